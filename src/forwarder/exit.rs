@@ -1,0 +1,213 @@
+//! A query's way out.
+
+use std::collections::hash_map::Entry;
+use std::time::Instant;
+
+use super::arena::Id;
+use super::message::{self, Rcode, ResponseInfo};
+use super::query::{Origin, Query, Trouble};
+use super::upstream::Upstream;
+use super::{Conn, Ede, Forwarder, Manner, STREAM_LIMIT, Source, Stage, UDP_SIZE, udp_limit};
+
+/// How a query leaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Outcome<'a> {
+    /// With an upstream's response.
+    Answer { upstream: usize, response: &'a [u8], info: ResponseInfo },
+    /// With SERVFAIL made here.
+    Failed(Ede<'a>),
+    /// Without a response: its client is gone, or it had none.
+    Orphaned,
+    /// With a response made here of an upstream's RCODE.
+    Rcode(Rcode),
+}
+impl Forwarder {
+    /// The one exit: every accepted query leaves through here, once.
+    pub(super) fn finish(&mut self, now: Instant, id: Id, outcome: Outcome<'_>) {
+        let Some(query) = self.queries.remove(id) else {
+            return;
+        };
+        self.by_arrival.disarm(id.key());
+        self.queue.disarm(id.key());
+        for place in query.places.into_iter().flatten() {
+            self.abandon(now, place);
+        }
+        match query.origin {
+            Origin::Datagram { path, responses, fingerprint } => {
+                // Another query with this fingerprint may have taken the entry.
+                if let Entry::Occupied(entry) = self.joinable.entry(fingerprint)
+                    && *entry.get() == id
+                {
+                    entry.remove();
+                }
+                let limit = udp_limit(&path, query.parsed.opt);
+                for _ in 0..responses {
+                    let len = match outcome {
+                        Outcome::Orphaned => 0,
+                        _ => self.respond_by_datagram(path, |out| {
+                            write_response(out, &query, &outcome, limit);
+                        }),
+                    };
+                    self.note(now, Source::Datagram(path), &query, &outcome, len);
+                }
+            }
+            Origin::Stream { client, index } => {
+                let len = match outcome {
+                    Outcome::Orphaned => 0,
+                    _ => self.respond_on_stream(now, client, |out| {
+                        write_response(out, &query, &outcome, STREAM_LIMIT);
+                    }),
+                };
+                self.note(now, Source::Stream(client), &query, &outcome, len);
+                self.no_longer_owe(now, client, index);
+            }
+            Origin::Trial { upstream } => {
+                if let Some(outage) = self.upstreams[upstream].outage_mut() {
+                    outage.trial.take_if(|trial| *trial == id);
+                }
+            }
+        }
+        self.messages.release(query.message);
+        self.close_upstreams_if_done();
+    }
+
+    /// Counts and logs a query that left with a response of `len` octets.
+    pub(super) fn note(
+        &mut self,
+        now: Instant,
+        source: Source,
+        query: &Query,
+        outcome: &Outcome<'_>,
+        len: usize,
+    ) {
+        let took = now.saturating_duration_since(query.arrived);
+        let asked = self.asked(source, &query.message, query.parsed.question_end);
+        match outcome {
+            Outcome::Orphaned => self.counts.orphaned += 1,
+            Outcome::Answer { upstream, info, .. } => {
+                self.counts.answered += 1;
+                let upstream = &self.upstreams[*upstream].name;
+                if let Some(asked) = asked {
+                    self.query_log.success(asked, info.rcode, info.ancount, len, took, upstream);
+                }
+            }
+            Outcome::Failed(ede) => {
+                self.counts.failed += 1;
+                if let Some(asked) = asked {
+                    self.query_log.failure(asked, took, ede.text);
+                }
+            }
+            Outcome::Rcode(rcode) => {
+                self.counts.local += 1;
+                if let Some(asked) = asked {
+                    self.query_log.local(asked, *rcode);
+                }
+            }
+        }
+    }
+
+    /// The query's time is over.
+    pub(super) fn expire(&mut self, now: Instant, id: Id) {
+        let Some(query) = self.queries.get_mut(id) else {
+            return;
+        };
+        if let [Some(place), _] = query.places
+            && let Some(Conn::Upstream(conn)) = self.conns.get(place.conn.0)
+        {
+            query.trouble = Some(Trouble {
+                upstream: conn.upstream,
+                what: "no answer in time",
+                code: Ede::NETWORK_ERROR,
+            });
+        }
+        self.fail_query(now, id);
+    }
+
+    /// Ends the query with SERVFAIL, saying what went wrong.
+    pub(super) fn fail_query(&mut self, now: Instant, id: Id) {
+        let Some(query) = self.queries.get(id) else {
+            return;
+        };
+        let outage = self.last_failed.filter(|_| !self.is_something_usable()).and_then(|index| {
+            let upstream = &self.upstreams[index];
+            Some((&upstream.name, upstream.outage()?))
+        });
+        let (code, text) = match (query.trouble, outage) {
+            (Some(trouble), _) if query.is_sent() => self.explain(&trouble),
+            (_, Some((name, outage))) => {
+                let code = match outage.stage {
+                    Stage::Connect | Stage::Tls => Ede::NO_REACHABLE_AUTHORITY,
+                    Stage::Certificate => Ede::OTHER,
+                    Stage::Read | Stage::Write => Ede::NETWORK_ERROR,
+                };
+                (code, format!("{name}: {}", outage.detail))
+            }
+            (Some(trouble), None) => self.explain(&trouble),
+            (None, None) => (Ede::NO_REACHABLE_AUTHORITY, self.explain_waiting()),
+        };
+        self.finish(now, id, Outcome::Failed(Ede { code, text: &text }));
+    }
+
+    pub(super) fn explain(&self, trouble: &Trouble) -> (u16, String) {
+        (trouble.code, format!("{}: {}", self.upstreams[trouble.upstream].name, trouble.what))
+    }
+
+    /// Why a query was never sent, although nothing failed yet.
+    pub(super) fn explain_waiting(&self) -> String {
+        match self.upstreams.iter().find(|upstream| upstream.is_usable()) {
+            Some(Upstream { name, open: Some(_), .. }) => {
+                format!("{name}: takes no more queries at the moment")
+            }
+            Some(Upstream { name, .. }) => format!("{name}: not connected in time"),
+            None => "no upstream is usable".to_owned(),
+        }
+    }
+
+    /// With nothing up, queries do not wait for their whole time.
+    pub(super) fn queue_timeouts(&mut self, now: Instant) {
+        while let Some(after) = self.queue_timeout()
+            && let Some(key) = self.queue.pop(now, after)
+        {
+            // One that is in flight on a retired connection may still be answered there.
+            if let Some(id) = self.queries.id_at(key)
+                && self.queries.get(id).is_some_and(|query| !query.is_sent())
+            {
+                self.fail_query(now, id);
+            }
+        }
+    }
+
+    pub(super) fn close_upstreams_if_done(&mut self) {
+        if self.shutting_down && self.queries.is_empty() {
+            for index in 0..self.upstreams.len() {
+                while let Some(&conn) = self.upstreams[index].conns.last() {
+                    self.close_upstream(conn, Manner::Orderly);
+                }
+            }
+        }
+    }
+}
+
+fn write_response(out: &mut Vec<u8>, query: &Query, outcome: &Outcome<'_>, limit: usize) {
+    let parsed = &query.parsed;
+    let start = out.len();
+    match outcome {
+        Outcome::Answer { response, .. } if response.len() <= limit => {
+            out.extend_from_slice(response);
+        }
+        Outcome::Answer { response, info, .. } => {
+            let signed = parsed.signature.is_some();
+            message::truncate(out, response, info, limit, parsed.opt.is_some(), signed);
+        }
+        Outcome::Failed(ede) => {
+            let response = parsed.local_response(Rcode::SERVFAIL, Some(*ede));
+            message::local_response(out, &query.message, &response, UDP_SIZE, limit);
+        }
+        Outcome::Rcode(rcode) => {
+            let response = parsed.local_response(*rcode, None);
+            message::local_response(out, &query.message, &response, UDP_SIZE, limit);
+        }
+        Outcome::Orphaned => {}
+    }
+    message::set_id(&mut out[start..], parsed.id);
+}

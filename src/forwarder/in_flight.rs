@@ -1,0 +1,189 @@
+//! The message IDs of one upstream connection.
+
+use std::collections::VecDeque;
+
+use super::arena::Id;
+
+/// Which query each message ID of a connection stands for.
+///
+/// An ID whose query left by another way stays reserved until its late answer comes or the
+/// connection closes: freed earlier, it would deliver that answer to a stranger or cost the
+/// connection (RFC 7766 section 6.2.1). IDs need no randomness inside an authenticated stream;
+/// the one free for longest is taken first, and a few never used ones before a fresh one of those,
+/// so that a duplicate answer finds no new query for a while.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    slots: Vec<Slot>,
+    free: VecDeque<u16>,
+    waiting: usize,
+    abandoned: usize,
+    ids_max: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slot {
+    Abandoned,
+    Free,
+    Waiting(Sent),
+}
+
+/// One query as sent on this connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) query: Id,
+    /// Answers the connection had given before: if no more have come when it closes, this send saw
+    /// none.
+    pub(super) answers_before: u64,
+}
+
+/// What a message ID of a response stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Its query left by another way.
+    Abandoned,
+    /// Nothing was asked with it.
+    Unknown,
+    Waiting(Sent),
+}
+
+/// A freed ID rests while this many others are taken.
+const FREE_MIN: usize = 64;
+
+impl InFlight {
+    /// `ids_max`, at most 65,536, bounds waiting and abandoned IDs together.
+    pub(super) fn new(ids_max: usize) -> Self {
+        Self { slots: Vec::new(), free: VecDeque::new(), waiting: 0, abandoned: 0, ids_max }
+    }
+
+    /// Takes an ID; `None` if all are in flight or abandoned.
+    pub(super) fn take(&mut self, sent: Sent) -> Option<u16> {
+        let id = if self.free.len() < FREE_MIN && self.slots.len() < self.ids_max {
+            self.slots.push(Slot::Free);
+            (self.slots.len() - 1) as u16
+        } else {
+            self.free.pop_front()?
+        };
+        self.slots[usize::from(id)] = Slot::Waiting(sent);
+        self.waiting += 1;
+        Some(id)
+    }
+
+    pub(super) fn find(&self, id: u16) -> Found {
+        match self.slots.get(usize::from(id)) {
+            Some(Slot::Waiting(sent)) => Found::Waiting(*sent),
+            Some(Slot::Abandoned) => Found::Abandoned,
+            Some(Slot::Free) | None => Found::Unknown,
+        }
+    }
+
+    /// The answer came: the ID is free.
+    pub(super) fn free(&mut self, id: u16) {
+        match self.slots.get(usize::from(id)) {
+            Some(Slot::Waiting(_)) => self.waiting -= 1,
+            Some(Slot::Abandoned) => self.abandoned -= 1,
+            Some(Slot::Free) | None => return,
+        }
+        self.slots[usize::from(id)] = Slot::Free;
+        self.free.push_back(id);
+    }
+
+    /// The query left by another way: the ID stays reserved.
+    pub(super) fn abandon(&mut self, id: u16) {
+        if let Some(slot @ Slot::Waiting(_)) = self.slots.get_mut(usize::from(id)) {
+            *slot = Slot::Abandoned;
+            self.waiting -= 1;
+            self.abandoned += 1;
+        }
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// An upstream that never answers some queries must not eat the table: with a quarter of the
+    /// IDs abandoned, the connection wants to be replaced.
+    pub(super) fn is_worn(&self) -> bool {
+        self.abandoned * 4 >= self.ids_max
+    }
+
+    /// Every waiting query, in order of ID.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Sent> {
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Waiting(sent) => Some(*sent),
+            Slot::Abandoned | Slot::Free => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::super::arena::Arena;
+    use super::*;
+
+    #[test]
+    fn an_abandoned_id_is_reserved_until_its_late_answer() {
+        let sent = sent();
+        let mut table = InFlight::new(4);
+        let ids: Vec<u16> = (0..4).filter_map(|_| table.take(sent)).collect();
+        assert_eq!(ids.len(), 4);
+
+        table.abandon(ids[2]);
+
+        assert_eq!(table.take(sent), None);
+        assert_eq!(table.find(ids[2]), Found::Abandoned);
+        assert_eq!(table.waiting(), 3);
+        assert!(table.is_worn());
+        table.free(ids[2]);
+        assert_eq!(table.find(ids[2]), Found::Unknown);
+        assert!(!table.is_worn());
+        assert_eq!(table.take(sent), Some(ids[2]));
+    }
+
+    #[test]
+    fn the_id_free_for_longest_is_taken_first() {
+        let sent = sent();
+        let mut table = InFlight::new(3);
+        for _ in 0..3 {
+            table.take(sent);
+        }
+        for id in [1, 2, 0] {
+            table.free(id);
+        }
+        assert_eq!([(); 3].map(|()| table.take(sent)), [Some(1), Some(2), Some(0)]);
+    }
+
+    #[test]
+    fn a_freed_id_rests_while_others_are_taken() {
+        let sent = sent();
+        let mut table = InFlight::new(4096);
+        let mut recent = Vec::new();
+        for _ in 0..1000 {
+            let Some(id) = table.take(sent) else { panic!("the table is not full") };
+            recent.push(id);
+            table.free(id);
+        }
+        for window in recent.windows(FREE_MIN) {
+            assert_eq!(window.iter().collect::<HashSet<_>>().len(), FREE_MIN);
+        }
+        assert!(table.slots.len() <= FREE_MIN + 1);
+    }
+
+    #[test]
+    fn freeing_or_abandoning_what_does_not_wait_changes_nothing() {
+        let sent = sent();
+        let mut table = InFlight::new(4);
+        let Some(id) = table.take(sent) else { panic!("the table is not full") };
+        table.free(id);
+        table.free(id);
+        table.abandon(id);
+        table.abandon(9);
+        assert_eq!((table.waiting(), table.is_worn(), table.free.len()), (0, false, 1));
+        assert_eq!(table.iter().count(), 0);
+    }
+
+    fn sent() -> Sent {
+        Sent { query: Arena::new().insert(()), answers_before: 0 }
+    }
+}

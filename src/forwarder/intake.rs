@@ -1,0 +1,171 @@
+//! A query's way in.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::time::{Duration, Instant};
+
+use super::message::{self, LocalResponse, ParsedQuery, Rcode};
+use super::query::{Origin, Query};
+use super::query_log::Asked;
+use super::{Conn, DatagramPath, Ede, Forwarder, STREAM_LIMIT, Source, UDP_SIZE, udp_limit};
+
+impl Forwarder {
+    pub(super) fn accept_query(
+        &mut self,
+        now: Instant,
+        source: Source,
+        message: &[u8],
+        parsed: ParsedQuery,
+    ) {
+        let fingerprint = match &source {
+            Source::Datagram(path) => self.fingerprint(path, message),
+            Source::Stream(_) => 0,
+        };
+        if let Source::Datagram(path) = &source
+            && self.join(fingerprint, path, message)
+        {
+            return;
+        }
+        self.counts.queries += 1;
+        if self.shutting_down {
+            self.refuse(now, source, message, &parsed, Ede::NOT_READY, "shutting down");
+            return;
+        }
+        if self.queries.len() >= self.limits.queries_max {
+            self.refuse(now, source, message, &parsed, Ede::OTHER, "too many queries at once");
+            return;
+        }
+        let Some(stored) = self.messages.store(message) else {
+            self.refuse(now, source, message, &parsed, Ede::OTHER, "too many long queries at once");
+            return;
+        };
+        let origin = match source {
+            Source::Datagram(path) => Origin::Datagram { path, responses: 1, fingerprint },
+            Source::Stream(client) => Origin::Stream { client, index: 0 },
+        };
+        let id = self.queries.insert(Query::new(origin, stored, parsed, now));
+        match source {
+            Source::Datagram(_) => {
+                self.joinable.insert(fingerprint, id);
+            }
+            Source::Stream(client) => self.owe(client, id),
+        }
+        self.by_arrival.arm(id.key(), now);
+        self.queue.arm(id.key(), now);
+        self.dispatch(now);
+        self.revive(now, id);
+    }
+
+    /// A stub that retransmits (after 1 to 2.5 s, just when an upstream is at its weakest) joins
+    /// the query it repeats: it costs no second slot and no second copy upstream.
+    pub(super) fn join(&mut self, fingerprint: u64, from: &DatagramPath, message: &[u8]) -> bool {
+        let Some(query) = self.joinable.get(&fingerprint).and_then(|id| self.queries.get_mut(*id))
+        else {
+            return false;
+        };
+        match &mut query.origin {
+            Origin::Datagram { path, responses, .. }
+                if path == from && query.message == message =>
+            {
+                if *responses < RESPONSES_MAX {
+                    *responses += 1;
+                    self.counts.queries += 1;
+                } else {
+                    self.counts.dropped += 1;
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Seeded, so that nobody can prepare collisions.
+    pub(super) fn fingerprint(&self, path: &DatagramPath, message: &[u8]) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, path.client, message).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        now: Instant,
+        source: Source,
+        message: &[u8],
+        parsed: &ParsedQuery,
+        code: u16,
+        text: &'static str,
+    ) {
+        let response = parsed.local_response(Rcode::SERVFAIL, Some(Ede { code, text }));
+        self.counts.failed += 1;
+        self.respond(now, source, message, &response);
+        if let Some(asked) = self.asked(source, message, parsed.question_end) {
+            self.query_log.failure(asked, Duration::ZERO, text);
+        }
+    }
+
+    /// Answers a message that is not forwarded.
+    pub(super) fn respond_locally(
+        &mut self,
+        now: Instant,
+        source: Source,
+        message: &[u8],
+        response: &LocalResponse<'_>,
+    ) {
+        self.counts.local += 1;
+        self.respond(now, source, message, response);
+        if let Some(asked) = self.asked(source, message, response.question_end) {
+            self.query_log.local(asked, response.rcode);
+        }
+    }
+
+    pub(super) fn respond(
+        &mut self,
+        now: Instant,
+        source: Source,
+        message: &[u8],
+        response: &LocalResponse<'_>,
+    ) {
+        match source {
+            Source::Datagram(path) => {
+                let limit = udp_limit(&path, response.opt);
+                self.respond_by_datagram(path, |out| {
+                    message::local_response(out, message, response, UDP_SIZE, limit);
+                });
+            }
+            Source::Stream(client) => {
+                self.respond_on_stream(now, client, |out| {
+                    message::local_response(out, message, response, UDP_SIZE, STREAM_LIMIT);
+                });
+            }
+        }
+    }
+
+    pub(super) fn respond_by_datagram(
+        &mut self,
+        path: DatagramPath,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> usize {
+        let len = self.datagrams.push(path, write);
+        self.counts.datagrams_dropped += self.datagrams.shed(self.limits.datagram_bytes_max);
+        len
+    }
+
+    pub(super) fn asked<'a>(
+        &self,
+        source: Source,
+        message: &'a [u8],
+        question_end: usize,
+    ) -> Option<Asked<'a>> {
+        let (client, over_tcp) = match source {
+            Source::Datagram(path) => (path.client.ip(), false),
+            Source::Stream(client) => match self.conns.get(client.0)? {
+                Conn::Client(client) => (client.peer.ip(), true),
+                Conn::Upstream(_) | Conn::Closing => return None,
+            },
+        };
+        Some(Asked { message, question_end, client, over_tcp })
+    }
+}
+
+/// Of one query and its retransmissions.
+const RESPONSES_MAX: u8 = 4;

@@ -1,0 +1,1244 @@
+//! A byte-level view of DNS messages (RFC 1035 section 4).
+//!
+//! Messages are forwarded as octets, so nothing here decodes one: it is walked once, what the
+//! forwarder has to know is noted as numbers and offsets, and what has to be answered here is
+//! written from the octets of the query. Any octets may be given; none makes a function panic,
+//! allocate in proportion to what they claim, or take more than a bounded number of steps per octet.
+
+use std::fmt;
+
+use super::edns::{self, OPT_LEN_MIN, Options, TYPE_OPT, UDP_SIZE_MIN};
+pub use super::edns::{Ede, Opt};
+
+/// Checks a message of a client.
+///
+/// `truncated` says that the end of a datagram was lost because it was longer than the buffer it
+/// was received in. It is answered with TC, so that the client asks again over TCP.
+pub fn parse_query(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refusal> {
+    let Some(header) = Header::read(message) else {
+        return Err(Refusal::Drop);
+    };
+    if header.flags & QR != 0 {
+        return Err(Refusal::Drop);
+    }
+    let mut refusal = LocalResponse {
+        rcode: Rcode::FORMERR,
+        question_end: HEADER_LEN,
+        opt: None,
+        ede: None,
+        truncated: false,
+    };
+    if header.flags & OPCODE != 0 {
+        return Err(Refusal::Respond(LocalResponse { rcode: Rcode::NOTIMP, ..refusal }));
+    }
+    if header.qdcount != 1 {
+        return Err(Refusal::Respond(refusal));
+    }
+    let Some(question) = Question::read(message) else {
+        return Err(Refusal::Respond(refusal));
+    };
+    refusal.question_end = question.end;
+
+    let records = Records::read(message, question.end, &header);
+    refusal.opt = records.opt;
+    if truncated {
+        return Err(Refusal::Respond(LocalResponse {
+            rcode: Rcode::NOERROR,
+            truncated: true,
+            ..refusal
+        }));
+    }
+    if !records.complete || !records.opt_valid || !records.signature_valid {
+        return Err(Refusal::Respond(refusal));
+    }
+    if records.opt.is_some_and(|opt| opt.version > 0) {
+        return Err(Refusal::Respond(LocalResponse { rcode: Rcode::BADVERS, ..refusal }));
+    }
+    if matches!(question.qtype, Rtype::AXFR | Rtype::IXFR) {
+        // The answer is a stream of messages (RFC 5936), which nothing here keeps apart.
+        return Err(Refusal::Respond(LocalResponse {
+            rcode: Rcode::REFUSED,
+            ede: Some(Ede {
+                code: Ede::NOT_SUPPORTED,
+                text: "dot-proxy does not forward zone transfers",
+            }),
+            ..refusal
+        }));
+    }
+    if records.end != message.len() {
+        return Err(Refusal::Respond(refusal));
+    }
+    Ok(ParsedQuery {
+        id: header.id,
+        qtype: question.qtype,
+        qclass: question.qclass,
+        question_end: question.end,
+        opt: records.opt,
+        signature: records.signature,
+    })
+}
+
+/// A query that can be forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParsedQuery {
+    /// The client's message ID.
+    pub id: u16,
+    /// The type asked for.
+    pub qtype: Rtype,
+    /// The class asked for.
+    pub qclass: Class,
+    /// Where the question ends; it starts behind the header, at [`HEADER_LEN`].
+    pub question_end: usize,
+    /// Its OPT record, of version 0.
+    pub opt: Option<Opt>,
+    /// The signature at its end. Nothing but a TSIG's message ID may be changed in a signed message.
+    pub signature: Option<Signature>,
+}
+
+impl ParsedQuery {
+    /// The largest UDP response the client takes, by its own account (RFC 6891 section 6.2.3).
+    pub fn udp_size(&self) -> u16 {
+        self.opt.map_or(UDP_SIZE_MIN, |opt| opt.udp_size)
+    }
+
+    /// A response to this query that is made here.
+    pub fn local_response<'a>(&self, rcode: Rcode, ede: Option<Ede<'a>>) -> LocalResponse<'a> {
+        LocalResponse {
+            rcode,
+            question_end: self.question_end,
+            opt: self.opt,
+            ede,
+            truncated: false,
+        }
+    }
+}
+
+/// What a message is signed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signature {
+    /// SIG(0), which covers the message ID (RFC 2931 section 3.1).
+    Sig0,
+    /// TSIG, which keeps the original message ID of its own (RFC 8945 section 4.2).
+    Tsig,
+}
+
+/// Why a message of a client is not forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is no query, and an answer could start a loop.
+    Drop,
+    /// It is answered here.
+    Respond(LocalResponse<'static>),
+}
+
+/// What [`local_response`] says beside what it copies from the query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalResponse<'a> {
+    /// The RCODE. One above 15 needs an OPT record; without, the response says SERVFAIL.
+    pub rcode: Rcode,
+    /// Where the query's question ends; [`HEADER_LEN`] to answer without it.
+    pub question_end: usize,
+    /// The query's OPT record; the response has one if it is there (RFC 6891 section 6.1.1).
+    pub opt: Option<Opt>,
+    /// What to tell the person who asked, if the client understands EDNS.
+    pub ede: Option<Ede<'a>>,
+    /// TC: the client should ask again over TCP.
+    pub truncated: bool,
+}
+
+/// Appends a response to `query` that is made here, of at most `limit` octets (512 or more).
+///
+/// ID, OPCODE, RD, CD and the question in the client's spelling come from the query; a response to
+/// another opcode than QUERY copies no CD. `udp_size` is what our OPT record advertises. A query
+/// without a whole header gets no response.
+pub fn local_response(
+    out: &mut Vec<u8>,
+    query: &[u8],
+    response: &LocalResponse<'_>,
+    udp_size: u16,
+    limit: usize,
+) {
+    let Some(header) = Header::read(query) else {
+        return;
+    };
+    let question = query.get(HEADER_LEN..response.question_end).unwrap_or_default();
+    let rcode = match response.rcode {
+        Rcode(16..) if response.opt.is_none() => Rcode::SERVFAIL,
+        rcode => rcode,
+    };
+    let copied = if header.flags & OPCODE == 0 { RD | CD } else { OPCODE | RD };
+    let mut flags = QR | RA | header.flags & copied | rcode.0 & RCODE;
+    if response.truncated {
+        flags |= TC;
+    }
+    Header {
+        id: header.id,
+        flags,
+        qdcount: u16::from(!question.is_empty()),
+        ancount: 0,
+        nscount: 0,
+        arcount: u16::from(response.opt.is_some()),
+    }
+    .append(out);
+    out.extend_from_slice(question);
+    if let Some(opt) = response.opt {
+        let extended_rcode = (rcode.0 >> 4) as u8;
+        let room = limit.saturating_sub(HEADER_LEN + question.len()).max(OPT_LEN_MIN);
+        edns::append_opt(out, udp_size, extended_rcode, opt.dnssec_ok, response.ede, room);
+    }
+}
+
+/// Checks a response of an upstream against the query of its message ID.
+///
+/// `query` is compared by its question only, which ends at `question_end`; the ID is not compared.
+pub fn check_response(response: &[u8], query: &[u8], question_end: usize) -> ResponseCheck {
+    let Some(header) = Header::read(response) else {
+        return ResponseCheck::Malformed("malformed answer: it is shorter than a header");
+    };
+    if header.flags & QR == 0 {
+        return ResponseCheck::Malformed("malformed answer: it is not a response (QR is 0)");
+    }
+    if header.flags & OPCODE != 0 {
+        return ResponseCheck::Malformed("malformed answer: its opcode is not QUERY");
+    }
+    if header.qdcount == 0 {
+        let rcode = Records::read(response, HEADER_LEN, &header).rcode(&header);
+        return if header.ancount == 0 && rcode != Rcode::NOERROR {
+            ResponseCheck::ErrorWithoutQuestion(rcode)
+        } else {
+            ResponseCheck::Malformed("malformed answer: it has no question")
+        };
+    }
+    if header.qdcount != 1 || !same_question(response, query, question_end) {
+        return ResponseCheck::Malformed("malformed answer: it answers another question");
+    }
+    let records = Records::read(response, question_end, &header);
+    if !records.complete || !records.opt_valid || records.end != response.len() {
+        return ResponseCheck::Unreadable;
+    }
+    ResponseCheck::Answer(ResponseInfo {
+        rcode: records.rcode(&header),
+        truncated: header.flags & TC != 0,
+        ancount: header.ancount,
+        question_end,
+        answer_end: records.answer_end,
+        opt: records.opt,
+    })
+}
+
+/// What a message of an upstream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseCheck {
+    /// The response to the query.
+    Answer(ResponseInfo),
+    /// An error that comes without the question, as from servers that could not read it.
+    ErrorWithoutQuestion(Rcode),
+    /// No response to the query, and the reason: the connection is out of step or the server broken.
+    Malformed(&'static str),
+    /// The response to the query, but its records cannot be read or something follows them, or its
+    /// OPT record is not where and what RFC 6891 section 6.1.1 wants.
+    Unreadable,
+}
+
+/// What the forwarder has to know of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseInfo {
+    /// The RCODE, with the upper bits of the OPT record.
+    pub rcode: Rcode,
+    /// The TC bit.
+    pub truncated: bool,
+    /// Records in the answer section.
+    pub ancount: u16,
+    /// Where the question ends.
+    pub question_end: usize,
+    /// Where the answer section ends.
+    pub answer_end: usize,
+    /// Its OPT record.
+    pub opt: Option<Opt>,
+}
+
+/// Appends what of `response` goes over UDP in `limit` octets (512 or more), with TC set.
+///
+/// A client with EDNS gets the question and the response's OPT record, without its options if they
+/// do not fit. One without gets as many whole answer records as fit and nothing behind them, as some
+/// stubs have no TCP and use what there is. Of a `signed` response only the question is left, as what
+/// is cut cannot be signed again (RFC 8945 section 5.3).
+pub fn truncate(
+    out: &mut Vec<u8>,
+    response: &[u8],
+    info: &ResponseInfo,
+    limit: usize,
+    client_has_opt: bool,
+    signed: bool,
+) {
+    let Some(header) = Header::read(response) else {
+        return;
+    };
+    let question = response.get(HEADER_LEN..info.question_end).unwrap_or_default();
+    let room = limit.saturating_sub(HEADER_LEN + question.len());
+    let mut answers: &[u8] = &[];
+    let mut ancount = 0;
+    let opt = info.opt.filter(|_| client_has_opt && !signed);
+    if !client_has_opt && !signed {
+        let mut end = info.question_end;
+        while ancount < header.ancount
+            && let Some(record) = RecordStart::read(response, end)
+            && record.end() - info.question_end <= room
+        {
+            end = record.end();
+            ancount += 1;
+        }
+        // No owner name depends on what comes after it, so what was cut off is missed by nothing.
+        answers = response.get(info.question_end..end).unwrap_or_default();
+    }
+    Header {
+        id: header.id,
+        flags: header.flags | TC,
+        qdcount: u16::from(!question.is_empty()),
+        ancount,
+        nscount: 0,
+        arcount: u16::from(opt.is_some()),
+    }
+    .append(out);
+    out.extend_from_slice(question);
+    out.extend_from_slice(answers);
+    if let Some(opt) = opt {
+        match response.get(opt.offset..).and_then(|rest| rest.get(..opt.len)) {
+            Some(record) if record.len() <= room => out.extend_from_slice(record),
+            _ => {
+                let Opt { udp_size, extended_rcode, dnssec_ok, .. } = opt;
+                let room = room.max(OPT_LEN_MIN);
+                edns::append_opt(out, udp_size, extended_rcode, dnssec_ok, None, room);
+            }
+        }
+    }
+}
+
+/// The message ID; `None` if the message is shorter than a header.
+pub fn id(message: &[u8]) -> Option<u16> {
+    Header::read(message).map(|header| header.id)
+}
+
+/// Records in the answer section, by the header's count; 0 if the message is shorter than a header.
+pub fn ancount(message: &[u8]) -> u16 {
+    Header::read(message).map_or(0, |header| header.ancount)
+}
+
+/// Writes the message ID. A message too short for one is left as it is.
+pub fn set_id(message: &mut [u8], id: u16) {
+    if let Some(field) = message.first_chunk_mut() {
+        *field = id.to_be_bytes();
+    }
+}
+
+/// A name of a message in presentation form (RFC 1035 section 5.1), with the dot at its end.
+///
+/// Given are the octets from the start of an uncompressed name on; what follows it is ignored. What
+/// could be mistaken for syntax is escaped, and so is every octet that is not a printable ASCII
+/// character, so that no name can control a terminal or end a log line.
+#[derive(Clone, Copy, Debug)]
+pub struct NameDisplay<'a>(pub &'a [u8]);
+
+impl fmt::Display for NameDisplay<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        let mut is_root = true;
+        while let Some((&len @ 1..=LABEL_LEN_MAX, tail)) = rest.split_first()
+            && let Some((label, tail)) = tail.split_at_checked(usize::from(len))
+        {
+            for &octet in label {
+                match octet {
+                    b'.' | b'\\' | b'"' | b'(' | b')' | b';' | b'@' | b'$' => {
+                        write!(f, "\\{}", char::from(octet))?;
+                    }
+                    0x21..=0x7e => fmt::Write::write_char(f, char::from(octet))?,
+                    _ => write!(f, "\\{octet:03}")?,
+                }
+            }
+            f.write_str(".")?;
+            is_root = false;
+            rest = tail;
+        }
+        if is_root { f.write_str(".") } else { Ok(()) }
+    }
+}
+
+/// A record or query type; `Display` writes its mnemonic, or else `TYPE65280` (RFC 3597 section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rtype(pub u16);
+
+impl Rtype {
+    /// An incremental zone transfer (RFC 1995).
+    pub const IXFR: Self = Self(251);
+    /// A zone transfer (RFC 5936).
+    pub const AXFR: Self = Self(252);
+    /// A request for key material, or the reply (RFC 2930).
+    pub const TKEY: Self = Self(249);
+}
+
+impl fmt::Display for Rtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            1 => "A",
+            2 => "NS",
+            5 => "CNAME",
+            6 => "SOA",
+            10 => "NULL",
+            12 => "PTR",
+            13 => "HINFO",
+            15 => "MX",
+            16 => "TXT",
+            17 => "RP",
+            18 => "AFSDB",
+            24 => "SIG",
+            25 => "KEY",
+            28 => "AAAA",
+            29 => "LOC",
+            33 => "SRV",
+            35 => "NAPTR",
+            37 => "CERT",
+            39 => "DNAME",
+            41 => "OPT",
+            42 => "APL",
+            43 => "DS",
+            44 => "SSHFP",
+            45 => "IPSECKEY",
+            46 => "RRSIG",
+            47 => "NSEC",
+            48 => "DNSKEY",
+            49 => "DHCID",
+            50 => "NSEC3",
+            51 => "NSEC3PARAM",
+            52 => "TLSA",
+            53 => "SMIMEA",
+            55 => "HIP",
+            59 => "CDS",
+            60 => "CDNSKEY",
+            61 => "OPENPGPKEY",
+            62 => "CSYNC",
+            63 => "ZONEMD",
+            64 => "SVCB",
+            65 => "HTTPS",
+            99 => "SPF",
+            108 => "EUI48",
+            109 => "EUI64",
+            249 => "TKEY",
+            250 => "TSIG",
+            251 => "IXFR",
+            252 => "AXFR",
+            255 => "ANY",
+            256 => "URI",
+            257 => "CAA",
+            other => return write!(f, "TYPE{other}"),
+        })
+    }
+}
+
+/// A class; `Display` writes its mnemonic, or else `CLASS32` (RFC 3597 section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Class(pub u16);
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            1 => "IN",
+            3 => "CH",
+            4 => "HS",
+            254 => "NONE",
+            255 => "ANY",
+            other => return write!(f, "CLASS{other}"),
+        })
+    }
+}
+
+/// A response code with its extended bits; `Display` writes its mnemonic, or else `RCODE24`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rcode(pub u16);
+
+impl Rcode {
+    /// No error.
+    pub const NOERROR: Self = Self(0);
+    /// The query could not be read.
+    pub const FORMERR: Self = Self(1);
+    /// The query could not be answered.
+    pub const SERVFAIL: Self = Self(2);
+    /// The name does not exist.
+    pub const NXDOMAIN: Self = Self(3);
+    /// The kind of query is not supported.
+    pub const NOTIMP: Self = Self(4);
+    /// The query is refused by policy.
+    pub const REFUSED: Self = Self(5);
+    /// The EDNS version is not supported (RFC 6891 section 6.1.3).
+    pub const BADVERS: Self = Self(16);
+}
+
+impl fmt::Display for Rcode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            0 => "NOERROR",
+            1 => "FORMERR",
+            2 => "SERVFAIL",
+            3 => "NXDOMAIN",
+            4 => "NOTIMP",
+            5 => "REFUSED",
+            6 => "YXDOMAIN",
+            7 => "YXRRSET",
+            8 => "NXRRSET",
+            9 => "NOTAUTH",
+            10 => "NOTZONE",
+            11 => "DSOTYPENI",
+            16 => "BADVERS",
+            17 => "BADKEY",
+            18 => "BADTIME",
+            19 => "BADMODE",
+            20 => "BADNAME",
+            21 => "BADALG",
+            22 => "BADTRUNC",
+            23 => "BADCOOKIE",
+            other => return write!(f, "RCODE{other}"),
+        })
+    }
+}
+
+struct Header {
+    id: u16,
+    flags: u16,
+    qdcount: u16,
+    ancount: u16,
+    nscount: u16,
+    arcount: u16,
+}
+
+impl Header {
+    fn read(message: &[u8]) -> Option<Self> {
+        let header: &[u8; HEADER_LEN] = message.first_chunk()?;
+        let field = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+        Some(Self {
+            id: field(0),
+            flags: field(2),
+            qdcount: field(4),
+            ancount: field(6),
+            nscount: field(8),
+            arcount: field(10),
+        })
+    }
+
+    fn append(&self, out: &mut Vec<u8>) {
+        for field in [self.id, self.flags, self.qdcount, self.ancount, self.nscount, self.arcount] {
+            out.extend_from_slice(&field.to_be_bytes());
+        }
+    }
+}
+
+struct Question {
+    qtype: Rtype,
+    qclass: Class,
+    end: usize,
+}
+
+impl Question {
+    /// Reads the first question. Its name cannot be compressed, as no name comes before it.
+    fn read(message: &[u8]) -> Option<Self> {
+        let mut at = HEADER_LEN;
+        loop {
+            match *message.get(at)? {
+                0 => break,
+                len @ 1..=LABEL_LEN_MAX => at += 1 + usize::from(len),
+                _ => return None,
+            }
+        }
+        at += 1;
+        if at - HEADER_LEN > NAME_LEN_MAX {
+            return None;
+        }
+        let [t0, t1, c0, c1] = *message.get(at..)?.first_chunk()?;
+        Some(Self {
+            qtype: Rtype(u16::from_be_bytes([t0, t1])),
+            qclass: Class(u16::from_be_bytes([c0, c1])),
+            end: at + QUESTION_FIXED_LEN,
+        })
+    }
+}
+
+/// Whether both messages have the query's question, which ends at `end`. Names are compared without
+/// regard to ASCII case (RFC 4343).
+fn same_question(response: &[u8], query: &[u8], end: usize) -> bool {
+    let (Some(ours), Some(theirs)) = (query.get(HEADER_LEN..end), response.get(HEADER_LEN..end))
+    else {
+        return false;
+    };
+    if ours == theirs {
+        return !ours.is_empty();
+    }
+    // No length octet is a letter, so labels of other lengths do not compare equal.
+    let name_len = ours.len().saturating_sub(QUESTION_FIXED_LEN);
+    ours[name_len..] == theirs[name_len..]
+        && ours[..name_len].eq_ignore_ascii_case(&theirs[..name_len])
+}
+
+/// What a walk over the three record sections found.
+struct Records {
+    /// Where the answer section ends, if the walk came so far.
+    answer_end: usize,
+    /// Where the last record ends that could be read.
+    end: usize,
+    /// Every record that the header counts could be read.
+    complete: bool,
+    /// The first OPT record; if only its RDATA could not be read, it is here all the same, because
+    /// the response to the query must have one too.
+    opt: Option<Opt>,
+    /// At most one OPT record, in the additional section, of the root, with readable options
+    /// (RFC 6891 section 6.1.1).
+    opt_valid: bool,
+    signature: Option<Signature>,
+    /// At most one signature, and nothing behind it (RFC 8945 section 5.2).
+    signature_valid: bool,
+}
+
+impl Records {
+    fn read(message: &[u8], start: usize, header: &Header) -> Self {
+        let mut found = Self {
+            answer_end: start,
+            end: start,
+            complete: false,
+            opt: None,
+            opt_valid: true,
+            signature: None,
+            signature_valid: true,
+        };
+        let counts = [header.ancount, header.nscount, header.arcount];
+        for (section, count) in counts.into_iter().enumerate() {
+            let is_additional = section == 2;
+            for _ in 0..count {
+                let Some(start) = RecordStart::read(message, found.end) else {
+                    return found;
+                };
+                let rdata = start.rdata(message);
+                found.signature_valid &= found.signature.is_none();
+                match start.rtype {
+                    TYPE_OPT => found.note_opt(message, &start, rdata, is_additional),
+                    TYPE_TSIG => found.note_signature(Signature::Tsig, is_additional),
+                    // A SIG record that covers no type signs the message (RFC 2931 section 3).
+                    TYPE_SIG if rdata.is_some_and(|rdata| rdata.starts_with(&[0, 0])) => {
+                        found.note_signature(Signature::Sig0, is_additional);
+                    }
+                    _ => {}
+                }
+                if rdata.is_none() {
+                    return found;
+                }
+                found.end = start.end();
+            }
+            if section == 0 {
+                found.answer_end = found.end;
+            }
+        }
+        found.complete = true;
+        found
+    }
+
+    fn note_opt(
+        &mut self,
+        message: &[u8],
+        start: &RecordStart,
+        rdata: Option<&[u8]>,
+        is_additional: bool,
+    ) {
+        let offset = self.end;
+        self.opt_valid &= self.opt.is_none()
+            && is_additional
+            && message.get(offset) == Some(&0)
+            && Options::new(rdata.unwrap_or_default()).all(|option| option.is_ok());
+        self.opt.get_or_insert(Opt::new(offset, start.end() - offset, start.class, start.ttl));
+    }
+
+    fn note_signature(&mut self, signature: Signature, is_additional: bool) {
+        self.signature_valid &= is_additional;
+        self.signature = Some(signature);
+    }
+
+    fn rcode(&self, header: &Header) -> Rcode {
+        let extended = self.opt.map_or(0, |opt| opt.extended_rcode);
+        Rcode(u16::from(extended) << 4 | header.flags & RCODE)
+    }
+}
+
+/// A record whose RDATA may reach beyond the message.
+struct RecordStart {
+    rtype: u16,
+    class: u16,
+    ttl: u32,
+    rdata_start: usize,
+    rdata_len: usize,
+}
+
+impl RecordStart {
+    fn read(message: &[u8], at: usize) -> Option<Self> {
+        let name_end = name_end(message, at)?;
+        let fixed: &[u8; RECORD_FIXED_LEN] = message.get(name_end..)?.first_chunk()?;
+        let [t0, t1, c0, c1, ttl0, ttl1, ttl2, ttl3, l0, l1] = *fixed;
+        Some(Self {
+            rtype: u16::from_be_bytes([t0, t1]),
+            class: u16::from_be_bytes([c0, c1]),
+            ttl: u32::from_be_bytes([ttl0, ttl1, ttl2, ttl3]),
+            rdata_start: name_end + RECORD_FIXED_LEN,
+            rdata_len: usize::from(u16::from_be_bytes([l0, l1])),
+        })
+    }
+
+    fn rdata<'a>(&self, message: &'a [u8]) -> Option<&'a [u8]> {
+        message.get(self.rdata_start..self.end())
+    }
+
+    fn end(&self) -> usize {
+        self.rdata_start + self.rdata_len
+    }
+}
+
+/// Where the name at `start` ends, if it is one: at most 255 octets when expanded. What a pointer
+/// aims at has to end before the labels that the pointer follows, so that a name does not depend on
+/// anything behind it, which may be cut off; nor can it lie in the header, whose ID changes.
+fn name_end(message: &[u8], start: usize) -> Option<usize> {
+    // The octets that the labels being read may lie in, where these labels started, and how many
+    // octets the name had before them.
+    let mut readable = message;
+    let mut labels_start = start;
+    let mut expanded_before = 0;
+    let mut at = start;
+    let mut end = None;
+    let mut pointers = 0;
+    loop {
+        match *readable.get(at)? {
+            0 => return Some(end.unwrap_or(at + 1)),
+            len @ 1..=LABEL_LEN_MAX => {
+                at += 1 + usize::from(len);
+                // The root's octet comes on top.
+                if expanded_before + at - labels_start >= NAME_LEN_MAX {
+                    return None;
+                }
+            }
+            high @ 0xc0.. => {
+                let low = *readable.get(at + 1)?;
+                let target = usize::from(u16::from_be_bytes([high & 0x3f, low]));
+                pointers += 1;
+                if target < HEADER_LEN || pointers > POINTERS_MAX {
+                    return None;
+                }
+                expanded_before += at - labels_start;
+                end.get_or_insert(at + 2);
+                readable = message.get(..labels_start)?;
+                labels_start = target;
+                at = target;
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// Octets of a message's header.
+pub const HEADER_LEN: usize = 12;
+
+const QR: u16 = 0x8000;
+const OPCODE: u16 = 0x7800;
+const TC: u16 = 0x0200;
+const RD: u16 = 0x0100;
+const RA: u16 = 0x0080;
+const CD: u16 = 0x0010;
+const RCODE: u16 = 0x000f;
+
+const TYPE_SIG: u16 = 24;
+const TYPE_TSIG: u16 = 250;
+
+/// Octets of a question behind its name: type and class.
+const QUESTION_FIXED_LEN: usize = 4;
+
+/// Octets of a record between its name and its data: type, class, TTL and the length of the data.
+const RECORD_FIXED_LEN: usize = 10;
+
+/// RFC 1035 section 2.3.4.
+const LABEL_LEN_MAX: u8 = 63;
+const NAME_LEN_MAX: usize = 255;
+
+/// As many as a name has labels; more would be pointers to pointers, made to cost time.
+const POINTERS_MAX: usize = 127;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_that_pass() {
+        // Every header flag pattern with QR=0 and OPCODE QUERY (RFC 5625 section 4.1).
+        for flags in 0..=0x07ff {
+            let query = with_flags(&query(b"", 0), flags);
+            let parsed = parse_query(&query, false).unwrap();
+            assert_eq!((parsed.id, parsed.question_end), (0x1234, query.len()), "{flags:#06x}");
+            assert_eq!((parsed.qtype, parsed.qclass), (Rtype(1), Class(1)));
+            assert_eq!((parsed.opt, parsed.signature), (None, None));
+            assert_eq!(parsed.udp_size(), 512);
+        }
+        // Every type but two, in any class (RFC 5625 section 4.3).
+        for qtype in 0..=u16::MAX {
+            let mut query = query(b"", 0);
+            let end = query.len();
+            query[end - 4..].copy_from_slice(&[(qtype >> 8) as u8, qtype as u8, 0xff, 0xfe]);
+            match parse_query(&query, false) {
+                Ok(parsed) => {
+                    assert_eq!((parsed.qtype, parsed.qclass), (Rtype(qtype), Class(0xfffe)));
+                }
+                Err(Refusal::Respond(response)) => {
+                    assert!(matches!(Rtype(qtype), Rtype::AXFR | Rtype::IXFR));
+                    assert_eq!(response.rcode, Rcode::REFUSED);
+                    assert_eq!(response.ede.unwrap().code, 21);
+                }
+                Err(Refusal::Drop) => panic!("{qtype}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_query_ends_with() {
+        type Case<'a> = (&'a [&'a [u8]], [u16; 3], Option<Opt>, Option<Signature>);
+        let end = query(b"", 0).len();
+        let opt = Opt {
+            offset: end,
+            len: OPT.len(),
+            udp_size: 1_232,
+            extended_rcode: 0,
+            version: 0,
+            dnssec_ok: true,
+        };
+        let moved = Opt { offset: end + A.len(), ..opt };
+        let cases: [Case<'_>; 7] = [
+            (&[OPT], [0, 0, 1], Some(opt), None),
+            (&[A, OPT], [0, 0, 2], Some(moved), None),
+            (&[A, OPT], [0, 1, 1], Some(moved), None),
+            (&[OPT, TSIG], [0, 0, 2], Some(opt), Some(Signature::Tsig)),
+            (&[SIG0], [0, 0, 1], None, Some(Signature::Sig0)),
+            (&[SIG, A], [0, 0, 2], None, None),
+            (&[SIG], [1, 0, 0], None, None),
+        ];
+        for (records, counts, opt, signature) in cases {
+            let query = with_records(records, counts);
+            let parsed = parse_query(&query, false).unwrap();
+            assert_eq!((parsed.opt, parsed.signature), (opt, signature), "{query:x?}");
+            assert_eq!(parsed.udp_size(), if opt.is_some() { 1_232 } else { 512 });
+        }
+    }
+
+    /// The order of the checks, each row with everything wrong that is checked after it.
+    #[test]
+    fn refused_queries() {
+        type Case = (&'static str, Vec<u8>, Option<(Rcode, usize, bool)>);
+        let end = query(b"", 0).len();
+        let axfr = |mut query: Vec<u8>| {
+            query[end - 3] = 252;
+            query
+        };
+        let trailing = |query: &[u8]| [query, b"x"].concat();
+        let edns1: &[u8] = b"\0\0\x29\x04\xd0\0\x01\x80\0\0\0";
+        let opt_of_a: &[u8] = b"\x01a\0\0\x29\x04\xd0\0\0\x80\0\0\0";
+        let overrun: &[u8] = b"\0\0\x29\x04\xd0\0\0\x80\0\0\x04\0\x0a\0\x01";
+        let cut_opt: &[u8] = b"\0\0\x29\x04\xd0\0\0\x80\0\0\x09";
+        let respond = |rcode, question_end, has_opt| Some((rcode, question_end, has_opt));
+        let formerr = Rcode::FORMERR;
+        let cases: [Case; 28] = [
+            ("empty", vec![], None),
+            ("11 octets", query(b"", 0)[..11].to_vec(), None),
+            ("QR=1", with_flags(&query(b"", 0), 0x8100), None),
+            ("QR=1, opcode", with_flags(&query(b"", 0), 0xa800), None),
+            (
+                "opcode",
+                with_flags(&trailing(&axfr(with_records(&[edns1], [0, 0, 1]))), 0x2900),
+                respond(Rcode::NOTIMP, 12, false),
+            ),
+            (
+                "opcode, header only",
+                vec![0, 0, 0x78, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+                respond(Rcode::NOTIMP, 12, false),
+            ),
+            ("no question", with_qdcount(&query(OPT, 1), 0), respond(formerr, 12, false)),
+            ("two questions", with_qdcount(&query(OPT, 1), 2), respond(formerr, 12, false)),
+            ("question cut in the name", query(b"", 0)[..20].to_vec(), respond(formerr, 12, false)),
+            ("question cut", query(b"", 0)[..end - 1].to_vec(), respond(formerr, 12, false)),
+            (
+                "compressed question",
+                [&query(b"", 0)[..12], b"\x01a\xc0\x04\0\x01\0\x01"].concat(),
+                respond(formerr, 12, false),
+            ),
+            (
+                "label type",
+                [&query(b"", 0)[..12], b"\x41a\0\0\x01\0\x01"].concat(),
+                respond(formerr, 12, false),
+            ),
+            ("question of 256 octets", question_of(256), respond(formerr, 12, false)),
+            ("record missing", query(b"", 1), respond(formerr, end, false)),
+            ("record missing after OPT", query(OPT, 2), respond(formerr, end, true)),
+            ("RDATA cut", query(&A[..A.len() - 1], 1), respond(formerr, end, false)),
+            ("OPT cut in its RDATA", query(cut_opt, 1), respond(formerr, end, true)),
+            ("OPT cut before it", query(&cut_opt[..10], 1), respond(formerr, end, false)),
+            (
+                "two OPTs",
+                trailing(&axfr(with_records(&[edns1, OPT], [0, 0, 2]))),
+                respond(formerr, end, true),
+            ),
+            ("OPT as answer", with_records(&[OPT], [1, 0, 0]), respond(formerr, end, true)),
+            ("OPT in authority", with_records(&[OPT], [0, 1, 0]), respond(formerr, end, true)),
+            ("OPT of a.", query(opt_of_a, 1), respond(formerr, end, true)),
+            ("option overrun", query(overrun, 1), respond(formerr, end, true)),
+            ("TSIG, OPT", with_records(&[TSIG, OPT], [0, 0, 2]), respond(formerr, end, true)),
+            ("TSIG in authority", with_records(&[TSIG], [0, 1, 0]), respond(formerr, end, false)),
+            (
+                "EDNS version 1",
+                trailing(&axfr(query(edns1, 1))),
+                respond(Rcode::BADVERS, end, true),
+            ),
+            ("AXFR", trailing(&axfr(query(OPT, 1))), respond(Rcode::REFUSED, end, true)),
+            ("trailing octet", trailing(&query(OPT, 1)), respond(formerr, end, true)),
+        ];
+        for (what, query, expected) in cases {
+            let found = match parse_query(&query, false).expect_err(what) {
+                Refusal::Drop => None,
+                Refusal::Respond(response) => {
+                    assert!(!response.truncated, "{what}");
+                    assert_eq!(response.ede.is_some(), response.rcode == Rcode::REFUSED, "{what}");
+                    Some((response.rcode, response.question_end, response.opt.is_some()))
+                }
+            };
+            assert_eq!(found, expected, "{what}");
+        }
+        for sigs in [[SIG0, OPT], [SIG0, TSIG], [TSIG, TSIG]] {
+            let query = with_records(&sigs, [0, 0, 2]);
+            assert!(matches!(parse_query(&query, false), Err(Refusal::Respond(_))), "{sigs:x?}");
+        }
+    }
+
+    #[test]
+    fn a_question_of_255_octets_passes() {
+        assert_eq!(parse_query(&question_of(255), false).unwrap().question_end, 12 + 255 + 4);
+    }
+
+    #[test]
+    fn a_cut_datagram_is_answered_with_tc() {
+        let whole = query(&[OPT, &[0; 4_000]].concat(), 2);
+        for (query, has_opt) in [(&whole[..], true), (&whole[..query(b"", 0).len()], false)] {
+            let Err(Refusal::Respond(response)) = parse_query(query, true) else { panic!() };
+            assert!(response.truncated);
+            assert_eq!((response.rcode, response.opt.is_some()), (Rcode::NOERROR, has_opt));
+
+            let mut out = Vec::new();
+            local_response(&mut out, query, &response, 1_232, 512);
+            assert_eq!(out[2..4], [0x83, 0x80]);
+            assert_eq!(out[4..12], [0, 1, 0, 0, 0, 0, 0, u8::from(has_opt)]);
+        }
+        // What is dropped or not implemented stays so.
+        assert_eq!(parse_query(&with_flags(&whole, QR), true), Err(Refusal::Drop));
+        let Err(Refusal::Respond(response)) = parse_query(&with_flags(&whole, 0x2000), true) else {
+            panic!()
+        };
+        assert_eq!((response.rcode, response.truncated), (Rcode::NOTIMP, false));
+    }
+
+    #[test]
+    fn local_responses() {
+        let query = query(OPT, 1);
+        let parsed = parse_query(&query, false).unwrap();
+        let question = &query[12..parsed.question_end];
+        let ede = Some(Ede { code: 23, text: "no answer" });
+        let respond = |query: &[u8], response: &LocalResponse<'_>| {
+            let mut out = b"before".to_vec();
+            local_response(&mut out, query, response, 1_232, 512);
+            out.split_off(6)
+        };
+
+        let response = respond(&query, &parsed.local_response(Rcode::SERVFAIL, ede));
+        let opt = b"\0\0\x29\x04\xd0\0\0\x80\0\0\x0f\0\x0f\0\x0b\0\x17no answer";
+        let header = b"\x12\x34\x81\x82\0\x01\0\0\0\0\0\x01";
+        assert_eq!(response, [header, question, opt].concat());
+
+        // RFC 6891 section 6.1.3: the RCODE of the header is 0.
+        let response = respond(&query, &parsed.local_response(Rcode::BADVERS, None));
+        assert_eq!(response[2..4], [0x81, 0x80]);
+        assert_eq!(response[12 + question.len()..], *b"\0\0\x29\x04\xd0\x01\0\x80\0\0\0");
+
+        // No OPT asked for, so no EDE and no extended RCODE.
+        let without = LocalResponse { opt: None, ..parsed.local_response(Rcode::BADVERS, ede) };
+        let response = respond(&query, &without);
+        assert_eq!(response, [b"\x12\x34\x81\x82\0\x01\0\0\0\0\0\0", question].concat());
+
+        // Of the flags only RD and CD are copied, of another opcode's only RD.
+        for (flags, expected) in
+            [(0x7ff, 0x8190_u16), (0x6ef, 0x8080), (0x7fff, 0xf984), (0x10, 0x8090)]
+        {
+            let query = with_flags(&query, flags);
+            let response = match parse_query(&query, false) {
+                Ok(parsed) => parsed.local_response(Rcode::NOERROR, None),
+                Err(Refusal::Respond(response)) => response,
+                Err(Refusal::Drop) => panic!(),
+            };
+            assert_eq!(respond(&query, &response)[2..4], expected.to_be_bytes(), "{flags:#06x}");
+        }
+        assert_eq!(respond(&query[..11], &without), b"");
+    }
+
+    #[test]
+    fn names_are_expanded_to_255_octets_at_most() {
+        // A question of `len` octets, and a record whose owner is `prefix` and a pointer to it.
+        for (prefix, readable) in [(&b""[..], true), (b"\x01b", true), (b"\x02bc", false)] {
+            let mut message = question_of(253);
+            let at = message.len();
+            message.extend_from_slice(prefix);
+            message.extend_from_slice(b"\xc0\x0c");
+            assert_eq!(name_end(&message, at), readable.then_some(message.len()), "{prefix:x?}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        let cases: [(&[u8], usize, Option<usize>); 18] = [
+            (b"\0", 0, Some(1)),
+            (b"\x01a\0", 0, Some(3)),
+            (b"\x01a\0", 2, Some(3)),
+            (b"", 0, None),
+            (b"\0", 1, None),
+            (b"\x01", 0, None),
+            (b"\x01a", 0, None),
+            (b"\x40a\0", 0, None),
+            (b"\x80a\0", 0, None),
+            (b"\x01a\0\xc0\x00", 3, Some(5)),
+            (b"\x01a\0\xc0", 3, None),
+            (b"\x01a\0\x01b\xc0\x00", 3, Some(7)),
+            // To a pointer; to itself; into its own labels; forward.
+            (b"\0\xc0\x00\xc0\x01", 3, Some(5)),
+            (b"\0\xc0\x01", 1, None),
+            (b"\0\x02\0\0\xc0\x02", 1, None),
+            (b"\xc0\x02\0", 0, None),
+            // To labels that end before this name, and to some that run into it.
+            (b"\x02\x01a\0\xc0\x01", 4, Some(6)),
+            (b"\x02\x02a\0\xc0\x01", 4, None),
+        ];
+        for (octets, at, end) in cases {
+            // Behind a header, with the pointers moved.
+            let mut message = vec![0; HEADER_LEN];
+            let mut previous = 0;
+            for &octet in octets {
+                message.push(if previous == 0xc0 { octet + 12 } else { octet });
+                previous = octet;
+            }
+            let expected = end.map(|end| end + HEADER_LEN);
+            assert_eq!(name_end(&message, at + HEADER_LEN), expected, "{octets:x?} at {at}");
+        }
+        assert_eq!(name_end(b"\0\0\0\0\0\0\0\0\0\0\0\0\xc0\x0b", 12), None, "into the header");
+    }
+
+    #[test]
+    fn chains_of_pointers_are_bounded() {
+        let mut message = vec![0; HEADER_LEN + 1];
+        for hop in 0..200 {
+            let target = if hop == 0 { 12 } else { message.len() - 2 };
+            let at = message.len();
+            message.extend_from_slice(&(0xc000 | target as u16).to_be_bytes());
+            assert_eq!(name_end(&message, at).is_some(), hop < 127, "{} pointers", hop + 1);
+        }
+    }
+
+    #[test]
+    fn checked_responses() {
+        let query = query(OPT, 1);
+        let parsed = parse_query(&query, false).unwrap();
+        let check = |response: &[u8]| check_response(response, &query, parsed.question_end);
+        let answer = response(&[A, A, NS, OPT], [2, 1, 1]);
+        let end = parsed.question_end;
+        let info = ResponseInfo {
+            rcode: Rcode::NOERROR,
+            truncated: false,
+            ancount: 2,
+            question_end: end,
+            answer_end: end + 2 * A.len(),
+            opt: Some(Opt {
+                offset: end + 2 * A.len() + NS.len(),
+                len: OPT.len(),
+                udp_size: 1_232,
+                extended_rcode: 0,
+                version: 0,
+                dnssec_ok: true,
+            }),
+        };
+        assert_eq!(check(&answer), ResponseCheck::Answer(info));
+
+        let mut other_case = answer.clone();
+        other_case[12..end - 4].make_ascii_uppercase();
+        assert_ne!(other_case, answer);
+        assert_eq!(check(&other_case), ResponseCheck::Answer(info));
+
+        let mut other_id = answer.clone();
+        set_id(&mut other_id, 0xabcd);
+        assert_eq!((id(&other_id), ancount(&other_id)), (Some(0xabcd), 2));
+        assert_eq!(check(&other_id), ResponseCheck::Answer(info));
+
+        let truncated = ResponseInfo { truncated: true, rcode: Rcode(3), ..info };
+        assert_eq!(check(&with_flags(&answer, 0x8303)), ResponseCheck::Answer(truncated));
+
+        let extended = b"\0\0\x29\x04\xd0\x01\0\0\0\0\0";
+        let ResponseCheck::Answer(extended) =
+            check(&with_flags(&response(&[extended], [0, 0, 1]), 0x8007))
+        else {
+            panic!()
+        };
+        assert_eq!(extended.rcode, Rcode(23));
+
+        let changed = |at: usize| {
+            let mut message = answer.clone();
+            message[at] ^= 1;
+            message
+        };
+        let malformed = [
+            ("header cut", answer[..11].to_vec()),
+            ("QR=0", with_flags(&answer, 0x0100)),
+            ("opcode", with_flags(&answer, 0xa000)),
+            ("length of a label", changed(12)),
+            ("letter", changed(13)),
+            ("type", changed(end - 3)),
+            ("class", changed(end - 1)),
+            ("question cut", answer[..end - 1].to_vec()),
+            ("two questions", with_qdcount(&answer, 2)),
+            ("no question", with_flags(&answer, 0x8000)[..12].to_vec()),
+            ("no question, NOERROR", vec![0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            ("no question, an answer", vec![0, 0, 0x80, 2, 0, 0, 0, 1, 0, 0, 0, 0]),
+        ];
+        for (what, response) in malformed {
+            assert!(matches!(check(&response), ResponseCheck::Malformed(_)), "{what}");
+        }
+
+        let bare = [0, 0, 0x80, 2, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(check(&bare), ResponseCheck::ErrorWithoutQuestion(Rcode::SERVFAIL));
+        let bare = b"\0\0\x80\0\0\0\0\0\0\0\0\x01\0\0\x29\x04\xd0\x01\0\0\0\0\0";
+        assert_eq!(check(bare), ResponseCheck::ErrorWithoutQuestion(Rcode::BADVERS));
+
+        let unreadable = [
+            ("cut", answer[..answer.len() - 1].to_vec()),
+            ("records missing", answer[..end].to_vec()),
+            ("trailing octet", [&answer[..], b"x"].concat()),
+            ("two OPTs", response(&[OPT, OPT], [0, 0, 2])),
+            ("OPT as answer", response(&[OPT], [1, 0, 0])),
+        ];
+        for (what, response) in unreadable {
+            assert_eq!(check(&response), ResponseCheck::Unreadable, "{what}");
+        }
+    }
+
+    #[test]
+    fn truncated_responses() {
+        type Case<'a> = (bool, bool, &'a [u8], u8, u8, Vec<u8>);
+        let opt_long = [b"\0\0\x29\x04\xd0\0\0\x80\0\x02\x04\xfd\xe8\x02\0", &[7; 512][..]];
+        let opt_long = opt_long.concat();
+        let query = query(b"", 0);
+        let end = query.len();
+        let many: Vec<_> = std::iter::repeat_n(A, 40).chain([NS]).collect();
+        let fits = ((512 - end) / A.len()) as u8;
+        let answers = A.repeat(fits.into());
+        // Client with OPT, signed, the records, and what is left: ANCOUNT, ARCOUNT, octets.
+        let opt_bare = &opt_long[..9];
+        let cases: [Case<'_>; 6] = [
+            (true, false, OPT, 0, 1, OPT.to_vec()),
+            (true, false, &opt_long, 0, 1, [opt_bare, &[0, 0]].concat()),
+            (true, false, A, 0, 0, vec![]),
+            (false, false, OPT, fits, 0, answers.clone()),
+            (false, true, TSIG, 0, 0, vec![]),
+            (true, true, OPT, 0, 0, vec![]),
+        ];
+        for (client_has_opt, signed, last, ancount, arcount, records) in cases {
+            let response = response(&[&many[..], &[last]].concat(), [40, 1, 1]);
+            let ResponseCheck::Answer(info) = check_response(&response, &query, end) else {
+                panic!()
+            };
+            let mut out = b"before".to_vec();
+            truncate(&mut out, &response, &info, 512, client_has_opt, signed);
+            let out = out.split_off(6);
+            let counts = [0, 1, 0, ancount, 0, 0, 0, arcount];
+            let header = [&[0x12, 0x34, 0x83, 0x80], &counts[..]].concat();
+            assert_eq!(out, [&header, &query[12..], &records].concat(), "{last:x?}");
+            assert!(out.len() <= 512);
+        }
+        // A record that fits to the octet stays, and one octet less loses it.
+        let response = response(&many, [40, 1, 0]);
+        let ResponseCheck::Answer(info) = check_response(&response, &query, end) else { panic!() };
+        for (limit, expected) in [(end + 35 * A.len(), 35), (end + 35 * A.len() - 1, 34)] {
+            let mut out = Vec::new();
+            truncate(&mut out, &response, &info, limit, false, false);
+            assert_eq!(ancount(&out), expected);
+            assert_eq!(out.len(), end + usize::from(expected) * A.len());
+        }
+    }
+
+    #[test]
+    fn presentation() {
+        let names: [(&[u8], &str); 7] = [
+            (b"\0", "."),
+            (b"\x06gOogle\x03com\0\0\x01", "gOogle.com."),
+            (b"\x03a.b\x01c\0", "a\\.b.c."),
+            (b"\x08\\\"();@$ \0", "\\\\\\\"\\(\\)\\;\\@\\$\\032."),
+            (b"\x05\0\x1b\n\x7f\xff\0", "\\000\\027\\010\\127\\255."),
+            (b"\x01!\x01~\x02_x\0", "!.~._x."),
+            (b"\x03ab", "."),
+        ];
+        for (name, expected) in names {
+            assert_eq!(NameDisplay(name).to_string(), expected);
+        }
+        let types: Vec<_> = [1, 28, 65, 255, 0, 65_280].map(|code| Rtype(code).to_string()).into();
+        assert_eq!(types, ["A", "AAAA", "HTTPS", "ANY", "TYPE0", "TYPE65280"]);
+        let classes: Vec<_> = [1, 3, 254, 32].map(|code| Class(code).to_string()).into();
+        assert_eq!(classes, ["IN", "CH", "NONE", "CLASS32"]);
+        let rcodes: Vec<_> = [0, 3, 16, 12, 4_095].map(|code| Rcode(code).to_string()).into();
+        assert_eq!(rcodes, ["NOERROR", "NXDOMAIN", "BADVERS", "RCODE12", "RCODE4095"]);
+    }
+
+    const A: &[u8] = b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x7f\0\0\x01";
+    const NS: &[u8] = b"\xc0\x14\0\x02\0\x01\0\0\0\x3c\0\x05\x02ns\xc0\x14";
+    /// UDP size 1232, DO, an empty NSID option.
+    const OPT: &[u8] = b"\0\0\x29\x04\xd0\0\0\x80\0\0\x04\0\x03\0\0";
+    const SIG: &[u8] = b"\0\0\x18\0\x01\0\0\0\0\0\x03\0\x01\x05";
+    const SIG0: &[u8] = b"\0\0\x18\0\xff\0\0\0\0\0\x03\0\0\x05";
+    const TSIG: &[u8] = b"\x03key\0\0\xfa\0\xff\0\0\0\0\0\x01x";
+
+    /// A query for `example.com. IN A` with `records` in its additional section.
+    fn query(records: &[u8], arcount: u8) -> Vec<u8> {
+        let header = [0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, arcount];
+        [&header, &b"\x07example\x03com\0\0\x01\0\x01"[..], records].concat()
+    }
+
+    fn with_records(records: &[&[u8]], counts: [u16; 3]) -> Vec<u8> {
+        let mut message = query(&records.concat(), 0);
+        for (field, count) in message[6..12].chunks_mut(2).zip(counts) {
+            field.copy_from_slice(&count.to_be_bytes());
+        }
+        message
+    }
+
+    fn response(records: &[&[u8]], counts: [u16; 3]) -> Vec<u8> {
+        with_flags(&with_records(records, counts), 0x8180)
+    }
+
+    fn with_flags(message: &[u8], flags: u16) -> Vec<u8> {
+        [&message[..2], &flags.to_be_bytes(), &message[4..]].concat()
+    }
+
+    fn with_qdcount(message: &[u8], qdcount: u8) -> Vec<u8> {
+        [&message[..4], &[0, qdcount], &message[6..]].concat()
+    }
+
+    /// A query whose name has `len` octets.
+    fn question_of(len: usize) -> Vec<u8> {
+        let mut message = query(b"", 0)[..12].to_vec();
+        let mut left = len - 1;
+        while left > 0 {
+            // Not 63 where that leaves a single octet, which no label has.
+            let label = if left == 65 { 62 } else { left.min(64) - 1 };
+            message.push(label as u8);
+            message.extend(std::iter::repeat_n(b'a', label));
+            left -= label + 1;
+        }
+        message.extend_from_slice(&[0, 0, 1, 0, 1]);
+        message
+    }
+}

@@ -1,0 +1,358 @@
+//! The forwarder without its sockets: a state machine that is told facts and queues outputs.
+//!
+//! The shell tells it what happened with `handle_*`, each fact once, in any number before it drains
+//! the outputs. After that it takes every [`Action`] from [`Forwarder::poll_action`], then sends
+//! [`Forwarder::datagrams`], and waits no longer than [`Forwarder::poll_timeout`]. Time comes in as
+//! an argument and must not run backwards. Nothing here reads the clock, opens a socket or calls out.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
+
+mod access;
+mod arena;
+mod client;
+mod dispatch;
+mod edns;
+mod exit;
+mod fact;
+mod frame;
+mod in_flight;
+mod intake;
+mod loss;
+pub mod message;
+mod output;
+mod query;
+mod query_log;
+mod random;
+mod response;
+mod surface;
+mod timeouts;
+mod upstream;
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use arena::{Arena, Id};
+use client::{Client, ClientTimers};
+pub use edns::Ede;
+use exit::Outcome;
+pub use fact::Fact;
+use message::Opt;
+use output::DatagramOutput;
+use query::{Messages, Query};
+use query_log::QueryLog;
+use random::Random;
+pub use surface::{Action, Closed, ConnId, Counts, DatagramPath, Limits, Manner, Stage};
+use timeouts::Timeouts;
+use upstream::{Upstream, UpstreamConn};
+
+/// The forwarder.
+///
+/// Facts come in by `handle_*`, each told once, `now` never running backwards; outputs go out by
+/// [`Self::poll_action`], [`Self::output`] and [`Self::datagrams`], drained once per turn. Any number
+/// of facts may come before a drain.
+#[derive(Debug)]
+pub struct Forwarder {
+    limits: Limits,
+    seed: u64,
+    random: Random,
+    shutting_down: bool,
+
+    queries: Arena<Query>,
+    messages: Messages,
+    /// All queries, by key.
+    by_arrival: Timeouts,
+    /// Those to be sent, by key.
+    queue: Timeouts,
+    /// When the queue is looked at again although nothing happens.
+    dispatch_at: Option<Instant>,
+    /// Queries by the fingerprint of their datagram, for retransmissions to join.
+    joinable: HashMap<u64, Id, BuildHasherDefault<DefaultHasher>>,
+
+    conns: Arena<Conn>,
+    clients: usize,
+    clients_by_address: HashMap<IpAddr, usize, BuildHasherDefault<DefaultHasher>>,
+    client_timers: ClientTimers,
+    upstreams: Vec<Upstream>,
+    /// The upstream that failed last, for errors.
+    last_failed: Option<usize>,
+    /// When the next line about upstreams that are still down may be written.
+    summary_at: Option<Instant>,
+    summary_pause: Duration,
+
+    actions: VecDeque<Action>,
+    datagrams: DatagramOutput,
+    query_log: QueryLog,
+    counts: Counts,
+}
+
+/// Facts in.
+impl Forwarder {
+    /// `upstreams` are the display names, in order of preference; `seed` feeds jitter and hashing.
+    pub fn new(limits: Limits, upstreams: Vec<Box<str>>, seed: u64) -> Self {
+        Self {
+            seed,
+            random: Random::new(seed),
+            shutting_down: false,
+            queries: Arena::new(),
+            messages: Messages::new(limits.query_bytes_max),
+            by_arrival: Timeouts::default(),
+            queue: Timeouts::default(),
+            dispatch_at: None,
+            joinable: HashMap::default(),
+            conns: Arena::new(),
+            clients: 0,
+            clients_by_address: HashMap::default(),
+            client_timers: ClientTimers::default(),
+            upstreams: upstreams.into_iter().map(Upstream::new).collect(),
+            last_failed: None,
+            summary_at: None,
+            summary_pause: Duration::ZERO,
+            actions: VecDeque::new(),
+            datagrams: DatagramOutput::default(),
+            query_log: QueryLog::new(limits.query_log),
+            counts: Counts::default(),
+            limits,
+        }
+    }
+
+    /// A datagram of a client; `truncated` if it was cut at the receive buffer's size.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        path: DatagramPath,
+        message: &[u8],
+        truncated: bool,
+    ) {
+        self.client_datagram(now, path, message, truncated);
+    }
+
+    /// A client connected. `None`: it is refused, drop the socket.
+    pub fn handle_accept(&mut self, now: Instant, peer: SocketAddr) -> Option<ConnId> {
+        self.accept_client(now, peer)
+    }
+
+    /// The TCP connection of an upstream attempt stands; TLS begins.
+    pub fn handle_established(&mut self, now: Instant, conn: ConnId) {
+        self.conn_established(now, conn);
+    }
+
+    /// The TLS handshake of an upstream attempt is done and its certificate verified.
+    pub fn handle_connected(&mut self, now: Instant, conn: ConnId) {
+        self.conn_opened(now, conn);
+    }
+
+    /// Octets arrived: a client's, or an upstream's after decryption.
+    pub fn handle_stream(&mut self, now: Instant, conn: ConnId, bytes: &[u8]) {
+        match self.conns.get(conn.0) {
+            Some(Conn::Client(_)) => self.client_stream(now, conn, bytes),
+            Some(Conn::Upstream(_)) => self.upstream_stream(now, conn, bytes),
+            Some(Conn::Closing) | None => {}
+        }
+    }
+
+    /// A connection ended on its own. The shell keeps its socket until it takes [`Action::Close`].
+    pub fn handle_closed(&mut self, now: Instant, conn: ConnId, how: Closed) {
+        match self.conns.get(conn.0) {
+            Some(Conn::Client(_)) => self.client_closed(now, conn, &how),
+            Some(Conn::Upstream(_)) => self.upstream_closed(now, conn, how),
+            Some(Conn::Closing) | None => {}
+        }
+    }
+
+    /// [`Self::poll_timeout`] has passed. A call that is not due does nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(key) = self.by_arrival.pop(now, self.limits.query_timeout) {
+            if let Some(id) = self.queries.id_at(key) {
+                self.expire(now, id);
+            }
+        }
+        self.upstream_timeouts(now);
+        self.queue_timeouts(now);
+        if self.dispatch_at.is_some_and(|at| at <= now) {
+            self.dispatch(now);
+        }
+        self.client_timeouts(now);
+    }
+
+    /// Routes or addresses changed: what failed may work now, so backoffs end.
+    pub fn handle_network_change(&mut self, now: Instant) {
+        self.end_backoffs(now);
+        self.dispatch(now);
+    }
+
+    /// The machine was suspended: every upstream connection is dropped, as none can be trusted.
+    pub fn handle_resume(&mut self, now: Instant) {
+        self.end_backoffs(now);
+        self.drop_upstream_conns(now);
+    }
+
+    /// Answers what is owed, takes nothing new, then closes everything.
+    pub fn handle_shutdown(&mut self, now: Instant) {
+        self.shutting_down = true;
+        self.drain_clients(now);
+        for index in 0..self.upstreams.len() {
+            if let Some(trial) = self.upstreams[index].outage().and_then(|outage| outage.trial) {
+                self.finish(now, trial, Outcome::Orphaned);
+            }
+        }
+        self.close_upstreams_if_done();
+    }
+}
+
+/// Outputs.
+impl Forwarder {
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        loop {
+            let action = self.actions.pop_front()?;
+            match action {
+                Action::Close { conn, .. } => {
+                    self.conns.remove(conn.0);
+                }
+                Action::Transmit(conn) => match self.conns.get_mut(conn.0) {
+                    Some(Conn::Client(client)) => client.transmitting = false,
+                    Some(Conn::Upstream(upstream)) => upstream.transmitting = false,
+                    Some(Conn::Closing) | None => continue,
+                },
+                Action::Connect { conn, .. } | Action::Read(conn) | Action::ShutdownWrite(conn) => {
+                    // Overtaken by its own end: only the Close that follows matters.
+                    if !matches!(self.conns.get(conn.0), Some(Conn::Client(_) | Conn::Upstream(_)))
+                    {
+                        continue;
+                    }
+                }
+                Action::Log(_) => {}
+            }
+            return Some(action);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due. It may be in the past.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let all = [
+            self.by_arrival.next(self.limits.query_timeout),
+            self.queue_timeout().and_then(|after| self.queue.next(after)),
+            self.dispatch_at,
+            self.next_upstream_timeout(),
+            self.next_client_timeout(),
+        ];
+        all.into_iter().flatten().min()
+    }
+
+    /// False for a client that must not be read because of back-pressure (see [`Action::Read`]).
+    pub fn wants_read(&self, conn: ConnId) -> bool {
+        match self.conns.get(conn.0) {
+            Some(Conn::Client(client)) => self.client_wants_read(client),
+            Some(Conn::Upstream(_)) => true,
+            Some(Conn::Closing) | None => false,
+        }
+    }
+
+    /// What is to be written on this connection.
+    pub fn output(&self, conn: ConnId) -> &[u8] {
+        match self.conns.get(conn.0) {
+            Some(Conn::Client(client)) => client.output.pending(),
+            Some(Conn::Upstream(upstream)) => upstream.output.pending(),
+            Some(Conn::Closing) | None => &[],
+        }
+    }
+
+    /// The first `n` octets of [`Self::output`] were written.
+    pub fn advance_output(&mut self, now: Instant, conn: ConnId, n: usize) {
+        match self.conns.get_mut(conn.0) {
+            Some(Conn::Client(client)) => {
+                client.output.advance(n);
+                self.client_output_advanced(now, conn);
+            }
+            Some(Conn::Upstream(upstream)) => {
+                upstream.output.advance(n);
+                self.dispatch(now);
+            }
+            Some(Conn::Closing) | None => {}
+        }
+    }
+
+    /// The datagrams to send, oldest first.
+    pub fn datagrams(&self) -> impl Iterator<Item = (DatagramPath, &[u8])> {
+        self.datagrams.iter()
+    }
+
+    /// The first `n` of [`Self::datagrams`] were sent or given up.
+    pub fn advance_datagrams(&mut self, n: usize) {
+        self.datagrams.advance(n);
+    }
+
+    /// Lines of the query log since [`Self::clear_query_log`], each with its line feed.
+    pub fn query_log(&self) -> &[u8] {
+        self.query_log.lines()
+    }
+
+    /// The lines of [`Self::query_log`] were taken.
+    pub fn clear_query_log(&mut self) {
+        self.query_log.clear();
+    }
+
+    /// Nothing is held, owed or unsent any more: after [`Self::handle_shutdown`] the shell may end.
+    pub fn is_drained(&self) -> bool {
+        self.queries.is_empty()
+            && self.conns.is_empty()
+            && self.datagrams.is_empty()
+            && self.actions.is_empty()
+    }
+
+    /// For tests and metrics.
+    pub fn counts(&self) -> Counts {
+        Counts { queries_held: self.queries.len(), conns_held: self.conns.len(), ..self.counts }
+    }
+}
+
+/// An entry of the connection table.
+#[derive(Debug)]
+enum Conn {
+    Client(Box<Client>),
+    Upstream(Box<UpstreamConn>),
+    /// Its `Close` is queued: it takes no input, and its key is kept until the shell takes it.
+    Closing,
+}
+
+/// Where a message came from.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Datagram(DatagramPath),
+    Stream(ConnId),
+}
+
+/// The longest response by datagram: what the client takes, but no more than passes unfragmented
+/// over any path we would meet, or over loopback what RFC 5625 section 4.4.3 asks for.
+fn udp_limit(path: &DatagramPath, opt: Option<Opt>) -> usize {
+    let path_max =
+        if path.client.ip().to_canonical().is_loopback() { UDP_SIZE_LOOPBACK } else { UDP_SIZE };
+    usize::from(opt.map_or(UDP_SIZE_MIN, |opt| opt.udp_size.max(UDP_SIZE_MIN)).min(path_max))
+}
+
+/// RFC 1035 section 4.2.1.
+const UDP_SIZE_MIN: u16 = 512;
+
+/// The IPv6 minimum link of 1,280 octets less its headers.
+const UDP_SIZE: u16 = 1232;
+
+/// Nothing fragments on loopback.
+const UDP_SIZE_LOOPBACK: u16 = 4096;
+
+/// RFC 1035 section 4.2.2.
+const STREAM_LIMIT: usize = 65_535;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    pub(super) use super::random::Random;
+
+    /// Some instant to count from.
+    #[expect(clippy::disallowed_methods, reason = "the one clock reading of the core's tests")]
+    pub(super) fn base() -> Instant {
+        Instant::now() + std::time::Duration::from_secs(3600)
+    }
+}

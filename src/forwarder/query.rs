@@ -1,0 +1,186 @@
+//! One client query on its way.
+
+use std::time::Instant;
+
+use super::message::ParsedQuery;
+use super::{ConnId, DatagramPath};
+
+/// A query, from its acceptance to the one exit.
+///
+/// It is *queued* while the forwarder's queue holds its key, and *sent* while it has a place; after
+/// a stall it is both.
+#[derive(Debug)]
+pub(super) struct Query {
+    pub(super) origin: Origin,
+    /// The client's message, as it came.
+    pub(super) message: Vec<u8>,
+    pub(super) parsed: ParsedQuery,
+    pub(super) arrived: Instant,
+    /// Where it is in flight, the older place first.
+    pub(super) places: [Option<Place>; PLACES],
+    /// How often it was sent.
+    pub(super) sends: u8,
+    /// How many of these saw no answer at all on their connection before it was lost.
+    pub(super) no_answer_sends: u8,
+    /// A connection it was in flight on was lost.
+    pub(super) lost_a_conn: bool,
+    /// A stall, not a client, caused the next send: it does not arm the stall deadline of its new
+    /// connection, whose handshake just proved the path.
+    pub(super) stalled: bool,
+    /// What happened to it last, for the error if it comes to that.
+    pub(super) trouble: Option<Trouble>,
+}
+
+/// Who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A datagram and `responses - 1` retransmissions of it: each gets a response.
+    Datagram { path: DatagramPath, responses: u8, fingerprint: u64 },
+    /// A client connection; `index` is the place in its list of queries.
+    Stream { client: ConnId, index: usize },
+    /// Nobody: a copy of a query that a stalled upstream must answer to be usable again.
+    Trial { upstream: usize },
+}
+
+/// A message ID of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) conn: ConnId,
+    pub(super) id: u16,
+}
+
+/// Why a query may end without an upstream's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) upstream: usize,
+    pub(super) what: &'static str,
+    /// The code of the Extended DNS Error.
+    pub(super) code: u16,
+}
+
+impl Query {
+    pub(super) fn new(
+        origin: Origin,
+        message: Vec<u8>,
+        parsed: ParsedQuery,
+        arrived: Instant,
+    ) -> Self {
+        Self {
+            origin,
+            message,
+            parsed,
+            arrived,
+            places: [None; PLACES],
+            sends: 0,
+            no_answer_sends: 0,
+            lost_a_conn: false,
+            stalled: false,
+            trouble: None,
+        }
+    }
+
+    pub(super) fn is_sent(&self) -> bool {
+        self.places.iter().any(Option::is_some)
+    }
+
+    /// Notes where it was sent; returns the older place where both were taken, to be abandoned.
+    pub(super) fn add_place(&mut self, place: Place) -> Option<Place> {
+        let older = match self.places {
+            [older, Some(younger)] => {
+                self.places = [Some(younger), None];
+                older
+            }
+            _ => None,
+        };
+        let free = usize::from(self.places[0].is_some());
+        self.places[free] = Some(place);
+        self.sends += 1;
+        older
+    }
+
+    /// Forgets the place on a lost connection.
+    pub(super) fn remove_place(&mut self, conn: ConnId) {
+        for place in &mut self.places {
+            place.take_if(|place| place.conn == conn);
+        }
+        if self.places[0].is_none() {
+            self.places.swap(0, 1);
+        }
+    }
+
+    /// Whether it may be sent once more.
+    pub(super) fn may_be_sent(&self) -> bool {
+        self.sends < SENDS_MAX && self.no_answer_sends < NO_ANSWER_SENDS_MAX
+    }
+}
+
+/// The messages of queries: blocks that are used again, so that no query of ordinary length costs
+/// an allocation, and a bound on the octets of longer ones.
+#[derive(Debug)]
+pub(super) struct Messages {
+    blocks: Vec<Vec<u8>>,
+    long_bytes: usize,
+    long_bytes_max: usize,
+}
+
+impl Messages {
+    pub(super) fn new(long_bytes_max: usize) -> Self {
+        Self { blocks: Vec::new(), long_bytes: 0, long_bytes_max }
+    }
+
+    /// A copy of `message`; `None` if there is no room for a long one.
+    pub(super) fn store(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+        if message.len() > BLOCK_BYTES {
+            if self.long_bytes + message.len() > self.long_bytes_max {
+                return None;
+            }
+            self.long_bytes += message.len();
+            return Some(message.to_vec());
+        }
+        let mut block = self.blocks.pop().unwrap_or_else(|| Vec::with_capacity(BLOCK_BYTES));
+        block.extend_from_slice(message);
+        Some(block)
+    }
+
+    /// Takes back what [`Self::store`] gave.
+    pub(super) fn release(&mut self, mut message: Vec<u8>) {
+        if message.len() > BLOCK_BYTES {
+            self.long_bytes -= message.len();
+            return;
+        }
+        message.clear();
+        self.blocks.push(message);
+    }
+}
+
+/// Copies of a query that are out at a time: one, and one more after a stall or for a trial.
+const PLACES: usize = 2;
+
+/// An upper end to what one query can cost upstreams, whatever they do.
+pub(super) const SENDS_MAX: u8 = 16;
+
+/// A query that brings down every connection it is sent on must not bring down many.
+pub(super) const NO_ANSWER_SENDS_MAX: u8 = 3;
+
+/// Queries of stubs are far shorter; RFC 1035's limit for UDP fits.
+const BLOCK_BYTES: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_used_again_and_long_messages_are_bounded() {
+        let mut messages = Messages::new(1000);
+        let Some(block) = messages.store(&[1; 512]) else { panic!("short messages always fit") };
+        let address = block.as_ptr();
+        messages.release(block);
+        let Some(block) = messages.store(&[2; 20]) else { panic!("short messages always fit") };
+        assert_eq!((block.as_ptr(), block.as_slice()), (address, [2; 20].as_slice()));
+
+        let Some(long) = messages.store(&[3; 600]) else { panic!("600 of 1000 octets fit") };
+        assert_eq!(messages.store(&[4; 600]), None);
+        messages.release(long);
+        assert!(messages.store(&[4; 600]).is_some());
+    }
+}

@@ -1,0 +1,181 @@
+//! The query log: one line for each response that left.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::message::{self, Class, NameDisplay, Rcode, Rtype};
+
+/// Lines, until the shell takes them.
+#[derive(Debug)]
+pub(super) struct QueryLog {
+    enabled: bool,
+    lines: Vec<u8>,
+}
+
+/// What every line says of a query: its question and who asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) message: &'a [u8],
+    pub(super) question_end: usize,
+    pub(super) client: IpAddr,
+    pub(super) over_tcp: bool,
+}
+
+impl QueryLog {
+    pub(super) fn new(enabled: bool) -> Self {
+        Self { enabled, lines: Vec::new() }
+    }
+
+    pub(super) fn lines(&self) -> &[u8] {
+        &self.lines
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.lines.clear();
+        self.lines.shrink_to(LINES_KEPT);
+    }
+
+    /// An upstream's response was delivered.
+    pub(super) fn success(
+        &mut self,
+        asked: Asked<'_>,
+        rcode: Rcode,
+        answers: u16,
+        bytes: usize,
+        took: Duration,
+        upstream: &str,
+    ) {
+        let plural = if answers == 1 { "" } else { "s" };
+        let took = took.as_millis();
+        self.line("SUCCESS", asked, |lines, from| {
+            writeln!(
+                lines,
+                "{rcode} {answers} answer{plural} {bytes} B {took} ms {from} via {upstream}"
+            )
+        });
+    }
+
+    /// A SERVFAIL made here was delivered, because of `cause`.
+    pub(super) fn failure(&mut self, asked: Asked<'_>, took: Duration, cause: &str) {
+        let took = took.as_millis();
+        self.line("FAILURE", asked, |lines, from| {
+            writeln!(lines, "SERVFAIL {took} ms {from}: {cause}")
+        });
+    }
+
+    /// Another response made here was delivered.
+    pub(super) fn local(&mut self, asked: Asked<'_>, rcode: Rcode) {
+        self.line("LOCAL", asked, |lines, from| writeln!(lines, "{rcode} {from}"));
+    }
+
+    fn line(
+        &mut self,
+        kind: &str,
+        asked: Asked<'_>,
+        write: impl FnOnce(&mut Vec<u8>, &str) -> std::io::Result<()>,
+    ) {
+        if !self.enabled || self.lines.len() > LINES_MAX {
+            return;
+        }
+        let transport = if asked.over_tcp { "tcp" } else { "udp" };
+        let from = format!("{transport} {}", asked.client);
+        let written = write_question(&mut self.lines, kind, asked)
+            .and_then(|()| write(&mut self.lines, &from));
+        debug_assert!(written.is_ok(), "writing to memory does not fail");
+    }
+}
+
+fn write_question(lines: &mut Vec<u8>, kind: &str, asked: Asked<'_>) -> std::io::Result<()> {
+    let question = asked.message.get(message::HEADER_LEN..asked.question_end).unwrap_or_default();
+    let Some((name, &[t0, t1, c0, c1])) = question.split_last_chunk() else {
+        // Nothing of it could be read.
+        return write!(lines, "{kind} ? ");
+    };
+    write!(lines, "{kind} {} ", NameDisplay(name))?;
+    let class = Class(u16::from_be_bytes([c0, c1]));
+    if class != Class(1) {
+        write!(lines, "{class} ")?;
+    }
+    write!(lines, "{} ", Rtype(u16::from_be_bytes([t0, t1])))
+}
+
+/// Memory kept between turns.
+const LINES_KEPT: usize = 16 * 1024;
+
+/// A turn answers fewer queries than fill this; what exceeds it is left out.
+const LINES_MAX: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_was_asked_and_how_it_ended() {
+        let mut log = QueryLog::new(true);
+        let message = query(b"\x06google\x03com\0\0\x01\0\x01");
+        let asked = asked(&message);
+        log.success(
+            asked,
+            Rcode::NOERROR,
+            1,
+            55,
+            Duration::from_millis(59),
+            "1.1.1.1#cloudflare-dns.com",
+        );
+        log.success(asked, Rcode::NXDOMAIN, 0, 40, Duration::from_micros(999), "up");
+        log.failure(asked, Duration::from_millis(4500), "1.1.1.1#x: connect timed out");
+        log.local(Asked { over_tcp: true, ..asked }, Rcode::REFUSED);
+        assert_eq!(
+            text(&log),
+            "SUCCESS google.com. A NOERROR 1 answer 55 B 59 ms udp 172.17.0.1 via \
+             1.1.1.1#cloudflare-dns.com\n\
+             SUCCESS google.com. A NXDOMAIN 0 answers 40 B 0 ms udp 172.17.0.1 via up\n\
+             FAILURE google.com. A SERVFAIL 4500 ms udp 172.17.0.1: 1.1.1.1#x: connect timed out\n\
+             LOCAL google.com. A REFUSED tcp 172.17.0.1\n"
+        );
+        log.clear();
+        assert_eq!(text(&log), "");
+    }
+
+    #[test]
+    fn another_class_and_control_octets_are_shown() {
+        let mut log = QueryLog::new(true);
+        let message = query(b"\x07version\x04bi\x1b\n\0\0\x10\0\x03");
+        log.local(asked(&message), Rcode::NOERROR);
+        assert_eq!(text(&log), "LOCAL version.bi\\027\\010. CH TXT NOERROR udp 172.17.0.1\n");
+    }
+
+    #[test]
+    fn a_question_that_could_not_be_read_is_a_question_mark() {
+        let mut log = QueryLog::new(true);
+        log.local(Asked { question_end: 12, ..asked(&query(b"\xff")) }, Rcode::FORMERR);
+        assert_eq!(text(&log), "LOCAL ? FORMERR udp 172.17.0.1\n");
+    }
+
+    #[test]
+    fn nothing_is_written_when_it_is_off() {
+        let mut log = QueryLog::new(false);
+        log.local(asked(&query(b"\0\0\x01\0\x01")), Rcode::FORMERR);
+        assert_eq!(text(&log), "");
+    }
+
+    fn query(question: &[u8]) -> Vec<u8> {
+        [&[0; message::HEADER_LEN], question].concat()
+    }
+
+    fn asked(message: &[u8]) -> Asked<'_> {
+        Asked {
+            message,
+            question_end: message.len(),
+            client: Ipv4Addr::new(172, 17, 0, 1).into(),
+            over_tcp: false,
+        }
+    }
+
+    fn text(log: &QueryLog) -> &str {
+        std::str::from_utf8(log.lines()).unwrap()
+    }
+}

@@ -1,0 +1,173 @@
+//! The words in which the shell and the core talk.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::Fact;
+use super::arena::Id;
+
+/// Names a connection, of a client or to an upstream, from its start to the moment the shell takes
+/// its [`Action::Close`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub(super) Id);
+
+impl ConnId {
+    /// Small and dense, and not given to another connection before this one's [`Action::Close`] was
+    /// taken: an index for the shell's sockets.
+    pub fn key(self) -> usize {
+        self.0.key()
+    }
+}
+
+/// Where a datagram came from and how it arrived, which is how its answer leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DatagramPath {
+    /// Index of the listener it arrived on.
+    pub listener: u16,
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// The local address it was sent to; `None` where the listener has one address only.
+    pub local: Option<IpAddr>,
+    /// Index of the interface it arrived on, 0 if unknown; link-local answers need it.
+    pub interface: u32,
+}
+
+/// What the shell has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Close the connection and drop its socket; the [`ConnId`] is free from now on.
+    Close {
+        /// The connection.
+        conn: ConnId,
+        /// Whether to say goodbye.
+        manner: Manner,
+    },
+    /// Open a TCP connection to the upstream of this index and start TLS on it.
+    Connect {
+        /// The new connection's name.
+        conn: ConnId,
+        /// Index into the list given to [`Forwarder::new`].
+        upstream: usize,
+    },
+    /// Tell the person who runs this program.
+    Log(Fact),
+    /// A client that was not read because of back-pressure may be read again; no new edge will come.
+    Read(ConnId),
+    /// Everything owed to this client is written: shut the write side down, and go on reading (and
+    /// telling) until the end of the stream, so that the close does not destroy what was written.
+    ShutdownWrite(ConnId),
+    /// [`Forwarder::output`] of this connection has grown.
+    Transmit(ConnId),
+}
+
+/// How a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// At once, whatever is unsent.
+    Abort,
+    /// With `close_notify` towards an upstream, as far as it can be written without waiting.
+    Orderly,
+}
+
+/// How a connection ended on its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The peer closed: end of stream, or `close_notify` (RFC 8446 section 6.1). From a client it
+    /// means only that no more queries follow (RFC 7766 section 6.2.4).
+    Eof,
+    /// An attempt failed, or an established connection did in a way worth telling.
+    Failed {
+        /// What was being done.
+        stage: Stage,
+        /// What happened, in words for the log: "connection refused".
+        detail: Box<str>,
+    },
+    /// Reset, or a write failed.
+    Reset,
+}
+
+/// The phase of an upstream connection in which something went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Establishing TCP.
+    Connect,
+    /// The TLS handshake, but not the certificate.
+    Tls,
+    /// The server's certificate did not verify.
+    Certificate,
+    /// Waiting for answers.
+    Read,
+    /// Sending queries.
+    Write,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connect",
+            Self::Tls => "TLS handshake",
+            Self::Certificate => "certificate",
+            Self::Read => "read",
+            Self::Write => "write",
+        })
+    }
+}
+
+/// Every bound of the forwarder. Defaults and their reasons are in `config.rs`.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// A query is answered this long after it arrived, if not by an upstream then by SERVFAIL.
+    pub query_timeout: Duration,
+    /// An upstream connection idle for this long is closed.
+    pub upstream_idle_timeout: Duration,
+    /// A client connection idle for this long is closed (RFC 7766 section 6.2.3).
+    pub client_idle_timeout: Duration,
+    /// Client queries held at a time.
+    pub queries_max: usize,
+    /// Octets of held queries that are longer than 512 octets.
+    pub query_bytes_max: usize,
+    /// Client connections at a time.
+    pub clients_max: usize,
+    /// Client connections per source address, loopback excepted.
+    pub clients_per_address_max: usize,
+    /// Queries in flight per client connection.
+    pub client_queries_max: usize,
+    /// Octets of answers held per client connection.
+    pub client_output_max: usize,
+    /// Octets of answers held for a batch of datagrams.
+    pub datagram_bytes_max: usize,
+    /// Whether a line per query is written to [`Forwarder::query_log`].
+    pub query_log: bool,
+}
+
+/// What happened so far and what is held now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Queries accepted.
+    pub queries: u64,
+    /// Answered with an upstream's response.
+    pub answered: u64,
+    /// Answered with a SERVFAIL made here.
+    pub failed: u64,
+    /// Other answers made here.
+    pub local: u64,
+    /// Accepted queries whose client went away.
+    pub orphaned: u64,
+    /// Messages dropped: QR=1 or under 12 octets (RFC 5625 section 6.3).
+    pub dropped: u64,
+    /// Datagrams and connections from addresses that are not served.
+    pub refused: u64,
+    /// Datagrams to clients dropped because the buffer was full.
+    pub datagrams_dropped: u64,
+    /// Responses of an upstream that belonged to no query.
+    pub unmatched: u64,
+    /// Connections to upstreams attempted.
+    pub connects: u64,
+    /// Queries sent again after the first time.
+    pub resent: u64,
+    /// Held now: queries.
+    pub queries_held: usize,
+    /// Held now: connections, clients and upstreams, including those not yet closed by the shell.
+    pub conns_held: usize,
+}

@@ -1,0 +1,2 @@
+//! A forwarder of plain DNS to DNS over TLS.
+pub mod forwarder;
