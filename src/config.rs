@@ -1,0 +1,1235 @@
+//! The command line, turned into a checked [`Config`].
+//!
+//! Every default and every limit is a constant here, with its reason.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use log::LevelFilter;
+use pico_args::Arguments;
+
+use crate::forwarder::Limits;
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Print [`usage`].
+    Help,
+    /// Forward queries.
+    Run(Config),
+    /// Print the version.
+    Version,
+}
+
+/// Everything the program is told when it starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients are served, UDP and TCP each; at least one. Port 0: any one port for both.
+    pub listen: Vec<SocketAddr>,
+    /// Who is asked, in order of preference; at least one, no two alike.
+    pub upstreams: Vec<Upstream>,
+    /// Which certificates upstreams must lead to.
+    pub roots: Roots,
+    /// Whether there is a line per query. [`QueryLog::Auto`] is for `main` to resolve, into
+    /// [`Limits::query_log`].
+    pub query_log: QueryLog,
+    /// The least severe log record that is written.
+    pub log_level: LevelFilter,
+    /// The bounds of the forwarder.
+    pub limits: Limits,
+}
+
+/// A DNS-over-TLS server and the name its certificate must have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// A DNS name in lower case without the final dot, or an IP address.
+    pub name: Box<str>,
+}
+
+/// `1.1.1.1#cloudflare-dns.com`, with the port if it is not 853.
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.address.to_string();
+        let address = match self.address.port() {
+            UPSTREAM_PORT => address.strip_suffix(":853").unwrap_or(&address),
+            _ => &address,
+        };
+        write!(f, "{address}#{}", self.name)
+    }
+}
+
+/// Where trust in upstreams begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Roots {
+    /// Mozilla's root certificates, as of the build.
+    BuiltIn,
+    /// The PEM certificates of this file, and no others.
+    File(PathBuf),
+}
+
+impl Roots {
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::BuiltIn => None,
+            Self::File(file) => Some(file),
+        }
+    }
+}
+
+/// Whether a line is written for every query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryLog {
+    /// If stderr is a terminal.
+    Auto,
+    /// No.
+    Off,
+    /// Yes.
+    On,
+}
+
+/// What is wrong with the command line: one line that names the flag, what is wrong with it and
+/// what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageError(String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// Reads the arguments, without the program's own name.
+///
+/// `--help` anywhere wins over everything else, then `--version`.
+pub fn parse(args: Vec<OsString>) -> Result<Command, UsageError> {
+    let mut args = Arguments::from_vec(args);
+    if args.contains(HELP) {
+        return Ok(Command::Help);
+    }
+    if args.contains(VERSION) {
+        return Ok(Command::Version);
+    }
+
+    let mut options = Options::default();
+    let mut rest = args.finish().into_iter().peekable();
+    while let Some(arg) = rest.next() {
+        // pico-args looks through all arguments for one spelling of a flag after the other, which
+        // would lose the order of upstreams; so it is shown one flag and its value at a time.
+        let (flag, spelling) = Flag::of(&arg.to_string_lossy())?;
+        let mut pair = vec![arg];
+        if pair[0] == *spelling {
+            pair.extend(rest.next_if(|next| !next.as_encoded_bytes().starts_with(b"-")));
+        }
+        match Arguments::from_vec(pair).value_from_str::<_, String>(spelling) {
+            Ok(value) if !value.is_empty() => options.set(flag, spelling, &value)?,
+            Err(pico_args::Error::NonUtf8Argument | pico_args::Error::MissingOption(_)) => {
+                return Err(UsageError(format!(
+                    "{spelling}: the value is not UTF-8; give {}",
+                    flag.value()
+                )));
+            }
+            Ok(_) | Err(_) => {
+                return Err(UsageError(format!(
+                    "{spelling}: the value is missing; give {}",
+                    flag.value()
+                )));
+            }
+        }
+    }
+    options.into_config().map(Command::Run)
+}
+
+/// The text of `--help`.
+pub fn usage() -> String {
+    let presets = preset_names();
+    format!(
+        "\
+Forwards plain DNS (UDP and TCP) to an authenticated DNS-over-TLS resolver.
+
+Usage: dot-proxy [OPTION]...
+
+  -l, --listen ADDR[:PORT]  Serve clients here over UDP and TCP; repeatable. Without
+                            a port: {LISTEN_PORT}. Port 0: one free port for both.
+                            [default: {LISTEN_DEFAULT}]
+  -u, --upstream SPEC       Ask this server; repeatable, the first usable one in order
+                            is asked. IP[:PORT]#NAME, [IPv6]:PORT#NAME or a preset:
+                            {presets}. [default: {UPSTREAM_DEFAULT}]
+  --ca-file FILE            Trust the PEM certificates in FILE instead of the built-in
+                            roots.
+  --query-log on|off|auto   Write a line per query to stderr; auto: if stderr is a
+                            terminal. [default: auto]
+  --log-level LEVEL         {levels}.
+                            [default: {log_level}]
+  --upstream-idle-timeout SECONDS
+                            Close a connection to an upstream after this long without
+                            use. [default: {upstream_idle}]
+  --client-idle-timeout SECONDS
+                            Close a TCP connection of a client after this long without
+                            use. [default: {client_idle}]
+  -h, --help                Print this.
+  -V, --version             Print the version.
+",
+        levels = words(LOG_LEVELS.iter().map(|(word, _)| *word)),
+        log_level = level_name(LOG_LEVEL_DEFAULT),
+        upstream_idle = UPSTREAM_IDLE_TIMEOUT.as_secs(),
+        client_idle = CLIENT_IDLE_TIMEOUT.as_secs(),
+    )
+}
+
+/// What was given on the command line, before the defaults.
+#[derive(Default)]
+struct Options {
+    listen: Vec<SocketAddr>,
+    upstreams: Vec<Upstream>,
+    roots: Option<Roots>,
+    query_log: Option<QueryLog>,
+    log_level: Option<LevelFilter>,
+    upstream_idle_timeout: Option<Duration>,
+    client_idle_timeout: Option<Duration>,
+}
+
+impl Options {
+    fn set(&mut self, flag: Flag, spelling: &str, value: &str) -> Result<(), UsageError> {
+        let result = match flag {
+            Flag::CaFile => once(&mut self.roots, Ok(Roots::File(value.into()))),
+            Flag::ClientIdleTimeout => once(&mut self.client_idle_timeout, seconds(value)),
+            Flag::Listen => self.add_listener(value),
+            Flag::LogLevel => once(&mut self.log_level, choice(value, &LOG_LEVELS)),
+            Flag::QueryLog => once(&mut self.query_log, choice(value, &QUERY_LOGS)),
+            Flag::Upstream => self.add_upstreams(value),
+            Flag::UpstreamIdleTimeout => once(&mut self.upstream_idle_timeout, seconds(value)),
+        };
+        result.map_err(|problem| UsageError(format!("{spelling} {}: {problem}", shown(value))))
+    }
+
+    fn add_listener(&mut self, value: &str) -> Result<(), String> {
+        let address = address(value, LISTEN_PORT).map_err(|problem| {
+            format!("{problem}; write ADDR[:PORT], such as {LISTEN_DEFAULT} or [::1]:5300")
+        })?;
+        if address.ip().is_multicast() {
+            return Err("is a multicast address; write an address of this machine".into());
+        }
+        // Two listeners of port 0 get a port each.
+        if address.port() != 0
+            && let Some(other) = self.listen.iter().find(|other| overlap(**other, address))
+        {
+            return Err(if address.ip().is_unspecified() {
+                format!("overlaps with --listen {other}; give only one of them")
+            } else {
+                format!("is served by --listen {other} already; give each address once")
+            });
+        }
+        if self.listen.len() == LISTENERS_MAX {
+            return Err(format!(
+                "is one listener too many; give at most {LISTENERS_MAX}, or 0.0.0.0 or [::] for all \
+                 addresses"
+            ));
+        }
+        self.listen.push(address);
+        Ok(())
+    }
+
+    fn add_upstreams(&mut self, value: &str) -> Result<(), String> {
+        for upstream in upstreams(value)? {
+            if self.upstreams.contains(&upstream) {
+                return Err(format!("{upstream} is given twice; give each upstream once"));
+            }
+            if self.upstreams.len() == UPSTREAMS_MAX {
+                return Err(format!("is one upstream too many; give at most {UPSTREAMS_MAX}"));
+            }
+            self.upstreams.push(upstream);
+        }
+        Ok(())
+    }
+
+    fn into_config(self) -> Result<Config, UsageError> {
+        let mut listen = self.listen;
+        if listen.is_empty() {
+            listen.push(LISTEN_DEFAULT);
+        }
+        let mut upstreams = self.upstreams;
+        if upstreams.is_empty() {
+            upstreams.extend(UPSTREAM_DEFAULT.upstreams());
+        }
+        // A query that came back to its sender would go round until its deadline.
+        for upstream in &upstreams {
+            if let Some(listener) =
+                listen.iter().find(|listener| reaches(upstream.address, **listener))
+            {
+                return Err(UsageError(format!(
+                    "--upstream {upstream}: is this program's own listener (--listen {listener}); \
+                     give the address of another server"
+                )));
+            }
+        }
+
+        let query_log = self.query_log.unwrap_or(QueryLog::Auto);
+        Ok(Config {
+            listen,
+            upstreams,
+            roots: self.roots.unwrap_or(Roots::BuiltIn),
+            query_log,
+            log_level: self.log_level.unwrap_or(LOG_LEVEL_DEFAULT),
+            limits: Limits {
+                query_timeout: QUERY_TIMEOUT,
+                upstream_idle_timeout: self.upstream_idle_timeout.unwrap_or(UPSTREAM_IDLE_TIMEOUT),
+                client_idle_timeout: self.client_idle_timeout.unwrap_or(CLIENT_IDLE_TIMEOUT),
+                queries_max: QUERIES_MAX,
+                query_bytes_max: QUERY_BYTES_MAX,
+                clients_max: CLIENTS_MAX,
+                clients_per_address_max: CLIENTS_PER_ADDRESS_MAX,
+                client_queries_max: CLIENT_QUERIES_MAX,
+                client_output_max: CLIENT_OUTPUT_MAX,
+                datagram_bytes_max: DATAGRAM_BYTES_MAX,
+                query_log: query_log == QueryLog::On,
+            },
+        })
+    }
+}
+
+/// A flag that takes a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flag {
+    CaFile,
+    ClientIdleTimeout,
+    Listen,
+    LogLevel,
+    QueryLog,
+    Upstream,
+    UpstreamIdleTimeout,
+}
+
+impl Flag {
+    /// The flag of an argument, `--flag` or `--flag=value`, and which of its spellings was used.
+    fn of(arg: &str) -> Result<(Self, &'static str), UsageError> {
+        if !arg.starts_with('-') || arg == "-" || arg == "--" {
+            return Err(UsageError(format!(
+                "{}: stray argument; every value follows its flag, such as --upstream {}",
+                shown(arg),
+                if upstreams(arg).is_ok() { arg } else { UPSTREAM_EXAMPLE }
+            )));
+        }
+        let name = arg.split_once('=').map_or(arg, |(name, _)| name);
+        if let Some(found) = SPELLINGS.into_iter().find(|(spelling, _)| *spelling == name) {
+            return Ok((found.1, found.0));
+        }
+        if HELP.contains(&name) || VERSION.contains(&name) {
+            return Err(UsageError(format!("{name}: takes no value; write {name} alone")));
+        }
+
+        let known = SPELLINGS.into_iter().map(|(spelling, _)| spelling).chain(HELP).chain(VERSION);
+        let remedy = match nearest(name, known.filter(|known| known.starts_with("--"))) {
+            Some(known) => format!("did you mean {known}?"),
+            None => "--help lists the flags".into(),
+        };
+        Err(UsageError(format!("{}: unknown flag; {remedy}", shown(name))))
+    }
+
+    /// What its value is, in words.
+    fn value(self) -> &'static str {
+        match self {
+            Self::CaFile => "a file of PEM certificates",
+            Self::ClientIdleTimeout | Self::UpstreamIdleTimeout => "a whole number of seconds",
+            Self::Listen => "ADDR[:PORT], such as 127.0.0.1:5300",
+            Self::LogLevel => "error, warn, info, debug or trace",
+            Self::QueryLog => "on, off or auto",
+            Self::Upstream => "IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com, or a preset",
+        }
+    }
+}
+
+/// A public resolver by one word.
+#[derive(Debug)]
+struct Preset {
+    word: &'static str,
+    addresses: [IpAddr; 4],
+    name: &'static str,
+}
+
+impl Preset {
+    fn upstreams(&self) -> impl Iterator<Item = Upstream> {
+        self.addresses.into_iter().map(|ip| Upstream {
+            address: SocketAddr::new(ip, UPSTREAM_PORT),
+            name: self.name.into(),
+        })
+    }
+}
+
+impl fmt::Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word)
+    }
+}
+
+/// The upstreams of one `--upstream`: those of a preset, or one.
+fn upstreams(spec: &str) -> Result<Vec<Upstream>, String> {
+    if let Some(preset) = PRESETS.iter().find(|preset| preset.word == spec) {
+        return Ok(preset.upstreams().collect());
+    }
+    let form = format!("write IP[:PORT]#NAME, such as {UPSTREAM_EXAMPLE}");
+    if spec.contains("://") {
+        return Err(format!("is a URL; {form}"));
+    }
+    let Some((place, name)) = spec.split_once('#') else {
+        return Err(match address(spec, UPSTREAM_PORT) {
+            Ok(address) => {
+                let name = PRESETS
+                    .iter()
+                    .find(|preset| preset.addresses.contains(&address.ip()))
+                    .map_or("NAME", |preset| preset.name);
+                format!(
+                    "does not say the name its certificate must have; write {}",
+                    Upstream { address, name: name.into() }
+                )
+            }
+            Err(_) if spec.contains(['.', ':']) => {
+                format!("has no IP address (upstreams are not looked up by name); {form}")
+            }
+            Err(_) => {
+                let remedy = match nearest(spec, PRESETS.iter().map(|preset| preset.word)) {
+                    Some(known) => format!("did you mean {known}?"),
+                    None => form,
+                };
+                format!("is not a preset ({}); {remedy}", preset_names())
+            }
+        });
+    };
+
+    let address = address(place, UPSTREAM_PORT).map_err(|problem| format!("{problem}; {form}"))?;
+    match address.port() {
+        // RFC 7858 section 3.1: never DNS over TLS on port 53.
+        53 => return Err("port 53 is for plain DNS; leave the port out for 853".into()),
+        0 => return Err("port 0 is nowhere; leave the port out for 853".into()),
+        _ => {}
+    }
+    let ip = address.ip();
+    if ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST {
+        return Err(format!("{ip} is not the address of one server; {form}"));
+    }
+    let name = certificate_name(name).map_err(|problem| {
+        format!("the name {problem}; write it as in the server's certificate")
+    })?;
+    Ok(vec![Upstream { address, name }])
+}
+
+/// An IP address with or without a port, or what is wrong with it.
+fn address(text: &str, default_port: u16) -> Result<SocketAddr, String> {
+    let address = if let Ok(address) = text.parse::<SocketAddr>() {
+        address
+    } else if let Ok(ip) = text.parse::<IpAddr>() {
+        // `::1:5300` is an address, but hardly the one that was meant.
+        if let Some((ip, port)) = text.rsplit_once(':')
+            && ip.parse::<Ipv6Addr>().is_ok()
+            && port.parse::<u16>().is_ok()
+        {
+            return Err(format!("may be read with and without a port: [{ip}]:{port} or [{text}]"));
+        }
+        SocketAddr::new(ip, default_port)
+    } else if text.ends_with(']')
+        && let Ok(address) = format!("{text}:{default_port}").parse::<SocketAddr>()
+    {
+        address
+    } else {
+        return Err(address_problem(text));
+    };
+
+    let SocketAddr::V6(v6) = address else {
+        return Ok(address);
+    };
+    if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 {
+        return Err(format!(
+            "a link-local address needs the index of its interface: [{}%INDEX]:{}",
+            v6.ip(),
+            v6.port()
+        ));
+    }
+    // Sockets for IPv6 take IPv6 only.
+    match v6.ip().to_ipv4_mapped() {
+        Some(v4) => Ok(SocketAddr::new(v4.into(), v6.port())),
+        None => Ok(address),
+    }
+}
+
+/// Says why `text` is no address.
+fn address_problem(text: &str) -> String {
+    if let Some((host, port)) = text.rsplit_once(':') {
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        if host.parse::<Ipv6Addr>().is_ok() {
+            return format!("an IPv6 address with a port needs brackets: [{host}]:{}", shown(port));
+        }
+        if host.parse::<Ipv4Addr>().is_ok() || bare.is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok())
+        {
+            return format!("the port \"{}\" is not a number up to 65535", shown(port));
+        }
+        if host.is_empty() || host == "*" {
+            return "has no IP address; 0.0.0.0 and [::] stand for all addresses".into();
+        }
+    }
+    format!("{} is not an IP address (names are not looked up)", shown(text))
+}
+
+/// A name as certificates have it: a DNS name or an IP address (RFC 8310 section 8.1).
+fn certificate_name(text: &str) -> Result<Box<str>, String> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Ok(ip.to_string().into());
+    }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    if name.is_empty() {
+        return Err("after # is empty".into());
+    }
+    if !name.is_ascii() {
+        return Err(format!("{} is not in its ASCII form (A-labels, xn--...)", shown(name)));
+    }
+    if name.len() > NAME_LEN_MAX {
+        return Err(format!("is {} octets long, more than {NAME_LEN_MAX}", name.len()));
+    }
+    for label in name.split('.') {
+        let problem = if label.is_empty() {
+            "has an empty label"
+        } else if label.len() > LABEL_LEN_MAX {
+            "has a label of more than 63 octets"
+        } else if !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+            "has something else than letters, digits, hyphens and underscores"
+        } else if label.starts_with('-') || label.ends_with('-') {
+            "has a label that begins or ends with a hyphen"
+        } else {
+            continue;
+        };
+        return Err(format!("{} {problem}", shown(name)));
+    }
+    // 1.2.3 and 1.0x7f are spellings of IP addresses to many programs, and names to none.
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    if last.bytes().all(|b| b.is_ascii_digit())
+        || hex.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
+    {
+        return Err(format!("{} ends in a number and is not an IP address", shown(name)));
+    }
+    Ok(name.to_ascii_lowercase().into())
+}
+
+/// Whether two listeners would fight over a port.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_ip = a == b || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && same_ip
+}
+
+/// Whether what is sent to `upstream` surely arrives at `listener`.
+fn reaches(upstream: SocketAddr, listener: SocketAddr) -> bool {
+    overlap(upstream, listener) && (upstream == listener || upstream.ip().is_loopback())
+}
+
+fn seconds(value: &str) -> Result<Duration, String> {
+    match value.parse() {
+        Ok(seconds) if IDLE_SECONDS.contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!(
+            "is not a number of seconds; write a whole number from {} to {}",
+            IDLE_SECONDS.start(),
+            IDLE_SECONDS.end()
+        )),
+    }
+}
+
+fn choice<T: Copy>(value: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    match choices.iter().find(|(word, _)| *word == value) {
+        Some((_, choice)) => Ok(*choice),
+        None => {
+            Err(format!("is not known; write {}", words(choices.iter().map(|(word, _)| *word))))
+        }
+    }
+}
+
+/// Puts a value where none may be yet.
+fn once<T>(place: &mut Option<T>, value: Result<T, String>) -> Result<(), String> {
+    if place.is_some() {
+        return Err("is given twice; give this flag once".into());
+    }
+    *place = Some(value?);
+    Ok(())
+}
+
+/// The beginning of `text`, without anything that could play tricks on a terminal or break the line.
+fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect();
+    if text.chars().nth(SHOWN_MAX).is_some() {
+        shown += "...";
+    }
+    shown
+}
+
+fn level_name(level: LevelFilter) -> &'static str {
+    LOG_LEVELS.into_iter().find(|(_, known)| *known == level).map_or("off", |(word, _)| word)
+}
+
+fn preset_names() -> String {
+    words(PRESETS.iter().map(|preset| preset.word))
+}
+
+/// `a, b or c`
+fn words<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let words: Vec<_> = words.collect();
+    match words.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => words.concat(),
+    }
+}
+
+/// The word that was likely meant by `text`, if one is close enough.
+fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let text = text.to_ascii_lowercase();
+    words
+        .map(|word| (edits(&text, word), word))
+        .filter(|(edits, word)| *edits <= word.len() / 3)
+        .min_by_key(|(edits, _)| *edits)
+        .map(|(_, word)| word)
+}
+
+/// How many octets to change, insert or remove to make `a` into `b` (Levenshtein).
+fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+const HELP: [&str; 2] = ["-h", "--help"];
+const VERSION: [&str; 2] = ["-V", "--version"];
+
+/// Every way to write a flag that takes a value.
+const SPELLINGS: [(&str, Flag); 9] = [
+    ("-l", Flag::Listen),
+    ("--listen", Flag::Listen),
+    ("-u", Flag::Upstream),
+    ("--upstream", Flag::Upstream),
+    ("--ca-file", Flag::CaFile),
+    ("--query-log", Flag::QueryLog),
+    ("--log-level", Flag::LogLevel),
+    ("--upstream-idle-timeout", Flag::UpstreamIdleTimeout),
+    ("--client-idle-timeout", Flag::ClientIdleTimeout),
+];
+
+const LOG_LEVELS: [(&str, LevelFilter); 5] = [
+    ("error", LevelFilter::Error),
+    ("warn", LevelFilter::Warn),
+    ("info", LevelFilter::Info),
+    ("debug", LevelFilter::Debug),
+    ("trace", LevelFilter::Trace),
+];
+
+const QUERY_LOGS: [(&str, QueryLog); 3] =
+    [("on", QueryLog::On), ("off", QueryLog::Off), ("auto", QueryLog::Auto)];
+
+const PRESETS: [Preset; 4] = [
+    CLOUDFLARE,
+    Preset {
+        word: "google",
+        addresses: [
+            v4(8, 8, 8, 8),
+            v4(8, 8, 4, 4),
+            v6(0x2001_4860_4860_0000_0000_0000_0000_8888),
+            v6(0x2001_4860_4860_0000_0000_0000_0000_8844),
+        ],
+        name: "dns.google",
+    },
+    Preset {
+        word: "quad9",
+        addresses: [
+            v4(9, 9, 9, 9),
+            v4(149, 112, 112, 112),
+            v6(0x2620_00fe_0000_0000_0000_0000_0000_00fe),
+            v6(0x2620_00fe_0000_0000_0000_0000_0000_0009),
+        ],
+        name: "dns.quad9.net",
+    },
+    Preset {
+        word: "adguard",
+        addresses: [
+            v4(94, 140, 14, 14),
+            v4(94, 140, 15, 15),
+            v6(0x2a10_50c0_0000_0000_0000_0000_0ad1_00ff),
+            v6(0x2a10_50c0_0000_0000_0000_0000_0ad2_00ff),
+        ],
+        name: "dns.adguard-dns.com",
+    },
+];
+
+const CLOUDFLARE: Preset = Preset {
+    word: "cloudflare",
+    addresses: [
+        v4(1, 1, 1, 1),
+        v4(1, 0, 0, 1),
+        v6(0x2606_4700_4700_0000_0000_0000_0000_1111),
+        v6(0x2606_4700_4700_0000_0000_0000_0000_1001),
+    ],
+    name: "cloudflare-dns.com",
+};
+
+const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+}
+
+const fn v6(bits: u128) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from_bits(bits))
+}
+
+const UPSTREAM_EXAMPLE: &str = "1.1.1.1#cloudflare-dns.com";
+
+/// Loopback only (RFC 5625 section 6.2), on a port that needs no rights and that neither DNS (53)
+/// nor multicast DNS (5353) holds.
+pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(v4(127, 0, 0, 1), 5300);
+
+/// Who writes an address without a port means DNS.
+pub const LISTEN_PORT: u16 = 53;
+
+/// A socket pair each, watched all the time; the wildcard addresses serve any number of addresses.
+pub const LISTENERS_MAX: usize = 32;
+
+/// RFC 7858 section 3.1.
+pub const UPSTREAM_PORT: u16 = 853;
+
+/// All presets together.
+pub const UPSTREAMS_MAX: usize = 16;
+
+/// The program must work with nothing configured, so one has to be it.
+const UPSTREAM_DEFAULT: Preset = CLOUDFLARE;
+
+/// State changes are for whoever runs the program; everything finer is for who looks for a fault.
+const LOG_LEVEL_DEFAULT: LevelFilter = LevelFilter::Info;
+
+/// Stub resolvers give up after 5 s (glibc's default); the SERVFAIL that says why must be there
+/// before.
+pub const QUERY_TIMEOUT: Duration = Duration::from_millis(4_500);
+
+/// Bridges the pauses of one person at work. Longer would mostly hold dead sockets: public resolvers
+/// close idle connections within seconds (RFC 7766 section 6.2.3).
+pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// RFC 9210 section 4.2 suggests 10 s; idle connections hold the places of busy ones.
+pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Below 1 s a connection would hardly outlive a round trip; connections to upstreams are replaced
+/// after about an hour anyway.
+const IDLE_SECONDS: RangeInclusive<u64> = 1..=3600;
+
+/// Some 900 queries a second with every one of them waiting for its deadline, in 2 MiB of blocks.
+pub const QUERIES_MAX: usize = 4_096;
+
+/// Queries over 512 octets are rare (signed or padded ones): room for 16 of the longest.
+pub const QUERY_BYTES_MAX: usize = 1 << 20;
+
+/// RFC 9210 section 4.2 suggests 150.
+pub const CLIENTS_MAX: usize = 150;
+
+/// RFC 9210 section 4.2 suggests 25: it takes six addresses to use up the connections.
+pub const CLIENTS_PER_ADDRESS_MAX: usize = 25;
+
+/// A client that sends more at once waits in its socket, so that 16 such fill the query table.
+pub const CLIENT_QUERIES_MAX: usize = 256;
+
+/// Three answers of the greatest length, or 200 of the usual size that the client has not read.
+pub const CLIENT_OUTPUT_MAX: usize = 256 << 10;
+
+/// What the UDP sockets of the clients cannot take at once waits here: 850 answers of 1,232 octets,
+/// as much as the listeners ask of the system for queries.
+pub const DATAGRAM_BYTES_MAX: usize = 1 << 20;
+
+/// A message of any length fits behind its two octets of length (RFC 1035 section 4.2.2).
+const FRAME_LEN_MAX: usize = 2 + 65_535;
+
+/// Characters of an argument that an error repeats: errors are lines a person reads.
+const SHOWN_MAX: usize = 100;
+
+/// RFC 1035 section 2.3.4: 255 octets on the wire.
+const NAME_LEN_MAX: usize = 253;
+
+/// RFC 1035 section 2.3.4.
+const LABEL_LEN_MAX: usize = 63;
+
+const _: () = assert!(QUERY_TIMEOUT.as_millis() < 5_000);
+// An idle connection must not close under a query that still has time.
+const _: () = assert!(QUERY_TIMEOUT.as_millis() < UPSTREAM_IDLE_TIMEOUT.as_millis());
+const _: () = assert!(QUERY_TIMEOUT.as_millis() < CLIENT_IDLE_TIMEOUT.as_millis());
+// Every waiting query may be in flight on one connection, and IDs have 16 bits.
+const _: () = assert!(QUERIES_MAX <= 1 << 16);
+const _: () = assert!(CLIENT_QUERIES_MAX < QUERIES_MAX);
+const _: () = assert!(CLIENTS_PER_ADDRESS_MAX < CLIENTS_MAX);
+const _: () = assert!(QUERY_BYTES_MAX >= FRAME_LEN_MAX);
+const _: () = assert!(CLIENT_OUTPUT_MAX >= FRAME_LEN_MAX);
+const _: () = assert!(DATAGRAM_BYTES_MAX >= FRAME_LEN_MAX);
+const _: () = assert!(UPSTREAMS_MAX >= PRESETS.len() * CLOUDFLARE.addresses.len());
+const _: () = assert!(UPSTREAM_PORT == 853 && LISTEN_PORT == 53);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    fn parse_words(line: &[&str]) -> Result<Command, UsageError> {
+        parse(line.iter().map(OsString::from).collect())
+    }
+
+    #[track_caller]
+    fn config(line: &[&str]) -> Config {
+        match parse_words(line) {
+            Ok(Command::Run(config)) => config,
+            other => panic!("{line:?}: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn error(line: &[&str]) -> String {
+        match parse_words(line) {
+            Err(error) => error.to_string(),
+            Ok(command) => panic!("{line:?}: {command:?}"),
+        }
+    }
+
+    /// The rows of a table written as `left => right`.
+    fn rows(table: &str) -> impl Iterator<Item = (&str, &str)> {
+        table.lines().skip(1).map(|row| {
+            let (left, right) = row.split_once("=>").expect("a row has an arrow");
+            (left.trim(), right.trim())
+        })
+    }
+
+    fn upstream_names(config: &Config) -> Vec<String> {
+        config.upstreams.iter().map(Upstream::to_string).collect()
+    }
+
+    #[test]
+    fn defaults() {
+        let config = config(&[]);
+
+        assert_eq!(config.listen, ["127.0.0.1:5300".parse().unwrap()]);
+        assert_eq!(
+            upstream_names(&config),
+            [
+                "1.1.1.1#cloudflare-dns.com",
+                "1.0.0.1#cloudflare-dns.com",
+                "[2606:4700:4700::1111]#cloudflare-dns.com",
+                "[2606:4700:4700::1001]#cloudflare-dns.com",
+            ]
+        );
+        assert_eq!(config.roots, Roots::BuiltIn);
+        assert_eq!(config.query_log, QueryLog::Auto);
+        assert_eq!(config.log_level, LevelFilter::Info);
+        assert_eq!(config.limits.query_timeout, Duration::from_millis(4_500));
+        assert_eq!(config.limits.upstream_idle_timeout, Duration::from_secs(15));
+        assert_eq!(config.limits.client_idle_timeout, Duration::from_secs(10));
+        assert_eq!(config.limits.queries_max, 4_096);
+        assert_eq!(config.limits.clients_max, 150);
+        assert_eq!(config.limits.clients_per_address_max, 25);
+        assert_eq!(config.limits.client_queries_max, 256);
+        assert!(!config.limits.query_log);
+    }
+
+    #[test]
+    fn presets() {
+        let config = config(&["-u", "google", "-u", "quad9", "-u", "adguard"]);
+
+        assert_eq!(
+            upstream_names(&config),
+            [
+                "8.8.8.8#dns.google",
+                "8.8.4.4#dns.google",
+                "[2001:4860:4860::8888]#dns.google",
+                "[2001:4860:4860::8844]#dns.google",
+                "9.9.9.9#dns.quad9.net",
+                "149.112.112.112#dns.quad9.net",
+                "[2620:fe::fe]#dns.quad9.net",
+                "[2620:fe::9]#dns.quad9.net",
+                "94.140.14.14#dns.adguard-dns.com",
+                "94.140.15.15#dns.adguard-dns.com",
+                "[2a10:50c0::ad1:ff]#dns.adguard-dns.com",
+                "[2a10:50c0::ad2:ff]#dns.adguard-dns.com",
+            ]
+        );
+        for preset in &PRESETS {
+            for upstream in preset.upstreams() {
+                let again = upstreams(&upstream.to_string());
+                assert_eq!(again, Ok(vec![upstream]), "the display form is a specification");
+            }
+        }
+    }
+
+    #[test]
+    fn upstream_specifications() {
+        let longest = format!(
+            "1.2.3.4#{}.{}.{}.{}",
+            "a".repeat(63),
+            "b".repeat(63),
+            "c".repeat(63),
+            "d".repeat(61)
+        );
+        for (spec, address, name) in [
+            ("1.2.3.4#dns.example", "1.2.3.4:853", "dns.example"),
+            ("1.2.3.4:8853#dns.example", "1.2.3.4:8853", "dns.example"),
+            ("127.0.0.1:1#x", "127.0.0.1:1", "x"),
+            ("1.2.3.4:65535#dns.example", "1.2.3.4:65535", "dns.example"),
+            ("2001:db8::1#dns.example", "[2001:db8::1]:853", "dns.example"),
+            ("[2001:db8::1]#dns.example", "[2001:db8::1]:853", "dns.example"),
+            ("[2001:db8::1]:8853#dns.example", "[2001:db8::1]:8853", "dns.example"),
+            ("[fe80::1%2]#dns.example", "[fe80::1%2]:853", "dns.example"),
+            ("[::ffff:1.2.3.4]#dns.example", "1.2.3.4:853", "dns.example"),
+            ("1.2.3.4#DNS.Example.", "1.2.3.4:853", "dns.example"),
+            ("1.2.3.4#_dot.dns-1.example", "1.2.3.4:853", "_dot.dns-1.example"),
+            ("1.2.3.4#xn--bcher-kva.example", "1.2.3.4:853", "xn--bcher-kva.example"),
+            ("1.2.3.4#1.2.3.4", "1.2.3.4:853", "1.2.3.4"),
+            ("1.2.3.4#2001:DB8::0:1", "1.2.3.4:853", "2001:db8::1"),
+            (&longest, "1.2.3.4:853", &longest[8..]),
+        ] {
+            let upstream = Upstream { address: address.parse().unwrap(), name: name.into() };
+            assert_eq!(upstreams(spec), Ok(vec![upstream.clone()]), "{spec}");
+            assert_eq!(upstreams(&upstream.to_string()), Ok(vec![upstream]), "{spec}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_shows_its_port_if_it_is_not_853() {
+        for (spec, shown) in [
+            ("127.0.0.1:8853#x", "127.0.0.1:8853#x"),
+            ("127.0.0.1:10853#x", "127.0.0.1:10853#x"),
+            ("127.0.0.1:853#x", "127.0.0.1#x"),
+            ("[::1]:853#x", "[::1]#x"),
+            ("[::1]:8853#x", "[::1]:8853#x"),
+        ] {
+            assert_eq!(upstreams(spec).unwrap()[0].to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn bad_upstreams_are_named_with_what_would_be_right() {
+        let table = r#"
+            1.2.3.4          => does not say the name its certificate must have; write 1.2.3.4#NAME
+            1.2.3.4:8853     => must have; write 1.2.3.4:8853#NAME
+            9.9.9.9          => must have; write 9.9.9.9#dns.quad9.net
+            2620:fe::fe      => must have; write [2620:fe::fe]#dns.quad9.net
+            dns.quad9.net    => has no IP address (upstreams are not looked up by name); write IP
+            dns.quad9.net:53 => has no IP address (upstreams are not looked up by name)
+            dns.example#x    => dns.example is not an IP address (names are not looked up)
+            localhost:853#x  => localhost:853 is not an IP address (names are not looked up)
+            tls://1.1.1.1    => is a URL; write IP[:PORT]#NAME
+            https://a/b      => is a URL; write IP[:PORT]#NAME
+            quad             => a preset (cloudflare, google, quad9 or adguard); did you mean quad9?
+            Cloudflare       => did you mean cloudflare?
+            nextdns          => a preset (cloudflare, google, quad9 or adguard); write IP[:PORT]#NAME
+            1.2.3.4:53#x     => port 53 is for plain DNS; leave the port out for 853
+            [2001:db8::1]:53#x => port 53 is for plain DNS
+            1.2.3.4:0#x      => port 0 is nowhere; leave the port out for 853
+            1.2.3.4:65536#x  => the port "65536" is not a number up to 65535
+            1.2.3.4:dns#x    => the port "dns" is not a number
+            1.2.3.4:#x       => the port "" is not a number
+            [2001:db8::1]:x#x => the port "x" is not a number
+            2001:db8::1:853#x => without a port: [2001:db8::1]:853 or [2001:db8::1:853]
+            1:2:3:4:5:6:7:8:853#x => with a port needs brackets: [1:2:3:4:5:6:7:8]:853
+            2001:db8::1:99999#x => with a port needs brackets: [2001:db8::1]:99999
+            [fe80::1]#x      => needs the index of its interface: [fe80::1%INDEX]:853
+            0.0.0.0#x        => 0.0.0.0 is not the address of one server
+            [::]#x           => :: is not the address of one server
+            224.0.0.1#x      => 224.0.0.1 is not the address of one server
+            255.255.255.255#x => 255.255.255.255 is not the address of one server
+            #x               => is not an IP address
+            :853#x           => has no IP address
+            1.2.3.4#         => the name after # is empty; write it as in the server's certificate
+            1.2.3.4#.        => the name after # is empty
+            1.2.3.4#a..b     => a..b has an empty label
+            1.2.3.4#a.b..    => a.b. has an empty label
+            1.2.3.4#.example => has an empty label
+            1.2.3.4#bücher.example => is not in its ASCII form (A-labels, xn--...)
+            1.2.3.4#*.example => has something else than letters, digits, hyphens and underscores
+            1.2.3.4#[::1]    => has something else than
+            1.2.3.4#x#y      => has something else than
+            1.2.3.4#-a.b     => begins or ends with a hyphen
+            1.2.3.4#a-.b     => begins or ends with a hyphen
+            1.2.3.4#dns.123  => ends in a number and is not an IP address
+            1.2.3.4#dns.0x7F => ends in a number and is not an IP address
+            1.2.3.4#1.2.3    => ends in a number and is not an IP address"#;
+        let long_label = format!("1.2.3.4#{}.example", "a".repeat(64));
+        let long_name = format!("1.2.3.4#{}aa", "a.".repeat(126));
+        let rows = rows(table).chain([
+            (&*long_label, "has a label of more than 63 octets"),
+            (&*long_name, "is 254 octets long, more than 253"),
+            ("1.2.3.4#a b", "has something else than"),
+        ]);
+        for (spec, expected) in rows {
+            let error = error(&["--upstream", spec]);
+            assert!(error.contains(expected), "{error}\n  should say: {expected}");
+            assert!(error.starts_with("--upstream "), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn listeners() {
+        for (value, address) in [
+            ("127.0.0.1", "127.0.0.1:53"),
+            ("127.0.0.1:5300", "127.0.0.1:5300"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("0.0.0.0:53", "0.0.0.0:53"),
+            ("::", "[::]:53"),
+            ("::1", "[::1]:53"),
+            ("[::1]", "[::1]:53"),
+            ("[::1]:5300", "[::1]:5300"),
+            ("2001:db8:1:2:3:4:5:6", "[2001:db8:1:2:3:4:5:6]:53"),
+            ("fd00::ad1:ff", "[fd00::ad1:ff]:53"),
+            ("[fe80::1%2]:5300", "[fe80::1%2]:5300"),
+        ] {
+            assert_eq!(config(&["-l", value]).listen, [address.parse().unwrap()], "{value}");
+        }
+    }
+
+    #[test]
+    fn bad_listeners_are_named_with_what_would_be_right() {
+        let table = r#"
+            localhost        => localhost is not an IP address (names are not looked up); write ADDR
+            localhost:53     => localhost:53 is not an IP address
+            5300             => 5300 is not an IP address
+            :5300            => has no IP address; 0.0.0.0 and [::] stand for all addresses
+            *:53             => 0.0.0.0 and [::] stand for all addresses
+            127.0.0.1:65536  => the port "65536" is not a number up to 65535
+            127.0.0.1:-1     => the port "-1" is not a number
+            127.0.0.1:53x    => the port "53x" is not a number
+            [::1]:65536      => the port "65536" is not a number
+            ::1:5300         => may be read with and without a port: [::1]:5300 or [::1:5300]
+            1:2:3:4:5:6:7:8:53 => with a port needs brackets: [1:2:3:4:5:6:7:8]:53
+            [127.0.0.1]:53   => is not an IP address
+            [::1             => is not an IP address
+            256.0.0.1        => is not an IP address
+            fe80::1%eth0     => is not an IP address
+            fe80::1          => needs the index of its interface: [fe80::1%INDEX]:53
+            224.0.0.251:5353 => is a multicast address"#;
+        let tricks = ("127.0.0.1\n::1\u{1b}[2J", "127.0.0.1\\n::1\\u{1b}[2J is not an IP address");
+        for (value, expected) in rows(table).chain([tricks]) {
+            let error = error(&["--listen", value]);
+            assert!(error.contains(expected), "{error}\n  should say: {expected}");
+            assert!(error.starts_with("--listen "), "{error}");
+            assert!(!error.contains(char::is_control), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn repeatable_flags_keep_their_order_in_every_spelling() {
+        let config = config(&[
+            "--upstream=1.1.1.1#a",
+            "-l",
+            "127.0.0.1:1",
+            "--upstream",
+            "1.1.1.2#b",
+            "--listen=127.0.0.1:2",
+            "-u=1.1.1.3#c",
+            "-u",
+            "1.1.1.4#d",
+            "--listen",
+            "127.0.0.1:3",
+            "-l=[::1]:4",
+        ]);
+
+        assert_eq!(upstream_names(&config), ["1.1.1.1#a", "1.1.1.2#b", "1.1.1.3#c", "1.1.1.4#d"]);
+        let ports: Vec<_> = config.listen.iter().map(SocketAddr::port).collect();
+        assert_eq!(ports, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_flag_that_begins_like_another_is_not_the_other() {
+        let config = config(&["--upstream-idle-timeout=7", "--upstream=1.1.1.1#a"]);
+
+        assert_eq!(config.limits.upstream_idle_timeout, Duration::from_secs(7));
+        assert_eq!(upstream_names(&config), ["1.1.1.1#a"]);
+    }
+
+    #[test]
+    fn flags_given_once() {
+        let config = config(&[
+            "--ca-file",
+            "roots.pem",
+            "--query-log=on",
+            "--log-level",
+            "trace",
+            "--upstream-idle-timeout",
+            "1",
+            "--client-idle-timeout=3600",
+        ]);
+
+        assert_eq!(config.roots, Roots::File("roots.pem".into()));
+        assert_eq!(config.query_log, QueryLog::On);
+        assert!(config.limits.query_log);
+        assert_eq!(config.log_level, LevelFilter::Trace);
+        assert_eq!(config.limits.upstream_idle_timeout, Duration::from_secs(1));
+        assert_eq!(config.limits.client_idle_timeout, Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn words_of_choices() {
+        for (word, level) in LOG_LEVELS {
+            assert_eq!(config(&["--log-level", word]).log_level, level);
+        }
+        for (word, query_log) in QUERY_LOGS {
+            assert_eq!(config(&["--query-log", word]).query_log, query_log);
+        }
+    }
+
+    #[test]
+    fn bad_command_lines_are_named_with_what_would_be_right() {
+        let table = "
+            --bogus             => --bogus: unknown flag; --help lists the flags
+            -x                  => -x: unknown flag; --help lists the flags
+            --upstrem quad9     => --upstrem: unknown flag; did you mean --upstream?
+            --Listen=::1        => --Listen: unknown flag; did you mean --listen?
+            --log_level info    => --log_level: unknown flag; did you mean --log-level?
+            --versoin           => --versoin: unknown flag; did you mean --version?
+            --help=me           => --help: takes no value; write --help alone
+            -V=1                => -V: takes no value; write -V alone
+            quad9               => quad9: stray argument; every value follows its flag, such as --upstream quad9
+            start               => start: stray argument; every value follows its flag
+            -u quad9 google     => google: stray argument
+            --                  => --: stray argument
+            -                   => -: stray argument
+            --listen            => --listen: the value is missing; give ADDR[:PORT]
+            -l                  => -l: the value is missing; give ADDR[:PORT]
+            --listen=           => --listen: the value is missing; give ADDR[:PORT]
+            --listen -u quad9   => --listen: the value is missing; give ADDR[:PORT]
+            -u                  => -u: the value is missing; give IP[:PORT]#NAME
+            --ca-file --query-log on => --ca-file: the value is missing; give a file
+            --query-log         => --query-log: the value is missing; give on, off or auto
+            --log-level         => --log-level: the value is missing; give error, warn, info, debug or trace
+            --query-log yes     => --query-log yes: is not known; write on, off or auto
+            --log-level=off     => --log-level off: is not known; write error, warn, info, debug or trace
+            --log-level INFO    => --log-level INFO: is not known; write error
+            --upstream-idle-timeout 0 => --upstream-idle-timeout 0: is not a number of seconds; write a whole number from 1 to 3600
+            --upstream-idle-timeout 3601 => write a whole number from 1 to 3600
+            --client-idle-timeout 10s => --client-idle-timeout 10s: is not a number of seconds
+            --client-idle-timeout=-1 => --client-idle-timeout -1: is not a number of seconds
+            --client-idle-timeout 1.5 => --client-idle-timeout 1.5: is not a number of seconds
+            --ca-file a --ca-file b => --ca-file b: is given twice; give this flag once
+            --query-log=on --query-log=on => --query-log on: is given twice
+            --log-level=info --log-level warn => --log-level warn: is given twice
+            --upstream-idle-timeout=1 --upstream-idle-timeout=1 => --upstream-idle-timeout 1: is given twice
+            --client-idle-timeout=1 --client-idle-timeout=1 => --client-idle-timeout 1: is given twice
+            -u quad9 -u quad9   => -u quad9: 9.9.9.9#dns.quad9.net is given twice; give each upstream once
+            -u quad9 -u 9.9.9.9:853#DNS.quad9.net. => 9.9.9.9#dns.quad9.net is given twice
+            -l 127.0.0.1 -l 127.0.0.1:53 => is served by --listen 127.0.0.1:53 already; give each
+            -l 0.0.0.0:53 -l 127.0.0.1:53 => is served by --listen 0.0.0.0:53 already
+            -l [::1]:53 -l [::]:53 => overlaps with --listen [::1]:53; give only one of them
+            -u 127.0.0.1:5300#x => --upstream 127.0.0.1:5300#x: is this program's own listener (--listen 127.0.0.1:5300)
+            -u [::1]#x -l [::1]:853 => --upstream [::1]#x: is this program's own listener (--listen [::1]:853)
+            -u 127.0.0.2#x -l 0.0.0.0:853 => own listener (--listen 0.0.0.0:853)";
+        for (line, expected) in rows(table) {
+            let error = error(&line.split(' ').collect::<Vec<_>>());
+            assert!(error.contains(expected), "{error}\n  should say: {expected}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+        assert!(error(&[""]).starts_with(": stray argument"));
+        assert!(error(&["--listen", ""]).starts_with("--listen: the value is missing"));
+    }
+
+    #[test]
+    fn neighbours_of_a_listener_are_not_the_listener() {
+        for words in [
+            ["-l", "127.0.0.1:853", "-u", "127.0.0.2#x"],
+            ["-l", "127.0.0.1:853", "-u", "127.0.0.1:8853#x"],
+            ["-l", "[::]:853", "-u", "127.0.0.1#x"],
+            ["-l", "0.0.0.0:853", "-u", "1.1.1.1#x"],
+            ["-l", "0.0.0.0:53", "-l", "[::]:53"],
+            ["-l", "127.0.0.1:0", "-l", "127.0.0.1:0"],
+            ["-u", "1.1.1.1#a", "-u", "1.1.1.1#b"],
+        ] {
+            config(&words);
+        }
+    }
+
+    #[test]
+    fn lists_are_bounded() {
+        let upstreams: Vec<_> =
+            (0..=UPSTREAMS_MAX).map(|i| format!("--upstream=10.0.0.{i}#x")).collect();
+        let listeners: Vec<_> =
+            (0..=LISTENERS_MAX).map(|i| format!("--listen=127.0.0.{i}:53")).collect();
+        for (flags, max) in [(upstreams, UPSTREAMS_MAX), (listeners, LISTENERS_MAX)] {
+            let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+            config(&flags[..max]);
+            assert!(error(&flags).contains(&format!("too many; give at most {max}")));
+        }
+    }
+
+    #[test]
+    fn errors_stay_short_whatever_the_arguments() {
+        let long = "ü\0".repeat(5_000);
+        for words in [
+            &["--upstream", &long][..],
+            &["--upstream", &format!("{long}#x")],
+            &["--upstream", &format!("1.2.3.4:{long}#x")],
+            &["--upstream", &format!("1.2.3.4#{long}")],
+            &["--listen", &format!("[::1]:{long}")],
+            &["--query-log", &long],
+            &[&format!("--{long}")],
+            &[&long],
+        ] {
+            let error = error(words);
+            assert!(error.len() < 2_000, "{} octets: {error}", error.len());
+        }
+    }
+
+    #[test]
+    fn values_must_be_utf8() {
+        let not_utf8 = |text: &[u8]| OsString::from_vec(text.to_vec());
+        for (args, expected) in [
+            (
+                vec!["--ca-file".into(), not_utf8(b"\xff.pem")],
+                "--ca-file: the value is not UTF-8; give a file",
+            ),
+            (
+                vec![not_utf8(b"--ca-file=\xff.pem")],
+                "--ca-file: the value is not UTF-8; give a file",
+            ),
+            (vec![not_utf8(b"--\xff")], "--\u{fffd}: unknown flag"),
+            (vec![not_utf8(b"\xff")], "\u{fffd}: stray argument"),
+        ] {
+            let error = parse(args).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}\n  should say: {expected}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_win_wherever_they_stand() {
+        for words in
+            [&["-h"][..], &["--help"], &["--bogus", "-h"], &["-V", "--help"], &["-u", "-h"]]
+        {
+            assert!(matches!(parse_words(words), Ok(Command::Help)), "{words:?}");
+        }
+        for words in [&["-V"][..], &["--version"], &["x", "-V"], &["-u", "--version"]] {
+            assert!(matches!(parse_words(words), Ok(Command::Version)), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn usage_names_every_flag_preset_and_default() {
+        let usage = usage();
+        let spellings = SPELLINGS.iter().map(|(spelling, _)| *spelling);
+        let presets = PRESETS.iter().map(|preset| preset.word);
+        for word in spellings.chain(presets).chain(HELP).chain(VERSION) {
+            assert!(usage.contains(word), "{word}");
+        }
+        for default in ["[default: 127.0.0.1:5300]", "[default: cloudflare]", "[default: info]"] {
+            assert!(usage.contains(default), "{default}");
+        }
+        for line in usage.lines() {
+            assert!(line.len() <= 100, "{line}");
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! One address that clients ask, over UDP and TCP on the same port.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+
+use mio::net::{TcpListener, TcpStream, UdpSocket};
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, Type};
+
+use crate::datagram::{self, Buffers, DatagramSocket, Sent};
+use crate::forwarder::DatagramPath;
+use crate::words::system_error;
+
+/// The two sockets of a listening address, and what is known to wait in them: epoll tells of
+/// something new only, so what was left must be remembered.
+pub(crate) struct Listener {
+    address: SocketAddr,
+    udp: DatagramSocket,
+    receive_buffer: usize,
+    /// `None` once no more queries are taken.
+    tcp: Option<TcpListener>,
+    readable: bool,
+    acceptable: bool,
+    blocked: bool,
+}
+
+impl Listener {
+    /// Binds `address` for UDP and TCP; port 0 picks one that is free for both. `index` is this
+    /// listener's number in [`DatagramPath`]. The error is one line for the user.
+    pub(crate) fn bind(index: u16, address: SocketAddr) -> Result<Self, String> {
+        let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            let (udp, receive_buffer) =
+                bind_udp(address).map_err(|error| explain(address, "UDP", &error))?;
+            let bound = udp.local_addr().map_err(|error| explain(address, "UDP", &error))?;
+            match bind_tcp(bound) {
+                // The port that was free for UDP is taken for TCP.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
+                Err(error) => return Err(explain(bound, "TCP", &error)),
+                Ok(tcp) => {
+                    return Ok(Self {
+                        address: bound,
+                        udp: DatagramSocket::new(index, udp),
+                        receive_buffer,
+                        tcp: Some(tcp),
+                        readable: false,
+                        acceptable: false,
+                        blocked: false,
+                    });
+                }
+            }
+        }
+    }
+
+    /// The address it is bound to, with its actual port.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Octets the kernel granted for datagrams that wait, bookkeeping included.
+    pub(crate) fn receive_buffer(&self) -> usize {
+        self.receive_buffer
+    }
+
+    /// Has events of the UDP socket come as `udp`, of the TCP socket as `tcp`.
+    pub(crate) fn register(
+        &mut self,
+        registry: &Registry,
+        udp: Token,
+        tcp: Token,
+    ) -> io::Result<()> {
+        // Not for writing: the kernel would report each datagram that has left as an edge, one more
+        // turn of the loop for every answer.
+        registry.register(&mut self.udp, udp, Interest::READABLE)?;
+        match &mut self.tcp {
+            Some(listener) => registry.register(listener, tcp, Interest::READABLE),
+            None => Ok(()),
+        }
+    }
+
+    /// An event of the UDP socket.
+    pub(crate) fn udp_ready(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        writable: bool,
+    ) -> io::Result<()> {
+        // An error is read like a datagram.
+        self.readable = true;
+        if self.blocked && writable {
+            self.blocked = false;
+            registry.reregister(&mut self.udp, token, Interest::READABLE)?;
+        }
+        Ok(())
+    }
+
+    /// An event of the TCP socket.
+    pub(crate) fn tcp_ready(&mut self) {
+        self.acceptable = true;
+    }
+
+    /// Datagrams may wait.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.readable && self.tcp.is_some()
+    }
+
+    /// Connections may wait.
+    pub(crate) fn is_acceptable(&self) -> bool {
+        self.acceptable && self.tcp.is_some()
+    }
+
+    /// Datagrams cannot be sent until the socket is writable.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Receives up to `batches_max` batches; see [`Self::is_readable`] for whether more may wait.
+    pub(crate) fn receive(
+        &mut self,
+        buffers: &mut Buffers,
+        batches_max: usize,
+        mut sink: impl FnMut(DatagramPath, &[u8], bool),
+    ) {
+        let mut errors = 0;
+        for _ in 0..batches_max {
+            match self.udp.receive(buffers, &mut sink) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return;
+                }
+                // Reading a socket's pending error clears it; what waits behind it is read next.
+                Err(error) => {
+                    log::debug!("{} UDP: receiving: {}", self.address, system_error(&error));
+                    errors += 1;
+                }
+            }
+        }
+        // A socket that gives nothing but errors must not keep the loop busy.
+        self.readable = errors < batches_max;
+    }
+
+    /// Sends a batch of `datagrams`. If the socket takes no more, `token` comes once it does.
+    pub(crate) fn send<'a>(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        buffers: &mut Buffers,
+        datagrams: impl Iterator<Item = (DatagramPath, &'a [u8])>,
+    ) -> io::Result<Sent> {
+        let sent = self.udp.send(buffers, datagrams);
+        if sent.blocked {
+            self.blocked = true;
+            // Registering anew reports a socket that has become writable meanwhile, too.
+            let both = Interest::READABLE | Interest::WRITABLE;
+            registry.reregister(&mut self.udp, token, both)?;
+        }
+        Ok(sent)
+    }
+
+    /// Accepts a connection; `None` when no more wait. An error means that none can be accepted for
+    /// now, most likely for want of file descriptors.
+    pub(crate) fn accept(&mut self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+        while self.acceptable
+            && let Some(tcp) = &self.tcp
+        {
+            match tcp.accept() {
+                Ok(accepted) => return Ok(Some(accepted)),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => self.acceptable = false,
+                    // That client is gone; the next one waits.
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok(None)
+    }
+
+    /// What waits is found by the next receive and accept, whatever events have told.
+    pub(crate) fn look_again(&mut self) {
+        self.readable = true;
+        self.acceptable = true;
+    }
+
+    /// Takes no more queries: datagrams are left unread, and the kernel refuses new connections.
+    /// Answers are sent as before.
+    pub(crate) fn stop(&mut self) {
+        self.tcp = None;
+    }
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<(UdpSocket, usize)> {
+    // No SO_REUSEADDR: for UDP it lets a second program take the port and the queries with it.
+    let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    if address.ip().is_unspecified() {
+        datagram::report_local_address(socket.as_fd(), &address)?;
+    }
+    socket.bind(&address.into())?;
+    let granted = socket.recv_buffer_size()?;
+    Ok((UdpSocket::from_std(socket.into()), granted))
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = new_socket(address, Type::STREAM, Protocol::TCP)?;
+    // Else the connections of a former run, in TIME_WAIT, hold the port for a minute.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        // One address family per socket, whatever net.ipv6.bindv6only says: `[::]` beside `0.0.0.0`
+        // must bind, and no client may appear as ::ffff:a.b.c.d.
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+/// One line: the address, the cause, the remedy.
+fn explain(address: SocketAddr, transport: &str, error: &io::Error) -> String {
+    let remedy = match (error.kind(), address.port()) {
+        (io::ErrorKind::PermissionDenied, 1..1024) => {
+            "; run as root, give the binary CAP_NET_BIND_SERVICE, or set \
+             net.ipv4.ip_unprivileged_port_start"
+        }
+        (io::ErrorKind::AddrInUse, 53) => {
+            "; another program has it, on port 53 likely systemd-resolved (DNSStubListener=no in \
+             /etc/systemd/resolved.conf frees it) or dnsmasq: stop that or choose another address \
+             or port with --listen"
+        }
+        (io::ErrorKind::AddrInUse, _) => {
+            "; another program, or another --listen, has it: choose another address or port with \
+             --listen"
+        }
+        (io::ErrorKind::AddrNotAvailable, _) => {
+            "; not an address of this host: `ip address` shows those it has"
+        }
+        _ => "",
+    };
+    format!("cannot listen on {address} {transport}: {}{remedy}", system_error(error))
+}
+
+/// Asked of the kernel for datagrams that wait; it grants up to `net.core.rmem_max` and doubles that
+/// for its bookkeeping.
+pub(crate) const RECEIVE_BUFFER: usize = 1024 * 1024;
+
+/// The kernel lowers it to `net.core.somaxconn`.
+const BACKLOG: i32 = 1024;
+
+/// A free ephemeral port is taken for the other transport rarely: 16 times in a row, never.
+const PORT_TRIES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::net;
+    use std::time::Duration;
+
+    use mio::{Events, Poll};
+
+    use super::*;
+
+    #[test]
+    fn port_0_is_one_port_for_both() {
+        for address in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"] {
+            let address: SocketAddr = address.parse().unwrap();
+
+            let listener = Listener::bind(0, address).unwrap();
+
+            let tcp = listener.tcp.as_ref().unwrap().local_addr().unwrap();
+            assert_ne!(tcp.port(), 0);
+            assert_eq!(listener.udp.local_addr().unwrap(), tcp);
+            assert_eq!(listener.address(), tcp);
+            assert!(listener.receive_buffer() > 0);
+        }
+    }
+
+    #[test]
+    fn the_wildcards_of_both_families_share_a_port() {
+        // Another program may have the port that was picked, for IPv6 only.
+        let shared = (0..16).any(|_| {
+            let v4 = Listener::bind(0, "0.0.0.0:0".parse().unwrap()).unwrap();
+            let v6 = format!("[::]:{}", v4.address().port()).parse().unwrap();
+            Listener::bind(1, v6).is_ok_and(|listener| listener.address() == v6)
+        });
+
+        assert!(shared);
+    }
+
+    #[test]
+    fn a_taken_port_is_named_with_its_transport() {
+        let udp = net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let taken = udp.local_addr().unwrap();
+        let error = Listener::bind(0, taken).err().unwrap();
+        let expected = format!(
+            "cannot listen on {taken} UDP: address in use; another program, or another --listen, \
+             has it: choose another address or port with --listen"
+        );
+        assert_eq!(error, expected);
+
+        // Another program may have the port that was picked, for UDP only.
+        let named = (0..16).any(|_| {
+            let tcp = net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let taken = tcp.local_addr().unwrap();
+            let error = Listener::bind(0, taken).err().unwrap();
+            error.starts_with(&format!("cannot listen on {taken} TCP: address in use; another"))
+        });
+        assert!(named);
+    }
+
+    #[test]
+    fn an_address_of_another_host_is_named() {
+        // TEST-NET-3 (RFC 5737), which no host has.
+        let error = Listener::bind(0, "203.0.113.7:5300".parse().unwrap()).err().unwrap();
+
+        assert_eq!(
+            error,
+            "cannot listen on 203.0.113.7:5300 UDP: address not available; not an address of this \
+             host: `ip address` shows those it has"
+        );
+    }
+
+    #[test]
+    fn causes_have_their_remedies() {
+        let explain = |address: &str, kind: io::ErrorKind| {
+            explain(address.parse().unwrap(), "UDP", &kind.into())
+        };
+
+        let no_right = explain("127.0.0.1:53", io::ErrorKind::PermissionDenied);
+        let resolved = explain("127.0.0.53:53", io::ErrorKind::AddrInUse);
+
+        assert!(no_right.contains("net.ipv4.ip_unprivileged_port_start"), "{no_right}");
+        assert!(resolved.contains("systemd-resolved"), "{resolved}");
+        assert!(!explain("127.0.0.1:5300", io::ErrorKind::PermissionDenied).contains("run as"));
+    }
+
+    #[test]
+    fn what_a_bound_left_is_remembered() {
+        let mut poll = Poll::new().unwrap();
+        let mut listener = Listener::bind(0, "127.0.0.1:0".parse().unwrap()).unwrap();
+        listener.register(poll.registry(), Token(0), Token(1)).unwrap();
+        let client = net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let count = datagram::BATCH_MAX + 1;
+        for _ in 0..count {
+            client.send_to(b"query", listener.address()).unwrap();
+        }
+        let streams: Vec<_> =
+            (0..3).map(|_| net::TcpStream::connect(listener.address()).unwrap()).collect();
+        while !listener.is_readable() || !listener.is_acceptable() {
+            for token in wait(&mut poll) {
+                match token {
+                    Token(0) => listener.udp_ready(poll.registry(), token, false).unwrap(),
+                    _ => listener.tcp_ready(),
+                }
+            }
+        }
+        let mut buffers = Buffers::new();
+        let mut received = 0;
+
+        listener.receive(&mut buffers, 1, |_, _, _| received += 1);
+        assert_eq!((received, listener.is_readable()), (datagram::BATCH_MAX, true));
+        listener.receive(&mut buffers, 2, |_, _, _| received += 1);
+        assert_eq!((received, listener.is_readable()), (count, false));
+
+        for _ in &streams {
+            assert!(listener.accept().unwrap().is_some());
+            assert!(listener.is_acceptable());
+        }
+        assert!(listener.accept().unwrap().is_none());
+        assert!(!listener.is_acceptable());
+    }
+
+    #[test]
+    fn one_that_was_stopped_takes_nothing() {
+        let mut listener = Listener::bind(0, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let _client = net::TcpStream::connect(listener.address()).unwrap();
+
+        listener.look_again();
+        listener.stop();
+
+        assert!(!listener.is_readable());
+        assert!(!listener.is_acceptable());
+        assert!(listener.accept().unwrap().is_none());
+    }
+
+    fn wait(poll: &mut Poll) -> Vec<Token> {
+        let mut events = Events::with_capacity(8);
+        poll.poll(&mut events, Some(Duration::from_secs(30))).unwrap();
+        assert!(!events.is_empty(), "no event came");
+        events.iter().map(mio::event::Event::token).collect()
+    }
+}

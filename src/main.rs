@@ -1,0 +1,85 @@
+//! The command: read the command line, log, bind, run.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use dot_proxy::config::{self, Command, Config, QueryLog};
+use dot_proxy::reactor::Reactor;
+use dot_proxy::stderr::{GuardedLogger, Stderr};
+use simple_logger::SimpleLogger;
+
+fn main() -> ExitCode {
+    let mut stderr = Stderr::new();
+    let result = match config::parse(std::env::args_os().skip(1).collect()) {
+        Ok(Command::Help) => print(&config::usage()),
+        Ok(Command::Run(config)) => run(config, stderr.clone()),
+        Ok(Command::Version) => {
+            print(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n"))
+        }
+        Err(error) => Err(Failure::Usage(error)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            stderr.write_lines(format!("dot-proxy: {failure}\n").as_bytes());
+            failure.into()
+        }
+    }
+}
+
+fn run(mut config: Config, stderr: Stderr) -> Result<(), Failure> {
+    config.limits.query_log = match config.query_log {
+        QueryLog::Auto => io::stderr().is_terminal(),
+        QueryLog::Off => false,
+        QueryLog::On => true,
+    };
+
+    let logger = SimpleLogger::new().with_level(config.log_level);
+    log::set_boxed_logger(Box::new(GuardedLogger::new(logger, stderr.clone())))
+        .map_err(|error| Failure::Runtime(error.to_string()))?;
+    log::set_max_level(config.log_level);
+
+    let reactor = Reactor::bind(&config, stderr).map_err(Failure::Runtime)?;
+    for address in reactor.local_addresses() {
+        // Serving goes on if nobody reads stdout.
+        print(&format!("listening {address} udp tcp\n")).ok();
+    }
+    reactor.run().map_err(Failure::Runtime)
+}
+
+/// Writes to stdout at once. A reader that has gone away is none of our trouble.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Runtime(format!("cannot write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Why the program ends, and so with which exit code.
+#[derive(Debug)]
+enum Failure {
+    Runtime(String),
+    Usage(config::UsageError),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Runtime(error) => f.write_str(error),
+            Self::Usage(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<Failure> for ExitCode {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Runtime(_) => Self::from(1),
+            Failure::Usage(_) => Self::from(2),
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! The shell: the one loop that waits for sockets, tells the core what happened and does what it
+//! asks for.
+//!
+//! A turn of the loop does the core's actions, sends its datagrams, writes the query log, waits,
+//! reads the clock once, and tells the core every fact that came. What a socket gives in one turn is
+//! bounded. One that may have more is remembered, as epoll will not tell of it again, and the next
+//! turn does not wait.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::config::Config;
+use crate::datagram::Buffers;
+use crate::forwarder::{Action, Closed, ConnId, Forwarder, Manner};
+use crate::listener::{Listener, RECEIVE_BUFFER};
+use crate::signals::Termination;
+use crate::socket::{Context, Server, Socket};
+use crate::stderr::Stderr;
+use crate::tls;
+use crate::words::system_error;
+
+/// Everything that runs; see the [module](self).
+pub struct Reactor {
+    poll: Poll,
+    cx: Context,
+    termination: Termination,
+    listeners: Vec<Listener>,
+    datagrams: Buffers,
+    /// Indexed by [`ConnId::key`]. A slot is emptied when the core's close is taken, and the core
+    /// gives its key away only after that, so an event finds the socket it is for, or none.
+    sockets: Vec<Option<Socket>>,
+    /// Sockets that may have more to read.
+    unread: Vec<ConnId>,
+    /// No connection can be accepted before this, unless one closes.
+    accept_again: Option<Instant>,
+    ending: Ending,
+    stderr: Stderr,
+    accept_failure_told: bool,
+    send_failure_told: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    No,
+    /// A signal came in this turn.
+    Asked,
+    /// What is owed by then is owed no more.
+    Until(Instant),
+}
+
+impl Reactor {
+    /// Binds every listener and takes the signals over. The error is one line for the user.
+    pub fn bind(config: &Config, stderr: Stderr) -> Result<Self, String> {
+        let server_names = config.upstreams.iter().map(|upstream| &*upstream.name);
+        let connectors = tls::connectors(config.roots.file(), server_names)?;
+        let names = config.upstreams.iter().map(|upstream| upstream.to_string().into()).collect();
+        let servers = config.upstreams.iter().zip(connectors).map(|(upstream, connector)| Server {
+            name: upstream.to_string().into(),
+            address: upstream.address,
+            connector,
+            told: false,
+        });
+        let cx = Context {
+            forwarder: Forwarder::new(config.limits.clone(), names, random_seed()),
+            now: now(),
+            servers: servers.collect(),
+            buffer: vec![0; CLIENT_BUFFER].into(),
+        };
+        let listeners: Result<Vec<_>, _> = (0..)
+            .zip(&config.listen)
+            .map(|(index, address)| Listener::bind(index, *address))
+            .collect();
+        Self::with(listeners?, cx, stderr)
+            .map_err(|error| format!("cannot start: {}", system_error(&error)))
+    }
+
+    fn with(mut listeners: Vec<Listener>, cx: Context, stderr: Stderr) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let mut termination = Termination::new()?;
+        poll.registry().register(&mut termination, TERMINATION, Interest::READABLE)?;
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            listener.register(poll.registry(), udp_token(index), tcp_token(index))?;
+        }
+        Ok(Self {
+            poll,
+            cx,
+            termination,
+            listeners,
+            datagrams: Buffers::new(),
+            sockets: Vec::new(),
+            unread: Vec::new(),
+            accept_again: None,
+            ending: Ending::No,
+            stderr,
+            accept_failure_told: false,
+            send_failure_told: false,
+        })
+    }
+
+    /// The addresses that are listened on, with their actual ports, in the order of the command line.
+    pub fn local_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listeners.iter().map(Listener::address)
+    }
+
+    /// Runs until a signal ends it. The error is one line for the user.
+    pub fn run(mut self) -> Result<(), String> {
+        self.tell_receive_buffer();
+        self.turns().map_err(|error| format!("the event loop failed: {}", system_error(&error)))
+    }
+
+    fn turns(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        loop {
+            self.act();
+            self.send_datagrams()?;
+            self.write_query_log();
+            if self.is_finished() {
+                return Ok(());
+            }
+            match self.poll.poll(&mut events, self.timeout()) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => self.cx.now = now(),
+            }
+            self.read_unread();
+            for event in &events {
+                self.handle_event(event)?;
+            }
+            self.receive_datagrams(BATCHES_MAX);
+            self.accept_clients(ACCEPTS_MAX);
+            if self.ending == Ending::Asked {
+                self.shut_down();
+            }
+            // Every turn, or steady traffic would starve the deadlines.
+            if self.cx.forwarder.poll_timeout().is_some_and(|at| at <= self.cx.now) {
+                self.cx.forwarder.handle_timeout(self.cx.now);
+            }
+        }
+    }
+
+    /// How long to wait. It counts from the turn's clock reading, so a deadline may be met late by
+    /// what the turn's work took.
+    fn timeout(&self) -> Option<Duration> {
+        let acceptable = self.listeners.iter().any(Listener::is_acceptable);
+        let work_left = !self.unread.is_empty()
+            || self.listeners.iter().any(Listener::is_readable)
+            || (acceptable && self.accept_again.is_none());
+        if work_left {
+            return Some(Duration::ZERO);
+        }
+        let ending = match self.ending {
+            Ending::Until(at) => Some(at),
+            Ending::No | Ending::Asked => None,
+        };
+        let until = [self.cx.forwarder.poll_timeout(), self.accept_again, ending];
+        until.into_iter().flatten().min().map(|at| at.saturating_duration_since(self.cx.now))
+    }
+}
+
+/// From the core.
+impl Reactor {
+    fn act(&mut self) {
+        while let Some(action) = self.cx.forwarder.poll_action() {
+            match action {
+                Action::Close { conn, manner } => self.close(conn, manner),
+                Action::Connect { conn, upstream } => self.connect(conn, upstream),
+                Action::Log(fact) => log::log!(fact.level(), "{fact}"),
+                // Not now: a client that sends without end would keep this loop going.
+                Action::Read(conn) => self.unread.push(conn),
+                Action::ShutdownWrite(conn) => {
+                    if let Some(socket) = find(&mut self.sockets, conn) {
+                        socket.shutdown_write();
+                    }
+                }
+                Action::Transmit(conn) => {
+                    if let Some(socket) = find(&mut self.sockets, conn) {
+                        socket.write(&mut self.cx);
+                    }
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, conn: ConnId, upstream: usize) {
+        match Socket::connect(&self.cx, conn, upstream) {
+            Ok(socket) => self.insert(conn, socket),
+            Err(how) => self.cx.forwarder.handle_closed(self.cx.now, conn, how),
+        }
+    }
+
+    /// Without a socket, the [`ConnId`] lives on until the core's close is taken.
+    fn insert(&mut self, conn: ConnId, mut socket: Socket) {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let token = Token(FIRST_LISTENER + 2 * self.listeners.len() + conn.key());
+        if let Err(error) = self.poll.registry().register(socket.source(), token, both) {
+            log::warn!("a connection is given up: epoll: {}", system_error(&error));
+            self.cx.forwarder.handle_closed(self.cx.now, conn, Closed::Reset);
+            return;
+        }
+        if self.sockets.len() <= conn.key() {
+            self.sockets.resize_with(conn.key() + 1, || None);
+        }
+        self.sockets[conn.key()] = Some(socket);
+    }
+
+    fn close(&mut self, conn: ConnId, manner: Manner) {
+        if find(&mut self.sockets, conn).is_none() {
+            return;
+        }
+        if let Some(socket) = self.sockets[conn.key()].take() {
+            socket.close(manner);
+            // A descriptor is free.
+            self.accept_again = None;
+        }
+    }
+
+    /// Sends the core's datagrams, in order. A listener that takes no more holds up those of the
+    /// others behind it: its buffer empties by itself, so never for long.
+    fn send_datagrams(&mut self) -> io::Result<()> {
+        loop {
+            let Some((first, _)) = self.cx.forwarder.datagrams().next() else {
+                return Ok(());
+            };
+            let index = usize::from(first.listener);
+            let listener = &mut self.listeners[index];
+            if listener.is_blocked() {
+                return Ok(());
+            }
+            let datagrams = self.cx.forwarder.datagrams();
+            let batch = datagrams.take_while(|(path, _)| path.listener == first.listener);
+            let registry = self.poll.registry();
+            let sent = listener.send(registry, udp_token(index), &mut self.datagrams, batch)?;
+            self.cx.forwarder.advance_datagrams(sent.taken);
+            if let Some(error) = sent.last_error {
+                let level = once(&mut self.send_failure_told);
+                let (address, skipped) = (listener.address(), sent.skipped);
+                log::log!(level, "{address} UDP: {skipped} not sent: {}", system_error(&error));
+            }
+        }
+    }
+
+    fn write_query_log(&mut self) {
+        // Without lines too: some of an earlier turn may not have gone.
+        self.stderr.write_lines(self.cx.forwarder.query_log());
+        self.cx.forwarder.clear_query_log();
+    }
+}
+
+/// To the core.
+impl Reactor {
+    fn handle_event(&mut self, event: &Event) -> io::Result<()> {
+        let token = event.token();
+        if token == TERMINATION {
+            if self.termination.take() && self.ending == Ending::No {
+                self.ending = Ending::Asked;
+            }
+            return Ok(());
+        }
+        let index = token.0 - FIRST_LISTENER;
+        if let Some(listener) = self.listeners.get_mut(index / 2) {
+            if token == tcp_token(index / 2) {
+                listener.tcp_ready();
+                return Ok(());
+            }
+            return listener.udp_ready(self.poll.registry(), token, event.is_writable());
+        }
+        let key = index - 2 * self.listeners.len();
+        if let Some(Some(socket)) = self.sockets.get_mut(key)
+            && socket.ready(&mut self.cx, event)
+        {
+            self.unread.push(socket.conn());
+        }
+        Ok(())
+    }
+
+    fn read_unread(&mut self) {
+        let mut unread = std::mem::take(&mut self.unread);
+        // One that the core asked for may have been left unread, too.
+        unread.sort_unstable();
+        unread.dedup();
+        for conn in unread {
+            if let Some(socket) = find(&mut self.sockets, conn)
+                && socket.read(&mut self.cx)
+            {
+                self.unread.push(conn);
+            }
+        }
+    }
+
+    fn receive_datagrams(&mut self, batches_max: usize) {
+        let Context { forwarder, now, .. } = &mut self.cx;
+        for listener in &mut self.listeners {
+            if listener.is_readable() {
+                listener.receive(&mut self.datagrams, batches_max, |path, message, truncated| {
+                    forwarder.handle_datagram(*now, path, message, truncated);
+                });
+            }
+        }
+    }
+
+    fn accept_clients(&mut self, max: usize) {
+        if self.accept_again.is_some_and(|at| self.cx.now < at) {
+            return;
+        }
+        self.accept_again = None;
+        for index in 0..self.listeners.len() {
+            for _ in 0..max {
+                match self.listeners[index].accept() {
+                    Ok(None) => break,
+                    Ok(Some((stream, peer))) => {
+                        if let Some(conn) = self.cx.forwarder.handle_accept(self.cx.now, peer) {
+                            self.insert(conn, Socket::client(conn, stream));
+                        }
+                    }
+                    Err(error) => {
+                        // Most likely no descriptor is free, and trying at once would only spin.
+                        self.accept_again = Some(self.cx.now + ACCEPT_PAUSE);
+                        let level = once(&mut self.accept_failure_told);
+                        let address = self.listeners[index].address();
+                        log::log!(
+                            level,
+                            "{address} TCP: new clients wait: {}",
+                            system_error(&error)
+                        );
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what had arrived before the signal, once, and nothing after that.
+    fn shut_down(&mut self) {
+        self.listeners.iter_mut().for_each(Listener::look_again);
+        self.receive_datagrams(LAST_BATCHES_MAX);
+        self.accept_again = None;
+        self.accept_clients(LAST_ACCEPTS_MAX);
+        self.listeners.iter_mut().for_each(Listener::stop);
+        for socket in self.sockets.iter_mut().flatten() {
+            if socket.read_unasked(&mut self.cx) {
+                self.unread.push(socket.conn());
+            }
+        }
+        self.cx.forwarder.handle_shutdown(self.cx.now);
+        self.ending = Ending::Until(self.cx.now + SHUTDOWN_TIMEOUT);
+    }
+
+    fn is_finished(&self) -> bool {
+        let Ending::Until(at) = self.ending else {
+            return false;
+        };
+        if self.cx.forwarder.is_drained() {
+            return true;
+        }
+        if self.cx.now < at {
+            return false;
+        }
+        let counts = self.cx.forwarder.counts();
+        let (queries, conns) = (counts.queries_held, counts.conns_held);
+        let unsent = self.cx.forwarder.datagrams().count();
+        log::warn!(
+            "ended with {queries} queries, {unsent} datagrams and {conns} connections unfinished"
+        );
+        true
+    }
+
+    fn tell_receive_buffer(&self) {
+        let Some(granted) = self.listeners.iter().map(Listener::receive_buffer).min() else {
+            return;
+        };
+        if granted < RECEIVE_BUFFER {
+            log::info!(
+                "UDP receive buffer: {granted} octets granted of {RECEIVE_BUFFER}; \
+                 net.core.rmem_max limits it"
+            );
+        } else {
+            log::debug!("UDP receive buffer: {granted} octets");
+        }
+    }
+}
+
+fn find(sockets: &mut [Option<Socket>], conn: ConnId) -> Option<&mut Socket> {
+    sockets.get_mut(conn.key())?.as_mut().filter(|socket| socket.conn() == conn)
+}
+
+fn udp_token(listener: usize) -> Token {
+    Token(FIRST_LISTENER + 2 * listener)
+}
+
+fn tcp_token(listener: usize) -> Token {
+    Token(FIRST_LISTENER + 2 * listener + 1)
+}
+
+/// The level for a condition that is worth a warning the first time only.
+fn once(told: &mut bool) -> log::Level {
+    if std::mem::replace(told, true) { log::Level::Debug } else { log::Level::Warn }
+}
+
+/// The one reading of the clock, once at the start and once in each turn.
+#[expect(clippy::disallowed_methods, reason = "here time comes from")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// The standard library seeds its hash maps from the system; this is that seed, stirred.
+fn random_seed() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+const TERMINATION: Token = Token(0);
+const FIRST_LISTENER: usize = 1;
+
+/// The kernel keeps those past it for the next turn.
+const EVENTS_MAX: usize = 256;
+
+/// Batches received from one listener before the others get their turn.
+const BATCHES_MAX: usize = 4;
+
+/// Clients accepted from one listener before the others get their turn.
+const ACCEPTS_MAX: usize = 64;
+
+/// More than a receive buffer of 4 MiB holds, in batches, and than the backlog, in clients: a flood
+/// cannot put the end off.
+const LAST_BATCHES_MAX: usize = 128;
+const LAST_ACCEPTS_MAX: usize = 4096;
+
+/// Without a free descriptor, accepting is tried again after this.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A query has its answer 4.5 s after it came, and the process must have ended 5 s after the signal.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(4900);
+
+/// A client's pipelined queries are short; a frame longer than this comes in pieces.
+const CLIENT_BUFFER: usize = 16 * 1024;

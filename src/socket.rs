@@ -1,0 +1,407 @@
+//! The TCP socket of a connection: it moves octets between the kernel and the core.
+//!
+//! epoll reports edges, so each socket remembers whether more may be read, and whether it took no
+//! more when last written to.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::event::{Event, Source};
+use mio::net::TcpStream;
+use socket2::{SockRef, TcpKeepalive};
+
+use crate::forwarder::{Closed, ConnId, Forwarder, Manner, Stage};
+use crate::tls::{Connector, FailedAt, Failure, TlsStream};
+use crate::words::system_error;
+
+/// A connection's socket, of a client or to an upstream.
+pub(crate) enum Socket {
+    Client(Client),
+    Upstream(Box<Upstream>),
+}
+
+/// What a socket works on: the core, and what the loop shares between sockets.
+pub(crate) struct Context {
+    pub(crate) forwarder: Forwarder,
+    pub(crate) now: Instant,
+    pub(crate) servers: Vec<Server>,
+    /// What is read from a client goes through here.
+    pub(crate) buffer: Box<[u8]>,
+}
+
+/// An upstream as connections are made to it.
+pub(crate) struct Server {
+    /// For the log.
+    pub(crate) name: Box<str>,
+    pub(crate) address: SocketAddr,
+    pub(crate) connector: Connector,
+    /// The first connection was told.
+    pub(crate) told: bool,
+}
+
+impl Socket {
+    /// A client that was accepted as `conn`.
+    pub(crate) fn client(conn: ConnId, stream: TcpStream) -> Self {
+        if let Err(error) = stream.set_nodelay(true) {
+            log::debug!("client: TCP_NODELAY: {}", system_error(&error));
+        }
+        let state = ClientState::Open;
+        Self::Client(Client { conn, stream, state, readable: false, blocked: false })
+    }
+
+    /// Begins to connect to server `index`.
+    pub(crate) fn connect(cx: &Context, conn: ConnId, index: usize) -> Result<Self, Closed> {
+        let server = &cx.servers[index];
+        let tls = server
+            .connector
+            .start()
+            .map_err(|failure| Closed::Failed { stage: Stage::Tls, detail: failure.detail })?;
+        let stream = TcpStream::connect(server.address).map_err(|error| connect_failed(&error))?;
+        if let Err(error) = set_options(&stream) {
+            log::debug!("{}: socket options: {}", server.name, system_error(&error));
+        }
+        let state = UpstreamState::Connecting;
+        let upstream =
+            Upstream { conn, server: index, stream, tls, state, readable: false, blocked: false };
+        Ok(Self::Upstream(Box::new(upstream)))
+    }
+
+    /// Whose socket it is.
+    pub(crate) fn conn(&self) -> ConnId {
+        match self {
+            Self::Client(client) => client.conn,
+            Self::Upstream(upstream) => upstream.conn,
+        }
+    }
+
+    /// What to register.
+    pub(crate) fn source(&mut self) -> &mut impl Source {
+        match self {
+            Self::Client(client) => &mut client.stream,
+            Self::Upstream(upstream) => &mut upstream.stream,
+        }
+    }
+
+    /// Does what an event allows. True: there is more to read, to be asked for with [`Self::read`].
+    pub(crate) fn ready(&mut self, cx: &mut Context, event: &Event) -> bool {
+        // An error or hang-up is found by reading.
+        let readable = event.is_readable() || event.is_read_closed() || event.is_error();
+        match self {
+            Self::Client(client) => client.ready(cx, readable, event),
+            Self::Upstream(upstream) => upstream.ready(cx, readable, event.is_writable()),
+        }
+    }
+
+    /// Reads what is known to wait. True: there is still more.
+    pub(crate) fn read(&mut self, cx: &mut Context) -> bool {
+        match self {
+            Self::Client(client) => client.read(cx),
+            Self::Upstream(upstream) => upstream.read(cx),
+        }
+    }
+
+    /// Reads a client, whether or not an event has told of something new.
+    pub(crate) fn read_unasked(&mut self, cx: &mut Context) -> bool {
+        match self {
+            Self::Client(client) => {
+                client.readable = true;
+                client.read(cx)
+            }
+            Self::Upstream(_) => false,
+        }
+    }
+
+    /// Writes the core's output, as much as goes.
+    pub(crate) fn write(&mut self, cx: &mut Context) {
+        match self {
+            Self::Client(client) => client.write(cx),
+            Self::Upstream(upstream) => upstream.write(cx),
+        }
+    }
+
+    /// Tells a client that nothing more follows.
+    pub(crate) fn shutdown_write(&mut self) {
+        if let Self::Client(client) = self
+            && let Err(error) = client.stream.shutdown(std::net::Shutdown::Write)
+        {
+            // It is gone already, as reading will tell.
+            log::trace!("client: shutdown: {}", system_error(&error));
+        }
+    }
+
+    /// Says goodbye where that is due. The socket closes when it is dropped.
+    pub(crate) fn close(self, manner: Manner) {
+        if let (Self::Upstream(mut upstream), Manner::Orderly) = (self, manner)
+            && matches!(upstream.state, UpstreamState::Handshaking | UpstreamState::Open)
+        {
+            upstream.tls.close(&mut upstream.stream);
+        }
+    }
+}
+
+/// The socket of a client.
+pub(crate) struct Client {
+    conn: ConnId,
+    stream: TcpStream,
+    state: ClientState,
+    readable: bool,
+    blocked: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClientState {
+    Open,
+    /// The end of its stream was told; it may still be written to.
+    HalfClosed,
+    /// Its reset was told.
+    Dead,
+}
+
+impl Client {
+    fn ready(&mut self, cx: &mut Context, readable: bool, event: &Event) -> bool {
+        if self.state == ClientState::HalfClosed && event.is_error() {
+            self.reset(cx);
+        }
+        self.readable |= readable;
+        self.blocked &= !event.is_writable();
+        let more = self.read(cx);
+        self.write(cx);
+        more
+    }
+
+    fn read(&mut self, cx: &mut Context) -> bool {
+        let mut budget = READ_MAX;
+        // One that may not be read stays readable: `Action::Read` will ask again.
+        while self.readable && self.state == ClientState::Open && cx.forwarder.wants_read(self.conn)
+        {
+            if budget == 0 {
+                return true;
+            }
+            match self.stream.read(&mut cx.buffer) {
+                Ok(0) => {
+                    self.readable = false;
+                    self.state = ClientState::HalfClosed;
+                    cx.forwarder.handle_closed(cx.now, self.conn, Closed::Eof);
+                }
+                Ok(len) => {
+                    budget = budget.saturating_sub(len);
+                    cx.forwarder.handle_stream(cx.now, self.conn, &cx.buffer[..len]);
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock => self.readable = false,
+                    _ => self.reset(cx),
+                },
+            }
+        }
+        false
+    }
+
+    fn write(&mut self, cx: &mut Context) {
+        while !self.blocked && self.state != ClientState::Dead {
+            let output = cx.forwarder.output(self.conn);
+            if output.is_empty() {
+                return;
+            }
+            match self.stream.write(output) {
+                Ok(len) => cx.forwarder.advance_output(cx.now, self.conn, len),
+                Err(error) => match error.kind() {
+                    ErrorKind::Interrupted => {}
+                    ErrorKind::WouldBlock => self.blocked = true,
+                    _ => self.reset(cx),
+                },
+            }
+        }
+    }
+
+    fn reset(&mut self, cx: &mut Context) {
+        self.state = ClientState::Dead;
+        cx.forwarder.handle_closed(cx.now, self.conn, Closed::Reset);
+    }
+}
+
+/// The socket of a connection to an upstream, and the TLS on it.
+pub(crate) struct Upstream {
+    conn: ConnId,
+    /// Index into [`Context::servers`].
+    server: usize,
+    stream: TcpStream,
+    tls: TlsStream,
+    state: UpstreamState,
+    readable: bool,
+    blocked: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UpstreamState {
+    Connecting,
+    Handshaking,
+    Open,
+    /// Its end was told.
+    Dead,
+}
+
+impl Upstream {
+    fn ready(&mut self, cx: &mut Context, readable: bool, writable: bool) -> bool {
+        if self.state == UpstreamState::Connecting && !self.establish(cx) {
+            return false;
+        }
+        self.readable |= readable;
+        self.blocked &= !writable;
+        let more = self.read(cx);
+        self.write(cx);
+        more
+    }
+
+    /// Whether the TCP connection stands.
+    fn establish(&mut self, cx: &mut Context) -> bool {
+        let result = match self.stream.take_error() {
+            Ok(None) => self.stream.peer_addr().map(|_| ()),
+            Ok(Some(error)) | Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) => {
+                self.state = UpstreamState::Handshaking;
+                cx.forwarder.handle_established(cx.now, self.conn);
+                true
+            }
+            Err(error) if error.kind() == ErrorKind::NotConnected => false,
+            Err(error) => {
+                self.end(cx, connect_failed(&error));
+                false
+            }
+        }
+    }
+
+    fn read(&mut self, cx: &mut Context) -> bool {
+        if !self.readable || !self.is_alive() {
+            return false;
+        }
+        match self.receive(cx) {
+            Ok(more) => {
+                self.readable = more;
+                // The handshake and key updates are answered by what they read.
+                self.write(cx);
+                more && self.is_alive()
+            }
+            Err(failure) => {
+                self.fail(cx, failure);
+                false
+            }
+        }
+    }
+
+    fn write(&mut self, cx: &mut Context) {
+        if self.blocked || !self.is_alive() {
+            return;
+        }
+        let Err(failure) = self.send(cx) else { return };
+        // What came before it broke still counts: answers, or an alert that says why. They may be
+        // followed by the reason itself.
+        match self.receive(cx) {
+            Ok(_) if self.is_alive() => self.fail(cx, failure),
+            Ok(_) => {}
+            Err(reason) => self.fail(cx, reason),
+        }
+    }
+
+    /// Reads, decrypts and tells. True: there may be more.
+    fn receive(&mut self, cx: &mut Context) -> Result<bool, Failure> {
+        let Context { forwarder, now, servers, .. } = cx;
+        let progress = self.tls.receive(&mut self.stream, READ_MAX, |bytes| {
+            forwarder.handle_stream(*now, self.conn, bytes);
+        })?;
+        if self.state == UpstreamState::Handshaking && !self.tls.is_handshaking() {
+            self.state = UpstreamState::Open;
+            forwarder.handle_connected(*now, self.conn);
+            self.tell_connected(&mut servers[self.server]);
+        }
+        if progress.closed {
+            self.tls.close(&mut self.stream);
+            self.end(cx, Closed::Eof);
+        }
+        Ok(progress.more)
+    }
+
+    /// Encrypts and writes, as much as goes.
+    fn send(&mut self, cx: &mut Context) -> Result<(), Failure> {
+        loop {
+            if !self.tls.flush(&mut self.stream)? {
+                self.blocked = true;
+                return Ok(());
+            }
+            if self.state != UpstreamState::Open {
+                return Ok(());
+            }
+            let output = cx.forwarder.output(self.conn);
+            if output.is_empty() {
+                return Ok(());
+            }
+            match self.tls.send(output) {
+                0 => return Ok(()),
+                len => cx.forwarder.advance_output(cx.now, self.conn, len),
+            }
+        }
+    }
+
+    fn tell_connected(&self, server: &mut Server) {
+        let Some(handshake) = self.tls.handshake() else {
+            return;
+        };
+        let level = if server.told { log::Level::Debug } else { log::Level::Info };
+        server.told = true;
+        log::log!(level, "{}: connected, {handshake}", server.name);
+    }
+
+    fn fail(&mut self, cx: &mut Context, failure: Failure) {
+        // The alert that tells the server why.
+        self.tls.close(&mut self.stream);
+        let stage = match failure.at {
+            FailedAt::Certificate => Stage::Certificate,
+            FailedAt::Handshake => Stage::Tls,
+            FailedAt::Read => Stage::Read,
+            FailedAt::Write => Stage::Write,
+        };
+        if self.state == UpstreamState::Open {
+            log::debug!("{}: {stage}: {}", cx.servers[self.server].name, failure.detail);
+        }
+        self.end(cx, Closed::Failed { stage, detail: failure.detail });
+    }
+
+    fn end(&mut self, cx: &mut Context, how: Closed) {
+        self.state = UpstreamState::Dead;
+        cx.forwarder.handle_closed(cx.now, self.conn, how);
+    }
+
+    /// TCP stands and its end was not told.
+    fn is_alive(&self) -> bool {
+        matches!(self.state, UpstreamState::Handshaking | UpstreamState::Open)
+    }
+}
+
+fn connect_failed(error: &io::Error) -> Closed {
+    Closed::Failed { stage: Stage::Connect, detail: system_error(error) }
+}
+
+/// The core notices a silent upstream long before these do; they free a socket that nothing is asked
+/// of any more.
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_TIME)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_RETRIES);
+    socket.set_tcp_keepalive(&keepalive)
+}
+
+/// Octets read from one connection before the others get their turn.
+const READ_MAX: usize = 64 * 1024;
+
+/// Longer than any query waits, so that it never decides about one.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;

@@ -1,0 +1,530 @@
+//! Lines to stderr that never wait, and never end the program.
+//!
+//! Whoever reads stderr may stop, leave, or run out of disk, and DNS must go on. `eprintln!` waits
+//! in the first case and panics in the others, so nothing that runs beside the event loop uses it.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use log::{Log, Metadata, Record};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, write};
+
+/// The process's stderr. Clones write to the same one and keep their lines apart.
+#[derive(Clone, Debug)]
+pub struct Stderr(Arc<Mutex<Output>>);
+
+impl Stderr {
+    /// Stderr as it is now.
+    pub fn new() -> Self {
+        Self::over(rustix::stdio::stderr())
+    }
+
+    fn over(fd: BorrowedFd<'_>) -> Self {
+        Self(Arc::new(Mutex::new(Output::over(fd))))
+    }
+
+    /// Writes `lines`, each with its line feed, as far as they go at once. The others are dropped,
+    /// and a line says how many as soon as there is room for it. Without any it only makes up for
+    /// what did not go earlier.
+    ///
+    /// A line over 4,096 octets is always dropped. After the reader left, all are.
+    pub fn write_lines(&mut self, lines: &[u8]) {
+        self.output().write_lines(lines);
+    }
+
+    /// How many lines were dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.output().dropped
+    }
+
+    fn output(&self) -> MutexGuard<'_, Output> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Stderr {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Writes the log records that another logger wants, in the form `simple_logger` gives them,
+/// through [`Stderr`].
+#[derive(Debug)]
+pub struct GuardedLogger<L> {
+    filter: L,
+    stderr: Stderr,
+}
+
+impl<L: Log> GuardedLogger<L> {
+    /// `filter` is only asked which records are enabled: `simple_logger` itself prints them with
+    /// `eprintln!`, and no look at stderr before that can promise that it is neither full nor gone
+    /// a moment later.
+    pub fn new(filter: L, stderr: Stderr) -> Self {
+        Self { filter, stderr }
+    }
+}
+
+impl<L: Log> Log for GuardedLogger<L> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.filter.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let line = format!("{:<5} [{}] {}\n", record.level(), record.target(), record.args());
+            self.stderr.output().write_lines(line.as_bytes());
+        }
+    }
+
+    fn flush(&self) {
+        self.stderr.output().write_lines(&[]);
+    }
+}
+
+#[derive(Debug)]
+struct Output {
+    /// `None` once there is nobody to write to.
+    fd: Option<OwnedFd>,
+    /// Whether a write to `fd` returns at once, rather than when all of it is written.
+    nonblocking: bool,
+    /// The end of a line of which the front was written, and less than [`PIECE_MAX`].
+    rest: Vec<u8>,
+    dropped: u64,
+    /// The dropped lines that no line has told of yet.
+    untold: u64,
+}
+
+impl Output {
+    /// `O_NONBLOCK` belongs to the open file description, which other processes share, so terminals
+    /// and pipes are opened a second time. Others are not: a regular file because a second
+    /// description has an offset of its own, at which it would overwrite what is written through
+    /// the first; a socket because it cannot be.
+    fn over(fd: BorrowedFd<'_>) -> Self {
+        let own = match fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+            Ok(FileType::CharacterDevice | FileType::Fifo) => open(
+                format!("/proc/self/fd/{}", fd.as_raw_fd()),
+                OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .ok(),
+            _ => None,
+        };
+        let nonblocking = own.is_some();
+        let fd = own.or_else(|| fcntl_dupfd_cloexec(fd, FIRST_AFTER_STDIO).ok());
+        Self { fd, nonblocking, rest: Vec::new(), dropped: 0, untold: 0 }
+    }
+
+    fn write_lines(&mut self, mut lines: &[u8]) {
+        while self.catch_up() && !lines.is_empty() {
+            let window = &lines[..lines.len().min(PIECE_MAX)];
+            let Some(last) = window.iter().rposition(|&octet| octet == b'\n') else {
+                let end = lines.iter().position(|&octet| octet == b'\n');
+                let (long, others) = lines.split_at(end.map_or(lines.len(), |end| end + 1));
+                self.count(long);
+                lines = others;
+                continue;
+            };
+            let (piece, others) = lines.split_at(last + 1);
+            if !self.begin(piece) {
+                break;
+            }
+            lines = others;
+        }
+        self.count(lines);
+    }
+
+    /// Finishes what was begun and tells what was dropped; whether something new can begin.
+    fn catch_up(&mut self) -> bool {
+        loop {
+            if !self.rest.is_empty() {
+                let rest = std::mem::take(&mut self.rest);
+                let written = self.write_some(&rest);
+                self.rest.extend_from_slice(&rest[written..]);
+                if written == 0 {
+                    return false;
+                }
+            } else if self.untold > 0 {
+                let notice = match self.untold {
+                    1 => "(1 line was not written: stderr did not take it)\n".to_owned(),
+                    n => format!("({n} lines were not written: stderr did not take them)\n"),
+                };
+                if !self.begin(notice.as_bytes()) {
+                    return false;
+                }
+                self.untold = 0;
+            } else {
+                return self.fd.is_some();
+            }
+        }
+    }
+
+    /// Whether any of `piece` went; what did not is kept for [`Self::catch_up`].
+    fn begin(&mut self, piece: &[u8]) -> bool {
+        let written = self.write_some(piece);
+        if written > 0 {
+            self.rest.extend_from_slice(&piece[written..]);
+        }
+        written > 0
+    }
+
+    /// How many octets went at once.
+    fn write_some(&mut self, octets: &[u8]) -> usize {
+        loop {
+            let Some(fd) = &self.fd else { return 0 };
+            let result = if self.nonblocking {
+                write(fd, octets)
+            } else {
+                write_if_ready(fd.as_fd(), octets)
+            };
+            match result {
+                Ok(written) => return written,
+                Err(Errno::INTR) => {}
+                // The reader left, or the terminal hung up. Anything else may pass: a full disk.
+                Err(Errno::BADF | Errno::IO | Errno::NXIO | Errno::PIPE) => self.fd = None,
+                Err(_) => return 0,
+            }
+        }
+    }
+
+    fn count(&mut self, lines: &[u8]) {
+        let count = lines.split_inclusive(|&octet| octet == b'\n').count() as u64;
+        self.dropped += count;
+        self.untold += count;
+    }
+}
+
+/// POLLOUT promises room for `PIPE_BUF` octets in a pipe, and for more in a socket. In a terminal
+/// it promises one, so this is the best for one that could not be opened again.
+fn write_if_ready(fd: BorrowedFd<'_>, octets: &[u8]) -> rustix::io::Result<usize> {
+    let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
+    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    let ready = fds[0].revents();
+    if ready.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL) {
+        return Err(Errno::PIPE);
+    }
+    if !ready.contains(PollFlags::OUT) {
+        return Err(Errno::AGAIN);
+    }
+    write(fd, octets)
+}
+
+const FIRST_AFTER_STDIO: i32 = 3;
+
+/// Linux' `PIPE_BUF`: so much goes into a pipe whole or not at all, even with other writers.
+const PIECE_MAX: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{self, PipeWriter, Read, Seek, Write as _};
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use log::{Level, LevelFilter};
+    use rustix::fs::fcntl_getfl;
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+
+    use super::*;
+
+    const RECORD: &str = "INFO  [dot_proxy] 7 words";
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn lines_go_out_in_order() {
+        for open in OPENERS {
+            let (mut reader, writer) = io::pipe().unwrap();
+            let mut stderr = open(&writer);
+            stderr.write_lines(b"one\ntwo\n");
+            stderr.clone().write_lines(b"three\n");
+            assert_eq!(stderr.dropped(), 0);
+            drop((stderr, writer));
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "one\ntwo\nthree\n");
+        }
+    }
+
+    #[test]
+    fn an_unread_pipe_is_never_waited_for_and_what_was_dropped_is_told() {
+        for open in OPENERS {
+            within_limit(move || {
+                let (mut reader, writer) = io::pipe().unwrap();
+                let mut stderr = open(&writer);
+                let mut all = Vec::new();
+                while stderr.dropped() == 0 {
+                    let batch: Vec<_> = (all.len()..all.len() + 32).map(line).collect();
+                    stderr.write_lines(&batch.concat());
+                    all.extend(batch);
+                }
+                let dropped = stderr.dropped();
+                stderr.write_lines(b"lost\nlost\n");
+                assert_eq!(stderr.dropped(), dropped + 2);
+                all.truncate(all.len() - dropped as usize);
+
+                let mut text = vec![0; all.len() * line(0).len()];
+                reader.read_exact(&mut text).unwrap();
+                assert!(text == all.concat());
+                stderr.write_lines(b"after\n");
+                stderr.write_lines(b"later\n");
+                drop((stderr, writer));
+                let mut text = String::new();
+                reader.read_to_string(&mut text).unwrap();
+                let told = dropped + 2;
+                assert_eq!(
+                    text,
+                    format!(
+                        "({told} lines were not written: stderr did not take them)\nafter\nlater\n"
+                    )
+                );
+            });
+        }
+    }
+
+    #[test]
+    fn what_was_dropped_is_told_without_a_new_line() {
+        for open in OPENERS {
+            within_limit(move || {
+                let (mut reader, writer) = io::pipe().unwrap();
+                let mut stderr = open(&writer);
+                while stderr.dropped() == 0 {
+                    stderr.write_lines(&line(0));
+                }
+                reader.read_exact(&mut [0; PIECE_MAX]).unwrap();
+                stderr.write_lines(&[]);
+                drop((stderr, writer));
+                let mut text = String::new();
+                reader.read_to_string(&mut text).unwrap();
+                assert!(text.ends_with("(1 line was not written: stderr did not take it)\n"));
+            });
+        }
+    }
+
+    #[test]
+    fn a_reader_that_left_ends_it() {
+        for open in OPENERS {
+            let (reader, writer) = io::pipe().unwrap();
+            let mut stderr = open(&writer);
+            drop(reader);
+            stderr.write_lines(b"one\ntwo\n");
+            assert!(stderr.output().fd.is_none());
+            logger(&stderr).log(&record(Level::Info));
+            assert_eq!(stderr.dropped(), 3);
+        }
+    }
+
+    #[test]
+    fn a_reader_that_was_gone_at_the_start_ends_it() {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let mut stderr = Stderr::over(writer.as_fd());
+        stderr.write_lines(b"one\n");
+        assert!(stderr.output().fd.is_none());
+    }
+
+    #[test]
+    fn a_terminal_that_nobody_reads_is_never_waited_for() {
+        within_limit(|| {
+            let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+            unlockpt(&terminal).unwrap();
+            let peer =
+                ioctl_tiocgptpeer(&terminal, OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+            let flags = fcntl_getfl(&peer).unwrap();
+            let mut stderr = Stderr::over(peer.as_fd());
+            assert!(stderr.output().nonblocking);
+            assert_eq!(fcntl_getfl(&peer).unwrap(), flags);
+
+            let mut submitted = 0;
+            while stderr.dropped() < 10 {
+                stderr.write_lines(&line(submitted));
+                logger(&stderr).log(&record(Level::Info));
+                submitted += 1;
+            }
+
+            let text = read_terminal(&terminal, &mut stderr, 2 * submitted as u64);
+            let mut last = None;
+            for line in text.lines().filter(|line| !line.starts_with('(') && *line != RECORD) {
+                assert_eq!(line.len(), 127);
+                let number = line.parse::<usize>().unwrap();
+                assert!(last < Some(number), "{last:?} before {number}");
+                last = Some(number);
+            }
+
+            drop(terminal);
+            stderr.write_lines(b"hung up\n");
+            assert!(stderr.output().fd.is_none());
+        });
+    }
+
+    #[test]
+    fn a_socket_that_nobody_reads_is_never_waited_for() {
+        within_limit(|| {
+            let (mut reader, writer) = UnixStream::pair().unwrap();
+            let mut stderr = Stderr::over(writer.as_fd());
+            while stderr.dropped() == 0 {
+                stderr.write_lines(&line(0));
+            }
+            drop(writer);
+            let copy = reader.try_clone().unwrap();
+            copy.set_nonblocking(true).unwrap();
+            while io::copy(&mut (&copy).take(4_096), &mut io::sink()).is_ok() {}
+            copy.set_nonblocking(false).unwrap();
+            stderr.write_lines(b"after\n");
+            drop(stderr);
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "(1 line was not written: stderr did not take it)\nafter\n");
+        });
+    }
+
+    #[test]
+    fn a_regular_file_keeps_one_offset_with_its_other_writers() {
+        let path = std::env::temp_dir().join(format!("dot-proxy-stderr-{}", std::process::id()));
+        let mut file = File::create_new(&path).unwrap();
+        let mut stderr = Stderr::over(file.as_fd());
+        stderr.write_lines(b"one\n");
+        file.write_all(b"two\n").unwrap();
+        stderr.write_lines(b"three\n");
+        file.write_all(b"four\n").unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(text, "one\ntwo\nthree\nfour\n");
+        assert_eq!(file.stream_position().unwrap(), text.len() as u64);
+    }
+
+    #[test]
+    fn a_full_disk_costs_lines_only() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut stderr = Stderr::over(full.as_fd());
+        stderr.write_lines(b"one\ntwo\n");
+        logger(&stderr).log(&record(Level::Info));
+        assert_eq!(stderr.dropped(), 3);
+        assert!(stderr.output().fd.is_some());
+    }
+
+    #[test]
+    fn only_whole_lines_of_bounded_length_are_written() {
+        for open in OPENERS {
+            let (mut reader, writer) = io::pipe().unwrap();
+            let mut stderr = open(&writer);
+            let longest = [&[b'x'; PIECE_MAX - 1][..], b"\n"].concat();
+            stderr.write_lines(b"first\n");
+            stderr.write_lines(&[b"x", &longest[..], &longest[..], b"no line feed"].concat());
+            assert_eq!(stderr.dropped(), 2);
+            stderr.write_lines(b"last\n");
+            drop((stderr, writer));
+            let mut text = Vec::new();
+            reader.read_to_end(&mut text).unwrap();
+            // The one that was too long is told before the one after it.
+            let told = |n| match n {
+                1 => &b"(1 line was not written: stderr did not take it)\n"[..],
+                _ => unreachable!(),
+            };
+            assert!(text == [b"first\n", told(1), &longest[..], told(1), b"last\n"].concat());
+        }
+    }
+
+    #[test]
+    fn a_record_is_written_if_the_filter_wants_it() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let logger = logger(&Stderr::over(writer.as_fd()));
+        for level in [Level::Warn, Level::Info, Level::Debug] {
+            logger.log(&record(level));
+        }
+        drop((logger, writer));
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "WARN  [dot_proxy] 7 words\nINFO  [dot_proxy] 7 words\n");
+    }
+
+    /// A second description, and the fallback where that cannot be had.
+    const OPENERS: [fn(&PipeWriter) -> Stderr; 2] = [
+        |writer| {
+            let stderr = Stderr::over(writer.as_fd());
+            assert!(stderr.output().nonblocking);
+            stderr
+        },
+        |writer| {
+            let stderr = Stderr::over(writer.as_fd());
+            *stderr.output() = Output {
+                fd: Some(writer.try_clone().unwrap().into()),
+                nonblocking: false,
+                rest: Vec::new(),
+                dropped: 0,
+                untold: 0,
+            };
+            stderr
+        },
+    ];
+
+    struct UpTo(LevelFilter);
+
+    impl Log for UpTo {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.level() <= self.0
+        }
+        fn log(&self, _: &Record<'_>) {}
+        fn flush(&self) {}
+    }
+
+    fn logger(stderr: &Stderr) -> GuardedLogger<UpTo> {
+        GuardedLogger::new(UpTo(LevelFilter::Info), stderr.clone())
+    }
+
+    fn record(level: Level) -> Record<'static> {
+        Record::builder().level(level).target("dot_proxy").args(format_args!("7 words")).build()
+    }
+
+    /// 128 octets: 32 of them fill a page of a pipe to the last octet.
+    fn line(number: usize) -> Vec<u8> {
+        format!("{number:0127}\n").into_bytes()
+    }
+
+    /// What comes out of a terminal, until it accounts for as many lines as were given to `stderr`.
+    fn read_terminal(terminal: &OwnedFd, stderr: &mut Stderr, submitted: u64) -> String {
+        let mut text = String::new();
+        let start = Instant::now();
+        while !text.ends_with('\n') || accounted(&text) < submitted {
+            assert!(start.elapsed() < LIMIT, "{text:?}");
+            stderr.write_lines(&[]);
+            let mut fds = [PollFd::new(terminal, PollFlags::IN)];
+            // The kernel makes room a moment after it was read out, and tells this side nothing.
+            let moment = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+            if poll(&mut fds, Some(&moment)).unwrap() > 0 {
+                let mut octets = [0; 4_096];
+                let len = rustix::io::read(terminal, &mut octets).unwrap();
+                let octets = octets[..len].iter().filter(|&&octet| octet != b'\r');
+                text.extend(octets.map(|&octet| char::from(octet)));
+            }
+        }
+        assert_eq!(accounted(&text), submitted);
+        text
+    }
+
+    /// How many lines are there or told to be missing.
+    fn accounted(text: &str) -> u64 {
+        let count = |line: &str| match line.strip_prefix('(') {
+            Some(notice) => notice.split(' ').next().unwrap().parse().unwrap(),
+            None => 1,
+        };
+        text.lines().map(count).sum()
+    }
+
+    /// Fails rather than hangs if a write waits.
+    fn within_limit(test: impl FnOnce() + Send + 'static) {
+        let (done, finished) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            test();
+            done.send(()).unwrap();
+        });
+        match finished.recv_timeout(LIMIT) {
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("a write waits for its reader"),
+            _ => thread.join().unwrap(),
+        }
+    }
+}

@@ -1,0 +1,1282 @@
+//! TLS towards the upstreams: a rustls client over any [`Read`] and [`Write`], and whom it trusts.
+//!
+//! TLS 1.2 and 1.3 only (RFC 8310 section 9), without early data, which has no profile for DNS
+//! (RFC 8446 section 2.3). The certificate is verified for the configured name whenever a handshake
+//! is not resumed (RFC 8310 section 8.1), and nothing here can turn that off.
+
+mod words;
+
+use std::fmt;
+use std::fs;
+use std::io::{self, BufRead, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, Error, HandshakeKind, PeerIncompatible, PeerMisbehaved,
+    ProtocolVersion, RootCertStore,
+};
+
+use crate::words::system_error;
+use words::{
+    CLOSED_DURING_HANDSHAKE, OLD_TLS, alert_words, camel_words, certificate_words, pem_words,
+};
+
+/// One connector per name, in order. Each keeps its own session tickets, so that none is shown to
+/// another upstream, not even one of the same name (RFC 8446 section C.4).
+///
+/// `roots` is a file of root certificates in PEM form; `None` means Mozilla's, which are built in.
+/// A name is a DNS name or an IP address. The error is one line that says which file or name is
+/// wrong and how.
+pub fn connectors<'a>(
+    roots: Option<&Path>,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<Vec<Connector>, String> {
+    let Some(file) = roots else {
+        let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect::<RootCertStore>();
+        let trust = format!("the {} built-in roots", roots.len());
+        return connectors_with(roots, &trust, names);
+    };
+    let roots = read_roots(file)?;
+    let trust = match roots.len() {
+        1 => format!("the root in {}", file.display()),
+        n => format!("the {n} roots in {}", file.display()),
+    };
+    connectors_with(roots, &trust, names)
+}
+
+/// Starts TLS connections to one upstream.
+#[derive(Debug)]
+pub struct Connector {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    /// The roots in words.
+    trust: Arc<str>,
+}
+
+impl Connector {
+    /// A new connection; its first flight waits to be [flushed](TlsStream::flush).
+    pub fn start(&self) -> Result<TlsStream, Failure> {
+        match ClientConnection::new(Arc::clone(&self.config), self.name.clone()) {
+            Ok(mut conn) => {
+                conn.set_buffer_limit(Some(SEND_MAX));
+                Ok(TlsStream { conn, trust: Arc::clone(&self.trust) })
+            }
+            Err(error) => Err(Failure::new(FailedAt::Handshake, error.to_string())),
+        }
+    }
+}
+
+/// A TLS connection to an upstream, without its socket.
+///
+/// After every call but [`Self::close`] there may be something to [flush](Self::flush). After a
+/// [`Failure`] only [`Self::close`] is of use, which sends the alert that says why.
+#[derive(Debug)]
+pub struct TlsStream {
+    conn: ClientConnection,
+    trust: Arc<str>,
+}
+
+impl TlsStream {
+    /// Reads until `io` would block, the server closes, or about `max` octets were read, and gives
+    /// what it decrypts to `sink`.
+    ///
+    /// What arrived before a close or a failure is given to `sink` first; what follows a
+    /// `close_notify` is ignored (RFC 8446 section 6.1). The call in which the handshake ends gives
+    /// `sink` nothing and returns with `more`: the caller learns of the one before the other.
+    pub fn receive(
+        &mut self,
+        io: &mut impl Read,
+        max: usize,
+        mut sink: impl FnMut(&[u8]),
+    ) -> Result<Progress, Failure> {
+        self.drain(&mut sink);
+        let mut read = 0;
+        while read < max {
+            let handshaking = self.is_handshaking();
+            match self.conn.read_tls(io) {
+                Ok(0) if handshaking => {
+                    return Err(Failure::new(FailedAt::Handshake, CLOSED_DURING_HANDSHAKE));
+                }
+                Ok(0) => {
+                    return Ok(Progress { closed: true, more: false });
+                }
+                Ok(n) => read += n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Progress { closed: false, more: false });
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(self.io_failure(FailedAt::Read, &error)),
+            }
+            let processed = self.conn.process_new_packets();
+            if !handshaking {
+                self.drain(&mut sink);
+            }
+            if let Err(error) = processed {
+                return Err(self.tls_failure(&error));
+            }
+            if handshaking && !self.is_handshaking() {
+                break;
+            }
+        }
+        Ok(Progress { closed: false, more: true })
+    }
+
+    /// Whether the handshake, and with it the verification of the certificate, is unfinished.
+    pub fn is_handshaking(&self) -> bool {
+        self.conn.is_handshaking()
+    }
+
+    /// What the handshake came to; `None` while it is unfinished.
+    pub fn handshake(&self) -> Option<Handshake> {
+        if self.is_handshaking() {
+            return None;
+        }
+        Some(Handshake {
+            version: match self.conn.protocol_version()? {
+                ProtocolVersion::TLSv1_3 => "TLS 1.3",
+                _ => "TLS 1.2",
+            },
+            resumed: self.conn.handshake_kind()? == HandshakeKind::Resumed,
+        })
+    }
+
+    /// Encrypts the front of `plaintext`, at most 64 KiB, and returns how many octets it took.
+    ///
+    /// It takes nothing during the handshake: no octet of a query may be written before the server
+    /// is authenticated (RFC 8310 section 6.6). Nor while earlier ciphertext is unsent: queries
+    /// that cannot be written yet stay with the caller, who may still give them up.
+    pub fn send(&mut self, plaintext: &[u8]) -> usize {
+        if self.is_handshaking() || self.conn.wants_write() {
+            return 0;
+        }
+        let front = &plaintext[..plaintext.len().min(SEND_MAX)];
+        // The only error is an earlier one, which the caller was told.
+        self.conn.writer().write(front).unwrap_or(0)
+    }
+
+    /// Writes what is ready to be sent; false if `io` would block first.
+    ///
+    /// A server that refuses us may have closed by the time we write: on a failure, what
+    /// [`Self::receive`] says is the better reason.
+    pub fn flush(&mut self, io: &mut impl Write) -> Result<bool, Failure> {
+        while self.conn.wants_write() {
+            let error = match self.conn.write_tls(io) {
+                Ok(0) => io::ErrorKind::WriteZero.into(),
+                Ok(_) => continue,
+                Err(error) => error,
+            };
+            match error.kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock => return Ok(false),
+                _ => return Err(self.io_failure(FailedAt::Write, &error)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Says goodbye: writes what is unsent and `close_notify`, or the alert of an earlier failure,
+    /// as far as that goes without waiting. The peer need not hear it.
+    pub fn close(&mut self, io: &mut impl Write) {
+        self.conn.send_close_notify();
+        self.flush(io).ok();
+    }
+
+    /// Must run after every read, as rustls refuses to read on with plaintext waiting.
+    fn drain(&mut self, sink: &mut impl FnMut(&[u8])) {
+        let mut reader = self.conn.reader();
+        while let Ok(chunk) = reader.fill_buf()
+            && !chunk.is_empty()
+        {
+            let len = chunk.len();
+            sink(chunk);
+            reader.consume(len);
+        }
+    }
+
+    fn io_failure(&self, at: FailedAt, error: &io::Error) -> Failure {
+        if self.is_handshaking() {
+            let detail = format!("{} during the handshake", system_error(error));
+            return Failure::new(FailedAt::Handshake, detail);
+        }
+        Failure::new(at, system_error(error))
+    }
+
+    fn tls_failure(&self, error: &Error) -> Failure {
+        let at = match error {
+            Error::InvalidCertificate(_) | Error::NoCertificatesPresented => FailedAt::Certificate,
+            _ if self.is_handshaking() => FailedAt::Handshake,
+            _ => FailedAt::Read,
+        };
+        let detail = match error {
+            Error::InvalidCertificate(error) => certificate_words(error, &self.trust),
+            Error::NoCertificatesPresented => "the server sent no certificate".into(),
+            Error::AlertReceived(alert) => alert_words(*alert, at),
+            Error::DecryptError => "a record of the server could not be decrypted".into(),
+            Error::FailedToGetCurrentTime => "the system clock is set before 1970".into(),
+            Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
+                "the server sent a TLS message out of turn".into()
+            }
+            // Whatever answers is taken for TLS once its ServerHello made sense.
+            Error::InvalidMessage(_) if self.conn.protocol_version().is_none() => {
+                "the server does not speak TLS on this port".into()
+            }
+            Error::InvalidMessage(what) => {
+                format!("the server sent a malformed TLS message: {}", camel_words(what))
+            }
+            Error::PeerIncompatible(
+                PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+            ) => OLD_TLS.into(),
+            Error::PeerIncompatible(why) => {
+                format!("the server and we have too little TLS in common: {}", camel_words(why))
+            }
+            Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol) => {
+                "the server chose another protocol than DNS (ALPN \"dot\")".into()
+            }
+            Error::PeerMisbehaved(how) => {
+                format!("the server broke the TLS protocol: {}", camel_words(how))
+            }
+            Error::PeerSentOversizedRecord => "the server sent too long a TLS record".into(),
+            other => other.to_string(),
+        };
+        Failure::new(at, detail)
+    }
+}
+
+/// What [`TlsStream::receive`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The server closed, with `close_notify` or without; nothing more will arrive.
+    pub closed: bool,
+    /// It stopped before `io` would block, so there may be more to read now.
+    pub more: bool,
+}
+
+/// How a handshake went. `Display`: "TLS 1.3, resumed".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handshake {
+    /// "TLS 1.2" or "TLS 1.3".
+    pub version: &'static str,
+    /// It took up an earlier session.
+    pub resumed: bool,
+}
+
+impl fmt::Display for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.resumed { "resumed" } else { "full handshake" };
+        write!(f, "{}, {kind}", self.version)
+    }
+}
+
+/// Why a connection cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What was being done.
+    pub at: FailedAt,
+    /// What happened, in words: what was expected and what was seen.
+    pub detail: Box<str>,
+}
+
+impl Failure {
+    fn new(at: FailedAt, detail: impl Into<Box<str>>) -> Self {
+        Self { at, detail: detail.into() }
+    }
+}
+
+/// The stages in which TLS can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailedAt {
+    /// Verifying the server's certificate.
+    Certificate,
+    /// The handshake, but not the certificate.
+    Handshake,
+    /// Reading after the handshake.
+    Read,
+    /// Writing after the handshake.
+    Write,
+}
+
+fn connectors_with<'a>(
+    roots: RootCertStore,
+    trust: &str,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<Vec<Connector>, String> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()
+            .map_err(|error| error.to_string())?;
+    let trust = Arc::from(trust);
+    names
+        .map(|name| {
+            let server_name = ServerName::try_from(name)
+                .map_err(|_| format!("{name:?} is not a DNS name or an IP address"))?;
+            let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+                .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+                .map_err(|error| error.to_string())?
+                .with_webpki_verifier(Arc::clone(&verifier))
+                .with_no_client_auth();
+            config.alpn_protocols = vec![ALPN.to_vec()];
+            config.resumption = Resumption::in_memory_sessions(TICKETS_MAX);
+            Ok(Connector {
+                config: Arc::new(config),
+                name: server_name.to_owned(),
+                trust: Arc::clone(&trust),
+            })
+        })
+        .collect()
+}
+
+fn read_roots(file: &Path) -> Result<RootCertStore, String> {
+    let path = file.display();
+    let octets =
+        fs::read(file).map_err(|error| format!("cannot read {path}: {}", system_error(&error)))?;
+    if octets.is_empty() {
+        return Err(format!("{path} is empty; certificates in PEM form were expected"));
+    }
+    let mut roots = RootCertStore::empty();
+    for (index, certificate) in CertificateDer::pem_slice_iter(&octets).enumerate() {
+        let number = index + 1;
+        let certificate = certificate.map_err(|error| {
+            format!("certificate {number} in {path} is damaged: {}", pem_words(&error))
+        })?;
+        roots.add(certificate).map_err(|_| {
+            format!("certificate {number} in {path} is damaged: it is not an X.509 certificate")
+        })?;
+    }
+    if roots.is_empty() {
+        return Err(format!(
+            "{path} holds no certificate; one in PEM form, \"-----BEGIN CERTIFICATE-----\", was \
+             expected"
+        ));
+    }
+    Ok(roots)
+}
+
+/// RFC 7858's protocol in the registry of ALPN.
+const ALPN: &[u8] = b"dot";
+
+/// What rustls holds of unsent ciphertext by default: four full records.
+const SEND_MAX: usize = 64 * 1024;
+
+/// A store serves one name, and rustls keeps tickets for one name in units of eight. Servers send
+/// two to four at a time, and one is used up by each connection.
+const TICKETS_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::env;
+    use std::net::IpAddr;
+    use std::process;
+    use std::time::Duration;
+
+    use rcgen::{
+        BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+        KeyPair, SanType, date_time_ymd,
+    };
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::time_provider::TimeProvider;
+    use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
+
+    use rustls::AlertDescription;
+    use rustls::pki_types::UnixTime;
+
+    use super::*;
+
+    type Change<'a> = &'a dyn Fn(&mut CertificateParams);
+
+    const NAME: &str = "dns.example";
+    const VERSIONS: [(&SupportedProtocolVersion, &str); 2] =
+        [(&rustls::version::TLS12, "TLS 1.2"), (&rustls::version::TLS13, "TLS 1.3")];
+
+    #[test]
+    fn pieces_of_every_size_and_blocking_at_every_point() {
+        let authority = Authority::new();
+        let up: Vec<u8> = (0..SEND_MAX).map(|n| (n % 251) as u8).collect();
+        let down: Vec<u8> = (0..SEND_MAX).map(|n| (n % 241) as u8).collect();
+        for (version, words) in VERSIONS {
+            let server = authority.server(version, |_| ());
+            for (piece, choppy) in
+                [(1, true), (2, false), (7, true), (1_000, true), (100_000, false)]
+            {
+                let stream = authority.connector(NAME).start().unwrap();
+                let mut link = Link::new(stream, &server, piece, choppy);
+                link.to_write = up.clone();
+                link.answer.clone_from(&down);
+                link.run();
+                assert_eq!(link.failure, None);
+                assert!(link.server_got == up, "{words}, pieces of {piece}");
+                assert!(link.client_got == down, "{words}, pieces of {piece}");
+                let handshake = link.client.handshake().unwrap();
+                assert_eq!(handshake, Handshake { version: words, resumed: false });
+                assert_eq!(handshake.to_string(), format!("{words}, full handshake"));
+            }
+        }
+    }
+
+    #[test]
+    fn no_query_octet_is_taken_before_the_handshake_is_done() {
+        let authority = Authority::new();
+        for (version, words) in VERSIONS {
+            let server = authority.server(version, |_| ());
+            let mut link = Link::new(authority.connector(NAME).start().unwrap(), &server, 50, true);
+            while link.client.is_handshaking() {
+                assert_eq!(link.client.send(b"query"), 0);
+                assert_eq!(link.client.handshake(), None);
+                link.turn();
+                assert_eq!(link.server_got, b"");
+            }
+            link.run();
+            assert_eq!(link.client.send(b"query"), 5, "{words}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_while_ciphertext_is_unsent_and_never_more_than_the_limit() {
+        let authority = Authority::new();
+        let server = authority.server(&rustls::version::TLS13, |_| ());
+        let mut link = Link::new(authority.connector(NAME).start().unwrap(), &server, 4_096, false);
+        link.run();
+        let large = vec![0; SEND_MAX + 1];
+        assert_eq!(link.client.send(&large), SEND_MAX);
+        assert_eq!(link.client.send(b"more"), 0);
+
+        let mut full = Wire { room: 100, ..Wire::new(60, false) };
+        assert_eq!(link.client.flush(&mut full), Ok(false));
+        assert_eq!(full.octets.len(), 100);
+        assert_eq!(link.client.send(b"more"), 0);
+        full.room = usize::MAX;
+        assert_eq!(link.client.flush(&mut full), Ok(true));
+        assert_eq!(link.client.send(b"more"), 4);
+    }
+
+    #[test]
+    fn a_read_stops_at_its_limit_and_says_so() {
+        let authority = Authority::new();
+        let server = authority.server(&rustls::version::TLS13, |_| ());
+        let mut link = Link::new(authority.connector(NAME).start().unwrap(), &server, 512, false);
+        link.run();
+        link.server.writer().write_all(&[7; 10_000]).unwrap();
+        link.server.write_tls(&mut link.to_client.octets).unwrap();
+        let waiting = link.to_client.octets.len();
+
+        let mut got = 0;
+        let progress =
+            link.client.receive(&mut link.to_client, 1_024, |octets| got += octets.len());
+        assert_eq!(progress, Ok(Progress { closed: false, more: true }));
+        assert_eq!(link.to_client.octets.len(), waiting - 1_024);
+        let progress =
+            link.client.receive(&mut link.to_client, 20_000, |octets| got += octets.len());
+        assert_eq!(progress, Ok(Progress { closed: false, more: false }));
+        assert_eq!(got, 10_000);
+    }
+
+    #[test]
+    fn octets_that_come_with_the_end_of_the_handshake_are_given_by_the_next_call() {
+        let authority = Authority::new();
+        // A TLS 1.3 server may write before the client has finished.
+        let server = authority.server(&rustls::version::TLS13, |config| {
+            config.send_half_rtt_data = true;
+        });
+        let mut link =
+            Link::new(authority.connector(NAME).start().unwrap(), &server, 100_000, false);
+        link.client.flush(&mut link.to_server).unwrap();
+        link.serve();
+        link.server.writer().write_all(b"early").unwrap();
+        link.serve();
+
+        let mut got = Vec::<u8>::new();
+        let mut receive = |link: &mut Link| {
+            link.client.receive(&mut link.to_client, 100_000, |octets| got.extend(octets)).unwrap()
+        };
+        assert!(receive(&mut link).more);
+        assert!(!link.client.is_handshaking());
+        assert!(!receive(&mut link).more);
+        assert_eq!(got, b"early");
+    }
+
+    #[test]
+    fn the_second_connection_resumes() {
+        let authority = Authority::new();
+        for (version, words) in VERSIONS {
+            let server = authority.server(version, |config| {
+                config.ticketer = ring::Ticketer::new().unwrap();
+            });
+            let connector = authority.connector(NAME);
+            let first = Link::established(&connector, &server);
+            assert_eq!(first.to_string(), format!("{words}, full handshake"));
+            let second = Link::established(&connector, &server);
+            assert_eq!(second.to_string(), format!("{words}, resumed"));
+        }
+    }
+
+    #[test]
+    fn a_ticket_is_used_once_and_by_its_own_connector() {
+        let authority = Authority::new();
+        let server = authority.server(&rustls::version::TLS13, |config| {
+            config.ticketer = ring::Ticketer::new().unwrap();
+            config.send_tls13_tickets = 1;
+        });
+        let [mine, other] = &authority.connectors(&[NAME, NAME])[..] else { unreachable!() };
+        assert!(!Link::established(mine, &server).resumed);
+        let (second, third) = (mine.start().unwrap(), mine.start().unwrap());
+        assert!(!Link::finished(third, &server).resumed);
+        assert!(Link::finished(second, &server).resumed);
+        assert!(!Link::established(other, &server).resumed);
+    }
+
+    #[test]
+    fn a_changed_ticket_key_means_a_full_handshake() {
+        let authority = Authority::new();
+        for (version, words) in VERSIONS {
+            let server = |_| {
+                authority.server(version, |config| {
+                    config.ticketer = ring::Ticketer::new().unwrap();
+                })
+            };
+            let [before, after] = [0, 1].map(server);
+            let connector = authority.connector(NAME);
+            Link::established(&connector, &before);
+            assert!(!Link::established(&connector, &after).resumed, "{words}");
+            assert!(Link::established(&connector, &after).resumed, "{words}");
+        }
+    }
+
+    #[test]
+    fn the_server_sees_the_name_and_the_protocol() {
+        let authority = Authority::new();
+        for (version, _) in VERSIONS {
+            let server = authority.server(version, |config| {
+                config.alpn_protocols = vec![b"h2".to_vec(), b"dot".to_vec()];
+            });
+            for (name, sni) in [(NAME, Some(NAME)), ("192.0.2.1", None), ("2001:db8::1", None)] {
+                let mut link =
+                    Link::new(authority.connector(name).start().unwrap(), &server, 999, false);
+                link.run();
+                assert_eq!(link.failure, None);
+                assert_eq!(link.server.server_name(), sni);
+                assert_eq!(link.server.alpn_protocol(), Some(&b"dot"[..]));
+            }
+        }
+    }
+
+    #[test]
+    fn the_client_hello_offers_only_new_versions_and_no_early_data() {
+        let hello = hello(&Authority::new().connector(NAME));
+        assert_eq!(extension(&hello, 43), Some(&[4, 3, 4, 3, 3][..]), "supported_versions");
+        assert_eq!(extension(&hello, 42), None, "early_data");
+    }
+
+    #[test]
+    fn another_protocol_is_refused_by_either_side() {
+        let authority = Authority::new();
+        for (version, words) in VERSIONS {
+            let server = authority.server(version, |config| {
+                config.alpn_protocols = vec![b"h2".to_vec()];
+            });
+            let failure = Link::refused(&authority.connector(NAME), &server);
+            assert_eq!(failure.at, FailedAt::Handshake, "{words}");
+            assert_eq!(
+                &*failure.detail,
+                "the server does not speak DNS (ALPN \"dot\") on this port"
+            );
+        }
+        let alpn = [0, 16, 0, 5, 0, 3, 2, b'h', b'2'];
+        let failure = told(&server_hello([3, 3], &alpn));
+        assert_eq!(failure.at, FailedAt::Handshake);
+        assert_eq!(&*failure.detail, "the server chose another protocol than DNS (ALPN \"dot\")");
+    }
+
+    #[test]
+    fn what_is_not_tls_or_too_old_is_refused() {
+        let alert = |description: u8| vec![21, 3, 3, 0, 2, 2, description];
+        for (octets, detail) in [
+            (server_hello([3, 1], &[]), "the server offers no TLS 1.2 or 1.3"),
+            (server_hello([3, 2], &[]), "the server offers no TLS 1.2 or 1.3"),
+            (alert(70), "the server offers no TLS 1.2 or 1.3"),
+            (b"SSH-2.0-OpenSSH_9.6\r\n".to_vec(), "the server does not speak TLS on this port"),
+            (b"HTTP/1.1 400 Bad Request".to_vec(), "the server does not speak TLS on this port"),
+            (b"220 mail.example".to_vec(), "the server does not speak TLS on this port"),
+            (b"\x00\x1dplain DNS".to_vec(), "the server does not speak TLS on this port"),
+            (alert(40), "the server refused the handshake: handshake failure (alert)"),
+            (alert(48), "the server refused the handshake: unknown CA (alert)"),
+            (alert(112), "the server refused the handshake: unrecognised name (alert)"),
+            (alert(0), "closed by the server during the handshake"),
+            (Vec::new(), "closed by the server during the handshake"),
+            (server_hello([3, 3], &[])[..30].to_vec(), "closed by the server during the handshake"),
+        ] {
+            let failure = told(&octets);
+            assert_eq!((failure.at, &*failure.detail), (FailedAt::Handshake, detail));
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_does_not_verify_sees_no_query() {
+        let authority = Authority::new();
+        let stranger = Authority::named("stranger");
+        let namesake = Authority::new();
+        let ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let cases: [(&str, Signer, Change, &str); 10] = [
+            (
+                "expired",
+                Signer::Issuer(&authority.issuer),
+                &|params| params.not_after = date_time_ymd(2024, 2, 29),
+                "the certificate expired on 2024-02-29 00:00:00 UTC, and the system clock says 20",
+            ),
+            (
+                "not yet valid",
+                Signer::Issuer(&authority.issuer),
+                &|params| params.not_before = date_time_ymd(2999, 12, 31),
+                "the certificate is not valid before 2999-12-31 00:00:00 UTC, and the system clock \
+                 says 20",
+            ),
+            (
+                "wrong name",
+                Signer::Issuer(&authority.issuer),
+                &|params| {
+                    let sans = ["one.example", "*.two.example", "192.0.2.7"];
+                    *params = CertificateParams::new(sans.map(String::from)).unwrap();
+                },
+                "the certificate is for one.example, *.two.example, 192.0.2.7, not for dns.example",
+            ),
+            (
+                "many wrong names",
+                Signer::Issuer(&authority.issuer),
+                &|params| {
+                    let sans: Vec<_> = (0..9).map(|n| format!("n{n}.example")).collect();
+                    *params = CertificateParams::new(sans).unwrap();
+                },
+                "the certificate is for n0.example, n1.example, n2.example, n3.example and 5 more, \
+                 not for dns.example",
+            ),
+            (
+                "common name only",
+                Signer::Issuer(&authority.issuer),
+                &|params| {
+                    params.subject_alt_names.clear();
+                    params.distinguished_name.push(DnType::CommonName, NAME);
+                },
+                "the certificate has no subjectAltName, and the common name does not count; \
+                 dns.example was expected",
+            ),
+            (
+                "unknown issuer",
+                Signer::Issuer(&stranger.issuer),
+                &|_| (),
+                "the certificate is self-signed or from an unknown issuer; one that leads to the \
+                 test root was expected",
+            ),
+            (
+                "issuer of the same name",
+                Signer::Issuer(&namesake.issuer),
+                &|_| (),
+                "a signature in the certificate or the handshake is wrong; perhaps the issuer has \
+                 the name, but not the key, of the test root",
+            ),
+            (
+                "self-signed",
+                Signer::Itself,
+                &|_| (),
+                "the certificate is self-signed or from an unknown issuer; one that leads to the \
+                 test root was expected",
+            ),
+            (
+                "CA",
+                Signer::Itself,
+                &|params| params.is_ca = ca,
+                "the certificate is that of a CA; one for a server was expected",
+            ),
+            (
+                "not for servers",
+                Signer::Issuer(&authority.issuer),
+                &|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
+                "the certificate is not for a server; its extended key usage allows client \
+                 authentication",
+            ),
+        ];
+        for (case, signer, change, detail) in cases {
+            for (version, words) in VERSIONS {
+                let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();
+                change(&mut params);
+                let server = server(version, &params, &signer, |_| ());
+                let failure = Link::refused(&authority.connector(NAME), &server);
+                assert_eq!(failure.at, FailedAt::Certificate, "{case}, {words}");
+                assert!(failure.detail.starts_with(detail), "{case}, {words}: {}", failure.detail);
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_must_be_among_the_alternative_names() {
+        let authority = Authority::new();
+        for (version, _) in VERSIONS {
+            let server = authority.server(version, |_| ());
+            Link::established(&authority.connector("192.0.2.1"), &server);
+            Link::established(&authority.connector("2001:db8::1"), &server);
+            let failure = Link::refused(&authority.connector("192.0.2.2"), &server);
+            assert_eq!(failure.at, FailedAt::Certificate);
+            assert!(failure.detail.ends_with("2001:db8::1, not for 192.0.2.2"), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_is_named() {
+        #[derive(Debug)]
+        struct At(u64);
+        impl TimeProvider for At {
+            fn current_time(&self) -> Option<UnixTime> {
+                Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0)))
+            }
+        }
+        let authority = Authority::new();
+        let server = authority.server(&rustls::version::TLS13, |_| ());
+        let mut connector = authority.connector(NAME);
+        Arc::get_mut(&mut connector.config).unwrap().time_provider = Arc::new(At(75));
+        let failure = Link::refused(&connector, &server);
+        assert_eq!(failure.at, FailedAt::Certificate);
+        assert_eq!(
+            &*failure.detail,
+            "the certificate is not valid before 1975-01-01 00:00:00 UTC, \
+             but the system clock is wrong: it says 1970-01-01 00:01:15 UTC"
+        );
+    }
+
+    #[test]
+    fn close_notify_ends_the_stream_after_what_came_before() {
+        let authority = Authority::new();
+        for (version, words) in VERSIONS {
+            let server = authority.server(version, |_| ());
+            for (piece, choppy) in [(1, true), (100_000, false)] {
+                let stream = authority.connector(NAME).start().unwrap();
+                let mut link = Link::new(stream, &server, piece, choppy);
+                link.run();
+                link.server.writer().write_all(b"before").unwrap();
+                link.server.send_close_notify();
+                link.serve();
+                // rustls encrypts on after its close_notify; a record of its own is as good.
+                link.to_client.octets.extend([23, 3, 3, 0, 20]);
+                link.to_client.octets.extend([0; 20]);
+                link.run();
+                assert_eq!(link.failure, None);
+                assert!(link.closed);
+                assert_eq!(link.client_got, b"before", "{words}, pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_end_of_stream_without_close_notify_is_a_close() {
+        let authority = Authority::new();
+        let server = authority.server(&rustls::version::TLS13, |_| ());
+        let mut link = Link::new(authority.connector(NAME).start().unwrap(), &server, 3, true);
+        link.run();
+        link.server.writer().write_all(b"whole").unwrap();
+        link.serve();
+        link.server.writer().write_all(b"cut").unwrap();
+        link.serve();
+        link.to_client.octets.pop_back();
+        link.to_client.ended = true;
+        link.run();
+        assert_eq!((link.failure, link.closed), (None, true));
+        assert_eq!(link.client_got, b"whole");
+    }
+
+    #[test]
+    fn what_was_decrypted_before_a_failure_is_delivered() {
+        let authority = Authority::new();
+        let server = authority.server(&rustls::version::TLS13, |_| ());
+        let mut link =
+            Link::new(authority.connector(NAME).start().unwrap(), &server, 100_000, false);
+        link.run();
+        link.server.writer().write_all(b"good").unwrap();
+        link.serve();
+        link.server.writer().write_all(b"damaged").unwrap();
+        link.serve();
+        *link.to_client.octets.back_mut().unwrap() ^= 1;
+        link.run();
+        assert_eq!(link.client_got, b"good");
+        let failure = link.failure.unwrap();
+        assert_eq!(failure.at, FailedAt::Read);
+        assert_eq!(&*failure.detail, "a record of the server could not be decrypted");
+        assert_eq!(link.server_failure, Some(Error::AlertReceived(AlertDescription::BadRecordMac)));
+        assert_eq!(link.client.send(b"query"), 0);
+    }
+
+    #[test]
+    fn an_alert_after_the_handshake_is_named() {
+        let authority = Authority::new();
+        let server = authority.server(&rustls::version::TLS12, |_| ());
+        let mut link =
+            Link::new(authority.connector(NAME).start().unwrap(), &server, 100_000, false);
+        link.run();
+        // A damaged record of ours makes the server send one.
+        assert_eq!(link.client.send(b"query"), 5);
+        link.client.flush(&mut link.to_server).unwrap();
+        *link.to_server.octets.back_mut().unwrap() ^= 1;
+        link.run();
+        let failure = link.failure.unwrap();
+        assert_eq!(failure.at, FailedAt::Read);
+        assert_eq!(&*failure.detail, "the server closed with an alert: bad record mac");
+    }
+
+    #[test]
+    fn the_last_alert_and_close_notify_are_flushed_by_close() {
+        let authority = Authority::new();
+        let stranger = Authority::named("stranger");
+        for (version, words) in VERSIONS {
+            let server = stranger.server(version, |_| ());
+            let mut link =
+                Link::new(authority.connector(NAME).start().unwrap(), &server, 100_000, false);
+            link.run();
+            let alert = Some(Error::AlertReceived(AlertDescription::UnknownCA));
+            assert_eq!(link.server_failure, alert, "{words}");
+
+            let server = authority.server(version, |_| ());
+            let mut link =
+                Link::new(authority.connector(NAME).start().unwrap(), &server, 100_000, false);
+            link.run();
+            link.client.close(&mut link.to_server);
+            link.serve();
+            assert!(link.server_closed, "{words}");
+        }
+    }
+
+    #[test]
+    fn close_waits_for_nothing_and_minds_no_error() {
+        let authority = Authority::new();
+        let server = authority.server(&rustls::version::TLS13, |_| ());
+        let mut link =
+            Link::new(authority.connector(NAME).start().unwrap(), &server, 100_000, false);
+        link.run();
+        assert_eq!(link.client.send(&[0; 1_000]), 1_000);
+        let mut full = Wire { room: 10, ..Wire::new(10, false) };
+        link.client.close(&mut full);
+        assert_eq!(full.octets.len(), 10);
+        link.client.close(&mut Broken(io::ErrorKind::BrokenPipe));
+    }
+
+    #[test]
+    fn errors_of_the_socket_are_told_in_words() {
+        let authority = Authority::new();
+        let server = authority.server(&rustls::version::TLS13, |_| ());
+        let mut broken = Broken(io::ErrorKind::ConnectionReset);
+        let mut stream = authority.connector(NAME).start().unwrap();
+        for failure in [
+            stream.flush(&mut broken).unwrap_err(),
+            stream.receive(&mut broken, 4_096, |_| ()).unwrap_err(),
+        ] {
+            assert_eq!(failure.at, FailedAt::Handshake);
+            assert_eq!(&*failure.detail, "connection reset by peer during the handshake");
+        }
+
+        let mut link =
+            Link::new(authority.connector(NAME).start().unwrap(), &server, 100_000, false);
+        link.run();
+        let failure = link.client.receive(&mut broken, 4_096, |_| ()).unwrap_err();
+        assert_eq!(failure, Failure::new(FailedAt::Read, "connection reset by peer"));
+        assert_eq!(link.client.send(b"query"), 5);
+        let failure = link.client.flush(&mut broken).unwrap_err();
+        assert_eq!(failure, Failure::new(FailedAt::Write, "connection reset by peer"));
+    }
+
+    #[test]
+    fn roots_come_from_a_file() {
+        let authority = Authority::new();
+        let file = TempFile::new("good.pem", authority.pem.repeat(2).as_bytes());
+        let [connector] = &connectors(Some(&file.0), [NAME].into_iter()).unwrap()[..] else {
+            unreachable!()
+        };
+        assert_eq!(*connector.trust, *format!("the 2 roots in {}", file.0.display()));
+        let server = authority.server(&rustls::version::TLS13, |_| ());
+        Link::established(connector, &server);
+
+        let server = Authority::named("stranger").server(&rustls::version::TLS13, |_| ());
+        let failure = Link::refused(connector, &server);
+        assert!(failure.detail.contains(&*file.0.to_string_lossy()), "{failure:?}");
+    }
+
+    #[test]
+    fn a_bad_file_of_roots_is_named_with_what_is_wrong() {
+        let good = Authority::new().pem;
+        let key = KeyPair::generate().unwrap().serialize_pem();
+        let der = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (content, error) in [
+            (String::new(), "PATH is empty; certificates in PEM form were expected"),
+            (
+                key,
+                "PATH holds no certificate; one in PEM form, \"-----BEGIN CERTIFICATE-----\", was \
+                 expected",
+            ),
+            (
+                good.replace("-----END", "====="),
+                "certificate 1 in PATH is damaged: its END line is missing",
+            ),
+            (
+                good.clone() + &good.replacen('M', "!", 1),
+                "certificate 2 in PATH is damaged: it is not valid base64",
+            ),
+            (good + der, "certificate 2 in PATH is damaged: it is not an X.509 certificate"),
+        ] {
+            let file = TempFile::new("bad.pem", content.as_bytes());
+            let expected = error.replace("PATH", &file.0.to_string_lossy());
+            assert_eq!(connectors(Some(&file.0), [NAME].into_iter()).unwrap_err(), expected);
+        }
+        let gone = Path::new("/nonexistent/roots.pem");
+        assert_eq!(
+            connectors(Some(gone), [NAME].into_iter()).unwrap_err(),
+            "cannot read /nonexistent/roots.pem: no such file or directory"
+        );
+        assert_eq!(
+            connectors(Some(Path::new("/")), [NAME].into_iter()).unwrap_err(),
+            "cannot read /: is a directory"
+        );
+    }
+
+    #[test]
+    fn the_built_in_roots_trust_none_of_ours() {
+        let built_in = connectors(None, [NAME].into_iter()).unwrap();
+        let server = Authority::new().server(&rustls::version::TLS13, |_| ());
+        let failure = Link::refused(&built_in[0], &server);
+        assert_eq!(failure.at, FailedAt::Certificate);
+        assert!(failure.detail.contains("built-in roots"), "{failure:?}");
+        assert_eq!(
+            connectors(None, ["not a name"].into_iter()).unwrap_err(),
+            "\"not a name\" is not a DNS name or an IP address"
+        );
+    }
+
+    /// A client and a server, and the two directions between them.
+    struct Link {
+        client: TlsStream,
+        server: ServerConnection,
+        to_server: Wire,
+        to_client: Wire,
+        /// What the client is to send.
+        to_write: Vec<u8>,
+        /// What the server is to send when the handshake is done.
+        answer: Vec<u8>,
+        client_got: Vec<u8>,
+        server_got: Vec<u8>,
+        closed: bool,
+        server_closed: bool,
+        failure: Option<Failure>,
+        server_failure: Option<Error>,
+    }
+
+    impl Link {
+        fn new(client: TlsStream, server: &Arc<ServerConfig>, piece: usize, choppy: bool) -> Self {
+            Self {
+                client,
+                server: ServerConnection::new(Arc::clone(server)).unwrap(),
+                to_server: Wire::new(piece, choppy),
+                to_client: Wire::new(piece, choppy),
+                to_write: Vec::new(),
+                answer: Vec::new(),
+                client_got: Vec::new(),
+                server_got: Vec::new(),
+                closed: false,
+                server_closed: false,
+                failure: None,
+                server_failure: None,
+            }
+        }
+
+        fn established(connector: &Connector, server: &Arc<ServerConfig>) -> Handshake {
+            Self::finished(connector.start().unwrap(), server)
+        }
+
+        fn finished(stream: TlsStream, server: &Arc<ServerConfig>) -> Handshake {
+            let mut link = Self::new(stream, server, 100_000, false);
+            link.to_write = b"query".to_vec();
+            link.run();
+            assert_eq!(link.failure, None);
+            assert_eq!(link.server_got, b"query");
+            link.client.handshake().unwrap()
+        }
+
+        /// The reason why a connection with a query to send failed before the server saw any of it.
+        fn refused(connector: &Connector, server: &Arc<ServerConfig>) -> Failure {
+            let mut link = Self::new(connector.start().unwrap(), server, 100, true);
+            link.to_write = b"query".to_vec();
+            link.run();
+            assert_eq!(link.client.send(b"query"), 0);
+            assert_eq!(link.server_got, b"");
+            assert_eq!(link.client.handshake(), None);
+            link.failure.expect("the server was accepted")
+        }
+
+        /// Runs until nothing moves any more.
+        fn run(&mut self) {
+            let mut quiet = 0;
+            while quiet < 8 {
+                let before = (self.to_server.moved, self.to_client.moved);
+                self.turn();
+                let moved = before != (self.to_server.moved, self.to_client.moved);
+                quiet = if moved { 0 } else { quiet + 1 };
+            }
+        }
+
+        fn turn(&mut self) {
+            if self.failure.is_some() || self.closed {
+                return;
+            }
+            let taken = self.client.send(&self.to_write);
+            self.to_write.drain(..taken);
+            self.client.flush(&mut self.to_server).unwrap();
+            self.serve();
+            let (got, handshaking) = (&mut self.client_got, self.client.is_handshaking());
+            let result = self.client.receive(&mut self.to_client, 8_192, |octets| {
+                assert!(!handshaking);
+                got.extend(octets);
+            });
+            match result {
+                Ok(progress) => self.closed = progress.closed,
+                Err(failure) => {
+                    self.failure = Some(failure);
+                    self.to_server.choppy = false;
+                    self.client.close(&mut self.to_server);
+                    self.serve();
+                }
+            }
+        }
+
+        fn serve(&mut self) {
+            while self.server_failure.is_none() && !self.to_server.octets.is_empty() {
+                self.server.read_tls(&mut self.to_server.octets).unwrap();
+                match self.server.process_new_packets() {
+                    Ok(state) => self.server_closed |= state.peer_has_closed(),
+                    Err(error) => self.server_failure = Some(error),
+                }
+                let mut got = vec![0; 20_000];
+                while let Ok(len @ 1..) = self.server.reader().read(&mut got) {
+                    self.server_got.extend(&got[..len]);
+                }
+            }
+            if !self.server.is_handshaking() && self.server_failure.is_none() {
+                let taken = self.server.writer().write(&self.answer).unwrap();
+                self.answer.drain(..taken);
+            }
+            while self.server.wants_write() {
+                self.server.write_tls(&mut self.to_client.octets).unwrap();
+            }
+        }
+    }
+
+    /// One direction of a connection. It moves `piece` octets at a time at most, and a choppy one
+    /// is interrupted, then blocks, before each.
+    struct Wire {
+        octets: VecDeque<u8>,
+        room: usize,
+        piece: usize,
+        choppy: bool,
+        ended: bool,
+        calls: usize,
+        moved: usize,
+    }
+
+    impl Wire {
+        fn new(piece: usize, choppy: bool) -> Self {
+            let octets = VecDeque::new();
+            Self { octets, room: usize::MAX, piece, choppy, ended: false, calls: 0, moved: 0 }
+        }
+
+        fn disturb(&mut self) -> io::Result<()> {
+            self.calls += 1;
+            match self.calls % 3 {
+                1 if self.choppy => Err(io::ErrorKind::Interrupted.into()),
+                2 if self.choppy => Err(io::ErrorKind::WouldBlock.into()),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    impl Read for Wire {
+        fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+            self.disturb()?;
+            let len = to.len().min(self.piece).min(self.octets.len());
+            if len == 0 && !self.ended {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.moved += len;
+            self.octets.read(&mut to[..len])
+        }
+    }
+
+    impl Write for Wire {
+        fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+            self.disturb()?;
+            let len = from.len().min(self.piece).min(self.room);
+            if len == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.room -= len;
+            self.moved += len;
+            self.octets.write(&from[..len])
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Broken(io::ErrorKind);
+
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+    }
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(self.0.into())
+        }
+    }
+
+    struct Authority {
+        issuer: Issuer<'static, KeyPair>,
+        root: CertificateDer<'static>,
+        pem: String,
+    }
+
+    impl Authority {
+        fn new() -> Self {
+            Self::named("test root")
+        }
+
+        fn named(name: &str) -> Self {
+            let mut params = CertificateParams::default();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.distinguished_name.push(DnType::CommonName, name);
+            let key = KeyPair::generate().unwrap();
+            let certificate = params.self_signed(&key).unwrap();
+            let (root, pem) = (certificate.der().clone(), certificate.pem());
+            Self { issuer: Issuer::new(params, key), root, pem }
+        }
+
+        fn connectors(&self, names: &[&str]) -> Vec<Connector> {
+            let mut roots = RootCertStore::empty();
+            roots.add(self.root.clone()).unwrap();
+            connectors_with(roots, "the test root", names.iter().copied()).unwrap()
+        }
+
+        fn connector(&self, name: &str) -> Connector {
+            self.connectors(&[name]).pop().unwrap()
+        }
+
+        /// A server with a good certificate for [`NAME`] and two addresses.
+        fn server(
+            &self,
+            version: &'static SupportedProtocolVersion,
+            change: impl Fn(&mut ServerConfig),
+        ) -> Arc<ServerConfig> {
+            let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();
+            for address in ["192.0.2.1", "2001:db8::1"] {
+                let address: IpAddr = address.parse().unwrap();
+                params.subject_alt_names.push(SanType::IpAddress(address));
+            }
+            server(version, &params, &Signer::Issuer(&self.issuer), change)
+        }
+    }
+
+    enum Signer<'a> {
+        Issuer(&'a Issuer<'static, KeyPair>),
+        Itself,
+    }
+
+    fn server(
+        version: &'static SupportedProtocolVersion,
+        params: &CertificateParams,
+        signer: &Signer,
+        change: impl Fn(&mut ServerConfig),
+    ) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().unwrap();
+        let certificate = match signer {
+            Signer::Issuer(issuer) => params.signed_by(&key, *issuer).unwrap(),
+            Signer::Itself => params.self_signed(&key).unwrap(),
+        };
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        change(&mut config);
+        Arc::new(config)
+    }
+
+    /// What the client makes of a server that says this and closes.
+    fn told(octets: &[u8]) -> Failure {
+        let [in_pieces, at_once] = [1, 100_000].map(|piece| {
+            let mut wire = Wire { ended: true, ..Wire::new(piece, false) };
+            wire.octets.extend(octets);
+            let mut stream = Authority::new().connector(NAME).start().unwrap();
+            stream.receive(&mut wire, 100_000, |_| unreachable!()).unwrap_err()
+        });
+        assert_eq!(in_pieces, at_once);
+        at_once
+    }
+
+    fn server_hello(version: [u8; 2], extensions: &[u8]) -> Vec<u8> {
+        let mut hello = version.to_vec();
+        hello.extend([9; 32]); // random
+        hello.push(0); // no session ID
+        hello.extend([0xc0, 0x2f, 0]); // ECDHE-RSA with AES-128-GCM, no compression
+        if !extensions.is_empty() {
+            hello.extend([0, extensions.len() as u8]);
+            hello.extend(extensions);
+        }
+        let len = hello.len() as u8;
+        [&[22, version[0], version[1], 0, len + 4, 2, 0, 0, len][..], &hello].concat()
+    }
+
+    fn hello(connector: &Connector) -> Vec<u8> {
+        let mut wire = Wire::new(100_000, false);
+        connector.start().unwrap().flush(&mut wire).unwrap();
+        wire.octets.into()
+    }
+
+    /// The body of an extension in a record with a `ClientHello`.
+    fn extension(hello: &[u8], wanted: u16) -> Option<&[u8]> {
+        let number = |at: usize| usize::from(hello[at]) << 8 | usize::from(hello[at + 1]);
+        let session = 5 + 4 + 2 + 32;
+        let suites = session + 1 + usize::from(hello[session]);
+        let compression = suites + 2 + number(suites);
+        let mut at = compression + 1 + usize::from(hello[compression]) + 2;
+        while at < hello.len() {
+            let (kind, len) = (number(at), number(at + 2));
+            if kind == usize::from(wanted) {
+                return Some(&hello[at + 4..at + 4 + len]);
+            }
+            at += 4 + len;
+        }
+        None
+    }
+
+    struct TempFile(std::path::PathBuf);
+
+    impl TempFile {
+        fn new(name: &str, content: &[u8]) -> Self {
+            let path = env::temp_dir().join(format!("dot-proxy-tls-{}-{name}", process::id()));
+            fs::write(&path, content).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for TempFile {
+        fn drop(&mut self) {
+            fs::remove_file(&self.0).ok();
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The command line of the real binary, as far as it goes without serving: what is printed where,
+//! and the exit codes.
+
+use std::io::{self, Read, Write};
+use std::process::{Command, Output, Stdio};
+
+use dot_proxy::config::{self, Command as Asked};
+use rustls::pki_types::ServerName;
+
+fn dot_proxy(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dot-proxy"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    dot_proxy(args).output().expect("the binary starts")
+}
+
+#[test]
+fn help_is_on_stdout() {
+    for args in [&["-h"][..], &["--help"], &["--bogus", "--help"]] {
+        let output = run(args);
+
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), config::usage(), "{args:?}");
+        assert!(output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn version_is_on_stdout() {
+    for args in [["-V"], ["--version"]] {
+        let output = run(&args);
+
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert_eq!(output.stdout, b"dot-proxy 0.1.0\n", "{args:?}");
+        assert!(output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_bad_command_line_is_one_line_on_stderr_and_exit_code_2() {
+    for (args, expected) in [
+        (&["--bogus"][..], "dot-proxy: --bogus: unknown flag; --help lists the flags\n"),
+        (&["--upstrem=quad9"], "dot-proxy: --upstrem: unknown flag; did you mean --upstream?\n"),
+        (
+            &["quad9"],
+            "dot-proxy: quad9: stray argument; every value follows its flag, such as --upstream quad9\n",
+        ),
+        (
+            &["--query-log=on", "--query-log=off"],
+            "dot-proxy: --query-log off: is given twice; give this flag once\n",
+        ),
+        (
+            &["--upstream", "9.9.9.9"],
+            "dot-proxy: --upstream 9.9.9.9: does not say the name its certificate must have; \
+             write 9.9.9.9#dns.quad9.net\n",
+        ),
+        (
+            &["--upstream", "dns.quad9.net"],
+            "dot-proxy: --upstream dns.quad9.net: has no IP address (upstreams are not looked up by \
+             name); write IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com\n",
+        ),
+        (
+            &["--upstream", "nextdns"],
+            "dot-proxy: --upstream nextdns: is not a preset (cloudflare, google, quad9 or \
+             adguard); write IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com\n",
+        ),
+        (
+            &["--upstream", "1.1.1.1:53#cloudflare-dns.com"],
+            "dot-proxy: --upstream 1.1.1.1:53#cloudflare-dns.com: port 53 is for plain DNS; leave \
+             the port out for 853\n",
+        ),
+        (
+            &["--listen", "localhost:5300"],
+            "dot-proxy: --listen localhost:5300: localhost:5300 is not an IP address (names are not \
+             looked up); write ADDR[:PORT], such as 127.0.0.1:5300 or [::1]:5300\n",
+        ),
+    ] {
+        let output = run(args);
+
+        assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn nobody_reading_stdout_is_no_failure() {
+    for arg in ["--help", "--version"] {
+        let (reader, writer) = io::pipe().expect("a pipe opens");
+        drop(reader);
+
+        let output = dot_proxy(&[arg]).stdout(writer).output().expect("the binary starts");
+
+        assert_eq!(output.status.code(), Some(0), "{arg}");
+        assert!(output.stderr.is_empty(), "{arg}: {output:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_behind_stdout_is_a_failure() {
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full opens");
+
+    let output = dot_proxy(&["--help"]).stdout(full).output().expect("the binary starts");
+
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.starts_with("dot-proxy: cannot write to stdout: "), "{error}");
+}
+
+#[test]
+fn nobody_reading_stderr_changes_no_exit_code() {
+    let (reader, writer) = io::pipe().expect("a pipe opens");
+    drop(reader);
+
+    let status = dot_proxy(&["--bogus"]).stderr(writer).status().expect("the binary starts");
+
+    assert_eq!(status.code(), Some(2));
+}
+
+#[test]
+fn a_stuck_stderr_does_not_keep_the_process() {
+    // The reader stays, and never reads.
+    let (_reader, mut writer) = io::pipe().expect("a pipe opens");
+    fill(&mut writer);
+
+    let status = dot_proxy(&["--bogus"]).stderr(writer).status().expect("the binary starts");
+
+    assert_eq!(status.code(), Some(2));
+}
+
+/// Writes until the pipe takes no more.
+fn fill(pipe: &mut io::PipeWriter) {
+    let flags = rustix::fs::fcntl_getfl(&pipe).expect("a pipe has flags");
+    rustix::fs::fcntl_setfl(&pipe, flags | rustix::fs::OFlags::NONBLOCK).expect("flags are set");
+    while pipe.write(&[b'.'; 4096]).is_ok() {}
+    while pipe.write(b".").is_ok() {}
+    rustix::fs::fcntl_setfl(&pipe, flags).expect("flags are set");
+}
+
+#[test]
+fn errors_do_not_carry_control_octets_to_the_terminal() {
+    let (mut reader, writer) = io::pipe().expect("a pipe opens");
+
+    let status = dot_proxy(&["--upstream", "\u{1b}[2J\n#x"])
+        .stderr(writer)
+        .status()
+        .expect("the binary starts");
+
+    let mut error = String::new();
+    reader.read_to_string(&mut error).expect("the error is UTF-8");
+    assert_eq!(status.code(), Some(2));
+    assert_eq!(error.matches(char::is_control).collect::<Vec<_>>(), ["\n"], "{error:?}");
+}
+
+#[test]
+fn every_name_the_command_line_takes_is_one_rustls_takes() {
+    let labels = [
+        "a", "A1", "0", "12", "0x1g", "0x1f", "0x", "a-b", "a--b", "_a", "a_", "-a", "a-", "*", "",
+    ];
+    let names = labels
+        .iter()
+        .flat_map(|left| labels.map(|right| format!("{left}.{right}")))
+        .chain(labels.map(str::to_owned))
+        .chain(
+            ["1.2.3.4", "::1", "2001:db8::1:2", "::ffff:1.2.3.4", "dns.example."]
+                .map(str::to_owned),
+        );
+    let mut taken = 0;
+    for name in names {
+        let command = config::parse(vec!["-u".into(), format!("127.0.0.1#{name}").into()]);
+        let ours = match &command {
+            Ok(Asked::Run(config)) => Some(&*config.upstreams[0].name),
+            _ => None,
+        };
+        let theirs = ServerName::try_from(name.as_str()).is_ok();
+        assert_eq!(ours.is_some(), theirs, "{name}: {command:?}");
+        if let Some(ours) = ours {
+            assert!(ServerName::try_from(ours).is_ok(), "{ours}");
+            taken += 1;
+        }
+    }
+    assert!(taken > 50, "{taken}");
+}
+
+#[test]
+fn the_readme_shows_the_help_text() {
+    let readme = include_str!("../README.md");
+    assert!(readme.contains(&format!("```\n{}```\n", config::usage())), "README.md, Flags");
+}
