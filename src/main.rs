@@ -42,6 +42,7 @@ fn run(mut config: Config, stderr: Stderr) -> Result<(), Failure> {
 
     let reactor = Reactor::bind(&config, stderr).map_err(Failure::Runtime)?;
     for address in reactor.local_addresses() {
+        log::info!("listening on {address}, UDP and TCP");
         // Serving goes on if nobody reads stdout.
         print(&format!("listening {address} udp tcp\n")).ok();
     }

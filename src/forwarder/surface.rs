@@ -47,7 +47,7 @@ pub enum Action {
     Connect {
         /// The new connection's name.
         conn: ConnId,
-        /// Index into the list given to [`Forwarder::new`].
+        /// Index into the list given to [`Forwarder::new`](super::Forwarder::new).
         upstream: usize,
     },
     /// Tell the person who runs this program.
@@ -57,7 +57,7 @@ pub enum Action {
     /// Everything owed to this client is written: shut the write side down, and go on reading (and
     /// telling) until the end of the stream, so that the close does not destroy what was written.
     ShutdownWrite(ConnId),
-    /// [`Forwarder::output`] of this connection has grown.
+    /// [`Forwarder::output`](super::Forwarder::output) of this connection has grown.
     Transmit(ConnId),
 }
 
@@ -137,7 +137,7 @@ pub struct Limits {
     pub client_output_max: usize,
     /// Octets of answers held for a batch of datagrams.
     pub datagram_bytes_max: usize,
-    /// Whether a line per query is written to [`Forwarder::query_log`].
+    /// Whether a line per query is written to [`Forwarder::query_log`](super::Forwarder::query_log).
     pub query_log: bool,
 }
 
