@@ -1,0 +1,16 @@
+//! The real program between DNS clients and DoT servers of the test, all on loopback.
+//!
+//! Each test has its own proxy and its own servers, on ports that the kernel chose.
+
+#[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "what is offered to the tests need not all be used by these")]
+mod support;
+
+mod malformed;
+mod process;
+mod query_log;
+mod transparency;
+mod transport;
+mod truncation;
+mod trust;
+mod upstream;

@@ -1,0 +1,220 @@
+//! Messages of clients that are not forwarded: each gets the answer it is due, or none.
+
+use crate::support::message::{
+    self, A, AXFR, BADVERS, FORMERR, NOERROR, NOTIMP, OPT, QR, RD, REFUSED,
+};
+use crate::support::{Bed, Query, Response};
+
+/// Asks over both transports and gives the one answer.
+#[track_caller]
+fn ask(bed: &Bed, query: &[u8]) -> Vec<u8> {
+    let response = bed.udp().ask(query);
+    assert_eq!(bed.tcp().ask(query), response, "another answer over TCP than over UDP");
+    response
+}
+
+/// The header alone.
+fn header_only(id: u16, flags: u16) -> Vec<u8> {
+    message::header(id, flags, [0; 4])
+}
+
+fn without_ra(response: &[u8]) -> Vec<u8> {
+    // RA says what the server offers; in an answer that has no question it may be either.
+    let mut response = response.to_vec();
+    response[3] &= 0x7f;
+    response
+}
+
+#[test]
+fn datagrams_that_are_no_queries_are_dropped() {
+    let bed = Bed::start();
+    let client = bed.udp();
+    client.send(&Query::new("response.example", A).flags(QR | RD).bytes());
+    client.send(&[]);
+    client.send(&Query::new("short.example", A).bytes()[..11]);
+    client.send(&[0; 11]);
+    // One thread serves all of them, in their order.
+    let response = Response::read(&client.ask(&Query::new("good.example", A).id(77).bytes()));
+    assert_eq!((response.id, response.rcode), (77, NOERROR));
+    assert!(client.is_quiet());
+    assert_eq!(bed.server.log().queries.len(), 1);
+}
+
+#[test]
+fn frames_that_are_no_queries_end_the_connection_after_the_answers() {
+    let bed = Bed::start();
+    let response = Query::new("response.example", A).flags(QR | RD).bytes();
+    for bad in [&response[..], &[0; 11], &[]] {
+        let mut client = bed.tcp();
+        client.send(&Query::new("good.example", A).id(77).bytes());
+        client.send(bad);
+        assert_eq!(Response::read(&client.receive()).id, 77);
+        client.await_end();
+    }
+}
+
+#[test]
+fn every_opcode_but_query_is_not_implemented() {
+    let bed = Bed::start();
+    for opcode in 1..16_u16 {
+        for rd in [0, RD] {
+            let flags = opcode << 11 | rd;
+            let query = Query::new("a.example", A).id(opcode).flags(flags).opt(1232).bytes();
+            let response = ask(&bed, &query);
+            assert_eq!(without_ra(&response), header_only(opcode, QR | flags | NOTIMP));
+        }
+    }
+    assert_eq!(bed.server.log().queries.len(), 0);
+}
+
+#[test]
+fn anything_but_one_question_is_a_format_error() {
+    let bed = Bed::start();
+    let one = Query::new("a.example", A).bytes();
+    let two = {
+        let mut message = [&one[..], &one[12..]].concat();
+        message[5] = 2;
+        message
+    };
+    let none = message::header(0x1234, RD, [0; 4]);
+    for query in [two, none] {
+        let response = ask(&bed, &query);
+        assert_eq!(without_ra(&response), header_only(0x1234, QR | RD | FORMERR));
+    }
+    assert_eq!(bed.server.log().queries.len(), 0);
+}
+
+#[test]
+fn unreadable_question_is_a_format_error() {
+    let bed = Bed::start();
+    let head = message::header(9, RD, [1, 0, 0, 0]);
+    let questions: [&[u8]; 7] = [
+        b"",
+        b"\x05ab",
+        b"\x01a\0\0\x01\0",
+        // Pointers: to the header, to itself, ahead.
+        b"\xc0\0\0\x01\0\x01",
+        b"\xc0\x0c\0\x01\0\x01",
+        b"\xc0\x20\0\x01\0\x01",
+        // A label type that does not exist.
+        b"\x40a\0\0\x01\0\x01",
+    ];
+    for question in questions {
+        let response = ask(&bed, &[&head, question].concat());
+        assert_eq!(without_ra(&response), header_only(9, QR | RD | FORMERR), "{question:02x?}");
+    }
+    let long = Query::new("", A).labels(&[&[b'a'; 63], &[b'b'; 63], &[b'c'; 63], &[b'd'; 62]]);
+    let response = ask(&bed, &long.id(9).bytes());
+    assert_eq!(without_ra(&response), header_only(9, QR | RD | FORMERR), "256 octets");
+    assert_eq!(bed.server.log().queries.len(), 0);
+}
+
+#[test]
+fn malformed_records_are_a_format_error_with_the_question() {
+    let bed = Bed::start();
+    let plain = Query::new("a.example", A).bytes();
+    let with_opt = Query::new("a.example", A).opt(1232).bytes();
+    let opt = &with_opt[plain.len()..];
+    let counted = |additional: u8, rest: &[u8]| {
+        let mut message = [&plain, rest].concat();
+        message[11] = additional;
+        message
+    };
+    let long_owner = [b"\x01a", opt].concat();
+    let overrunning = {
+        let mut message = Query::new("a.example", A).opt(1232).option(65_001, b"abc").bytes();
+        let at = message.len() - 4;
+        // The option says that it has four octets.
+        message[at] = 4;
+        message
+    };
+    let in_answer = {
+        let mut message = with_opt.clone();
+        (message[7], message[11]) = (1, 0);
+        message
+    };
+    let cases = [
+        ("two OPT records", counted(2, &[opt, opt].concat())),
+        ("an owner of OPT that is not the root", counted(1, &long_owner)),
+        ("OPT in the answer section", in_answer),
+        ("an option longer than OPT", overrunning),
+        ("a record that is not there", counted(2, opt)),
+        ("octets after the last record", [&with_opt[..], b"\0"].concat()),
+        ("octets after the question", [&plain[..], b"trailing"].concat()),
+    ];
+    for (name, query) in cases {
+        let response = Response::read(&ask(&bed, &query));
+        assert_eq!((response.id, response.rcode), (0x1234, FORMERR), "{name}");
+        assert_eq!(response.question, Some(("a.example".to_owned(), A, 1)), "{name}");
+        assert_eq!((response.answers, response.authorities), (0, 0), "{name}");
+    }
+    assert_eq!(bed.server.log().queries.len(), 0);
+}
+
+#[test]
+fn unknown_edns_versions_are_answered_with_badvers() {
+    let bed = Bed::start();
+    for version in [1, 2, 100, 255] {
+        let query = Query::new("a.example", A).opt(1232).edns_version(version).bytes();
+        let response = Response::read(&ask(&bed, &query));
+        assert_eq!(response.rcode, BADVERS);
+        assert_eq!(response.opt.expect("OPT answers OPT").version, 0);
+        assert_eq!(response.answers, 0);
+    }
+    assert_eq!(bed.server.log().queries.len(), 0);
+}
+
+#[test]
+fn zone_transfers_are_refused() {
+    const IXFR: u16 = 251;
+    const NOT_SUPPORTED: u16 = 21;
+
+    let bed = Bed::start();
+    for qtype in [AXFR, IXFR] {
+        let plain = Response::read(&ask(&bed, &Query::new("a.example", qtype).bytes()));
+        assert_eq!(plain.rcode, REFUSED);
+        assert_eq!(plain.question, Some(("a.example".to_owned(), qtype, 1)));
+        assert!(plain.opt.is_none());
+
+        let query = Query::new("a.example", qtype).opt(1232).bytes();
+        let response = Response::read(&ask(&bed, &query));
+        assert_eq!(response.rcode, REFUSED);
+        let errors = response.opt.expect("OPT answers OPT").errors;
+        assert_eq!(errors.iter().map(|(code, _)| *code).collect::<Vec<_>>(), [NOT_SUPPORTED]);
+    }
+    assert_eq!(bed.server.log().queries.len(), 0);
+}
+
+#[test]
+fn garbage_never_stops_the_proxy() {
+    let bed = Bed::start();
+    let client = bed.udp();
+    // A fixed sequence of octets without pattern (xorshift), in datagrams of 0 to 600 octets.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for n in 0..2_000_u16 {
+        let length = (random() % 600) as usize;
+        let mut octets: Vec<_> = (0..length).map(|_| random() as u8).collect();
+        if let Some(flags) = octets.get_mut(2..4)
+            && n % 2 == 0
+        {
+            // Every other one looks like a response and is dropped; the rest may be answered.
+            flags[0] |= 0x80;
+        }
+        client.send(&octets);
+        if n % 50 == 0 {
+            let mut probe = bed.tcp();
+            let response = probe.ask(&Query::new("good.example", A).id(n).bytes());
+            assert_eq!(Response::read(&response).rcode, NOERROR);
+        }
+    }
+    let response = bed.tcp().ask(&Query::new("good.example", A).bytes());
+    assert_eq!(Response::read(&response).rcode, NOERROR);
+    let opt = Query::new("good.example", OPT).bytes();
+    assert!(bed.tcp().ask(&opt).len() >= 12, "a query for type OPT is answered too");
+}

@@ -1,0 +1,223 @@
+//! The program as a process: its start, its end, its standard error.
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::support::message::{A, NOERROR};
+use crate::support::{
+    Act, Authority, Bed, DotServer, Proxy, Query, Response, Setup, TcpClient, UdpClient, answers,
+    proxy,
+};
+
+#[test]
+fn termination_when_idle_ends_with_success() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut bed = Bed::start();
+        let response = bed.udp().ask(&Query::new("a.example", A).bytes());
+        assert_eq!(Response::read(&response).rcode, NOERROR);
+        bed.proxy.signal(signal);
+        assert_eq!(bed.proxy.await_exit().code(), Some(0), "{signal:?}");
+        bed.server.await_log("the goodbye", |log| log.connections[0].ended.is_some());
+    }
+}
+
+#[test]
+fn termination_before_the_first_query_ends_with_success() {
+    let mut bed = Bed::start();
+    bed.proxy.signal(Signal::TERM);
+    assert_eq!(bed.proxy.await_exit().code(), Some(0));
+    assert_eq!(bed.server.log().connections.len(), 0);
+}
+
+#[test]
+fn termination_answers_what_is_owed() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut bed = Bed::with(|setup| setup.handler(|_| Vec::new()));
+        let (udp, mut tcp) = (bed.udp(), bed.tcp());
+        udp.send(&Query::new("udp.example", A).id(1).bytes());
+        tcp.send(&Query::new("tcp.example", A).id(2).bytes());
+        bed.server.await_log("both queries", |log| log.queries.len() == 2);
+
+        bed.proxy.signal(signal);
+        let queries = bed.server.log().queries.clone();
+        for (_, query) in &queries {
+            let answer = answers::answer(query).expect("a query");
+            bed.server.perform(Act::After(Duration::from_millis(200), vec![Act::Send(answer)]));
+        }
+        for (id, response) in [(1, udp.receive()), (2, tcp.receive())] {
+            let response = Response::read(&response);
+            assert_eq!((response.id, response.rcode), (id, NOERROR), "{signal:?}");
+        }
+        tcp.await_end();
+        assert_eq!(bed.proxy.await_exit().code(), Some(0), "{signal:?}");
+    }
+}
+
+#[test]
+fn second_signal_ends_at_once() {
+    let mut bed = Bed::with(|setup| setup.handler(|_| Vec::new()));
+    let client = bed.udp();
+    client.send(&Query::new("held.example", A).bytes());
+    bed.server.await_log("the query", |log| log.queries.len() == 1);
+    // Two kinds, as two of a kind may become one.
+    bed.proxy.signal(Signal::TERM);
+    bed.proxy.signal(Signal::INT);
+    bed.proxy.await_exit();
+    assert!(client.is_quiet(), "it did not wait for the query's deadline");
+}
+
+#[test]
+fn port_zero_is_the_same_port_for_udp_and_tcp() {
+    let args = ["--listen", "127.0.0.1:0", "--listen", "127.0.0.2:0", "--listen", "[::1]:0"];
+    let bed = Bed::with_args(&args, |setup| setup);
+    assert_eq!(bed.proxy.listeners().len(), 3);
+    for &listener in bed.proxy.listeners() {
+        assert_ne!(listener.port(), 0);
+        let query = Query::new("a.example", A).bytes();
+        assert_eq!(Response::read(&UdpClient::new(listener).ask(&query)).rcode, NOERROR);
+        assert_eq!(Response::read(&TcpClient::new(listener).ask(&query)).rcode, NOERROR);
+    }
+}
+
+/// Runs it, and expects this exit code, nothing on standard output and one line with these words.
+#[track_caller]
+fn assert_refuses(args: &[&str], code: i32, words: &[&str]) {
+    let (exit, stdout, stderr) = proxy::run(args);
+    assert_eq!(exit, Some(code), "{args:?}: {stderr}");
+    assert_eq!(stdout, "", "{args:?}");
+    assert_eq!(stderr.lines().count(), 1, "{args:?}: one line, not {stderr:?}");
+    for word in words {
+        assert!(stderr.contains(word), "{args:?}: {word:?} is not in {stderr:?}");
+    }
+}
+
+#[test]
+fn taken_port_is_told_with_a_remedy() {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let udp = UdpSocket::bind(any).expect("a free port");
+    let tcp = TcpListener::bind(any).expect("a free port");
+    for taken in [udp.local_addr(), tcp.local_addr()] {
+        let taken = taken.expect("bound").to_string();
+        assert_refuses(&["--listen", &taken], 1, &[&taken, "in use", "--listen"]);
+    }
+}
+
+#[test]
+fn address_of_another_host_is_told() {
+    assert_refuses(
+        &["--listen", "192.0.2.1:5300"],
+        1,
+        &["192.0.2.1:5300", "not an address of this host"],
+    );
+}
+
+#[test]
+fn unusable_ca_file_is_an_error_at_the_start() {
+    let directory = env!("CARGO_TARGET_TMPDIR");
+    let name = |what: &str| format!("{directory}/proxy-test-{}-{what}", std::process::id());
+    let (missing, empty, text) = (name("missing"), name("empty"), name("text"));
+    std::fs::write(&empty, "").expect("a writable directory");
+    std::fs::write(&text, "no certificate at all\n").expect("a writable directory");
+    for (file, word) in [(&missing, "cannot read"), (&empty, "empty"), (&text, "no certificate")] {
+        assert_refuses(&["--ca-file", file], 1, &[file, word]);
+    }
+    assert_refuses(&["--ca-file", directory], 1, &[directory]);
+    for file in [empty, text] {
+        std::fs::remove_file(file).expect("it was just read");
+    }
+}
+
+#[test]
+fn wrong_arguments_are_told_in_one_line() {
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["--upstream", "1.1.1.1"], &["--upstream", "#"]),
+        (&["--upstream", "dns.example#dns.example"], &["--upstream", "dns.example", "IP"]),
+        (&["--upstream", "cloudfare"], &["--upstream", "cloudfare", "cloudflare"]),
+        (&["--upstream", "1.1.1.1:53#dns.example"], &["--upstream", "53", "853"]),
+        (&["--upstream"], &["--upstream"]),
+        (&["--no-such-flag"], &["--no-such-flag"]),
+        (&["--log-level", "loud"], &["--log-level", "loud"]),
+        (&["--query-log", "maybe"], &["--query-log", "maybe", "auto"]),
+        (&["--query-log", "on", "--query-log", "off"], &["--query-log"]),
+        (&["--listen", "localhost:5300"], &["--listen", "localhost"]),
+        (&["stray"], &["stray"]),
+    ];
+    for (args, words) in cases {
+        assert_refuses(args, 2, words);
+    }
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for flag in ["--help", "-h"] {
+        let (code, stdout, stderr) = proxy::run(&[flag]);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""));
+        assert!(stdout.contains("--upstream") && stdout.contains("--listen"), "{stdout}");
+    }
+    for flag in ["--version", "-V"] {
+        let (code, stdout, stderr) = proxy::run(&[flag]);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""));
+        assert!(stdout.contains(env!("CARGO_PKG_VERSION")), "{stdout}");
+    }
+}
+
+/// Asks often enough that the query log is longer than a pipe holds (64 KiB).
+fn fill_query_log(proxy: &Proxy) {
+    let client = UdpClient::new(proxy.address());
+    let long = format!("{0}.{0}.{0}", "long".repeat(15));
+    for n in 0..600 {
+        let response = client.ask(&Query::new(&format!("n{n}.{long}.example"), A).bytes());
+        assert_eq!(Response::read(&response).rcode, NOERROR);
+    }
+}
+
+#[test]
+fn closed_standard_error_does_not_stop_it() {
+    let authority = Authority::new();
+    let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let args = proxy::arguments(&authority, &[server.address()], &["--log-level", "trace"]);
+    let mut proxy = Proxy::start_with_stderr(&args, writer);
+    drop(reader);
+    fill_query_log(&proxy);
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.await_exit().code(), Some(0));
+}
+
+#[test]
+fn standard_error_closed_from_the_start_does_not_stop_it() {
+    let authority = Authority::new();
+    let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let args = proxy::arguments(&authority, &[server.address()], &["--log-level", "trace"]);
+    let mut proxy = Proxy::start_with_stderr(&args, writer);
+    fill_query_log(&proxy);
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.await_exit().code(), Some(0));
+}
+
+#[test]
+fn unread_standard_error_does_not_stop_it() {
+    let authority = Authority::new();
+    let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    let args = proxy::arguments(&authority, &[server.address()], &[]);
+    let mut proxy = Proxy::start_with_stderr(&args, writer);
+    fill_query_log(&proxy);
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.await_exit().code(), Some(0));
+
+    // What the pipe held are whole lines: one that does not fit is left out, not cut.
+    let mut log = String::new();
+    reader.read_to_string(&mut log).expect("text");
+    assert!(log.ends_with('\n'));
+    let count = log.lines().filter(|line| line.starts_with("SUCCESS ")).count();
+    assert!((100..600).contains(&count), "{count} lines");
+    for line in log.lines().filter(|line| line.starts_with("SUCCESS ")) {
+        assert!(line.ends_with("#dot.example"), "a cut line: {line:?}");
+    }
+}

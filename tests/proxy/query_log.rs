@@ -1,0 +1,156 @@
+//! The line for each query on standard error.
+
+use crate::support::message::{A, AXFR, QR, RD, TXT};
+use crate::support::{Authority, Bed, Proxy, Query, RefusedPort, UdpClient, proxy};
+
+/// The line with its number of milliseconds, which it must have, as `N`.
+#[track_caller]
+fn timeless(line: &str) -> String {
+    let (before, after) = line.split_once(" ms ").expect("a time");
+    let (before, time) = before.rsplit_once(' ').expect("a number");
+    let time: u64 = time.parse().expect("a number of milliseconds");
+    assert!(time < 60_000, "{line}");
+    format!("{before} N ms {after}")
+}
+
+#[test]
+fn delivered_responses_are_successes() {
+    let bed = Bed::with(|setup| {
+        setup.handler(|query| {
+            let mut answer = query.answer();
+            if let [crate::support::Act::Send(message)] = &mut answer[..]
+                && query.name == "fail.example"
+            {
+                message[3] |= 2;
+            }
+            answer
+        })
+    });
+    let (udp, mut tcp) = (bed.udp(), bed.tcp());
+    udp.ask(&Query::new("google.com", A).opt(1232).bytes());
+    tcp.ask(&Query::new("google.com", A).bytes());
+    udp.ask(&Query::new("nx.example", A).bytes());
+    udp.ask(&Query::new("size-3000.example", TXT).bytes());
+    udp.ask(&Query::new("fail.example", 65_280).class(3).bytes());
+    udp.ask(&Query::new("", 2).bytes());
+
+    let via = format!("via {}#dot.example", bed.server.address());
+    let lines =
+        bed.proxy.await_lines("lines of the query log", 6, |line| line.starts_with("SUCCESS "));
+    let lines: Vec<_> = lines.iter().map(|line| timeless(line)).collect();
+    assert_eq!(
+        lines[0],
+        format!("SUCCESS google.com. A NOERROR 1 answer 55 B N ms udp 127.0.0.1 {via}")
+    );
+    assert_eq!(
+        lines[1],
+        format!("SUCCESS google.com. A NOERROR 1 answer 44 B N ms tcp 127.0.0.1 {via}")
+    );
+    assert!(lines[2].starts_with("SUCCESS nx.example. A NXDOMAIN 0 answers "), "{}", lines[2]);
+    assert!(lines[3].starts_with("SUCCESS size-3000.example. TXT NOERROR "), "{}", lines[3]);
+    assert!(lines[4].starts_with("SUCCESS fail.example. CH TYPE65280 SERVFAIL 0 "), "{}", lines[4]);
+    assert!(lines[5].starts_with("SUCCESS . NS NOERROR 0 answers "), "{}", lines[5]);
+}
+
+#[test]
+fn servfail_made_here_is_a_failure_with_its_cause() {
+    let authority = Authority::new();
+    let refused = RefusedPort::reserve();
+    let proxy = Proxy::start(&proxy::arguments(&authority, &[refused.address()], &[]));
+    UdpClient::new(proxy.address()).ask(&Query::new("google.com", A).bytes());
+    let line = proxy.await_line("FAILURE line", |line| line.starts_with("FAILURE "));
+    let line = timeless(&line);
+    let start = "FAILURE google.com. A SERVFAIL N ms udp 127.0.0.1: ";
+    assert!(line.starts_with(start), "{line}");
+    let name = format!("{}#dot.example", refused.address());
+    assert!(line.contains(&name) && line.ends_with("connection refused"), "{line}");
+}
+
+#[test]
+fn other_answers_made_here_are_local() {
+    let bed = Bed::start();
+    let udp = bed.udp();
+    udp.ask(&Query::new("example.com", AXFR).bytes());
+    bed.tcp().ask(&Query::new("example.com", A).opt(1232).edns_version(1).bytes());
+    udp.ask(&Query::new("example.com", A).flags(4 << 11 | RD).bytes());
+    let lines = bed.proxy.await_lines("LOCAL lines", 3, |line| line.starts_with("LOCAL "));
+    assert_eq!(lines[0], "LOCAL example.com. AXFR REFUSED udp 127.0.0.1");
+    assert_eq!(lines[1], "LOCAL example.com. A BADVERS tcp 127.0.0.1");
+    assert!(lines[2].starts_with("LOCAL ") && lines[2].ends_with(" NOTIMP udp 127.0.0.1"));
+}
+
+#[test]
+fn names_are_escaped() {
+    let bed = Bed::start();
+    let udp = bed.udp();
+    let labels: &[&[u8]] = &[b"\x1b[2J\r\n", b"a.b\\c", b"sp ace\x7f\xff", b"\"q\";", b"example"];
+    udp.ask(&Query::new("", A).labels(labels).bytes());
+    udp.ask(&Query::new("wWw.ExAmPlE", A).bytes());
+    udp.send(&Query::new("dropped.example", A).flags(QR).bytes());
+    let lines =
+        bed.proxy.await_lines("lines of the query log", 2, |line| line.starts_with("SUCCESS "));
+    let name = lines[0].split(' ').nth(1).expect("a name");
+    assert!(
+        name.starts_with(r"\027[2J\013\010.a\.b\\c.sp\032ace\127\255.")
+            && name.ends_with(".example."),
+        "{name}"
+    );
+    assert!(lines[1].starts_with("SUCCESS wWw.ExAmPlE. A "), "{}", lines[1]);
+
+    let lines = bed.proxy.stop();
+    for line in &lines {
+        assert!(line.chars().all(|c| c.is_ascii_graphic() || c == ' '), "{line:?}");
+        assert!(!line.contains("dropped.example"), "{line:?}");
+    }
+}
+
+#[test]
+fn query_log_is_off_when_told_or_when_nobody_watches() {
+    for setting in ["off", "auto"] {
+        let bed = Bed::with_args(&["--query-log", setting], |setup| setup);
+        let udp = bed.udp();
+        udp.ask(&Query::new("secret.example", A).bytes());
+        udp.ask(&Query::new("secret.example", AXFR).bytes());
+        let lines = bed.proxy.stop();
+        assert!(!lines.iter().any(|line| line.contains("secret")), "{setting}: {lines:#?}");
+    }
+}
+
+#[test]
+fn query_log_does_not_depend_on_the_log_level() {
+    let bed = Bed::with_args(&["--log-level", "error"], |setup| setup);
+    bed.udp().ask(&Query::new("a.example", A).bytes());
+    let lines = bed.proxy.stop();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].starts_with("SUCCESS a.example. A NOERROR "), "{}", lines[0]);
+}
+
+#[test]
+fn log_tells_the_first_connection_but_not_the_next() {
+    let bed = Bed::with(|setup| {
+        setup.handler(|query| {
+            [query.answer(), vec![crate::support::Act::End(crate::support::End::Notify)]].concat()
+        })
+    });
+    let udp = bed.udp();
+    for n in 0..5 {
+        udp.ask(&Query::new(&format!("n{n}.example"), A).bytes());
+    }
+    let upstream = format!("{}#dot.example", bed.server.address());
+    let lines = bed.proxy.stop();
+    let about: Vec<_> = lines
+        .iter()
+        .filter(|line| !line.starts_with("SUCCESS ") && line.contains(&upstream))
+        .collect();
+    let [first] = &about[..] else { panic!("one line about it: {lines:#?}") };
+    assert!(first.contains("TLS 1.3") && first.contains("full"), "{first}");
+}
+
+#[test]
+fn log_tells_where_the_proxy_listens() {
+    let bed = Bed::start();
+    let listener = bed.proxy.address().to_string();
+    let lines = bed.proxy.stop();
+    let about = |line: &&String| line.contains("listening") && line.contains(&listener);
+    assert_eq!(lines.iter().filter(about).count(), 1, "{lines:#?}");
+}

@@ -1,0 +1,336 @@
+//! Queries over UDP and TCP find their way back to the client that sent them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use crate::support::message::{self, A, NOERROR, RD, TXT};
+use crate::support::server::LIMIT;
+use crate::support::{
+    Act, Bed, DotServer, Proxy, Query, Response, Setup, TcpClient, UdpClient, proxy,
+};
+
+#[test]
+fn udp_query_is_answered() {
+    let bed = Bed::start();
+    let response = Response::read(&bed.udp().ask(&Query::new("google.com", A).id(7).bytes()));
+    assert_eq!((response.id, response.rcode, response.answers), (7, NOERROR, 1));
+    assert_eq!(response.question, Some(("google.com".to_owned(), A, 1)));
+    assert_eq!(bed.server.log().queries_for("google.com"), 1);
+}
+
+#[test]
+fn tcp_query_is_answered_though_none_came_over_udp() {
+    let bed = Bed::start();
+    let response = Response::read(&bed.tcp().ask(&Query::new("google.com", A).id(7).bytes()));
+    assert_eq!((response.id, response.rcode, response.answers), (7, NOERROR, 1));
+}
+
+#[test]
+fn pipelined_queries_do_not_wait_for_a_slow_one() {
+    // The first query is answered after the last.
+    let mut held = Vec::new();
+    let bed = Bed::with(move |setup| {
+        setup.handler(move |query| match query.name.as_str() {
+            "slow.example" => {
+                held = query.answer();
+                Vec::new()
+            }
+            "n99.example" => [query.answer(), held.clone()].concat(),
+            _ => query.answer(),
+        })
+    });
+
+    let name = |n: u16| {
+        if n == 0 { "slow.example".to_owned() } else { format!("n{n}.example") }
+    };
+    let mut octets = Vec::new();
+    for n in 0..100 {
+        octets.extend(message::framed(&Query::new(&name(n), A).id(n).bytes()));
+    }
+    let mut client = bed.tcp();
+    client.send_raw(&octets);
+
+    let mut ids = Vec::new();
+    for _ in 0..100 {
+        let response = Response::read(&client.receive());
+        assert_eq!(response.rcode, NOERROR);
+        assert_eq!(response.question, Some((name(response.id), A, 1)));
+        ids.push(response.id);
+    }
+    assert_eq!(ids.last(), Some(&0), "the slow one is answered last: {ids:?}");
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 100, "each is answered: {ids:?}");
+    assert_eq!(bed.server.log().connections.len(), 1);
+}
+
+/// A server that answers when the hundredth query has come, the last query first.
+fn reversing(setup: Setup) -> Setup {
+    let mut held = Vec::new();
+    setup.handler(move |query| {
+        held.push(query.answer());
+        if held.len() == 100 { held.drain(..).rev().flatten().collect() } else { Vec::new() }
+    })
+}
+
+#[test]
+fn answers_in_reverse_order_reach_their_udp_queries() {
+    let bed = Bed::with(reversing);
+    let client = bed.udp();
+    for n in 0..100 {
+        client.send(&Query::new(&format!("n{n}.example"), A).id(n).bytes());
+    }
+    let mut ids = BTreeSet::new();
+    for _ in 0..100 {
+        let response = Response::read(&client.receive());
+        assert_eq!(response.rcode, NOERROR);
+        assert_eq!(response.question, Some((format!("n{}.example", response.id), A, 1)));
+        ids.insert(response.id);
+    }
+    assert_eq!(ids.len(), 100);
+}
+
+#[test]
+fn answers_in_reverse_order_reach_their_tcp_queries() {
+    let bed = Bed::with(reversing);
+    let mut client = bed.tcp();
+    for n in 0..100 {
+        client.send(&Query::new(&format!("n{n}.example"), A).id(n).bytes());
+    }
+    for n in (0..100).rev() {
+        let response = Response::read(&client.receive());
+        assert_eq!((response.id, response.rcode), (n, NOERROR));
+        assert_eq!(response.question, Some((format!("n{n}.example"), A, 1)));
+    }
+}
+
+#[test]
+fn tcp_connections_with_the_same_id_get_their_own_answers() {
+    let mut held = Vec::new();
+    let bed = Bed::with(move |setup| {
+        setup.handler(move |query| {
+            held.push(query.answer());
+            if held.len() == 2 { held.drain(..).rev().flatten().collect() } else { Vec::new() }
+        })
+    });
+    let (mut left, mut right) = (bed.tcp(), bed.tcp());
+    left.send(&Query::new("left.example", A).id(99).bytes());
+    right.send(&Query::new("right.example", A).id(99).bytes());
+    for (client, name) in [(&mut left, "left.example"), (&mut right, "right.example")] {
+        let response = Response::read(&client.receive());
+        assert_eq!((response.id, response.rcode), (99, NOERROR));
+        assert_eq!(response.question, Some((name.to_owned(), A, 1)));
+    }
+}
+
+#[test]
+fn udp_sockets_with_the_same_id_and_question_are_each_answered() {
+    let bed = Bed::start();
+    let clients: Vec<_> = (0..20).map(|_| bed.udp()).collect();
+    for client in &clients {
+        client.send(&Query::new("same.example", A).id(99).bytes());
+    }
+    for client in &clients {
+        let response = Response::read(&client.receive());
+        assert_eq!((response.id, response.rcode), (99, NOERROR));
+    }
+}
+
+#[test]
+fn many_queries_share_one_connection() {
+    let bed = Bed::start();
+    let (udp, mut tcp) = (bed.udp(), bed.tcp());
+    for n in 0..500 {
+        let query = Query::new(&format!("n{n}.example"), A).id(n).bytes();
+        let response = if n % 2 == 0 { udp.ask(&query) } else { tcp.ask(&query) };
+        assert_eq!(Response::read(&response).rcode, NOERROR);
+    }
+    let log = bed.server.log();
+    assert_eq!((log.connections.len(), log.queries.len()), (1, 500));
+}
+
+#[test]
+fn cold_burst_makes_one_connection() {
+    let bed = Bed::start();
+    let clients: Vec<_> = (0..100).map(|_| bed.udp()).collect();
+    for client in &clients {
+        for n in 0..5 {
+            client.send(&Query::new(&format!("n{n}.example"), A).id(n).bytes());
+        }
+    }
+    for client in &clients {
+        for _ in 0..5 {
+            assert_eq!(Response::read(&client.receive()).rcode, NOERROR);
+        }
+    }
+    assert_eq!(bed.server.log().connections.len(), 1);
+}
+
+#[test]
+fn half_closed_client_still_gets_its_answers() {
+    // Nothing is answered before the client has closed its side.
+    let bed = Bed::with(|setup| setup.handler(|_| Vec::new()));
+    let mut client = bed.tcp();
+    client.send(&Query::new("one.example", A).id(1).bytes());
+    client.send(&Query::new("two.example", A).id(2).bytes());
+    client.finish();
+    bed.server.await_log("both queries", |log| log.queries.len() == 2);
+    let queries: Vec<_> = bed.server.log().queries.iter().map(|(_, query)| query.clone()).collect();
+    for query in &queries {
+        let answer = crate::support::answers::answer(query).expect("a query");
+        bed.server.perform(Act::Send(answer));
+    }
+    let ids: BTreeSet<_> = (0..2).map(|_| Response::read(&client.receive()).id).collect();
+    assert_eq!(ids, BTreeSet::from([1, 2]));
+    client.await_end();
+}
+
+#[test]
+fn client_that_closes_early_leaves_nothing_behind() {
+    let bed = Bed::with(|setup| {
+        setup.handler(
+            |query| {
+                if query.name.starts_with("held") { Vec::new() } else { query.answer() }
+            },
+        )
+    });
+    let udp = bed.udp();
+    let ask = || {
+        let response = udp.ask(&Query::new("quick.example", A).bytes());
+        assert_eq!(Response::read(&response).rcode, NOERROR);
+    };
+    ask();
+    let sockets_before = open_files(&bed.proxy);
+
+    let clients: Vec<_> = (0..20)
+        .map(|n| {
+            let mut client = bed.tcp();
+            client.send(&Query::new(&format!("held{n}.example"), A).bytes());
+            client
+        })
+        .collect();
+    bed.server.await_log("all queries", |log| log.queries.len() >= 21);
+    assert!(open_files(&bed.proxy) >= sockets_before + 20);
+    drop(clients);
+
+    // Each answered query is a turn of the proxy's loop in which it may notice.
+    let start = Instant::now();
+    while open_files(&bed.proxy) > sockets_before {
+        assert!(start.elapsed() < LIMIT, "{} files open", open_files(&bed.proxy));
+        ask();
+    }
+}
+
+fn open_files(proxy: &Proxy) -> usize {
+    let directory = format!("/proc/{}/fd", proxy.pid().as_raw_nonzero());
+    std::fs::read_dir(directory).expect("the proxy runs").count()
+}
+
+#[test]
+fn idle_tcp_client_is_closed_and_single_octets_do_not_keep_it() {
+    let bed = Bed::with_args(&["--client-idle-timeout", "1"], |setup| setup);
+    let mut clients = [bed.tcp(), bed.tcp(), bed.tcp()];
+    let [answered, silent, partial] = &mut clients;
+    let response = answered.ask(&Query::new("a.example", A).bytes());
+    assert_eq!(Response::read(&response).rcode, NOERROR);
+    partial.send_raw(&[0]);
+    for client in [answered, silent, partial] {
+        client.await_end();
+    }
+}
+
+#[test]
+fn tcp_client_that_waits_for_an_answer_is_not_idle() {
+    let bed = Bed::with_args(&["--client-idle-timeout", "1"], |setup| {
+        setup.handler(|query| vec![Act::After(Duration::from_secs(2), query.answer())])
+    });
+    let response = bed.tcp().ask(&Query::new("a.example", A).bytes());
+    assert_eq!(Response::read(&response).rcode, NOERROR);
+}
+
+#[test]
+fn tcp_query_in_single_octets_is_put_together() {
+    let bed = Bed::start();
+    let mut client = bed.tcp();
+    let query = message::framed(&Query::new("google.com", A).bytes());
+    for octet in query.chunks(1) {
+        client.send_raw(octet);
+    }
+    assert_eq!(Response::read(&client.receive()).answers, 1);
+}
+
+#[test]
+fn answers_in_single_octets_are_put_together() {
+    for (octets_per_record, octets_per_write) in [(1, usize::MAX), (usize::MAX, 1), (3, 1)] {
+        let bed = Bed::with(|setup| Setup { octets_per_record, octets_per_write, ..setup });
+        let mut client = bed.tcp();
+        for n in 0..20 {
+            client.send(&Query::new(&format!("size-{}.example", 100 + n), TXT).id(n).bytes());
+        }
+        let mut sizes = HashMap::new();
+        for _ in 0..20 {
+            let octets = client.receive();
+            sizes.insert(Response::read(&octets).id, octets.len());
+        }
+        assert_eq!(sizes, (0..20).map(|n| (n, 100 + usize::from(n))).collect());
+    }
+}
+
+#[test]
+fn response_over_tcp_may_have_65535_octets() {
+    let bed = Bed::start();
+    let response = bed.tcp().ask(&Query::new("size-65535.example", TXT).opt(1232).bytes());
+    assert_eq!(response.len(), 65_535);
+    let read = Response::read(&response);
+    assert_eq!((read.rcode, read.is_truncated()), (NOERROR, false));
+    let [(_, query)] = &bed.server.log().queries[..] else { panic!("one query") };
+    message::assert_same_but_id(&response, &crate::support::answers::sized(query, 65_535));
+}
+
+#[test]
+fn query_over_tcp_may_be_long() {
+    let bed = Bed::start();
+    let query = Query::new("long.example", A).opt(1232).option(65_001, &vec![7; 60_000]).bytes();
+    let response = Response::read(&bed.tcp().ask(&query));
+    assert_eq!((response.rcode, response.answers), (NOERROR, 1));
+    message::assert_same_but_id(&bed.server.log().queries[0].1, &query);
+}
+
+#[test]
+fn every_listener_answers() {
+    let bed =
+        Bed::with_args(&["--listen", "127.0.0.1:0", "--listen", "127.0.0.2:0"], |setup| setup);
+    for &listener in bed.proxy.listeners() {
+        let query = Query::new("google.com", A).bytes();
+        assert_eq!(Response::read(&UdpClient::new(listener).ask(&query)).answers, 1);
+        assert_eq!(Response::read(&TcpClient::new(listener).ask(&query)).answers, 1);
+    }
+}
+
+#[test]
+fn ipv6_listener_answers() {
+    let bed = Bed::with_args(&["--listen", "[::1]:0"], |setup| setup);
+    let query = Query::new("google.com", A).bytes();
+    assert_eq!(Response::read(&bed.udp().ask(&query)).answers, 1);
+    assert_eq!(Response::read(&bed.tcp().ask(&query)).answers, 1);
+}
+
+#[test]
+fn ipv6_upstream_answers() {
+    let authority = crate::support::Authority::new();
+    let setup = Setup::new(authority.identity("dot.example"));
+    let server = DotServer::start_on("[::1]:0".parse().expect("an address"), setup)
+        .expect("a free port of ::1");
+    let proxy = Proxy::start(&proxy::arguments(&authority, &[server.address()], &[]));
+    let query = Query::new("google.com", A).flags(RD).bytes();
+    assert_eq!(Response::read(&UdpClient::new(proxy.address()).ask(&query)).answers, 1);
+}
+
+#[test]
+fn wildcard_listener_answers_from_the_address_that_was_asked() {
+    let bed = Bed::with_args(&["--listen", "0.0.0.0:0"], |setup| setup);
+    for host in ["127.0.0.2", "127.0.0.1", "127.8.9.10"] {
+        // The client's socket is connected, so that an answer from another address is lost.
+        let address = format!("{host}:{}", bed.proxy.address().port());
+        let client = UdpClient::new(address.parse().expect("an address"));
+        assert_eq!(Response::read(&client.ask(&Query::new("google.com", A).bytes())).answers, 1);
+    }
+}

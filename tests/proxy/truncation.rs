@@ -1,0 +1,96 @@
+//! Answers that are larger than a UDP client takes (RFC 6891 section 6.2.5, RFC 2181 section 9).
+
+use crate::support::answers;
+use crate::support::message::{self, A, NOERROR, TC, TXT};
+use crate::support::{Act, Bed, Query, Response};
+
+/// Client's size (0: no OPT), size of the answer, whether it is to arrive whole.
+const CASES: [(u16, usize, bool); 16] = [
+    (0, 512, true),
+    (0, 513, false),
+    (0, 4_000, false),
+    (0, 65_535, false),
+    // Less than 512 is 512 (RFC 6891 section 6.2.3).
+    (100, 512, true),
+    (512, 512, true),
+    (512, 513, false),
+    (1_232, 1_232, true),
+    (1_232, 1_233, false),
+    (1_232, 65_535, false),
+    (4_096, 1_500, true),
+    (4_096, 4_096, true),
+    (4_096, 4_097, false),
+    // On loopback the client's wish counts up to 4,096 octets.
+    (65_535, 4_096, true),
+    (65_535, 4_097, false),
+    (65_535, 65_535, false),
+];
+
+#[test]
+fn large_answers_are_truncated_for_udp_and_whole_over_tcp() {
+    let bed = Bed::start();
+    let (udp, mut tcp) = (bed.udp(), bed.tcp());
+    for (client_size, size, is_whole) in CASES {
+        let name = format!("size-{size}.c{client_size}.example");
+        let query = match client_size {
+            0 => Query::new(&name, TXT).bytes(),
+            client_size => Query::new(&name, TXT).opt(client_size).bytes(),
+        };
+        let case = format!("{size} octets for a client that takes {client_size}");
+        let whole = answers::sized(&query, size);
+        assert_eq!(whole.len(), size, "{case}");
+        assert_eq!(tcp.ask(&query), whole, "{case}");
+
+        let response = udp.ask(&query);
+        if is_whole {
+            assert_eq!(response, whole, "{case}");
+            continue;
+        }
+        let read = Response::read(&response);
+        assert_eq!(message::flags(&response), message::flags(&whole) | TC, "{case}");
+        assert!(response.len() <= usize::from(client_size.max(512)), "{case}: {}", response.len());
+        assert_eq!(read.question, Some((name, TXT, 1)), "{case}");
+        if client_size == 0 {
+            // Whole records, as many as fit, in place.
+            assert_eq!(response[12..], whole[12..response.len()], "{case}");
+            assert_eq!((read.authorities, read.additionals), (0, 0), "{case}");
+            assert!(read.opt.is_none() && read.answers > 0, "{case}: {read:?}");
+            assert!(response.len() > 512 - 263, "{case}: another record fits after {read:?}");
+        } else {
+            assert_eq!((read.answers, read.authorities, read.additionals), (0, 0, 0), "{case}");
+            assert_eq!(read.opt.expect("OPT stays").version, 0, "{case}");
+        }
+    }
+}
+
+#[test]
+fn records_after_the_answers_go_first() {
+    // Answers of 400 octets fit into 512, the authority records of another 400 do not.
+    let bed = Bed::with(|setup| {
+        setup.handler(|query| {
+            let record = answers::record(TXT, &[&[187][..], &[b'x'; 187]].concat());
+            let section = [record.clone(), record];
+            vec![Act::Send(answers::assemble(query.message, NOERROR, &section, &section))]
+        })
+    });
+    let response = bed.udp().ask(&Query::new("a.example", TXT).bytes());
+    let read = Response::read(&response);
+    assert!(read.is_truncated());
+    assert_eq!((read.answers, read.authorities, read.additionals), (2, 0, 0));
+}
+
+#[test]
+fn truncated_answer_of_the_upstream_is_passed_on() {
+    let bed = Bed::with(|setup| {
+        setup.handler(|query| {
+            let mut response = answers::bare(query.message, NOERROR);
+            response[2] |= TC.to_be_bytes()[0];
+            vec![Act::Send(response)]
+        })
+    });
+    let query = Query::new("a.example", A).opt(1232).bytes();
+    let mut expected = answers::bare(&query, NOERROR);
+    expected[2] |= TC.to_be_bytes()[0];
+    assert_eq!(bed.udp().ask(&query), expected);
+    assert_eq!(bed.tcp().ask(&query), expected);
+}

@@ -1,0 +1,95 @@
+//! What the test server says when nothing else was asked of it: an answer to any name.
+
+use super::message::{self, A, AAAA, NOERROR, NXDOMAIN, OPT, QR, RA, RD, SOA, TXT};
+
+/// An answer to any query: A, AAAA and TXT have one record, `nx.` names do not exist, a TXT query for
+/// `size-N.` gets an answer of N octets, anything else has no data. `None` for what is no query.
+pub(crate) fn answer(query: &[u8]) -> Option<Vec<u8>> {
+    let (name, qtype, _) = message::question(query)?;
+    let first = name.split('.').next().unwrap_or_default();
+    if first == "nx" {
+        return Some(assemble(query, NXDOMAIN, &[], &[soa()]));
+    }
+    Some(match qtype {
+        A => assemble(query, NOERROR, &[record(A, &[192, 0, 2, 1])], &[]),
+        AAAA => {
+            let address = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+            assemble(query, NOERROR, &[record(AAAA, &address)], &[])
+        }
+        TXT => match first.strip_prefix("size-").and_then(|size| size.parse().ok()) {
+            Some(octets) => sized(query, octets),
+            None => assemble(query, NOERROR, &[record(TXT, b"\x0ahello, dot")], &[]),
+        },
+        _ => assemble(query, NOERROR, &[], &[soa()]),
+    })
+}
+
+/// An answer of exactly this many octets, made of TXT records; the least is that of an empty answer,
+/// and the 12 octets above that cannot be had.
+pub(crate) fn sized(query: &[u8], octets: usize) -> Vec<u8> {
+    /// Owner pointer, type, class, TTL and length, then the length of an empty string.
+    const SMALLEST: usize = 13;
+    const USUAL: usize = 250;
+
+    let mut left = octets.saturating_sub(bare(query, NOERROR).len());
+    let mut answers = Vec::new();
+    while left >= SMALLEST {
+        // What is left must hold a record.
+        let take = if left >= USUAL + SMALLEST { USUAL } else { left };
+        let string = take - SMALLEST;
+        let mut data = vec![string as u8];
+        data.resize(1 + string, b'x');
+        answers.push(record(TXT, &data));
+        left -= take;
+    }
+    assemble(query, NOERROR, &answers, &[])
+}
+
+/// A response without records, only header, question and, if asked with one, OPT.
+pub(crate) fn bare(query: &[u8], rcode: u16) -> Vec<u8> {
+    assemble(query, rcode, &[], &[])
+}
+
+/// A response with these records. RD is copied, RA set, and OPT there when the query had a record in
+/// its additional section.
+pub(crate) fn assemble(
+    query: &[u8],
+    rcode: u16,
+    answers: &[Vec<u8>],
+    authorities: &[Vec<u8>],
+) -> Vec<u8> {
+    let end = message::question_end(query).expect("a query with one question");
+    let with_opt = query[10..12] != [0, 0];
+    let flags = QR | RA | (message::flags(query) & RD) | rcode;
+    let counts = [1, answers.len() as u16, authorities.len() as u16, u16::from(with_opt)];
+    let mut response = message::header(message::id(query), flags, counts);
+    response.extend(&query[12..end]);
+    response.extend(answers.concat());
+    response.extend(authorities.concat());
+    if with_opt {
+        response.push(0);
+        response.extend(OPT.to_be_bytes());
+        response.extend(1232_u16.to_be_bytes());
+        response.extend([0; 6]);
+    }
+    response
+}
+
+/// A record of the name that was asked for, TTL 300.
+pub(crate) fn record(rtype: u16, data: &[u8]) -> Vec<u8> {
+    let mut record = vec![0xc0, 12];
+    record.extend(rtype.to_be_bytes());
+    record.extend(1_u16.to_be_bytes());
+    record.extend(300_u32.to_be_bytes());
+    record.extend((data.len() as u16).to_be_bytes());
+    record.extend(data);
+    record
+}
+
+fn soa() -> Vec<u8> {
+    let mut data = [0xc0, 12, 0xc0, 12].to_vec();
+    for field in [1_u32, 3600, 1200, 604_800, 300] {
+        data.extend(field.to_be_bytes());
+    }
+    record(SOA, &data)
+}

@@ -1,0 +1,141 @@
+//! What a server can be told to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::SupportedProtocolVersion;
+use rustls::server::ServerConfig;
+
+use super::super::answers;
+use super::super::authority::Identity;
+
+/// How a server behaves.
+pub(crate) struct Setup {
+    pub(crate) identity: Identity,
+    pub(crate) versions: &'static [&'static SupportedProtocolVersion],
+    /// The protocols it agrees to; none means that it knows no ALPN.
+    pub(crate) alpn: Vec<Vec<u8>>,
+    /// What the connection of this number, from 0, meets.
+    pub(crate) greeting: Box<dyn FnMut(usize) -> Greeting + Send>,
+    /// What is done about a query.
+    pub(crate) handler: Handler,
+    /// How a connection ends that was idle for so long.
+    pub(crate) idle: Option<(Duration, End)>,
+    pub(crate) octets_per_record: usize,
+    pub(crate) octets_per_write: usize,
+    /// Whether it closes when the other side has.
+    pub(crate) closes_back: bool,
+}
+
+impl Setup {
+    /// A server that does everything right and answers any query.
+    pub(crate) fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            versions: rustls::ALL_VERSIONS,
+            alpn: vec![b"dot".to_vec()],
+            greeting: Box::new(|_| Greeting::Tls),
+            handler: Box::new(answer),
+            idle: None,
+            octets_per_record: usize::MAX,
+            octets_per_write: usize::MAX,
+            closes_back: true,
+        }
+    }
+
+    pub(crate) fn handler(
+        mut self,
+        handler: impl FnMut(&Received<'_>) -> Vec<Act> + Send + 'static,
+    ) -> Self {
+        self.handler = Box::new(handler);
+        self
+    }
+
+    pub(crate) fn greeting(
+        mut self,
+        greeting: impl FnMut(usize) -> Greeting + Send + 'static,
+    ) -> Self {
+        self.greeting = Box::new(greeting);
+        self
+    }
+
+    /// The TLS side of it, with this certificate and no memory of sessions.
+    pub(super) fn tls_config(&self, identity: &Identity) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(self.versions)
+            .expect("versions that the provider has")
+            .with_no_client_auth()
+            .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())
+            .expect("a key that fits the certificate");
+        config.alpn_protocols.clone_from(&self.alpn);
+        Arc::new(config)
+    }
+}
+
+/// Decides what happens when a query has arrived.
+pub(crate) type Handler = Box<dyn FnMut(&Received<'_>) -> Vec<Act> + Send>;
+
+/// A query as the handler is told of it.
+pub(crate) struct Received<'a> {
+    /// Number of its connection, from 0.
+    pub(crate) connection: usize,
+    /// Its number on that connection, from 0.
+    pub(crate) number: usize,
+    pub(crate) message: &'a [u8],
+    /// In lower case, without the last dot; empty if it cannot be read.
+    pub(crate) name: String,
+}
+
+impl Received<'_> {
+    /// The usual answer.
+    pub(crate) fn answer(&self) -> Vec<Act> {
+        answers::answer(self.message).map(Act::Send).into_iter().collect()
+    }
+}
+
+fn answer(query: &Received<'_>) -> Vec<Act> {
+    query.answer()
+}
+
+/// What a server does about a query.
+#[derive(Clone, Debug)]
+pub(crate) enum Act {
+    /// Does the rest later, and serves other queries meanwhile.
+    After(Duration, Vec<Act>),
+    /// Ends the connection, when what was sent before has been written.
+    End(End),
+    /// Sends octets without a length in front.
+    Raw(Vec<u8>),
+    /// Sends a message.
+    Send(Vec<u8>),
+    /// Reads nothing more; what is sent is still written.
+    StopReading,
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// FIN without `close_notify`.
+    Fin,
+    /// It stays open, but nothing is read or written any more: as behind a NAT that forgot it.
+    Forget,
+    /// `close_notify` and FIN.
+    Notify,
+    /// RST.
+    Reset,
+}
+
+/// What a new connection meets.
+#[derive(Clone, Debug)]
+pub(crate) enum Greeting {
+    /// It is read, but nothing is ever said.
+    Mute,
+    /// These octets instead of TLS, then FIN.
+    Raw(Vec<u8>),
+    /// RST.
+    Reset,
+    Tls,
+    /// TLS whose handshake is not answered before this time is over.
+    TlsAfter(Duration),
+}

@@ -1,0 +1,115 @@
+//! What a server saw.
+
+use std::fmt;
+use std::sync::{Condvar, Mutex, MutexGuard};
+
+use rustls::ProtocolVersion;
+
+use super::super::message;
+use super::LIMIT;
+
+/// What a server saw.
+#[derive(Default)]
+pub(crate) struct Log {
+    pub(crate) connections: Vec<ConnectionLog>,
+    /// The queries of all connections in the order of their arrival, with the connection's number.
+    pub(crate) queries: Vec<(usize, Vec<u8>)>,
+}
+
+impl Log {
+    /// The octets of application data over all connections.
+    pub(crate) fn application_octets(&self) -> usize {
+        self.connections.iter().map(|connection| connection.application_octets).sum()
+    }
+
+    /// Connections that finished their handshake.
+    pub(crate) fn handshakes(&self) -> impl Iterator<Item = &Handshake> {
+        self.connections.iter().filter_map(|connection| connection.handshake.as_ref())
+    }
+
+    /// How often a query of this name came.
+    pub(crate) fn queries_for(&self, name: &str) -> usize {
+        let named = |(_, query): &&(usize, Vec<u8>)| {
+            message::question(query).is_some_and(|(asked, ..)| asked == name)
+        };
+        self.queries.iter().filter(named).count()
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let queries = self.queries.iter().map(|(connection, query)| {
+            let name = message::question(query).map_or_else(String::new, |(name, ..)| name);
+            format!("{name} on {connection}")
+        });
+        f.debug_struct("Log")
+            .field("connections", &self.connections)
+            .field("queries", &queries.collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+/// What a server saw of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionLog {
+    /// The first octet that came, if any: 22 is a TLS handshake record.
+    pub(crate) first_octet: Option<u8>,
+    /// SNI.
+    pub(crate) server_name: Option<String>,
+    /// The protocols of the ALPN extension.
+    pub(crate) alpn_offered: Vec<Vec<u8>>,
+    pub(crate) handshake: Option<Handshake>,
+    /// Decrypted octets.
+    pub(crate) application_octets: usize,
+    pub(crate) queries: usize,
+    /// TLS failed: an alert came, or what came was not TLS.
+    pub(crate) tls_error: Option<String>,
+    /// How the other side ended it first.
+    pub(crate) ended: Option<Ended>,
+}
+
+/// A finished handshake.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    pub(crate) resumed: bool,
+    pub(crate) version: ProtocolVersion,
+    /// The protocol agreed on.
+    pub(crate) alpn: Option<Vec<u8>>,
+}
+
+/// How the other side ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// FIN without `close_notify`.
+    Fin,
+    Notify,
+    Reset,
+}
+
+/// The log as the server's thread writes it and a test reads it.
+#[derive(Default)]
+pub(super) struct SharedLog {
+    log: Mutex<Log>,
+    changed: Condvar,
+}
+
+impl SharedLog {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().expect("whoever held it has not panicked")
+    }
+
+    pub(super) fn record(&self, change: impl FnOnce(&mut Log)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    /// Waits until the log shows `what`.
+    #[track_caller]
+    pub(super) fn wait(&self, what: &str, condition: impl Fn(&Log) -> bool) {
+        let (log, waited) = self
+            .changed
+            .wait_timeout_while(self.lock(), LIMIT, |log| !condition(log))
+            .expect("whoever held it has not panicked");
+        assert!(!waited.timed_out(), "the server waits in vain for {what}; it saw {log:#?}");
+    }
+}
