@@ -1,0 +1,28 @@
+# Needs a Rust toolchain, a C compiler and a static C library. Where no registry can be reached,
+# scripts/builder-image makes a local image of this name.
+ARG BUILDER=rust:1-slim-bookworm
+
+FROM ${BUILDER} AS builder
+WORKDIR /build
+# The explicit --target below keeps these flags from build scripts and procedural macros, which
+# cannot be linked statically.
+ENV RUSTFLAGS="-C target-feature=+crt-static"
+
+# The dependencies in a layer of their own, which a change of src/ leaves alone. Building an empty
+# library compiles them all and links nothing.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir src \
+ && echo '//! Empty.' | tee src/lib.rs src/main.rs \
+ && cargo build --release --locked --lib --target "$(rustc --print host-tuple)"
+
+# COPY keeps the times of the files; cargo builds again only what is newer than its last output.
+COPY src src
+RUN touch src/main.rs src/lib.rs \
+ && cargo build --release --locked --target "$(rustc --print host-tuple)" \
+ && cp "target/$(rustc --print host-tuple)/release/dot-proxy" /dot-proxy
+
+FROM scratch
+COPY --from=builder /dot-proxy /dot-proxy
+USER 65534:65534
+EXPOSE 53/udp 53/tcp
+ENTRYPOINT ["/dot-proxy", "--listen", "0.0.0.0:53"]
