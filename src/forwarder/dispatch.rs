@@ -121,7 +121,7 @@ impl Forwarder {
         // Alone in its window, a copy would hold up all others for its whole time.
         let in_window = self.upstreams[conn.upstream].window.is_some();
         if !query.stalled || in_window {
-            conn.sent.arm(usize::from(message_id), now);
+            conn.note_sent(now, message_id);
         }
         query.stalled = false;
         frame::append_with(conn.output.buffer(), |out| {

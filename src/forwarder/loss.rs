@@ -162,8 +162,7 @@ impl Forwarder {
     /// Gives the place up: its query left by another way.
     pub(super) fn abandon(&mut self, now: Instant, place: Place) {
         if let Some(Conn::Upstream(conn)) = self.conns.get_mut(place.conn.0) {
-            conn.in_flight.abandon(place.id);
-            conn.sent.disarm(usize::from(place.id));
+            conn.abandon(place.id);
             self.settle_upstream(now, place.conn);
         }
     }
@@ -341,28 +340,28 @@ impl Forwarder {
         if let Some(trial) = trial {
             self.finish(now, trial, Outcome::Orphaned);
         }
-        self.summarize(now, index);
+        self.summarize(now);
     }
 
     /// Now and then a line for all that is still down, however many fail however often.
-    fn summarize(&mut self, now: Instant, index: usize) {
+    fn summarize(&mut self, now: Instant) {
         let due = *self.summary_at.get_or_insert(now + SUMMARY_PAUSE_MIN);
         if now < due {
             return;
         }
-        let upstream = &self.upstreams[index];
-        let Some(outage) = upstream.outage() else {
+        let failed = self.upstreams.iter().filter_map(|one| Some((&one.name, one.outage()?)));
+        let Some((name, outage)) = failed.clone().min_by_key(|(_, outage)| outage.since) else {
             return;
         };
         self.summary_pause = (self.summary_pause * 2).clamp(SUMMARY_PAUSE_MIN, SUMMARY_PAUSE_MAX);
         self.summary_at = Some(now + self.summary_pause);
         self.actions.push_back(Action::Log(Fact::UpstreamStillFailed {
-            upstream: upstream.name.clone(),
+            upstream: name.clone(),
             down: now.saturating_duration_since(outage.since),
             attempts: outage.attempts,
             stage: outage.stage,
             detail: outage.detail.clone(),
-            failed: self.upstreams.iter().filter(|upstream| !upstream.is_usable()).count(),
+            failed: failed.count(),
             of: self.upstreams.len(),
         }));
     }

@@ -170,9 +170,7 @@ impl Forwarder {
         }
         self.upstream_timeouts(now);
         self.queue_timeouts(now);
-        if self.dispatch_at.is_some_and(|at| at <= now) {
-            self.dispatch(now);
-        }
+        self.dispatch(now);
         self.client_timeouts(now);
     }
 
@@ -234,7 +232,7 @@ impl Forwarder {
         let all = [
             self.by_arrival.next(self.limits.query_timeout),
             self.queue_timeout().and_then(|after| self.queue.next(after)),
-            self.dispatch_at,
+            self.dispatch_at.filter(|_| !self.queue.is_empty()),
             self.next_upstream_timeout(),
             self.next_client_timeout(),
         ];

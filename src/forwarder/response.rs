@@ -15,7 +15,7 @@ impl Forwarder {
         let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
             return;
         };
-        conn.last_received = now;
+        conn.note_received(now);
         let mut deframer = std::mem::take(&mut conn.deframer);
         let mut input = bytes;
         while let Some(response) = deframer.next(&mut input) {

@@ -65,6 +65,8 @@ pub(super) struct UpstreamConn {
     /// [`super::Action::Transmit`] is queued.
     pub(super) transmitting: bool,
     pub(super) last_received: Instant,
+    /// The oldest send whose query was given up and after which nothing was received.
+    unanswered_since: Option<Instant>,
     /// When the last query in flight left.
     pub(super) idle_since: Instant,
     /// Its age asks for a replacement from here on.
@@ -179,6 +181,7 @@ impl UpstreamConn {
             output: StreamOutput::default(),
             transmitting: false,
             last_received: now,
+            unanswered_since: None,
             idle_since: now,
             replace_at: now + random.jitter(AGE_MAX, AGE_JITTER),
             answers: 0,
@@ -187,11 +190,37 @@ impl UpstreamConn {
     }
 
     /// When nothing was heard for too long: from the later of the oldest waiting send and the last
-    /// octet received. Later sends do not push it back, or steady traffic would hide a dead
-    /// connection for ever.
+    /// octet received. Neither later sends push it back nor queries that are given up before it, or
+    /// steady traffic would hide a dead connection for ever.
     pub(super) fn stalls_at(&self) -> Option<Instant> {
         let (_, oldest) = self.sent.oldest()?;
+        let oldest = self.unanswered_since.map_or(oldest, |since| since.min(oldest));
         Some(oldest.max(self.last_received) + STALL_TIMEOUT)
+    }
+
+    /// A query is sent with this message ID, and its silence counts.
+    pub(super) fn note_sent(&mut self, now: Instant, id: u16) {
+        if self.sent.is_empty() && now >= self.idle_since + STALL_TIMEOUT {
+            // The one that was given up before this pause says nothing about the path now.
+            self.unanswered_since = None;
+        }
+        self.sent.arm(usize::from(id), now);
+    }
+
+    pub(super) fn note_received(&mut self, now: Instant) {
+        self.last_received = now;
+        self.unanswered_since = None;
+    }
+
+    /// The query left by another way: its ID stays reserved.
+    pub(super) fn abandon(&mut self, id: u16) {
+        self.in_flight.abandon(id);
+        if let Some((oldest, start)) = self.sent.oldest()
+            && oldest == usize::from(id)
+        {
+            self.unanswered_since.get_or_insert(start);
+        }
+        self.sent.disarm(usize::from(id));
     }
 
     /// When it is closed for want of queries.

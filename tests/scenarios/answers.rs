@@ -1,0 +1,189 @@
+//! Answers that are no good, or that come in strange pieces and sizes.
+
+use crate::sim_support::dns::{self, NOERROR, REFUSED, SERVFAIL};
+use crate::sim_support::{Ask, Do, Step, ms};
+use crate::{Spoil, copies, end, failures, id_of, numbered, question, warm};
+
+#[test]
+fn u10_duplicate_answers_go_to_nobody() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| vec![ask.answer_after(10), ask.answer_after(15)]);
+    for n in 0..50 {
+        w.ask(&numbered(n));
+        w.run_ms(5);
+    }
+    w.run_ms(100);
+    assert_eq!((failures(&w), w.links.len()), (0, 1));
+    assert_eq!(w.forwarder.counts().unmatched, 50);
+    end(w);
+}
+
+#[test]
+fn u10_answers_to_nothing_asked_are_dropped_and_64_between_two_answers_close() {
+    for (count, connections) in [(63, 1), (64, 2)] {
+        let mut w = warm(1);
+        w.servers[0].replies(move |ask| {
+            let mut unknown = ask.answer();
+            unknown[..2].copy_from_slice(&[0x7f, 0xff]);
+            let mut steps = vec![Step::after(10, Do::Answer(unknown)); count];
+            if ask.link == 1 {
+                steps.clear();
+            }
+            steps.push(ask.answer_after(10));
+            steps
+        });
+        for n in 0..3 {
+            w.ask(&numbered(n));
+            w.run_ms(100);
+        }
+        assert_eq!(failures(&w), 0);
+        assert_eq!(w.links.len(), connections, "after {count} unknown IDs");
+        end(w);
+    }
+}
+
+#[test]
+fn u10_answers_that_cannot_be_trusted_close_the_connection_and_siblings_are_unharmed() {
+    let wrong_question = |ask: &Ask<'_>| {
+        let other = dns::query(id_of(ask.message), "other.example.", dns::A, None);
+        dns::answer(&other, ask.serial, NOERROR, 0)
+    };
+    let other_type = |ask: &Ask<'_>| {
+        let other = dns::query(id_of(ask.message), ask.name, 28, None);
+        dns::answer(&other, ask.serial, NOERROR, 0)
+    };
+    let opcode = |ask: &Ask<'_>| {
+        let mut answer = ask.answer();
+        answer[2] |= 0x10;
+        answer
+    };
+    let spoilt: [(&str, Spoil); 6] = [
+        ("wrong question", wrong_question),
+        ("other type", other_type),
+        ("QR=0", |ask| ask.message.to_vec()),
+        ("other opcode", opcode),
+        ("no question, NOERROR", |ask| dns::questionless(ask.message, NOERROR)),
+        ("11 octets", |ask| ask.answer()[..11].to_vec()),
+    ];
+    for (what, spoil) in spoilt {
+        let mut w = warm(1);
+        w.servers[0].replies(move |ask| match (ask.name, ask.link) {
+            ("victim.example.", 0) => vec![Step::after(10, Do::Answer(spoil(ask)))],
+            ("sibling.example.", 0) => vec![ask.answer_after(50)],
+            _ => vec![ask.answer_after(10)],
+        });
+        w.ask("victim.example.");
+        w.ask("sibling.example.");
+        w.run_ms(100);
+        assert_eq!(w.response("victim.example.").took(), ms(10 + 20 + 10), "{what}");
+        assert_eq!(w.response("sibling.example.").took(), ms(10 + 20 + 10), "{what}");
+        assert_eq!((failures(&w), w.links.len()), (0, 2), "{what}");
+        assert_eq!(w.facts, [], "{what}: the connection had answered before");
+        end(w);
+    }
+}
+
+#[test]
+fn u10_a_server_that_always_lies_is_asked_three_times() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| match ask.name {
+        "victim.example." => vec![Step::after(10, Do::Answer(ask.message.to_vec()))],
+        _ => vec![ask.answer_after(40)],
+    });
+    w.ask_edns("victim.example.");
+    w.ask("sibling.example.");
+    w.run_ms(1000);
+    assert_eq!(w.response("victim.example.").rcode, SERVFAIL);
+    assert_eq!(copies(&w, "victim.example."), 3);
+    assert_eq!(w.response("sibling.example.").rcode, NOERROR);
+    end(w);
+}
+
+#[test]
+fn u10_an_error_without_question_becomes_a_local_answer() {
+    let mut w = warm(1);
+    w.servers[0]
+        .replies(|ask| vec![Step::after(10, Do::Answer(dns::questionless(ask.message, REFUSED)))]);
+    w.ask("wHo.ExAmPlE.");
+    w.run_ms(100);
+    let response = w.response("wHo.ExAmPlE.");
+    assert_eq!((response.rcode, response.upstream, response.took()), (REFUSED, false, ms(10)));
+    assert_eq!(w.links.len(), 1, "the connection is kept");
+    end(w);
+}
+
+#[test]
+fn u10_an_answer_that_cannot_be_walked_is_servfail_and_the_connection_is_kept() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| {
+        let mut answer = ask.answer();
+        answer[7] += 1;
+        vec![Step::after(10, Do::Answer(answer))]
+    });
+    w.ask_edns("a.example.");
+    w.run_ms(100);
+    let response = w.response("a.example.");
+    assert_eq!((response.rcode, response.extended_error), (SERVFAIL, Some(0)));
+    assert_eq!(response.took(), ms(10));
+    assert_eq!((w.links.len(), w.links[0].is_open()), (1, true));
+    end(w);
+}
+
+#[test]
+fn u10_whatever_comes_for_an_abandoned_id_frees_it() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| match ask.name {
+        "late.example." => {
+            let other = dns::query(id_of(ask.message), "other.example.", dns::A, None);
+            let answer = dns::answer(&other, ask.serial, NOERROR, 0);
+            vec![Step::after(5000, Do::Answer(answer))]
+        }
+        _ => vec![ask.answer_after(10)],
+    });
+    w.ask("late.example.");
+    for n in 0..60 {
+        w.ask(&numbered(n));
+        w.run_ms(100);
+    }
+    assert_eq!((failures(&w), w.links.len()), (1, 1));
+    end(w);
+}
+
+#[test]
+fn u11_one_octet_at_a_time_and_many_messages_at_once() {
+    let mut w = warm(1);
+    w.roughness.read_max = 1;
+    for n in 0..20 {
+        w.ask(&numbered(n));
+    }
+    w.run_ms(1000);
+    assert_eq!((failures(&w), w.links.len()), (0, 1));
+    w.roughness.read_max = usize::MAX;
+    let client = w.tcp_client();
+    let bytes = (20..320).flat_map(|n| dns::framed(&question(n))).collect();
+    w.tcp_send(client, bytes);
+    w.run_ms(100);
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 321));
+    end(w);
+}
+
+#[test]
+fn u12_an_answer_of_65535_octets() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| {
+        let answer = dns::answer(ask.message, ask.serial, NOERROR, 65_535);
+        vec![Step::after(10, Do::Answer(answer))]
+    });
+    let client = w.tcp_client();
+    w.tcp_send(client, dns::framed(&dns::query(1, "tcp.example.", dns::A, None)));
+    w.ask("udp.example.");
+    w.ask_edns("edns.example.");
+    w.run_ms(100);
+    let whole = w.response("tcp.example.");
+    assert_eq!((whole.length, whole.truncated), (65_535, false));
+    for (name, most) in [("udp.example.", 512), ("edns.example.", 1232)] {
+        let cut = w.response(name);
+        assert!(cut.truncated && cut.upstream && cut.length <= most, "{cut:?}");
+    }
+    end(w);
+}

@@ -1,0 +1,339 @@
+//! Upstreams that cannot be connected to, and how they come back.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use dot_proxy::forwarder::{Fact, Stage};
+
+use crate::sim_support::dns::{NOERROR, SERVFAIL};
+use crate::sim_support::{Attempt, What, ms};
+use crate::{end, failures, numbered, slowest, warm, world};
+
+#[test]
+fn u05_mute_after_tcp() {
+    let mut w = world(2);
+    w.servers[0].attempts(Attempt::mute());
+    w.ask("a.example.");
+    w.run_ms(2000);
+    assert_eq!(w.response("a.example.").rcode, NOERROR);
+    assert_eq!(w.response("a.example.").took(), ms(1500 + 20 + 10));
+    end(w);
+
+    let mut w = world(1);
+    w.servers[0].attempts(Attempt::mute());
+    w.ask_edns("a.example.");
+    w.run_ms(4500);
+    assert_eq!(w.response("a.example.").extended_error, Some(22));
+    end(w);
+}
+
+#[test]
+fn u06_a_handshake_of_3_s_is_not_thrown_away() {
+    let mut w = world(1);
+    w.servers[0].attempts(Attempt::slow_tls(3000));
+    w.ask("a.example.");
+    w.run_ms(3500);
+    assert_eq!(w.response("a.example.").took(), ms(3010));
+    assert_eq!(w.links.len(), 1);
+    end(w);
+}
+
+#[test]
+fn u06_an_attempt_outlives_the_queries_that_caused_it() {
+    let mut w = world(1);
+    w.servers[0].attempts(Attempt::slow_tls(6000));
+    w.ask("a.example.");
+    w.run_ms(5900);
+    assert_eq!(w.response("a.example.").rcode, SERVFAIL);
+    w.run_ms(200);
+    w.ask("b.example.");
+    w.run_ms(100);
+    assert_eq!(w.response("b.example.").took(), ms(10));
+    assert_eq!(w.links.len(), 1);
+    end(w);
+}
+
+#[test]
+fn u06_after_1500_ms_without_a_connection_the_next_upstream_is_asked_too() {
+    let mut w = world(2);
+    w.servers[0].attempts(Attempt::slow_tls(3000));
+    w.ask("a.example.");
+    w.run_ms(2000);
+    assert_eq!(w.response("a.example.").took(), ms(1500 + 20 + 10));
+    w.ask("b.example.");
+    w.run_ms(20);
+    assert_eq!(w.response("b.example.").took(), ms(10), "from the second, which is open");
+    w.run_ms(1000);
+    w.ask("c.example.");
+    w.run_ms(20);
+    assert_eq!(w.links_to(0)[0].names(), ["c.example."], "the first is open now, and preferred");
+    assert_eq!(w.links.len(), 2);
+    assert_eq!(w.facts, []);
+    end(w);
+}
+
+#[test]
+fn u14_certificate_failures_are_answered_at_once() {
+    let mut w = world(2);
+    for server in &mut w.servers {
+        server.attempts(Attempt::failed(Stage::Certificate, "expired on 2026-01-01"));
+    }
+    w.ask_edns("a.example.");
+    w.run_ms(100);
+    assert_eq!(w.response("a.example.").rcode, SERVFAIL);
+    assert_eq!(w.response("a.example.").took(), ms(40), "one attempt at each upstream");
+    assert_eq!(w.response("a.example.").extended_error, Some(0));
+    w.ask("b.example.");
+    w.run_ms(100);
+    assert_eq!(w.response("b.example.").took(), ms(0));
+    assert!(w.links.iter().all(|link| link.seen.is_empty()), "no query byte was sent");
+    let told = |fact: &Fact| match fact {
+        Fact::UpstreamFailed { stage, detail, .. } => {
+            *stage == Stage::Certificate && &**detail == "expired on 2026-01-01"
+        }
+        _ => false,
+    };
+    assert!(w.facts.len() == 2 && w.facts.iter().all(|(_, fact)| told(fact)), "{:?}", w.facts);
+    end(w);
+}
+
+#[test]
+fn u17_unreachable_and_refused_move_on_at_once() {
+    for (attempt, after) in [(Attempt::unreachable(), 0), (Attempt::refused(), 10)] {
+        let mut w = world(2);
+        w.servers[0].attempts(attempt);
+        w.ask("a.example.");
+        w.run_ms(100);
+        assert_eq!(w.response("a.example.").took(), ms(after + 20 + 10));
+        for n in 0..200 {
+            w.ask(&numbered(n));
+            w.run_ms(100);
+            assert_eq!(w.response(&numbered(n)).took(), ms(10), "later queries pay nothing");
+        }
+        end(w);
+    }
+}
+
+#[test]
+fn u17_a_black_hole_costs_1500_ms_once() {
+    let mut w = world(2);
+    w.servers[0].attempts(Attempt::black_hole());
+    w.ask("a.example.");
+    w.run_ms(2000);
+    assert_eq!(w.response("a.example.").took(), ms(1500 + 20 + 10));
+    for n in 0..200 {
+        w.ask(&numbered(n));
+        w.run_ms(100);
+        assert_eq!(w.response(&numbered(n)).took(), ms(10), "later queries pay nothing");
+    }
+    let attempts = w.links_to(0);
+    let (at, _) = attempts[0].closed.expect("given up");
+    assert_eq!(at, attempts[0].attempted + ms(3000));
+    end(w);
+}
+
+#[test]
+fn one_attempt_at_a_time_and_backoff_between_them() {
+    let mut w = world(2);
+    w.servers[0].attempts(Attempt::refused());
+    for n in 0..600 {
+        w.ask(&numbered(n));
+        w.run_ms(100);
+    }
+    let attempts: Vec<_> = w.links_to(0).iter().map(|link| link.attempted).collect();
+    let pauses: Vec<_> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    for (n, pause) in pauses.iter().enumerate() {
+        let nominal = ms(250) * 2_u32.pow(n as u32).min(20);
+        // A quarter of jitter, 10 ms until the refusal, and up to 100 until the next query.
+        assert!(*pause >= nominal * 3 / 4, "pause {n}: {pause:?}");
+        assert!(*pause <= nominal * 5 / 4 + ms(110), "pause {n}: {pause:?}");
+    }
+    assert!((14..=24).contains(&attempts.len()), "{pauses:?}");
+    assert_eq!(failures(&w), 0);
+    end(w);
+}
+
+#[test]
+fn a_failed_upstream_comes_back_beside_the_traffic() {
+    let mut w = world(2);
+    w.servers[0].attempts(Attempt::refused());
+    w.ask("a.example.");
+    w.run_ms(100);
+    w.servers[0].attempts(Attempt::slow_tls(1000));
+    for n in 0..30 {
+        w.ask(&numbered(n));
+        w.run_ms(100);
+        assert_eq!(w.response(&numbered(n)).took(), ms(10), "no query waits for the attempt");
+    }
+    assert!(matches!(
+        w.facts[..],
+        [(_, Fact::UpstreamFailed { .. }), (_, Fact::UpstreamUsable { .. })]
+    ));
+    let back = w.links_to(0)[1].connected.expect("connected");
+    assert!(!w.links_to(0)[1].seen.is_empty(), "the first in order gets the queries again");
+    assert!(w.links_to(1)[0].seen.iter().all(|seen| seen.at <= back));
+    end(w);
+}
+
+#[test]
+fn without_queries_a_failed_upstream_is_left_alone() {
+    let mut w = world(2);
+    w.servers[0].attempts(Attempt::refused());
+    w.ask("a.example.");
+    w.run_ms(100);
+    w.run_ms(600_000);
+    assert_eq!(w.links_to(0).len(), 1);
+    end(w);
+}
+
+#[test]
+fn an_upstream_that_stalled_must_answer_a_copy_of_a_query_to_be_usable() {
+    let mut w = world(2);
+    let answers = Rc::new(Cell::new(false));
+    let answering = Rc::clone(&answers);
+    w.servers[0]
+        .replies(move |ask| if answering.get() { vec![ask.answer_after(10)] } else { Vec::new() });
+    w.ask("a.example.");
+    w.run_ms(2000);
+    for n in 0..100 {
+        answers.set(n >= 50);
+        w.ask(&numbered(n));
+        w.run_ms(200);
+        assert_eq!(w.response(&numbered(n)).took(), ms(10), "no query pays for the trial");
+    }
+    assert_eq!(failures(&w), 0);
+    assert!(w.links_to(0).len() >= 3, "connected again, and did not answer");
+    let usable: Vec<_> =
+        w.facts.iter().filter(|(_, fact)| matches!(fact, Fact::UpstreamUsable { .. })).collect();
+    assert_eq!(usable.len(), 1, "{:?}", w.facts);
+    assert!(usable[0].0 > ms(2000 + 50 * 200), "connecting is not enough: {usable:?}");
+    end(w);
+}
+
+#[test]
+fn u20_unreachable_for_ten_minutes_then_back() {
+    for attempt in [Attempt::unreachable(), Attempt::black_hole(), Attempt::refused()] {
+        let mut w = warm(2);
+        w.servers.iter_mut().for_each(|server| server.attempts(attempt.clone()));
+        for server in 0..2 {
+            w.schedule(Duration::ZERO, What::ServerDies { server });
+        }
+        for n in 0..600 {
+            w.ask(&numbered(n));
+            w.run_ms(1000);
+        }
+        w.run_ms(4500);
+        assert_eq!(failures(&w), 600);
+        assert!(w.facts.len() <= 12, "{} lines in ten minutes", w.facts.len());
+        let back = w.at();
+        w.servers.iter_mut().for_each(|server| server.attempts(Attempt::good(10)));
+        for n in 1000..1010 {
+            w.ask(&numbered(n));
+            w.run_ms(1000);
+        }
+        let first = w.oracle.responses.iter().find(|r| r.asked >= back && r.rcode == NOERROR);
+        let first = first.expect("it is back").at;
+        assert!(first <= back + ms(5000), "{:?} after the return", first - back);
+        assert_eq!(w.response(&numbered(1009)).took(), ms(10));
+        end(w);
+    }
+}
+
+#[test]
+fn u21_500_cold_queries_one_connect() {
+    let mut w = world(1);
+    for n in 0..500 {
+        w.ask(&numbered(n));
+    }
+    w.run_ms(100);
+    assert_eq!((failures(&w), w.links.len()), (0, 1));
+    assert_eq!(w.forwarder.counts().connects, 1);
+    assert_eq!(slowest(&w), ms(30));
+    end(w);
+}
+
+#[test]
+fn with_nothing_up_one_attempt_a_second_and_a_quick_servfail() {
+    let mut w = world(1);
+    w.servers[0].attempts(Attempt::refused());
+    for n in 0..3000 {
+        w.ask(&numbered(n));
+        w.run_ms(10);
+    }
+    w.run_ms(2000);
+    assert_eq!(failures(&w), 3000);
+    assert!((29..=36).contains(&w.links.len()), "{} attempts in 30 s", w.links.len());
+    for n in 200..3000 {
+        assert!(w.response(&numbered(n)).took() <= ms(1500), "query {n}");
+    }
+    end(w);
+}
+
+#[test]
+fn with_nothing_up_a_query_waits_for_an_upstream_to_return() {
+    let mut w = world(1);
+    w.servers[0].attempts(Attempt::refused());
+    w.ask("a.example.");
+    w.run_ms(100);
+    assert!(!w.is_answered("a.example."), "one failure is not the end");
+    w.servers[0].attempts(Attempt::good(10));
+    w.run_ms(1500);
+    assert_eq!(w.response("a.example.").rcode, NOERROR);
+    end(w);
+}
+
+#[test]
+fn every_query_is_answered_by_its_deadline() {
+    let mut w = world(1);
+    w.servers[0].attempts(Attempt::mute());
+    w.ask_edns("a.example.");
+    w.run_ms(1000);
+    w.ask("b.example.");
+    w.run_ms(4500);
+    assert_eq!(w.response("a.example.").took(), ms(4500));
+    assert_eq!(w.response("b.example.").took(), ms(4500));
+    end(w);
+}
+
+#[test]
+fn a_change_of_the_network_ends_backoffs() {
+    let mut w = world(2);
+    w.servers[0].attempts(Attempt::failed(Stage::Certificate, "not yet valid"));
+    for n in 0..600 {
+        w.ask(&numbered(n));
+        w.run_ms(100);
+    }
+    let before = w.links_to(0).len();
+    w.schedule(Duration::ZERO, What::NetworkChange);
+    w.ask("a.example.");
+    w.run_ms(10);
+    assert_eq!(w.links_to(0).len(), before + 1, "tried again with the next query");
+    end(w);
+}
+
+#[test]
+fn h02_after_a_suspend_no_old_connection_is_trusted() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| if ask.link == 0 { Vec::new() } else { vec![ask.answer_after(10)] });
+    w.ask("a.example.");
+    w.run_ms(100);
+    w.schedule(Duration::ZERO, What::Resume);
+    w.run_ms(100);
+    assert!(w.links[0].closed.is_some());
+    assert_eq!(w.response("a.example.").took(), ms(100 + 20 + 10), "sent again");
+    end(w);
+}
+
+#[test]
+fn h02_a_stopped_process_does_not_send_on_a_connection_past_its_idle_deadline() {
+    let mut w = warm(1);
+    w.schedule(Duration::ZERO, What::Freeze { length: ms(20_000) });
+    w.run_ms(0);
+    // In one turn with the timer, and before it.
+    w.ask("a.example.");
+    w.run_ms(100);
+    assert!(!w.links[0].names().contains(&"a.example."));
+    assert_eq!(w.response("a.example.").took(), ms(30), "as from cold");
+    end(w);
+}

@@ -1,0 +1,730 @@
+//! The forwarder against random clients, random servers and random faults, under a virtual clock.
+//!
+//! A seed decides everything. Every fault is off in about half of the seeds, so that faults also meet
+//! alone. After a while the faults stop, and then every query must be answered. Each seed runs twice,
+//! and both runs must do the same.
+//!
+//! - `cargo test --test sim` runs 256 seeds.
+//! - `SIM_SEED=n cargo test --test sim` runs one and traces it on stderr.
+//! - `SIM_SEEDS=n cargo test --test sim` runs the first n; `scripts/sim-sweep` does, optimized.
+
+mod sim_support;
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::str::FromStr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use std::{env, fmt, thread};
+
+use dot_proxy::forwarder::{Closed, Counts, DatagramPath, Fact, Stage};
+
+use sim_support::dns::{self, Edns};
+use sim_support::{
+    Ask, Attempt, Do, Rng, Roughness, Server, Step, What, World, default_limits, ms, path_from,
+};
+
+#[test]
+fn every_seed_keeps_the_promises() {
+    if let Some(seed) = number("SIM_SEED") {
+        let Summary { counts, facts, turns } = run(seed, true);
+        trace(format_args!("passed in {} turns, with {facts} facts: {counts:#?}", turns.len()));
+        return;
+    }
+    let seeds = number("SIM_SEEDS").unwrap_or(256);
+    let next = AtomicU64::new(0);
+    let failed: Mutex<Option<(u64, String)>> = Mutex::new(None);
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let seed = next.fetch_add(1, Ordering::Relaxed)
+                    && seed < seeds
+                {
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run_twice(seed))) {
+                        // The others finish what they began, which may fail with a lower seed.
+                        next.store(seeds, Ordering::Relaxed);
+                        let mut failed = failed.lock().expect("nothing panics with the lock held");
+                        if failed.as_ref().is_none_or(|(lowest, _)| seed < *lowest) {
+                            *failed = Some((seed, words(panic.as_ref())));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    if let Some((seed, message)) = failed.into_inner().expect("nothing panics with the lock held") {
+        panic!("seed {seed}: {message}\nto replay: SIM_SEED={seed} cargo test --test sim");
+    }
+}
+
+#[test]
+fn the_seeds_reach_what_matters() {
+    let mut sum = Counts::default();
+    let mut facts = 0;
+    for seed in 0..32 {
+        let summary = run(seed, false);
+        sum.answered += summary.counts.answered;
+        sum.failed += summary.counts.failed;
+        sum.local += summary.counts.local;
+        sum.orphaned += summary.counts.orphaned;
+        sum.unmatched += summary.counts.unmatched;
+        sum.resent += summary.counts.resent;
+        sum.connects += summary.counts.connects;
+        facts += summary.facts;
+    }
+    let reached = [sum.failed, sum.local, sum.orphaned, sum.unmatched, sum.resent];
+    assert!(reached.iter().all(|count| *count >= 10), "{sum:?}");
+    assert!(sum.answered > 1000 && sum.connects > 100 && facts > 10, "{sum:?}, {facts} facts");
+}
+
+fn run_twice(seed: u64) {
+    let first = run(seed, false);
+    let second = run(seed, false);
+    let differs = first.turns.iter().zip(&second.turns).position(|(a, b)| a != b);
+    assert_eq!(differs, None, "the second run differs, first in this turn");
+    assert_eq!(first.counts, second.counts, "the second run ends differently");
+    assert_eq!(first.turns.len(), second.turns.len(), "the second run has another length");
+}
+
+/// What is left of a run.
+#[derive(Debug)]
+struct Summary {
+    counts: Counts,
+    facts: usize,
+    turns: Vec<u64>,
+}
+
+/// One whole life of a forwarder.
+fn run(seed: u64, is_traced: bool) -> Summary {
+    let mut rng = Rng::new(seed);
+    let swarm = Swarm::new(&mut rng);
+    if is_traced {
+        trace(format_args!("seed {seed}: {swarm:#?}"));
+    }
+    let mut limits = default_limits();
+    limits.query_log = rng.chance(500);
+    if swarm.small_limits {
+        limits.queries_max = rng.within(16, 64);
+        limits.query_bytes_max = 4096;
+        limits.client_queries_max = rng.within(1, 16);
+        limits.client_output_max = 66 << 10;
+    }
+    let servers = swarm.faults.iter().map(|faults| server(faults.clone(), swarm.faults_end));
+    let mut world = World::new(limits, servers.collect(), seed);
+    world.roughness = swarm.roughness;
+    world.trace = is_traced;
+
+    let mut workload = Workload::new(swarm, rng);
+    workload.chaos(&mut world);
+    workload.recover(&mut world);
+    workload.demand(&mut world);
+    world.finish();
+    if workload.swarm.is_harmless {
+        let failed =
+            world.oracle.responses.iter().find(|r| !r.upstream && r.rcode == dns::SERVFAIL);
+        assert!(failed.is_none(), "failed without a fault: {failed:?}");
+    }
+    check_facts(&world);
+    Summary { counts: world.forwarder.counts(), facts: world.facts.len(), turns: world.turns }
+}
+
+/// An upstream fails and comes back in turns, and the log is not flooded.
+fn check_facts(world: &World) {
+    let mut failed: HashSet<&str> = HashSet::new();
+    let mut summary: Option<Duration> = None;
+    for (at, fact) in &world.facts {
+        match fact {
+            Fact::UpstreamFailed { upstream, .. } => {
+                assert!(failed.insert(upstream), "{upstream} failed twice: {at:?}");
+            }
+            Fact::UpstreamStillFailed { upstream, .. } => {
+                assert!(failed.contains(&**upstream), "{upstream} had not failed: {at:?}");
+                let pause =
+                    summary.replace(*at).map_or(Duration::MAX, |last| at.saturating_sub(last));
+                assert!(pause >= ms(60_000), "summaries {pause:?} apart: {at:?}");
+            }
+            Fact::UpstreamUsable { upstream, .. } => {
+                assert!(failed.remove(&**upstream), "{upstream} was usable: {at:?}");
+            }
+            Fact::SourceRefused => panic!("all sources are served here"),
+        }
+    }
+}
+
+/// What is drawn for a whole run.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "faults that are on or off")]
+struct Swarm {
+    faults: Vec<Faults>,
+    faults_end: Duration,
+    /// No fault is on that may cost an answer.
+    is_harmless: bool,
+    roughness: Roughness,
+    small_limits: bool,
+    /// The mean time between bursts of queries.
+    pause: Duration,
+    burst_max: usize,
+    slow_names: bool,
+    poison: bool,
+    errors: bool,
+    sizes_max: usize,
+    retransmissions: bool,
+    garbage: bool,
+    tcp: bool,
+    half_close: bool,
+    resets: bool,
+    trickle: bool,
+    deaf: bool,
+    freezes: bool,
+    host_changes: bool,
+}
+
+/// How often a server, or the way to it, does what; out of 1,000 attempts, connections or answers.
+#[derive(Clone, Debug, Default)]
+struct Faults {
+    round_trip: u64,
+    refuse: u64,
+    unreachable: u64,
+    black_hole: u64,
+    mute: u64,
+    tls_failure: u64,
+    certificate: u64,
+    slow_handshake: u64,
+    close_after: u64,
+    reset_after: u64,
+    forget: u64,
+    silent: u64,
+    answers_one: u64,
+    stop_reading: u64,
+    idle_close: Option<Duration>,
+    drop: u64,
+    late: u64,
+    duplicate: u64,
+    unknown_id: u64,
+    wrong_question: u64,
+    not_a_response: u64,
+    other_opcode: u64,
+    questionless: u64,
+    questionless_error: u64,
+    short: u64,
+    unwalkable: u64,
+    jitter: Duration,
+    reverse: u64,
+    deaths: Vec<(Duration, Duration)>,
+}
+
+impl Swarm {
+    fn new(rng: &mut Rng) -> Self {
+        let is_harmless = rng.chance(125);
+        let faults_end = ms(5000) + rng.up_to(ms(30_000));
+        // Which faults there are at all is drawn first, so that upstreams can share one.
+        let on: Vec<bool> = (0..32).map(|_| !is_harmless && rng.chance(500)).collect();
+        let gentle: Vec<bool> = (0..16).map(|_| rng.chance(500)).collect();
+        let upstreams = rng.within(1, 4);
+        let faults = (0..upstreams)
+            .map(|_| {
+                let mut draw = |which: usize, most: u64| {
+                    if on[which] && rng.chance(600) { rng.below(most) + 1 } else { 0 }
+                };
+                let mut faults = Faults {
+                    refuse: draw(0, 700),
+                    unreachable: draw(1, 700),
+                    black_hole: draw(2, 500),
+                    mute: draw(3, 500),
+                    tls_failure: draw(4, 500),
+                    certificate: draw(5, 1000),
+                    slow_handshake: draw(6, 700),
+                    close_after: draw(7, 1000),
+                    reset_after: draw(8, 1000),
+                    forget: draw(9, 700),
+                    silent: draw(10, 500),
+                    answers_one: draw(11, 500),
+                    stop_reading: draw(12, 500),
+                    drop: draw(13, 20),
+                    late: draw(14, 50),
+                    wrong_question: draw(15, 50),
+                    not_a_response: draw(16, 50),
+                    other_opcode: draw(17, 50),
+                    questionless: draw(18, 50),
+                    questionless_error: draw(19, 50),
+                    short: draw(20, 30),
+                    unwalkable: draw(21, 30),
+                    ..Faults::default()
+                };
+                if on[22] && rng.chance(600) {
+                    let from = rng.up_to(faults_end);
+                    faults.deaths.push((from, from + rng.up_to(faults_end)));
+                }
+                faults.round_trip = rng.pick(&[1, 5, 10, 20, 50, 100]);
+                if gentle[0] {
+                    faults.idle_close = Some(rng.pick(&[ms(500), ms(1500), ms(2000), ms(10_000)]));
+                }
+                if gentle[1] {
+                    faults.duplicate = rng.below(50);
+                }
+                if gentle[2] {
+                    faults.unknown_id = rng.below(50);
+                }
+                if gentle[3] {
+                    faults.jitter = rng.up_to(ms(1000));
+                }
+                if gentle[4] {
+                    faults.reverse = rng.below(1000);
+                }
+                faults
+            })
+            .collect();
+        let roughness = Roughness {
+            read_max: if gentle[5] { rng.pick(&[1, 2, 7, 100, 5000]) } else { usize::MAX },
+            short_writes: gentle[6],
+            late_max: if gentle[7] { ms(3) } else { Duration::ZERO },
+        };
+        Self {
+            faults,
+            faults_end,
+            is_harmless,
+            roughness,
+            small_limits: on[23],
+            pause: rng.pick(&[ms(5), ms(20), ms(100), ms(500), ms(3000)]),
+            burst_max: rng.pick(&[1, 1, 3, 10, 40]),
+            slow_names: on[24],
+            poison: on[25],
+            errors: gentle[8],
+            sizes_max: rng.pick(&[0, 0, 600, 5000, 65_535]),
+            retransmissions: gentle[9],
+            garbage: gentle[10],
+            tcp: gentle[11],
+            half_close: gentle[12],
+            resets: gentle[13],
+            trickle: gentle[14],
+            deaf: gentle[15],
+            freezes: on[26],
+            host_changes: on[27],
+        }
+    }
+}
+
+/// What one connection to a faulty server is going to suffer.
+#[derive(Clone, Debug, Default)]
+struct Fate {
+    close_after: Option<(usize, Closed)>,
+    forget_at: Option<usize>,
+    silent: bool,
+    answers_one: bool,
+    stop_reading_at: Option<usize>,
+}
+
+/// A server that has `faults` until `faults_end`.
+fn server(faults: Faults, faults_end: Duration) -> Server {
+    let fates: Rc<RefCell<HashMap<usize, Fate>>> = Rc::default();
+    let idle_close = faults.idle_close;
+    let (attempt_faults, attempt_fates) = (faults.clone(), Rc::clone(&fates));
+    Server {
+        attempt: Box::new(move |link, at, rng| {
+            if at >= faults_end {
+                return Attempt::good(attempt_faults.round_trip);
+            }
+            attempt_fates.borrow_mut().insert(link, Fate::new(&attempt_faults, rng));
+            attempt(&attempt_faults, at, rng)
+        }),
+        reply: Box::new(move |ask, rng| {
+            let mut fates = fates.borrow_mut();
+            let fate = fates.entry(ask.link).or_default();
+            if ask.at >= faults_end {
+                return vec![ask_answer(ask, faults.round_trip)];
+            }
+            reply(&faults, fate, ask, rng)
+        }),
+        idle_close,
+    }
+}
+
+impl Fate {
+    fn new(faults: &Faults, rng: &mut Rng) -> Self {
+        let mut fate = Self::default();
+        if rng.chance(faults.close_after) {
+            fate.close_after = Some((rng.pick(&[1, 1, 2, 5, 20]), Closed::Eof));
+        } else if rng.chance(faults.reset_after) {
+            fate.close_after = Some((rng.pick(&[1, 1, 2, 5, 20]), Closed::Reset));
+        }
+        if rng.chance(faults.forget) {
+            fate.forget_at = Some(rng.within(1, 40));
+        }
+        fate.silent = rng.chance(faults.silent);
+        fate.answers_one = rng.chance(faults.answers_one);
+        if rng.chance(faults.stop_reading) {
+            fate.stop_reading_at = Some(rng.within(1, 20));
+        }
+        fate
+    }
+}
+
+fn attempt(faults: &Faults, at: Duration, rng: &mut Rng) -> Attempt {
+    let is_dead = faults.deaths.iter().any(|(from, until)| (*from..*until).contains(&at));
+    if is_dead || rng.chance(faults.black_hole) {
+        Attempt::black_hole()
+    } else if rng.chance(faults.refuse) {
+        Attempt::refused()
+    } else if rng.chance(faults.unreachable) {
+        Attempt::unreachable()
+    } else if rng.chance(faults.mute) {
+        Attempt::mute()
+    } else if rng.chance(faults.tls_failure) {
+        Attempt::failed(Stage::Tls, "handshake failure")
+    } else if rng.chance(faults.certificate) {
+        Attempt::failed(Stage::Certificate, "the certificate expired")
+    } else if rng.chance(faults.slow_handshake) {
+        Attempt::slow_tls(rng.pick(&[1000, 3000, 7000]))
+    } else {
+        Attempt::good(faults.round_trip)
+    }
+}
+
+/// The answer a name asks for: its first label says what is special about it.
+fn ask_answer(ask: &Ask<'_>, milliseconds: u64) -> Step {
+    let rcode = match ask.name {
+        name if name.starts_with("nx") => dns::NXDOMAIN,
+        name if name.starts_with("fail") => dns::SERVFAIL,
+        name if name.starts_with("refuse") => dns::REFUSED,
+        _ => dns::NOERROR,
+    };
+    let digits: String = ask
+        .name
+        .chars()
+        .skip_while(|c| *c != '-')
+        .skip(1)
+        .take_while(char::is_ascii_digit)
+        .collect();
+    let size = digits.parse().unwrap_or(0);
+    Step::after(milliseconds, Do::Answer(dns::answer(ask.message, ask.serial, rcode, size)))
+}
+
+fn reply(faults: &Faults, fate: &mut Fate, ask: &Ask<'_>, rng: &mut Rng) -> Vec<Step> {
+    if ask.name.starts_with("poison") {
+        return vec![Step::after(faults.round_trip, Do::Close(Closed::Eof))];
+    }
+    if fate.forget_at.is_some_and(|nth| ask.nth >= nth) {
+        return vec![Step::after(0, Do::Forget)];
+    }
+    if fate.stop_reading_at.is_some_and(|nth| ask.nth >= nth) {
+        return vec![Step::after(0, Do::StopReading)];
+    }
+    if fate.silent || (fate.answers_one && ask.nth > 1) || rng.chance(faults.drop) {
+        return Vec::new();
+    }
+    let mut step = ask_answer(ask, faults.round_trip);
+    step.after += rng.up_to(faults.jitter);
+    if rng.chance(faults.reverse) {
+        // Of four queries sent at once the last is answered first.
+        step.after += ms(50) * (4 - ask.nth as u32 % 4);
+    }
+    if ask.name.starts_with("slow") {
+        step.after += ms(3000);
+    }
+    if rng.chance(faults.late) {
+        step.after += ms(4000) + rng.up_to(ms(4000));
+    }
+    let Do::Answer(answer) = &step.what else { unreachable!("it is an answer") };
+    let answer = answer.clone();
+    let mut extra = Vec::new();
+    let mut spoilt = None;
+    if rng.chance(faults.duplicate) {
+        extra.push(Step { after: step.after + rng.up_to(ms(100)), what: step.what.clone() });
+    }
+    if rng.chance(faults.unknown_id) {
+        let mut unknown = answer.clone();
+        unknown[..2].copy_from_slice(&0xfffe_u16.to_be_bytes());
+        extra.push(Step { after: step.after, what: Do::Answer(unknown) });
+    }
+    if rng.chance(faults.wrong_question) {
+        let mut other = dns::query(0, "wrong.example.org.", dns::A, None);
+        other[..2].copy_from_slice(&answer[..2]);
+        spoilt = Some(dns::answer(&other, ask.serial | 1 << 63, dns::NOERROR, 0));
+    } else if rng.chance(faults.not_a_response) {
+        spoilt = Some(ask.message.to_vec());
+    } else if rng.chance(faults.other_opcode) {
+        let mut other = answer.clone();
+        other[2] |= 0x10;
+        spoilt = Some(other);
+    } else if rng.chance(faults.questionless) {
+        spoilt = Some(dns::questionless(ask.message, dns::NOERROR));
+    } else if rng.chance(faults.questionless_error) {
+        let rcode = rng.pick(&[dns::SERVFAIL, dns::REFUSED, dns::FORMERR]);
+        spoilt = Some(dns::questionless(ask.message, rcode));
+    } else if rng.chance(faults.short) {
+        spoilt = Some(answer[..rng.within(0, 11)].to_vec());
+    } else if rng.chance(faults.unwalkable) {
+        let mut other = answer;
+        other[7] += 1;
+        spoilt = Some(other);
+    }
+    if let Some(spoilt) = spoilt {
+        step.what = Do::Answer(spoilt);
+    }
+    let after = step.after;
+    let mut steps = vec![step];
+    steps.extend(extra);
+    if let Some((answers, how)) = &fate.close_after
+        && ask.nth >= *answers
+    {
+        steps.push(Step { after, what: Do::Close(how.clone()) });
+    }
+    steps
+}
+
+/// The clients.
+struct Workload {
+    swarm: Swarm,
+    rng: Rng,
+    names: u64,
+    stubs: Vec<DatagramPath>,
+    /// Open TCP clients.
+    streams: Vec<usize>,
+}
+
+impl Workload {
+    fn new(swarm: Swarm, mut rng: Rng) -> Self {
+        let stubs = (0..rng.within(1, 12)).map(|stub| stub_path(stub as u16, &mut rng)).collect();
+        Self { swarm, rng, names: 0, stubs, streams: Vec::new() }
+    }
+
+    /// Queries and faults.
+    fn chaos(&mut self, world: &mut World) {
+        for (server, faults) in self.swarm.faults.iter().enumerate() {
+            for (from, _) in &faults.deaths {
+                world.schedule(*from, What::ServerDies { server });
+            }
+        }
+        let mut queries = 0;
+        while world.at() < self.swarm.faults_end && queries < 400 {
+            for _ in 0..self.rng.within(1, self.swarm.burst_max) {
+                queries += 1;
+                self.act(world);
+            }
+            let pause = self.rng.up_to(2 * self.swarm.pause);
+            world.run_for(pause);
+        }
+        let left = self.swarm.faults_end.saturating_sub(world.at());
+        world.run_for(left);
+    }
+
+    /// The faults have stopped. Until what they left behind is found out, a query may fail.
+    fn recover(&mut self, world: &mut World) {
+        world.schedule(Duration::ZERO, What::ServersRead);
+        self.swarm.slow_names = false;
+        self.swarm.poison = false;
+        for _ in 0..60 {
+            self.ask_datagram(world);
+            world.run_ms(250);
+        }
+        if self.swarm.faults.iter().any(|faults| faults.certificate > 0) {
+            // After a bad certificate the next attempt may be 60 s away, and a quarter more.
+            for _ in 0..70 {
+                self.ask_datagram(world);
+                world.run_ms(1000);
+            }
+        }
+        world.run_ms(5000);
+    }
+
+    /// Every query is answered, over UDP and TCP, one by one and at once.
+    fn demand(&mut self, world: &mut World) {
+        self.swarm.errors = false;
+        let before = world.oracle.responses.len();
+        let client = self.connect(world);
+        for _ in 0..10 {
+            self.ask_datagram(world);
+            self.ask_stream(world, client, 1);
+            world.run_ms(200);
+        }
+        for _ in 0..10 {
+            self.ask_datagram(world);
+        }
+        world.run_ms(5000);
+        let responses = &world.oracle.responses[before..];
+        assert!(responses.len() >= 30, "only {} responses after the faults", responses.len());
+        let failed = responses.iter().find(|r| r.rcode != dns::NOERROR || !r.upstream);
+        assert!(failed.is_none(), "after the faults stopped: {failed:?}");
+    }
+
+    /// One thing a client, or the host, does.
+    fn act(&mut self, world: &mut World) {
+        if self.swarm.freezes && self.rng.chance(5) {
+            let length = ms(100) + self.rng.up_to(ms(20_000));
+            world.schedule(Duration::ZERO, What::Freeze { length });
+        }
+        if self.swarm.host_changes && self.rng.chance(10) {
+            let what = if self.rng.chance(500) { What::NetworkChange } else { What::Resume };
+            world.schedule(Duration::ZERO, what);
+        }
+        if self.swarm.garbage && self.rng.chance(50) {
+            let path = self.rng.pick(&self.stubs);
+            let message = self.garbage();
+            world.datagram(path, message);
+        }
+        if !self.swarm.tcp || self.rng.chance(500) {
+            return self.ask_datagram(world);
+        }
+        let known = self.streams.len() as u64;
+        let client = if known == 0 || self.rng.chance(150) {
+            let client = self.connect(world);
+            self.streams.push(client);
+            client
+        } else {
+            self.streams[self.rng.below(known) as usize]
+        };
+        let count = self.rng.pick(&[1, 1, 2, 5, 30]);
+        self.ask_stream(world, client, count);
+        self.end_stream(world, client);
+    }
+
+    fn connect(&mut self, world: &mut World) -> usize {
+        let client = world.tcp_client();
+        world.clients[client].polite = self.rng.chance(800);
+        if self.swarm.deaf && self.rng.chance(200) && !self.is_over(world) {
+            world.clients[client].room = Some(self.rng.within(0, 2000));
+            world.clients[client].offender = true;
+            if self.rng.chance(500) {
+                let after = self.rng.up_to(ms(9000));
+                world.schedule(after, What::ClientReads { client });
+            }
+        }
+        client
+    }
+
+    /// Some clients leave, in one way or another.
+    fn end_stream(&mut self, world: &mut World, client: usize) {
+        let leaves = if self.swarm.half_close && self.rng.chance(200) {
+            world.schedule(self.rng.up_to(ms(50)), What::ClientFin { client });
+            true
+        } else if self.swarm.resets && self.rng.chance(100) {
+            world.schedule(self.rng.up_to(ms(500)), What::ClientResets { client });
+            true
+        } else if self.swarm.trickle && self.rng.chance(50) {
+            world.clients[client].offender = true;
+            for octet in 0..60 {
+                let bytes = vec![1];
+                world.schedule(ms(500) * octet, What::ClientBytes { client, bytes });
+            }
+            true
+        } else if self.swarm.garbage && self.rng.chance(50) {
+            let bytes = dns::framed(&self.garbage());
+            world.tcp_send(client, bytes);
+            true
+        } else {
+            false
+        };
+        if leaves {
+            self.streams.retain(|stream| *stream != client);
+        }
+    }
+
+    fn ask_datagram(&mut self, world: &mut World) {
+        let path = self.rng.pick(&self.stubs);
+        let message = self.query();
+        world.datagram(path, message.clone());
+        if self.swarm.retransmissions && self.rng.chance(200) && !self.is_over(world) {
+            for again in 1..=self.rng.below(3) as u32 {
+                let after = again * (ms(200) + self.rng.up_to(ms(1500)));
+                let message = message.clone();
+                world.schedule(after, What::Datagram { path, message, cut: false });
+            }
+        }
+    }
+
+    fn ask_stream(&mut self, world: &mut World, client: usize, count: usize) {
+        let mut bytes = Vec::new();
+        for _ in 0..count {
+            bytes.extend(dns::framed(&self.query()));
+        }
+        if self.rng.chance(200) {
+            // The second part must not come after what the client sends next.
+            let rest = bytes.split_off(self.rng.within(0, bytes.len()));
+            world.tcp_send(client, bytes);
+            world.run_for(self.rng.up_to(ms(20)));
+            bytes = rest;
+        }
+        world.tcp_send(client, bytes);
+    }
+
+    fn query(&mut self) -> Vec<u8> {
+        self.names += 1;
+        let mut kind = "q";
+        if self.rng.chance(20) && self.swarm.slow_names {
+            kind = "slow";
+        } else if self.rng.chance(20) && self.swarm.poison {
+            kind = "poison";
+        } else if self.rng.chance(200) && self.swarm.errors {
+            kind = self.rng.pick(&["nx", "fail", "refuse"]);
+        }
+        let size = match self.swarm.sizes_max {
+            0 => 0,
+            most if self.rng.chance(100) => self.rng.within(0, most),
+            _ => 0,
+        };
+        let suffix =
+            self.rng.pick(&["example.com.", "eXAMPLE.Net.", "a-rather-long-one.example.org."]);
+        let name = format!("{kind}{}-{size}.{suffix}", self.names);
+        let edns = self.rng.chance(500).then(|| Edns {
+            size: self.rng.pick(&[0, 512, 1232, 4096, 65_535]),
+            dnssec_ok: self.rng.chance(500),
+        });
+        let id = self.rng.pick(&[7, 0, 0xffff, self.names as u16]);
+        dns::query(id, &name, self.rng.pick(&[1, 28, 16, 15, 65, 65_280]), edns)
+    }
+
+    /// A message with something wrong, or with nothing but noise.
+    fn garbage(&mut self) -> Vec<u8> {
+        let mut message = self.query();
+        match self.rng.below(7) {
+            0 => message.truncate(self.rng.within(0, 11)),
+            1 => message[2] |= 0x80,
+            2 => message[2] |= self.rng.pick(&[0x08, 0x10, 0x20, 0x28]),
+            3 => message[5] = self.rng.pick(&[0, 2]),
+            4 => message.truncate(self.rng.within(12, message.len() - 1)),
+            5 => message.extend([0, 1, 2]),
+            _ => {
+                let kind = self.rng.pick(&[251, 252]);
+                message = dns::query(self.names as u16, "zone.example.com.", kind, None);
+            }
+        }
+        message
+    }
+
+    fn is_over(&self, world: &World) -> bool {
+        world.at() >= self.swarm.faults_end
+    }
+}
+
+fn stub_path(stub: u16, rng: &mut Rng) -> DatagramPath {
+    let ip = match rng.below(4) {
+        0 => IpAddr::from(Ipv4Addr::LOCALHOST),
+        1 => IpAddr::from(Ipv4Addr::new(192, 168, 1, 10)),
+        2 => IpAddr::from(Ipv6Addr::from_str("fd00::15").expect("a unique local address")),
+        _ => IpAddr::from(Ipv4Addr::new(172, 17, 0, 9)),
+    };
+    path_from(SocketAddr::new(ip, 40_000 + stub))
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let value = env::var(variable).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{variable}={value} is not a number")))
+}
+
+/// Writes what the test harness does not hold back.
+fn trace(what: fmt::Arguments<'_>) {
+    writeln!(io::stderr(), "{what}").expect("stderr is open");
+}
+
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let said = panic.downcast_ref::<String>().cloned();
+    said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned())).unwrap_or_default()
+}

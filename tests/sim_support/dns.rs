@@ -1,0 +1,343 @@
+//! Just enough DNS to ask, to answer and to judge, written apart from the forwarder's own parser so
+//! that the two check each other.
+
+/// RCODEs (RFC 1035 section 4.1.1).
+pub(crate) const NOERROR: u8 = 0;
+pub(crate) const FORMERR: u8 = 1;
+pub(crate) const SERVFAIL: u8 = 2;
+pub(crate) const NXDOMAIN: u8 = 3;
+pub(crate) const NOTIMP: u8 = 4;
+pub(crate) const REFUSED: u8 = 5;
+
+pub(crate) const A: u16 = 1;
+const TXT: u16 = 16;
+const OPT: u16 = 41;
+const IXFR: u16 = 251;
+const AXFR: u16 = 252;
+
+const QR: u8 = 0x80;
+const TC: u8 = 0x02;
+const RD: u8 = 0x01;
+const RA: u8 = 0x80;
+
+/// A message that was walked from end to end.
+#[derive(Debug)]
+pub(crate) struct Message<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// Where the question ends; 12 without one.
+    question_end: usize,
+    records: Vec<Record<'a>>,
+}
+
+/// One resource record.
+#[derive(Debug)]
+struct Record<'a> {
+    /// 0 answer, 1 authority, 2 additional.
+    section: usize,
+    /// Where it starts.
+    start: usize,
+    root_owner: bool,
+    kind: u16,
+    class: u16,
+    ttl: u32,
+    data: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// `None` unless every counted record is whole and nothing follows the last.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let mut at = 12;
+        for _ in 0..u16_at(bytes, 4)? {
+            at = name_end(bytes, at)? + 4;
+        }
+        let question_end = at;
+        let mut records = Vec::new();
+        for section in 0..3 {
+            for _ in 0..u16_at(bytes, 6 + 2 * section)? {
+                let start = at;
+                at = name_end(bytes, at)?;
+                let length = usize::from(u16_at(bytes, at + 8)?);
+                records.push(Record {
+                    section,
+                    start,
+                    root_owner: bytes[start] == 0,
+                    kind: u16_at(bytes, at)?,
+                    class: u16_at(bytes, at + 2)?,
+                    ttl: u32::from(u16_at(bytes, at + 4)?) << 16
+                        | u32::from(u16_at(bytes, at + 6)?),
+                    data: bytes.get(at + 10..at + 10 + length)?,
+                });
+                at += 10 + length;
+            }
+        }
+        (at == bytes.len()).then_some(Self { bytes, question_end, records })
+    }
+
+    pub(crate) fn id(&self) -> u16 {
+        u16::from_be_bytes([self.bytes[0], self.bytes[1]])
+    }
+
+    pub(crate) fn is_response(&self) -> bool {
+        self.bytes[2] & QR != 0
+    }
+
+    /// OPCODE and RD, which a response copies.
+    pub(crate) fn copied_flags(&self) -> u8 {
+        self.bytes[2] & (0x78 | RD)
+    }
+
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.bytes[2] & TC != 0
+    }
+
+    pub(crate) fn is_recursion_available(&self) -> bool {
+        self.bytes[3] & RA != 0
+    }
+
+    pub(crate) fn rcode(&self) -> u8 {
+        self.bytes[3] & 0x0f
+    }
+
+    /// The octets of the question section.
+    pub(crate) fn question(&self) -> &'a [u8] {
+        &self.bytes[12..self.question_end]
+    }
+
+    /// The message up to its OPT record, without the ID: what passes through unchanged.
+    pub(crate) fn transparent(&self) -> &'a [u8] {
+        &self.bytes
+            [2..self.records.iter().find(|r| r.kind == OPT).map_or(self.bytes.len(), |r| r.start)]
+    }
+
+    /// Everything after the question and before the OPT record.
+    pub(crate) fn records_octets(&self) -> &'a [u8] {
+        &self.transparent()[self.question_end - 2..]
+    }
+
+    pub(crate) fn edns(&self) -> Option<Edns> {
+        let opt = self.records.iter().find(|r| r.kind == OPT)?;
+        Some(Edns { size: opt.class, dnssec_ok: opt.ttl & 0x8000 != 0 })
+    }
+
+    /// EXTENDED-RCODE and VERSION (RFC 6891 section 6.1.3).
+    pub(crate) fn edns_ttl_octets(&self) -> Option<(u8, u8)> {
+        let opt = self.records.iter().find(|r| r.kind == OPT)?;
+        Some(((opt.ttl >> 24) as u8, (opt.ttl >> 16) as u8))
+    }
+
+    /// How many OPT records there are.
+    pub(crate) fn opts(&self) -> usize {
+        self.records.iter().filter(|r| r.kind == OPT).count()
+    }
+
+    /// The INFO-CODE of the Extended DNS Error (RFC 8914 section 2), if there is one.
+    pub(crate) fn extended_error(&self) -> Option<u16> {
+        let opt = self.records.iter().find(|r| r.kind == OPT)?;
+        let mut options = opt.data;
+        while options.len() >= 4 {
+            let length = usize::from(u16_at(options, 2)?);
+            if u16_at(options, 0)? == 15 {
+                return u16_at(options, 4);
+            }
+            options = options.get(4 + length..)?;
+        }
+        None
+    }
+
+    /// The serial number that [`answer`] put in, if one of the simulated servers made this.
+    pub(crate) fn serial(&self) -> Option<u64> {
+        let first = self.records.iter().find(|r| r.kind == TXT && r.data.len() == 9)?;
+        Some(u64::from_be_bytes(first.data[1..].try_into().ok()?))
+    }
+}
+
+/// What of a client's OPT record matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Edns {
+    pub(crate) size: u16,
+    pub(crate) dnssec_ok: bool,
+}
+
+/// What is due for a message of a client (RFC.md decision 11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Nothing at all; over TCP the connection closes.
+    Silence,
+    /// An answer made here, with or without the question.
+    Local { rcode: u8, question: bool },
+    /// An upstream's answer, or SERVFAIL.
+    Upstream,
+}
+
+/// What is due for `message`.
+pub(crate) fn due(message: &[u8]) -> Due {
+    if message.len() < 12 || message[2] & QR != 0 {
+        return Due::Silence;
+    }
+    if message[2] & 0x78 != 0 {
+        return Due::Local { rcode: NOTIMP, question: false };
+    }
+    let question_end = match (u16_at(message, 4), plain_name_end(message, 12)) {
+        (Some(1), Some(end)) if end + 4 <= message.len() => end + 4,
+        _ => {
+            return Due::Local { rcode: FORMERR, question: false };
+        }
+    };
+    let unreadable = Due::Local { rcode: FORMERR, question: true };
+    let Some(parsed) = Message::parse(message) else {
+        return unreadable;
+    };
+    let misplaced = |r: &Record<'_>| r.kind == OPT && (r.section != 2 || !r.root_owner);
+    if parsed.opts() > 1 || parsed.records.iter().any(misplaced) {
+        return unreadable;
+    }
+    if parsed.edns_ttl_octets().is_some_and(|(_, version)| version != 0) {
+        return Due::Local { rcode: NOERROR, question: true };
+    }
+    match u16_at(message, question_end - 4) {
+        Some(AXFR | IXFR) => Due::Local { rcode: REFUSED, question: true },
+        _ => Due::Upstream,
+    }
+}
+
+/// The octets of the first question of `message`, which has one.
+pub(crate) fn first_question(message: &[u8]) -> &[u8] {
+    let end = plain_name_end(message, 12).expect("the question is readable");
+    &message[12..end + 4]
+}
+
+/// A query for `name`, spelled as given, with a trailing dot.
+pub(crate) fn query(id: u16, name: &str, kind: u16, edns: Option<Edns>) -> Vec<u8> {
+    let mut message = header(id, RD, 0, [1, 0, 0, u16::from(edns.is_some())]);
+    message.extend(question(name, kind));
+    if let Some(edns) = edns {
+        push_opt(&mut message, edns);
+    }
+    message
+}
+
+/// The question section for `name` in class IN.
+pub(crate) fn question(name: &str, kind: u16) -> Vec<u8> {
+    let mut octets = Vec::new();
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        octets.push(label.len() as u8);
+        octets.extend(label.as_bytes());
+    }
+    octets.push(0);
+    octets.extend(kind.to_be_bytes());
+    octets.extend([0, 1]);
+    octets
+}
+
+/// A response to `query` that carries `serial`, made larger by TXT records until it has `size`
+/// octets, if that is more than it needs. With an error the records are in the authority section.
+pub(crate) fn answer(query: &[u8], serial: u64, rcode: u8, size: usize) -> Vec<u8> {
+    let asked = Message::parse(query).expect("the simulated servers answer whole queries");
+    let mut message = header(asked.id(), QR | asked.copied_flags(), RA | rcode, [1, 0, 0, 0]);
+    message.extend(asked.question());
+    push_txt(&mut message, &serial.to_be_bytes());
+    let mut records: u16 = 1;
+    let opt_length = if asked.edns().is_some() { 11 } else { 0 };
+    while let missing = size.saturating_sub(message.len() + opt_length)
+        && missing > 13
+    {
+        let data = match (missing - 13).min(200) {
+            length if (1..=13).contains(&(missing - 13 - length)) => length - 13,
+            length => length,
+        };
+        push_txt(&mut message, &vec![b'x'; data]);
+        records += 1;
+    }
+    let section = if rcode == NOERROR { 6 } else { 8 };
+    message[section..section + 2].copy_from_slice(&records.to_be_bytes());
+    if let Some(edns) = asked.edns() {
+        message[11] = 1;
+        push_opt(&mut message, Edns { size: 1232, ..edns });
+    }
+    message
+}
+
+/// A response to `query` without a question.
+pub(crate) fn questionless(query: &[u8], rcode: u8) -> Vec<u8> {
+    header(u16::from_be_bytes([query[0], query[1]]), QR | RD, RA | rcode, [0; 4])
+}
+
+/// `message` behind its length (RFC 1035 section 4.2.2).
+pub(crate) fn framed(message: &[u8]) -> Vec<u8> {
+    let mut frame = (message.len() as u16).to_be_bytes().to_vec();
+    frame.extend(message);
+    frame
+}
+
+/// Takes the first whole frame off `stream` and gives its message.
+pub(crate) fn take_frame(stream: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let end = 2 + usize::from(u16_at(stream, 0)?);
+    if stream.len() < end {
+        return None;
+    }
+    let message = stream[2..end].to_vec();
+    stream.drain(..end);
+    Some(message)
+}
+
+/// The name in a question section, as it is spelled there.
+pub(crate) fn name_of(question: &[u8]) -> String {
+    let mut name = String::new();
+    let mut at = 0;
+    while let Some(&length) = question.get(at)
+        && length > 0
+    {
+        let end = at + 1 + usize::from(length);
+        name.push_str(&String::from_utf8_lossy(&question[at + 1..end]));
+        name.push('.');
+        at = end;
+    }
+    name
+}
+
+fn header(id: u16, high: u8, low: u8, counts: [u16; 4]) -> Vec<u8> {
+    let mut octets = id.to_be_bytes().to_vec();
+    octets.extend([high, low]);
+    octets.extend(counts.iter().flat_map(|count| count.to_be_bytes()));
+    octets
+}
+
+fn push_txt(message: &mut Vec<u8>, text: &[u8]) {
+    message.extend([0xc0, 12, 0, TXT as u8, 0, 1, 0, 0, 1, 44]);
+    message.extend((text.len() as u16 + 1).to_be_bytes());
+    message.push(text.len() as u8);
+    message.extend(text);
+}
+
+fn push_opt(message: &mut Vec<u8>, edns: Edns) {
+    message.extend([0, 0, OPT as u8]);
+    message.extend(edns.size.to_be_bytes());
+    message.extend([0, 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0, 0, 0]);
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
+}
+
+/// Where the name that starts at `at` ends; a compression pointer ends it.
+fn name_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match *bytes.get(at)? {
+            0 => return Some(at + 1),
+            length @ 1..=63 => at += 1 + usize::from(length),
+            0xc0.. => return Some(at + 2),
+            _ => return None,
+        }
+    }
+}
+
+fn plain_name_end(bytes: &[u8], start: usize) -> Option<usize> {
+    let mut at = start;
+    loop {
+        match *bytes.get(at)? {
+            0 => return (at + 1 - start <= 255).then_some(at + 1),
+            length @ 1..=63 => at += 1 + usize::from(length),
+            _ => return None,
+        }
+    }
+}

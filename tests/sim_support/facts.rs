@@ -1,0 +1,277 @@
+//! Facts in: what happens in the simulated network, told to the forwarder.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use dot_proxy::forwarder::Closed;
+
+use super::client::{Fin, State};
+use super::dns::{self, Due};
+use super::oracle::To;
+use super::server::Do;
+use super::world::{Socket, What, World};
+
+impl World {
+    pub(super) fn deliver(&mut self, what: What) {
+        if self.trace && !matches!(what, What::LinkIdle { .. }) {
+            self.note(format_args!("{}", brief(&what)));
+        }
+        match what {
+            What::AttemptFails { link, stage, detail } => {
+                let closed = Closed::Failed { stage, detail: detail.into() };
+                self.tell_end(link, closed);
+            }
+            What::ClientBytes { client, bytes } => {
+                self.clients[client].unread.extend(bytes);
+                self.read_client(client);
+            }
+            What::ClientConnects { client } => self.accept(client),
+            What::ClientFin { client } => {
+                if self.clients[client].fin == Fin::None {
+                    self.clients[client].fin = Fin::Arrived;
+                }
+                self.read_client(client);
+            }
+            What::ClientReadable { client } => self.read_client(client),
+            What::ClientReads { client } => {
+                self.clients[client].room = None;
+                self.write_client(client);
+            }
+            What::ClientResets { client } => {
+                if let Some(conn) = self.clients[client].conn {
+                    self.clients[client].state = State::Reset;
+                    self.oracle.forgive(client);
+                    self.forwarder.handle_closed(self.now, conn, Closed::Reset);
+                }
+            }
+            What::ClientWritable { client } => {
+                self.clients[client].writable_due = false;
+                self.write_client(client);
+            }
+            What::Connected { link } => {
+                if let Some(conn) = self.links[link].conn {
+                    self.links[link].connected = Some(self.at());
+                    self.forwarder.handle_connected(self.now, conn);
+                    self.watch_idle(link);
+                }
+            }
+            What::Datagram { path, message, cut } => {
+                if is_served(path.client.ip()) {
+                    self.oracle.asked(self.at(), To::Datagram(path), &message, cut);
+                }
+                self.forwarder.handle_datagram(self.now, path, &message, cut);
+            }
+            What::DatagramsWritable => self.datagrams_blocked = false,
+            What::Established { link } => {
+                if let Some(conn) = self.links[link].conn {
+                    self.forwarder.handle_established(self.now, conn);
+                }
+            }
+            What::Freeze { length } => self.frozen_for += length,
+            What::LinkIdle { link, since } => {
+                let link_now = &self.links[link];
+                let is_idle = link_now.active == since && link_now.outstanding.is_empty();
+                if is_idle && link_now.is_open() {
+                    self.serve(link, Do::Close(Closed::Eof));
+                }
+            }
+            What::LinkReadable { link } => {
+                self.links[link].readable_due = false;
+                self.read_link(link);
+            }
+            What::LinkWritable { link } => {
+                self.links[link].writable_due = false;
+                self.write_link(link);
+            }
+            What::NetworkChange => self.forwarder.handle_network_change(self.now),
+            What::Resume => self.forwarder.handle_resume(self.now),
+            What::Serve { link, what } => self.serve(link, what),
+            What::ServerDies { server } => {
+                for link in self.links.iter_mut().filter(|link| link.server == server) {
+                    link.forgotten = true;
+                }
+            }
+            What::ServersRead => {
+                for link in 0..self.links.len() {
+                    self.links[link].room = None;
+                    if self.links[link].is_open() {
+                        self.receive(link);
+                        self.write_link(link);
+                    }
+                }
+            }
+            What::Shutdown => self.forwarder.handle_shutdown(self.now),
+        }
+    }
+
+    fn accept(&mut self, client: usize) {
+        let Some(conn) = self.forwarder.handle_accept(self.now, self.clients[client].peer) else {
+            return;
+        };
+        self.clients[client].conn = Some(conn);
+        self.clients[client].state = State::Open;
+        self.put(conn, Socket::Client { conn, client });
+        self.read_client(client);
+    }
+
+    fn read_client(&mut self, number: usize) {
+        let at = self.at();
+        while let client = &mut self.clients[number]
+            && let Some(conn) = client.conn
+            && client.state == State::Open
+            && self.forwarder.wants_read(conn)
+        {
+            if client.unread.is_empty() {
+                if client.fin == Fin::Arrived {
+                    client.fin = Fin::Told;
+                    client.ended = true;
+                    self.forwarder.handle_closed(self.now, conn, Closed::Eof);
+                }
+                return;
+            }
+            let length = self.roughness.read_length(client.unread.len(), &mut self.rng);
+            let bytes: Vec<u8> = client.unread.drain(..length).collect();
+            // Stopped for long, the forwarder may give a client up before it reads the rest.
+            let is_late = client.partial_since.is_some_and(|since| since + PARTIAL_MAX <= at);
+            client.offender |= is_late;
+            client.excused |= is_late;
+            client.partial.extend(&bytes);
+            let mut is_whole = false;
+            while let Some(message) = dns::take_frame(&mut self.clients[number].partial) {
+                is_whole = true;
+                if self.clients[number].ended {
+                    continue;
+                }
+                self.note(format_args!("  client {number} asks {}", asked(&message)));
+                self.oracle.asked(self.at(), To::Stream(number), &message, false);
+                self.clients[number].ended = dns::due(&message) == Due::Silence;
+            }
+            if self.clients[number].excused {
+                self.oracle.excuse(number);
+            }
+            let client = &mut self.clients[number];
+            let is_new = is_whole || client.partial_since.is_none();
+            client.partial_since = match client.partial.is_empty() {
+                true => None,
+                false if is_new => Some(at),
+                false => client.partial_since,
+            };
+            self.forwarder.handle_stream(self.now, conn, &bytes);
+        }
+    }
+
+    fn read_link(&mut self, number: usize) {
+        loop {
+            let link = &mut self.links[number];
+            let Some(conn) = link.conn else { return };
+            if link.forgotten || link.told_end {
+                return;
+            }
+            if link.outbound.is_empty() {
+                if let Some(end) = link.end.take() {
+                    self.tell_end(number, end);
+                }
+                return;
+            }
+            let length = self.roughness.read_length(link.outbound.len(), &mut self.rng);
+            let bytes: Vec<u8> = link.outbound.drain(..length).collect();
+            self.forwarder.handle_stream(self.now, conn, &bytes);
+            let pauses =
+                self.roughness.read_max != usize::MAX && self.links[number].outbound.len() < 500;
+            if pauses && self.rng.chance(100) {
+                return self.read_link_later(number);
+            }
+        }
+    }
+
+    fn read_link_later(&mut self, number: usize) {
+        if !self.links[number].readable_due {
+            self.links[number].readable_due = true;
+            let after = self.rng.up_to(Duration::from_millis(2));
+            self.schedule(after, What::LinkReadable { link: number });
+        }
+    }
+
+    fn tell_end(&mut self, number: usize, how: Closed) {
+        let link = &mut self.links[number];
+        if let Some(conn) = link.conn
+            && !link.told_end
+        {
+            link.told_end = true;
+            self.note(format_args!("link {number} ends: {how:?}"));
+            self.forwarder.handle_closed(self.now, conn, how);
+        }
+    }
+
+    /// A server does something to a connection.
+    pub(crate) fn serve(&mut self, number: usize, what: Do) {
+        let link = &mut self.links[number];
+        if link.conn.is_none() || link.forgotten || link.end.is_some() || link.told_end {
+            return;
+        }
+        link.active = self.now - self.base;
+        match what {
+            Do::Answer(message) => {
+                let id = message.get(..2).map_or(0, |id| u16::from_be_bytes([id[0], id[1]]));
+                let question = link.outstanding.remove(&id);
+                self.oracle.made(question.as_deref(), &message);
+                link.answered += 1;
+                link.outbound.extend(dns::framed(&message));
+                self.read_link(number);
+                self.watch_idle(number);
+            }
+            Do::Close(Closed::Eof) => {
+                link.end = Some(Closed::Eof);
+                self.read_link(number);
+            }
+            Do::Close(how) => self.tell_end(number, how),
+            Do::Forget => link.forgotten = true,
+            Do::StopReading => link.room = Some(16 * 1024),
+        }
+    }
+
+    fn watch_idle(&mut self, number: usize) {
+        let link = &mut self.links[number];
+        link.active = self.now - self.base;
+        if let Some(after) = self.servers[link.server].idle_close {
+            let since = link.active;
+            self.schedule(after, What::LinkIdle { link: number, since });
+        }
+    }
+}
+
+/// `what` in a trace, without the octets.
+fn brief(what: &What) -> String {
+    match what {
+        What::ClientBytes { client, bytes } => {
+            format!("client {client} sends {} octets", bytes.len())
+        }
+        What::Datagram { path, message, .. } => {
+            format!("{} asks {}", path.client, asked(message))
+        }
+        What::Serve { link, what: Do::Answer(message) } => {
+            let id = message.get(..2).map(|id| u16::from_be_bytes([id[0], id[1]]));
+            format!("link {link} answers ID {id:?}, {} octets", message.len())
+        }
+        other => format!("{other:?}"),
+    }
+}
+/// A message of a client in a trace.
+fn asked(message: &[u8]) -> String {
+    let id = message.get(..2).map(|id| u16::from_be_bytes([id[0], id[1]]));
+    match dns::due(message) {
+        Due::Upstream => format!("{} ID {id:?}", dns::name_of(dns::first_question(message))),
+        other => format!("{other:?} ID {id:?}"),
+    }
+}
+
+/// Who gets answers from a listener that is not loopback.
+fn is_served(source: IpAddr) -> bool {
+    match source {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+/// How long a partial frame may last.
+const PARTIAL_MAX: Duration = Duration::from_secs(10);

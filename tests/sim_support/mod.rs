@@ -1,0 +1,48 @@
+//! A simulated network around the real forwarder, for scripted stories and for the seeded simulator.
+//!
+//! The cut lies below connection reuse: the simulator is the shell. It executes actions, moves octets
+//! in pieces of any size and tells facts; all decisions about upstreams and clients are the
+//! forwarder's. Time is virtual, and a run depends on its seed alone.
+#![allow(dead_code, unused_imports, reason = "each of the tests that share this uses a part of it")]
+
+mod client;
+pub(crate) mod dns;
+mod facts;
+mod oracle;
+mod outputs;
+mod rng;
+mod server;
+mod story;
+mod world;
+
+use std::time::Duration;
+
+use dot_proxy::forwarder::Limits;
+
+pub(crate) use client::State;
+pub(crate) use oracle::{Response, To};
+pub(crate) use rng::Rng;
+pub(crate) use server::{Ask, Attempt, Do, Link, Server, Step};
+pub(crate) use story::path_from;
+pub(crate) use world::{Roughness, What, World};
+
+pub(crate) fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// The limits a user gets who sets none.
+pub(crate) fn default_limits() -> Limits {
+    Limits {
+        query_timeout: ms(4500),
+        upstream_idle_timeout: ms(15_000),
+        client_idle_timeout: ms(10_000),
+        queries_max: 4096,
+        query_bytes_max: 1 << 20,
+        clients_max: 150,
+        clients_per_address_max: 25,
+        client_queries_max: 256,
+        client_output_max: 256 << 10,
+        datagram_bytes_max: 1 << 20,
+        query_log: false,
+    }
+}

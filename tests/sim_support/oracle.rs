@@ -1,0 +1,296 @@
+//! The judge: knows what every client is owed and what every server said, and fails the run at the
+//! first response that is not exactly right and at the first one that does not come.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use dot_proxy::forwarder::DatagramPath;
+
+use super::dns::{self, Due, Edns, Message};
+
+/// Whom a response goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum To {
+    Datagram(DatagramPath),
+    /// The TCP client of this number.
+    Stream(usize),
+}
+
+/// A response that was judged.
+#[derive(Clone, Debug)]
+pub(crate) struct Response {
+    pub(crate) to: To,
+    pub(crate) at: Duration,
+    /// When its query came.
+    pub(crate) asked: Duration,
+    pub(crate) name: String,
+    pub(crate) rcode: u8,
+    /// Whether a server said this, rather than the forwarder.
+    pub(crate) upstream: bool,
+    pub(crate) truncated: bool,
+    pub(crate) extended_error: Option<u16>,
+    pub(crate) length: usize,
+}
+
+impl Response {
+    pub(crate) fn took(&self) -> Duration {
+        self.at.saturating_sub(self.asked)
+    }
+}
+
+/// A response that is owed.
+#[derive(Debug)]
+struct Owed {
+    number: u64,
+    asked: Duration,
+    id: u16,
+    flags: u8,
+    question: Vec<u8>,
+    edns: Option<Edns>,
+    due: Due,
+    /// The message did not fit the receive buffer: the answer says TC.
+    cut: bool,
+}
+
+/// What a server said.
+#[derive(Debug)]
+struct Made {
+    message: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Oracle {
+    query_timeout: Duration,
+    owed: HashMap<To, Vec<Owed>>,
+    numbers: u64,
+    unanswered: HashSet<u64>,
+    /// In order of arrival.
+    deadlines: VecDeque<(Duration, u64)>,
+    made: HashMap<u64, Made>,
+    /// Error RCODEs said without a question, by the question they answer.
+    made_questionless: HashMap<Vec<u8>, Vec<u8>>,
+    /// By question: how often it reached a server, and how many queries asked it.
+    copies: HashMap<Vec<u8>, (usize, usize)>,
+    sends_max: usize,
+    pub(crate) responses: Vec<Response>,
+}
+
+impl Oracle {
+    pub(crate) fn new(query_timeout: Duration) -> Self {
+        Self {
+            query_timeout,
+            owed: HashMap::new(),
+            numbers: 0,
+            unanswered: HashSet::new(),
+            deadlines: VecDeque::new(),
+            made: HashMap::new(),
+            made_questionless: HashMap::new(),
+            copies: HashMap::new(),
+            sends_max: 16,
+            responses: Vec::new(),
+        }
+    }
+
+    /// A message is about to be handed to the forwarder.
+    pub(crate) fn asked(&mut self, at: Duration, from: To, message: &[u8], cut: bool) {
+        let due = match dns::due(message) {
+            Due::Silence => return,
+            _ if cut => Due::Local { rcode: dns::NOERROR, question: true },
+            due => due,
+        };
+        let parsed = Message::parse(message);
+        let question = match due {
+            Due::Local { question: false, .. } => Vec::new(),
+            _ => dns::first_question(message).to_vec(),
+        };
+        let owed = self.owed.entry(from).or_default();
+        if due == Due::Upstream {
+            let joins = owed.iter().any(|o| o.id == id_of(message) && o.question == question);
+            let (_, queries) = self.copies.entry(question.clone()).or_default();
+            *queries += usize::from(!joins || matches!(from, To::Stream(_)));
+        }
+        owed.push(Owed {
+            number: self.numbers,
+            asked: at,
+            id: id_of(message),
+            flags: message[2] & 0x79,
+            edns: parsed.filter(|_| !question.is_empty()).and_then(|parsed| parsed.edns()),
+            question,
+            due,
+            cut,
+        });
+        self.unanswered.insert(self.numbers);
+        self.deadlines.push_back((at + self.query_timeout, self.numbers));
+        self.numbers += 1;
+    }
+
+    /// A query reached a server.
+    pub(crate) fn reached(&mut self, question: &[u8]) {
+        let name = dns::name_of(question);
+        let Some((copies, queries)) = self.copies.get_mut(question) else {
+            panic!("a server was asked {name}, which no client asked");
+        };
+        *copies += 1;
+        assert!(*copies <= *queries * self.sends_max, "{name}: sent {copies} times");
+    }
+
+    /// A server answers `question` with `message`, well or badly.
+    pub(crate) fn made(&mut self, question: Option<&[u8]>, message: &[u8]) {
+        let Some(parsed) = Message::parse(message) else {
+            return;
+        };
+        if let Some(serial) = parsed.serial() {
+            self.made.insert(serial, Made { message: message.to_vec() });
+        } else if parsed.question().is_empty()
+            && let Some(question) = question
+        {
+            let rcodes = self.made_questionless.entry(question.to_vec()).or_default();
+            rcodes.push(parsed.rcode());
+        }
+    }
+
+    /// The forwarder responds.
+    pub(crate) fn responded(&mut self, at: Duration, to: To, message: &[u8]) {
+        let Some(parsed) = Message::parse(message) else {
+            panic!("a response that cannot be walked: {message:02x?}");
+        };
+        let name = dns::name_of(parsed.question());
+        assert!(parsed.is_response(), "QR is 0 in the response for {name} to {to:?}");
+        let owed_here = self.owed.entry(to).or_default();
+        let position = owed_here
+            .iter()
+            .position(|owed| owed.id == parsed.id() && owed.question == parsed.question());
+        let Some(position) = position else {
+            panic!(
+                "a response that is not owed: ID {} {name} RCODE {} to {to:?}",
+                parsed.id(),
+                parsed.rcode()
+            );
+        };
+        let owed = owed_here.remove(position);
+        if owed_here.is_empty() {
+            self.owed.remove(&to);
+        }
+        self.unanswered.remove(&owed.number);
+        let upstream = self.judge(&owed, to, &parsed);
+        self.responses.push(Response {
+            to,
+            at,
+            asked: owed.asked,
+            name,
+            rcode: parsed.rcode(),
+            upstream,
+            truncated: parsed.is_truncated(),
+            extended_error: parsed.extended_error(),
+            length: message.len(),
+        });
+    }
+
+    /// This TCP client is gone, or is being punished: nothing is owed to it.
+    pub(crate) fn forgive(&mut self, client: usize) {
+        for owed in self.owed.remove(&To::Stream(client)).unwrap_or_default() {
+            self.unanswered.remove(&owed.number);
+        }
+    }
+
+    /// This TCP client may get its answers, but need not.
+    pub(crate) fn excuse(&mut self, client: usize) {
+        for owed in self.owed.get(&To::Stream(client)).into_iter().flatten() {
+            self.unanswered.remove(&owed.number);
+        }
+    }
+
+    pub(crate) fn owes(&self, to: To) -> bool {
+        self.owed.contains_key(&to)
+    }
+
+    pub(crate) fn owes_nothing(&self) -> bool {
+        self.owed.is_empty()
+    }
+
+    /// After every turn: no query is past its deadline.
+    pub(crate) fn check_deadlines(&mut self, now: Duration) {
+        while let Some((deadline, number)) = self.deadlines.front().copied()
+            && (deadline <= now || !self.unanswered.contains(&number))
+        {
+            if self.unanswered.contains(&number) {
+                let (to, owed) = self
+                    .owed
+                    .iter()
+                    .find_map(|(to, owed)| Some((to, owed.iter().find(|o| o.number == number)?)))
+                    .expect("what is unanswered is owed");
+                let name = dns::name_of(&owed.question);
+                panic!("no response to {name} ID {} of {to:?} by {deadline:?}", owed.id);
+            }
+            self.deadlines.pop_front();
+        }
+    }
+
+    /// Fails unless the response is one that was due; tells whether a server made it.
+    fn judge(&self, owed: &Owed, to: To, response: &Message<'_>) -> bool {
+        let name = dns::name_of(&owed.question);
+        let length = response.bytes.len();
+        assert_eq!(response.copied_flags(), owed.flags, "{name}: OPCODE or RD is not copied");
+        let is_unreadable = matches!(owed.due, Due::Local { rcode: dns::FORMERR, question: true });
+        match owed.edns {
+            None if is_unreadable => assert!(response.opts() <= 1, "{name}: more than one OPT"),
+            None => assert_eq!(response.opts(), 0, "{name}: an OPT the client did not ask for"),
+            Some(edns) => {
+                let answered = response.edns();
+                assert_eq!(response.opts(), 1, "{name}: not one OPT");
+                let flag = answered.map(|answered| answered.dnssec_ok);
+                assert_eq!(flag, Some(edns.dnssec_ok), "{name}: DO is not copied");
+            }
+        }
+        let size_max = match to {
+            To::Stream(_) => 65_535,
+            To::Datagram(path) => datagram_size_max(&path, owed.edns),
+        };
+        assert!(length <= size_max, "{name}: {length} octets where {size_max} fit");
+        if let Due::Local { rcode, .. } = owed.due {
+            assert_eq!(response.rcode(), rcode, "{name}: wrong RCODE of a local answer");
+            assert_eq!(response.is_truncated(), owed.cut, "{name}: TC of a local answer");
+            return false;
+        }
+        if let Some(serial) = response.serial() {
+            let made = &self.made.get(&serial).expect("servers alone put serials in").message;
+            let made = Message::parse(made).expect("only whole messages are kept");
+            assert_eq!(made.question(), response.question(), "{name}: someone else's answer");
+            if response.is_truncated() {
+                assert!(made.bytes.len() > size_max, "{name}: truncated without need");
+                let kept = response.records_octets();
+                assert!(made.records_octets().starts_with(kept), "{name}: records changed");
+            } else {
+                assert_eq!(response.transparent(), made.transparent(), "{name}: answer changed");
+            }
+            return true;
+        }
+        if response.is_truncated() {
+            let large = self.made.values().any(|made| {
+                made.message.len() > size_max
+                    && Message::parse(&made.message)
+                        .is_some_and(|made| made.question() == response.question())
+            });
+            assert!(large, "{name}: truncated, but no server made a large answer");
+            return true;
+        }
+        assert!(response.is_recursion_available(), "{name}: RA is 0 in a local answer");
+        let questionless = self.made_questionless.get(&owed.question);
+        let rcode = response.rcode();
+        assert!(
+            rcode == dns::SERVFAIL || questionless.is_some_and(|said| said.contains(&rcode)),
+            "{name}: a local answer with RCODE {rcode}",
+        );
+        false
+    }
+}
+
+/// RFC.md decision 2.
+fn datagram_size_max(path: &DatagramPath, edns: Option<Edns>) -> usize {
+    let cap = if path.client.ip().is_loopback() { 4096 } else { 1232 };
+    usize::from(edns.map_or(512, |edns| edns.size.clamp(512, cap)))
+}
+
+fn id_of(message: &[u8]) -> u16 {
+    u16::from_be_bytes([message[0], message[1]])
+}

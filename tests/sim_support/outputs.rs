@@ -1,0 +1,283 @@
+//! Outputs: what the forwarder asks for, done in the simulated network.
+
+use std::hash::Hash;
+use std::time::Duration;
+
+use dot_proxy::forwarder::{Action, ConnId, Manner};
+
+use super::client::State;
+use super::dns::{self, Message};
+use super::oracle::To;
+use super::server::{Ask, Attempt, Link, Seen, Step};
+use super::world::{Socket, What, World};
+
+impl World {
+    pub(super) fn drain(&mut self) {
+        let mut taken = 0;
+        while let Some(action) = self.forwarder.poll_action() {
+            taken += 1;
+            assert!(taken < 1_000_000, "the forwarder never stops acting: {action:?}");
+            format!("{action:?}").hash(&mut self.digest);
+            if self.trace {
+                self.note(format_args!("    {action:?}"));
+            }
+            self.execute(action);
+        }
+        self.send_datagrams();
+        let log = String::from_utf8(self.forwarder.query_log().to_vec());
+        let log = log.expect("the query log is escaped");
+        for line in log.split_terminator('\n') {
+            assert!(!line.chars().any(char::is_control), "control character in {line:?}");
+            self.query_log.push(line.to_owned());
+        }
+        assert!(log.is_empty() || log.ends_with('\n'), "half a line in the query log: {log:?}");
+        self.forwarder.clear_query_log();
+    }
+
+    fn execute(&mut self, action: Action) {
+        match action {
+            Action::Close { conn, manner } => self.close(conn, manner),
+            Action::Connect { conn, upstream } => self.connect(conn, upstream),
+            Action::Log(fact) => {
+                self.facts.push((self.at(), fact));
+            }
+            Action::Read(conn) => {
+                let Socket::Client { client, .. } = self.socket(conn) else {
+                    panic!("{conn:?} is no client's");
+                };
+                self.schedule(Duration::ZERO, What::ClientReadable { client });
+            }
+            Action::ShutdownWrite(conn) => {
+                let Socket::Client { client, .. } = self.socket(conn) else {
+                    panic!("{conn:?} is no client's");
+                };
+                let unsent = self.forwarder.output(conn).len();
+                assert_eq!(unsent, 0, "shut down with {unsent} octets unsent");
+                let owes = self.oracle.owes(To::Stream(client));
+                let is_offender = self.clients[client].offender;
+                assert!(!owes || is_offender, "client {client} is shut down with answers owed");
+                let client_now = &mut self.clients[client];
+                client_now.saw_end = true;
+                client_now.ended = true;
+                if client_now.polite {
+                    self.schedule(Duration::from_millis(5), What::ClientFin { client });
+                }
+            }
+            Action::Transmit(conn) => match self.socket(conn) {
+                Socket::Client { client, .. } => self.write_client(client),
+                Socket::Upstream { link, .. } => self.write_link(link),
+            },
+        }
+    }
+
+    fn close(&mut self, conn: ConnId, manner: Manner) {
+        let at = self.at();
+        if self.sockets.get(conn.key()).is_none_or(Option::is_none) {
+            // An attempt that was given up before it began.
+            return;
+        }
+        match self.socket(conn) {
+            Socket::Upstream { link, .. } => {
+                self.links[link].conn = None;
+                self.links[link].closed = Some((at, manner));
+                self.links[link].outbound.clear();
+            }
+            Socket::Client { client, .. } => {
+                let blameless =
+                    self.clients[client].state == State::Open && !self.clients[client].offender;
+                let unsent = self.forwarder.output(conn).len();
+                if blameless {
+                    assert_eq!(unsent, 0, "client {client} is closed with octets unsent");
+                    let owes = self.oracle.owes(To::Stream(client));
+                    assert!(!owes, "client {client} is closed with answers owed");
+                }
+                self.oracle.forgive(client);
+                self.clients[client].conn = None;
+                if self.clients[client].state == State::Open {
+                    self.clients[client].state = State::Closed;
+                }
+            }
+        }
+        self.sockets[conn.key()] = None;
+    }
+
+    fn connect(&mut self, conn: ConnId, upstream: usize) {
+        let number = self.links.len();
+        let at = self.at();
+        self.links.push(Link::new(upstream, conn, at));
+        self.put(conn, Socket::Upstream { conn, link: number });
+        let attempt = (self.servers[upstream].attempt)(number, at, &mut self.rng);
+        let Attempt { established, end } = attempt;
+        if let Some(after) = established {
+            self.schedule(after, What::Established { link: number });
+        }
+        match end {
+            Some((after, Ok(()))) => self.schedule(after, What::Connected { link: number }),
+            Some((after, Err((stage, detail)))) => {
+                self.schedule(after, What::AttemptFails { link: number, stage, detail });
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn write_client(&mut self, number: usize) {
+        let client = &mut self.clients[number];
+        let Some(conn) = client.conn else { return };
+        if client.state == State::Reset {
+            return;
+        }
+        let output = self.forwarder.output(conn);
+        let fresh = output[client.looked..].to_vec();
+        client.looked = output.len();
+        client.response.extend(fresh);
+        while let Some(message) = dns::take_frame(&mut self.clients[number].response) {
+            message.hash(&mut self.digest);
+            self.note(format_args!("    response to client {number}: {}", said(&message)));
+            self.oracle.responded(self.at(), To::Stream(number), &message);
+        }
+        let client = &mut self.clients[number];
+        let mut taken = client.looked;
+        if let Some(room) = &mut client.room {
+            taken = taken.min(*room);
+            *room -= taken;
+        } else if self.roughness.short_writes && taken > 0 {
+            taken = self.rng.within(1, taken);
+            if taken < client.looked && !client.writable_due {
+                client.writable_due = true;
+                let after = self.rng.up_to(Duration::from_millis(5));
+                self.schedule(after, What::ClientWritable { client: number });
+            }
+        }
+        self.clients[number].looked -= taken;
+        if taken > 0 {
+            self.forwarder.advance_output(self.now, conn, taken);
+        }
+    }
+
+    pub(super) fn write_link(&mut self, number: usize) {
+        let link = &mut self.links[number];
+        let Some(conn) = link.conn else { return };
+        if link.told_end {
+            return;
+        }
+        assert!(link.connected.is_some(), "link {number} transmits before its handshake is done");
+        let output = self.forwarder.output(conn);
+        let mut taken = output.len();
+        if let Some(room) = &mut link.room {
+            taken = taken.min(*room);
+            *room -= taken;
+        } else if self.roughness.short_writes && taken > 0 {
+            taken = self.rng.within(1, taken);
+            if taken < output.len() && !link.writable_due {
+                link.writable_due = true;
+                let after = self.rng.up_to(Duration::from_millis(2));
+                self.schedule(after, What::LinkWritable { link: number });
+            }
+        }
+        if taken == 0 {
+            return;
+        }
+        let bytes = self.forwarder.output(conn)[..taken].to_vec();
+        bytes.hash(&mut self.digest);
+        self.forwarder.advance_output(self.now, conn, taken);
+        self.links[number].inbound.extend(bytes);
+        self.receive(number);
+    }
+
+    /// A server reads what arrived.
+    pub(super) fn receive(&mut self, number: usize) {
+        while let link = &mut self.links[number]
+            && !link.forgotten
+            && link.end.is_none()
+            && link.room.is_none()
+            && let Some(message) = dns::take_frame(&mut link.inbound)
+        {
+            self.receive_query(number, &message);
+        }
+    }
+
+    /// A query arrives at a server.
+    fn receive_query(&mut self, number: usize, message: &[u8]) {
+        let at = self.at();
+        let question = dns::first_question(message);
+        let name = dns::name_of(question);
+        let id = u16::from_be_bytes([message[0], message[1]]);
+        self.note(format_args!("    link {number} gets {name} as {id}"));
+        self.oracle.reached(question);
+        let link = &mut self.links[number];
+        let earlier = link.outstanding.insert(id, question.to_vec());
+        if let Some(earlier) = earlier {
+            panic!("link {number}: ID {id} of {} reused for {name}", dns::name_of(&earlier));
+        }
+        link.seen.push(Seen { at, id, name: name.clone() });
+        self.serial += 1;
+        let ask = Ask {
+            at,
+            link: number,
+            nth: link.seen.len(),
+            name: &name,
+            message,
+            serial: self.serial,
+            answered: link.answered,
+        };
+        let steps = (self.servers[link.server].reply)(&ask, &mut self.rng);
+        for Step { after, what } in steps {
+            self.schedule(after, What::Serve { link: number, what });
+        }
+    }
+
+    fn send_datagrams(&mut self) {
+        let at = self.at();
+        let mut waiting = 0;
+        for (path, message) in self.forwarder.datagrams() {
+            waiting += 1;
+            if waiting > self.datagrams_judged {
+                (path, message).hash(&mut self.digest);
+                self.note(format_args!("    response to {}: {}", path.client, said(message)));
+                self.oracle.responded(at, To::Datagram(path), message);
+            }
+        }
+        self.datagrams_judged = waiting;
+        if waiting == 0 || self.datagrams_blocked {
+            return;
+        }
+        let mut sent = waiting;
+        if self.roughness.short_writes && self.rng.chance(100) {
+            sent = self.rng.within(0, waiting);
+            self.datagrams_blocked = true;
+            let after = self.rng.up_to(Duration::from_millis(5));
+            self.schedule(after, What::DatagramsWritable);
+        }
+        self.forwarder.advance_datagrams(sent);
+        self.datagrams_judged -= sent;
+    }
+
+    pub(super) fn put(&mut self, conn: ConnId, socket: Socket) {
+        if self.sockets.len() <= conn.key() {
+            self.sockets.resize(conn.key() + 1, None);
+        }
+        let earlier = self.sockets[conn.key()].replace(socket);
+        assert!(earlier.is_none(), "key {} names two sockets", conn.key());
+    }
+
+    fn socket(&self, conn: ConnId) -> Socket {
+        let socket = self.sockets.get(conn.key()).copied().flatten();
+        match socket {
+            Some(Socket::Client { conn: named, .. } | Socket::Upstream { conn: named, .. })
+                if named == conn =>
+            {
+                socket.expect("it was just matched")
+            }
+            _ => panic!("an action for {conn:?}, which is closed"),
+        }
+    }
+}
+
+/// A response in a trace.
+fn said(message: &[u8]) -> String {
+    let Some(response) = Message::parse(message) else {
+        return format!("{message:02x?}");
+    };
+    let name = dns::name_of(response.question());
+    format!("{name} ID {} RCODE {}", response.id(), response.rcode())
+}

@@ -1,0 +1,224 @@
+//! The servers' end of the simulated network, above TLS.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+use dot_proxy::forwarder::{Closed, ConnId, Manner, Stage};
+
+use super::dns;
+use super::rng::Rng;
+
+/// What becomes of an attempt: by the number of its [`Link`] and the time.
+pub(crate) type Decide = Box<dyn FnMut(usize, Duration, &mut Rng) -> Attempt>;
+
+/// What follows a query.
+pub(crate) type Reply = Box<dyn FnMut(&Ask<'_>, &mut Rng) -> Vec<Step>>;
+
+/// A DoT server: what becomes of connection attempts and of queries.
+pub(crate) struct Server {
+    pub(crate) attempt: Decide,
+    pub(crate) reply: Reply,
+    /// Connections without traffic for this long are closed.
+    pub(crate) idle_close: Option<Duration>,
+}
+
+impl Server {
+    /// Connects in 20 ms and answers everything after 10 ms.
+    pub(crate) fn healthy() -> Self {
+        Self {
+            attempt: Box::new(|_, _, _| Attempt::good(10)),
+            reply: Box::new(|ask, _| vec![ask.answer_after(10)]),
+            idle_close: None,
+        }
+    }
+
+    /// From now on every attempt ends like this.
+    pub(crate) fn attempts(&mut self, attempt: Attempt) {
+        self.attempt = Box::new(move |_, _, _| attempt.clone());
+    }
+
+    /// From now on this follows each query.
+    pub(crate) fn replies(&mut self, mut reply: impl FnMut(&Ask<'_>) -> Vec<Step> + 'static) {
+        self.reply = Box::new(move |ask, _| reply(ask));
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+/// The stage of a failed attempt, and what happened.
+pub(crate) type Failure = (Stage, &'static str);
+
+/// What becomes of a connection attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    /// When TCP stands, counted from the attempt.
+    pub(crate) established: Option<Duration>,
+    /// How it goes on, counted from the attempt; `None` is silence.
+    pub(crate) end: Option<(Duration, Result<(), Failure>)>,
+}
+
+impl Attempt {
+    /// Two round trips of `round_trip` milliseconds.
+    pub(crate) fn good(round_trip: u64) -> Self {
+        let round_trip = Duration::from_millis(round_trip);
+        Self { established: Some(round_trip), end: Some((2 * round_trip, Ok(()))) }
+    }
+
+    /// TCP stands after 10 ms, TLS `milliseconds` after the attempt.
+    pub(crate) fn slow_tls(milliseconds: u64) -> Self {
+        let end = Some((Duration::from_millis(milliseconds), Ok(())));
+        Self { established: Some(Duration::from_millis(10)), end }
+    }
+
+    pub(crate) fn refused() -> Self {
+        let failure = Err((Stage::Connect, "connection refused"));
+        Self { established: None, end: Some((Duration::from_millis(10), failure)) }
+    }
+
+    pub(crate) fn unreachable() -> Self {
+        let failure = Err((Stage::Connect, "network is unreachable"));
+        Self { established: None, end: Some((Duration::ZERO, failure)) }
+    }
+
+    pub(crate) fn black_hole() -> Self {
+        Self { established: None, end: None }
+    }
+
+    /// Accepts TCP and never speaks TLS.
+    pub(crate) fn mute() -> Self {
+        Self { established: Some(Duration::from_millis(10)), end: None }
+    }
+
+    pub(crate) fn failed(stage: Stage, detail: &'static str) -> Self {
+        let established = Some(Duration::from_millis(10));
+        Self { established, end: Some((Duration::from_millis(20), Err((stage, detail)))) }
+    }
+}
+
+/// A query as a server gets it.
+#[derive(Debug)]
+pub(crate) struct Ask<'a> {
+    pub(crate) at: Duration,
+    pub(crate) link: usize,
+    /// 1 for the first query on this connection.
+    pub(crate) nth: usize,
+    /// As it is spelled.
+    pub(crate) name: &'a str,
+    pub(crate) message: &'a [u8],
+    /// For [`dns::answer`]; no other answer has it.
+    pub(crate) serial: u64,
+    /// Answers already given on this connection.
+    pub(crate) answered: usize,
+}
+
+impl Ask<'_> {
+    pub(crate) fn answer(&self) -> Vec<u8> {
+        dns::answer(self.message, self.serial, dns::NOERROR, 0)
+    }
+
+    pub(crate) fn answer_after(&self, milliseconds: u64) -> Step {
+        Step::after(milliseconds, Do::Answer(self.answer()))
+    }
+}
+
+/// Something a server does after a while.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub(crate) after: Duration,
+    pub(crate) what: Do,
+}
+
+impl Step {
+    pub(crate) fn after(milliseconds: u64, what: Do) -> Self {
+        Self { after: Duration::from_millis(milliseconds), what }
+    }
+}
+
+/// What a server can do to a connection.
+#[derive(Clone, Debug)]
+pub(crate) enum Do {
+    /// Send this message; it need not be a good answer.
+    Answer(Vec<u8>),
+    /// Close, behind what was sent (`Eof`) or at once.
+    Close(Closed),
+    /// Forget the connection: nothing more goes either way, and nobody is told.
+    Forget,
+    /// Take no more octets.
+    StopReading,
+}
+
+/// One connection to a server, kept for the story after it is closed.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is about something else")]
+pub(crate) struct Link {
+    pub(crate) server: usize,
+    /// `None` once closed by the forwarder.
+    pub(crate) conn: Option<ConnId>,
+    pub(crate) attempted: Duration,
+    pub(crate) connected: Option<Duration>,
+    pub(crate) closed: Option<(Duration, Manner)>,
+    /// Every query that arrived.
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) forgotten: bool,
+    /// Octets the network still takes from a server that stopped reading.
+    pub(crate) room: Option<usize>,
+    /// The end was told to the forwarder.
+    pub(super) told_end: bool,
+    pub(super) end: Option<Closed>,
+    /// Octets from the forwarder that make no whole frame yet.
+    pub(super) inbound: Vec<u8>,
+    /// Octets for the forwarder that were not read yet.
+    pub(super) outbound: VecDeque<u8>,
+    /// IDs of queries without an answer so far.
+    pub(super) outstanding: HashMap<u16, Vec<u8>>,
+    pub(super) answered: usize,
+    pub(super) active: Duration,
+    pub(super) writable_due: bool,
+    pub(super) readable_due: bool,
+}
+
+/// A query that reached a server.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) at: Duration,
+    pub(crate) id: u16,
+    pub(crate) name: String,
+}
+
+impl Link {
+    pub(super) fn new(server: usize, conn: ConnId, at: Duration) -> Self {
+        Self {
+            server,
+            conn: Some(conn),
+            attempted: at,
+            connected: None,
+            closed: None,
+            seen: Vec::new(),
+            forgotten: false,
+            room: None,
+            told_end: false,
+            end: None,
+            inbound: Vec::new(),
+            outbound: VecDeque::new(),
+            outstanding: HashMap::new(),
+            answered: 0,
+            active: at,
+            writable_due: false,
+            readable_due: false,
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.connected.is_some() && self.conn.is_some() && !self.told_end
+    }
+
+    /// Names of the queries that arrived, in order.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.seen.iter().map(|seen| seen.name.as_str()).collect()
+    }
+}

@@ -1,0 +1,335 @@
+//! The simulated network and the shell around the forwarder, under a virtual clock.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+use std::fmt::{self, Debug};
+use std::hash::{DefaultHasher, Hasher};
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use dot_proxy::forwarder::{ConnId, DatagramPath, Fact, Forwarder, Limits, Stage};
+
+use super::client::{State, TcpClient};
+use super::oracle::Oracle;
+use super::rng::Rng;
+use super::server::{Do, Link, Server};
+
+/// How roughly the shell and the network treat the octets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Roughness {
+    /// The most octets of one read; they are cut at random up to this.
+    pub(crate) read_max: usize,
+    /// Writes take a random part of what is offered.
+    pub(crate) short_writes: bool,
+    /// A turn starts up to this late, and takes in all that happened until then.
+    pub(crate) late_max: Duration,
+}
+
+impl Roughness {
+    pub(crate) const NONE: Self =
+        Self { read_max: usize::MAX, short_writes: false, late_max: Duration::ZERO };
+
+    /// How much of `waiting` octets one read gives. Only the last few of many are cut small.
+    pub(super) fn read_length(&self, waiting: usize, rng: &mut Rng) -> usize {
+        let most = waiting.min(16 * 1024);
+        match self.read_max {
+            usize::MAX => most,
+            _ if waiting > 2000 => rng.within(1, most),
+            small => rng.within(1, most.min(small)),
+        }
+    }
+}
+
+/// Everything there is: the forwarder, its shell, servers, clients, the clock and the judge.
+pub(crate) struct World {
+    pub(crate) forwarder: Forwarder,
+    pub(crate) oracle: Oracle,
+    pub(crate) servers: Vec<Server>,
+    /// Every connection to a server there ever was, in order of the attempts.
+    pub(crate) links: Vec<Link>,
+    pub(crate) clients: Vec<TcpClient>,
+    /// What was logged, and when.
+    pub(crate) facts: Vec<(Duration, Fact)>,
+    /// Lines of the query log.
+    pub(crate) query_log: Vec<String>,
+    pub(crate) roughness: Roughness,
+    pub(crate) rng: Rng,
+    /// A digest of what the forwarder did, turn by turn.
+    pub(crate) turns: Vec<u64>,
+    pub(crate) trace: bool,
+    pub(super) base: Instant,
+    pub(super) now: Instant,
+    pub(super) events: BinaryHeap<Reverse<Event>>,
+    pub(super) events_made: u64,
+    /// By the key of the connection.
+    pub(super) sockets: Vec<Option<Socket>>,
+    pub(super) serial: u64,
+    pub(super) asked: u16,
+    /// Datagrams in the forwarder's buffer that were judged, but not sent yet.
+    pub(super) datagrams_judged: usize,
+    pub(super) datagrams_blocked: bool,
+    pub(super) idle_turns: usize,
+    /// How long the process will be stopped after this turn.
+    pub(super) frozen_for: Duration,
+    pub(super) digest: DefaultHasher,
+}
+
+/// What a socket of the shell is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Socket {
+    Client { conn: ConnId, client: usize },
+    Upstream { conn: ConnId, link: usize },
+}
+
+/// Something that happens at a time.
+#[derive(Debug)]
+pub(super) struct Event {
+    at: Instant,
+    /// Breaks ties, so that a run repeats.
+    number: u64,
+    what: What,
+}
+
+impl PartialEq for Event {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Event {}
+
+impl PartialOrd for Event {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Event {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+/// What can happen.
+#[derive(Debug)]
+pub(crate) enum What {
+    ClientBytes {
+        client: usize,
+        bytes: Vec<u8>,
+    },
+    ClientConnects {
+        client: usize,
+    },
+    ClientFin {
+        client: usize,
+    },
+    /// The client takes everything from now on.
+    ClientReads {
+        client: usize,
+    },
+    ClientResets {
+        client: usize,
+    },
+    Datagram {
+        path: DatagramPath,
+        message: Vec<u8>,
+        cut: bool,
+    },
+    /// Nothing runs for this long: the process was stopped.
+    Freeze {
+        length: Duration,
+    },
+    NetworkChange,
+    Resume,
+    /// A server does something to one of its connections.
+    Serve {
+        link: usize,
+        what: Do,
+    },
+    /// All connections of a server are forgotten, as when it or the way to it dies.
+    ServerDies {
+        server: usize,
+    },
+    /// Servers that stopped reading go on.
+    ServersRead,
+    Shutdown,
+    // The rest the network makes itself.
+    AttemptFails {
+        link: usize,
+        stage: Stage,
+        detail: &'static str,
+    },
+    ClientReadable {
+        client: usize,
+    },
+    ClientWritable {
+        client: usize,
+    },
+    Connected {
+        link: usize,
+    },
+    DatagramsWritable,
+    Established {
+        link: usize,
+    },
+    LinkIdle {
+        link: usize,
+        since: Duration,
+    },
+    LinkReadable {
+        link: usize,
+    },
+    LinkWritable {
+        link: usize,
+    },
+}
+
+/// Building it and letting time pass.
+impl World {
+    pub(crate) fn new(limits: Limits, servers: Vec<Server>, seed: u64) -> Self {
+        let names = (0..servers.len()).map(|n| format!("192.0.2.{n}#dns.example").into());
+        let base = Instant::now();
+        Self {
+            oracle: Oracle::new(limits.query_timeout),
+            forwarder: Forwarder::new(limits, names.collect(), seed),
+            servers,
+            links: Vec::new(),
+            clients: Vec::new(),
+            facts: Vec::new(),
+            query_log: Vec::new(),
+            roughness: Roughness::NONE,
+            rng: Rng::new(seed ^ 0x5eed),
+            turns: Vec::new(),
+            trace: false,
+            base,
+            now: base,
+            events: BinaryHeap::new(),
+            events_made: 0,
+            sockets: Vec::new(),
+            serial: 0,
+            asked: 0,
+            datagrams_judged: 0,
+            datagrams_blocked: false,
+            idle_turns: 0,
+            frozen_for: Duration::ZERO,
+            digest: DefaultHasher::new(),
+        }
+    }
+
+    /// Time since the start.
+    pub(crate) fn at(&self) -> Duration {
+        self.now - self.base
+    }
+
+    /// `what` happens `after` from now.
+    pub(crate) fn schedule(&mut self, after: Duration, what: What) {
+        let number = self.events_made;
+        self.events_made += 1;
+        self.events.push(Reverse(Event { at: self.now + after, number, what }));
+    }
+
+    /// Lets time pass.
+    pub(crate) fn run_for(&mut self, length: Duration) {
+        let end = self.now + length;
+        loop {
+            let event = self.events.peek().map(|Reverse(event)| event.at);
+            let timeout = self.forwarder.poll_timeout();
+            let Some(next) = event.into_iter().chain(timeout).min() else {
+                break;
+            };
+            if next > end {
+                break;
+            }
+            let late = self.rng.up_to(self.roughness.late_max);
+            self.now = self.now.max(next + late);
+            self.turn();
+        }
+        self.now = self.now.max(end);
+    }
+
+    pub(crate) fn run_ms(&mut self, milliseconds: u64) {
+        self.run_for(Duration::from_millis(milliseconds));
+    }
+
+    /// Shuts down, and checks that nothing is left.
+    pub(crate) fn finish(&mut self) {
+        self.schedule(Duration::ZERO, What::Shutdown);
+        self.run_ms(1);
+        for _ in 0..100 {
+            if self.forwarder.is_drained() {
+                break;
+            }
+            self.run_ms(100);
+        }
+        assert!(self.forwarder.is_drained(), "not drained 10 s after the shutdown");
+        assert!(self.oracle.owes_nothing(), "drained with answers owed");
+        let counts = self.forwarder.counts();
+        assert_eq!((counts.queries_held, counts.conns_held), (0, 0), "held at the end");
+        assert_eq!(self.forwarder.poll_timeout(), None, "a timer is left at the end");
+        assert!(self.sockets.iter().all(Option::is_none), "a socket is left at the end");
+        let counted = counts.answered + counts.failed + counts.local;
+        let responses = self.oracle.responses.len() as u64;
+        let blameless = self.clients.iter().all(|c| c.state != State::Reset && !c.offender);
+        let matches = if blameless { counted == responses } else { counted >= responses };
+        assert!(matches, "{responses} responses, but {counts:?}");
+    }
+
+    /// One turn of the shell's loop, at the present time.
+    fn turn(&mut self) {
+        let mut told = false;
+        while let Some(Reverse(event)) = self.events.peek()
+            && event.at <= self.now
+        {
+            let Some(Reverse(event)) = self.events.pop() else {
+                break;
+            };
+            told = true;
+            self.deliver(event.what);
+        }
+        if self.forwarder.poll_timeout().is_some_and(|due| due <= self.now) {
+            self.note(format_args!("handle_timeout"));
+            self.forwarder.handle_timeout(self.now);
+        }
+        self.drain();
+        self.check(told);
+        self.now += std::mem::take(&mut self.frozen_for);
+    }
+
+    /// What must hold after every turn.
+    fn check(&mut self, told: bool) {
+        let is_due = self.forwarder.poll_timeout().is_some_and(|due| due <= self.now);
+        self.idle_turns = if is_due && !told { self.idle_turns + 1 } else { 0 };
+        assert!(self.idle_turns < 4, "the timers do not advance at {:?}", self.at());
+        self.oracle.check_deadlines(self.at());
+        for socket in self.sockets.iter().flatten() {
+            match *socket {
+                Socket::Upstream { conn, link } => {
+                    let link = &self.links[link];
+                    assert!(!link.told_end, "{conn:?} ended, and is not closed");
+                    let output = self.forwarder.output(conn).len();
+                    assert!(link.connected.is_some() || output == 0, "{conn:?}: output before TLS");
+                    assert!(output <= 128 * 1024, "{conn:?}: {output} octets of output");
+                }
+                Socket::Client { conn, client } => {
+                    let reset = self.clients[client].state == State::Reset;
+                    assert!(!reset, "{conn:?} was reset, and is not closed");
+                }
+            }
+        }
+        self.turns.push(self.digest.finish());
+    }
+
+    pub(super) fn note(&self, what: fmt::Arguments<'_>) {
+        if self.trace {
+            // Not `eprintln!`, which the test harness holds back.
+            let at = self.at().as_secs_f64() * 1e3;
+            writeln!(io::stderr(), "{at:>10.3} ms  {what}").expect("stderr is open");
+        }
+    }
+}
+
+impl Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").finish_non_exhaustive()
+    }
+}
