@@ -360,6 +360,7 @@ impl Upstream {
         let stage = match failure.at {
             FailedAt::Certificate => Stage::Certificate,
             FailedAt::Handshake => Stage::Tls,
+            FailedAt::Negotiation => Stage::Negotiation,
             FailedAt::Read => Stage::Read,
             FailedAt::Write => Stage::Write,
         };

@@ -17,8 +17,8 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
-    ClientConfig, ClientConnection, Error, HandshakeKind, PeerIncompatible, PeerMisbehaved,
-    ProtocolVersion, RootCertStore,
+    AlertDescription, ClientConfig, ClientConnection, Error, HandshakeKind, PeerIncompatible,
+    PeerMisbehaved, ProtocolVersion, RootCertStore,
 };
 
 use crate::words::system_error;
@@ -209,6 +209,14 @@ impl TlsStream {
     fn tls_failure(&self, error: &Error) -> Failure {
         let at = match error {
             Error::InvalidCertificate(_) | Error::NoCertificatesPresented => FailedAt::Certificate,
+            Error::PeerIncompatible(
+                PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+            )
+            | Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol)
+            | Error::AlertReceived(
+                AlertDescription::NoApplicationProtocol | AlertDescription::ProtocolVersion,
+            ) if self.is_handshaking() => FailedAt::Negotiation,
             _ if self.is_handshaking() => FailedAt::Handshake,
             _ => FailedAt::Read,
         };
@@ -293,8 +301,10 @@ impl Failure {
 pub enum FailedAt {
     /// Verifying the server's certificate.
     Certificate,
-    /// The handshake, but not the certificate.
+    /// The rest of the handshake.
     Handshake,
+    /// Agreeing on a TLS version and a protocol (ALPN).
+    Negotiation,
     /// Reading after the handshake.
     Read,
     /// Writing after the handshake.
@@ -581,7 +591,7 @@ mod tests {
                 config.alpn_protocols = vec![b"h2".to_vec()];
             });
             let failure = Link::refused(&authority.connector(NAME), &server);
-            assert_eq!(failure.at, FailedAt::Handshake, "{words}");
+            assert_eq!(failure.at, FailedAt::Negotiation, "{words}");
             assert_eq!(
                 &*failure.detail,
                 "the server does not speak DNS (ALPN \"dot\") on this port"
@@ -589,7 +599,7 @@ mod tests {
         }
         let alpn = [0, 16, 0, 5, 0, 3, 2, b'h', b'2'];
         let failure = told(&server_hello([3, 3], &alpn));
-        assert_eq!(failure.at, FailedAt::Handshake);
+        assert_eq!(failure.at, FailedAt::Negotiation);
         assert_eq!(&*failure.detail, "the server chose another protocol than DNS (ALPN \"dot\")");
     }
 
@@ -611,8 +621,12 @@ mod tests {
             (Vec::new(), "closed by the server during the handshake"),
             (server_hello([3, 3], &[])[..30].to_vec(), "closed by the server during the handshake"),
         ] {
+            let at = match detail.contains("offers no TLS") {
+                true => FailedAt::Negotiation,
+                false => FailedAt::Handshake,
+            };
             let failure = told(&octets);
-            assert_eq!((failure.at, &*failure.detail), (FailedAt::Handshake, detail));
+            assert_eq!((failure.at, &*failure.detail), (at, detail));
         }
     }
 

@@ -22,6 +22,11 @@ impl Id {
     pub(crate) fn key(self) -> usize {
         self.key as usize
     }
+
+    /// Ascends in the order of insertion, until it wraps around.
+    pub(crate) fn serial(self) -> u32 {
+        self.serial
+    }
 }
 
 impl<T> Arena<T> {

@@ -57,8 +57,8 @@ impl Forwarder {
             return None;
         }
         if self.clients >= self.limits.clients_max {
-            // The one idle for longest makes room; while all are owed answers, the newcomer waits
-            // in vain.
+            // The one idle for longest makes room; while all are owed answers, the newcomer is
+            // refused.
             let (idle, _) = self.client_timers.idle.oldest()?;
             let idle = ConnId(self.conns.id_at(idle)?);
             self.close_client(now, idle, Manner::Orderly);
@@ -202,7 +202,7 @@ impl Forwarder {
         len
     }
 
-    /// Notes a query owed an answer; returns its place in the list.
+    /// Notes a query owed an answer.
     pub(super) fn owe(&mut self, conn_id: ConnId, query: Id) {
         let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
             return;
@@ -274,7 +274,7 @@ impl Forwarder {
         while let Some(conn_id) = self.client_timers.unsent.pop(now, UNSENT_TIMEOUT) {
             self.close_client_at(now, conn_id, Manner::Abort);
         }
-        while let Some(conn_id) = self.client_timers.lingering.pop(now, LINGER_TIMEOUT) {
+        while let Some(conn_id) = self.client_timers.lingering.pop(now, LINGERING_TIMEOUT) {
             self.close_client_at(now, conn_id, Manner::Orderly);
         }
     }
@@ -285,7 +285,7 @@ impl Forwarder {
             timers.idle.next(self.limits.client_idle_timeout),
             timers.partial.next(PARTIAL_TIMEOUT),
             timers.unsent.next(UNSENT_TIMEOUT),
-            timers.lingering.next(LINGER_TIMEOUT),
+            timers.lingering.next(LINGERING_TIMEOUT),
         ];
         all.into_iter().flatten().min()
     }
@@ -297,12 +297,12 @@ impl Forwarder {
             let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
                 continue;
             };
-            if client.phase == Phase::Open {
-                if client.is_settled() {
+            match client.phase {
+                Phase::Open if !client.is_settled() => client.phase = Phase::Draining,
+                Phase::Open | Phase::Lingering => {
                     self.close_client(now, conn_id, Manner::Orderly);
-                } else {
-                    client.phase = Phase::Draining;
                 }
+                Phase::HalfClosed | Phase::Draining => {}
             }
         }
     }
@@ -404,4 +404,4 @@ const PARTIAL_TIMEOUT: Duration = Duration::from_secs(10);
 const UNSENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a client that was told the end may take to end its side.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+const LINGERING_TIMEOUT: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use super::arena::Id;
 use super::in_flight::Sent;
 use super::query::{Origin, Place, Query};
 use super::upstream::{PATIENCE, Phase, Upstream, UpstreamConn};
-use super::{Action, Conn, ConnId, Forwarder, Manner, Stage, frame};
+use super::{Action, Conn, ConnId, Forwarder, Manner, frame};
 
 impl Forwarder {
     /// Sends what is queued to the first usable upstream, connecting to it if need be. While an
@@ -23,8 +23,10 @@ impl Forwarder {
                 continue;
             }
             if let Some(conn) = self.open_conn(now, index) {
-                self.send_queued(now, conn);
-                return;
+                if self.send_queued(now, conn) {
+                    return;
+                }
+                continue;
             }
             let wait_until = if something_usable {
                 self.connect(now, index);
@@ -43,20 +45,20 @@ impl Forwarder {
     }
 
     /// How long a query may stay queued, if that is less than its whole time: with nothing up, long
-    /// enough to see one attempt; a quick SERVFAIL protects the resolver in front of us. Another
-    /// attempt does not mend a certificate: no wait at all for these.
+    /// enough to see one attempt; a quick SERVFAIL protects the resolver in front of us. Where another
+    /// attempt mends nothing, as with certificates, not at all.
     pub(super) fn queue_timeout(&self) -> Option<Duration> {
-        let mut only_certificates = true;
+        let mut only_lasting = true;
         for upstream in &self.upstreams {
             let outage = upstream.outage()?;
-            if outage.stage != Stage::Certificate {
-                only_certificates = false;
+            if !outage.stage.is_lasting() {
+                only_lasting = false;
                 if outage.attempts < 2 {
                     return None;
                 }
             }
         }
-        Some(if only_certificates { Duration::ZERO } else { PATIENCE })
+        Some(if only_lasting { Duration::ZERO } else { PATIENCE })
     }
 
     /// A query came: failed upstreams that would be preferred to the working one are tried again
@@ -118,12 +120,14 @@ impl Forwarder {
         let Some(message_id) = conn.in_flight.take(sent) else {
             return false;
         };
-        // Alone in its window, a copy would hold up all others for its whole time.
+        // A copy sent after a stall does not arm the stall deadline of a newer connection, whose
+        // handshake just proved the path; but alone in its window it would hold up all others.
+        let is_proven = query.stalled_at.is_some_and(|at| conn.opened_at >= at);
         let in_window = self.upstreams[conn.upstream].window.is_some();
-        if !query.stalled || in_window {
+        if !is_proven || in_window {
             conn.note_sent(now, message_id);
         }
-        query.stalled = false;
+        query.stalled_at = None;
         frame::append_with(conn.output.buffer(), |out| {
             out.extend_from_slice(&message_id.to_be_bytes());
             out.extend_from_slice(&query.message[size_of::<u16>()..]);
@@ -143,9 +147,9 @@ impl Forwarder {
         true
     }
 
-    /// The connection of an upstream that takes new queries. One whose idle deadline has passed
-    /// takes none even if its timer has not run yet: a stopped and continued process must not send
-    /// on a stale connection first.
+    /// The connection of an upstream that takes new queries. One whose idle or stall deadline has
+    /// passed takes none even if its timer has not run yet: a stopped and continued process must not
+    /// send on a stale connection first.
     fn open_conn(&mut self, now: Instant, index: usize) -> Option<ConnId> {
         let conn_id = self.upstreams[index].open?;
         let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
@@ -155,20 +159,25 @@ impl Forwarder {
             self.close_upstream(conn_id, Manner::Orderly);
             return None;
         }
+        if conn.stalls_at().is_some_and(|at| at <= now) {
+            self.stall(now, conn_id);
+            return None;
+        }
         if conn.wants_replacement(now) {
             self.connect(now, index);
         }
         Some(conn_id)
     }
 
-    fn send_queued(&mut self, now: Instant, conn_id: ConnId) {
+    /// False if the connection has no message ID left, which only a replacement mends.
+    fn send_queued(&mut self, now: Instant, conn_id: ConnId) -> bool {
         while let Some((key, _)) = self.queue.oldest() {
             let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
-                return;
+                return true;
             };
             let window = self.upstreams[conn.upstream].window.unwrap_or(usize::MAX);
             if !conn.has_room() || conn.in_flight.waiting() >= window {
-                return;
+                return true;
             }
             let Some(id) = self.queries.id_at(key) else {
                 debug_assert!(false, "a key in the queue names a query");
@@ -180,10 +189,11 @@ impl Forwarder {
                 continue;
             }
             if !self.send(now, id, conn_id) {
-                return;
+                return false;
             }
             self.queue.disarm(key);
         }
+        true
     }
 
     pub(super) fn expires_at(&self, query: &Query) -> Instant {
@@ -227,6 +237,7 @@ impl Forwarder {
             return;
         }
         conn.phase = Phase::Open;
+        conn.opened_at = now;
         conn.last_received = now;
         conn.idle_since = now;
         let index = conn.upstream;

@@ -138,6 +138,7 @@ impl Forwarder {
                 let code = match outage.stage {
                     Stage::Connect | Stage::Tls => Ede::NO_REACHABLE_AUTHORITY,
                     Stage::Certificate => Ede::OTHER,
+                    Stage::Negotiation => Ede::NO_REACHABLE_AUTHORITY,
                     Stage::Read | Stage::Write => Ede::NETWORK_ERROR,
                 };
                 (code, format!("{name}: {}", outage.detail))

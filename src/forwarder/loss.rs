@@ -6,7 +6,8 @@ use super::arena::Id;
 use super::in_flight::Sent;
 use super::query::{Origin, Place, Trouble};
 use super::upstream::{
-    HANDSHAKE_TIMEOUT, Health, LINGER_TIMEOUT, Outage, Phase, REPLACE_RETRY, Upstream, UpstreamConn,
+    HANDSHAKE_TIMEOUT, Health, Outage, Phase, REPLACE_RETRY, RETIRED_TIMEOUT, Upstream,
+    UpstreamConn,
 };
 use super::{Action, Closed, Conn, ConnId, Ede, Fact, Forwarder, Manner, Outcome, Stage};
 
@@ -70,36 +71,40 @@ impl Forwarder {
         let index = conn.upstream;
         let was_open = matches!(conn.phase, Phase::Open);
         let waiting: Vec<Sent> = conn.in_flight.iter().collect();
-        if was_open {
-            self.upstreams[index].note_close(!waiting.is_empty());
-        }
-
-        let mut is_poisonous = false;
+        let mut lost_twice = false;
         for sent in &waiting {
             let Some(query) = self.queries.get_mut(sent.query) else {
                 continue;
             };
             query.remove_place(conn_id);
             query.trouble = Some(Trouble { upstream: index, what: loss.what, code: loss.code });
-            let saw_no_answer = match loss.victim {
+            let is_blamed = match loss.victim {
                 Some(victim) => victim == sent.query,
-                None => conn.answers == sent.answers_before,
+                None => conn.answers == 0,
             };
-            if saw_no_answer {
-                query.no_answer_sends += 1;
-            }
-            let lost_before = std::mem::replace(&mut query.lost_a_conn, true);
-            is_poisonous = was_open
-                && waiting.len() == 1
-                && loss.victim.is_none()
-                && lost_before
-                && saw_no_answer;
+            query.no_answer_sends += u8::from(is_blamed);
+            lost_twice |= is_blamed && query.lost_a_conn;
+            query.lost_a_conn = true;
         }
-        if is_poisonous {
-            for sent in &waiting {
-                self.fail_query(now, sent.query);
+        if was_open {
+            self.upstreams[index].note_close(!waiting.is_empty(), conn.answers);
+        }
+        // A query that was alone on a connection that closed without any answer, and had lost one
+        // before, or whose answer was bad twice (RFC 5625 section 6.3), fails alone. That is not the
+        // upstream's failure, unless all it does is to bring queries down.
+        let poisonous = match (loss.victim, &waiting[..]) {
+            (Some(victim), _) => Some(victim).filter(|_| lost_twice),
+            (None, [only]) => Some(only.query).filter(|_| lost_twice && was_open),
+            (None, _) => None,
+        };
+        let is_upstreams_failure = match poisonous {
+            Some(query) => {
+                self.fail_query(now, query);
+                std::mem::replace(&mut self.upstreams[index].blamed_a_query, true)
             }
-        } else if was_open && conn.answers == 0 && !waiting.is_empty() {
+            None => conn.answers == 0 && !waiting.is_empty() && !lost_twice,
+        };
+        if is_upstreams_failure && was_open {
             self.fail_upstream(now, index, Stage::Read, loss.what.into());
         }
         self.requeue(now, waiting.iter().map(|sent| sent.query).collect());
@@ -119,7 +124,7 @@ impl Forwarder {
         if let Phase::Retired { stalled, .. } = &mut conn.phase {
             *stalled = true;
         } else {
-            conn.phase = Phase::Retired { until: now + LINGER_TIMEOUT, stalled: true };
+            conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: true };
         }
         let was_open = self.upstreams[index].open.take_if(|open| *open == conn_id).is_some();
         if was_open && is_fresh {
@@ -133,7 +138,7 @@ impl Forwarder {
             query.trouble =
                 Some(Trouble { upstream: index, what: "no answer", code: Ede::NETWORK_ERROR });
             if query.may_be_sent() && !matches!(query.origin, Origin::Trial { .. }) {
-                query.stalled = true;
+                query.stalled_at = Some(now);
                 again.push((query.arrived, id));
             }
         }
@@ -146,7 +151,7 @@ impl Forwarder {
         let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
             return;
         };
-        conn.phase = Phase::Retired { until: now + LINGER_TIMEOUT, stalled: false };
+        conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: false };
         self.settle_upstream(now, conn_id);
     }
 
@@ -173,11 +178,11 @@ impl Forwarder {
         let Health::Failed(outage) = std::mem::replace(&mut upstream.health, Health::Usable) else {
             return;
         };
-        let fact = Fact::UpstreamUsable {
-            upstream: upstream.name.clone(),
-            down: now.saturating_duration_since(outage.since),
-        };
-        self.actions.push_back(Action::Log(fact));
+        if outage.told {
+            let down = now.saturating_duration_since(outage.since);
+            let fact = Fact::UpstreamUsable { upstream: upstream.name.clone(), down };
+            self.actions.push_back(Action::Log(fact));
+        }
         if let Some(trial) = outage.trial {
             self.finish(now, trial, Outcome::Orphaned);
         }
@@ -208,7 +213,9 @@ impl Forwarder {
             for sent in conn.in_flight.iter() {
                 if let Some(query) = self.queries.get_mut(sent.query) {
                     query.remove_place(conn_id);
-                    waiting.push(sent.query);
+                    if !query.is_sent() {
+                        waiting.push(sent.query);
+                    }
                 }
             }
         }
@@ -300,7 +307,7 @@ impl Forwarder {
         let open = self.upstreams[conn.upstream].open;
         if let Some(Conn::Upstream(open)) = open.and_then(|open| self.conns.get_mut(open.0)) {
             // Only a replacement could not be made; the connection it was for still serves.
-            open.replace_at = now + REPLACE_RETRY;
+            open.replace_again_at = Some(now + REPLACE_RETRY);
             return;
         }
         self.fail_upstream(now, conn.upstream, stage, detail);
@@ -314,7 +321,10 @@ impl Forwarder {
         let must_answer = stage == Stage::Read;
         let trial = match &mut upstream.health {
             Health::Usable => {
+                // One that fails and returns all the time is told of now and then.
+                let told = upstream.told_at.is_none_or(|at| now >= at + TOLD_PAUSE);
                 upstream.health = Health::Failed(Outage {
+                    told,
                     since: now,
                     attempts: 1,
                     stage,
@@ -323,8 +333,11 @@ impl Forwarder {
                     must_answer,
                     trial: None,
                 });
-                let fact = Fact::UpstreamFailed { upstream: name, stage, detail };
-                self.actions.push_back(Action::Log(fact));
+                if told {
+                    upstream.told_at = Some(now);
+                    let fact = Fact::UpstreamFailed { upstream: name, stage, detail };
+                    self.actions.push_back(Action::Log(fact));
+                }
                 None
             }
             Health::Failed(outage) => {
@@ -364,6 +377,11 @@ impl Forwarder {
             failed: failed.count(),
             of: self.upstreams.len(),
         }));
+        for upstream in &mut self.upstreams {
+            if let Some(outage) = upstream.outage_mut() {
+                outage.told = true;
+            }
+        }
     }
 
     /// Queues what has lost its last place, in the order of arrival and before what came later; a
@@ -387,14 +405,16 @@ impl Forwarder {
     }
 
     fn queue_again(&mut self, mut queries: Vec<(Instant, Id)>) {
-        queries.sort_unstable();
-        for (arrived, id) in queries.into_iter().rev() {
-            self.queue.arm_at(id.key(), arrived);
-        }
+        queries.sort_unstable_by_key(|(arrived, id)| (*arrived, id.serial()));
+        let keys: Vec<_> = queries.into_iter().map(|(arrived, id)| (arrived, id.key())).collect();
+        self.queue.merge(&keys);
     }
 }
 
 /// From the first failure to the first line about what is still down; then twice as long each time.
 const SUMMARY_PAUSE_MIN: Duration = Duration::from_secs(60);
+
+/// Between two lines that the same upstream failed.
+const TOLD_PAUSE: Duration = Duration::from_secs(60);
 
 const SUMMARY_PAUSE_MAX: Duration = Duration::from_secs(3600);

@@ -155,7 +155,11 @@ impl Forwarder {
     /// A connection ended on its own. The shell keeps its socket until it takes [`Action::Close`].
     pub fn handle_closed(&mut self, now: Instant, conn: ConnId, how: Closed) {
         match self.conns.get(conn.0) {
-            Some(Conn::Client(_)) => self.client_closed(now, conn, &how),
+            Some(Conn::Client(_)) => {
+                self.client_closed(now, conn, &how);
+                // What it gave up may have made room for others.
+                self.dispatch(now);
+            }
             Some(Conn::Upstream(_)) => self.upstream_closed(now, conn, how),
             Some(Conn::Closing) | None => {}
         }
@@ -170,8 +174,8 @@ impl Forwarder {
         }
         self.upstream_timeouts(now);
         self.queue_timeouts(now);
-        self.dispatch(now);
         self.client_timeouts(now);
+        self.dispatch(now);
     }
 
     /// Routes or addresses changed: what failed may work now, so backoffs end.

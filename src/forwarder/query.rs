@@ -1,8 +1,8 @@
-//! One client query on its way.
+//! One query on its way.
 
 use std::time::Instant;
 
-use super::message::ParsedQuery;
+use super::message::{ParsedQuery, Rtype};
 use super::{ConnId, DatagramPath};
 
 /// A query, from its acceptance to the one exit.
@@ -24,9 +24,8 @@ pub(super) struct Query {
     pub(super) no_answer_sends: u8,
     /// A connection it was in flight on was lost.
     pub(super) lost_a_conn: bool,
-    /// A stall, not a client, caused the next send: it does not arm the stall deadline of its new
-    /// connection, whose handshake just proved the path.
-    pub(super) stalled: bool,
+    /// When the connection it was last sent on stalled, until it is sent again.
+    pub(super) stalled_at: Option<Instant>,
     /// What happened to it last, for the error if it comes to that.
     pub(super) trouble: Option<Trouble>,
 }
@@ -74,7 +73,7 @@ impl Query {
             sends: 0,
             no_answer_sends: 0,
             lost_a_conn: false,
-            stalled: false,
+            stalled_at: None,
             trouble: None,
         }
     }
@@ -108,9 +107,13 @@ impl Query {
         }
     }
 
-    /// Whether it may be sent once more.
+    /// Whether it may be sent once more. Signed queries and TKEY are sent once: a server may have
+    /// acted on them, and takes a repetition for a replay (RFC 8945 section 5.2.3).
     pub(super) fn may_be_sent(&self) -> bool {
-        self.sends < SENDS_MAX && self.no_answer_sends < NO_ANSWER_SENDS_MAX
+        let is_once = self.parsed.signature.is_some() || self.parsed.qtype == Rtype::TKEY;
+        self.sends < SENDS_MAX
+            && self.no_answer_sends < NO_ANSWER_SENDS_MAX
+            && !(is_once && self.sends > 0)
     }
 }
 

@@ -43,7 +43,8 @@ impl Forwarder {
         let sent = match conn.in_flight.find(id) {
             Found::Waiting(sent) => sent,
             Found::Abandoned => {
-                self.free(now, place);
+                // Late, but an answer.
+                self.answered(now, place);
                 return Ok(());
             }
             Found::Unknown => {
@@ -66,15 +67,18 @@ impl Forwarder {
                 return Err(malformed(what, Some(sent.query)));
             }
             ResponseCheck::Answer(info) => {
-                self.answered(now, place, sent);
+                self.forget_place(place, sent);
+                self.answered(now, place);
                 self.finish(now, sent.query, Outcome::Answer { upstream, response, info });
             }
             ResponseCheck::ErrorWithoutQuestion(rcode) => {
-                self.answered(now, place, sent);
+                self.forget_place(place, sent);
+                self.answered(now, place);
                 self.finish(now, sent.query, Outcome::Rcode(rcode));
             }
             ResponseCheck::Unreadable => {
-                self.answered(now, place, sent);
+                self.forget_place(place, sent);
+                self.answered(now, place);
                 if let Some(query) = self.queries.get_mut(sent.query) {
                     query.trouble = Some(Trouble {
                         upstream,
@@ -88,11 +92,14 @@ impl Forwarder {
         Ok(())
     }
 
-    /// The upstream works, and this connection to it.
-    fn answered(&mut self, now: Instant, place: Place, sent: Sent) {
+    fn forget_place(&mut self, place: Place, sent: Sent) {
         if let Some(query) = self.queries.get_mut(sent.query) {
             query.remove_place(place.conn);
         }
+    }
+
+    /// The upstream works, and this connection to it.
+    fn answered(&mut self, now: Instant, place: Place) {
         let Some(Conn::Upstream(conn)) = self.conns.get_mut(place.conn.0) else {
             return;
         };

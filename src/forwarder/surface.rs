@@ -92,14 +92,23 @@ pub enum Closed {
 pub enum Stage {
     /// Establishing TCP.
     Connect,
-    /// The TLS handshake, but not the certificate.
+    /// The rest of the TLS handshake.
     Tls,
     /// The server's certificate did not verify.
     Certificate,
+    /// The server speaks no TLS version or no protocol (ALPN) that we speak.
+    Negotiation,
     /// Waiting for answers.
     Read,
     /// Sending queries.
     Write,
+}
+
+impl Stage {
+    /// Whether it will hardly go better a second later.
+    pub(super) fn is_lasting(self) -> bool {
+        matches!(self, Self::Certificate | Self::Negotiation)
+    }
 }
 
 impl fmt::Display for Stage {
@@ -108,6 +117,7 @@ impl fmt::Display for Stage {
             Self::Connect => "connect",
             Self::Tls => "TLS handshake",
             Self::Certificate => "certificate",
+            Self::Negotiation => "TLS negotiation",
             Self::Read => "read",
             Self::Write => "write",
         })

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// Start times are stored, not deadlines: the duration is an argument of [`Self::next`] and
 /// [`Self::pop`], so it may change without reordering. Keys are small and dense (the places of an
 /// arena, message IDs); links lie in a vector indexed by them. Every operation is O(1), except
-/// [`Self::arm_at`], which walks over what started earlier.
+/// [`Self::merge`], which is one pass.
 #[derive(Debug, Default)]
 pub(super) struct Timeouts {
     nodes: Vec<Node>,
@@ -36,19 +36,24 @@ impl Timeouts {
         self.link(key, now, older, None);
     }
 
-    /// Waits since `start`, among others that may have started later. For what goes back to the
-    /// front of a queue in the order of arrival: cheap if the youngest is put back first.
-    pub(super) fn arm_at(&mut self, key: usize, start: Instant) {
-        self.disarm(key);
+    /// Lets keys wait since the times given, which must ascend, among others that may have started
+    /// before and after. Of equal times these come first: they go back to where they were taken from.
+    pub(super) fn merge(&mut self, keys: &[(Instant, usize)]) {
+        for &(_, key) in keys {
+            self.disarm(key);
+        }
         let mut older = None;
         let mut younger = self.ends.map(|ends| ends.oldest);
-        while let Some(other) = younger
-            && self.nodes[other as usize].start.is_some_and(|at| at <= start)
-        {
-            older = Some(other);
-            younger = self.nodes[other as usize].younger;
+        for &(start, key) in keys {
+            while let Some(other) = younger
+                && self.nodes[other as usize].start.is_some_and(|at| at < start)
+            {
+                older = Some(other);
+                younger = self.nodes[other as usize].younger;
+            }
+            self.link(key, start, older, younger);
+            older = Some(key as u32);
         }
-        self.link(key, start, older, younger);
     }
 
     /// Stops waiting, if it does.
@@ -107,6 +112,7 @@ impl Timeouts {
     }
 
     fn link(&mut self, key: usize, start: Instant, older: Option<u32>, younger: Option<u32>) {
+        debug_assert!(!self.is_armed(key), "{key} is linked once");
         if self.nodes.len() <= key {
             self.nodes.resize(key + 1, Node::default());
         }
@@ -185,11 +191,16 @@ mod tests {
                         timeouts.disarm(key);
                     }
                     3 => {
-                        let start = first + (now - first) / 2;
-                        model.retain(|&(_, other)| other != key);
-                        let place = model.partition_point(|&(at, _)| at <= start);
-                        model.insert(place, (start, key));
-                        timeouts.arm_at(key, start);
+                        let mut keys = [key, (key + 7) % 20, (key + 13) % 20];
+                        keys.rotate_left(random.below(3) as usize);
+                        let starts = [first, first + (now - first) / 2, first + (now - first) / 2];
+                        model.retain(|(_, other)| !keys.contains(other));
+                        let back: Vec<_> = starts.into_iter().zip(keys).collect();
+                        for (at, key) in back.iter().rev() {
+                            let place = model.partition_point(|(other, _)| other < at);
+                            model.insert(place, (*at, *key));
+                        }
+                        timeouts.merge(&back);
                     }
                     _ => {
                         now += Duration::from_millis(random.below(10));

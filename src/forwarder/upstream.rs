@@ -22,12 +22,15 @@ pub(super) struct Upstream {
     pub(super) open: Option<ConnId>,
     /// When the last attempt began.
     pub(super) attempted_at: Option<Instant>,
+    /// When the log last said that it failed.
+    pub(super) told_at: Option<Instant>,
     /// The pause after the next failure.
     backoff: Duration,
-    /// Connections in a row that closed with queries waiting.
-    lossy_closes: u8,
-    /// Queries in flight allowed after two such closes: a query that brings connections down is
-    /// found by being alone on one.
+    /// The last connection closed with queries waiting.
+    closed_lossy: bool,
+    /// A query was found to bring connections down, and there was no answer since.
+    pub(super) blamed_a_query: bool,
+    /// Queries in flight allowed, after two connections in a row that closed with queries waiting.
     pub(super) window: Option<usize>,
 }
 
@@ -41,6 +44,8 @@ pub(super) enum Health {
 #[derive(Debug)]
 pub(super) struct Outage {
     pub(super) since: Instant,
+    /// The log has a line about it.
+    pub(super) told: bool,
     /// Failed attempts in a row.
     pub(super) attempts: u64,
     pub(super) stage: Stage,
@@ -71,7 +76,12 @@ pub(super) struct UpstreamConn {
     pub(super) idle_since: Instant,
     /// Its age asks for a replacement from here on.
     pub(super) replace_at: Instant,
-    /// Matching answers so far. A connection without any is fresh: its failure is the upstream's.
+    /// A replacement could not be made: no other attempt before this.
+    pub(super) replace_again_at: Option<Instant>,
+    /// When its handshake was done.
+    pub(super) opened_at: Instant,
+    /// Matching answers so far. While there are none, its failure is the
+    /// upstream's.
     pub(super) answers: u64,
     /// Unmatched responses since the last matching one.
     pub(super) unmatched: u8,
@@ -101,8 +111,10 @@ impl Upstream {
             attempt: None,
             open: None,
             attempted_at: None,
+            told_at: None,
+            closed_lossy: false,
+            blamed_a_query: false,
             backoff: BACKOFF_MIN,
-            lossy_closes: 0,
             window: None,
         }
     }
@@ -132,18 +144,19 @@ impl Upstream {
     }
 
     /// When a failed upstream may be tried again although nothing is usable: sooner than with its
-    /// whole backoff, so that no client waits for long once it returns, but not for certificates,
-    /// which another second does not mend.
+    /// whole backoff, so that no client waits for long once it returns, but not after what another
+    /// second does not mend.
     pub(super) fn retry_with_nothing_up_at(&self, outage: &Outage) -> Instant {
-        match (outage.stage, outage.attempts, self.attempted_at) {
-            (Stage::Certificate, ..) | (_, 0 | 1, _) | (.., None) => outage.retry_at,
-            (.., Some(attempted_at)) => attempted_at + NOTHING_UP_PAUSE,
+        match (outage.attempts, self.attempted_at) {
+            _ if outage.stage.is_lasting() => outage.retry_at,
+            (0 | 1, _) | (_, None) => outage.retry_at,
+            (_, Some(attempted_at)) => attempted_at + NOTHING_UP_PAUSE,
         }
     }
 
     /// The pause before the next attempt, longer each time.
     pub(super) fn next_backoff(&mut self, stage: Stage, random: &mut Random) -> Duration {
-        let max = if stage == Stage::Certificate { BACKOFF_CERTIFICATE_MAX } else { BACKOFF_MAX };
+        let max = if stage.is_lasting() { BACKOFF_LASTING_MAX } else { BACKOFF_MAX };
         let pause = self.backoff.min(max);
         self.backoff = (pause * 2).min(max);
         random.jitter(pause, BACKOFF_JITTER)
@@ -152,15 +165,23 @@ impl Upstream {
     /// It answered a query: what went wrong before is forgotten.
     pub(super) fn note_answer(&mut self, window_max: usize) {
         self.backoff = BACKOFF_MIN;
-        self.window = self.window.map(|window| window * 2).filter(|window| *window < window_max);
+        self.blamed_a_query = false;
+        self.window = self
+            .window
+            .map(|window| window.saturating_mul(2))
+            .filter(|window| *window < window_max);
     }
 
-    /// A connection closed, with queries waiting on it or without.
-    pub(super) fn note_close(&mut self, lossy: bool) {
-        self.lossy_closes = if lossy { self.lossy_closes.saturating_add(1) } else { 0 };
-        if self.lossy_closes >= LOSSY_CLOSES_MAX {
-            self.window = Some(1);
+    /// A connection closed after this many answers, with queries waiting on it or without.
+    ///
+    /// After two in a row that did with queries waiting, the next carries no more at a time than the
+    /// last one answered, and at least one. A query that brings connections down is then soon alone
+    /// on one, while a server that closes every twenty answers costs no time.
+    pub(super) fn note_close(&mut self, lossy: bool, answers: u64) {
+        if lossy && self.closed_lossy {
+            self.window = Some(usize::try_from(answers).unwrap_or(usize::MAX).max(1));
         }
+        self.closed_lossy = lossy;
     }
 
     pub(super) fn forget(&mut self, conn: ConnId) {
@@ -184,6 +205,8 @@ impl UpstreamConn {
             unanswered_since: None,
             idle_since: now,
             replace_at: now + random.jitter(AGE_MAX, AGE_JITTER),
+            replace_again_at: None,
+            opened_at: now,
             answers: 0,
             unmatched: 0,
         }
@@ -241,7 +264,8 @@ impl UpstreamConn {
     }
 
     pub(super) fn wants_replacement(&self, now: Instant) -> bool {
-        now >= self.replace_at || self.in_flight.is_worn()
+        (now >= self.replace_at || self.in_flight.is_worn())
+            && self.replace_again_at.is_none_or(|at| now >= at)
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -264,7 +288,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A retired connection outlasts no query that was sent on it.
-pub(super) const LINGER_TIMEOUT: Duration = Duration::from_millis(4500);
+pub(super) const RETIRED_TIMEOUT: Duration = Duration::from_millis(4500);
 
 /// So that load balancers and new certificates are noticed, while one handshake an hour costs
 /// nothing.
@@ -281,8 +305,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// A returned upstream is noticed within this.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
-/// A certificate is not mended within seconds, and each attempt costs a handshake.
-const BACKOFF_CERTIFICATE_MAX: Duration = Duration::from_secs(60);
+/// A certificate or a configuration is not mended within seconds, and each attempt costs a
+/// handshake.
+const BACKOFF_LASTING_MAX: Duration = Duration::from_secs(60);
 
 /// Percent.
 const BACKOFF_JITTER: u32 = 25;
@@ -290,15 +315,12 @@ const BACKOFF_JITTER: u32 = 25;
 /// Between attempts while every upstream is down.
 const NOTHING_UP_PAUSE: Duration = Duration::from_secs(1);
 
-/// From this many on, connections that closed with queries waiting are no coincidence.
-const LOSSY_CLOSES_MAX: u8 = 2;
-
 /// What may wait unsent on a connection; more stays queued, where a query past its deadline is
 /// never written.
 const OUTPUT_MAX: usize = 64 * 1024;
 
 const _: () = {
-    assert!(STALL_TIMEOUT.as_millis() < LINGER_TIMEOUT.as_millis());
+    assert!(STALL_TIMEOUT.as_millis() < RETIRED_TIMEOUT.as_millis());
     assert!(BACKOFF_MIN.as_millis() < NOTHING_UP_PAUSE.as_millis());
-    assert!(BACKOFF_MAX.as_millis() < BACKOFF_CERTIFICATE_MAX.as_millis());
+    assert!(BACKOFF_MAX.as_millis() < BACKOFF_LASTING_MAX.as_millis());
 };

@@ -67,7 +67,9 @@ pub(super) fn certificate_words(error: &CertificateError, trust: &str) -> String
 pub(super) fn alert_words(alert: AlertDescription, at: FailedAt) -> String {
     let words = camel_words(&alert);
     match alert {
-        _ if at != FailedAt::Handshake => format!("the server closed with an alert: {words}"),
+        _ if !matches!(at, FailedAt::Handshake | FailedAt::Negotiation) => {
+            format!("the server closed with an alert: {words}")
+        }
         AlertDescription::CloseNotify => CLOSED_DURING_HANDSHAKE.into(),
         AlertDescription::NoApplicationProtocol => {
             "the server does not speak DNS (ALPN \"dot\") on this port".into()

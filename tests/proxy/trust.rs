@@ -119,7 +119,7 @@ fn server_of_another_protocol_is_refused() {
     let response = bed.udp().ask(&Query::new("a.example", A).bytes());
     assert_eq!(Response::read(&response).rcode, SERVFAIL);
     bed.proxy.await_line("line about it", |line| {
-        line.contains("not usable") && line.contains("TLS handshake") && line.contains("ALPN")
+        line.contains("not usable") && line.contains("TLS negotiation") && line.contains("ALPN")
     });
     assert_eq!(bed.server.log().application_octets(), 0);
 }
