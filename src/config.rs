@@ -20,7 +20,7 @@ pub enum Command {
     /// Print [`usage`].
     Help,
     /// Forward queries.
-    Run(Config),
+    Run(Box<Config>),
     /// Print the version.
     Version,
 }
@@ -145,7 +145,7 @@ pub fn parse(args: Vec<OsString>) -> Result<Command, UsageError> {
             }
         }
     }
-    options.into_config().map(Command::Run)
+    options.into_config().map(|config| Command::Run(Box::new(config)))
 }
 
 /// The text of `--help`.
@@ -289,6 +289,7 @@ impl Options {
                 clients_per_address_max: CLIENTS_PER_ADDRESS_MAX,
                 client_queries_max: CLIENT_QUERIES_MAX,
                 client_output_max: CLIENT_OUTPUT_MAX,
+                client_bytes_max: CLIENT_BYTES_MAX,
                 datagram_bytes_max: DATAGRAM_BYTES_MAX,
                 query_log: query_log == QueryLog::On,
             },
@@ -745,6 +746,9 @@ pub const CLIENT_QUERIES_MAX: usize = 256;
 /// Three answers of the greatest length, or 200 of the usual size that the client has not read.
 pub const CLIENT_OUTPUT_MAX: usize = 256 << 10;
 
+/// Above this, the client that holds most is closed.
+pub const CLIENT_BYTES_MAX: usize = 4 << 20;
+
 /// What the UDP sockets of the clients cannot take at once waits here: 850 answers of 1,232 octets,
 /// as much as the listeners ask of the system for queries.
 pub const DATAGRAM_BYTES_MAX: usize = 1 << 20;
@@ -788,7 +792,7 @@ mod tests {
     #[track_caller]
     fn config(line: &[&str]) -> Config {
         match parse_words(line) {
-            Ok(Command::Run(config)) => config,
+            Ok(Command::Run(config)) => *config,
             other => panic!("{line:?}: {other:?}"),
         }
     }

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     let mut stderr = Stderr::new();
     let result = match config::parse(std::env::args_os().skip(1).collect()) {
         Ok(Command::Help) => print(&config::usage()),
-        Ok(Command::Run(config)) => run(config, stderr.clone()),
+        Ok(Command::Run(config)) => run(*config, stderr.clone()),
         Ok(Command::Version) => {
             print(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n"))
         }

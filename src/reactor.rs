@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
+use rustix::process::{Resource, getrlimit};
 
 use crate::config::Config;
 use crate::datagram::Buffers;
@@ -57,7 +58,9 @@ impl Reactor {
     /// Binds every listener and takes the signals over. The error is one line for the user.
     pub fn bind(config: &Config, stderr: Stderr) -> Result<Self, String> {
         let server_names = config.upstreams.iter().map(|upstream| &*upstream.name);
-        let connectors = tls::connectors(config.roots.file(), server_names)?;
+        let roots = config.roots.file();
+        let connectors = tls::connectors(roots, server_names)
+            .map_err(|error| if roots.is_some() { format!("--ca-file: {error}") } else { error })?;
         let names = config.upstreams.iter().map(|upstream| upstream.to_string().into()).collect();
         let servers = config.upstreams.iter().zip(connectors).map(|(upstream, connector)| Server {
             name: upstream.to_string().into(),
@@ -65,8 +68,10 @@ impl Reactor {
             connector,
             told: false,
         });
+        let mut limits = config.limits.clone();
+        limits.clients_max = clients_max(config);
         let cx = Context {
-            forwarder: Forwarder::new(config.limits.clone(), names, random_seed()),
+            forwarder: Forwarder::new(limits, names, random_seed()),
             now: now(),
             servers: servers.collect(),
             buffer: vec![0; CLIENT_BUFFER].into(),
@@ -234,7 +239,7 @@ impl Reactor {
             let batch = datagrams.take_while(|(path, _)| path.listener == first.listener);
             let registry = self.poll.registry();
             let sent = listener.send(registry, udp_token(index), &mut self.datagrams, batch)?;
-            self.cx.forwarder.advance_datagrams(sent.taken);
+            self.cx.forwarder.advance_datagrams(sent.taken, sent.skipped);
             if let Some(error) = sent.last_error {
                 let level = once(&mut self.send_failure_told);
                 let (address, skipped) = (listener.address(), sent.skipped);
@@ -383,6 +388,24 @@ impl Reactor {
     }
 }
 
+/// As many clients as leave descriptors for everything else: without one for an upstream, nobody is
+/// answered.
+fn clients_max(config: &Config) -> usize {
+    let wanted = config.limits.clients_max;
+    let Some(descriptors) = getrlimit(Resource::Nofile).current else { return wanted };
+    let reserved = DESCRIPTORS_OWN
+        + DESCRIPTORS_PER_LISTENER * config.listen.len()
+        + DESCRIPTORS_PER_UPSTREAM * config.upstreams.len();
+    let free = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(reserved);
+    if free < wanted {
+        log::warn!(
+            "at most {free} TCP clients at a time, not {wanted}: the limit of {descriptors} open \
+             files leaves no more (ulimit -n)"
+        );
+    }
+    wanted.min(free)
+}
+
 fn find(sockets: &mut [Option<Socket>], conn: ConnId) -> Option<&mut Socket> {
     sockets.get_mut(conn.key())?.as_mut().filter(|socket| socket.conn() == conn)
 }
@@ -427,6 +450,15 @@ const ACCEPTS_MAX: usize = 64;
 /// cannot put the end off.
 const LAST_BATCHES_MAX: usize = 128;
 const LAST_ACCEPTS_MAX: usize = 4096;
+
+/// stdin, stdout, stderr twice, epoll, the pair that signals come through, and some to spare.
+const DESCRIPTORS_OWN: usize = 10;
+
+/// UDP and TCP.
+const DESCRIPTORS_PER_LISTENER: usize = 2;
+
+/// A connection and the one that replaces it.
+const DESCRIPTORS_PER_UPSTREAM: usize = 2;
 
 /// Without a free descriptor, accepting is tried again after this.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -17,7 +17,7 @@ const TABLE: &[Row] = &[
     ("config.rs", &["pico_args"], &["forwarder::Limits"]),
     (
         "reactor.rs",
-        &["mio", "socket2"],
+        &["mio", "rustix", "socket2"],
         &[
             "forwarder",
             "tls",

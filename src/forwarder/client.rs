@@ -10,7 +10,8 @@ use super::output::StreamOutput;
 use super::query::Origin;
 use super::timeouts::Timeouts;
 use super::{
-    Action, Closed, Conn, ConnId, DatagramPath, Fact, Forwarder, Manner, Outcome, Source, access,
+    Action, Closed, Conn, ConnId, DatagramPath, Fact, Forwarder, Manner, Outcome, Room, Source,
+    access,
 };
 
 /// A client's TCP connection (RFC 7766).
@@ -41,6 +42,10 @@ enum Phase {
 }
 
 impl Client {
+    fn held_bytes(&self) -> usize {
+        self.output.len() + self.deframer.partial_len()
+    }
+
     fn is_settled(&self) -> bool {
         self.queries.is_empty() && self.output.is_empty()
     }
@@ -54,12 +59,16 @@ impl Forwarder {
         }
         let from_address = self.clients_by_address.get(&address).copied().unwrap_or(0);
         if from_address >= self.limits.clients_per_address_max && !address.is_loopback() {
+            self.counts.crowded_out += 1;
             return None;
         }
         if self.clients >= self.limits.clients_max {
             // The one idle for longest makes room; while all are owed answers, the newcomer is
             // refused.
-            let (idle, _) = self.client_timers.idle.oldest()?;
+            let Some((idle, _)) = self.client_timers.idle.oldest() else {
+                self.counts.crowded_out += 1;
+                return None;
+            };
             let idle = ConnId(self.conns.id_at(idle)?);
             self.close_client(now, idle, Manner::Orderly);
         }
@@ -99,9 +108,14 @@ impl Forwarder {
             return;
         }
         let mut deframer = std::mem::take(&mut client.deframer);
+        self.client_bytes -= deframer.partial_len();
         let mut input = bytes;
         let mut is_dns = true;
         while is_dns && let Some(message) = deframer.next(&mut input) {
+            if !matches!(self.conns.get(conn_id.0), Some(Conn::Client(_))) {
+                // Its answers were too many to hold.
+                return;
+            }
             // Only whole messages count against idleness (RFC 7766 section 6.2.3), and each
             // partial one has its own time.
             self.client_timers.partial.disarm(conn_id.key());
@@ -117,11 +131,13 @@ impl Forwarder {
         let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
             return;
         };
+        self.client_bytes += deframer.partial_len();
         client.deframer = deframer;
         if !is_dns {
             client.phase = Phase::Draining;
         }
         self.settle_client(now, conn_id);
+        self.shed_client_bytes(now);
     }
 
     /// False if this client speaks no DNS.
@@ -184,14 +200,16 @@ impl Forwarder {
         &mut self,
         now: Instant,
         conn_id: ConnId,
-        write: impl FnOnce(&mut Vec<u8>),
+        write: impl FnOnce(&mut Vec<u8>, Room),
     ) -> usize {
         let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
             return 0;
         };
         let before = client.output.len();
-        frame::append_with(client.output.buffer(), write);
-        let len = client.output.len() - before - frame::LENGTH_LEN;
+        let room = Room::on_stream(client.peer.ip());
+        frame::append_with(client.output.buffer(), |out| write(out, room));
+        let grown = client.output.len() - before;
+        self.client_bytes += grown;
         if !client.transmitting {
             client.transmitting = true;
             self.actions.push_back(Action::Transmit(conn_id));
@@ -199,7 +217,8 @@ impl Forwarder {
         if before == 0 {
             self.client_timers.unsent.arm(conn_id.key(), now);
         }
-        len
+        self.shed_client_bytes(now);
+        grown - frame::LENGTH_LEN
     }
 
     /// Notes a query owed an answer.
@@ -341,12 +360,39 @@ impl Forwarder {
             }
             Phase::HalfClosed | Phase::Draining | Phase::Lingering => {}
         }
-        if let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) {
-            let resumed = client.paused && wants_read;
-            client.paused = !wants_read;
-            if resumed {
-                self.actions.push_back(Action::Read(conn_id));
+        let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
+            return;
+        };
+        let was_paused = std::mem::replace(&mut client.paused, !wants_read);
+        if was_paused && wants_read {
+            self.actions.push_back(Action::Read(conn_id));
+            if client.deframer.partial_len() > 0 {
+                self.client_timers.partial.arm(key, now);
             }
+        } else if !wants_read {
+            // Nobody is slow whom we do not read.
+            self.client_timers.partial.disarm(key);
+        }
+    }
+
+    /// Above the limit on what all clients hold together, the one that holds most is closed: it
+    /// takes its answers too slowly, or sends too many long messages at once.
+    fn shed_client_bytes(&mut self, now: Instant) {
+        while self.client_bytes > self.limits.client_bytes_max {
+            let heaviest = self
+                .conns
+                .iter()
+                .filter_map(|(id, conn)| match conn {
+                    Conn::Client(client) => Some((client.held_bytes(), id)),
+                    Conn::Upstream(_) | Conn::Closing => None,
+                })
+                .max();
+            let Some((_, heaviest)) = heaviest else {
+                debug_assert!(false, "what is held is held by a client");
+                return;
+            };
+            self.counts.shed += 1;
+            self.close_client(now, ConnId(heaviest), Manner::Abort);
         }
     }
 
@@ -361,6 +407,7 @@ impl Forwarder {
         };
         self.actions.push_back(Action::Close { conn: conn_id, manner });
         self.client_timers.disarm(conn_id.key());
+        self.client_bytes -= client.held_bytes();
         self.clients -= 1;
         let address = client.peer.ip().to_canonical();
         if let Some(count) = self.clients_by_address.get_mut(&address) {

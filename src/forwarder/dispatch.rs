@@ -46,7 +46,7 @@ impl Forwarder {
 
     /// How long a query may stay queued, if that is less than its whole time: with nothing up, long
     /// enough to see one attempt; a quick SERVFAIL protects the resolver in front of us. Where another
-    /// attempt mends nothing, as with certificates, not at all.
+    /// attempt mends nothing, as with certificates, no longer than an attempt is under way.
     pub(super) fn queue_timeout(&self) -> Option<Duration> {
         let mut only_lasting = true;
         for upstream in &self.upstreams {
@@ -58,7 +58,8 @@ impl Forwarder {
                 }
             }
         }
-        Some(if only_lasting { Duration::ZERO } else { PATIENCE })
+        let no_attempt = self.upstreams.iter().all(|upstream| upstream.attempt.is_none());
+        Some(if only_lasting && no_attempt { Duration::ZERO } else { PATIENCE })
     }
 
     /// A query came: failed upstreams that would be preferred to the working one are tried again

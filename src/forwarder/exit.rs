@@ -7,7 +7,7 @@ use super::arena::Id;
 use super::message::{self, Rcode, ResponseInfo};
 use super::query::{Origin, Query, Trouble};
 use super::upstream::Upstream;
-use super::{Conn, Ede, Forwarder, Manner, STREAM_LIMIT, Source, Stage, UDP_SIZE, udp_limit};
+use super::{Conn, Ede, Forwarder, Manner, Room, Source, Stage};
 
 /// How a query leaves.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ pub(super) enum Outcome<'a> {
     /// Without a response: its client is gone, or it had none.
     Orphaned,
     /// With a response made here of an upstream's RCODE.
-    Rcode(Rcode),
+    Rcode { upstream: usize, rcode: Rcode },
 }
 impl Forwarder {
     /// The one exit: every accepted query leaves through here, once.
@@ -40,12 +40,12 @@ impl Forwarder {
                 {
                     entry.remove();
                 }
-                let limit = udp_limit(&path, query.parsed.opt);
+                let room = Room::by_datagram(&path, query.parsed.opt);
                 for _ in 0..responses {
                     let len = match outcome {
                         Outcome::Orphaned => 0,
                         _ => self.respond_by_datagram(path, |out| {
-                            write_response(out, &query, &outcome, limit);
+                            write_response(out, &query, &outcome, room);
                         }),
                     };
                     self.note(now, Source::Datagram(path), &query, &outcome, len);
@@ -54,8 +54,8 @@ impl Forwarder {
             Origin::Stream { client, index } => {
                 let len = match outcome {
                     Outcome::Orphaned => 0,
-                    _ => self.respond_on_stream(now, client, |out| {
-                        write_response(out, &query, &outcome, STREAM_LIMIT);
+                    _ => self.respond_on_stream(now, client, |out, room| {
+                        write_response(out, &query, &outcome, room);
                     }),
                 };
                 self.note(now, Source::Stream(client), &query, &outcome, len);
@@ -80,6 +80,7 @@ impl Forwarder {
         outcome: &Outcome<'_>,
         len: usize,
     ) {
+        self.owed -= 1;
         let took = now.saturating_duration_since(query.arrived);
         let asked = self.asked(source, &query.message, query.parsed.question_end);
         match outcome {
@@ -97,7 +98,15 @@ impl Forwarder {
                     self.query_log.failure(asked, took, ede.text);
                 }
             }
-            Outcome::Rcode(rcode) => {
+            Outcome::Rcode { rcode: Rcode::SERVFAIL, upstream } => {
+                self.counts.failed += 1;
+                let cause =
+                    format!("{}: SERVFAIL without a question", self.upstreams[*upstream].name);
+                if let Some(asked) = asked {
+                    self.query_log.failure(asked, took, &cause);
+                }
+            }
+            Outcome::Rcode { rcode, .. } => {
                 self.counts.local += 1;
                 if let Some(asked) = asked {
                     self.query_log.local(asked, *rcode);
@@ -128,20 +137,22 @@ impl Forwarder {
         let Some(query) = self.queries.get(id) else {
             return;
         };
-        let outage = self.last_failed.filter(|_| !self.is_something_usable()).and_then(|index| {
-            let upstream = &self.upstreams[index];
-            Some((&upstream.name, upstream.outage()?))
-        });
+        // With nothing usable, the first upstream in order speaks for all.
+        let outage = match &self.upstreams[..] {
+            [first, ..] if !self.is_something_usable() => {
+                first.outage().map(|outage| (&first.name, outage))
+            }
+            _ => None,
+        };
         let (code, text) = match (query.trouble, outage) {
             (Some(trouble), _) if query.is_sent() => self.explain(&trouble),
             (_, Some((name, outage))) => {
                 let code = match outage.stage {
-                    Stage::Connect | Stage::Tls => Ede::NO_REACHABLE_AUTHORITY,
+                    Stage::Connect | Stage::Negotiation | Stage::Tls => Ede::NO_REACHABLE_AUTHORITY,
                     Stage::Certificate => Ede::OTHER,
-                    Stage::Negotiation => Ede::NO_REACHABLE_AUTHORITY,
                     Stage::Read | Stage::Write => Ede::NETWORK_ERROR,
                 };
-                (code, format!("{name}: {}", outage.detail))
+                (code, format!("{name}: {}: {}", outage.stage, outage.detail))
             }
             (Some(trouble), None) => self.explain(&trouble),
             (None, None) => (Ede::NO_REACHABLE_AUTHORITY, self.explain_waiting()),
@@ -189,7 +200,8 @@ impl Forwarder {
     }
 }
 
-fn write_response(out: &mut Vec<u8>, query: &Query, outcome: &Outcome<'_>, limit: usize) {
+fn write_response(out: &mut Vec<u8>, query: &Query, outcome: &Outcome<'_>, room: Room) {
+    let Room { limit, udp_size } = room;
     let parsed = &query.parsed;
     let start = out.len();
     match outcome {
@@ -202,11 +214,11 @@ fn write_response(out: &mut Vec<u8>, query: &Query, outcome: &Outcome<'_>, limit
         }
         Outcome::Failed(ede) => {
             let response = parsed.local_response(Rcode::SERVFAIL, Some(*ede));
-            message::local_response(out, &query.message, &response, UDP_SIZE, limit);
+            message::local_response(out, &query.message, &response, udp_size, limit);
         }
-        Outcome::Rcode(rcode) => {
+        Outcome::Rcode { rcode, .. } => {
             let response = parsed.local_response(*rcode, None);
-            message::local_response(out, &query.message, &response, UDP_SIZE, limit);
+            message::local_response(out, &query.message, &response, udp_size, limit);
         }
         Outcome::Orphaned => {}
     }

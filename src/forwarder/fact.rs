@@ -61,8 +61,8 @@ impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SourceRefused => f.write_str(
-                "a query from outside loopback, private, link-local and unique-local addresses was \
-                 dropped, as all such will be: restrict --listen or the firewall if they persist",
+                "a query from another network was dropped, as all such will be: only loopback, \
+                 private, link-local and unique-local addresses are served",
             ),
             Self::UpstreamFailed { upstream, stage, detail } => {
                 write!(f, "{upstream}: not usable: {stage}: {detail}")

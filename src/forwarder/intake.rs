@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::message::{self, LocalResponse, ParsedQuery, Rcode};
 use super::query::{Origin, Query};
 use super::query_log::Asked;
-use super::{Conn, DatagramPath, Ede, Forwarder, STREAM_LIMIT, Source, UDP_SIZE, udp_limit};
+use super::{Conn, DatagramPath, Ede, Forwarder, Room, Source};
 
 impl Forwarder {
     pub(super) fn accept_query(
@@ -44,6 +44,7 @@ impl Forwarder {
             Source::Stream(client) => Origin::Stream { client, index: 0 },
         };
         let id = self.queries.insert(Query::new(origin, stored, parsed, now));
+        self.owed += 1;
         match source {
             Source::Datagram(_) => {
                 self.joinable.insert(fingerprint, id);
@@ -69,9 +70,10 @@ impl Forwarder {
             {
                 if *responses < RESPONSES_MAX {
                     *responses += 1;
+                    self.owed += 1;
                     self.counts.queries += 1;
                 } else {
-                    self.counts.dropped += 1;
+                    self.counts.repeated += 1;
                 }
                 true
             }
@@ -111,6 +113,7 @@ impl Forwarder {
         message: &[u8],
         response: &LocalResponse<'_>,
     ) {
+        self.counts.queries += 1;
         self.counts.local += 1;
         self.respond(now, source, message, response);
         if let Some(asked) = self.asked(source, message, response.question_end) {
@@ -127,14 +130,14 @@ impl Forwarder {
     ) {
         match source {
             Source::Datagram(path) => {
-                let limit = udp_limit(&path, response.opt);
+                let room = Room::by_datagram(&path, response.opt);
                 self.respond_by_datagram(path, |out| {
-                    message::local_response(out, message, response, UDP_SIZE, limit);
+                    message::local_response(out, message, response, room.udp_size, room.limit);
                 });
             }
             Source::Stream(client) => {
-                self.respond_on_stream(now, client, |out| {
-                    message::local_response(out, message, response, UDP_SIZE, STREAM_LIMIT);
+                self.respond_on_stream(now, client, |out, room| {
+                    message::local_response(out, message, response, room.udp_size, room.limit);
                 });
             }
         }

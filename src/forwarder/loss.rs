@@ -238,11 +238,11 @@ impl Forwarder {
                 }
                 match conn.phase {
                     Phase::Connecting { established: false, .. } => {
-                        let detail = "connect timed out".into();
+                        let detail = "timed out".into();
                         self.attempt_failed(now, conn_id, Stage::Connect, detail);
                     }
                     Phase::Connecting { established: true, .. } => {
-                        let detail = "TLS handshake timed out".into();
+                        let detail = "timed out".into();
                         self.attempt_failed(now, conn_id, Stage::Tls, detail);
                     }
                     Phase::Open if conn.stalls_at().is_some() => self.stall(now, conn_id),
@@ -349,7 +349,6 @@ impl Forwarder {
                 outage.trial.take()
             }
         };
-        self.last_failed = Some(index);
         if let Some(trial) = trial {
             self.finish(now, trial, Outcome::Orphaned);
         }

@@ -213,7 +213,7 @@ pub fn check_response(response: &[u8], query: &[u8], question_end: usize) -> Res
         return ResponseCheck::Malformed("malformed answer: it answers another question");
     }
     let records = Records::read(response, question_end, &header);
-    if !records.complete || !records.opt_valid || records.end != response.len() {
+    if !records.complete || !records.opt_valid {
         return ResponseCheck::Unreadable;
     }
     ResponseCheck::Answer(ResponseInfo {
@@ -235,8 +235,8 @@ pub enum ResponseCheck {
     ErrorWithoutQuestion(Rcode),
     /// No response to the query, and the reason: the connection is out of step or the server broken.
     Malformed(&'static str),
-    /// The response to the query, but its records cannot be read or something follows them, or its
-    /// OPT record is not where and what RFC 6891 section 6.1.1 wants.
+    /// The response to the query, but its records cannot be read, or its OPT record is not where and
+    /// what RFC 6891 section 6.1.1 wants.
     Unreadable,
 }
 
@@ -1118,13 +1118,14 @@ mod tests {
         let unreadable = [
             ("cut", answer[..answer.len() - 1].to_vec()),
             ("records missing", answer[..end].to_vec()),
-            ("trailing octet", [&answer[..], b"x"].concat()),
             ("two OPTs", response(&[OPT, OPT], [0, 0, 2])),
             ("OPT as answer", response(&[OPT], [1, 0, 0])),
         ];
         for (what, response) in unreadable {
             assert_eq!(check(&response), ResponseCheck::Unreadable, "{what}");
         }
+        let more = [&answer[..], b"x"].concat();
+        assert!(matches!(check(&more), ResponseCheck::Answer(_)), "octets after the last record");
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub struct Forwarder {
 
     queries: Arena<Query>,
     messages: Messages,
+    /// Responses owed to clients: one for each query, and one for each retransmission that joined.
+    owed: usize,
     /// All queries, by key.
     by_arrival: Timeouts,
     /// Those to be sent, by key.
@@ -72,11 +74,11 @@ pub struct Forwarder {
 
     conns: Arena<Conn>,
     clients: usize,
+    /// What all clients hold: answers not taken yet, and partial messages.
+    client_bytes: usize,
     clients_by_address: HashMap<IpAddr, usize, BuildHasherDefault<DefaultHasher>>,
     client_timers: ClientTimers,
     upstreams: Vec<Upstream>,
-    /// The upstream that failed last, for errors.
-    last_failed: Option<usize>,
     /// When the next line about upstreams that are still down may be written.
     summary_at: Option<Instant>,
     summary_pause: Duration,
@@ -97,16 +99,17 @@ impl Forwarder {
             shutting_down: false,
             queries: Arena::new(),
             messages: Messages::new(limits.query_bytes_max),
+            owed: 0,
             by_arrival: Timeouts::default(),
             queue: Timeouts::default(),
             dispatch_at: None,
             joinable: HashMap::default(),
             conns: Arena::new(),
             clients: 0,
+            client_bytes: 0,
             clients_by_address: HashMap::default(),
             client_timers: ClientTimers::default(),
             upstreams: upstreams.into_iter().map(Upstream::new).collect(),
-            last_failed: None,
             summary_at: None,
             summary_pause: Duration::ZERO,
             actions: VecDeque::new(),
@@ -265,7 +268,9 @@ impl Forwarder {
     pub fn advance_output(&mut self, now: Instant, conn: ConnId, n: usize) {
         match self.conns.get_mut(conn.0) {
             Some(Conn::Client(client)) => {
+                let before = client.output.len();
                 client.output.advance(n);
+                self.client_bytes -= before - client.output.len();
                 self.client_output_advanced(now, conn);
             }
             Some(Conn::Upstream(upstream)) => {
@@ -281,9 +286,10 @@ impl Forwarder {
         self.datagrams.iter()
     }
 
-    /// The first `n` of [`Self::datagrams`] were sent or given up.
-    pub fn advance_datagrams(&mut self, n: usize) {
+    /// The first `n` of [`Self::datagrams`] left, `failed` of them because they could not be sent.
+    pub fn advance_datagrams(&mut self, n: usize, failed: usize) {
         self.datagrams.advance(n);
+        self.counts.datagrams_dropped += failed as u64;
     }
 
     /// Lines of the query log since [`Self::clear_query_log`], each with its line feed.
@@ -306,7 +312,12 @@ impl Forwarder {
 
     /// For tests and metrics.
     pub fn counts(&self) -> Counts {
-        Counts { queries_held: self.queries.len(), conns_held: self.conns.len(), ..self.counts }
+        Counts {
+            owed: self.owed,
+            queries_held: self.queries.len(),
+            conns_held: self.conns.len(),
+            ..self.counts
+        }
     }
 }
 
@@ -326,12 +337,31 @@ enum Source {
     Stream(ConnId),
 }
 
-/// The longest response by datagram: what the client takes, but no more than passes unfragmented
-/// over any path we would meet, or over loopback what RFC 5625 section 4.4.3 asks for.
-fn udp_limit(path: &DatagramPath, opt: Option<Opt>) -> usize {
-    let path_max =
-        if path.client.ip().to_canonical().is_loopback() { UDP_SIZE_LOOPBACK } else { UDP_SIZE };
-    usize::from(opt.map_or(UDP_SIZE_MIN, |opt| opt.udp_size.max(UDP_SIZE_MIN)).min(path_max))
+/// How large a response may be, and how large a datagram our OPT record says we take.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    limit: usize,
+    udp_size: u16,
+}
+
+impl Room {
+    /// On a stream (RFC 1035 section 4.2.2).
+    fn on_stream(client: IpAddr) -> Self {
+        Self { limit: 65_535, udp_size: udp_size_max(client) }
+    }
+
+    /// By datagram: what the client takes, but no more than we send to it.
+    fn by_datagram(path: &DatagramPath, opt: Option<Opt>) -> Self {
+        let udp_size = udp_size_max(path.client.ip());
+        let wanted = opt.map_or(UDP_SIZE_MIN, |opt| opt.udp_size.max(UDP_SIZE_MIN));
+        Self { limit: usize::from(wanted.min(udp_size)), udp_size }
+    }
+}
+
+/// What passes unfragmented over any path we would meet, or over loopback what RFC 5625 section
+/// 4.4.3 asks for.
+fn udp_size_max(client: IpAddr) -> u16 {
+    if client.to_canonical().is_loopback() { UDP_SIZE_LOOPBACK } else { UDP_SIZE }
 }
 
 /// RFC 1035 section 4.2.1.
@@ -342,9 +372,6 @@ const UDP_SIZE: u16 = 1232;
 
 /// Nothing fragments on loopback.
 const UDP_SIZE_LOOPBACK: u16 = 4096;
-
-/// RFC 1035 section 4.2.2.
-const STREAM_LIMIT: usize = 65_535;
 
 #[cfg(test)]
 mod tests {

@@ -74,7 +74,7 @@ impl Forwarder {
             ResponseCheck::ErrorWithoutQuestion(rcode) => {
                 self.forget_place(place, sent);
                 self.answered(now, place);
-                self.finish(now, sent.query, Outcome::Rcode(rcode));
+                self.finish(now, sent.query, Outcome::Rcode { upstream, rcode });
             }
             ResponseCheck::Unreadable => {
                 self.forget_place(place, sent);
@@ -109,7 +109,8 @@ impl Forwarder {
         let index = conn.upstream;
         self.upstreams[index].note_answer(self.limits.queries_max);
         self.free(now, place);
-        if is_open && !self.upstreams[index].is_usable() {
+        // A late answer on a retired connection proves little, but with nothing usable it is the best.
+        if !self.upstreams[index].is_usable() && (is_open || !self.is_something_usable()) {
             self.recover(now, index);
         }
     }

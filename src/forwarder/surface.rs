@@ -145,6 +145,8 @@ pub struct Limits {
     pub client_queries_max: usize,
     /// Octets of answers held per client connection.
     pub client_output_max: usize,
+    /// Octets of answers and partial messages held for all client connections.
+    pub client_bytes_max: usize,
     /// Octets of answers held for a batch of datagrams.
     pub datagram_bytes_max: usize,
     /// Whether a line per query is written to [`Forwarder::query_log`](super::Forwarder::query_log).
@@ -154,7 +156,8 @@ pub struct Limits {
 /// What happened so far and what is held now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Queries accepted.
+    /// Messages that call for a response, retransmissions included: as many as are answered,
+    /// failed, local, orphaned and owed, together.
     pub queries: u64,
     /// Answered with an upstream's response.
     pub answered: u64,
@@ -162,13 +165,19 @@ pub struct Counts {
     pub failed: u64,
     /// Other answers made here.
     pub local: u64,
-    /// Accepted queries whose client went away.
+    /// Without a response, as their client went away.
     pub orphaned: u64,
     /// Messages dropped: QR=1 or under 12 octets (RFC 5625 section 6.3).
     pub dropped: u64,
+    /// Retransmissions dropped: more of one query than are answered.
+    pub repeated: u64,
+    /// Client connections closed because clients held too many octets.
+    pub shed: u64,
+    /// Client connections refused because there were too many.
+    pub crowded_out: u64,
     /// Datagrams and connections from addresses that are not served.
     pub refused: u64,
-    /// Datagrams to clients dropped because the buffer was full.
+    /// Datagrams to clients that could not be sent, or found the buffer full.
     pub datagrams_dropped: u64,
     /// Responses of an upstream that belonged to no query.
     pub unmatched: u64,
@@ -176,7 +185,9 @@ pub struct Counts {
     pub connects: u64,
     /// Queries sent again after the first time.
     pub resent: u64,
-    /// Held now: queries.
+    /// Held now: responses owed to clients.
+    pub owed: usize,
+    /// Held now: places in the query table.
     pub queries_held: usize,
     /// Held now: connections, clients and upstreams, including those not yet closed by the shell.
     pub conns_held: usize,

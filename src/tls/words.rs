@@ -12,8 +12,8 @@ pub(super) fn certificate_words(error: &CertificateError, trust: &str) -> String
     match error {
         CertificateError::BadEncoding => "the certificate is malformed".into(),
         CertificateError::BadSignature => format!(
-            "a signature in the certificate or the handshake is wrong; perhaps the issuer has the \
-             name, but not the key, of {trust}"
+            "a signature is wrong: the issuer has the name, but not the key, of {trust}, which may \
+             have been replaced since the start"
         ),
         CertificateError::Expired => "the certificate has expired".into(),
         CertificateError::ExpiredContext { time, not_after } => {

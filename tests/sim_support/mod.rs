@@ -42,6 +42,7 @@ pub(crate) fn default_limits() -> Limits {
         clients_per_address_max: 25,
         client_queries_max: 256,
         client_output_max: 256 << 10,
+        client_bytes_max: 4 << 20,
         datagram_bytes_max: 1 << 20,
         query_log: false,
     }

@@ -248,7 +248,7 @@ impl World {
             let after = self.rng.up_to(Duration::from_millis(5));
             self.schedule(after, What::DatagramsWritable);
         }
-        self.forwarder.advance_datagrams(sent);
+        self.forwarder.advance_datagrams(sent, 0);
         self.datagrams_judged -= sent;
     }
 
