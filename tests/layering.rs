@@ -45,8 +45,9 @@ const TABLE: &[Row] = &[
     ("forwarder/fact.rs", &[], &["forwarder::Stage"]),
     ("forwarder/frame.rs", &[], &["forwarder::arena::Id"]),
     ("forwarder/in_flight.rs", &[], &["forwarder::arena::Id"]),
-    ("forwarder/message.rs", &[], &["forwarder::arena::Id", "forwarder::edns"]),
+    ("forwarder/message.rs", &[], &["forwarder::edns", "forwarder::presentation"]),
     ("forwarder/output.rs", &[], &["forwarder::arena::Id", "forwarder::DatagramPath"]),
+    ("forwarder/presentation.rs", &[], &["forwarder::message::LABEL_LEN_MAX"]),
     ("forwarder/random.rs", &[], &[]),
     ("forwarder/timeouts.rs", &[], &["forwarder::arena::Id"]),
     // The rest of it, one state machine: any sibling, no crate.

@@ -19,6 +19,7 @@ mod intake;
 mod loss;
 pub mod message;
 mod output;
+mod presentation;
 mod query;
 mod query_log;
 mod random;

@@ -46,44 +46,51 @@ impl QueryLog {
         took: Duration,
         upstream: &str,
     ) {
-        let plural = if answers == 1 { "" } else { "s" };
-        let took = took.as_millis();
-        self.line("SUCCESS", asked, |lines, from| {
-            writeln!(
-                lines,
-                "{rcode} {answers} answer{plural} {bytes} B {took} ms {from} via {upstream}"
-            )
+        self.line("SUCCESS", asked, |lines| {
+            let plural = if answers == 1 { "" } else { "s" };
+            let took = took.as_millis();
+            write!(lines, "{rcode} {answers} answer{plural} {bytes} B {took} ms ")?;
+            write_client(lines, asked)?;
+            writeln!(lines, " via {upstream}")
         });
     }
 
     /// A SERVFAIL made here was delivered, because of `cause`.
     pub(super) fn failure(&mut self, asked: Asked<'_>, took: Duration, cause: &str) {
-        let took = took.as_millis();
-        self.line("FAILURE", asked, |lines, from| {
-            writeln!(lines, "SERVFAIL {took} ms {from}: {cause}")
+        self.line("FAILURE", asked, |lines| {
+            write!(lines, "SERVFAIL {} ms ", took.as_millis())?;
+            write_client(lines, asked)?;
+            writeln!(lines, ": {cause}")
         });
     }
 
     /// Another response made here was delivered.
     pub(super) fn local(&mut self, asked: Asked<'_>, rcode: Rcode) {
-        self.line("LOCAL", asked, |lines, from| writeln!(lines, "{rcode} {from}"));
+        self.line("LOCAL", asked, |lines| {
+            write!(lines, "{rcode} ")?;
+            write_client(lines, asked)?;
+            writeln!(lines)
+        });
     }
 
     fn line(
         &mut self,
         kind: &str,
         asked: Asked<'_>,
-        write: impl FnOnce(&mut Vec<u8>, &str) -> std::io::Result<()>,
+        write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>,
     ) {
         if !self.enabled || self.lines.len() > LINES_MAX {
             return;
         }
-        let transport = if asked.over_tcp { "tcp" } else { "udp" };
-        let from = format!("{transport} {}", asked.client);
-        let written = write_question(&mut self.lines, kind, asked)
-            .and_then(|()| write(&mut self.lines, &from));
+        let written =
+            write_question(&mut self.lines, kind, asked).and_then(|()| write(&mut self.lines));
         debug_assert!(written.is_ok(), "writing to memory does not fail");
     }
+}
+
+fn write_client(lines: &mut Vec<u8>, asked: Asked<'_>) -> std::io::Result<()> {
+    let transport = if asked.over_tcp { "tcp" } else { "udp" };
+    write!(lines, "{transport} {}", asked.client)
 }
 
 fn write_question(lines: &mut Vec<u8>, kind: &str, asked: Asked<'_>) -> std::io::Result<()> {
