@@ -2,7 +2,7 @@
 //!
 //! Every default and every limit is a constant here, with its reason.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -127,7 +127,7 @@ pub fn parse(args: Vec<OsString>) -> Result<Command, UsageError> {
         let (flag, spelling) = Flag::of(&arg.to_string_lossy())?;
         let mut pair = vec![arg];
         if pair[0] == *spelling {
-            pair.extend(rest.next_if(|next| !next.as_encoded_bytes().starts_with(b"-")));
+            pair.extend(rest.next_if(|next| !is_like_a_flag(next)));
         }
         match Arguments::from_vec(pair).value_from_str::<_, String>(spelling) {
             Ok(value) if !value.is_empty() => options.set(flag, spelling, &value)?,
@@ -171,10 +171,10 @@ Usage: dot-proxy [OPTION]...
                             [default: {log_level}]
   --upstream-idle-timeout SECONDS
                             Close a connection to an upstream after this long without
-                            use. [default: {upstream_idle}]
+                            use, {idle_min} to {idle_max}. [default: {upstream_idle}]
   --client-idle-timeout SECONDS
                             Close a TCP connection of a client after this long without
-                            use. [default: {client_idle}]
+                            use, {idle_min} to {idle_max}. [default: {client_idle}]
   -h, --help                Print this.
   -V, --version             Print the version.
 ",
@@ -182,6 +182,8 @@ Usage: dot-proxy [OPTION]...
         log_level = level_name(LOG_LEVEL_DEFAULT),
         upstream_idle = UPSTREAM_IDLE_TIMEOUT.as_secs(),
         client_idle = CLIENT_IDLE_TIMEOUT.as_secs(),
+        idle_min = IDLE_SECONDS.start(),
+        idle_max = IDLE_SECONDS.end(),
     )
 }
 
@@ -219,14 +221,18 @@ impl Options {
             return Err("is a multicast address; write an address of this machine".into());
         }
         // Two listeners of port 0 get a port each.
-        if address.port() != 0
-            && let Some(other) = self.listen.iter().find(|other| overlap(**other, address))
-        {
-            return Err(if address.ip().is_unspecified() {
-                format!("overlaps with --listen {other}; give only one of them")
-            } else {
-                format!("is served by --listen {other} already; give each address once")
-            });
+        if address.port() != 0 {
+            // Who adds flags to a command that has some, an image's, need not know them.
+            if self.listen.contains(&address) {
+                return Ok(());
+            }
+            if let Some(other) = self.listen.iter().find(|other| overlap(**other, address)) {
+                return Err(if address.ip().is_unspecified() {
+                    format!("overlaps with --listen {other}; give only one of them")
+                } else {
+                    format!("is served by --listen {other} already; give only one of them")
+                });
+            }
         }
         if self.listen.len() == LISTENERS_MAX {
             return Err(format!(
@@ -315,7 +321,7 @@ impl Flag {
         if !arg.starts_with('-') || arg == "-" || arg == "--" {
             return Err(UsageError(format!(
                 "{}: stray argument; every value follows its flag, such as --upstream {}",
-                shown(arg),
+                if arg.is_empty() { "''".into() } else { shown(arg) },
                 if upstreams(arg).is_ok() { arg } else { UPSTREAM_EXAMPLE }
             )));
         }
@@ -371,6 +377,15 @@ impl fmt::Display for Preset {
     }
 }
 
+/// Whether this is no value: `-x`, but not `-1`, which is a bad one.
+fn is_like_a_flag(arg: &OsStr) -> bool {
+    match arg.as_encoded_bytes() {
+        [b'-', second, ..] => !second.is_ascii_digit(),
+        [b'-'] => true,
+        _ => false,
+    }
+}
+
 /// The upstreams of one `--upstream`: those of a preset, or one.
 fn upstreams(spec: &str) -> Result<Vec<Upstream>, String> {
     if let Some(preset) = PRESETS.iter().find(|preset| preset.word == spec) {
@@ -405,6 +420,9 @@ fn upstreams(spec: &str) -> Result<Vec<Upstream>, String> {
         });
     };
 
+    if place.rsplit_once(':').map_or(place, |(ip, _)| ip).is_empty() {
+        return Err(format!("has no IP address before #; {form}"));
+    }
     let address = address(place, UPSTREAM_PORT).map_err(|problem| format!("{problem}; {form}"))?;
     match address.port() {
         // RFC 7858 section 3.1: never DNS over TLS on port 53.
@@ -448,7 +466,7 @@ fn address(text: &str, default_port: u16) -> Result<SocketAddr, String> {
     };
     if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 {
         return Err(format!(
-            "a link-local address needs the index of its interface: [{}%INDEX]:{}",
+            "a link-local address needs the index of its interface (see `ip link`): [{}%INDEX]:{}",
             v6.ip(),
             v6.port()
         ));
@@ -462,8 +480,20 @@ fn address(text: &str, default_port: u16) -> Result<SocketAddr, String> {
 
 /// Says why `text` is no address.
 fn address_problem(text: &str) -> String {
+    if let Some((ip, interface)) = text.split_once('%') {
+        let (ip, in_brackets) = ip.strip_prefix('[').map_or((ip, false), |ip| (ip, true));
+        let interface = interface.split(']').next().unwrap_or_default();
+        if ip.parse::<Ipv6Addr>().is_ok() && !(in_brackets && interface.parse::<u32>().is_ok()) {
+            return format!(
+                "an interface is given by its index (see `ip link`), in brackets: [{ip}%INDEX]:PORT"
+            );
+        }
+    }
     if let Some((host, port)) = text.rsplit_once(':') {
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .and_then(|host| host.split('%').next());
         if host.parse::<Ipv6Addr>().is_ok() {
             return format!("an IPv6 address with a port needs brackets: [{host}]:{}", shown(port));
         }
@@ -530,18 +560,19 @@ fn reaches(upstream: SocketAddr, listener: SocketAddr) -> bool {
 }
 
 fn seconds(value: &str) -> Result<Duration, String> {
+    let (min, max) = (IDLE_SECONDS.start(), IDLE_SECONDS.end());
     match value.parse() {
         Ok(seconds) if IDLE_SECONDS.contains(&seconds) => Ok(Duration::from_secs(seconds)),
-        _ => Err(format!(
-            "is not a number of seconds; write a whole number from {} to {}",
-            IDLE_SECONDS.start(),
-            IDLE_SECONDS.end()
-        )),
+        // Of any length: what no integer holds is a number all the same.
+        _ if value.bytes().all(|octet| octet.is_ascii_digit()) => {
+            Err(format!("is out of range: {min} to {max} seconds"))
+        }
+        _ => Err(format!("is not a number of seconds; write a whole number from {min} to {max}")),
     }
 }
 
 fn choice<T: Copy>(value: &str, choices: &[(&str, T)]) -> Result<T, String> {
-    match choices.iter().find(|(word, _)| *word == value) {
+    match choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(value)) {
         Some((_, choice)) => Ok(*choice),
         None => {
             Err(format!("is not known; write {}", words(choices.iter().map(|(word, _)| *word))))
@@ -743,10 +774,12 @@ pub const CLIENTS_PER_ADDRESS_MAX: usize = 25;
 /// A client that sends more at once waits in its socket, so that 16 such fill the query table.
 pub const CLIENT_QUERIES_MAX: usize = 256;
 
-/// Three answers of the greatest length, or 200 of the usual size that the client has not read.
+/// Reading of a client pauses here: it has not taken three answers of the greatest length, or 200
+/// of 1,232 octets. Answers to what was read before still come on top.
 pub const CLIENT_OUTPUT_MAX: usize = 256 << 10;
 
-/// Above this, the client that holds most is closed.
+/// Sixteen clients that do not take their answers, each at its own limit. Above it the client that
+/// holds most is closed, since the pauses alone bound each client but not all of them together.
 pub const CLIENT_BYTES_MAX: usize = 4 << 20;
 
 /// What the UDP sockets of the clients cannot take at once waits here: 850 answers of 1,232 octets,
@@ -766,15 +799,13 @@ const NAME_LEN_MAX: usize = 253;
 const LABEL_LEN_MAX: usize = 63;
 
 const _: () = assert!(QUERY_TIMEOUT.as_millis() < 5_000);
-// An idle connection must not close under a query that still has time.
-const _: () = assert!(QUERY_TIMEOUT.as_millis() < UPSTREAM_IDLE_TIMEOUT.as_millis());
-const _: () = assert!(QUERY_TIMEOUT.as_millis() < CLIENT_IDLE_TIMEOUT.as_millis());
 // Every waiting query may be in flight on one connection, and IDs have 16 bits.
 const _: () = assert!(QUERIES_MAX <= 1 << 16);
 const _: () = assert!(CLIENT_QUERIES_MAX < QUERIES_MAX);
 const _: () = assert!(CLIENTS_PER_ADDRESS_MAX < CLIENTS_MAX);
 const _: () = assert!(QUERY_BYTES_MAX >= FRAME_LEN_MAX);
 const _: () = assert!(CLIENT_OUTPUT_MAX >= FRAME_LEN_MAX);
+const _: () = assert!(CLIENT_BYTES_MAX >= CLIENT_OUTPUT_MAX + FRAME_LEN_MAX);
 const _: () = assert!(DATAGRAM_BYTES_MAX >= FRAME_LEN_MAX);
 const _: () = assert!(UPSTREAMS_MAX >= PRESETS.len() * CLOUDFLARE.addresses.len());
 const _: () = assert!(UPSTREAM_PORT == 853 && LISTEN_PORT == 53);
@@ -841,6 +872,7 @@ mod tests {
         assert_eq!(config.limits.clients_max, 150);
         assert_eq!(config.limits.clients_per_address_max, 25);
         assert_eq!(config.limits.client_queries_max, 256);
+        assert_eq!(config.limits.client_bytes_max, 4 << 20);
         assert!(!config.limits.query_log);
     }
 
@@ -944,13 +976,15 @@ mod tests {
             2001:db8::1:853#x => without a port: [2001:db8::1]:853 or [2001:db8::1:853]
             1:2:3:4:5:6:7:8:853#x => with a port needs brackets: [1:2:3:4:5:6:7:8]:853
             2001:db8::1:99999#x => with a port needs brackets: [2001:db8::1]:99999
-            [fe80::1]#x      => needs the index of its interface: [fe80::1%INDEX]:853
+            [fe80::1]#x      => needs the index of its interface (see `ip link`): [fe80::1%INDEX]:853
             0.0.0.0#x        => 0.0.0.0 is not the address of one server
             [::]#x           => :: is not the address of one server
             224.0.0.1#x      => 224.0.0.1 is not the address of one server
             255.255.255.255#x => 255.255.255.255 is not the address of one server
-            #x               => is not an IP address
-            :853#x           => has no IP address
+            #x               => #x: has no IP address before #; write IP[:PORT]#NAME
+            :853#x           => :853#x: has no IP address before #; write IP[:PORT]#NAME
+            [fe80::1%eth0]#x => an interface is given by its index (see `ip link`), in brackets: [fe80::1%INDEX]:PORT
+            [fe80::1%2]:x#x  => the port "x" is not a number
             1.2.3.4#         => the name after # is empty; write it as in the server's certificate
             1.2.3.4#.        => the name after # is empty
             1.2.3.4#a..b     => a..b has an empty label
@@ -1016,8 +1050,13 @@ mod tests {
             [127.0.0.1]:53   => is not an IP address
             [::1             => is not an IP address
             256.0.0.1        => is not an IP address
-            fe80::1%eth0     => is not an IP address
-            fe80::1          => needs the index of its interface: [fe80::1%INDEX]:53
+            [fe80::1%eth0]:53 => an interface is given by its index (see `ip link`), in brackets: [fe80::1%INDEX]:PORT
+            [fe80::1%eth0]   => an interface is given by its index
+            fe80::1%eth0     => an interface is given by its index
+            fe80::1%2        => in brackets: [fe80::1%INDEX]:PORT
+            host%2           => host%2 is not an IP address
+            [fe80::1%2]:65536 => the port "65536" is not a number
+            fe80::1          => needs the index of its interface (see `ip link`): [fe80::1%INDEX]:53
             224.0.0.251:5353 => is a multicast address"#;
         let tricks = ("127.0.0.1\n::1\u{1b}[2J", "127.0.0.1\\n::1\\u{1b}[2J is not an IP address");
         for (value, expected) in rows(table).chain([tricks]) {
@@ -1026,6 +1065,15 @@ mod tests {
             assert!(error.starts_with("--listen "), "{error}");
             assert!(!error.contains(char::is_control), "{error:?}");
         }
+    }
+
+    #[test]
+    fn the_same_listener_twice_is_one() {
+        for again in ["0.0.0.0", "0.0.0.0:53", "[::ffff:0.0.0.0]:53"] {
+            let listen = config(&["-l", "0.0.0.0:53", "-l", again, "-l", "[::]:53"]).listen;
+            assert_eq!(listen, ["0.0.0.0:53".parse().unwrap(), "[::]:53".parse().unwrap()]);
+        }
+        assert_eq!(config(&["-l", "127.0.0.1:0", "-l", "127.0.0.1:0"]).listen.len(), 2);
     }
 
     #[test]
@@ -1083,6 +1131,7 @@ mod tests {
     fn words_of_choices() {
         for (word, level) in LOG_LEVELS {
             assert_eq!(config(&["--log-level", word]).log_level, level);
+            assert_eq!(config(&["--log-level", &word.to_uppercase()]).log_level, level);
         }
         for (word, query_log) in QUERY_LOGS {
             assert_eq!(config(&["--query-log", word]).query_log, query_log);
@@ -1115,9 +1164,11 @@ mod tests {
             --log-level         => --log-level: the value is missing; give error, warn, info, debug or trace
             --query-log yes     => --query-log yes: is not known; write on, off or auto
             --log-level=off     => --log-level off: is not known; write error, warn, info, debug or trace
-            --log-level INFO    => --log-level INFO: is not known; write error
-            --upstream-idle-timeout 0 => --upstream-idle-timeout 0: is not a number of seconds; write a whole number from 1 to 3600
-            --upstream-idle-timeout 3601 => write a whole number from 1 to 3600
+            --upstream-idle-timeout 0 => --upstream-idle-timeout 0: is out of range: 1 to 3600 seconds
+            --upstream-idle-timeout 3601 => --upstream-idle-timeout 3601: is out of range: 1 to 3600 seconds
+            --client-idle-timeout 99999999999999999999 => is out of range: 1 to 3600 seconds
+            --client-idle-timeout -1 => --client-idle-timeout -1: is not a number of seconds; write a whole number from 1 to 3600
+            --client-idle-timeout -x => --client-idle-timeout: the value is missing
             --client-idle-timeout 10s => --client-idle-timeout 10s: is not a number of seconds
             --client-idle-timeout=-1 => --client-idle-timeout -1: is not a number of seconds
             --client-idle-timeout 1.5 => --client-idle-timeout 1.5: is not a number of seconds
@@ -1128,8 +1179,7 @@ mod tests {
             --client-idle-timeout=1 --client-idle-timeout=1 => --client-idle-timeout 1: is given twice
             -u quad9 -u quad9   => -u quad9: 9.9.9.9#dns.quad9.net is given twice; give each upstream once
             -u quad9 -u 9.9.9.9:853#DNS.quad9.net. => 9.9.9.9#dns.quad9.net is given twice
-            -l 127.0.0.1 -l 127.0.0.1:53 => is served by --listen 127.0.0.1:53 already; give each
-            -l 0.0.0.0:53 -l 127.0.0.1:53 => is served by --listen 0.0.0.0:53 already
+            -l 0.0.0.0:53 -l 127.0.0.1:53 => is served by --listen 0.0.0.0:53 already; give only one of them
             -l [::1]:53 -l [::]:53 => overlaps with --listen [::1]:53; give only one of them
             -u 127.0.0.1:5300#x => --upstream 127.0.0.1:5300#x: is this program's own listener (--listen 127.0.0.1:5300)
             -u [::1]#x -l [::1]:853 => --upstream [::1]#x: is this program's own listener (--listen [::1]:853)
@@ -1139,7 +1189,7 @@ mod tests {
             assert!(error.contains(expected), "{error}\n  should say: {expected}");
             assert!(!error.contains('\n'), "{error}");
         }
-        assert!(error(&[""]).starts_with(": stray argument"));
+        assert!(error(&[""]).starts_with("'': stray argument"));
         assert!(error(&["--listen", ""]).starts_with("--listen: the value is missing"));
     }
 

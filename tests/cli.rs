@@ -53,6 +53,20 @@ fn a_bad_command_line_is_one_line_on_stderr_and_exit_code_2() {
             "dot-proxy: --query-log off: is given twice; give this flag once\n",
         ),
         (
+            &["--listen=127.0.0.1:0", ""],
+            "dot-proxy: '': stray argument; every value follows its flag, such as --upstream \
+             1.1.1.1#cloudflare-dns.com\n",
+        ),
+        (
+            &["--upstream-idle-timeout", "9999999"],
+            "dot-proxy: --upstream-idle-timeout 9999999: is out of range: 1 to 3600 seconds\n",
+        ),
+        (
+            &["--upstream-idle-timeout", "-1"],
+            "dot-proxy: --upstream-idle-timeout -1: is not a number of seconds; write a whole number \
+             from 1 to 3600\n",
+        ),
+        (
             &["--upstream", "9.9.9.9"],
             "dot-proxy: --upstream 9.9.9.9: does not say the name its certificate must have; \
              write 9.9.9.9#dns.quad9.net\n",

@@ -136,6 +136,7 @@ impl Forwarder {
         let transmit = !conn.transmitting;
         conn.transmitting = true;
         let older = query.add_place(Place { conn: conn_id, id: message_id });
+        self.shares.note_sent(id.key());
         if query.sends > 1 {
             self.counts.resent += 1;
         }

@@ -29,6 +29,7 @@ impl Forwarder {
         };
         self.by_arrival.disarm(id.key());
         self.queue.disarm(id.key());
+        self.shares.remove(id.key());
         for place in query.places.into_iter().flatten() {
             self.abandon(now, place);
         }

@@ -2,12 +2,14 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::message::{self, LocalResponse, ParsedQuery, Rcode};
 use super::query::{Origin, Query};
 use super::query_log::Asked;
-use super::{Conn, DatagramPath, Ede, Forwarder, Room, Source};
+use super::shares::BucketId;
+use super::{Conn, DatagramPath, Ede, Forwarder, Outcome, Room, Source};
 
 impl Forwarder {
     pub(super) fn accept_query(
@@ -17,6 +19,9 @@ impl Forwarder {
         message: &[u8],
         parsed: ParsedQuery,
     ) {
+        let Some(client) = self.address(source) else {
+            return;
+        };
         let fingerprint = match &source {
             Source::Datagram(path) => self.fingerprint(path, message),
             Source::Stream(_) => 0,
@@ -31,8 +36,9 @@ impl Forwarder {
             self.refuse(now, source, message, &parsed, Ede::NOT_READY, "shutting down");
             return;
         }
-        if self.queries.len() >= self.limits.queries_max {
-            self.refuse(now, source, message, &parsed, Ede::OTHER, "too many queries at once");
+        let bucket = self.shares.bucket(client);
+        if self.queries.len() >= self.limits.queries_max && !self.make_room(now, bucket) {
+            self.refuse(now, source, message, &parsed, Ede::OTHER, CROWDED);
             return;
         }
         let Some(stored) = self.messages.store(message) else {
@@ -51,10 +57,25 @@ impl Forwarder {
             }
             Source::Stream(client) => self.owe(client, id),
         }
+        self.shares.add(id.key(), bucket);
         self.by_arrival.arm(id.key(), now);
         self.queue.arm(id.key(), now);
         self.dispatch(now);
         self.revive(now, id);
+    }
+
+    /// With the table full, the client that holds most gives a query up for one that holds less than
+    /// its share: a flood does not keep the others out.
+    fn make_room(&mut self, now: Instant, newcomer: BucketId) -> bool {
+        let Some(key) = self.shares.heaviest(newcomer, self.limits.queries_max) else {
+            return false;
+        };
+        let Some(id) = self.queries.id_at(key) else {
+            debug_assert!(false, "a share is of a query");
+            return false;
+        };
+        self.finish(now, id, Outcome::Failed(Ede { code: Ede::OTHER, text: CROWDED }));
+        true
     }
 
     /// A stub that retransmits (after 1 to 2.5 s, just when an upstream is at its weakest) joins
@@ -159,16 +180,24 @@ impl Forwarder {
         message: &'a [u8],
         question_end: usize,
     ) -> Option<Asked<'a>> {
-        let (client, over_tcp) = match source {
-            Source::Datagram(path) => (path.client.ip(), false),
-            Source::Stream(client) => match self.conns.get(client.0)? {
-                Conn::Client(client) => (client.peer.ip(), true),
-                Conn::Upstream(_) | Conn::Closing => return None,
-            },
-        };
+        let client = self.address(source)?;
+        let over_tcp = matches!(source, Source::Stream(_));
         Some(Asked { message, question_end, client, over_tcp })
     }
+
+    /// Whose message it is; `None` if the connection is gone.
+    fn address(&self, source: Source) -> Option<IpAddr> {
+        match source {
+            Source::Datagram(path) => Some(path.client.ip()),
+            Source::Stream(client) => match self.conns.get(client.0)? {
+                Conn::Client(client) => Some(client.peer.ip()),
+                Conn::Upstream(_) | Conn::Closing => None,
+            },
+        }
+    }
 }
+
+const CROWDED: &str = "too many queries at once";
 
 /// Of one query and its retransmissions.
 const RESPONSES_MAX: u8 = 4;

@@ -397,7 +397,10 @@ impl Forwarder {
             match query.origin {
                 Origin::Trial { .. } => self.finish(now, id, Outcome::Orphaned),
                 _ if !query.may_be_sent() => self.fail_query(now, id),
-                _ => again.push((query.arrived, id)),
+                _ => {
+                    self.shares.note_queued(id.key());
+                    again.push((query.arrived, id));
+                }
             }
         }
         self.queue_again(again);

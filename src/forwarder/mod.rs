@@ -24,6 +24,7 @@ mod query;
 mod query_log;
 mod random;
 mod response;
+mod shares;
 mod surface;
 mod timeouts;
 mod upstream;
@@ -44,6 +45,7 @@ use output::DatagramOutput;
 use query::{Messages, Query};
 use query_log::QueryLog;
 use random::Random;
+use shares::Shares;
 pub use surface::{Action, Closed, ConnId, Counts, DatagramPath, Limits, Manner, Stage};
 use timeouts::Timeouts;
 use upstream::{Upstream, UpstreamConn};
@@ -70,6 +72,8 @@ pub struct Forwarder {
     queue: Timeouts,
     /// When the queue is looked at again although nothing happens.
     dispatch_at: Option<Instant>,
+    /// Those of clients, by key.
+    shares: Shares,
     /// Queries by the fingerprint of their datagram, for retransmissions to join.
     joinable: HashMap<u64, Id, BuildHasherDefault<DefaultHasher>>,
 
@@ -104,6 +108,7 @@ impl Forwarder {
             by_arrival: Timeouts::default(),
             queue: Timeouts::default(),
             dispatch_at: None,
+            shares: Shares::new(seed),
             joinable: HashMap::default(),
             conns: Arena::new(),
             clients: 0,

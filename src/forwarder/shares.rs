@@ -1,0 +1,200 @@
+//! Who holds how much of the query table.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+
+/// The queries of the table, by client, so that one client cannot keep the others out.
+///
+/// A client here is its IPv4 address or IPv6 /64, hashed with a seed into a fixed number of
+/// buckets: a flood of spoofed addresses cannot make this grow. Queries are named by their key.
+/// Every operation is O(1), except [`Self::heaviest`], which looks at all buckets.
+#[derive(Debug)]
+pub(super) struct Shares {
+    buckets: Box<[Bucket; BUCKETS]>,
+    nodes: Vec<Node>,
+    active: usize,
+    seed: u64,
+}
+
+/// Which bucket a client falls into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BucketId(u8);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    count: usize,
+    /// The youngest of each kind, by [`Kind`].
+    youngest: [Option<u32>; 2],
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Queued,
+    Sent,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Node {
+    place: Option<(BucketId, Kind)>,
+    older: Option<u32>,
+    younger: Option<u32>,
+}
+
+impl Shares {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { buckets: Box::new([Bucket::default(); BUCKETS]), nodes: Vec::new(), active: 0, seed }
+    }
+
+    pub(super) fn bucket(&self, client: IpAddr) -> BucketId {
+        let network = match client.to_canonical() {
+            IpAddr::V4(v4) => u64::from(v4.to_bits()),
+            IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
+        };
+        let mut hasher = DefaultHasher::new();
+        (self.seed, network).hash(&mut hasher);
+        BucketId(hasher.finish() as u8)
+    }
+
+    /// A query was queued.
+    pub(super) fn add(&mut self, key: usize, bucket: BucketId) {
+        let entry = &mut self.buckets[usize::from(bucket.0)];
+        entry.count += 1;
+        if entry.count == 1 {
+            self.active += 1;
+        }
+        self.link(key, bucket, Kind::Queued);
+    }
+
+    /// It was sent.
+    pub(super) fn note_sent(&mut self, key: usize) {
+        self.relink(key, Kind::Sent);
+    }
+
+    /// It lost its last place and is queued again.
+    pub(super) fn note_queued(&mut self, key: usize) {
+        self.relink(key, Kind::Queued);
+    }
+
+    /// It left.
+    pub(super) fn remove(&mut self, key: usize) {
+        if let Some((bucket, _)) = self.unlink(key) {
+            let entry = &mut self.buckets[usize::from(bucket.0)];
+            entry.count -= 1;
+            if entry.count == 0 {
+                self.active -= 1;
+            }
+        }
+    }
+
+    /// With the table full: the query that makes room for one of `newcomer`. `None` if the newcomer
+    /// holds its share already.
+    ///
+    /// It is the youngest of the client that holds most, a queued one before a sent one. Were it the
+    /// oldest, nothing would live long enough to be answered.
+    pub(super) fn heaviest(&self, newcomer: BucketId, table_len: usize) -> Option<usize> {
+        let own = self.buckets[usize::from(newcomer.0)].count;
+        let clients = self.active + usize::from(own == 0);
+        if own >= table_len / clients {
+            return None;
+        }
+        let heaviest = self.buckets.iter().max_by_key(|bucket| bucket.count)?;
+        if heaviest.count <= own {
+            return None;
+        }
+        let [queued, sent] = heaviest.youngest;
+        queued.or(sent).map(|key| key as usize)
+    }
+
+    fn relink(&mut self, key: usize, kind: Kind) {
+        if let Some((bucket, _)) = self.unlink(key) {
+            self.link(key, bucket, kind);
+        }
+    }
+
+    fn link(&mut self, key: usize, bucket: BucketId, kind: Kind) {
+        if self.nodes.len() <= key {
+            self.nodes.resize(key + 1, Node::default());
+        }
+        let youngest = &mut self.buckets[usize::from(bucket.0)].youngest[kind as usize];
+        let older = youngest.replace(key as u32);
+        self.nodes[key] = Node { place: Some((bucket, kind)), older, younger: None };
+        if let Some(older) = older {
+            self.nodes[older as usize].younger = Some(key as u32);
+        }
+    }
+
+    fn unlink(&mut self, key: usize) -> Option<(BucketId, Kind)> {
+        let node = self.nodes.get_mut(key)?;
+        let (bucket, kind) = node.place.take()?;
+        let Node { older, younger, .. } = *node;
+        if let Some(older) = older {
+            self.nodes[older as usize].younger = younger;
+        }
+        match younger {
+            Some(younger) => self.nodes[younger as usize].older = older,
+            None => self.buckets[usize::from(bucket.0)].youngest[kind as usize] = older,
+        }
+        Some((bucket, kind))
+    }
+}
+
+/// So few that the heaviest is found at a glance, so many that a flooding client seldom shares one
+/// with another.
+const BUCKETS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_heaviest_gives_up_its_youngest_queued_query_first() {
+        let mut shares = Shares::new(7);
+        let (flood, other) = (BucketId(1), BucketId(2));
+        for key in 0..8 {
+            shares.add(key, flood);
+        }
+        for key in 0..6 {
+            shares.note_sent(key);
+        }
+        assert_eq!(shares.heaviest(other, 8), Some(7));
+        shares.remove(7);
+        assert_eq!(shares.heaviest(other, 8), Some(6));
+        shares.remove(6);
+        assert_eq!(shares.heaviest(other, 8), Some(5));
+        shares.note_queued(2);
+        assert_eq!(shares.heaviest(other, 8), Some(2));
+    }
+
+    #[test]
+    fn who_holds_its_share_gets_no_more() {
+        let mut shares = Shares::new(7);
+        let (one, other) = (BucketId(1), BucketId(2));
+        for key in 0..4 {
+            shares.add(key, one);
+        }
+        for key in 4..8 {
+            shares.add(key, other);
+        }
+        assert_eq!(shares.heaviest(one, 8), None);
+        assert_eq!(shares.heaviest(other, 8), None);
+        // A third client has a share of two.
+        assert!(shares.heaviest(BucketId(3), 8).is_some());
+        for key in 0..8 {
+            shares.remove(key);
+        }
+        assert_eq!(shares.active, 0);
+        assert_eq!(shares.heaviest(one, 8), None);
+    }
+
+    #[test]
+    fn a_client_is_an_ipv4_address_or_an_ipv6_network() {
+        let shares = Shares::new(7);
+        let bucket = |text: &str| shares.bucket(text.parse().unwrap());
+        assert_eq!(bucket("fd00::1"), bucket("fd00::ffff:1"));
+        assert_eq!(bucket("192.168.0.1"), bucket("::ffff:192.168.0.1"));
+        let distinct: std::collections::HashSet<u8> =
+            (0..64).map(|last| bucket(&format!("10.0.0.{last}")).0).collect();
+        assert!(distinct.len() > 40, "{}", distinct.len());
+    }
+}
