@@ -2,9 +2,13 @@
 //!
 //! Every default and every limit is a constant here, with its reason.
 
+mod address;
+mod upstream;
+mod words;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +17,10 @@ use log::LevelFilter;
 use pico_args::Arguments;
 
 use crate::forwarder::Limits;
+use address::{address, overlap, reaches};
+use upstream::{CLOUDFLARE, PRESETS, Preset, UPSTREAM_EXAMPLE, preset_names, upstreams, v4};
+pub use upstream::{UPSTREAM_PORT, Upstream};
+use words::{nearest, shown, words};
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
@@ -41,27 +49,6 @@ pub struct Config {
     pub log_level: LevelFilter,
     /// The bounds of the forwarder.
     pub limits: Limits,
-}
-
-/// A DNS-over-TLS server and the name its certificate must have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
-    /// Where it is.
-    pub address: SocketAddr,
-    /// A DNS name in lower case without the final dot, or an IP address.
-    pub name: Box<str>,
-}
-
-/// `1.1.1.1#cloudflare-dns.com`, with the port if it is not 853.
-impl fmt::Display for Upstream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.address.to_string();
-        let address = match self.address.port() {
-            UPSTREAM_PORT => address.strip_suffix(":853").unwrap_or(&address),
-            _ => &address,
-        };
-        write!(f, "{address}#{}", self.name)
-    }
 }
 
 /// Where trust in upstreams begins.
@@ -354,29 +341,6 @@ impl Flag {
     }
 }
 
-/// A public resolver by one word.
-#[derive(Debug)]
-struct Preset {
-    word: &'static str,
-    addresses: [IpAddr; 4],
-    name: &'static str,
-}
-
-impl Preset {
-    fn upstreams(&self) -> impl Iterator<Item = Upstream> {
-        self.addresses.into_iter().map(|ip| Upstream {
-            address: SocketAddr::new(ip, UPSTREAM_PORT),
-            name: self.name.into(),
-        })
-    }
-}
-
-impl fmt::Display for Preset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word)
-    }
-}
-
 /// Whether this is no value: `-x`, but not `-1`, which is a bad one.
 fn is_like_a_flag(arg: &OsStr) -> bool {
     match arg.as_encoded_bytes() {
@@ -384,179 +348,6 @@ fn is_like_a_flag(arg: &OsStr) -> bool {
         [b'-'] => true,
         _ => false,
     }
-}
-
-/// The upstreams of one `--upstream`: those of a preset, or one.
-fn upstreams(spec: &str) -> Result<Vec<Upstream>, String> {
-    if let Some(preset) = PRESETS.iter().find(|preset| preset.word == spec) {
-        return Ok(preset.upstreams().collect());
-    }
-    let form = format!("write IP[:PORT]#NAME, such as {UPSTREAM_EXAMPLE}");
-    if spec.contains("://") {
-        return Err(format!("is a URL; {form}"));
-    }
-    let Some((place, name)) = spec.split_once('#') else {
-        return Err(match address(spec, UPSTREAM_PORT) {
-            Ok(address) => {
-                let name = PRESETS
-                    .iter()
-                    .find(|preset| preset.addresses.contains(&address.ip()))
-                    .map_or("NAME", |preset| preset.name);
-                format!(
-                    "does not say the name its certificate must have; write {}",
-                    Upstream { address, name: name.into() }
-                )
-            }
-            Err(_) if spec.contains(['.', ':']) => {
-                format!("has no IP address (upstreams are not looked up by name); {form}")
-            }
-            Err(_) => {
-                let remedy = match nearest(spec, PRESETS.iter().map(|preset| preset.word)) {
-                    Some(known) => format!("did you mean {known}?"),
-                    None => form,
-                };
-                format!("is not a preset ({}); {remedy}", preset_names())
-            }
-        });
-    };
-
-    if place.rsplit_once(':').map_or(place, |(ip, _)| ip).is_empty() {
-        return Err(format!("has no IP address before #; {form}"));
-    }
-    let address = address(place, UPSTREAM_PORT).map_err(|problem| format!("{problem}; {form}"))?;
-    match address.port() {
-        // RFC 7858 section 3.1: never DNS over TLS on port 53.
-        53 => return Err("port 53 is for plain DNS; leave the port out for 853".into()),
-        0 => return Err("port 0 is nowhere; leave the port out for 853".into()),
-        _ => {}
-    }
-    let ip = address.ip();
-    if ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST {
-        return Err(format!("{ip} is not the address of one server; {form}"));
-    }
-    let name = certificate_name(name).map_err(|problem| {
-        format!("the name {problem}; write it as in the server's certificate")
-    })?;
-    Ok(vec![Upstream { address, name }])
-}
-
-/// An IP address with or without a port, or what is wrong with it.
-fn address(text: &str, default_port: u16) -> Result<SocketAddr, String> {
-    let address = if let Ok(address) = text.parse::<SocketAddr>() {
-        address
-    } else if let Ok(ip) = text.parse::<IpAddr>() {
-        // `::1:5300` is an address, but hardly the one that was meant.
-        if let Some((ip, port)) = text.rsplit_once(':')
-            && ip.parse::<Ipv6Addr>().is_ok()
-            && port.parse::<u16>().is_ok()
-        {
-            return Err(format!("may be read with and without a port: [{ip}]:{port} or [{text}]"));
-        }
-        SocketAddr::new(ip, default_port)
-    } else if text.ends_with(']')
-        && let Ok(address) = format!("{text}:{default_port}").parse::<SocketAddr>()
-    {
-        address
-    } else {
-        return Err(address_problem(text));
-    };
-
-    let SocketAddr::V6(v6) = address else {
-        return Ok(address);
-    };
-    if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 {
-        return Err(format!(
-            "a link-local address needs the index of its interface (see `ip link`): [{}%INDEX]:{}",
-            v6.ip(),
-            v6.port()
-        ));
-    }
-    // Sockets for IPv6 take IPv6 only.
-    match v6.ip().to_ipv4_mapped() {
-        Some(v4) => Ok(SocketAddr::new(v4.into(), v6.port())),
-        None => Ok(address),
-    }
-}
-
-/// Says why `text` is no address.
-fn address_problem(text: &str) -> String {
-    if let Some((ip, interface)) = text.split_once('%') {
-        let (ip, in_brackets) = ip.strip_prefix('[').map_or((ip, false), |ip| (ip, true));
-        let interface = interface.split(']').next().unwrap_or_default();
-        if ip.parse::<Ipv6Addr>().is_ok() && !(in_brackets && interface.parse::<u32>().is_ok()) {
-            return format!(
-                "an interface is given by its index (see `ip link`), in brackets: [{ip}%INDEX]:PORT"
-            );
-        }
-    }
-    if let Some((host, port)) = text.rsplit_once(':') {
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .and_then(|host| host.split('%').next());
-        if host.parse::<Ipv6Addr>().is_ok() {
-            return format!("an IPv6 address with a port needs brackets: [{host}]:{}", shown(port));
-        }
-        if host.parse::<Ipv4Addr>().is_ok() || bare.is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok())
-        {
-            return format!("the port \"{}\" is not a number up to 65535", shown(port));
-        }
-        if host.is_empty() || host == "*" {
-            return "has no IP address; 0.0.0.0 and [::] stand for all addresses".into();
-        }
-    }
-    format!("{} is not an IP address (names are not looked up)", shown(text))
-}
-
-/// A name as certificates have it: a DNS name or an IP address (RFC 8310 section 8.1).
-fn certificate_name(text: &str) -> Result<Box<str>, String> {
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return Ok(ip.to_string().into());
-    }
-    let name = text.strip_suffix('.').unwrap_or(text);
-    if name.is_empty() {
-        return Err("after # is empty".into());
-    }
-    if !name.is_ascii() {
-        return Err(format!("{} is not in its ASCII form (A-labels, xn--...)", shown(name)));
-    }
-    if name.len() > NAME_LEN_MAX {
-        return Err(format!("is {} octets long, more than {NAME_LEN_MAX}", name.len()));
-    }
-    for label in name.split('.') {
-        let problem = if label.is_empty() {
-            "has an empty label"
-        } else if label.len() > LABEL_LEN_MAX {
-            "has a label of more than 63 octets"
-        } else if !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-            "has something else than letters, digits, hyphens and underscores"
-        } else if label.starts_with('-') || label.ends_with('-') {
-            "has a label that begins or ends with a hyphen"
-        } else {
-            continue;
-        };
-        return Err(format!("{} {problem}", shown(name)));
-    }
-    // 1.2.3 and 1.0x7f are spellings of IP addresses to many programs, and names to none.
-    let last = name.rsplit('.').next().unwrap_or(name);
-    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
-    if last.bytes().all(|b| b.is_ascii_digit())
-        || hex.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
-    {
-        return Err(format!("{} ends in a number and is not an IP address", shown(name)));
-    }
-    Ok(name.to_ascii_lowercase().into())
-}
-
-/// Whether two listeners would fight over a port.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let same_ip = a == b || a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && same_ip
-}
-
-/// Whether what is sent to `upstream` surely arrives at `listener`.
-fn reaches(upstream: SocketAddr, listener: SocketAddr) -> bool {
-    overlap(upstream, listener) && (upstream == listener || upstream.ip().is_loopback())
 }
 
 fn seconds(value: &str) -> Result<Duration, String> {
@@ -589,55 +380,8 @@ fn once<T>(place: &mut Option<T>, value: Result<T, String>) -> Result<(), String
     Ok(())
 }
 
-/// The beginning of `text`, without anything that could play tricks on a terminal or break the line.
-fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect();
-    if text.chars().nth(SHOWN_MAX).is_some() {
-        shown += "...";
-    }
-    shown
-}
-
 fn level_name(level: LevelFilter) -> &'static str {
     LOG_LEVELS.into_iter().find(|(_, known)| *known == level).map_or("off", |(word, _)| word)
-}
-
-fn preset_names() -> String {
-    words(PRESETS.iter().map(|preset| preset.word))
-}
-
-/// `a, b or c`
-fn words<'a>(words: impl Iterator<Item = &'a str>) -> String {
-    let words: Vec<_> = words.collect();
-    match words.split_last() {
-        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
-        _ => words.concat(),
-    }
-}
-
-/// The word that was likely meant by `text`, if one is close enough.
-fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let text = text.to_ascii_lowercase();
-    words
-        .map(|word| (edits(&text, word), word))
-        .filter(|(edits, word)| *edits <= word.len() / 3)
-        .min_by_key(|(edits, _)| *edits)
-        .map(|(_, word)| word)
-}
-
-/// How many octets to change, insert or remove to make `a` into `b` (Levenshtein).
-fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 const HELP: [&str; 2] = ["-h", "--help"];
@@ -667,61 +411,6 @@ const LOG_LEVELS: [(&str, LevelFilter); 5] = [
 const QUERY_LOGS: [(&str, QueryLog); 3] =
     [("on", QueryLog::On), ("off", QueryLog::Off), ("auto", QueryLog::Auto)];
 
-const PRESETS: [Preset; 4] = [
-    CLOUDFLARE,
-    Preset {
-        word: "google",
-        addresses: [
-            v4(8, 8, 8, 8),
-            v4(8, 8, 4, 4),
-            v6(0x2001_4860_4860_0000_0000_0000_0000_8888),
-            v6(0x2001_4860_4860_0000_0000_0000_0000_8844),
-        ],
-        name: "dns.google",
-    },
-    Preset {
-        word: "quad9",
-        addresses: [
-            v4(9, 9, 9, 9),
-            v4(149, 112, 112, 112),
-            v6(0x2620_00fe_0000_0000_0000_0000_0000_00fe),
-            v6(0x2620_00fe_0000_0000_0000_0000_0000_0009),
-        ],
-        name: "dns.quad9.net",
-    },
-    Preset {
-        word: "adguard",
-        addresses: [
-            v4(94, 140, 14, 14),
-            v4(94, 140, 15, 15),
-            v6(0x2a10_50c0_0000_0000_0000_0000_0ad1_00ff),
-            v6(0x2a10_50c0_0000_0000_0000_0000_0ad2_00ff),
-        ],
-        name: "dns.adguard-dns.com",
-    },
-];
-
-const CLOUDFLARE: Preset = Preset {
-    word: "cloudflare",
-    addresses: [
-        v4(1, 1, 1, 1),
-        v4(1, 0, 0, 1),
-        v6(0x2606_4700_4700_0000_0000_0000_0000_1111),
-        v6(0x2606_4700_4700_0000_0000_0000_0000_1001),
-    ],
-    name: "cloudflare-dns.com",
-};
-
-const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
-}
-
-const fn v6(bits: u128) -> IpAddr {
-    IpAddr::V6(Ipv6Addr::from_bits(bits))
-}
-
-const UPSTREAM_EXAMPLE: &str = "1.1.1.1#cloudflare-dns.com";
-
 /// Loopback only (RFC 5625 section 6.2), on a port that needs no rights and that neither DNS (53)
 /// nor multicast DNS (5353) holds.
 pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(v4(127, 0, 0, 1), 5300);
@@ -731,9 +420,6 @@ pub const LISTEN_PORT: u16 = 53;
 
 /// A socket pair each, watched all the time; the wildcard addresses serve any number of addresses.
 pub const LISTENERS_MAX: usize = 32;
-
-/// RFC 7858 section 3.1.
-pub const UPSTREAM_PORT: u16 = 853;
 
 /// All presets together.
 pub const UPSTREAMS_MAX: usize = 16;
@@ -788,15 +474,6 @@ pub const DATAGRAM_BYTES_MAX: usize = 1 << 20;
 
 /// A message of any length fits behind its two octets of length (RFC 1035 section 4.2.2).
 const FRAME_LEN_MAX: usize = 2 + 65_535;
-
-/// Characters of an argument that an error repeats: errors are lines a person reads.
-const SHOWN_MAX: usize = 100;
-
-/// RFC 1035 section 2.3.4: 255 octets on the wire.
-const NAME_LEN_MAX: usize = 253;
-
-/// RFC 1035 section 2.3.4.
-const LABEL_LEN_MAX: usize = 63;
 
 const _: () = assert!(QUERY_TIMEOUT.as_millis() < 5_000);
 // Every waiting query may be in flight on one connection, and IDs have 16 bits.

@@ -15,6 +15,7 @@ const TABLE: &[Row] = &[
     ("main.rs", &["dot_proxy", "simple_logger"], &[]),
     ("lib.rs", &[], &[]),
     ("config.rs", &["pico_args"], &["forwarder::Limits"]),
+    ("config/", &[], &["config"]),
     (
         "reactor.rs",
         &["mio", "rustix", "socket2"],

@@ -1,0 +1,213 @@
+//! Upstreams as they are written on the command line, and the presets.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::address::address;
+use super::words::{nearest, shown, words};
+
+/// A DNS-over-TLS server and the name its certificate must have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// A DNS name in lower case without the final dot, or an IP address.
+    pub name: Box<str>,
+}
+
+/// `1.1.1.1#cloudflare-dns.com`, with the port if it is not 853.
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.address.to_string();
+        let address = match self.address.port() {
+            UPSTREAM_PORT => address.strip_suffix(":853").unwrap_or(&address),
+            _ => &address,
+        };
+        write!(f, "{address}#{}", self.name)
+    }
+}
+
+/// The upstreams of one `--upstream`: those of a preset, or one.
+pub(super) fn upstreams(spec: &str) -> Result<Vec<Upstream>, String> {
+    if let Some(preset) = PRESETS.iter().find(|preset| preset.word == spec) {
+        return Ok(preset.upstreams().collect());
+    }
+    let form = format!("write IP[:PORT]#NAME, such as {UPSTREAM_EXAMPLE}");
+    if spec.contains("://") {
+        return Err(format!("is a URL; {form}"));
+    }
+    let Some((place, name)) = spec.split_once('#') else {
+        return Err(match address(spec, UPSTREAM_PORT) {
+            Ok(address) => {
+                let name = PRESETS
+                    .iter()
+                    .find(|preset| preset.addresses.contains(&address.ip()))
+                    .map_or("NAME", |preset| preset.name);
+                format!(
+                    "does not say the name its certificate must have; write {}",
+                    Upstream { address, name: name.into() }
+                )
+            }
+            Err(_) if spec.contains(['.', ':']) => {
+                format!("has no IP address (upstreams are not looked up by name); {form}")
+            }
+            Err(_) => {
+                let remedy = match nearest(spec, PRESETS.iter().map(|preset| preset.word)) {
+                    Some(known) => format!("did you mean {known}?"),
+                    None => form,
+                };
+                format!("is not a preset ({}); {remedy}", preset_names())
+            }
+        });
+    };
+
+    if place.rsplit_once(':').map_or(place, |(ip, _)| ip).is_empty() {
+        return Err(format!("has no IP address before #; {form}"));
+    }
+    let address = address(place, UPSTREAM_PORT).map_err(|problem| format!("{problem}; {form}"))?;
+    match address.port() {
+        // RFC 7858 section 3.1: never DNS over TLS on port 53.
+        53 => return Err("port 53 is for plain DNS; leave the port out for 853".into()),
+        0 => return Err("port 0 is nowhere; leave the port out for 853".into()),
+        _ => {}
+    }
+    let ip = address.ip();
+    if ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST {
+        return Err(format!("{ip} is not the address of one server; {form}"));
+    }
+    let name = certificate_name(name).map_err(|problem| {
+        format!("the name {problem}; write it as in the server's certificate")
+    })?;
+    Ok(vec![Upstream { address, name }])
+}
+
+/// A name as certificates have it: a DNS name or an IP address (RFC 8310 section 8.1).
+pub(super) fn certificate_name(text: &str) -> Result<Box<str>, String> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Ok(ip.to_string().into());
+    }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    if name.is_empty() {
+        return Err("after # is empty".into());
+    }
+    if !name.is_ascii() {
+        return Err(format!("{} is not in its ASCII form (A-labels, xn--...)", shown(name)));
+    }
+    if name.len() > NAME_LEN_MAX {
+        return Err(format!("is {} octets long, more than {NAME_LEN_MAX}", name.len()));
+    }
+    for label in name.split('.') {
+        let problem = if label.is_empty() {
+            "has an empty label"
+        } else if label.len() > LABEL_LEN_MAX {
+            "has a label of more than 63 octets"
+        } else if !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+            "has something else than letters, digits, hyphens and underscores"
+        } else if label.starts_with('-') || label.ends_with('-') {
+            "has a label that begins or ends with a hyphen"
+        } else {
+            continue;
+        };
+        return Err(format!("{} {problem}", shown(name)));
+    }
+    // 1.2.3 and 1.0x7f are spellings of IP addresses to many programs, and names to none.
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    if last.bytes().all(|b| b.is_ascii_digit())
+        || hex.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
+    {
+        return Err(format!("{} ends in a number and is not an IP address", shown(name)));
+    }
+    Ok(name.to_ascii_lowercase().into())
+}
+
+/// A public resolver by one word.
+#[derive(Debug)]
+pub(super) struct Preset {
+    pub(super) word: &'static str,
+    pub(super) addresses: [IpAddr; 4],
+    pub(super) name: &'static str,
+}
+
+impl Preset {
+    pub(super) fn upstreams(&self) -> impl Iterator<Item = Upstream> {
+        self.addresses.into_iter().map(|ip| Upstream {
+            address: SocketAddr::new(ip, UPSTREAM_PORT),
+            name: self.name.into(),
+        })
+    }
+}
+
+impl fmt::Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word)
+    }
+}
+
+pub(super) fn preset_names() -> String {
+    words(PRESETS.iter().map(|preset| preset.word))
+}
+
+pub(super) const PRESETS: [Preset; 4] = [
+    CLOUDFLARE,
+    Preset {
+        word: "google",
+        addresses: [
+            v4(8, 8, 8, 8),
+            v4(8, 8, 4, 4),
+            v6(0x2001_4860_4860_0000_0000_0000_0000_8888),
+            v6(0x2001_4860_4860_0000_0000_0000_0000_8844),
+        ],
+        name: "dns.google",
+    },
+    Preset {
+        word: "quad9",
+        addresses: [
+            v4(9, 9, 9, 9),
+            v4(149, 112, 112, 112),
+            v6(0x2620_00fe_0000_0000_0000_0000_0000_00fe),
+            v6(0x2620_00fe_0000_0000_0000_0000_0000_0009),
+        ],
+        name: "dns.quad9.net",
+    },
+    Preset {
+        word: "adguard",
+        addresses: [
+            v4(94, 140, 14, 14),
+            v4(94, 140, 15, 15),
+            v6(0x2a10_50c0_0000_0000_0000_0000_0ad1_00ff),
+            v6(0x2a10_50c0_0000_0000_0000_0000_0ad2_00ff),
+        ],
+        name: "dns.adguard-dns.com",
+    },
+];
+
+pub(super) const CLOUDFLARE: Preset = Preset {
+    word: "cloudflare",
+    addresses: [
+        v4(1, 1, 1, 1),
+        v4(1, 0, 0, 1),
+        v6(0x2606_4700_4700_0000_0000_0000_0000_1111),
+        v6(0x2606_4700_4700_0000_0000_0000_0000_1001),
+    ],
+    name: "cloudflare-dns.com",
+};
+
+pub(super) const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+}
+
+pub(super) const fn v6(bits: u128) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from_bits(bits))
+}
+
+pub(super) const UPSTREAM_EXAMPLE: &str = "1.1.1.1#cloudflare-dns.com";
+
+/// RFC 7858 section 3.1.
+pub const UPSTREAM_PORT: u16 = 853;
+
+/// RFC 1035 section 2.3.4: 255 octets on the wire.
+pub(super) const NAME_LEN_MAX: usize = 253;
+
+/// RFC 1035 section 2.3.4.
+pub(super) const LABEL_LEN_MAX: usize = 63;
