@@ -215,6 +215,7 @@ struct Faults {
     questionless_error: u64,
     short: u64,
     unwalkable: u64,
+    trailing: u64,
     jitter: Duration,
     reverse: u64,
     deaths: Vec<(Duration, Duration)>,
@@ -226,7 +227,7 @@ impl Swarm {
         let faults_end = ms(5000) + rng.up_to(ms(30_000));
         // Which faults there are at all is drawn first, so that upstreams can share one.
         let on: Vec<bool> = (0..32).map(|_| !is_harmless && rng.chance(500)).collect();
-        let gentle: Vec<bool> = (0..16).map(|_| rng.chance(500)).collect();
+        let gentle: Vec<bool> = (0..17).map(|_| rng.chance(500)).collect();
         let upstreams = rng.within(1, 4);
         let faults = (0..upstreams)
             .map(|_| {
@@ -277,6 +278,9 @@ impl Swarm {
                 }
                 if gentle[4] {
                     faults.reverse = rng.below(1000);
+                }
+                if gentle[16] {
+                    faults.trailing = rng.below(200);
                 }
                 faults
             })
@@ -461,9 +465,12 @@ fn reply(faults: &Faults, fate: &mut Fate, ask: &Ask<'_>, rng: &mut Rng) -> Vec<
     } else if rng.chance(faults.short) {
         spoilt = Some(answer[..rng.within(0, 11)].to_vec());
     } else if rng.chance(faults.unwalkable) {
+        // One more record than there are; ARCOUNT, as the other counts may be at their octet's end.
         let mut other = answer;
-        other[7] += 1;
+        other[11] += 1;
         spoilt = Some(other);
+    } else if rng.chance(faults.trailing) && extra.is_empty() && answer.len() < 60_000 {
+        spoilt = Some([answer, vec![0; rng.within(1, 20)]].concat());
     }
     if let Some(spoilt) = spoilt {
         step.what = Do::Answer(spoilt);

@@ -138,6 +138,8 @@ impl Forwarder {
         }
         self.settle_client(now, conn_id);
         self.shed_client_bytes(now);
+        // What another one gave up may have made room.
+        self.dispatch(now);
     }
 
     /// False if this client speaks no DNS.

@@ -219,7 +219,7 @@ impl Forwarder {
     /// Copies a query for an upstream that has to prove that it answers.
     fn add_trial(&mut self, now: Instant, index: usize, cause: Id) -> Option<Id> {
         let query = self.queries.get(cause)?;
-        if query.parsed.signature.is_some() || self.queries.len() >= self.limits.queries_max {
+        if query.is_sent_once() || self.queries.len() >= self.limits.queries_max {
             return None;
         }
         let (message, parsed) = (self.messages.store(&query.message)?, query.parsed);

@@ -106,6 +106,11 @@ impl InFlight {
         self.abandoned * 4 >= self.ids_max
     }
 
+    /// Nothing will be sent with it any more, unless late answers come.
+    pub(super) fn is_worn_out(&self) -> bool {
+        self.abandoned >= self.ids_max
+    }
+
     /// Every waiting query, in order of ID.
     pub(super) fn iter(&self) -> impl Iterator<Item = Sent> {
         self.slots.iter().filter_map(|slot| match slot {

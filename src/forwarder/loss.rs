@@ -6,8 +6,7 @@ use super::arena::Id;
 use super::in_flight::Sent;
 use super::query::{Origin, Place, Trouble};
 use super::upstream::{
-    HANDSHAKE_TIMEOUT, Health, Outage, Phase, REPLACE_RETRY, RETIRED_TIMEOUT, Upstream,
-    UpstreamConn,
+    HANDSHAKE_TIMEOUT, Health, Outage, Phase, RETIRED_TIMEOUT, Upstream, UpstreamConn,
 };
 use super::{Action, Closed, Conn, ConnId, Ede, Fact, Forwarder, Manner, Outcome, Stage};
 
@@ -307,7 +306,7 @@ impl Forwarder {
         let open = self.upstreams[conn.upstream].open;
         if let Some(Conn::Upstream(open)) = open.and_then(|open| self.conns.get_mut(open.0)) {
             // Only a replacement could not be made; the connection it was for still serves.
-            open.replace_again_at = Some(now + REPLACE_RETRY);
+            open.replacement_failed_at = Some(now);
             return;
         }
         self.fail_upstream(now, conn.upstream, stage, detail);

@@ -110,10 +110,14 @@ impl Query {
     /// Whether it may be sent once more. Signed queries and TKEY are sent once: a server may have
     /// acted on them, and takes a repetition for a replay (RFC 8945 section 5.2.3).
     pub(super) fn may_be_sent(&self) -> bool {
-        let is_once = self.parsed.signature.is_some() || self.parsed.qtype == Rtype::TKEY;
         self.sends < SENDS_MAX
             && self.no_answer_sends < NO_ANSWER_SENDS_MAX
-            && !(is_once && self.sends > 0)
+            && !(self.is_sent_once() && self.sends > 0)
+    }
+
+    /// No copy of it may go out.
+    pub(super) fn is_sent_once(&self) -> bool {
+        self.parsed.signature.is_some() || self.parsed.qtype == Rtype::TKEY
     }
 }
 

@@ -76,8 +76,8 @@ pub(super) struct UpstreamConn {
     pub(super) idle_since: Instant,
     /// Its age asks for a replacement from here on.
     pub(super) replace_at: Instant,
-    /// A replacement could not be made: no other attempt before this.
-    pub(super) replace_again_at: Option<Instant>,
+    /// When a replacement could not be made.
+    pub(super) replacement_failed_at: Option<Instant>,
     /// When its handshake was done.
     pub(super) opened_at: Instant,
     /// Matching answers so far. While there are none, its failure is the
@@ -205,7 +205,7 @@ impl UpstreamConn {
             unanswered_since: None,
             idle_since: now,
             replace_at: now + random.jitter(AGE_MAX, AGE_JITTER),
-            replace_again_at: None,
+            replacement_failed_at: None,
             opened_at: now,
             answers: 0,
             unmatched: 0,
@@ -265,7 +265,12 @@ impl UpstreamConn {
 
     pub(super) fn wants_replacement(&self, now: Instant) -> bool {
         (now >= self.replace_at || self.in_flight.is_worn())
-            && self.replace_again_at.is_none_or(|at| now >= at)
+            && self.replacement_failed_at.is_none_or(|at| now >= at + self.replace_pause())
+    }
+
+    /// One that serves on can wait.
+    fn replace_pause(&self) -> Duration {
+        if self.in_flight.is_worn_out() { NOTHING_UP_PAUSE } else { REPLACE_RETRY }
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -298,7 +303,7 @@ const AGE_MAX: Duration = Duration::from_secs(3600);
 const AGE_JITTER: u32 = 10;
 
 /// After a replacement could not be made the old connection serves on for this long.
-pub(super) const REPLACE_RETRY: Duration = Duration::from_secs(60);
+const REPLACE_RETRY: Duration = Duration::from_secs(60);
 
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 

@@ -2,7 +2,7 @@
 
 use crate::sim_support::dns::{self, NOERROR, REFUSED, SERVFAIL};
 use crate::sim_support::{Ask, Do, Step, ms};
-use crate::{Spoil, copies, end, failures, id_of, numbered, question, warm};
+use crate::{Spoil, copies, end, failures, id_of, numbered, question, warm, wrong_question};
 
 #[test]
 fn u10_duplicate_answers_go_to_nobody() {
@@ -44,10 +44,6 @@ fn u10_answers_to_nothing_asked_are_dropped_and_64_between_two_answers_close() {
 
 #[test]
 fn u10_answers_that_cannot_be_trusted_close_the_connection_and_siblings_are_unharmed() {
-    let wrong_question = |ask: &Ask<'_>| {
-        let other = dns::query(id_of(ask.message), "other.example.", dns::A, None);
-        dns::answer(&other, ask.serial, NOERROR, 0)
-    };
     let other_type = |ask: &Ask<'_>| {
         let other = dns::query(id_of(ask.message), ask.name, 28, None);
         dns::answer(&other, ask.serial, NOERROR, 0)
@@ -134,9 +130,7 @@ fn u10_whatever_comes_for_an_abandoned_id_frees_it() {
     let mut w = warm(1);
     w.servers[0].replies(|ask| match ask.name {
         "late.example." => {
-            let other = dns::query(id_of(ask.message), "other.example.", dns::A, None);
-            let answer = dns::answer(&other, ask.serial, NOERROR, 0);
-            vec![Step::after(5000, Do::Answer(answer))]
+            vec![Step::after(5000, Do::Answer(wrong_question(ask)))]
         }
         _ => vec![ask.answer_after(10)],
     });
@@ -184,6 +178,26 @@ fn u12_an_answer_of_65535_octets() {
     for (name, most) in [("udp.example.", 512), ("edns.example.", 1232)] {
         let cut = w.response(name);
         assert!(cut.truncated && cut.upstream && cut.length <= most, "{cut:?}");
+    }
+    end(w);
+}
+
+#[test]
+fn u10_octets_behind_the_last_record_pass_as_they_are() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| {
+        let answer = [ask.answer(), b"behind".to_vec()].concat();
+        vec![Step::after(10, Do::Answer(answer))]
+    });
+    let client = w.tcp_client();
+    w.tcp_send(client, dns::framed(&dns::query(1, "tcp.example.", dns::A, None)));
+    w.ask("udp.example.");
+    w.ask_edns("edns.example.");
+    w.run_ms(20);
+    for name in ["tcp.example.", "udp.example.", "edns.example."] {
+        let response = w.response(name);
+        assert_eq!((response.rcode, response.upstream, response.trailing), (NOERROR, true, 6));
+        assert_eq!(response.took(), ms(10));
     }
     end(w);
 }

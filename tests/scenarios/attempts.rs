@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Fact, Stage};
+use dot_proxy::forwarder::{Closed, Fact, Stage};
 
 use crate::sim_support::dns::{NOERROR, SERVFAIL};
-use crate::sim_support::{Attempt, What, ms};
+use crate::sim_support::{Attempt, Do, What, ms};
 use crate::{end, failures, numbered, slowest, warm, world};
 
 #[test]
@@ -335,5 +335,78 @@ fn h02_a_stopped_process_does_not_send_on_a_connection_past_its_idle_deadline() 
     w.run_ms(100);
     assert!(!w.links[0].names().contains(&"a.example."));
     assert_eq!(w.response("a.example.").took(), ms(30), "as from cold");
+    end(w);
+}
+
+#[test]
+fn what_another_second_does_not_mend_backs_off_to_a_minute() {
+    for stage in [Stage::Certificate, Stage::Negotiation] {
+        let mut w = world(1);
+        w.servers[0].attempts(Attempt::failed(stage, "no luck"));
+        for n in 0..600 {
+            w.ask(&numbered(n));
+            w.run_ms(1000);
+        }
+        w.run_ms(100);
+        assert_eq!(failures(&w), 600);
+        let attempts: Vec<_> = w.links.iter().map(|link| link.attempted).collect();
+        assert!((14..=22).contains(&attempts.len()), "{stage}: {} attempts", attempts.len());
+        let longest = attempts.windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert!(longest >= Some(ms(45_000)) && longest <= Some(ms(76_000)), "{longest:?}");
+        end(w);
+    }
+}
+
+#[test]
+fn after_an_outage_by_certificate_the_first_query_behind_the_backoff_is_answered() {
+    let mut w = world(1);
+    w.servers[0].attempts(Attempt::failed(Stage::Certificate, "expired"));
+    for n in 0..120 {
+        w.ask(&numbered(n));
+        w.run_ms(1000);
+    }
+    assert_eq!(failures(&w), 120);
+    w.run_ms(76_000);
+    w.ask("a.example.");
+    w.run_ms(15);
+    assert!(!w.is_answered("a.example."), "it waits for the attempt it caused");
+    w.run_ms(100);
+    assert_eq!(w.response("a.example.").rcode, SERVFAIL, "no longer than that");
+    w.servers[0].attempts(Attempt::good(10));
+    w.run_ms(76_000);
+    w.ask("b.example.");
+    w.run_ms(10);
+    w.ask("c.example.");
+    w.run_ms(100);
+    assert_eq!(w.response("b.example.").rcode, NOERROR);
+    assert_eq!(w.response("b.example.").took(), ms(30));
+    assert_eq!(w.response("c.example.").took(), ms(20));
+    end(w);
+}
+
+#[test]
+fn an_upstream_that_fails_and_returns_all_the_time_is_told_of_once_a_minute() {
+    let mut w = world(2);
+    w.servers[0].attempt = Box::new(|_, at, _| match at.as_secs() % 4 {
+        0 | 1 => Attempt::refused(),
+        _ => Attempt::good(10),
+    });
+    for n in 0..6000 {
+        if n % 40 == 0 {
+            let open = w.links.iter().position(|link| link.server == 0 && link.is_open());
+            if let Some(link) = open {
+                w.serve(link, Do::Close(Closed::Reset));
+            }
+        }
+        w.ask(&numbered(n));
+        w.run_ms(100);
+    }
+    assert_eq!(failures(&w), 0);
+    let (failed, usable): (Vec<_>, Vec<_>) =
+        w.facts.iter().partition(|(_, fact)| matches!(fact, Fact::UpstreamFailed { .. }));
+    assert!(w.links_to(0).len() > 200, "it comes and goes");
+    assert!((9..=11).contains(&failed.len()), "{:?}", w.facts);
+    assert!(failed.windows(2).all(|pair| pair[1].0 - pair[0].0 >= ms(60_000)), "{failed:?}");
+    assert!(usable.len() <= failed.len(), "{:?}", w.facts);
     end(w);
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use dot_proxy::forwarder::{Closed, Manner, Stage};
 
 use crate::sim_support::dns::{NOERROR, SERVFAIL};
-use crate::sim_support::{Do, Step, What, ms};
-use crate::{close_after, copies, end, failures, numbered, slowest, warm, world};
+use crate::sim_support::{Attempt, Do, Step, What, ms};
+use crate::{close_after, copies, distant, end, failures, numbered, slowest, warm, world};
 
 #[test]
 fn u01_fin_after_every_answer() {
@@ -234,5 +234,83 @@ fn a_query_is_sent_sixteen_times_at_most() {
     assert_eq!(copies(&w, "a.example."), 16);
     assert_eq!(w.response("a.example.").rcode, SERVFAIL);
     assert_eq!(w.response("a.example.").took(), ms(1600), "with the loss of the last");
+    end(w);
+}
+
+#[test]
+fn u22_closes_every_20_answers_at_200_queries_a_second() {
+    let mut w = distant(20);
+    w.servers[0].replies(|ask| match ask.nth {
+        20 => vec![ask.answer_after(20), close_after(20)],
+        21.. => Vec::new(),
+        _ => vec![ask.answer_after(20)],
+    });
+    for n in 0..2000 {
+        w.ask(&numbered(n));
+        w.run_ms(5);
+    }
+    w.run_ms(4500);
+    assert_eq!(failures(&w), 0);
+    assert!(slowest(&w) <= ms(150), "{:?}", slowest(&w));
+    let sent: usize = w.links.iter().map(|link| link.seen.len()).sum();
+    assert!(sent <= 3000, "2000 queries were sent {sent} times");
+    assert_eq!(w.facts, []);
+    end(w);
+}
+
+#[test]
+fn u01_a_burst_against_a_server_that_closes_after_every_answer() {
+    let mut w = world(1);
+    w.servers[0].attempts(Attempt::good(0));
+    w.servers[0].replies(|ask| match ask.nth {
+        1 => vec![ask.answer_after(0), close_after(0)],
+        _ => Vec::new(),
+    });
+    for n in 0..200 {
+        w.ask(&numbered(n));
+    }
+    w.run_ms(4500);
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 200));
+    assert_eq!(w.links.len(), 200, "each answered one");
+    end(w);
+}
+
+#[test]
+fn an_upstream_that_closes_every_connection_unanswered_causes_no_storm() {
+    let mut w = world(1);
+    w.servers[0].replies(|_| vec![close_after(10)]);
+    for n in 0..6000 {
+        w.ask(&numbered(n));
+        w.run_ms(10);
+    }
+    w.run_ms(4500);
+    assert_eq!(failures(&w), 6000);
+    let attempts: Vec<_> = w.links.iter().map(|link| link.attempted).collect();
+    assert!(attempts.len() <= 70, "{} attempts in a minute", attempts.len());
+    let in_a_second = attempts.windows(6).filter(|six| six[5] - six[0] < ms(1000));
+    assert_eq!(in_a_second.count(), 0, "{attempts:?}");
+    end(w);
+}
+
+#[test]
+fn queries_of_one_instant_go_back_to_the_queue_in_the_order_they_came() {
+    let mut w = warm(1);
+    let names: Vec<_> = (0..10).map(numbered).collect();
+    // Places in the table that were used before are taken again in another order.
+    for n in 10..30 {
+        w.ask(&numbered(n));
+    }
+    w.run_ms(100);
+    w.servers[0].replies(|ask| match ask.link {
+        0 => Vec::new(),
+        _ => vec![ask.answer_after(10)],
+    });
+    for name in &names {
+        w.ask(name);
+    }
+    w.run_ms(5);
+    w.schedule(Duration::ZERO, What::Serve { link: 0, what: Do::Close(Closed::Eof) });
+    w.run_ms(100);
+    assert_eq!(w.links[1].names(), names);
     end(w);
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use dot_proxy::forwarder::Manner;
 
 use crate::sim_support::dns::{self, NOERROR, SERVFAIL};
-use crate::sim_support::{Attempt, State, What, ms};
-use crate::{end, failures, numbered, question, slowest, warm, with_limits};
+use crate::sim_support::{Attempt, Do, State, Step, What, ms};
+use crate::{end, failures, numbered, question, slowest, warm, with_limits, world};
 
 #[test]
 fn u19_a_server_that_stops_reading_gets_no_query_past_its_deadline() {
@@ -124,5 +124,134 @@ fn the_query_log_has_a_line_for_every_response() {
     let words: Vec<_> = w.query_log.iter().map(|line| line.split(' ').next()).collect();
     assert_eq!(words, ["LOCAL", "SUCCESS", "SUCCESS", "FAILURE"].map(Some), "{:?}", w.query_log);
     assert!(w.query_log[1].starts_with("SUCCESS a.example. A NOERROR 1 answer "));
+    end(w);
+}
+
+#[test]
+fn h06_a_shutdown_does_not_wait_for_a_client_that_lingers() {
+    let mut w = world(1);
+    let client = w.tcp_client();
+    w.clients[client].polite = false;
+    w.tcp_send(client, vec![0, 0]);
+    w.run_ms(10);
+    assert!(w.clients[client].saw_end);
+    assert_eq!(w.clients[client].state, State::Open);
+    w.schedule(Duration::ZERO, What::Shutdown);
+    w.run_ms(0);
+    assert!(w.forwarder.is_drained());
+}
+
+#[test]
+fn a_worn_connection_whose_replacement_is_refused_serves_on_and_causes_no_storm() {
+    let mut w = with_limits(|limits| limits.queries_max = 64);
+    w.servers[0].replies(|ask| {
+        if ask.name.starts_with("lost") { Vec::new() } else { vec![ask.answer_after(10)] }
+    });
+    let client = w.tcp_client();
+    for n in 0..20 {
+        let lost = dns::query(n, &format!("lost{n}.example."), dns::A, None);
+        w.tcp_send(client, dns::framed(&lost));
+    }
+    w.run_ms(100);
+    w.servers[0].attempts(Attempt::refused());
+    w.schedule(Duration::ZERO, What::ClientResets { client });
+    for n in 0..5000 {
+        w.ask(&numbered(n));
+        w.run_ms(10);
+        assert_eq!(w.response(&numbered(n)).took(), ms(10));
+    }
+    assert_eq!(w.links.len(), 2, "one attempt to replace it within a minute");
+    w.servers[0].attempts(Attempt::good(10));
+    for n in 5000..6100 {
+        w.ask(&numbered(n));
+        w.run_ms(10);
+        assert_eq!(w.response(&numbered(n)).rcode, NOERROR);
+    }
+    assert_eq!(w.links.len(), 3);
+    assert!(w.links[0].closed.is_some(), "replaced");
+    assert_eq!(w.facts, []);
+    end(w);
+}
+
+#[test]
+fn an_upstream_whose_only_connection_has_no_message_id_left_is_connected_to_again() {
+    let mut w = with_limits(|limits| limits.queries_max = 16);
+    w.servers[0].replies(|ask| {
+        if ask.name.starts_with("lost") { Vec::new() } else { vec![ask.answer_after(10)] }
+    });
+    w.ask("warm.example.");
+    w.run_ms(100);
+    w.servers[0].attempts(Attempt::refused());
+    for burst in 0..2 {
+        let client = w.tcp_client();
+        for n in 0..8 {
+            let lost = dns::query(n, &format!("lost{burst}-{n}.example."), dns::A, None);
+            w.tcp_send(client, dns::framed(&lost));
+        }
+        w.run_ms(50);
+        w.schedule(Duration::ZERO, What::ClientResets { client });
+        w.run_ms(50);
+    }
+    w.servers[0].attempts(Attempt::good(10));
+    for n in 0..100 {
+        w.ask(&numbered(n));
+        w.run_ms(100);
+    }
+    let failed = failures(&w);
+    assert!(failed <= 20, "{failed} of 100 failed with the upstream up");
+    end(w);
+}
+
+#[test]
+fn clients_together_hold_no_more_than_they_may_and_the_one_that_holds_most_is_closed() {
+    let mut w = with_limits(|limits| {
+        limits.client_bytes_max = 1 << 20;
+        limits.client_output_max = 1 << 20;
+    });
+    w.servers[0].replies(|ask| {
+        let answer = dns::answer(ask.message, ask.serial, NOERROR, 65_000);
+        vec![Step::after(10, Do::Answer(answer))]
+    });
+    // Eight answers, then three for each of the others: 17 do not fit.
+    let clients: Vec<_> = (0..5).map(|_| w.tcp_client()).collect();
+    for &client in &clients[..4] {
+        w.clients[client].room = Some(0);
+        w.clients[client].offender = true;
+    }
+    for (client, count) in [(0, 8), (1, 3), (2, 3), (4, 8), (3, 3)] {
+        for n in 0..count {
+            w.tcp_send(clients[client], dns::framed(&question(100 * client as u32 + n)));
+        }
+        w.run_ms(100);
+    }
+    let states: Vec<_> = clients.iter().map(|client| w.clients[*client].state).collect();
+    let [open, closed] = [State::Open, State::Closed];
+    assert_eq!(states, [closed, open, open, open, open]);
+    assert_eq!(w.forwarder.counts().shed, 1);
+    assert_eq!(failures(&w), 0);
+    end(w);
+}
+
+#[test]
+fn a_flood_of_clients_that_never_read_stays_within_what_clients_may_hold() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| {
+        let answer = dns::answer(ask.message, ask.serial, NOERROR, 65_535);
+        vec![Step::after(10, Do::Answer(answer))]
+    });
+    for n in 0..100 {
+        let client = w.tcp_client();
+        w.clients[client].room = Some(0);
+        w.clients[client].offender = true;
+        w.tcp_send(client, (0..8).flat_map(|m| dns::framed(&question(8 * n + m))).collect());
+        w.run_ms(20);
+    }
+    // The bound itself is checked after every turn.
+    let held: usize = w.held_for_clients();
+    assert!((3 << 20..=4 << 20).contains(&held), "{held} octets held");
+    assert!(w.forwarder.counts().shed >= 80, "{:?}", w.forwarder.counts());
+    w.ask("a.example.");
+    w.run_ms(20);
+    assert_eq!(w.response("a.example.").took(), ms(10), "others are served");
     end(w);
 }

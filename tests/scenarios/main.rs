@@ -11,6 +11,8 @@ mod attempts;
 mod closes;
 mod datagrams;
 mod limits;
+mod once;
+mod poison;
 mod silence;
 #[path = "../sim_support/mod.rs"]
 mod sim_support;
@@ -21,7 +23,7 @@ use std::time::Duration;
 use dot_proxy::forwarder::{Closed, Limits};
 
 use sim_support::dns::{self, NOERROR, SERVFAIL};
-use sim_support::{Ask, Do, Response, Server, Step, World, default_limits};
+use sim_support::{Ask, Attempt, Do, Response, Server, Step, World, default_limits};
 
 /// Healthy servers, as many as named, and nothing asked yet.
 fn world(servers: usize) -> World {
@@ -34,6 +36,14 @@ fn warm(servers: usize) -> World {
     w.ask("warm.example.");
     w.run_ms(30);
     assert_eq!(w.response("warm.example.").rcode, NOERROR);
+    w
+}
+
+/// One server, a round trip of this many milliseconds away.
+fn distant(round_trip: u64) -> World {
+    let mut w = world(1);
+    w.servers[0].attempts(Attempt::good(round_trip));
+    w.servers[0].replies(move |ask| vec![ask.answer_after(round_trip)]);
     w
 }
 
@@ -64,6 +74,12 @@ fn close_after(milliseconds: u64) -> Step {
 
 fn slow_name(ask: &Ask<'_>) -> Vec<Step> {
     vec![ask.answer_after(if ask.name == "slow.example." { 3000 } else { 10 })]
+}
+
+/// An answer to another question.
+fn wrong_question(ask: &Ask<'_>) -> Vec<u8> {
+    let other = dns::query(id_of(ask.message), "other.example.", dns::A, None);
+    dns::answer(&other, ask.serial, NOERROR, 0)
 }
 
 fn id_of(message: &[u8]) -> u16 {

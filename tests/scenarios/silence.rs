@@ -1,9 +1,9 @@
 //! Upstreams that fall silent.
 
-use dot_proxy::forwarder::{Fact, Stage};
+use dot_proxy::forwarder::{Closed, Fact, Stage};
 
 use crate::sim_support::dns::{NOERROR, SERVFAIL};
-use crate::sim_support::{Attempt, Do, Response, Server, World, default_limits, ms};
+use crate::sim_support::{Attempt, Do, Response, Server, What, World, default_limits, ms};
 use crate::{close_after, copies, end, failures, numbered, slow_name, slowest, warm, world};
 
 #[test]
@@ -280,5 +280,113 @@ fn a_connection_of_an_hour_is_replaced_before_it_is_retired() {
     let (retired, _) = w.links[0].closed.expect("retired with nothing in flight");
     assert!((ms(54 * 60_000)..=ms(67 * 60_000)).contains(&retired), "{retired:?}");
     assert!(w.links[1].connected <= Some(retired));
+    end(w);
+}
+
+#[test]
+fn queries_of_one_instant_are_copied_after_a_stall_in_the_order_they_came() {
+    let mut w = warm(1);
+    let names: Vec<_> = (0..10).map(numbered).collect();
+    for n in 10..30 {
+        w.ask(&numbered(n));
+    }
+    w.run_ms(100);
+    w.serve(0, Do::Forget);
+    for name in &names {
+        w.ask(name);
+    }
+    w.run_ms(1600);
+    assert_eq!(w.links[1].names(), names);
+    end(w);
+}
+
+#[test]
+fn an_upstream_that_takes_two_seconds_to_answer_is_usable() {
+    let mut w = world(1);
+    w.servers[0].replies(|ask| vec![ask.answer_after(2000)]);
+    for n in 0..12 {
+        w.ask(&numbered(n));
+        w.run_ms(5000);
+        assert_eq!(w.response(&numbered(n)).rcode, NOERROR);
+    }
+    assert!(slowest(&w) <= ms(2030), "{:?}", slowest(&w));
+    assert!(w.links.len() <= 24, "{} connects", w.links.len());
+    end(w);
+}
+
+#[test]
+fn with_nothing_up_a_late_answer_brings_its_upstream_back() {
+    let mut w = world(1);
+    w.servers[0].replies(|ask| match ask.name {
+        "late.example." => vec![ask.answer_after(2000)],
+        _ => vec![ask.answer_after(10)],
+    });
+    w.servers[0].attempt = Box::new(|_, at, _| match at {
+        at if at < ms(10) || at > ms(2050) => Attempt::good(10),
+        _ => Attempt::refused(),
+    });
+    w.ask("late.example.");
+    w.run_ms(2100);
+    assert_eq!(w.response("late.example.").took(), ms(20 + 2000));
+    w.ask("a.example.");
+    w.run_ms(50);
+    assert_eq!(w.response("a.example.").took(), ms(30), "no backoff is waited for");
+    end(w);
+}
+
+#[test]
+fn a_late_answer_makes_a_connection_one_that_answered() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| match ask.name {
+        "slow.example." => vec![ask.answer_after(if ask.link == 0 { 1600 } else { 200 })],
+        _ => vec![ask.answer_after(10)],
+    });
+    w.ask("slow.example.");
+    w.run_ms(2000);
+    assert_eq!(w.response("slow.example.").took(), ms(1600));
+    assert_eq!(w.links[1].names(), ["slow.example."], "its answer came for an abandoned ID");
+    w.ask("a.example.");
+    w.run_ms(5);
+    w.schedule(ms(0), What::Serve { link: 1, what: Do::Close(Closed::Eof) });
+    w.run_ms(100);
+    assert_eq!(w.facts, [], "the close of a reused connection is nobody's fault");
+    assert_eq!(w.response("a.example.").took(), ms(5 + 20 + 10));
+    end(w);
+}
+
+#[test]
+fn a_copy_on_an_older_connection_that_is_dead_too_is_noticed() {
+    let mut w = world(2);
+    w.servers[0].attempts(Attempt::refused());
+    w.ask("a.example.");
+    w.run_ms(1000);
+    w.servers[0].attempts(Attempt::good(10));
+    w.servers[0].replies(|_| Vec::new());
+    w.ask("b.example.");
+    w.run_ms(5000);
+    assert!(w.links_to(0)[1].is_open() && w.links_to(1)[0].is_open());
+    w.serve(1, Do::Forget);
+    assert_eq!(w.links[1].server, 1);
+    w.ask("c.example.");
+    w.run_ms(4500);
+    assert_eq!(w.links_to(0)[1].names(), ["c.example."]);
+    assert_eq!(w.response("c.example.").rcode, NOERROR);
+    assert_eq!(w.response("c.example.").took(), ms(1500 + 1500 + 20 + 10));
+    end(w);
+}
+
+#[test]
+fn h02_a_stopped_process_does_not_send_on_a_connection_past_its_stall_deadline() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| if ask.link == 0 { Vec::new() } else { vec![ask.answer_after(10)] });
+    w.ask("a.example.");
+    w.run_ms(100);
+    w.schedule(ms(0), What::Freeze { length: ms(20_000) });
+    w.run_ms(0);
+    // In one turn with the timer, and before it.
+    w.ask("b.example.");
+    w.run_ms(100);
+    assert_eq!(w.links[0].names(), ["warm.example.", "a.example."]);
+    assert_eq!(w.response("b.example.").took(), ms(30));
     end(w);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::sim_support::dns::{self, NOERROR};
 use crate::sim_support::{Do, Server, State, Step, To, What, World, default_limits, ms};
-use crate::{end, failures, numbered, question, slow_name, warm, with_limits, world};
+use crate::{close_after, end, failures, numbered, question, slow_name, warm, with_limits, world};
 
 #[test]
 fn c01_a_length_and_nothing_more_is_closed_after_10_s_whatever_trickles() {
@@ -221,4 +221,125 @@ fn c02_with_the_table_of_clients_full_the_one_idle_for_longest_makes_room() {
     w.run_ms(1000);
     assert_eq!(w.response(&numbered(0)).rcode, NOERROR);
     end(w);
+}
+
+#[test]
+fn the_window_that_a_clients_queries_filled_is_free_when_the_client_is_gone() {
+    for half_closed in [false, true] {
+        let mut w = warm(1);
+        let client = fill_window(&mut w);
+        if half_closed {
+            w.schedule(Duration::ZERO, What::ClientFin { client });
+        }
+        w.ask("waiting.example.");
+        w.run_ms(100);
+        assert!(!w.links[2].names().contains(&"waiting.example."), "the window is full");
+        w.schedule(Duration::ZERO, What::ClientResets { client });
+        w.run_ms(20);
+        assert_eq!(w.response("waiting.example.").took(), ms(105), "half-closed: {half_closed}");
+        end(w);
+    }
+}
+
+#[test]
+fn the_window_that_a_clients_queries_filled_is_free_when_the_client_is_shed() {
+    let mut w = with_limits(|limits| {
+        limits.client_bytes_max = 150_000;
+        limits.client_output_max = 100_000;
+    });
+    w.ask("warm.example.");
+    w.run_ms(100);
+    let client = fill_window(&mut w);
+    // It takes none of its next answers, which are local and large enough together.
+    w.clients[client].room = Some(0);
+    w.clients[client].offender = true;
+    let zone = dns::framed(&dns::query(1, "zone.example.", 252, None));
+    w.tcp_send(client, zone.repeat(3000));
+    w.ask("waiting.example.");
+    w.run_ms(100);
+    assert!(!w.is_answered("waiting.example."), "the window is full");
+    assert_eq!(w.clients[client].state, State::Open);
+    // Partial messages of others count too.
+    for _ in 0..2 {
+        let other = w.tcp_client();
+        w.clients[other].offender = true;
+        w.tcp_send(other, [vec![255, 255], vec![0; 60_000]].concat());
+    }
+    w.run_ms(100);
+    assert_eq!(w.clients[client].state, State::Closed);
+    assert_eq!(w.response("waiting.example.").took(), ms(105));
+    end(w);
+}
+
+#[test]
+fn a_partial_message_does_not_age_while_its_client_is_not_read() {
+    let mut w = with_limits(|limits| limits.client_output_max = 4096);
+    w.servers[0].replies(|ask| {
+        let size = if ask.name == numbered(0) { 12_000 } else { 0 };
+        let answer = dns::answer(ask.message, ask.serial, NOERROR, size);
+        vec![Step::after(10, Do::Answer(answer))]
+    });
+    let client = w.tcp_client();
+    w.clients[client].room = Some(0);
+    let second = dns::framed(&question(1));
+    w.tcp_send(client, [dns::framed(&question(0)), second[..5].to_vec()].concat());
+    w.run_ms(100);
+    let conn = w.clients[client].conn.expect("it is open");
+    assert!(!w.forwarder.wants_read(conn));
+    w.tcp_send(client, second[5..].to_vec());
+    // It takes 400 octets a second, and so is in nobody's debt.
+    for _ in 0..18 {
+        w.clients[client].room = Some(400);
+        w.schedule(Duration::ZERO, What::ClientWritable { client });
+        w.run_ms(1000);
+        assert_eq!(w.clients[client].state, State::Open);
+    }
+    assert!(!w.is_answered(&numbered(1)));
+    w.schedule(Duration::ZERO, What::ClientReads { client });
+    w.run_ms(100);
+    assert_eq!(w.response(&numbered(1)).rcode, NOERROR);
+    assert_eq!(w.clients[client].state, State::Open);
+    end(w);
+}
+
+#[test]
+fn a_partial_message_has_its_ten_seconds_once_its_client_is_read_again() {
+    let mut w = with_limits(|limits| {
+        limits.client_output_max = 4096;
+        limits.client_idle_timeout = ms(60_000);
+    });
+    w.servers[0].replies(|ask| {
+        let answer = dns::answer(ask.message, ask.serial, NOERROR, 12_000);
+        vec![Step::after(10, Do::Answer(answer))]
+    });
+    let client = w.tcp_client();
+    w.clients[client].room = Some(0);
+    w.tcp_send(client, [dns::framed(&question(0)), vec![0, 40, 1]].concat());
+    w.run_ms(9000);
+    w.schedule(Duration::ZERO, What::ClientReads { client });
+    w.run_ms(9900);
+    assert_eq!(w.clients[client].state, State::Open);
+    w.run_ms(200);
+    assert_eq!(w.clients[client].state, State::Closed);
+    end(w);
+}
+
+/// A client whose query is alone in flight, and will be for as long as it waits: after two lossy
+/// closes the third connection carries one at a time.
+fn fill_window(w: &mut World) -> usize {
+    w.servers[0].replies(|ask| match (ask.link, ask.name) {
+        (2, "client.example.") => Vec::new(),
+        (0 | 1, "client.example.") => vec![close_after(10)],
+        _ => vec![ask.answer_after(5)],
+    });
+    let client = w.tcp_client();
+    w.tcp_send(client, dns::framed(&dns::query(1, "client.example.", dns::A, None)));
+    w.run_ms(15);
+    // So that the second connection has answered one, too.
+    w.run_ms(15);
+    w.ask("other.example.");
+    w.run_ms(40);
+    assert_eq!(w.response("other.example.").rcode, NOERROR);
+    assert_eq!(w.links[2].names(), ["client.example."]);
+    client
 }

@@ -27,6 +27,8 @@ pub(crate) struct Message<'a> {
     /// Where the question ends; 12 without one.
     question_end: usize,
     records: Vec<Record<'a>>,
+    /// Where the last record ends.
+    end: usize,
 }
 
 /// One resource record.
@@ -46,6 +48,11 @@ struct Record<'a> {
 impl<'a> Message<'a> {
     /// `None` unless every counted record is whole and nothing follows the last.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
+        Self::parse_response(bytes).filter(|message| message.trailing().is_empty())
+    }
+
+    /// As [`Self::parse`], but octets may follow the last record.
+    pub(crate) fn parse_response(bytes: &'a [u8]) -> Option<Self> {
         let mut at = 12;
         for _ in 0..u16_at(bytes, 4)? {
             at = name_end(bytes, at)? + 4;
@@ -70,7 +77,12 @@ impl<'a> Message<'a> {
                 at += 10 + length;
             }
         }
-        (at == bytes.len()).then_some(Self { bytes, question_end, records })
+        (at <= bytes.len()).then_some(Self { bytes, question_end, records, end: at })
+    }
+
+    /// What follows the last record.
+    pub(crate) fn trailing(&self) -> &'a [u8] {
+        &self.bytes[self.end..]
     }
 
     pub(crate) fn id(&self) -> u16 {

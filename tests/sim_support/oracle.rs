@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use dot_proxy::forwarder::DatagramPath;
+use dot_proxy::forwarder::{Counts, DatagramPath};
 
 use super::dns::{self, Due, Edns, Message};
 
@@ -30,6 +30,8 @@ pub(crate) struct Response {
     pub(crate) truncated: bool,
     pub(crate) extended_error: Option<u16>,
     pub(crate) length: usize,
+    /// Octets behind the last record.
+    pub(crate) trailing: usize,
 }
 
 impl Response {
@@ -136,7 +138,7 @@ impl Oracle {
 
     /// A server answers `question` with `message`, well or badly.
     pub(crate) fn made(&mut self, question: Option<&[u8]>, message: &[u8]) {
-        let Some(parsed) = Message::parse(message) else {
+        let Some(parsed) = Message::parse_response(message) else {
             return;
         };
         if let Some(serial) = parsed.serial() {
@@ -151,7 +153,7 @@ impl Oracle {
 
     /// The forwarder responds.
     pub(crate) fn responded(&mut self, at: Duration, to: To, message: &[u8]) {
-        let Some(parsed) = Message::parse(message) else {
+        let Some(parsed) = Message::parse_response(message) else {
             panic!("a response that cannot be walked: {message:02x?}");
         };
         let name = dns::name_of(parsed.question());
@@ -183,6 +185,7 @@ impl Oracle {
             truncated: parsed.is_truncated(),
             extended_error: parsed.extended_error(),
             length: message.len(),
+            trailing: parsed.trailing().len(),
         });
     }
 
@@ -226,6 +229,19 @@ impl Oracle {
         }
     }
 
+    /// After every turn: what was asked is answered, gone or owed. While everybody keeps the rules,
+    /// it is what was seen from outside.
+    pub(crate) fn check_counts(&self, counts: &Counts, all_keep_rules: bool) {
+        let Counts { queries, answered, failed, local, orphaned, .. } = *counts;
+        let left = answered + failed + local + orphaned;
+        assert_eq!(queries, left + counts.owed as u64, "the counts do not add up: {counts:?}");
+        if all_keep_rules {
+            let owed: usize = self.owed.values().map(Vec::len).sum();
+            assert_eq!(counts.owed, owed, "{owed} are owed an answer, but {counts:?}");
+            assert_eq!(queries, self.numbers, "{} queries came, but {counts:?}", self.numbers);
+        }
+    }
+
     /// Fails unless the response is one that was due; tells whether a server made it.
     fn judge(&self, owed: &Owed, to: To, response: &Message<'_>) -> bool {
         let name = dns::name_of(&owed.question);
@@ -254,7 +270,7 @@ impl Oracle {
         }
         if let Some(serial) = response.serial() {
             let made = &self.made.get(&serial).expect("servers alone put serials in").message;
-            let made = Message::parse(made).expect("only whole messages are kept");
+            let made = Message::parse_response(made).expect("only whole messages are kept");
             assert_eq!(made.question(), response.question(), "{name}: someone else's answer");
             if response.is_truncated() {
                 assert!(made.bytes.len() > size_max, "{name}: truncated without need");
@@ -262,13 +278,18 @@ impl Oracle {
                 assert!(made.records_octets().starts_with(kept), "{name}: records changed");
             } else {
                 assert_eq!(response.transparent(), made.transparent(), "{name}: answer changed");
+                assert_eq!(
+                    response.trailing(),
+                    made.trailing(),
+                    "{name}: end of the answer changed"
+                );
             }
             return true;
         }
         if response.is_truncated() {
             let large = self.made.values().any(|made| {
                 made.message.len() > size_max
-                    && Message::parse(&made.message)
+                    && Message::parse_response(&made.message)
                         .is_some_and(|made| made.question() == response.question())
             });
             assert!(large, "{name}: truncated, but no server made a large answer");

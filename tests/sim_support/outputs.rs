@@ -45,6 +45,9 @@ impl World {
                 let Socket::Client { client, .. } = self.socket(conn) else {
                     panic!("{conn:?} is no client's");
                 };
+                let at = self.at();
+                let client_now = &mut self.clients[client];
+                client_now.partial_since = client_now.partial_since.map(|_| at);
                 self.schedule(Duration::ZERO, What::ClientReadable { client });
             }
             Action::ShutdownWrite(conn) => {
@@ -275,7 +278,7 @@ impl World {
 
 /// A response in a trace.
 fn said(message: &[u8]) -> String {
-    let Some(response) = Message::parse(message) else {
+    let Some(response) = Message::parse_response(message) else {
         return format!("{message:02x?}");
     };
     let name = dns::name_of(response.question());

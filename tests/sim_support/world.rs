@@ -57,6 +57,7 @@ pub(crate) struct World {
     /// A digest of what the forwarder did, turn by turn.
     pub(crate) turns: Vec<u64>,
     pub(crate) trace: bool,
+    pub(super) client_bytes_max: usize,
     pub(super) base: Instant,
     pub(super) now: Instant,
     pub(super) events: BinaryHeap<Reverse<Event>>,
@@ -191,6 +192,7 @@ impl World {
         let base = Instant::now();
         Self {
             oracle: Oracle::new(limits.query_timeout),
+            client_bytes_max: limits.client_bytes_max,
             forwarder: Forwarder::new(limits, names.collect(), seed),
             servers,
             links: Vec::new(),
@@ -214,6 +216,12 @@ impl World {
             frozen_for: Duration::ZERO,
             digest: DefaultHasher::new(),
         }
+    }
+
+    /// Octets of answers that clients have not taken.
+    pub(crate) fn held_for_clients(&self) -> usize {
+        let clients = self.clients.iter().filter_map(|client| client.conn);
+        clients.map(|conn| self.forwarder.output(conn).len()).sum()
     }
 
     /// Time since the start.
@@ -301,6 +309,10 @@ impl World {
         self.idle_turns = if is_due && !told { self.idle_turns + 1 } else { 0 };
         assert!(self.idle_turns < 4, "the timers do not advance at {:?}", self.at());
         self.oracle.check_deadlines(self.at());
+        let all_keep_rules = self.clients.iter().all(|client| !client.offender);
+        self.oracle.check_counts(&self.forwarder.counts(), all_keep_rules);
+        let held = self.held_for_clients();
+        assert!(held <= self.client_bytes_max, "{held} octets are held for clients");
         for socket in self.sockets.iter().flatten() {
             match *socket {
                 Socket::Upstream { conn, link } => {

@@ -1,0 +1,103 @@
+//! Queries that a server may take for replays when they come twice (RFC 8945 section 5.2.3).
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::sim_support::dns::{self, Edns, NOERROR, SERVFAIL};
+use crate::sim_support::{World, ms};
+use crate::{close_after, copies, end, numbered, warm, world};
+
+const NAMES: [&str; 2] = ["tsig.example.", "tkey.example."];
+
+#[test]
+fn a_signed_query_and_tkey_are_not_sent_again_when_their_connection_is_lost() {
+    for name in NAMES {
+        let mut w = warm(1);
+        w.servers[0].replies(|ask| {
+            if ask.name.starts_with('t') {
+                vec![close_after(5)]
+            } else {
+                vec![ask.answer_after(10)]
+            }
+        });
+        ask_once(&mut w, name);
+        w.run_ms(1000);
+        let response = w.response(name);
+        assert_eq!((response.rcode, response.extended_error), (SERVFAIL, Some(23)), "{name}");
+        assert_eq!(response.took(), ms(5), "{name}");
+        assert_eq!(copies(&w, name), 1, "{name}");
+        w.ask("a.example.");
+        w.run_ms(100);
+        assert_eq!(w.response("a.example.").rcode, NOERROR);
+        end(w);
+    }
+}
+
+#[test]
+fn a_signed_query_and_tkey_are_not_copied_after_a_stall() {
+    for name in NAMES {
+        let mut w = warm(2);
+        w.servers[0].replies(|_| Vec::new());
+        ask_once(&mut w, name);
+        w.ask("plain.example.");
+        w.run_ms(4500);
+        assert_eq!(w.response(name).rcode, SERVFAIL);
+        assert_eq!(copies(&w, name), 1, "{name}");
+        assert_eq!(copies(&w, "plain.example."), 2);
+        end(w);
+    }
+}
+
+#[test]
+fn a_signed_query_and_tkey_get_a_late_answer_from_a_retired_connection() {
+    for name in NAMES {
+        let mut w = warm(1);
+        w.servers[0].replies(|ask| vec![ask.answer_after(3000)]);
+        ask_once(&mut w, name);
+        w.run_ms(3100);
+        assert_eq!((w.response(name).rcode, w.response(name).took()), (NOERROR, ms(3000)));
+        assert_eq!(copies(&w, name), 1, "{name}");
+        end(w);
+    }
+}
+
+#[test]
+fn a_signed_query_and_tkey_are_no_trial_for_an_upstream_that_stalled() {
+    for name in NAMES {
+        let answers = Rc::new(Cell::new(false));
+        let answering = Rc::clone(&answers);
+        let mut w = world(2);
+        w.servers[0].replies(
+            move |ask| if answering.get() { vec![ask.answer_after(10)] } else { Vec::new() },
+        );
+        w.ask(&numbered(0));
+        w.run_ms(10_000);
+        assert_eq!(w.response(&numbered(0)).rcode, NOERROR);
+        answers.set(true);
+        ask_once(&mut w, name);
+        w.run_ms(1000);
+        assert_eq!(w.response(name).rcode, NOERROR);
+        assert_eq!(copies(&w, name), 1, "{name}");
+        w.ask("plain.example.");
+        w.run_ms(1000);
+        assert_eq!(copies(&w, "plain.example."), 2, "the trial");
+        end(w);
+    }
+}
+
+fn ask_once(w: &mut World, name: &str) {
+    const TKEY: u16 = 249;
+    let edns = Some(Edns { size: 1232, dnssec_ok: false });
+    let message = if name == "tkey.example." {
+        dns::query(1, name, TKEY, edns)
+    } else {
+        let mut message = dns::query(1, name, dns::A, edns);
+        message[11] = 2;
+        // TSIG (250) of class ANY, with 16 octets that matter to nobody here.
+        message.extend([3, b'k', b'e', b'y', 0, 0, 250, 0, 255, 0, 0, 0, 0, 0, 16]);
+        message.extend([0; 16]);
+        message
+    };
+    let path = w.next_path();
+    w.datagram(path, message);
+}
