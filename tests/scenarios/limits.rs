@@ -1,11 +1,12 @@
 //! Back-pressure, limits, shutdown and the log.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use dot_proxy::forwarder::Manner;
 
 use crate::sim_support::dns::{self, NOERROR, SERVFAIL};
-use crate::sim_support::{Attempt, Do, State, Step, What, ms};
+use crate::sim_support::{Attempt, Do, State, Step, What, ms, path_from};
 use crate::{end, failures, numbered, question, slowest, warm, with_limits, world};
 
 #[test]
@@ -58,6 +59,42 @@ fn c06_a_full_table_answers_servfail_at_once() {
     assert!(w.oracle.responses.iter().all(|r| r.rcode == SERVFAIL && r.extended_error == Some(0)));
     w.run_ms(2000);
     assert_eq!(failures(&w), 50);
+    end(w);
+}
+
+/// Ten times what the table can turn over, from one client: it gets nine tenths of that, and another
+/// client's query once a second is always answered.
+#[test]
+fn c06_a_flood_gets_what_is_left_and_no_more() {
+    const TABLE: usize = 64;
+    const ROUND_TRIP_MS: u64 = 100;
+    const SECONDS: usize = 3;
+
+    let mut w = with_limits(|limits| limits.queries_max = TABLE);
+    w.servers[0].replies(|ask| vec![ask.answer_after(ROUND_TRIP_MS)]);
+    w.ask("warm.example.");
+    w.run_ms(200);
+    let flooder = |n: u16| path_from(SocketAddr::from((Ipv4Addr::new(10, 9, 9, 9), n)));
+    let per_ms = 10 * TABLE as u64 / ROUND_TRIP_MS;
+    for at in 0..SECONDS as u64 * 1000 {
+        for k in 0..per_ms {
+            let n = at * per_ms + k;
+            let message = dns::query(n as u16, &format!("flood{n}.example."), dns::A, None);
+            w.datagram(flooder(20_000 + n as u16 % 40_000), message);
+        }
+        if at % 1000 == 500 {
+            w.ask(&numbered(at as u32 / 1000));
+        }
+        w.run_ms(1);
+    }
+    w.run_ms(1000);
+    for n in 0..SECONDS as u32 {
+        assert_eq!(w.response(&numbered(n)).rcode, NOERROR);
+    }
+    let floods = w.oracle.responses.iter().filter(|r| r.name.starts_with("flood"));
+    let answered = floods.filter(|r| r.rcode == NOERROR).count();
+    let possible = TABLE * 1000 / ROUND_TRIP_MS as usize * SECONDS;
+    assert!(answered * 10 >= possible * 9, "{answered} of {possible}");
     end(w);
 }
 
