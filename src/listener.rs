@@ -208,6 +208,10 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = new_socket(address, Type::STREAM, Protocol::TCP)?;
     // Else the connections of a former run, in TIME_WAIT, hold the port for a minute.
     socket.set_reuse_address(true)?;
+    // Inherited by the clients' sockets. The system would let each grow to megabytes, for answers
+    // that nobody reads.
+    socket.set_send_buffer_size(CLIENT_BUFFER)?;
+    socket.set_recv_buffer_size(CLIENT_BUFFER)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
@@ -251,6 +255,10 @@ fn explain(address: SocketAddr, transport: &str, error: &io::Error) -> String {
 /// Asked of the kernel for datagrams that wait; it grants up to `net.core.rmem_max` and doubles that
 /// for its bookkeeping.
 pub(crate) const RECEIVE_BUFFER: usize = 1024 * 1024;
+
+/// Octets asked for the send and the receive buffer of a client's connection: one message of the
+/// greatest length.
+const CLIENT_BUFFER: usize = 64 * 1024;
 
 /// The kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;

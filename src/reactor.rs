@@ -327,6 +327,8 @@ impl Reactor {
                         if let Some(conn) = self.cx.forwarder.handle_accept(self.cx.now, peer) {
                             self.insert(conn, Socket::client(conn, stream));
                         }
+                        // The core may have closed an idle one for it: its descriptor is needed.
+                        self.act();
                     }
                     Err(error) => {
                         // Most likely no descriptor is free, and trying at once would only spin.
@@ -374,7 +376,10 @@ impl Reactor {
         let counts = self.cx.forwarder.counts();
         let (queries, conns) = (counts.queries_held, counts.conns_held);
         let unsent = self.cx.forwarder.datagrams().count();
-        log::warn!(
+        // Clients that were answered and did not close are nobody's loss.
+        let level = if queries + unsent > 0 { log::Level::Warn } else { log::Level::Debug };
+        log::log!(
+            level,
             "ended with {queries} queries, {unsent} datagrams and {conns} connections unfinished"
         );
         true

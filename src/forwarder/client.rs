@@ -121,16 +121,15 @@ impl Forwarder {
             self.client_timers.partial.disarm(conn_id.key());
             is_dns = self.client_message(now, conn_id, message);
         }
-        let partial = is_dns && deframer.partial_len() > 0;
+        let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
+            return;
+        };
         let key = conn_id.key();
-        if !partial {
+        if !is_dns || deframer.partial_len() == 0 {
             self.client_timers.partial.disarm(key);
         } else if !self.client_timers.partial.is_armed(key) {
             self.client_timers.partial.arm(key, now);
         }
-        let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
-            return;
-        };
         self.client_bytes += deframer.partial_len();
         client.deframer = deframer;
         if !is_dns {
@@ -377,25 +376,30 @@ impl Forwarder {
         }
     }
 
-    /// Above the limit on what all clients hold together, the one that holds most is closed: it
-    /// takes its answers too slowly, or sends too many long messages at once.
+    /// Above the limit on what all clients hold together, the one that has taken none of its answers
+    /// for longest is closed, or else the one that has been sending a message for longest: not the
+    /// one that holds most, which may be about to read it.
     fn shed_client_bytes(&mut self, now: Instant) {
         while self.client_bytes > self.limits.client_bytes_max {
-            let heaviest = self
-                .conns
-                .iter()
-                .filter_map(|(id, conn)| match conn {
-                    Conn::Client(client) => Some((client.held_bytes(), id)),
-                    Conn::Upstream(_) | Conn::Closing => None,
-                })
-                .max();
-            let Some((_, heaviest)) = heaviest else {
+            let timers = &self.client_timers;
+            let slowest = timers.unsent.oldest().or_else(|| timers.partial.oldest());
+            let slowest = slowest.and_then(|(key, _)| self.conns.id_at(key));
+            let Some(slowest) = slowest.or_else(|| self.heaviest_client()) else {
                 debug_assert!(false, "what is held is held by a client");
                 return;
             };
             self.counts.shed += 1;
-            self.close_client(now, ConnId(heaviest), Manner::Abort);
+            self.close_client(now, ConnId(slowest), Manner::Abort);
         }
+    }
+
+    /// For partial messages of clients that are not read at the moment, which have no timer.
+    fn heaviest_client(&self) -> Option<Id> {
+        let clients = self.conns.iter().filter_map(|(id, conn)| match conn {
+            Conn::Client(client) => Some((client.held_bytes(), id)),
+            Conn::Upstream(_) | Conn::Closing => None,
+        });
+        clients.max().map(|(_, id)| id)
     }
 
     /// Takes the client out. What it was owed ends without a response.

@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::arena::Id;
-use super::in_flight::Sent;
 use super::query::{Origin, Place, Query};
 use super::upstream::{PATIENCE, Phase, Upstream, UpstreamConn};
-use super::{Action, Conn, ConnId, Forwarder, Manner, frame};
+use super::{Action, Conn, ConnId, Forwarder, frame};
 
 impl Forwarder {
     /// Sends what is queued to the first usable upstream, connecting to it if need be. While an
@@ -17,15 +16,19 @@ impl Forwarder {
         if self.queue.is_empty() {
             return;
         }
-        let something_usable = self.is_something_usable();
         for index in 0..self.upstreams.len() {
-            if something_usable && !self.upstreams[index].is_usable() {
+            if self.is_something_usable() && !self.upstreams[index].is_usable() {
                 continue;
             }
             if let Some(conn) = self.open_conn(now, index) {
                 if self.send_queued(now, conn) {
                     return;
                 }
+                continue;
+            }
+            // It may just have been found to be stalled, and its upstream to have failed.
+            let something_usable = self.is_something_usable();
+            if something_usable && !self.upstreams[index].is_usable() {
                 continue;
             }
             let wait_until = if something_usable {
@@ -69,16 +72,16 @@ impl Forwarder {
             return;
         };
         for index in 0..working {
+            let conn = self.open_conn(now, index);
             let Some(outage) = self.upstreams[index].outage() else {
                 continue;
             };
-            let due = outage.retry_at <= now;
             let wants_trial = outage.must_answer && outage.trial.is_none();
-            if let Some(conn) = self.open_conn(now, index) {
+            if let Some(conn) = conn {
                 if wants_trial && let Some(trial) = self.add_trial(now, index, cause) {
                     self.send(now, trial, conn);
                 }
-            } else if due && self.upstreams[index].attempt.is_none() {
+            } else if outage.retry_at <= now && self.upstreams[index].attempt.is_none() {
                 if wants_trial {
                     self.add_trial(now, index, cause);
                 }
@@ -97,7 +100,9 @@ impl Forwarder {
         {
             return;
         }
-        let ids_max = self.limits.queries_max.min(usize::from(u16::MAX) + 1);
+        // As many again as may wait: queries that are given up keep their IDs, and those that take
+        // their place need new ones.
+        let ids_max = (2 * self.limits.queries_max).min(usize::from(u16::MAX) + 1);
         let conn = UpstreamConn::new(index, now, ids_max, &mut self.random);
         let conn = ConnId(self.conns.insert(Conn::Upstream(Box::new(conn))));
         let upstream = &mut self.upstreams[index];
@@ -117,8 +122,7 @@ impl Forwarder {
         let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
             return false;
         };
-        let sent = Sent { query: id, answers_before: conn.answers };
-        let Some(message_id) = conn.in_flight.take(sent) else {
+        let Some(message_id) = conn.in_flight.take(id) else {
             return false;
         };
         // A copy sent after a stall does not arm the stall deadline of a newer connection, whose
@@ -158,7 +162,7 @@ impl Forwarder {
             return None;
         };
         if conn.idles_out_at(self.limits.upstream_idle_timeout).is_some_and(|at| at <= now) {
-            self.close_upstream(conn_id, Manner::Orderly);
+            self.close_idle(conn_id);
             return None;
         }
         if conn.stalls_at().is_some_and(|at| at <= now) {
@@ -171,7 +175,7 @@ impl Forwarder {
         Some(conn_id)
     }
 
-    /// False if the connection has no message ID left, which only a replacement mends.
+    /// False if the connection has no message ID left: until it is replaced, others serve.
     fn send_queued(&mut self, now: Instant, conn_id: ConnId) -> bool {
         while let Some((key, _)) = self.queue.oldest() {
             let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
@@ -223,6 +227,10 @@ impl Forwarder {
             return None;
         }
         let (message, parsed) = (self.messages.store(&query.message)?, query.parsed);
+        // The upstreams see one copy more of it.
+        if let Some(cause) = self.queries.get_mut(cause) {
+            cause.sends += 1;
+        }
         let trial = Query::new(Origin::Trial { upstream: index }, message, parsed, now);
         let trial = self.queries.insert(trial);
         self.by_arrival.arm(trial.key(), now);
@@ -257,6 +265,7 @@ impl Forwarder {
             Some(_) => self.recover(now, index),
             None => {}
         }
+        self.queue_stalled();
         self.dispatch(now);
     }
 }

@@ -24,16 +24,7 @@ pub(super) struct InFlight {
 enum Slot {
     Abandoned,
     Free,
-    Waiting(Sent),
-}
-
-/// One query as sent on this connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sent {
-    pub(super) query: Id,
-    /// Answers the connection had given before: if no more have come when it closes, this send saw
-    /// none.
-    pub(super) answers_before: u64,
+    Waiting(Id),
 }
 
 /// What a message ID of a response stands for.
@@ -43,7 +34,7 @@ pub(super) enum Found {
     Abandoned,
     /// Nothing was asked with it.
     Unknown,
-    Waiting(Sent),
+    Waiting(Id),
 }
 
 /// A freed ID rests while this many others are taken.
@@ -56,21 +47,21 @@ impl InFlight {
     }
 
     /// Takes an ID; `None` if all are in flight or abandoned.
-    pub(super) fn take(&mut self, sent: Sent) -> Option<u16> {
+    pub(super) fn take(&mut self, query: Id) -> Option<u16> {
         let id = if self.free.len() < FREE_MIN && self.slots.len() < self.ids_max {
             self.slots.push(Slot::Free);
             (self.slots.len() - 1) as u16
         } else {
             self.free.pop_front()?
         };
-        self.slots[usize::from(id)] = Slot::Waiting(sent);
+        self.slots[usize::from(id)] = Slot::Waiting(query);
         self.waiting += 1;
         Some(id)
     }
 
     pub(super) fn find(&self, id: u16) -> Found {
         match self.slots.get(usize::from(id)) {
-            Some(Slot::Waiting(sent)) => Found::Waiting(*sent),
+            Some(Slot::Waiting(query)) => Found::Waiting(*query),
             Some(Slot::Abandoned) => Found::Abandoned,
             Some(Slot::Free) | None => Found::Unknown,
         }
@@ -100,10 +91,10 @@ impl InFlight {
         self.waiting
     }
 
-    /// An upstream that never answers some queries must not eat the table: with a quarter of the
-    /// IDs abandoned, the connection wants to be replaced.
+    /// An upstream that never answers some queries must not eat the table: with an eighth of the
+    /// IDs abandoned, a quarter of what may wait at a time, the connection wants to be replaced.
     pub(super) fn is_worn(&self) -> bool {
-        self.abandoned * 4 >= self.ids_max
+        self.abandoned * 8 >= self.ids_max
     }
 
     /// Nothing will be sent with it any more, unless late answers come.
@@ -112,9 +103,9 @@ impl InFlight {
     }
 
     /// Every waiting query, in order of ID.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Sent> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Id> {
         self.slots.iter().filter_map(|slot| match slot {
-            Slot::Waiting(sent) => Some(*sent),
+            Slot::Waiting(query) => Some(*query),
             Slot::Abandoned | Slot::Free => None,
         })
     }
@@ -129,43 +120,43 @@ mod tests {
 
     #[test]
     fn an_abandoned_id_is_reserved_until_its_late_answer() {
-        let sent = sent();
+        let query = query();
         let mut table = InFlight::new(4);
-        let ids: Vec<u16> = (0..4).filter_map(|_| table.take(sent)).collect();
+        let ids: Vec<u16> = (0..4).filter_map(|_| table.take(query)).collect();
         assert_eq!(ids.len(), 4);
 
         table.abandon(ids[2]);
 
-        assert_eq!(table.take(sent), None);
+        assert_eq!(table.take(query), None);
         assert_eq!(table.find(ids[2]), Found::Abandoned);
         assert_eq!(table.waiting(), 3);
         assert!(table.is_worn());
         table.free(ids[2]);
         assert_eq!(table.find(ids[2]), Found::Unknown);
         assert!(!table.is_worn());
-        assert_eq!(table.take(sent), Some(ids[2]));
+        assert_eq!(table.take(query), Some(ids[2]));
     }
 
     #[test]
     fn the_id_free_for_longest_is_taken_first() {
-        let sent = sent();
+        let query = query();
         let mut table = InFlight::new(3);
         for _ in 0..3 {
-            table.take(sent);
+            table.take(query);
         }
         for id in [1, 2, 0] {
             table.free(id);
         }
-        assert_eq!([(); 3].map(|()| table.take(sent)), [Some(1), Some(2), Some(0)]);
+        assert_eq!([(); 3].map(|()| table.take(query)), [Some(1), Some(2), Some(0)]);
     }
 
     #[test]
     fn a_freed_id_rests_while_others_are_taken() {
-        let sent = sent();
+        let query = query();
         let mut table = InFlight::new(4096);
         let mut recent = Vec::new();
         for _ in 0..1000 {
-            let Some(id) = table.take(sent) else { panic!("the table is not full") };
+            let Some(id) = table.take(query) else { panic!("the table is not full") };
             recent.push(id);
             table.free(id);
         }
@@ -177,9 +168,9 @@ mod tests {
 
     #[test]
     fn freeing_or_abandoning_what_does_not_wait_changes_nothing() {
-        let sent = sent();
+        let query = query();
         let mut table = InFlight::new(4);
-        let Some(id) = table.take(sent) else { panic!("the table is not full") };
+        let Some(id) = table.take(query) else { panic!("the table is not full") };
         table.free(id);
         table.free(id);
         table.abandon(id);
@@ -188,7 +179,7 @@ mod tests {
         assert_eq!(table.iter().count(), 0);
     }
 
-    fn sent() -> Sent {
-        Sent { query: Arena::new().insert(()), answers_before: 0 }
+    fn query() -> Id {
+        Arena::new().insert(())
     }
 }

@@ -60,8 +60,8 @@ impl Forwarder {
         self.shares.add(id.key(), bucket);
         self.by_arrival.arm(id.key(), now);
         self.queue.arm(id.key(), now);
-        self.dispatch(now);
         self.revive(now, id);
+        self.dispatch(now);
     }
 
     /// With the table full, the client that holds most gives a query up for one that holds less than

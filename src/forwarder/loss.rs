@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::arena::Id;
-use super::in_flight::Sent;
 use super::query::{Origin, Place, Trouble};
 use super::upstream::{
     HANDSHAKE_TIMEOUT, Health, Outage, Phase, RETIRED_TIMEOUT, Upstream, UpstreamConn,
@@ -51,7 +50,8 @@ impl Forwarder {
         let what = match how {
             Closed::Eof => "closed before answering",
             Closed::Reset => "connection reset before answering",
-            Closed::Failed { .. } => "connection failed before answering",
+            Closed::Failed { stage: Stage::Write, .. } => "connection broke while sending",
+            Closed::Failed { .. } => "connection broke before answering",
         };
         self.lose(
             now,
@@ -69,20 +69,22 @@ impl Forwarder {
         };
         let index = conn.upstream;
         let was_open = matches!(conn.phase, Phase::Open);
-        let waiting: Vec<Sent> = conn.in_flight.iter().collect();
+        let waiting: Vec<Id> = conn.in_flight.iter().collect();
         let mut lost_twice = false;
-        for sent in &waiting {
-            let Some(query) = self.queries.get_mut(sent.query) else {
+        let mut lied_twice = false;
+        for &id in &waiting {
+            let Some(query) = self.queries.get_mut(id) else {
                 continue;
             };
             query.remove_place(conn_id);
             query.trouble = Some(Trouble { upstream: index, what: loss.what, code: loss.code });
-            let is_blamed = match loss.victim {
-                Some(victim) => victim == sent.query,
-                None => conn.answers == 0,
-            };
-            query.no_answer_sends += u8::from(is_blamed);
-            lost_twice |= is_blamed && query.lost_a_conn;
+            let is_victim = loss.victim == Some(id);
+            query.bad_answers += u8::from(is_victim);
+            lied_twice |= query.bad_answers >= 2;
+            if is_victim || loss.victim.is_none() && conn.answers == 0 {
+                query.no_answer_sends += 1;
+                lost_twice |= query.lost_a_conn;
+            }
             query.lost_a_conn = true;
         }
         if was_open {
@@ -92,34 +94,46 @@ impl Forwarder {
         // before, or whose answer was bad twice (RFC 5625 section 6.3), fails alone. That is not the
         // upstream's failure, unless all it does is to bring queries down.
         let poisonous = match (loss.victim, &waiting[..]) {
-            (Some(victim), _) => Some(victim).filter(|_| lost_twice),
-            (None, [only]) => Some(only.query).filter(|_| lost_twice && was_open),
+            (Some(victim), _) => Some(victim).filter(|_| lied_twice),
+            (None, [only]) => Some(*only).filter(|_| lost_twice && was_open),
             (None, _) => None,
         };
         let is_upstreams_failure = match poisonous {
             Some(query) => {
                 self.fail_query(now, query);
-                std::mem::replace(&mut self.upstreams[index].blamed_a_query, true)
+                self.note_blame(index)
             }
             None => conn.answers == 0 && !waiting.is_empty() && !lost_twice,
         };
         if is_upstreams_failure && was_open {
             self.fail_upstream(now, index, Stage::Read, loss.what.into());
         }
-        self.requeue(now, waiting.iter().map(|sent| sent.query).collect());
+        self.requeue(now, waiting);
         self.dispatch(now);
+    }
+
+    /// A query was blamed for a lost connection. Whether the upstream is to blame instead: after the
+    /// second in a row without an answer in between if another one can take over, after several if
+    /// not, as one poisonous name is asked for by a few types at a time.
+    fn note_blame(&mut self, index: usize) -> bool {
+        let upstream = &mut self.upstreams[index];
+        upstream.blames = upstream.blames.saturating_add(1);
+        let blames = upstream.blames;
+        let others =
+            self.upstreams.iter().enumerate().any(|(i, one)| i != index && one.is_usable());
+        blames >= if others { 2 } else { BLAMES_MAX }
     }
 
     /// Nothing was heard on the connection for too long. It takes no new queries, but is not
     /// killed: one slow name on a quiet connection must not cost every other query a handshake.
-    /// What waits on it is sent again elsewhere, and the first answer wins.
+    /// What waits on it is queued to be sent again elsewhere, and the first answer wins.
     pub(super) fn stall(&mut self, now: Instant, conn_id: ConnId) {
         let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
             return;
         };
         let index = conn.upstream;
         let is_fresh = conn.answers == 0;
-        let waiting: Vec<Id> = conn.in_flight.iter().map(|sent| sent.query).collect();
+        let waiting: Vec<Id> = conn.in_flight.iter().collect();
         if let Phase::Retired { stalled, .. } = &mut conn.phase {
             *stalled = true;
         } else {
@@ -142,7 +156,6 @@ impl Forwarder {
             }
         }
         self.queue_again(again);
-        self.dispatch(now);
     }
 
     /// The connection takes no new queries and is closed when none waits on it any more.
@@ -209,11 +222,11 @@ impl Forwarder {
             let Some(conn) = self.close_upstream(conn_id, Manner::Abort) else {
                 continue;
             };
-            for sent in conn.in_flight.iter() {
-                if let Some(query) = self.queries.get_mut(sent.query) {
+            for id in conn.in_flight.iter() {
+                if let Some(query) = self.queries.get_mut(id) {
                     query.remove_place(conn_id);
                     if !query.is_sent() {
-                        waiting.push(sent.query);
+                        waiting.push(id);
                     }
                 }
             }
@@ -245,9 +258,7 @@ impl Forwarder {
                         self.attempt_failed(now, conn_id, Stage::Tls, detail);
                     }
                     Phase::Open if conn.stalls_at().is_some() => self.stall(now, conn_id),
-                    Phase::Open => {
-                        self.close_upstream(conn_id, Manner::Orderly);
-                    }
+                    Phase::Open => self.close_idle(conn_id),
                     Phase::Retired { until, .. } if now < until => self.stall(now, conn_id),
                     Phase::Retired { .. } => {
                         let loss =
@@ -284,6 +295,12 @@ impl Forwarder {
         self.upstreams[conn.upstream].forget(conn_id);
         self.actions.push_back(Action::Close { conn: conn_id, manner });
         Some(conn)
+    }
+
+    pub(super) fn close_idle(&mut self, conn_id: ConnId) {
+        if let Some(conn) = self.close_upstream(conn_id, Manner::Orderly) {
+            self.upstreams[conn.upstream].note_close(false, conn.answers);
+        }
     }
 
     fn settle_upstream(&mut self, now: Instant, conn_id: ConnId) {
@@ -405,12 +422,40 @@ impl Forwarder {
         self.queue_again(again);
     }
 
+    /// Queues what waits on stalled connections only and is not queued, having been taken out while
+    /// nothing was usable.
+    pub(super) fn queue_stalled(&mut self) {
+        let mut again = Vec::new();
+        for conn_id in self.upstreams.iter().flat_map(|upstream| &upstream.conns) {
+            let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
+                continue;
+            };
+            if !matches!(conn.phase, Phase::Retired { stalled: true, .. }) {
+                continue;
+            }
+            for id in conn.in_flight.iter() {
+                if let Some(query) = self.queries.get(id)
+                    && query.stalled_at.is_some()
+                    && query.may_be_sent()
+                    && !self.queue.is_armed(id.key())
+                    && query.places[0].is_some_and(|oldest| oldest.conn == *conn_id)
+                {
+                    again.push((query.arrived, id));
+                }
+            }
+        }
+        self.queue_again(again);
+    }
+
     fn queue_again(&mut self, mut queries: Vec<(Instant, Id)>) {
         queries.sort_unstable_by_key(|(arrived, id)| (*arrived, id.serial()));
         let keys: Vec<_> = queries.into_iter().map(|(arrived, id)| (arrived, id.key())).collect();
         self.queue.merge(&keys);
     }
 }
+
+/// Queries blamed in a row before it is the upstream, with no other to turn to.
+const BLAMES_MAX: u8 = 8;
 
 /// From the first failure to the first line about what is still down; then twice as long each time.
 const SUMMARY_PAUSE_MIN: Duration = Duration::from_secs(60);

@@ -22,6 +22,8 @@ pub(super) struct Query {
     pub(super) sends: u8,
     /// How many of these saw no answer at all on their connection before it was lost.
     pub(super) no_answer_sends: u8,
+    /// How often an answer to it was malformed.
+    pub(super) bad_answers: u8,
     /// A connection it was in flight on was lost.
     pub(super) lost_a_conn: bool,
     /// When the connection it was last sent on stalled, until it is sent again.
@@ -72,6 +74,7 @@ impl Query {
             places: [None; PLACES],
             sends: 0,
             no_answer_sends: 0,
+            bad_answers: 0,
             lost_a_conn: false,
             stalled_at: None,
             trouble: None,

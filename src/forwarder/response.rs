@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::arena::Id;
-use super::in_flight::{Found, Sent};
+use super::in_flight::Found;
 use super::loss::Loss;
 use super::message::{self, ResponseCheck};
 use super::query::{Place, Trouble};
@@ -40,8 +40,8 @@ impl Forwarder {
             return Err(malformed("malformed answer: it has no header", None));
         };
         let place = Place { conn: conn_id, id };
-        let sent = match conn.in_flight.find(id) {
-            Found::Waiting(sent) => sent,
+        let query_id = match conn.in_flight.find(id) {
+            Found::Waiting(id) => id,
             Found::Abandoned => {
                 // Late, but an answer.
                 self.answered(now, place);
@@ -56,7 +56,7 @@ impl Forwarder {
                 return Ok(());
             }
         };
-        let Some(query) = self.queries.get(sent.query) else {
+        let Some(query) = self.queries.get(query_id) else {
             debug_assert!(false, "a waiting ID has a query");
             self.free(now, place);
             return Ok(());
@@ -64,36 +64,36 @@ impl Forwarder {
         let upstream = conn.upstream;
         match message::check_response(response, &query.message, query.parsed.question_end) {
             ResponseCheck::Malformed(what) => {
-                return Err(malformed(what, Some(sent.query)));
+                return Err(malformed(what, Some(query_id)));
             }
             ResponseCheck::Answer(info) => {
-                self.forget_place(place, sent);
+                self.forget_place(place, query_id);
                 self.answered(now, place);
-                self.finish(now, sent.query, Outcome::Answer { upstream, response, info });
+                self.finish(now, query_id, Outcome::Answer { upstream, response, info });
             }
             ResponseCheck::ErrorWithoutQuestion(rcode) => {
-                self.forget_place(place, sent);
+                self.forget_place(place, query_id);
                 self.answered(now, place);
-                self.finish(now, sent.query, Outcome::Rcode { upstream, rcode });
+                self.finish(now, query_id, Outcome::Rcode { upstream, rcode });
             }
             ResponseCheck::Unreadable => {
-                self.forget_place(place, sent);
+                self.forget_place(place, query_id);
                 self.answered(now, place);
-                if let Some(query) = self.queries.get_mut(sent.query) {
+                if let Some(query) = self.queries.get_mut(query_id) {
                     query.trouble = Some(Trouble {
                         upstream,
                         what: "malformed answer: its records cannot be read",
                         code: Ede::OTHER,
                     });
                 }
-                self.fail_query(now, sent.query);
+                self.fail_query(now, query_id);
             }
         }
         Ok(())
     }
 
-    fn forget_place(&mut self, place: Place, sent: Sent) {
-        if let Some(query) = self.queries.get_mut(sent.query) {
+    fn forget_place(&mut self, place: Place, query: Id) {
+        if let Some(query) = self.queries.get_mut(query) {
             query.remove_place(place.conn);
         }
     }

@@ -28,8 +28,8 @@ pub(super) struct Upstream {
     backoff: Duration,
     /// The last connection closed with queries waiting.
     closed_lossy: bool,
-    /// A query was found to bring connections down, and there was no answer since.
-    pub(super) blamed_a_query: bool,
+    /// Queries found to bring connections down since the last answer.
+    pub(super) blames: u8,
     /// Queries in flight allowed, after two connections in a row that closed with queries waiting.
     pub(super) window: Option<usize>,
 }
@@ -113,7 +113,7 @@ impl Upstream {
             attempted_at: None,
             told_at: None,
             closed_lossy: false,
-            blamed_a_query: false,
+            blames: 0,
             backoff: BACKOFF_MIN,
             window: None,
         }
@@ -165,7 +165,7 @@ impl Upstream {
     /// It answered a query: what went wrong before is forgotten.
     pub(super) fn note_answer(&mut self, window_max: usize) {
         self.backoff = BACKOFF_MIN;
-        self.blamed_a_query = false;
+        self.blames = 0;
         self.window = self
             .window
             .map(|window| window.saturating_mul(2))
@@ -223,8 +223,9 @@ impl UpstreamConn {
 
     /// A query is sent with this message ID, and its silence counts.
     pub(super) fn note_sent(&mut self, now: Instant, id: u16) {
-        if self.sent.is_empty() && now >= self.idle_since + STALL_TIMEOUT {
-            // The one that was given up before this pause says nothing about the path now.
+        if self.sent.is_empty() && now > self.idle_since {
+            // What was given up before a pause says nothing about the path now; without a pause, it
+            // is the same silence.
             self.unanswered_since = None;
         }
         self.sent.arm(usize::from(id), now);

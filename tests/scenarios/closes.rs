@@ -287,8 +287,12 @@ fn an_upstream_that_closes_every_connection_unanswered_causes_no_storm() {
     assert_eq!(failures(&w), 6000);
     let attempts: Vec<_> = w.links.iter().map(|link| link.attempted).collect();
     assert!(attempts.len() <= 70, "{} attempts in a minute", attempts.len());
-    let in_a_second = attempts.windows(6).filter(|six| six[5] - six[0] < ms(1000));
-    assert_eq!(in_a_second.count(), 0, "{attempts:?}");
+    // At the start queries are blamed, one after the other, before it is the upstream.
+    let settled = attempts.partition_point(|at| *at < ms(1000));
+    assert!(settled <= 10, "{attempts:?}");
+    for pair in attempts[settled..].windows(2) {
+        assert!(pair[1] - pair[0] >= ms(990), "{attempts:?}");
+    }
     end(w);
 }
 

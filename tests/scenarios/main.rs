@@ -9,6 +9,7 @@
 mod answers;
 mod attempts;
 mod closes;
+mod corners;
 mod datagrams;
 mod limits;
 mod once;
