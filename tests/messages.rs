@@ -223,7 +223,6 @@ fn response_agrees(random: &mut Random, response: &[u8], query: &[u8]) -> bool {
     } else {
         let info = ResponseInfo {
             rcode: Rcode(rcode),
-            truncated: view.flags & 0x0200 != 0,
             ancount: counts[1],
             question_end,
             answer_end: view.answer_end,

@@ -202,7 +202,7 @@ impl Forwarder {
         true
     }
 
-    pub(super) fn expires_at(&self, query: &Query) -> Instant {
+    fn expires_at(&self, query: &Query) -> Instant {
         query.arrived + self.limits.query_timeout
     }
 

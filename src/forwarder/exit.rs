@@ -21,6 +21,7 @@ pub(super) enum Outcome<'a> {
     /// With a response made here of an upstream's RCODE.
     Rcode { upstream: usize, rcode: Rcode },
 }
+
 impl Forwarder {
     /// The one exit: every accepted query leaves through here, once.
     pub(super) fn finish(&mut self, now: Instant, id: Id, outcome: Outcome<'_>) {
@@ -73,7 +74,7 @@ impl Forwarder {
     }
 
     /// Counts and logs a query that left with a response of `len` octets.
-    pub(super) fn note(
+    fn note(
         &mut self,
         now: Instant,
         source: Source,
@@ -161,12 +162,12 @@ impl Forwarder {
         self.finish(now, id, Outcome::Failed(Ede { code, text: &text }));
     }
 
-    pub(super) fn explain(&self, trouble: &Trouble) -> (u16, String) {
+    fn explain(&self, trouble: &Trouble) -> (u16, String) {
         (trouble.code, format!("{}: {}", self.upstreams[trouble.upstream].name, trouble.what))
     }
 
     /// Why a query was never sent, although nothing failed yet.
-    pub(super) fn explain_waiting(&self) -> String {
+    fn explain_waiting(&self) -> String {
         match self.upstreams.iter().find(|upstream| upstream.is_usable()) {
             Some(Upstream { name, open: Some(_), .. }) => {
                 format!("{name}: takes no more queries at the moment")
@@ -181,7 +182,8 @@ impl Forwarder {
         while let Some(after) = self.queue_timeout()
             && let Some(key) = self.queue.pop(now, after)
         {
-            // One that is in flight on a retired connection may still be answered there.
+            // One that is in flight on a retired connection may still be answered there, and is
+            // queued again when a connection opens.
             if let Some(id) = self.queries.id_at(key)
                 && self.queries.get(id).is_some_and(|query| !query.is_sent())
             {

@@ -36,15 +36,17 @@ impl Forwarder {
             self.refuse(now, source, message, &parsed, Ede::NOT_READY, "shutting down");
             return;
         }
-        let bucket = self.shares.bucket(client);
-        if self.queries.len() >= self.limits.queries_max && !self.make_room(now, bucket) {
-            self.refuse(now, source, message, &parsed, Ede::OTHER, CROWDED);
-            return;
-        }
         let Some(stored) = self.messages.store(message) else {
             self.refuse(now, source, message, &parsed, Ede::OTHER, "too many long queries at once");
             return;
         };
+        // Last of all: another query is given up for one that is taken.
+        let bucket = self.shares.bucket(client);
+        if self.queries.len() >= self.limits.queries_max && !self.make_room(now, bucket) {
+            self.messages.release(stored);
+            self.refuse(now, source, message, &parsed, Ede::OTHER, CROWDED);
+            return;
+        }
         let origin = match source {
             Source::Datagram(path) => Origin::Datagram { path, responses: 1, fingerprint },
             Source::Stream(client) => Origin::Stream { client, index: 0 },
@@ -80,7 +82,7 @@ impl Forwarder {
 
     /// A stub that retransmits (after 1 to 2.5 s, just when an upstream is at its weakest) joins
     /// the query it repeats: it costs no second slot and no second copy upstream.
-    pub(super) fn join(&mut self, fingerprint: u64, from: &DatagramPath, message: &[u8]) -> bool {
+    fn join(&mut self, fingerprint: u64, from: &DatagramPath, message: &[u8]) -> bool {
         let Some(query) = self.joinable.get(&fingerprint).and_then(|id| self.queries.get_mut(*id))
         else {
             return false;
@@ -103,13 +105,13 @@ impl Forwarder {
     }
 
     /// Seeded, so that nobody can prepare collisions.
-    pub(super) fn fingerprint(&self, path: &DatagramPath, message: &[u8]) -> u64 {
+    fn fingerprint(&self, path: &DatagramPath, message: &[u8]) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.seed, path.client, message).hash(&mut hasher);
         hasher.finish()
     }
 
-    pub(super) fn refuse(
+    fn refuse(
         &mut self,
         now: Instant,
         source: Source,
@@ -142,7 +144,7 @@ impl Forwarder {
         }
     }
 
-    pub(super) fn respond(
+    fn respond(
         &mut self,
         now: Instant,
         source: Source,

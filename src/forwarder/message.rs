@@ -212,7 +212,6 @@ pub fn check_response(response: &[u8], query: &[u8], question_end: usize) -> Res
     }
     ResponseCheck::Answer(ResponseInfo {
         rcode: records.rcode(&header),
-        truncated: header.flags & TC != 0,
         ancount: header.ancount,
         question_end,
         answer_end: records.answer_end,
@@ -239,8 +238,6 @@ pub enum ResponseCheck {
 pub struct ResponseInfo {
     /// The RCODE, with the upper bits of the OPT record.
     pub rcode: Rcode,
-    /// The TC bit.
-    pub truncated: bool,
     /// Records in the answer section.
     pub ancount: u16,
     /// Where the question ends.
@@ -311,11 +308,6 @@ pub fn truncate(
 /// The message ID; `None` if the message is shorter than a header.
 pub fn id(message: &[u8]) -> Option<u16> {
     Header::read(message).map(|header| header.id)
-}
-
-/// Records in the answer section, by the header's count; 0 if the message is shorter than a header.
-pub fn ancount(message: &[u8]) -> u16 {
-    Header::read(message).map_or(0, |header| header.ancount)
 }
 
 /// Writes the message ID. A message too short for one is left as it is.
@@ -874,7 +866,6 @@ mod tests {
         let end = parsed.question_end;
         let info = ResponseInfo {
             rcode: Rcode::NOERROR,
-            truncated: false,
             ancount: 2,
             question_end: end,
             answer_end: end + 2 * A.len(),
@@ -899,7 +890,7 @@ mod tests {
         assert_eq!((id(&other_id), ancount(&other_id)), (Some(0xabcd), 2));
         assert_eq!(check(&other_id), ResponseCheck::Answer(info));
 
-        let truncated = ResponseInfo { truncated: true, rcode: Rcode(3), ..info };
+        let truncated = ResponseInfo { rcode: Rcode(3), ..info };
         assert_eq!(check(&with_flags(&answer, 0x8303)), ResponseCheck::Answer(truncated));
 
         let extended = b"\0\0\x29\x04\xd0\x01\0\0\0\0\0";
@@ -993,6 +984,10 @@ mod tests {
             assert_eq!(ancount(&out), expected);
             assert_eq!(out.len(), end + usize::from(expected) * A.len());
         }
+    }
+
+    fn ancount(message: &[u8]) -> u16 {
+        Header::read(message).unwrap().ancount
     }
 
     const A: &[u8] = b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x7f\0\0\x01";

@@ -99,6 +99,32 @@ fn c06_a_flood_gets_what_is_left_and_no_more() {
 }
 
 #[test]
+fn a_long_query_that_is_refused_costs_nobody_a_place() {
+    let mut w = with_limits(|limits| {
+        limits.queries_max = 10;
+        limits.query_bytes_max = 600;
+    });
+    w.servers[0].replies(|ask| vec![ask.answer_after(1000)]);
+    let flooder = |n: u16| path_from(SocketAddr::from((Ipv4Addr::new(10, 9, 9, 9), n)));
+    for n in 0..10 {
+        w.datagram(flooder(1000 + n), dns::query(n, &numbered(n.into()), dns::A, None));
+    }
+    let mut long = dns::query(11, "long.example.", dns::A, None);
+    // An OPT record with an option of 1,000 octets.
+    long[11] = 1;
+    long.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0x03, 0xec, 0xfd, 0xe9, 0x03, 0xe8]);
+    long.extend([0; 1000]);
+    let path = w.next_path();
+    w.datagram(path, long);
+    w.run_ms(2000);
+    assert_eq!(w.response("long.example.").rcode, SERVFAIL);
+    for n in 0..10 {
+        assert_eq!(w.response(&numbered(n)).rcode, NOERROR, "query {n}");
+    }
+    end(w);
+}
+
+#[test]
 fn long_queries_are_bounded_in_octets() {
     let mut w = with_limits(|limits| limits.query_bytes_max = 5000);
     for n in 0..10 {
