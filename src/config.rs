@@ -16,7 +16,7 @@ use std::time::Duration;
 use log::LevelFilter;
 use pico_args::Arguments;
 
-use crate::forwarder::Limits;
+use crate::forwarder::{Hedge, Limits, Order, Policy};
 use address::{address, overlap, reaches};
 use upstream::{CLOUDFLARE, PRESETS, Preset, UPSTREAM_EXAMPLE, preset_names, upstreams, v4};
 pub use upstream::{UPSTREAM_PORT, Upstream};
@@ -47,6 +47,8 @@ pub struct Config {
     pub query_log: QueryLog,
     /// The least severe log record that is written.
     pub log_level: LevelFilter,
+    /// How upstreams are chosen.
+    pub policy: Policy,
     /// The bounds of the forwarder.
     pub limits: Limits,
 }
@@ -150,6 +152,15 @@ Usage: dot-proxy [OPTION]...
   -u, --upstream SPEC       Ask this server; repeatable, the first usable one in order
                             is asked. IP[:PORT]#NAME, [IPv6]:PORT#NAME or a preset:
                             {presets}. [default: {UPSTREAM_DEFAULT}]
+  --upstream-policy ordered|fastest|spread
+                            Ask the first usable upstream, the one that answered fastest
+                            lately, or the one with the fewest queries in flight.
+                            [default: ordered]
+  --hedge off|same|any      Copy a query whose answer is late to nobody, to another
+                            upstream with the same NAME, or to any other upstream.
+                            [default: same, and any unless ordered]
+  --retry-servfail on|off   When an upstream answers SERVFAIL or REFUSED, ask one with
+                            another NAME as well. [default: on]
   --ca-file FILE            Trust the PEM certificates in FILE instead of the built-in
                             roots.
   --query-log on|off|auto   Write a line per query to stderr; auto: if stderr is a
@@ -179,6 +190,9 @@ Usage: dot-proxy [OPTION]...
 struct Options {
     listen: Vec<SocketAddr>,
     upstreams: Vec<Upstream>,
+    order: Option<Order>,
+    hedge: Option<Hedge>,
+    retry_servfail: Option<bool>,
     roots: Option<Roots>,
     query_log: Option<QueryLog>,
     log_level: Option<LevelFilter>,
@@ -191,11 +205,14 @@ impl Options {
         let result = match flag {
             Flag::CaFile => once(&mut self.roots, Ok(Roots::File(value.into()))),
             Flag::ClientIdleTimeout => once(&mut self.client_idle_timeout, seconds(value)),
+            Flag::Hedge => once(&mut self.hedge, choice(value, &HEDGES)),
             Flag::Listen => self.add_listener(value),
             Flag::LogLevel => once(&mut self.log_level, choice(value, &LOG_LEVELS)),
             Flag::QueryLog => once(&mut self.query_log, choice(value, &QUERY_LOGS)),
+            Flag::RetryServfail => once(&mut self.retry_servfail, choice(value, &ON_OFF)),
             Flag::Upstream => self.add_upstreams(value),
             Flag::UpstreamIdleTimeout => once(&mut self.upstream_idle_timeout, seconds(value)),
+            Flag::UpstreamPolicy => once(&mut self.order, choice(value, &ORDERS)),
         };
         result.map_err(|problem| UsageError(format!("{spelling} {}: {problem}", shown(value))))
     }
@@ -266,12 +283,20 @@ impl Options {
         }
 
         let query_log = self.query_log.unwrap_or(QueryLog::Auto);
+        let order = self.order.unwrap_or(Order::Ordered);
+        // Who asks for one operator before the others does not show all of them a part of the names.
+        let hedge = if order == Order::Ordered { Hedge::Same } else { Hedge::Any };
         Ok(Config {
             listen,
             upstreams,
             roots: self.roots.unwrap_or(Roots::BuiltIn),
             query_log,
             log_level: self.log_level.unwrap_or(LOG_LEVEL_DEFAULT),
+            policy: Policy {
+                order,
+                hedge: self.hedge.unwrap_or(hedge),
+                retry_servfail: self.retry_servfail.unwrap_or(true),
+            },
             limits: Limits {
                 query_timeout: QUERY_TIMEOUT,
                 upstream_idle_timeout: self.upstream_idle_timeout.unwrap_or(UPSTREAM_IDLE_TIMEOUT),
@@ -295,11 +320,14 @@ impl Options {
 enum Flag {
     CaFile,
     ClientIdleTimeout,
+    Hedge,
     Listen,
     LogLevel,
     QueryLog,
+    RetryServfail,
     Upstream,
     UpstreamIdleTimeout,
+    UpstreamPolicy,
 }
 
 impl Flag {
@@ -333,10 +361,13 @@ impl Flag {
         match self {
             Self::CaFile => "a file of PEM certificates",
             Self::ClientIdleTimeout | Self::UpstreamIdleTimeout => "a whole number of seconds",
+            Self::Hedge => "off, same or any",
             Self::Listen => "ADDR[:PORT], such as 127.0.0.1:5300",
             Self::LogLevel => "error, warn, info, debug or trace",
             Self::QueryLog => "on, off or auto",
+            Self::RetryServfail => "on or off",
             Self::Upstream => "IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com, or a preset",
+            Self::UpstreamPolicy => "ordered, fastest or spread",
         }
     }
 }
@@ -388,11 +419,14 @@ const HELP: [&str; 2] = ["-h", "--help"];
 const VERSION: [&str; 2] = ["-V", "--version"];
 
 /// Every way to write a flag that takes a value.
-const SPELLINGS: [(&str, Flag); 9] = [
+const SPELLINGS: [(&str, Flag); 12] = [
     ("-l", Flag::Listen),
     ("--listen", Flag::Listen),
     ("-u", Flag::Upstream),
     ("--upstream", Flag::Upstream),
+    ("--upstream-policy", Flag::UpstreamPolicy),
+    ("--hedge", Flag::Hedge),
+    ("--retry-servfail", Flag::RetryServfail),
     ("--ca-file", Flag::CaFile),
     ("--query-log", Flag::QueryLog),
     ("--log-level", Flag::LogLevel),
@@ -407,6 +441,14 @@ const LOG_LEVELS: [(&str, LevelFilter); 5] = [
     ("debug", LevelFilter::Debug),
     ("trace", LevelFilter::Trace),
 ];
+
+const ORDERS: [(&str, Order); 3] =
+    [("ordered", Order::Ordered), ("fastest", Order::Fastest), ("spread", Order::Spread)];
+
+const HEDGES: [(&str, Hedge); 3] =
+    [("off", Hedge::Off), ("same", Hedge::Same), ("any", Hedge::Any)];
+
+const ON_OFF: [(&str, bool); 2] = [("on", true), ("off", false)];
 
 const QUERY_LOGS: [(&str, QueryLog); 3] =
     [("on", QueryLog::On), ("off", QueryLog::Off), ("auto", QueryLog::Auto)];

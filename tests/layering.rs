@@ -14,7 +14,11 @@ type Row = (&'static str, &'static [&'static str], &'static [&'static str]);
 const TABLE: &[Row] = &[
     ("main.rs", &["dot_proxy", "simple_logger"], &[]),
     ("lib.rs", &[], &[]),
-    ("config.rs", &["pico_args"], &["forwarder::Limits"]),
+    (
+        "config.rs",
+        &["pico_args"],
+        &["forwarder::Hedge", "forwarder::Limits", "forwarder::Order", "forwarder::Policy"],
+    ),
     ("config/", &[], &["config"]),
     (
         "reactor.rs",

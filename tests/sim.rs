@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use std::{env, fmt, thread};
 
-use dot_proxy::forwarder::{Closed, Counts, DatagramPath, Fact, Stage};
+use dot_proxy::forwarder::{Closed, Counts, DatagramPath, Fact, Hedge, Order, Policy, Stage};
 
 use sim_support::dns::{self, Edns};
 use sim_support::{
@@ -77,9 +77,12 @@ fn the_seeds_reach_what_matters() {
         sum.unmatched += summary.counts.unmatched;
         sum.resent += summary.counts.resent;
         sum.connects += summary.counts.connects;
+        sum.hedged += summary.counts.hedged;
+        sum.retried += summary.counts.retried;
         facts += summary.facts;
     }
     let reached = [sum.failed, sum.local, sum.orphaned, sum.unmatched, sum.resent];
+    assert!(sum.hedged > 0 && sum.retried > 0, "{sum:?}");
     assert!(reached.iter().all(|count| *count >= 10), "{sum:?}");
     assert!(sum.answered > 1000 && sum.connects > 100 && facts > 10, "{sum:?}, {facts} facts");
 }
@@ -117,7 +120,8 @@ fn run(seed: u64, is_traced: bool) -> Summary {
         limits.client_output_max = 66 << 10;
     }
     let servers = swarm.faults.iter().map(|faults| server(faults.clone(), swarm.faults_end));
-    let mut world = World::new(limits, servers.collect(), seed);
+    let mut world =
+        World::with_policy(limits, swarm.policy, servers.collect(), &swarm.operators, seed);
     world.roughness = swarm.roughness;
     world.trace = is_traced;
 
@@ -162,6 +166,9 @@ fn check_facts(world: &World) {
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "faults that are on or off")]
 struct Swarm {
+    policy: Policy,
+    /// Whose each server is, by number.
+    operators: Vec<usize>,
     faults: Vec<Faults>,
     faults_end: Duration,
     /// No fault is on that may cost an answer.
@@ -290,7 +297,15 @@ impl Swarm {
             short_writes: gentle[6],
             late_max: if gentle[7] { ms(3) } else { Duration::ZERO },
         };
+        let policy = Policy {
+            order: rng.pick(&[Order::Ordered, Order::Ordered, Order::Fastest, Order::Spread]),
+            hedge: rng.pick(&[Hedge::Off, Hedge::Same, Hedge::Any]),
+            retry_servfail: rng.chance(500),
+        };
+        let operators = (0..upstreams).map(|_| rng.within(0, 1)).collect();
         Self {
+            policy,
+            operators,
             faults,
             faults_end,
             is_harmless,

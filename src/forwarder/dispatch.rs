@@ -4,31 +4,77 @@ use std::time::{Duration, Instant};
 
 use super::arena::Id;
 use super::query::{Origin, Place, Query};
-use super::upstream::{PATIENCE, Phase, Upstream, UpstreamConn};
-use super::{Action, Conn, ConnId, Forwarder, frame};
+use super::upstream::{PATIENCE, Upstream};
+use super::upstream_conn::{Phase, UpstreamConn};
+use super::{Action, Conn, ConnId, Forwarder, Order, frame};
 
 impl Forwarder {
-    /// Sends what is queued to the first usable upstream, connecting to it if need be. While an
-    /// attempt takes long, the next upstreams are asked too: whichever is open first gets the
-    /// queries. With nothing usable all are tried, each at its pace.
+    /// Sends what is queued to usable upstreams, connecting to them if need be. While an attempt takes
+    /// long, the next upstreams are asked too: whichever is open first gets the queries. With nothing
+    /// usable all are tried, each at its pace.
     pub(super) fn dispatch(&mut self, now: Instant) {
         self.dispatch_at = None;
-        if self.queue.is_empty() {
-            return;
+        let mut ranking = std::mem::take(&mut self.ranking);
+        while !self.queue.is_empty() {
+            self.rank(now, &mut ranking);
+            if !self.dispatch_by(now, &ranking) {
+                break;
+            }
         }
-        for index in 0..self.upstreams.len() {
+        self.ranking = ranking;
+    }
+
+    /// Sorts upstreams by preference.
+    fn rank(&self, now: Instant, ranking: &mut [usize]) {
+        match self.policy.order {
+            // As they are.
+            Order::Ordered => {}
+            Order::Fastest => ranking.sort_unstable_by_key(|&index| {
+                (self.upstreams[index].round_trip.estimate(now), index)
+            }),
+            Order::Spread => ranking.sort_unstable_by_key(|&index| {
+                let upstream = &self.upstreams[index];
+                (self.in_flight_at(upstream), upstream.sends, index)
+            }),
+        }
+    }
+
+    fn in_flight_at(&self, upstream: &Upstream) -> usize {
+        match upstream.open.and_then(|open| self.conns.get(open.0)) {
+            Some(Conn::Upstream(conn)) => conn.in_flight.waiting(),
+            _ => 0,
+        }
+    }
+
+    /// True if something was sent and the rest is to be looked at anew.
+    fn dispatch_by(&mut self, now: Instant, ranking: &[usize]) -> bool {
+        let is_ordered = self.policy.order == Order::Ordered;
+        let sends_max = if self.policy.order == Order::Spread { 1 } else { usize::MAX };
+        // A connection to one that is preferred is being made.
+        let mut is_waiting = false;
+        for &index in ranking {
             if self.is_something_usable() && !self.upstreams[index].is_usable() {
                 continue;
             }
             if let Some(conn) = self.open_conn(now, index) {
-                if self.send_queued(now, conn) {
-                    return;
+                let sent = self.send_queued(now, conn, sends_max);
+                if self.queue.is_empty() {
+                    return false;
                 }
-                continue;
+                if sent == sends_max {
+                    return true;
+                }
+                if self.upstreams[index].open == Some(conn) {
+                    if is_ordered && !self.is_worn_out(conn) {
+                        return false;
+                    }
+                    continue;
+                }
+                // It carries no more than it was sent: the rest needs another.
             }
             // It may just have been found to be stalled, and its upstream to have failed.
             let something_usable = self.is_something_usable();
-            if something_usable && !self.upstreams[index].is_usable() {
+            if something_usable && !self.upstreams[index].is_usable() || is_waiting {
                 continue;
             }
             let wait_until = if something_usable {
@@ -42,8 +88,21 @@ impl Forwarder {
                 (one, other) => one.or(other),
             };
             if something_usable && wait_until.is_some() {
-                return;
+                if is_ordered {
+                    return false;
+                }
+                // The others serve meanwhile, those that are connected.
+                is_waiting = true;
             }
+        }
+        false
+    }
+
+    /// The connection has no message ID left.
+    fn is_worn_out(&self, conn_id: ConnId) -> bool {
+        match self.conns.get(conn_id.0) {
+            Some(Conn::Upstream(conn)) => conn.in_flight.is_worn_out(),
+            _ => true,
         }
     }
 
@@ -56,12 +115,12 @@ impl Forwarder {
             let outage = upstream.outage()?;
             if !outage.stage.is_lasting() {
                 only_lasting = false;
-                if outage.attempts < 2 {
+                if !outage.is_long {
                     return None;
                 }
             }
         }
-        let no_attempt = self.upstreams.iter().all(|upstream| upstream.attempt.is_none());
+        let no_attempt = self.upstreams.iter().all(|upstream| upstream.attempts.is_empty());
         Some(if only_lasting && no_attempt { Duration::ZERO } else { PATIENCE })
     }
 
@@ -71,22 +130,34 @@ impl Forwarder {
         let Some(working) = self.upstreams.iter().position(Upstream::is_usable) else {
             return;
         };
-        for index in 0..working {
-            let conn = self.open_conn(now, index);
-            let Some(outage) = self.upstreams[index].outage() else {
-                continue;
-            };
-            let wants_trial = outage.must_answer && outage.trial.is_none();
-            if let Some(conn) = conn {
-                if wants_trial && let Some(trial) = self.add_trial(now, index, cause) {
-                    self.send(now, trial, conn);
-                }
-            } else if outage.retry_at <= now && self.upstreams[index].attempt.is_none() {
-                if wants_trial {
-                    self.add_trial(now, index, cause);
-                }
-                self.connect(now, index);
+        let preferred = match self.policy.order {
+            Order::Ordered => working,
+            Order::Fastest | Order::Spread => self.upstreams.len(),
+        };
+        for index in 0..preferred {
+            self.revive_one(now, index, cause);
+        }
+    }
+
+    /// Tries an upstream again if it failed and its backoff has ended.
+    pub(super) fn revive_one(&mut self, now: Instant, index: usize, cause: Id) {
+        if self.upstreams[index].is_usable() {
+            return;
+        }
+        let conn = self.open_conn(now, index);
+        let Some(outage) = self.upstreams[index].outage() else {
+            return;
+        };
+        let wants_trial = outage.must_answer && outage.trial.is_none();
+        if let Some(conn) = conn {
+            if wants_trial && let Some(trial) = self.add_trial(now, index, cause) {
+                self.send(now, trial, conn);
             }
+        } else if outage.retry_at <= now && self.upstreams[index].attempts.is_empty() {
+            if wants_trial {
+                self.add_trial(now, index, cause);
+            }
+            self.connect(now, index);
         }
     }
 
@@ -94,12 +165,35 @@ impl Forwarder {
         self.upstreams.iter().any(Upstream::is_usable)
     }
 
-    /// Starts an attempt, unless one is under way.
+    /// Starts an attempt, unless one is under way; with connections that carry few queries each, as
+    /// many as what waits needs.
     pub(super) fn connect(&mut self, now: Instant, index: usize) {
-        if self.upstreams[index].attempt.is_some() || self.shutting_down && self.queries.is_empty()
-        {
+        if self.shutting_down && self.queries.is_empty() {
             return;
         }
+        while self.wants_attempt(now, index) {
+            self.start_attempt(now, index);
+        }
+    }
+
+    fn wants_attempt(&self, now: Instant, index: usize) -> bool {
+        let upstream = &self.upstreams[index];
+        let attempts = upstream.attempts.len();
+        let Some(queries_max) = upstream.query_limit.queries_max(now) else {
+            return attempts == 0;
+        };
+        let is_of_use = |conn: &&ConnId| match self.conns.get(conn.0) {
+            Some(Conn::Upstream(conn)) => {
+                !matches!(conn.phase, Phase::Retired { stalled: true, .. })
+            }
+            _ => false,
+        };
+        upstream.conns.iter().filter(is_of_use).count() < LIMITED_CONNS_MAX
+            && (attempts == 0
+                || queries_max.saturating_mul(attempts as u64) < self.queue.len() as u64)
+    }
+
+    fn start_attempt(&mut self, now: Instant, index: usize) {
         // As many again as may wait: queries that are given up keep their IDs, and those that take
         // their place need new ones.
         let ids_max = (2 * self.limits.queries_max).min(usize::from(u16::MAX) + 1);
@@ -107,7 +201,7 @@ impl Forwarder {
         let conn = ConnId(self.conns.insert(Conn::Upstream(Box::new(conn))));
         let upstream = &mut self.upstreams[index];
         upstream.conns.push(conn);
-        upstream.attempt = Some(conn);
+        upstream.attempts.push(conn);
         upstream.attempted_at = Some(now);
         self.counts.connects += 1;
         self.actions.push_back(Action::Connect { conn, upstream: index });
@@ -127,12 +221,20 @@ impl Forwarder {
         };
         // A copy sent after a stall does not arm the stall deadline of a newer connection, whose
         // handshake just proved the path; but alone in its window it would hold up all others.
+        debug_assert!(
+            query.places.iter().flatten().all(|place| place.conn != conn_id),
+            "sent twice"
+        );
         let is_proven = query.stalled_at.is_some_and(|at| conn.opened_at >= at);
         let in_window = self.upstreams[conn.upstream].window.is_some();
         if !is_proven || in_window {
             conn.note_sent(now, message_id);
         }
         query.stalled_at = None;
+        query.bound_for.take_if(|bound_for| *bound_for == conn.upstream);
+        conn.queries += 1;
+        let is_full = conn.is_full(self.upstreams[conn.upstream].query_limit.queries_max(now));
+        let index = conn.upstream;
         frame::append_with(conn.output.buffer(), |out| {
             out.extend_from_slice(&message_id.to_be_bytes());
             out.extend_from_slice(&query.message[size_of::<u16>()..]);
@@ -141,6 +243,7 @@ impl Forwarder {
         conn.transmitting = true;
         let older = query.add_place(Place { conn: conn_id, id: message_id });
         self.shares.note_sent(id.key());
+        self.upstreams[index].sends += 1;
         if query.sends > 1 {
             self.counts.resent += 1;
         }
@@ -150,18 +253,21 @@ impl Forwarder {
         if let Some(older) = older {
             self.abandon(now, older);
         }
+        if is_full {
+            self.retire(now, conn_id);
+        }
         true
     }
 
     /// The connection of an upstream that takes new queries. One whose idle or stall deadline has
     /// passed takes none even if its timer has not run yet: a stopped and continued process must not
     /// send on a stale connection first.
-    fn open_conn(&mut self, now: Instant, index: usize) -> Option<ConnId> {
+    pub(super) fn open_conn(&mut self, now: Instant, index: usize) -> Option<ConnId> {
         let conn_id = self.upstreams[index].open?;
         let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
             return None;
         };
-        if conn.idles_out_at(self.limits.upstream_idle_timeout).is_some_and(|at| at <= now) {
+        if conn.idles_out_at(self.idle_timeout(conn)).is_some_and(|at| at <= now) {
             self.close_idle(conn_id);
             return None;
         }
@@ -169,22 +275,32 @@ impl Forwarder {
             self.stall(now, conn_id);
             return None;
         }
-        if conn.wants_replacement(now) {
+        let queries_max = self.upstreams[index].query_limit.queries_max(now);
+        if conn.wants_replacement(now) || conn.is_nearly_full(queries_max) {
             self.connect(now, index);
         }
         Some(conn_id)
     }
 
-    /// False if the connection has no message ID left: until it is replaced, others serve.
-    fn send_queued(&mut self, now: Instant, conn_id: ConnId) -> bool {
-        while let Some((key, _)) = self.queue.oldest() {
-            let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
-                return true;
-            };
-            let window = self.upstreams[conn.upstream].window.unwrap_or(usize::MAX);
-            if !conn.has_room() || conn.in_flight.waiting() >= window {
-                return true;
-            }
+    /// Whether the connection takes another query at the moment.
+    pub(super) fn takes_more(&self, now: Instant, conn_id: ConnId) -> bool {
+        let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
+            return false;
+        };
+        let upstream = &self.upstreams[conn.upstream];
+        matches!(conn.phase, Phase::Open)
+            && conn.has_room()
+            && upstream.window.is_none_or(|window| conn.in_flight.waiting() < window)
+            && !conn.is_full(upstream.query_limit.queries_max(now))
+    }
+
+    /// Sends at most `sends_max` queries; returns how many.
+    fn send_queued(&mut self, now: Instant, conn_id: ConnId, sends_max: usize) -> usize {
+        let mut sends = 0;
+        while sends < sends_max
+            && let Some((key, _)) = self.queue.oldest()
+            && self.takes_more(now, conn_id)
+        {
             let Some(id) = self.queries.id_at(key) else {
                 debug_assert!(false, "a key in the queue names a query");
                 self.queue.disarm(key);
@@ -195,11 +311,12 @@ impl Forwarder {
                 continue;
             }
             if !self.send(now, id, conn_id) {
-                return false;
+                break;
             }
             self.queue.disarm(key);
+            sends += 1;
         }
-        true
+        sends
     }
 
     fn expires_at(&self, query: &Query) -> Instant {
@@ -209,7 +326,7 @@ impl Forwarder {
     /// With nothing usable: tries a failed upstream again if its pause is over, else tells when.
     fn retry(&mut self, now: Instant, index: usize) -> Option<Instant> {
         let upstream = &self.upstreams[index];
-        if upstream.attempt.is_some() {
+        if !upstream.attempts.is_empty() {
             return None;
         }
         let retry_at = upstream.retry_with_nothing_up_at(upstream.outage()?);
@@ -252,7 +369,7 @@ impl Forwarder {
         conn.idle_since = now;
         let index = conn.upstream;
         let upstream = &mut self.upstreams[index];
-        upstream.attempt = None;
+        upstream.attempts.retain(|attempt| *attempt != conn_id);
         if let Some(old) = upstream.open.replace(conn_id) {
             self.retire(now, old);
         }
@@ -265,7 +382,11 @@ impl Forwarder {
             Some(_) => self.recover(now, index),
             None => {}
         }
+        self.send_bound(now, conn_id);
         self.queue_stalled();
         self.dispatch(now);
     }
 }
+
+/// Connections at a time to an upstream that answers few queries on each.
+const LIMITED_CONNS_MAX: usize = 8;

@@ -43,6 +43,8 @@ pub struct Ede<'a> {
 }
 
 impl Ede<'_> {
+    /// The option's code.
+    pub(super) const OPTION: u16 = 15;
     /// Another error, told by the text.
     pub const OTHER: u16 = 0;
     /// Starting up or shutting down.
@@ -118,7 +120,7 @@ pub(super) fn append_opt(
         let text = start_of(ede.text, room.min(EXTRA_TEXT_MAX));
         let option_len = 2 + text.len();
         out.extend_from_slice(&((OPTION_HEADER_LEN + option_len) as u16).to_be_bytes());
-        out.extend_from_slice(&OPTION_EDE.to_be_bytes());
+        out.extend_from_slice(&Ede::OPTION.to_be_bytes());
         out.extend_from_slice(&(option_len as u16).to_be_bytes());
         out.extend_from_slice(&ede.code.to_be_bytes());
         out.extend_from_slice(text.as_bytes());
@@ -145,7 +147,6 @@ pub(super) const OPT_LEN_MIN: usize = 11;
 pub(super) const UDP_SIZE_MIN: u16 = 512;
 
 const DNSSEC_OK: u8 = 0x80;
-const OPTION_EDE: u16 = 15;
 const OPTION_HEADER_LEN: usize = 4;
 
 /// A long text may cause truncation, which no explanation is worth (RFC 8914 section 3).

@@ -30,6 +30,7 @@ impl Forwarder {
         };
         self.by_arrival.disarm(id.key());
         self.queue.disarm(id.key());
+        self.kept.disarm(id.key());
         self.shares.remove(id.key());
         for place in query.places.into_iter().flatten() {
             self.abandon(now, place);
@@ -139,6 +140,10 @@ impl Forwarder {
         let Some(query) = self.queries.get(id) else {
             return;
         };
+        if query.kept.is_some() {
+            self.deliver_kept(now, id);
+            return;
+        }
         // With nothing usable, the first upstream in order speaks for all.
         let outage = match &self.upstreams[..] {
             [first, ..] if !self.is_something_usable() => {

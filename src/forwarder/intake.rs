@@ -53,6 +53,8 @@ impl Forwarder {
         };
         let id = self.queries.insert(Query::new(origin, stored, parsed, now));
         self.owed += 1;
+        self.hedges.note_query();
+        self.retries.note_query();
         match source {
             Source::Datagram(_) => {
                 self.joinable.insert(fingerprint, id);

@@ -1,13 +1,13 @@
-//! What goes wrong with upstreams: attempts that fail, connections that close, stall or age.
+//! What goes wrong with connections to upstreams: they close, stall or age.
 
 use std::time::{Duration, Instant};
 
 use super::arena::Id;
 use super::query::{Origin, Place, Trouble};
-use super::upstream::{
-    HANDSHAKE_TIMEOUT, Health, Outage, Phase, RETIRED_TIMEOUT, Upstream, UpstreamConn,
+use super::upstream_conn::{
+    HANDSHAKE_TIMEOUT, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, UpstreamConn,
 };
-use super::{Action, Closed, Conn, ConnId, Ede, Fact, Forwarder, Manner, Outcome, Stage};
+use super::{Action, Closed, Conn, ConnId, Ede, Forwarder, Manner, Outcome, Stage};
 
 /// How a connection was lost.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +69,8 @@ impl Forwarder {
         };
         let index = conn.upstream;
         let was_open = matches!(conn.phase, Phase::Open);
-        let waiting: Vec<Id> = conn.in_flight.iter().collect();
+        let mut waiting: Vec<Id> = conn.in_flight.iter().collect();
+        let was_waiting = !waiting.is_empty();
         let mut lost_twice = false;
         let mut lied_twice = false;
         for &id in &waiting {
@@ -88,7 +89,11 @@ impl Forwarder {
             query.lost_a_conn = true;
         }
         if was_open {
-            self.upstreams[index].note_close(!waiting.is_empty(), conn.answers);
+            self.upstreams[index].note_close(was_waiting, conn.answers);
+            if !was_waiting {
+                let idle = now.saturating_duration_since(conn.idle_since);
+                self.upstreams[index].note_idle_close(now, idle);
+            }
         }
         // A query that was alone on a connection that closed without any answer, and had lost one
         // before, or whose answer was bad twice (RFC 5625 section 6.3), fails alone. That is not the
@@ -100,28 +105,19 @@ impl Forwarder {
         };
         let is_upstreams_failure = match poisonous {
             Some(query) => {
-                self.fail_query(now, query);
+                waiting.retain(|id| *id != query);
+                if !self.try_elsewhere(now, query, index) {
+                    self.fail_query(now, query);
+                }
                 self.note_blame(index)
             }
-            None => conn.answers == 0 && !waiting.is_empty() && !lost_twice,
+            None => conn.answers == 0 && was_waiting && !lost_twice,
         };
         if is_upstreams_failure && was_open {
             self.fail_upstream(now, index, Stage::Read, loss.what.into());
         }
         self.requeue(now, waiting);
         self.dispatch(now);
-    }
-
-    /// A query was blamed for a lost connection. Whether the upstream is to blame instead: after the
-    /// second in a row without an answer in between if another one can take over, after several if
-    /// not, as one poisonous name is asked for by a few types at a time.
-    fn note_blame(&mut self, index: usize) -> bool {
-        let upstream = &mut self.upstreams[index];
-        upstream.blames = upstream.blames.saturating_add(1);
-        let blames = upstream.blames;
-        let others =
-            self.upstreams.iter().enumerate().any(|(i, one)| i != index && one.is_usable());
-        blames >= if others { 2 } else { BLAMES_MAX }
     }
 
     /// Nothing was heard on the connection for too long. It takes no new queries, but is not
@@ -132,15 +128,20 @@ impl Forwarder {
             return;
         };
         let index = conn.upstream;
-        let is_fresh = conn.answers == 0;
+        let answers = conn.answers;
         let waiting: Vec<Id> = conn.in_flight.iter().collect();
         if let Phase::Retired { stalled, .. } = &mut conn.phase {
             *stalled = true;
         } else {
             conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: true };
         }
+        let upstream = &mut self.upstreams[index];
+        if answers > 0 {
+            upstream.query_limit.note_silence(now, answers);
+        }
+        upstream.round_trip.note(now, STALL_TIMEOUT);
         let was_open = self.upstreams[index].open.take_if(|open| *open == conn_id).is_some();
-        if was_open && is_fresh {
+        if was_open && answers == 0 {
             self.fail_upstream(now, index, Stage::Read, "connected, but no answer".into());
         }
         let mut again: Vec<(Instant, Id)> = Vec::new();
@@ -150,7 +151,10 @@ impl Forwarder {
             };
             query.trouble =
                 Some(Trouble { upstream: index, what: "no answer", code: Ede::NETWORK_ERROR });
-            if query.may_be_sent() && !matches!(query.origin, Origin::Trial { .. }) {
+            let is_out_elsewhere = query.places.into_iter().flatten().any(|place| {
+                matches!(self.conns.get(place.conn.0), Some(Conn::Upstream(conn)) if conn.phase.is_trusted())
+            });
+            if query.may_be_sent() && !query.is_trial() && !is_out_elsewhere {
                 query.stalled_at = Some(now);
                 again.push((query.arrived, id));
             }
@@ -164,6 +168,7 @@ impl Forwarder {
             return;
         };
         conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: false };
+        self.upstreams[conn.upstream].open.take_if(|open| *open == conn_id);
         self.settle_upstream(now, conn_id);
     }
 
@@ -171,7 +176,10 @@ impl Forwarder {
     pub(super) fn free(&mut self, now: Instant, place: Place) {
         if let Some(Conn::Upstream(conn)) = self.conns.get_mut(place.conn.0) {
             conn.in_flight.free(place.id);
-            conn.sent.disarm(usize::from(place.id));
+            if let Some(sent_at) = conn.sent.disarm(place.id) {
+                let took = now.saturating_duration_since(sent_at);
+                self.upstreams[conn.upstream].round_trip.note(now, took);
+            }
             self.settle_upstream(now, place.conn);
         }
     }
@@ -181,35 +189,6 @@ impl Forwarder {
         if let Some(Conn::Upstream(conn)) = self.conns.get_mut(place.conn.0) {
             conn.abandon(place.id);
             self.settle_upstream(now, place.conn);
-        }
-    }
-
-    /// A failed upstream works again. What brought it back may have brought others back too.
-    pub(super) fn recover(&mut self, now: Instant, index: usize) {
-        let upstream = &mut self.upstreams[index];
-        let Health::Failed(outage) = std::mem::replace(&mut upstream.health, Health::Usable) else {
-            return;
-        };
-        if outage.told {
-            let down = now.saturating_duration_since(outage.since);
-            let fact = Fact::UpstreamUsable { upstream: upstream.name.clone(), down };
-            self.actions.push_back(Action::Log(fact));
-        }
-        if let Some(trial) = outage.trial {
-            self.finish(now, trial, Outcome::Orphaned);
-        }
-        if self.upstreams.iter().all(Upstream::is_usable) {
-            self.summary_at = None;
-            self.summary_pause = Duration::ZERO;
-        }
-        self.end_backoffs(now);
-    }
-
-    pub(super) fn end_backoffs(&mut self, now: Instant) {
-        for upstream in &mut self.upstreams {
-            if let Some(outage) = upstream.outage_mut() {
-                outage.retry_at = now;
-            }
         }
     }
 
@@ -236,16 +215,16 @@ impl Forwarder {
     }
 
     pub(super) fn upstream_timeouts(&mut self, now: Instant) {
-        let idle_timeout = self.limits.upstream_idle_timeout;
         for index in 0..self.upstreams.len() {
             for place in (0..self.upstreams[index].conns.len()).rev() {
                 let Some(&conn_id) = self.upstreams[index].conns.get(place) else {
                     continue;
                 };
+                self.hedge(now, conn_id);
                 let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
                     continue;
                 };
-                if conn.next_timeout(idle_timeout).is_none_or(|at| now < at) {
+                if conn.next_timeout(self.idle_timeout(conn)).is_none_or(|at| now < at) {
                     continue;
                 }
                 match conn.phase {
@@ -271,14 +250,23 @@ impl Forwarder {
     }
 
     pub(super) fn next_upstream_timeout(&self) -> Option<Instant> {
-        let idle_timeout = self.limits.upstream_idle_timeout;
         let conns = self.upstreams.iter().flat_map(|upstream| &upstream.conns);
         conns
             .filter_map(|conn_id| match self.conns.get(conn_id.0) {
-                Some(Conn::Upstream(conn)) => conn.next_timeout(idle_timeout),
+                Some(Conn::Upstream(conn)) => {
+                    let next = conn.next_timeout(self.idle_timeout(conn));
+                    [next, self.next_hedge(conn)].into_iter().flatten().min()
+                }
                 _ => None,
             })
             .min()
+    }
+
+    /// How long this connection may idle.
+    pub(super) fn idle_timeout(&self, conn: &UpstreamConn) -> Duration {
+        let configured = self.limits.upstream_idle_timeout;
+        let learned = self.upstreams[conn.upstream].idle_timeout(conn.idle_since);
+        learned.map_or(configured, |learned| learned.min(configured))
     }
 
     /// Takes the connection out; nothing more is told about it. What waited on it is the caller's.
@@ -292,7 +280,11 @@ impl Forwarder {
             debug_assert!(false, "only upstream connections are closed here");
             return None;
         };
-        self.upstreams[conn.upstream].forget(conn_id);
+        let upstream = &mut self.upstreams[conn.upstream];
+        upstream.forget(conn_id);
+        if conn.phase.is_trusted() {
+            upstream.query_limit.note_close(conn.queries, conn.answers);
+        }
         self.actions.push_back(Action::Close { conn: conn_id, manner });
         Some(conn)
     }
@@ -316,92 +308,9 @@ impl Forwarder {
         }
     }
 
-    fn attempt_failed(&mut self, now: Instant, conn_id: ConnId, stage: Stage, detail: Box<str>) {
-        let Some(conn) = self.close_upstream(conn_id, Manner::Abort) else {
-            return;
-        };
-        let open = self.upstreams[conn.upstream].open;
-        if let Some(Conn::Upstream(open)) = open.and_then(|open| self.conns.get_mut(open.0)) {
-            // Only a replacement could not be made; the connection it was for still serves.
-            open.replacement_failed_at = Some(now);
-            return;
-        }
-        self.fail_upstream(now, conn.upstream, stage, detail);
-        self.dispatch(now);
-    }
-
-    fn fail_upstream(&mut self, now: Instant, index: usize, stage: Stage, detail: Box<str>) {
-        let upstream = &mut self.upstreams[index];
-        let retry_at = now + upstream.next_backoff(stage, &mut self.random);
-        let name = upstream.name.clone();
-        let must_answer = stage == Stage::Read;
-        let trial = match &mut upstream.health {
-            Health::Usable => {
-                // One that fails and returns all the time is told of now and then.
-                let told = upstream.told_at.is_none_or(|at| now >= at + TOLD_PAUSE);
-                upstream.health = Health::Failed(Outage {
-                    told,
-                    since: now,
-                    attempts: 1,
-                    stage,
-                    detail: detail.clone(),
-                    retry_at,
-                    must_answer,
-                    trial: None,
-                });
-                if told {
-                    upstream.told_at = Some(now);
-                    let fact = Fact::UpstreamFailed { upstream: name, stage, detail };
-                    self.actions.push_back(Action::Log(fact));
-                }
-                None
-            }
-            Health::Failed(outage) => {
-                outage.attempts += 1;
-                outage.stage = stage;
-                outage.detail = detail;
-                outage.retry_at = retry_at;
-                outage.must_answer |= must_answer;
-                outage.trial.take()
-            }
-        };
-        if let Some(trial) = trial {
-            self.finish(now, trial, Outcome::Orphaned);
-        }
-        self.summarize(now);
-    }
-
-    /// Now and then a line for all that is still down, however many fail however often.
-    fn summarize(&mut self, now: Instant) {
-        let due = *self.summary_at.get_or_insert(now + SUMMARY_PAUSE_MIN);
-        if now < due {
-            return;
-        }
-        let failed = self.upstreams.iter().filter_map(|one| Some((&one.name, one.outage()?)));
-        let Some((name, outage)) = failed.clone().min_by_key(|(_, outage)| outage.since) else {
-            return;
-        };
-        self.summary_pause = (self.summary_pause * 2).clamp(SUMMARY_PAUSE_MIN, SUMMARY_PAUSE_MAX);
-        self.summary_at = Some(now + self.summary_pause);
-        self.actions.push_back(Action::Log(Fact::UpstreamStillFailed {
-            upstream: name.clone(),
-            down: now.saturating_duration_since(outage.since),
-            attempts: outage.attempts,
-            stage: outage.stage,
-            detail: outage.detail.clone(),
-            failed: failed.count(),
-            of: self.upstreams.len(),
-        }));
-        for upstream in &mut self.upstreams {
-            if let Some(outage) = upstream.outage_mut() {
-                outage.told = true;
-            }
-        }
-    }
-
     /// Queues what has lost its last place, in the order of arrival and before what came later; a
     /// query that was sent often enough fails instead.
-    fn requeue(&mut self, now: Instant, queries: Vec<Id>) {
+    pub(super) fn requeue(&mut self, now: Instant, queries: Vec<Id>) {
         let mut again = Vec::new();
         for id in queries {
             let Some(query) = self.queries.get(id) else {
@@ -412,6 +321,7 @@ impl Forwarder {
             }
             match query.origin {
                 Origin::Trial { .. } => self.finish(now, id, Outcome::Orphaned),
+                _ if query.kept.is_some() => self.deliver_kept(now, id),
                 _ if !query.may_be_sent() => self.fail_query(now, id),
                 _ => {
                     self.shares.note_queued(id.key());
@@ -453,14 +363,3 @@ impl Forwarder {
         self.queue.merge(&keys);
     }
 }
-
-/// Queries blamed in a row before it is the upstream, with no other to turn to.
-const BLAMES_MAX: u8 = 8;
-
-/// From the first failure to the first line about what is still down; then twice as long each time.
-const SUMMARY_PAUSE_MIN: Duration = Duration::from_secs(60);
-
-/// Between two lines that the same upstream failed.
-const TOLD_PAUSE: Duration = Duration::from_secs(60);
-
-const SUMMARY_PAUSE_MAX: Duration = Duration::from_secs(3600);

@@ -8,7 +8,9 @@
 
 mod access;
 mod arena;
+mod budget;
 mod client;
+mod copies;
 mod dispatch;
 mod edns;
 mod exit;
@@ -18,16 +20,21 @@ mod in_flight;
 mod intake;
 mod loss;
 pub mod message;
+mod outage;
 mod output;
 mod presentation;
 mod query;
+mod query_limit;
 mod query_log;
 mod random;
 mod response;
+mod round_trip;
+mod sends;
 mod shares;
 mod surface;
 mod timeouts;
 mod upstream;
+mod upstream_conn;
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, VecDeque};
@@ -36,6 +43,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use arena::{Arena, Id};
+use budget::Budget;
 use client::{Client, ClientTimers};
 pub use edns::Ede;
 use exit::Outcome;
@@ -46,9 +54,12 @@ use query::{Messages, Query};
 use query_log::QueryLog;
 use random::Random;
 use shares::Shares;
-pub use surface::{Action, Closed, ConnId, Counts, DatagramPath, Limits, Manner, Stage};
+pub use surface::{
+    Action, Closed, ConnId, Counts, DatagramPath, Hedge, Limits, Manner, Order, Policy, Stage,
+};
 use timeouts::Timeouts;
-use upstream::{Upstream, UpstreamConn};
+use upstream::Upstream;
+use upstream_conn::UpstreamConn;
 
 /// The forwarder.
 ///
@@ -58,6 +69,7 @@ use upstream::{Upstream, UpstreamConn};
 #[derive(Debug)]
 pub struct Forwarder {
     limits: Limits,
+    policy: Policy,
     seed: u64,
     random: Random,
     shutting_down: bool,
@@ -72,6 +84,10 @@ pub struct Forwarder {
     queue: Timeouts,
     /// When the queue is looked at again although nothing happens.
     dispatch_at: Option<Instant>,
+    /// Those with an answer that is kept while a better one may come, by key.
+    kept: Timeouts,
+    hedges: Budget,
+    retries: Budget,
     /// Those of clients, by key.
     shares: Shares,
     /// Queries by the fingerprint of their datagram, for retransmissions to join.
@@ -84,6 +100,8 @@ pub struct Forwarder {
     clients_by_address: HashMap<IpAddr, usize, BuildHasherDefault<DefaultHasher>>,
     client_timers: ClientTimers,
     upstreams: Vec<Upstream>,
+    /// Their indexes, the preferred first, as of the last look.
+    ranking: Vec<usize>,
     /// When the next line about upstreams that are still down may be written.
     summary_at: Option<Instant>,
     summary_pause: Duration,
@@ -96,10 +114,13 @@ pub struct Forwarder {
 
 /// Facts in.
 impl Forwarder {
-    /// `upstreams` are the display names, in order of preference; `seed` feeds jitter and hashing.
-    pub fn new(limits: Limits, upstreams: Vec<Box<str>>, seed: u64) -> Self {
+    /// `upstreams` are the display names, `ADDRESS#NAME`, in order of preference, at most 16; those with
+    /// the same NAME are one operator's. `seed` feeds jitter and hashing.
+    pub fn new(limits: Limits, policy: Policy, upstreams: Vec<Box<str>>, seed: u64) -> Self {
+        debug_assert!(upstreams.len() <= u16::BITS as usize, "a query has a bit for each");
         Self {
             seed,
+            policy,
             random: Random::new(seed),
             shutting_down: false,
             queries: Arena::new(),
@@ -108,6 +129,9 @@ impl Forwarder {
             by_arrival: Timeouts::default(),
             queue: Timeouts::default(),
             dispatch_at: None,
+            kept: Timeouts::default(),
+            hedges: Budget::new(HEDGES_PERCENT),
+            retries: Budget::new(RETRIES_PERCENT),
             shares: Shares::new(seed),
             joinable: HashMap::default(),
             conns: Arena::new(),
@@ -115,7 +139,8 @@ impl Forwarder {
             client_bytes: 0,
             clients_by_address: HashMap::default(),
             client_timers: ClientTimers::default(),
-            upstreams: upstreams.into_iter().map(Upstream::new).collect(),
+            ranking: (0..upstreams.len()).collect(),
+            upstreams: upstream::list(upstreams),
             summary_at: None,
             summary_pause: Duration::ZERO,
             actions: VecDeque::new(),
@@ -181,6 +206,7 @@ impl Forwarder {
                 self.expire(now, id);
             }
         }
+        self.kept_timeouts(now);
         self.upstream_timeouts(now);
         self.queue_timeouts(now);
         self.client_timeouts(now);
@@ -189,12 +215,14 @@ impl Forwarder {
 
     /// Routes or addresses changed: what failed may work now, so backoffs end.
     pub fn handle_network_change(&mut self, now: Instant) {
+        self.forget_experience();
         self.end_backoffs(now);
         self.dispatch(now);
     }
 
     /// The machine was suspended: every upstream connection is dropped, as none can be trusted.
     pub fn handle_resume(&mut self, now: Instant) {
+        self.forget_experience();
         self.end_backoffs(now);
         self.drop_upstream_conns(now);
     }
@@ -246,6 +274,7 @@ impl Forwarder {
             self.by_arrival.next(self.limits.query_timeout),
             self.queue_timeout().and_then(|after| self.queue.next(after)),
             self.dispatch_at.filter(|_| !self.queue.is_empty()),
+            self.next_kept_timeout(),
             self.next_upstream_timeout(),
             self.next_client_timeout(),
         ];
@@ -369,6 +398,14 @@ impl Room {
 fn udp_size_max(client: IpAddr) -> u16 {
     if client.to_canonical().is_loopback() { UDP_SIZE_LOOPBACK } else { UDP_SIZE }
 }
+
+/// Of all queries: late answers that are waited for are few, or the upstream is slow for all, and twice
+/// the load would not make it faster.
+const HEDGES_PERCENT: u32 = 2;
+
+/// Of all queries: names that are broken everywhere are common, and asking everybody about them mends
+/// nothing.
+const RETRIES_PERCENT: u32 = 5;
 
 /// RFC 1035 section 4.2.1.
 const UDP_SIZE_MIN: u16 = 512;

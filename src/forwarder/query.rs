@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::message::{ParsedQuery, Rtype};
+use super::message::{ParsedQuery, ResponseInfo, Rtype};
 use super::{ConnId, DatagramPath};
 
 /// A query, from its acceptance to the one exit.
@@ -28,6 +28,14 @@ pub(super) struct Query {
     pub(super) lost_a_conn: bool,
     /// When the connection it was last sent on stalled, until it is sent again.
     pub(super) stalled_at: Option<Instant>,
+    /// The upstream that is to get it next, by index, whatever the order of upstreams.
+    pub(super) bound_for: Option<usize>,
+    /// Upstreams that it brings down, it seems: bit by index.
+    pub(super) avoided: u16,
+    /// A copy was made because its answer was late.
+    pub(super) hedged: bool,
+    /// An answer that is delivered if no better one comes.
+    pub(super) kept: Option<Box<Kept>>,
     /// What happened to it last, for the error if it comes to that.
     pub(super) trouble: Option<Trouble>,
 }
@@ -41,6 +49,14 @@ pub(super) enum Origin {
     Stream { client: ConnId, index: usize },
     /// Nobody: a copy of a query that a stalled upstream must answer to be usable again.
     Trial { upstream: usize },
+}
+
+/// A SERVFAIL or REFUSED, while a better answer may come.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) upstream: usize,
+    pub(super) response: Vec<u8>,
+    pub(super) info: ResponseInfo,
 }
 
 /// A message ID of a connection.
@@ -77,8 +93,16 @@ impl Query {
             bad_answers: 0,
             lost_a_conn: false,
             stalled_at: None,
+            bound_for: None,
+            avoided: 0,
+            hedged: false,
+            kept: None,
             trouble: None,
         }
+    }
+
+    pub(super) fn is_trial(&self) -> bool {
+        matches!(self.origin, Origin::Trial { .. })
     }
 
     pub(super) fn is_sent(&self) -> bool {
@@ -163,7 +187,8 @@ impl Messages {
     }
 }
 
-/// Copies of a query that are out at a time: one, and one more after a stall or for a trial.
+/// Copies of a query that are out at a time: one, and one more after a stall, because it is late or
+/// for a trial.
 const PLACES: usize = 2;
 
 /// An upper end to what one query can cost upstreams, whatever they do.

@@ -7,7 +7,7 @@ use super::in_flight::Found;
 use super::loss::Loss;
 use super::message::{self, ResponseCheck};
 use super::query::{Place, Trouble};
-use super::upstream::Phase;
+use super::upstream_conn::Phase;
 use super::{Conn, ConnId, Ede, Forwarder, Manner, Outcome};
 
 impl Forwarder {
@@ -27,6 +27,7 @@ impl Forwarder {
         // A retired connection was closed with its last answer, and what follows that is nobody's.
         if let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) {
             conn.deframer = deframer;
+            self.send_bound(now, conn_id);
         }
         self.dispatch(now);
     }
@@ -69,11 +70,16 @@ impl Forwarder {
             ResponseCheck::Answer(info) => {
                 self.forget_place(place, query_id);
                 self.answered(now, place);
-                self.finish(now, query_id, Outcome::Answer { upstream, response, info });
+                if !self.keep(now, query_id, upstream, response, &info) {
+                    self.finish(now, query_id, Outcome::Answer { upstream, response, info });
+                }
             }
             ResponseCheck::ErrorWithoutQuestion(rcode) => {
                 self.forget_place(place, query_id);
                 self.answered(now, place);
+                if self.has_better(now, query_id, rcode) {
+                    return Ok(());
+                }
                 self.finish(now, query_id, Outcome::Rcode { upstream, rcode });
             }
             ResponseCheck::Unreadable => {

@@ -124,6 +124,41 @@ impl fmt::Display for Stage {
     }
 }
 
+/// How upstreams are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Which upstream gets a query.
+    pub order: Order,
+    /// Who gets a copy of a query whose answer is late.
+    pub hedge: Hedge,
+    /// Whether a query that an upstream answers with SERVFAIL or REFUSED is asked of one more, of another
+    /// operator.
+    pub retry_servfail: bool,
+}
+
+/// Which of the usable upstreams gets a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The first.
+    Ordered,
+    /// The one that answered fastest lately.
+    Fastest,
+    /// The one with the fewest queries in flight.
+    Spread,
+}
+
+/// Who gets a copy of a query whose answer is late. A copy to another operator shows the query's name
+/// to one party more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hedge {
+    /// Nobody.
+    Off,
+    /// Another address of the same operator.
+    Same,
+    /// Another upstream, one of the same operator if there is one.
+    Any,
+}
+
 /// Every bound of the forwarder. Defaults and their reasons are in `config.rs`.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -185,6 +220,10 @@ pub struct Counts {
     pub connects: u64,
     /// Queries sent again after the first time.
     pub resent: u64,
+    /// Copies sent because an answer was late.
+    pub hedged: u64,
+    /// Queries asked of another operator because of SERVFAIL or REFUSED.
+    pub retried: u64,
     /// Held now: responses owed to clients.
     pub owed: usize,
     /// Held now: places in the query table.

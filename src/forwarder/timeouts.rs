@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Timeouts {
     nodes: Vec<Node>,
     ends: Option<Ends>,
+    len: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +65,7 @@ impl Timeouts {
         if node.start.take().is_none() {
             return;
         }
+        self.len -= 1;
         let Node { older, younger, .. } = *node;
         match (older, younger) {
             (None, None) => self.ends = None,
@@ -88,6 +90,20 @@ impl Timeouts {
 
     pub(super) fn is_empty(&self) -> bool {
         self.ends.is_none()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Since when `key` has waited.
+    pub(super) fn start(&self, key: usize) -> Option<Instant> {
+        self.nodes.get(key)?.start
+    }
+
+    /// What began to wait next after `key`, which waits.
+    pub(super) fn younger(&self, key: usize) -> Option<usize> {
+        self.nodes.get(key)?.younger.map(|key| key as usize)
     }
 
     /// What waits longest, and since when.
@@ -117,6 +133,7 @@ impl Timeouts {
             self.nodes.resize(key + 1, Node::default());
         }
         self.nodes[key] = Node { start: Some(start), older, younger };
+        self.len += 1;
         let key = key as u32;
         match older {
             Some(older) => self.nodes[older as usize].younger = Some(key),

@@ -13,7 +13,7 @@ use crate::{close_after, copies, end, numbered, warm, with_limits, world};
 fn no_timer_outlives_a_client_closed_for_what_it_holds() {
     let mut limits = default_limits();
     limits.client_bytes_max = 20;
-    let mut forwarder = Forwarder::new(limits, vec!["up".into()], 1);
+    let mut forwarder = Forwarder::new(limits, crate::default_policy(), vec!["up".into()], 1);
     let start = Instant::now();
     let connect = |forwarder: &mut Forwarder, at, port| {
         forwarder.handle_accept(at, SocketAddr::from(([127, 0, 0, 1], port))).unwrap()

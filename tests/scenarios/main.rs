@@ -8,9 +8,12 @@
 
 mod answers;
 mod attempts;
+mod choice;
 mod closes;
+mod copies;
 mod corners;
 mod datagrams;
+mod experience;
 mod limits;
 mod once;
 mod poison;
@@ -24,7 +27,9 @@ use std::time::Duration;
 use dot_proxy::forwarder::{Closed, Limits};
 
 use sim_support::dns::{self, NOERROR, SERVFAIL};
-use sim_support::{Ask, Attempt, Do, Response, Server, Step, World, default_limits};
+use sim_support::{
+    Ask, Attempt, Do, Response, Server, Step, What, World, default_limits, default_policy,
+};
 
 /// Healthy servers, as many as named, and nothing asked yet.
 fn world(servers: usize) -> World {

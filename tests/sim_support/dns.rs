@@ -269,6 +269,16 @@ pub(crate) fn answer(query: &[u8], serial: u64, rcode: u8, size: usize) -> Vec<u
     message
 }
 
+/// A small answer with an Extended DNS Error, to a query with EDNS.
+pub(crate) fn answer_with_error(query: &[u8], serial: u64, rcode: u8, code: u16) -> Vec<u8> {
+    let mut message = answer(query, serial, rcode, 0);
+    let length = message.len();
+    message[length - 1] += 6;
+    message.extend([0, 15, 0, 2]);
+    message.extend(code.to_be_bytes());
+    message
+}
+
 /// A response to `query` without a question.
 pub(crate) fn questionless(query: &[u8], rcode: u8) -> Vec<u8> {
     header(u16::from_be_bytes([query[0], query[1]]), QR | RD, RA | rcode, [0; 4])

@@ -17,7 +17,7 @@ mod world;
 
 use std::time::Duration;
 
-use dot_proxy::forwarder::Limits;
+use dot_proxy::forwarder::{Hedge, Limits, Order, Policy};
 
 pub(crate) use client::State;
 pub(crate) use oracle::{Response, To};
@@ -28,6 +28,11 @@ pub(crate) use world::{Roughness, What, World};
 
 pub(crate) fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
+}
+
+/// How upstreams are chosen for a user who says nothing about it.
+pub(crate) fn default_policy() -> Policy {
+    Policy { order: Order::Ordered, hedge: Hedge::Same, retry_servfail: true }
 }
 
 /// The limits a user gets who sets none.

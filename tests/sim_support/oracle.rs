@@ -233,6 +233,9 @@ impl Oracle {
     /// it is what was seen from outside.
     pub(crate) fn check_counts(&self, counts: &Counts, all_keep_rules: bool) {
         let Counts { queries, answered, failed, local, orphaned, .. } = *counts;
+        let copies_max = |percent| 1 + queries * percent / 100;
+        assert!(counts.hedged <= copies_max(2), "more copies of late queries: {counts:?}");
+        assert!(counts.retried <= copies_max(5), "more second opinions: {counts:?}");
         let left = answered + failed + local + orphaned;
         assert_eq!(queries, left + counts.owed as u64, "the counts do not add up: {counts:?}");
         if all_keep_rules {

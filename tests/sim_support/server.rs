@@ -217,6 +217,11 @@ impl Link {
         self.connected.is_some() && self.conn.is_some() && !self.told_end
     }
 
+    /// The server closed it, and the forwarder was told.
+    pub(crate) fn saw_server_close(&self) -> bool {
+        self.told_end
+    }
+
     /// Names of the queries that arrived, in order.
     pub(crate) fn names(&self) -> Vec<&str> {
         self.seen.iter().map(|seen| seen.name.as_str()).collect()

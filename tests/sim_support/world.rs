@@ -7,9 +7,10 @@ use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use dot_proxy::forwarder::{ConnId, DatagramPath, Fact, Forwarder, Limits, Stage};
+use dot_proxy::forwarder::{ConnId, DatagramPath, Fact, Forwarder, Limits, Policy, Stage};
 
 use super::client::{State, TcpClient};
+use super::default_policy;
 use super::oracle::Oracle;
 use super::rng::Rng;
 use super::server::{Do, Link, Server};
@@ -187,13 +188,27 @@ pub(crate) enum What {
 
 /// Building it and letting time pass.
 impl World {
+    /// Servers of an operator each, in order.
     pub(crate) fn new(limits: Limits, servers: Vec<Server>, seed: u64) -> Self {
-        let names = (0..servers.len()).map(|n| format!("192.0.2.{n}#dns.example").into());
+        let operators: Vec<usize> = (0..servers.len()).collect();
+        Self::with_policy(limits, default_policy(), servers, &operators, seed)
+    }
+
+    /// `operators` has the number of each server's operator.
+    pub(crate) fn with_policy(
+        limits: Limits,
+        policy: Policy,
+        servers: Vec<Server>,
+        operators: &[usize],
+        seed: u64,
+    ) -> Self {
+        let names = operators.iter().enumerate();
+        let names = names.map(|(n, operator)| format!("192.0.2.{n}#dns{operator}.example").into());
         let base = Instant::now();
         Self {
             oracle: Oracle::new(limits.query_timeout),
             client_bytes_max: limits.client_bytes_max,
-            forwarder: Forwarder::new(limits, names.collect(), seed),
+            forwarder: Forwarder::new(limits, policy, names.collect(), seed),
             servers,
             links: Vec::new(),
             clients: Vec::new(),

@@ -1,0 +1,295 @@
+//! Queries that are sent to an upstream of their own: because the first answer is late or no help, or
+//! because they bring the first upstream's connections down.
+
+use std::time::{Duration, Instant};
+
+use super::arena::Id;
+use super::edns::{Ede, OPT_LEN_MIN, Options};
+use super::in_flight::Found;
+use super::message::{Rcode, ResponseInfo};
+use super::query::{Kept, Query};
+use super::upstream::Upstream;
+use super::upstream_conn::UpstreamConn;
+use super::{Conn, ConnId, Forwarder, Hedge, Order, Outcome, Policy};
+
+impl Forwarder {
+    /// Sends the query, or a copy of it, to this upstream, as soon as that has a connection.
+    pub(super) fn bind(&mut self, now: Instant, id: Id, index: usize) {
+        if let Some(conn) = self.open_conn(now, index)
+            && self.takes_more(now, conn)
+            && self.send(now, id, conn)
+        {
+            self.queue.disarm(id.key());
+            return;
+        }
+        let Some(query) = self.queries.get_mut(id) else {
+            return;
+        };
+        query.bound_for = Some(index);
+        if !query.is_sent() {
+            self.shares.note_queued(id.key());
+        }
+        let queries = &self.queries;
+        let bound = &mut self.upstreams[index].bound;
+        if bound.len() >= self.limits.queries_max {
+            bound.retain(|id| queries.get(*id).is_some_and(|query| query.bound_for == Some(index)));
+        }
+        bound.push_back(id);
+        self.connect(now, index);
+    }
+
+    /// Sends what is bound for this connection's upstream, as much as goes.
+    pub(super) fn send_bound(&mut self, now: Instant, conn_id: ConnId) {
+        let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
+            return;
+        };
+        let index = conn.upstream;
+        while let Some(&id) = self.upstreams[index].bound.front() {
+            let wanted = self.queries.get(id).is_some_and(|query| query.bound_for == Some(index));
+            if wanted {
+                if !self.takes_more(now, conn_id) || !self.send(now, id, conn_id) {
+                    return;
+                }
+                // It may have lost its other connection meanwhile.
+                self.queue.disarm(id.key());
+            }
+            self.upstreams[index].bound.pop_front();
+        }
+    }
+
+    /// The upstream failed: what was bound for it goes another way.
+    pub(super) fn unbind(&mut self, now: Instant, index: usize) {
+        for id in std::mem::take(&mut self.upstreams[index].bound) {
+            let Some(query) = self.queries.get_mut(id) else {
+                continue;
+            };
+            if query.bound_for.take_if(|bound_for| *bound_for == index).is_none()
+                || query.is_sent()
+                || self.queue.is_armed(id.key())
+            {
+                continue;
+            }
+            if query.kept.is_some() {
+                self.deliver_kept(now, id);
+            } else if !self.is_something_usable() {
+                self.requeue(now, vec![id]);
+            } else if !self.try_elsewhere(now, id, index) {
+                self.fail_query(now, id);
+            }
+        }
+    }
+
+    /// Turns to an upstream that this query has not brought down. False if there is none, or it was
+    /// sent often enough.
+    pub(super) fn try_elsewhere(&mut self, now: Instant, id: Id, index: usize) -> bool {
+        let Some(query) = self.queries.get_mut(id) else {
+            return false;
+        };
+        query.avoided |= 1 << index;
+        if query.is_trial() || !query.may_be_sent() {
+            return false;
+        }
+        let avoided = query.avoided;
+        let other = self
+            .others(index)
+            .find(|(other, upstream)| upstream.is_usable() && avoided & 1 << other == 0);
+        let Some((other, _)) = other else {
+            return false;
+        };
+        if let Some(query) = self.queries.get_mut(id) {
+            query.lost_a_conn = false;
+        }
+        self.bind(now, id, other);
+        true
+    }
+
+    /// Copies what is late on this connection, as far as the budget goes.
+    pub(super) fn hedge(&mut self, now: Instant, conn_id: ConnId) {
+        while let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0)
+            && let index = conn.upstream
+            && let Some(other) = self.hedge_target(now, index)
+            && let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0)
+            && conn.phase.is_trusted()
+            && let after = self.upstreams[index].round_trip.late_after()
+            && let Some(message_id) = conn.sent.pop_late(now, after)
+        {
+            let Found::Waiting(id) = conn.in_flight.find(message_id) else {
+                continue;
+            };
+            let Some(query) = self.queries.get_mut(id).filter(|query| may_be_hedged(query)) else {
+                continue;
+            };
+            query.hedged = true;
+            self.hedges.take();
+            self.counts.hedged += 1;
+            self.bind(now, id, other);
+        }
+    }
+
+    /// When the next query on this connection is late, if that matters.
+    pub(super) fn next_hedge(&self, conn: &UpstreamConn) -> Option<Instant> {
+        if !conn.phase.is_trusted() {
+            return None;
+        }
+        let next = conn.sent.next_late(self.upstreams[conn.upstream].round_trip.late_after())?;
+        self.hedge_target(conn.opened_at, conn.upstream).map(|_| next)
+    }
+
+    /// Who gets copies of what is late at upstream `index`, if one may be made.
+    fn hedge_target(&self, now: Instant, index: usize) -> Option<usize> {
+        if self.policy.hedge == Hedge::Off || !self.hedges.allows_one() {
+            return None;
+        }
+        let operator = self.upstreams[index].operator;
+        let others = || self.others(index).filter(|(_, upstream)| upstream.is_usable());
+        let same = others().find(|(_, upstream)| upstream.operator == operator);
+        let other = match self.policy {
+            _ if same.is_some() => same,
+            Policy { hedge: Hedge::Same, .. } => None,
+            Policy { order: Order::Fastest, .. } => {
+                others().min_by_key(|(_, upstream)| upstream.round_trip.estimate(now))
+            }
+            Policy { .. } => others().next(),
+        };
+        other.map(|(other, _)| other)
+    }
+
+    /// An upstream answered with an error that another may not have. True: that answer waits, for a
+    /// copy that is out already, or for one that is asked of another operator now.
+    pub(super) fn keep(
+        &mut self,
+        now: Instant,
+        id: Id,
+        index: usize,
+        response: &[u8],
+        info: &ResponseInfo,
+    ) -> bool {
+        let Some(query) = self.queries.get(id) else {
+            return false;
+        };
+        if !matches!(info.rcode, Rcode::SERVFAIL | Rcode::REFUSED) || query.is_trial() {
+            return false;
+        }
+        if query.kept.is_some() {
+            // Nobody has a better answer.
+            if !query.is_sent() {
+                self.deliver_kept(now, id);
+            }
+            return true;
+        }
+        if response.len() > KEPT_LEN_MAX {
+            return false;
+        }
+        let mut other = None;
+        if !query.is_sent() {
+            if !is_final(response, info) {
+                other = self.second_opinion(now, id, index);
+            }
+            if other.is_none() {
+                return false;
+            }
+        }
+        let kept = Kept { upstream: index, response: response.to_vec(), info: *info };
+        if let Some(query) = self.queries.get_mut(id) {
+            query.kept = Some(Box::new(kept));
+        }
+        self.kept.arm(id.key(), now);
+        if let Some(other) = other {
+            self.retries.take();
+            self.counts.retried += 1;
+            self.bind(now, id, other);
+        }
+        true
+    }
+
+    /// The same for an error that came without the question, which is no answer to keep. True: a better
+    /// one may come, or was at hand.
+    pub(super) fn has_better(&mut self, now: Instant, id: Id, rcode: Rcode) -> bool {
+        let Some(query) = self.queries.get(id) else {
+            return false;
+        };
+        if !matches!(rcode, Rcode::SERVFAIL | Rcode::REFUSED) || query.is_trial() {
+            return false;
+        }
+        if query.is_sent() {
+            return true;
+        }
+        let is_kept = query.kept.is_some();
+        self.deliver_kept(now, id);
+        is_kept
+    }
+
+    /// Who is asked a query that upstream `index` failed to resolve.
+    fn second_opinion(&mut self, now: Instant, id: Id, index: usize) -> Option<usize> {
+        let query = self.queries.get(id)?;
+        if !self.policy.retry_servfail || !query.may_be_sent() || !self.retries.allows_one() {
+            return None;
+        }
+        let operator = self.upstreams[index].operator;
+        let others = || self.others(index).filter(|(_, other)| other.operator != operator);
+        if let Some((other, _)) = others().find(|(_, other)| other.is_usable()) {
+            return Some(other);
+        }
+        // One that failed is tried again beside the traffic, for later ones.
+        let failed: Vec<usize> = others().map(|(other, _)| other).collect();
+        for other in failed {
+            self.revive_one(now, other, id);
+        }
+        None
+    }
+
+    /// Delivers the answer that was kept.
+    pub(super) fn deliver_kept(&mut self, now: Instant, id: Id) {
+        let Some(kept) = self.queries.get_mut(id).and_then(|query| query.kept.take()) else {
+            return;
+        };
+        let Kept { upstream, response, info } = *kept;
+        self.finish(now, id, Outcome::Answer { upstream, response: &response, info });
+    }
+
+    pub(super) fn kept_timeouts(&mut self, now: Instant) {
+        while let Some(key) = self.kept.pop(now, KEPT_TIMEOUT) {
+            if let Some(id) = self.queries.id_at(key) {
+                self.deliver_kept(now, id);
+            }
+        }
+    }
+
+    pub(super) fn next_kept_timeout(&self) -> Option<Instant> {
+        self.kept.next(KEPT_TIMEOUT)
+    }
+
+    /// The upstreams but `index`, those behind it first.
+    fn others(&self, index: usize) -> impl Iterator<Item = (usize, &Upstream)> {
+        let (before, rest) = self.upstreams.split_at(index);
+        let behind = (index + 1..).zip(rest.iter().skip(1));
+        behind.chain((0..).zip(before))
+    }
+}
+
+/// One copy, of a query that is out once.
+fn may_be_hedged(query: &Query) -> bool {
+    !query.hedged
+        && query.may_be_sent()
+        && !query.is_trial()
+        && query.bound_for.is_none()
+        && query.kept.is_none()
+        && matches!(query.places, [Some(_), None])
+}
+
+/// Whether the upstream says why, and another would have to say the same, or to know less: an answer
+/// that did not validate, or is not given as a matter of policy (RFC 8914 section 4).
+fn is_final(response: &[u8], info: &ResponseInfo) -> bool {
+    let record = info.opt.and_then(|opt| response.get(opt.offset..)?.get(..opt.len));
+    let options = Options::new(record.and_then(|record| record.get(OPT_LEN_MIN..)).unwrap_or(&[]));
+    options.flatten().any(|(code, data)| {
+        let code = if code == Ede::OPTION { data.first_chunk() } else { None };
+        matches!(code.map(|code| u16::from_be_bytes(*code)), Some(1 | 2 | 4..=12 | 15..=18))
+    })
+}
+
+/// A reply that says no more than that it failed is short.
+const KEPT_LEN_MAX: usize = 512;
+
+/// What is at hand is not held back for longer.
+const KEPT_TIMEOUT: Duration = Duration::from_secs(1);

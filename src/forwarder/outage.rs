@@ -1,0 +1,166 @@
+//! Upstreams that fail and come back.
+
+use std::time::{Duration, Instant};
+
+use super::upstream::{Health, Outage, Upstream};
+use super::{Action, Conn, ConnId, Fact, Forwarder, Manner, Outcome, Stage};
+
+impl Forwarder {
+    pub(super) fn attempt_failed(
+        &mut self,
+        now: Instant,
+        conn_id: ConnId,
+        stage: Stage,
+        detail: Box<str>,
+    ) {
+        let Some(conn) = self.close_upstream(conn_id, Manner::Abort) else {
+            return;
+        };
+        let open = self.upstreams[conn.upstream].open;
+        if let Some(Conn::Upstream(open)) = open.and_then(|open| self.conns.get_mut(open.0)) {
+            // Only a replacement could not be made; the connection it was for still serves.
+            open.replacement_failed_at = Some(now);
+            return;
+        }
+        self.fail_upstream(now, conn.upstream, stage, detail);
+        self.dispatch(now);
+    }
+
+    pub(super) fn fail_upstream(
+        &mut self,
+        now: Instant,
+        index: usize,
+        stage: Stage,
+        detail: Box<str>,
+    ) {
+        let upstream = &mut self.upstreams[index];
+        let retry_at = now + upstream.next_backoff(stage, &mut self.random);
+        let name = upstream.name.clone();
+        let must_answer = stage == Stage::Read;
+        let trial = match &mut upstream.health {
+            Health::Usable => {
+                // One that fails and returns all the time is told of now and then.
+                let told = upstream.told_at.is_none_or(|at| now >= at + TOLD_PAUSE);
+                upstream.health = Health::Failed(Outage {
+                    told,
+                    since: now,
+                    attempts: 1,
+                    is_long: false,
+                    stage,
+                    detail: detail.clone(),
+                    retry_at,
+                    must_answer,
+                    trial: None,
+                });
+                if told {
+                    upstream.told_at = Some(now);
+                    let fact = Fact::UpstreamFailed { upstream: name, stage, detail };
+                    self.actions.push_back(Action::Log(fact));
+                }
+                None
+            }
+            Health::Failed(outage) => {
+                outage.attempts += 1;
+                outage.is_long |= now >= outage.since + LONG_OUTAGE;
+                outage.stage = stage;
+                outage.detail = detail;
+                outage.retry_at = retry_at;
+                outage.must_answer |= must_answer;
+                outage.trial.take()
+            }
+        };
+        if let Some(trial) = trial {
+            self.finish(now, trial, Outcome::Orphaned);
+        }
+        self.summarize(now);
+        self.unbind(now, index);
+    }
+
+    /// A query was blamed for a lost connection. Whether the upstream is to blame instead: after the
+    /// second in a row without an answer in between if another one can take over, after several if
+    /// not, as one poisonous name is asked for by a few types at a time.
+    pub(super) fn note_blame(&mut self, index: usize) -> bool {
+        let upstream = &mut self.upstreams[index];
+        upstream.blames = upstream.blames.saturating_add(1);
+        let blames = upstream.blames;
+        let others =
+            self.upstreams.iter().enumerate().any(|(i, one)| i != index && one.is_usable());
+        blames >= if others { 2 } else { BLAMES_MAX }
+    }
+
+    /// A failed upstream works again. What brought it back may have brought others back too.
+    pub(super) fn recover(&mut self, now: Instant, index: usize) {
+        let upstream = &mut self.upstreams[index];
+        let Health::Failed(outage) = std::mem::replace(&mut upstream.health, Health::Usable) else {
+            return;
+        };
+        if outage.told {
+            let down = now.saturating_duration_since(outage.since);
+            let fact = Fact::UpstreamUsable { upstream: upstream.name.clone(), down };
+            self.actions.push_back(Action::Log(fact));
+        }
+        if let Some(trial) = outage.trial {
+            self.finish(now, trial, Outcome::Orphaned);
+        }
+        if self.upstreams.iter().all(Upstream::is_usable) {
+            self.summary_at = None;
+            self.summary_pause = Duration::ZERO;
+        }
+        self.end_backoffs(now);
+    }
+
+    /// Now and then a line for all that is still down, however many fail however often.
+    fn summarize(&mut self, now: Instant) {
+        let due = *self.summary_at.get_or_insert(now + SUMMARY_PAUSE_MIN);
+        if now < due {
+            return;
+        }
+        let failed = self.upstreams.iter().filter_map(|one| Some((&one.name, one.outage()?)));
+        let Some((name, outage)) = failed.clone().min_by_key(|(_, outage)| outage.since) else {
+            return;
+        };
+        self.summary_pause = (self.summary_pause * 2).clamp(SUMMARY_PAUSE_MIN, SUMMARY_PAUSE_MAX);
+        self.summary_at = Some(now + self.summary_pause);
+        self.actions.push_back(Action::Log(Fact::UpstreamStillFailed {
+            upstream: name.clone(),
+            down: now.saturating_duration_since(outage.since),
+            attempts: outage.attempts,
+            stage: outage.stage,
+            detail: outage.detail.clone(),
+            failed: failed.count(),
+            of: self.upstreams.len(),
+        }));
+        for upstream in &mut self.upstreams {
+            if let Some(outage) = upstream.outage_mut() {
+                outage.told = true;
+            }
+        }
+    }
+
+    /// After what may have changed the servers or the ways to them.
+    pub(super) fn forget_experience(&mut self) {
+        self.upstreams.iter_mut().for_each(Upstream::forget_experience);
+    }
+
+    pub(super) fn end_backoffs(&mut self, now: Instant) {
+        for upstream in &mut self.upstreams {
+            if let Some(outage) = upstream.outage_mut() {
+                outage.retry_at = now;
+            }
+        }
+    }
+}
+
+/// A server that restarts is back by then: until then queries wait for their whole time.
+const LONG_OUTAGE: Duration = Duration::from_secs(3);
+
+/// Queries blamed in a row before it is the upstream, with no other to turn to.
+const BLAMES_MAX: u8 = 8;
+
+/// From the first failure to the first line about what is still down; then twice as long each time.
+const SUMMARY_PAUSE_MIN: Duration = Duration::from_secs(60);
+
+/// Between two lines that the same upstream failed.
+const TOLD_PAUSE: Duration = Duration::from_secs(60);
+
+const SUMMARY_PAUSE_MAX: Duration = Duration::from_secs(3600);

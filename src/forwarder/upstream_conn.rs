@@ -1,0 +1,193 @@
+//! One connection to an upstream.
+
+use std::time::{Duration, Instant};
+
+use super::Random;
+use super::frame::Deframer;
+use super::in_flight::InFlight;
+use super::output::StreamOutput;
+use super::sends::Sends;
+use super::upstream::NOTHING_UP_PAUSE;
+
+/// A connection to an upstream.
+#[derive(Debug)]
+pub(super) struct UpstreamConn {
+    pub(super) upstream: usize,
+    pub(super) phase: Phase,
+    pub(super) in_flight: InFlight,
+    /// Sends that arm the stall deadline.
+    pub(super) sent: Sends,
+    pub(super) deframer: Deframer,
+    pub(super) output: StreamOutput,
+    /// [`super::Action::Transmit`] is queued.
+    pub(super) transmitting: bool,
+    pub(super) last_received: Instant,
+    /// The oldest send whose query was given up and after which nothing was received.
+    unanswered_since: Option<Instant>,
+    /// When the last query in flight left.
+    pub(super) idle_since: Instant,
+    /// Its age asks for a replacement from here on.
+    pub(super) replace_at: Instant,
+    /// When a replacement could not be made.
+    pub(super) replacement_failed_at: Option<Instant>,
+    /// When its handshake was done.
+    pub(super) opened_at: Instant,
+    /// Queries sent on it.
+    pub(super) queries: u64,
+    /// Matching answers so far. While there are none, its failure is the
+    /// upstream's.
+    pub(super) answers: u64,
+    /// Unmatched responses since the last matching one.
+    pub(super) unmatched: u8,
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    Connecting {
+        established: bool,
+        deadline: Instant,
+    },
+    Open,
+    /// Takes no new queries; closed when none waits on it any more, or then. Once stalled, what
+    /// waits on it has been sent elsewhere too.
+    Retired {
+        until: Instant,
+        stalled: bool,
+    },
+}
+
+impl Phase {
+    /// It can be expected to answer what was sent on it.
+    pub(super) fn is_trusted(&self) -> bool {
+        matches!(self, Self::Open | Self::Retired { stalled: false, .. })
+    }
+}
+
+impl UpstreamConn {
+    pub(super) fn new(upstream: usize, now: Instant, ids_max: usize, random: &mut Random) -> Self {
+        Self {
+            upstream,
+            phase: Phase::Connecting { established: false, deadline: now + CONNECT_TIMEOUT },
+            in_flight: InFlight::new(ids_max),
+            sent: Sends::default(),
+            deframer: Deframer::default(),
+            output: StreamOutput::default(),
+            transmitting: false,
+            last_received: now,
+            unanswered_since: None,
+            idle_since: now,
+            replace_at: now + random.jitter(AGE_MAX, AGE_JITTER),
+            replacement_failed_at: None,
+            opened_at: now,
+            queries: 0,
+            answers: 0,
+            unmatched: 0,
+        }
+    }
+
+    /// When nothing was heard for too long: from the later of the oldest waiting send and the last
+    /// octet received. Neither later sends push it back nor queries that are given up before it, or
+    /// steady traffic would hide a dead connection for ever.
+    pub(super) fn stalls_at(&self) -> Option<Instant> {
+        let (_, oldest) = self.sent.oldest()?;
+        let oldest = self.unanswered_since.map_or(oldest, |since| since.min(oldest));
+        Some(oldest.max(self.last_received) + STALL_TIMEOUT)
+    }
+
+    /// A query is sent with this message ID, and its silence counts.
+    pub(super) fn note_sent(&mut self, now: Instant, id: u16) {
+        if self.sent.is_empty() && now > self.idle_since {
+            // What was given up before a pause says nothing about the path now; without a pause, it
+            // is the same silence.
+            self.unanswered_since = None;
+        }
+        self.sent.arm(id, now);
+    }
+
+    pub(super) fn note_received(&mut self, now: Instant) {
+        self.last_received = now;
+        self.unanswered_since = None;
+    }
+
+    /// The query left by another way: its ID stays reserved.
+    pub(super) fn abandon(&mut self, id: u16) {
+        self.in_flight.abandon(id);
+        if let Some((oldest, start)) = self.sent.oldest()
+            && oldest == id
+        {
+            self.unanswered_since.get_or_insert(start);
+        }
+        self.sent.disarm(id);
+    }
+
+    /// When it is closed for want of queries.
+    pub(super) fn idles_out_at(&self, timeout: Duration) -> Option<Instant> {
+        (self.in_flight.waiting() == 0).then(|| self.idle_since + timeout)
+    }
+
+    /// When it needs [`super::Forwarder::handle_timeout`].
+    pub(super) fn next_timeout(&self, idle_timeout: Duration) -> Option<Instant> {
+        match self.phase {
+            Phase::Connecting { deadline, .. } => Some(deadline),
+            Phase::Open => self.stalls_at().or_else(|| self.idles_out_at(idle_timeout)),
+            Phase::Retired { until, stalled: true } => Some(until),
+            Phase::Retired { until, stalled: false } => {
+                Some(self.stalls_at().map_or(until, |at| at.min(until)))
+            }
+        }
+    }
+
+    pub(super) fn wants_replacement(&self, now: Instant) -> bool {
+        (now >= self.replace_at || self.in_flight.is_worn())
+            && self.replacement_failed_at.is_none_or(|at| now >= at + self.replace_pause())
+    }
+
+    /// One that serves on can wait.
+    fn replace_pause(&self) -> Duration {
+        if self.in_flight.is_worn_out() { NOTHING_UP_PAUSE } else { REPLACE_RETRY }
+    }
+
+    /// It carried as many queries as it is to carry.
+    pub(super) fn is_full(&self, queries_max: Option<u64>) -> bool {
+        queries_max.is_some_and(|queries_max| self.queries >= queries_max)
+    }
+
+    /// The next query is the last it is to carry.
+    pub(super) fn is_nearly_full(&self, queries_max: Option<u64>) -> bool {
+        queries_max.is_some_and(|queries_max| self.queries + 1 >= queries_max)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.output.len() < OUTPUT_MAX
+    }
+}
+
+/// Long enough for a resolver that recurses, short enough that the first victim of a forgotten
+/// connection is answered by another one before its stub gives up.
+pub(super) const STALL_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// SYN, and two retransmissions after 1 and 2 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Constrained hosts and loaded servers need seconds for a handshake; giving up sooner throws the
+/// work away and begins it again (coredns #2624).
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// A retired connection outlasts no query that was sent on it.
+pub(super) const RETIRED_TIMEOUT: Duration = Duration::from_millis(4500);
+
+/// So that load balancers and new certificates are noticed, while one handshake an hour costs
+/// nothing.
+const AGE_MAX: Duration = Duration::from_secs(3600);
+
+/// Percent of [`AGE_MAX`] by which connections differ, so that a fleet does not reconnect at once.
+const AGE_JITTER: u32 = 10;
+
+/// After a replacement could not be made the old connection serves on for this long.
+const REPLACE_RETRY: Duration = Duration::from_secs(60);
+
+/// What may wait unsent on a connection; more stays queued, where a query past its deadline is
+/// never written.
+const OUTPUT_MAX: usize = 64 * 1024;
+
+const _: () = assert!(STALL_TIMEOUT.as_millis() < RETIRED_TIMEOUT.as_millis());
