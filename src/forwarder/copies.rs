@@ -79,13 +79,16 @@ impl Forwarder {
         }
     }
 
-    /// Turns to an upstream that this query has not brought down. False if there is none, or it was
-    /// sent often enough.
+    /// Turns to an upstream that this query has not brought down, if no copy is out already. False if
+    /// there is none, or it was sent often enough.
     pub(super) fn try_elsewhere(&mut self, now: Instant, id: Id, index: usize) -> bool {
         let Some(query) = self.queries.get_mut(id) else {
             return false;
         };
         query.avoided |= 1 << index;
+        if query.is_sent() {
+            return true;
+        }
         if query.is_trial() || !query.may_be_sent() {
             return false;
         }
