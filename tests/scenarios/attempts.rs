@@ -8,7 +8,7 @@ use dot_proxy::forwarder::{Closed, Fact, Stage};
 
 use crate::sim_support::dns::{NOERROR, SERVFAIL};
 use crate::sim_support::{Attempt, Do, What, ms};
-use crate::{end, failures, numbered, slowest, warm, world};
+use crate::{copies, end, failures, numbered, slowest, warm, world};
 
 #[test]
 fn u05_mute_after_tcp() {
@@ -408,5 +408,19 @@ fn an_upstream_that_fails_and_returns_all_the_time_is_told_of_once_a_minute() {
     assert!((9..=11).contains(&failed.len()), "{:?}", w.facts);
     assert!(failed.windows(2).all(|pair| pair[1].0 - pair[0].0 >= ms(60_000)), "{failed:?}");
     assert!(usable.len() <= failed.len(), "{:?}", w.facts);
+    end(w);
+}
+
+#[test]
+fn u19_a_query_past_its_deadline_is_never_written() {
+    let mut w = world(1);
+    w.servers[0].attempts(Attempt::slow_tls(4600));
+    w.ask("late.example.");
+    // Stopped meanwhile, it learns of the connection and of the deadline at once.
+    w.schedule(ms(4000), What::Freeze { length: ms(1000) });
+    w.run_ms(4400);
+    w.run_ms(1000);
+    assert_eq!(w.response("late.example.").rcode, SERVFAIL);
+    assert_eq!((w.links.len(), copies(&w, "late.example.")), (1, 0));
     end(w);
 }
