@@ -50,11 +50,16 @@ const TABLE: &[Row] = &[
     ("forwarder/fact.rs", &[], &["forwarder::Stage"]),
     ("forwarder/frame.rs", &[], &["forwarder::arena::Id"]),
     ("forwarder/in_flight.rs", &[], &["forwarder::arena::Id"]),
-    ("forwarder/message.rs", &[], &["forwarder::edns", "forwarder::presentation"]),
+    (
+        "forwarder/message.rs",
+        &[],
+        &["forwarder::edns", "forwarder::presentation", "forwarder::wire"],
+    ),
     ("forwarder/output.rs", &[], &["forwarder::arena::Id", "forwarder::DatagramPath"]),
-    ("forwarder/presentation.rs", &[], &["forwarder::message::LABEL_LEN_MAX"]),
+    ("forwarder/presentation.rs", &[], &["forwarder::wire::LABEL_LEN_MAX"]),
     ("forwarder/random.rs", &[], &[]),
     ("forwarder/timeouts.rs", &[], &["forwarder::arena::Id"]),
+    ("forwarder/wire.rs", &[], &["forwarder::presentation"]),
     // The rest of it, one state machine: any sibling, no crate.
     ("forwarder/", &[], &["forwarder"]),
 ];

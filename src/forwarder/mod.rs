@@ -35,6 +35,7 @@ mod surface;
 mod timeouts;
 mod upstream;
 mod upstream_conn;
+mod wire;
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, VecDeque};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::message::LABEL_LEN_MAX;
+use super::wire::LABEL_LEN_MAX;
 
 /// A name of a message in presentation form (RFC 1035 section 5.1), with the dot at its end.
 ///
