@@ -1,0 +1,273 @@
+//! What is read of messages, and what is answered here, against the view of the `domain` crate.
+
+use std::fmt::Write as _;
+use std::str::FromStr as _;
+
+use domain::base::Message;
+use domain::base::name::Name;
+use dot_proxy::forwarder::message::{
+    self, Ede, HEADER_LEN, LocalResponse, NameDisplay, Opt, ParsedQuery, Rcode, Refusal,
+    ResponseCheck, ResponseInfo,
+};
+
+use super::generate::{damaged, generated, random_name};
+use super::random::{Random, for_each_case};
+use super::view::View;
+
+#[test]
+fn generated_queries() {
+    let mut accepted = 0;
+    for_each_case("generated_queries", 4_000, |random| {
+        let query = generated(random);
+        accepted += u32::from(message::parse_query(&query, false).is_ok());
+        query_agrees(random, &query);
+    });
+    assert!((1_000..3_000).contains(&accepted), "{accepted} of 4000 are queries");
+}
+
+#[test]
+fn generated_responses() {
+    let mut accepted = 0;
+    for_each_case("generated_responses", 4_000, |random| {
+        let mut response = generated(random);
+        response[2] |= 0x80;
+        accepted += u32::from(response_agrees(random, &response, &response));
+    });
+    assert!((2_000..3_800).contains(&accepted), "{accepted} of 4000 are responses");
+}
+
+#[test]
+fn damaged_messages() {
+    let mut corpus = Vec::new();
+    for_each_case("corpus", 200, |random| corpus.push(generated(random)));
+    let mut accepted = 0;
+    for_each_case("damaged_messages", 60_000, |random| {
+        let original = random.choice(&corpus);
+        let mut message = damaged(random, original, &corpus);
+        query_agrees(random, &message);
+        if let Some(flags) = message.get_mut(2)
+            && random.chance(9, 10)
+        {
+            *flags = *flags & 0x07 | 0x80;
+        }
+        let query = if random.chance(1, 2) { original.clone() } else { message.clone() };
+        accepted += u32::from(response_agrees(random, &message, &query));
+    });
+    assert!((5_000..40_000).contains(&accepted), "{accepted} of 60000 are still responses");
+}
+
+#[test]
+fn octets_at_random() {
+    for_each_case("octets_at_random", 20_000, |random| {
+        let len = random.below(80);
+        let message = random.octets(len);
+        query_agrees(random, &message);
+        response_agrees(random, &message, &message);
+        assert_printable(&message);
+    });
+}
+
+#[test]
+fn presentation_can_be_read_back() {
+    for_each_case("presentation_can_be_read_back", 4_000, |random| {
+        let name = random_name(random);
+        let text = assert_printable(name.as_slice());
+        assert_eq!(Name::<Vec<u8>>::from_str(&text).unwrap(), name, "{text}");
+        // Without regard to case is how names compare; the spelling has to be kept too.
+        assert_eq!(Name::<Vec<u8>>::from_str(&text).unwrap().as_slice(), name.as_slice());
+    });
+}
+
+/// What `parse_query` should say, by the octets as `domain` reads them.
+fn model(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refusal> {
+    let Some(view) = View::of(message) else {
+        return Err(Refusal::Drop);
+    };
+    if view.flags & 0x8000 != 0 {
+        return Err(Refusal::Drop);
+    }
+    let respond = |rcode, question_end, opt| {
+        Err(Refusal::Respond(LocalResponse {
+            rcode,
+            question_end,
+            opt,
+            ede: None,
+            truncated: false,
+        }))
+    };
+    if view.flags & 0x7800 != 0 {
+        return respond(Rcode::NOTIMP, HEADER_LEN, None);
+    }
+    let Some(question) = &view.question else {
+        return respond(Rcode::FORMERR, HEADER_LEN, None);
+    };
+    let opt = view.opt(message);
+    if truncated {
+        return Err(Refusal::Respond(LocalResponse {
+            rcode: Rcode::NOERROR,
+            question_end: question.end,
+            opt,
+            ede: None,
+            truncated: true,
+        }));
+    }
+    let signatures: Vec<_> =
+        view.records.iter().filter(|record| record.signature(message).is_some()).collect();
+    let signed_in_place = match signatures[..] {
+        [] => true,
+        [one] => one.section == 2 && one.start == view.records.last().unwrap().start,
+        _ => false,
+    };
+    if !view.complete || !view.opt_valid(message) || !signed_in_place {
+        respond(Rcode::FORMERR, question.end, opt)
+    } else if opt.is_some_and(|opt| opt.version != 0) {
+        respond(Rcode::BADVERS, question.end, opt)
+    } else if [251, 252].contains(&question.qtype) {
+        respond(Rcode::REFUSED, question.end, opt)
+    } else if view.end != message.len() {
+        respond(Rcode::FORMERR, question.end, opt)
+    } else {
+        Ok(ParsedQuery {
+            id: u16::from_be_bytes([message[0], message[1]]),
+            qtype: message::Rtype(question.qtype),
+            qclass: message::Class(question.qclass),
+            question_end: question.end,
+            opt,
+            signature: signatures.first().and_then(|record| record.signature(message)),
+        })
+    }
+}
+
+fn query_agrees(random: &mut Random, query: &[u8]) {
+    let truncated = random.chance(1, 8);
+    let expected = model(query, truncated);
+    let found = message::parse_query(query, truncated);
+    let ede = Ede { code: Ede::NETWORK_ERROR, text: "the upstream said nothing for a while" };
+    let (response, found) = match found {
+        Ok(parsed) => (Some(parsed.local_response(Rcode::SERVFAIL, Some(ede))), found),
+        Err(Refusal::Drop) => (None, found),
+        Err(Refusal::Respond(response)) => {
+            assert_eq!(response.ede.is_some(), response.rcode == Rcode::REFUSED);
+            (Some(response), Err(Refusal::Respond(LocalResponse { ede: None, ..response })))
+        }
+    };
+    assert_eq!(found, expected, "{query:x?}");
+    if let Some(response) = response {
+        local_response_is_sound(random, query, &response);
+    }
+}
+
+fn local_response_is_sound(random: &mut Random, query: &[u8], response: &LocalResponse<'_>) {
+    let limit = *random.choice(&[512, 600, 1_232, 65_535]);
+    let mut out = b"before".to_vec();
+    message::local_response(&mut out, query, response, 1_232, limit);
+    let out = out.split_off(6);
+    assert!(out.len() <= limit);
+
+    let message = Message::from_slice(&out).unwrap();
+    let (header, counts) = (message.header(), message.header_counts());
+    assert_eq!(out[..2], query[..2]);
+    assert!(header.qr() && header.ra() && !header.aa() && !header.ad() && !header.z());
+    assert_eq!(header.opcode().to_int(), query[2] >> 3 & 15);
+    assert_eq!((header.rd(), header.tc()), (query[2] & 1 == 1, response.truncated));
+    assert_eq!((counts.ancount(), counts.nscount()), (0, 0));
+    assert_eq!(message.opt_rcode().to_int(), response.rcode.0);
+
+    let has_question = response.question_end > HEADER_LEN;
+    assert_eq!(counts.qdcount(), u16::from(has_question));
+    assert_eq!(counts.arcount(), u16::from(response.opt.is_some()));
+    assert_eq!(out[HEADER_LEN..response.question_end], query[HEADER_LEN..response.question_end]);
+    let view = View::of(&out).unwrap();
+    assert!(view.complete && view.end == out.len() && view.opt_valid(&out));
+    if let Some(asked) = response.opt {
+        let opt = message.opt().unwrap();
+        assert_eq!((opt.version(), opt.udp_payload_size()), (0, 1_232));
+        assert_eq!(opt.dnssec_ok(), asked.dnssec_ok);
+        let found = opt.opt().first::<domain::base::opt::ExtendedError<&[u8]>>();
+        let expected = response.ede.map(|ede| (ede.code, ede.text));
+        let found = found
+            .as_ref()
+            .map(|ede| (ede.code().to_int(), ede.text().map_or("", |text| text.unwrap())));
+        assert_eq!(found, expected);
+    }
+}
+
+/// Checks `response` as one to the question of `query`; true if it is.
+fn response_agrees(random: &mut Random, response: &[u8], query: &[u8]) -> bool {
+    let question = View::of(query).and_then(|view| view.question);
+    let question_end = question.as_ref().map_or(HEADER_LEN, |question| question.end);
+    let found = message::check_response(response, query, question_end);
+    let Some(view) = View::of(response) else {
+        assert!(matches!(found, ResponseCheck::Malformed(_)));
+        return false;
+    };
+    let counts = view.counts;
+    let rcode =
+        view.opt(response).map_or(0, |opt| u16::from(opt.extended_rcode) << 4) | view.flags & 15;
+    if view.flags & 0xf800 != 0x8000 {
+        assert!(matches!(found, ResponseCheck::Malformed(_)), "{found:?}");
+    } else if counts[0] == 0 && counts[1] == 0 && rcode != 0 {
+        assert_eq!(found, ResponseCheck::ErrorWithoutQuestion(Rcode(rcode)));
+    } else if question.is_none() || view.question != question {
+        assert!(matches!(found, ResponseCheck::Malformed(_)), "{found:?} {response:x?}");
+    } else if !view.complete || !view.opt_valid(response) {
+        assert_eq!(found, ResponseCheck::Unreadable, "{response:x?}");
+    } else {
+        let info = ResponseInfo {
+            rcode: Rcode(rcode),
+            ancount: counts[1],
+            question_end,
+            answer_end: view.answer_end,
+            opt: view.opt(response),
+        };
+        assert_eq!(found, ResponseCheck::Answer(info), "{response:x?}");
+        truncation_is_sound(random, response, &view, &info);
+        return true;
+    }
+    false
+}
+
+fn truncation_is_sound(random: &mut Random, response: &[u8], view: &View, info: &ResponseInfo) {
+    let (client_has_opt, signed) = (random.chance(1, 2), random.chance(1, 8));
+    let limit = 512 + random.below(1_000);
+    let mut out = b"before".to_vec();
+    message::truncate(&mut out, response, info, limit, client_has_opt, signed);
+    let out = out.split_off(6);
+    assert!(out.len() <= limit);
+
+    let cut = View::of(&out).unwrap();
+    assert!(cut.complete && cut.end == out.len() && cut.opt_valid(&out), "{out:x?}");
+    assert_eq!((&out[..2], cut.flags), (&response[..2], view.flags | 0x0200));
+    assert_eq!(out[HEADER_LEN..info.question_end], response[HEADER_LEN..info.question_end]);
+    let [qdcount, ancount, nscount, arcount] = cut.counts;
+    assert_eq!((qdcount, nscount), (1, 0));
+    if signed {
+        assert_eq!((ancount, arcount), (0, 0));
+    } else if client_has_opt {
+        assert_eq!((ancount, arcount), (0, u16::from(info.opt.is_some())));
+        if let (Some(opt), Some(kept)) = (info.opt, cut.opt(&out)) {
+            // One that does not fit is replaced by one without options, of version 0.
+            let bare = Opt { len: 11, version: 0, ..opt };
+            let expected = if opt.len <= limit - info.question_end { opt } else { bare };
+            assert_eq!(Opt { offset: opt.offset, ..kept }, expected);
+        }
+    } else {
+        assert_eq!(arcount, 0);
+        for (kept, record) in cut.records.iter().zip(&view.records) {
+            assert_eq!(kept, record, "the records are the first ones, where they were");
+        }
+        assert_eq!(cut.records.len(), usize::from(ancount));
+        if ancount < info.ancount {
+            assert!(view.records[usize::from(ancount)].end > limit, "the next one would fit");
+        }
+    }
+}
+
+/// The presentation form of the name at the start of `octets`.
+fn assert_printable(octets: &[u8]) -> String {
+    let mut text = String::new();
+    write!(text, "{}", NameDisplay(octets)).unwrap();
+    assert!(text.bytes().all(|octet| (0x21..=0x7e).contains(&octet)), "{text:?}");
+    assert!(text.ends_with('.'));
+    text
+}

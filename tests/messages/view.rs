@@ -1,0 +1,208 @@
+//! Messages as the `domain` crate reads them.
+
+use std::ops::Range;
+
+use domain::base::iana::Rtype;
+use domain::base::name::Name;
+use domain::base::record::RecordHeader;
+use domain::base::{Message, ToName as _};
+use domain::dep::octseq::Parser;
+use dot_proxy::forwarder::message::{HEADER_LEN, Opt, Signature};
+
+/// A message as `domain` reads it.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) flags: u16,
+    pub(crate) counts: [u16; 4],
+    /// There is one question, and it is readable and not compressed.
+    pub(crate) question: Option<Question>,
+    pub(crate) answer_end: usize,
+    /// The readable records, and a last one that is an OPT record cut off in its data.
+    pub(crate) records: Vec<Record>,
+    pub(crate) complete: bool,
+    pub(crate) end: usize,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Question {
+    pub(crate) qname: Name<Vec<u8>>,
+    pub(crate) qtype: u16,
+    pub(crate) qclass: u16,
+    pub(crate) end: usize,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) section: usize,
+    pub(crate) owner: Name<Vec<u8>>,
+    pub(crate) start: usize,
+    pub(crate) rtype: u16,
+    pub(crate) class: u16,
+    pub(crate) ttl: u32,
+    pub(crate) rdata: Range<usize>,
+    pub(crate) end: usize,
+}
+
+impl View {
+    pub(crate) fn of(octets: &[u8]) -> Option<Self> {
+        let message = Message::from_slice(octets).ok()?;
+        let counts = message.header_counts();
+        let mut view = Self {
+            flags: u16::from_be_bytes([octets[2], octets[3]]),
+            counts: [counts.qdcount(), counts.ancount(), counts.nscount(), counts.arcount()],
+            question: None,
+            answer_end: HEADER_LEN,
+            records: Vec::new(),
+            complete: false,
+            end: HEADER_LEN,
+        };
+        let mut questions = message.question();
+        if view.counts[0] == 1
+            && let Some(Ok(question)) = questions.next()
+        {
+            let qname: Name<Vec<u8>> = question.qname().to_name();
+            // A compressed name has another length than what is written.
+            if HEADER_LEN + qname.as_slice().len() + 4 == questions.pos() {
+                let (qtype, qclass) = (question.qtype().to_int(), question.qclass().to_int());
+                view.question = Some(Question { qname, qtype, qclass, end: questions.pos() });
+            }
+        }
+        if view.counts[0] > 1 || view.counts[0] == 1 && view.question.is_none() {
+            return Some(view);
+        }
+        view.end = questions.pos();
+        view.answer_end = view.end;
+        view.read_records(octets, message);
+        Some(view)
+    }
+
+    pub(crate) fn read_records(&mut self, octets: &[u8], message: &Message<[u8]>) {
+        let mut section = message.answer().unwrap();
+        for index in 0.. {
+            loop {
+                let start = section.pos();
+                match section.next() {
+                    None => break,
+                    Some(Ok(record)) if pointers_aim_back(octets, start) => {
+                        let end = section.pos();
+                        self.records.push(Record {
+                            section: index,
+                            owner: record.owner().to_name(),
+                            start,
+                            rtype: record.rtype().to_int(),
+                            class: record.class().to_int(),
+                            ttl: record.ttl().as_secs(),
+                            rdata: end - usize::from(record.rdlen())..end,
+                            end,
+                        });
+                        self.end = end;
+                    }
+                    Some(_) => {
+                        self.read_cut_opt(octets, index, start);
+                        return;
+                    }
+                }
+            }
+            if index == 0 {
+                self.answer_end = self.end;
+            }
+            match section.next_section().unwrap() {
+                Some(next) => section = next,
+                None => break,
+            }
+        }
+        self.complete = true;
+    }
+
+    /// Notes the record at `start`, whose data the message does not hold, if it is an OPT record.
+    pub(crate) fn read_cut_opt(&mut self, octets: &[u8], section: usize, start: usize) {
+        let mut parser = Parser::from_ref(octets);
+        parser.seek(start).unwrap();
+        let header = RecordHeader::parse_ref(&mut parser);
+        if let Ok(header) = header
+            && header.rtype() == Rtype::OPT
+            && pointers_aim_back(octets, start)
+        {
+            let rdata_start = parser.pos();
+            self.records.push(Record {
+                section,
+                owner: header.owner().to_name(),
+                start,
+                rtype: header.rtype().to_int(),
+                class: header.class().to_int(),
+                ttl: header.ttl().as_secs(),
+                rdata: rdata_start..rdata_start,
+                end: rdata_start + usize::from(header.rdlen()),
+            });
+        }
+    }
+
+    pub(crate) fn opts(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().filter(|record| record.rtype == 41)
+    }
+
+    pub(crate) fn opt(&self, octets: &[u8]) -> Option<Opt> {
+        let record = self.opts().next()?;
+        let [extended_rcode, version, flags, _] = record.ttl.to_be_bytes();
+        let opt = Opt {
+            offset: record.start,
+            len: record.end - record.start,
+            udp_size: record.class.max(512),
+            extended_rcode,
+            version,
+            dnssec_ok: flags & 0x80 != 0,
+        };
+        if self.complete && self.opt_valid(octets) {
+            // The library finds the same one, by its own means.
+            let found = Message::from_slice(octets).unwrap().opt().unwrap();
+            assert_eq!(opt.udp_size, found.udp_payload_size().max(512));
+            assert_eq!((opt.version, opt.dnssec_ok), (found.version(), found.dnssec_ok()));
+        }
+        Some(opt)
+    }
+
+    pub(crate) fn opt_valid(&self, octets: &[u8]) -> bool {
+        self.opts().count() <= 1
+            && self.opts().all(|record| {
+                record.section == 2
+                    && octets[record.start] == 0
+                    && domain::base::opt::Opt::from_slice(&octets[record.rdata.clone()]).is_ok()
+            })
+    }
+}
+
+impl Record {
+    pub(crate) fn signature(&self, octets: &[u8]) -> Option<Signature> {
+        match self.rtype {
+            250 => Some(Signature::Tsig),
+            24 if octets[self.rdata.clone()].starts_with(&[0, 0]) => Some(Signature::Sig0),
+            _ => None,
+        }
+    }
+}
+
+/// What is asked of compression pointers beyond what `domain` asks: each aims behind the header, at
+/// labels that end before those which the pointer follows, and there are at most 127. Given is a name
+/// that `domain` accepts.
+pub(crate) fn pointers_aim_back(octets: &[u8], start: usize) -> bool {
+    let mut segment = start..octets.len();
+    for _ in 0..=127 {
+        let mut at = segment.start;
+        while (1..0xc0).contains(&octets[at]) {
+            at += 1 + usize::from(octets[at]);
+        }
+        let is_pointer = octets[at] != 0;
+        if at + usize::from(is_pointer) >= segment.end {
+            return false;
+        }
+        if !is_pointer {
+            return true;
+        }
+        let target = usize::from(u16::from_be_bytes([octets[at] & 0x3f, octets[at + 1]]));
+        if target < HEADER_LEN || target >= segment.start {
+            return false;
+        }
+        segment = target..segment.start;
+    }
+    false
+}
