@@ -46,6 +46,12 @@ const TABLE: &[Row] = &[
     // The forwarder's tools, each of use without the rest.
     ("forwarder/access.rs", &[], &[]),
     ("forwarder/arena.rs", &["slab"], &[]),
+    ("forwarder/compression.rs", &[], &["forwarder::wire"]),
+    (
+        "forwarder/edit.rs",
+        &[],
+        &["forwarder::compression", "forwarder::edns", "forwarder::message", "forwarder::wire"],
+    ),
     ("forwarder/edns.rs", &[], &["forwarder::arena::Id"]),
     ("forwarder/fact.rs", &[], &["forwarder::Stage"]),
     ("forwarder/frame.rs", &[], &["forwarder::arena::Id"]),
@@ -53,7 +59,12 @@ const TABLE: &[Row] = &[
     (
         "forwarder/message.rs",
         &[],
-        &["forwarder::edns", "forwarder::presentation", "forwarder::wire"],
+        &[
+            "forwarder::compression",
+            "forwarder::edns",
+            "forwarder::presentation",
+            "forwarder::wire",
+        ],
     ),
     ("forwarder/output.rs", &[], &["forwarder::arena::Id", "forwarder::DatagramPath"]),
     ("forwarder/presentation.rs", &[], &["forwarder::wire::LABEL_LEN_MAX"]),

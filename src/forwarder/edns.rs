@@ -1,5 +1,7 @@
 //! The OPT record (RFC 6891): reading it, its options, and writing one.
 
+use std::ops::Range;
+
 /// The OPT record of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opt {
@@ -31,6 +33,44 @@ impl Opt {
             dnssec_ok: flags & DNSSEC_OK != 0,
         }
     }
+
+    /// Whether the query that has this OPT record asks for the idle timeout of its connection
+    /// (RFC 7828 section 3.2.1).
+    pub fn asks_keepalive(&self, query: &[u8]) -> bool {
+        self.options(query).any(|(code, _)| code == OPTION_KEEPALIVE)
+    }
+
+    /// The idle timeout in units of 100 ms that the response which has this OPT record announces for
+    /// its connection (RFC 7828 section 3.1).
+    pub fn keepalive_timeout(&self, response: &[u8]) -> Option<u16> {
+        self.options(response).find_map(|(code, data)| match (code, data) {
+            (OPTION_KEEPALIVE, &[high, low]) => Some(u16::from_be_bytes([high, low])),
+            _ => None,
+        })
+    }
+
+    /// The INFO-CODEs of the Extended DNS Errors in the response which has this OPT record.
+    pub fn ede_codes<'a>(&self, response: &'a [u8]) -> impl Iterator<Item = u16> + use<'a> {
+        self.options(response).filter_map(|(code, data)| match (code, data) {
+            (OPTION_EDE, &[high, low, ..]) => Some(u16::from_be_bytes([high, low])),
+            _ => None,
+        })
+    }
+
+    /// Codes and data of its options.
+    pub(super) fn options<'a>(
+        &self,
+        message: &'a [u8],
+    ) -> impl Iterator<Item = (u16, &'a [u8])> + use<'a> {
+        let rdata = self.range().start + OPT_LEN_MIN..self.range().end;
+        // One that overruns ends them; messages with such are not passed on.
+        Options::new(message.get(rdata).unwrap_or_default()).map_while(Result::ok)
+    }
+
+    /// Where the record is.
+    pub(super) fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.len
+    }
 }
 
 /// An Extended DNS Error (RFC 8914).
@@ -44,7 +84,7 @@ pub struct Ede<'a> {
 
 impl Ede<'_> {
     /// The option's code.
-    pub(super) const OPTION: u16 = 15;
+    pub(super) const OPTION: u16 = OPTION_EDE;
     /// Another error, told by the text.
     pub const OTHER: u16 = 0;
     /// Starting up or shutting down.
@@ -147,7 +187,20 @@ pub(super) const OPT_LEN_MIN: usize = 11;
 pub(super) const UDP_SIZE_MIN: u16 = 512;
 
 const DNSSEC_OK: u8 = 0x80;
-const OPTION_HEADER_LEN: usize = 4;
+
+/// EDNS Client Subnet (RFC 7871).
+pub(super) const OPTION_ECS: u16 = 8;
+/// DNS Cookies (RFC 7873).
+pub(super) const OPTION_COOKIE: u16 = 10;
+/// edns-tcp-keepalive (RFC 7828).
+pub(super) const OPTION_KEEPALIVE: u16 = 11;
+/// Padding (RFC 7830).
+pub(super) const OPTION_PADDING: u16 = 12;
+/// Extended DNS Errors (RFC 8914).
+const OPTION_EDE: u16 = 15;
+
+/// Octets of an option in front of its data: code and length.
+pub(super) const OPTION_HEADER_LEN: usize = 4;
 
 /// A long text may cause truncation, which no explanation is worth (RFC 8914 section 3).
 const EXTRA_TEXT_MAX: usize = 255;
@@ -182,6 +235,29 @@ mod tests {
 
         let opt = Opt::new(0, 11, 1_232, 0x0000_7fff);
         assert_eq!((opt.udp_size, opt.dnssec_ok), (1_232, false));
+    }
+
+    #[test]
+    fn options_that_are_read() {
+        let read = |options: &[u8]| {
+            let message = [&[7; 11], options].concat();
+            let opt = Opt::new(0, message.len(), 512, 0);
+            let codes: Vec<_> = opt.ede_codes(&message).collect();
+            (opt.asks_keepalive(&message), opt.keepalive_timeout(&message), codes)
+        };
+        let cases: &[(&[u8], _)] = &[
+            (b"", (false, None, vec![])),
+            (b"\0\x0b\0\0", (true, None, vec![])),
+            (b"\0\x0b\0\x01\x05\0\x0b\0\x02\x01\x2c\0\x0b\0\x02\0\0", (true, Some(300), vec![])),
+            (b"\0\x0f\0\x01\0\0\x0f\0\x02\0\x16\0\x0f\0\x04\0\x17ab", (false, None, vec![22, 23])),
+            (b"\0\x0f\0\x02\0\x16\0\x0b\0\x02\x01", (false, None, vec![22])),
+        ];
+        for (options, expected) in cases {
+            assert_eq!(read(options), *expected, "{options:x?}");
+        }
+        // Of another message than the one it was read from.
+        let opt = Opt::new(40, 60, 512, 0);
+        assert_eq!(opt.keepalive_timeout(&[0; 50]), None);
     }
 
     #[test]

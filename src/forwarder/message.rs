@@ -5,6 +5,7 @@
 //! written from the octets of the query. Any octets may be given; none makes a function panic,
 //! allocate in proportion to what they claim, or take more than a bounded number of steps per octet.
 
+use super::compression;
 use super::edns::{self, OPT_LEN_MIN, Options, TYPE_OPT};
 pub use super::edns::{Ede, Opt};
 pub use super::presentation::{Class, NameDisplay, Rcode, Rtype};
@@ -66,7 +67,9 @@ pub fn parse_query(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refus
             ..refusal
         }));
     }
-    if records.end != message.len() {
+    if records.end != message.len()
+        || records.signature.is_none() && !records.is_opt_removable(message)
+    {
         return Err(Refusal::Respond(refusal));
     }
     Ok(ParsedQuery {
@@ -209,14 +212,14 @@ pub fn check_response(response: &[u8], query: &[u8], question_end: usize) -> Res
         return ResponseCheck::Malformed("malformed answer: it answers another question");
     }
     let records = Records::read(response, question_end, &header);
-    if !records.complete || !records.opt_valid {
+    if !records.complete || !records.opt_valid || !records.is_opt_removable(response) {
         return ResponseCheck::Unreadable;
     }
     ResponseCheck::Answer(ResponseInfo {
         rcode: records.rcode(&header),
         ancount: header.ancount,
         question_end,
-        answer_end: records.answer_end,
+        end: records.end,
         opt: records.opt,
     })
 }
@@ -244,8 +247,8 @@ pub struct ResponseInfo {
     pub ancount: u16,
     /// Where the question ends.
     pub question_end: usize,
-    /// Where the answer section ends.
-    pub answer_end: usize,
+    /// Where the last record ends. What stands behind it is no part of the message.
+    pub end: usize,
     /// Its OPT record.
     pub opt: Option<Opt>,
 }
@@ -264,37 +267,10 @@ pub fn truncate(
     client_has_opt: bool,
     signed: bool,
 ) {
-    let Some(header) = Header::read(response) else {
-        return;
-    };
-    let question = response.get(HEADER_LEN..info.question_end).unwrap_or_default();
-    let room = limit.saturating_sub(HEADER_LEN + question.len());
-    let mut answers: &[u8] = &[];
-    let mut ancount = 0;
     let opt = info.opt.filter(|_| client_has_opt && !signed);
-    if !client_has_opt && !signed {
-        let mut end = info.question_end;
-        while ancount < header.ancount
-            && let Some(record) = RecordStart::read(response, end)
-            && record.end() - info.question_end <= room
-        {
-            end = record.end();
-            ancount += 1;
-        }
-        // No owner name depends on what comes after it, so what was cut off is missed by nothing.
-        answers = response.get(info.question_end..end).unwrap_or_default();
-    }
-    Header {
-        id: header.id,
-        flags: header.flags | TC,
-        qdcount: u16::from(!question.is_empty()),
-        ancount,
-        nscount: 0,
-        arcount: u16::from(opt.is_some()),
-    }
-    .append(out);
-    out.extend_from_slice(question);
-    out.extend_from_slice(answers);
+    let room = limit.saturating_sub(info.question_end);
+    let answers_limit = if client_has_opt || signed { 0 } else { limit };
+    append_cut(out, response, info, answers_limit, u16::from(opt.is_some()));
     if let Some(opt) = opt {
         match response.get(opt.offset..).and_then(|rest| rest.get(..opt.len)) {
             Some(record) if record.len() <= room => out.extend_from_slice(record),
@@ -305,6 +281,41 @@ pub fn truncate(
             }
         }
     }
+}
+
+/// Appends header and question of `response` with TC set, and as many of its whole answer records as
+/// fit in `limit` octets. `arcount` says how many records the caller appends.
+pub(super) fn append_cut(
+    out: &mut Vec<u8>,
+    response: &[u8],
+    info: &ResponseInfo,
+    limit: usize,
+    arcount: u16,
+) {
+    let Some(header) = Header::read(response) else {
+        return;
+    };
+    let mut ancount = 0;
+    let mut end = info.question_end;
+    while ancount < header.ancount
+        && end < limit
+        && let Some(record) = RecordStart::read(response, end)
+        && record.end() <= limit
+    {
+        end = record.end();
+        ancount += 1;
+    }
+    Header {
+        id: header.id,
+        flags: header.flags | TC,
+        qdcount: u16::from(info.question_end > HEADER_LEN),
+        ancount,
+        nscount: 0,
+        arcount,
+    }
+    .append(out);
+    // No name depends on what comes after it, so what was cut off is missed by nothing.
+    out.extend_from_slice(response.get(HEADER_LEN..end).unwrap_or_default());
 }
 
 /// The message ID; `None` if the message is shorter than a header.
@@ -337,8 +348,6 @@ fn same_question(response: &[u8], query: &[u8], end: usize) -> bool {
 
 /// What a walk over the three record sections found.
 struct Records {
-    /// Where the answer section ends, if the walk came so far.
-    answer_end: usize,
     /// Where the last record ends that could be read.
     end: usize,
     /// Every record that the header counts could be read.
@@ -357,7 +366,6 @@ struct Records {
 impl Records {
     fn read(message: &[u8], start: usize, header: &Header) -> Self {
         let mut found = Self {
-            answer_end: start,
             end: start,
             complete: false,
             opt: None,
@@ -388,9 +396,6 @@ impl Records {
                 }
                 found.end = start.end();
             }
-            if section == 0 {
-                found.answer_end = found.end;
-            }
         }
         found.complete = true;
         found
@@ -414,6 +419,15 @@ impl Records {
     fn note_signature(&mut self, signature: Signature, is_additional: bool) {
         self.signature_valid &= is_additional;
         self.signature = Some(signature);
+    }
+
+    /// Whether the records behind the OPT record can do without it. If not, something in them is no
+    /// name that any server would write.
+    fn is_opt_removable(&self, message: &[u8]) -> bool {
+        let (Some(opt), Some(message)) = (self.opt, message.get(..self.end)) else {
+            return true;
+        };
+        opt.range().end == self.end || compression::is_movable(message, &opt.range())
     }
 
     fn rcode(&self, header: &Header) -> Rcode {
@@ -511,7 +525,7 @@ mod tests {
         let cut_opt: &[u8] = b"\0\0\x29\x04\xd0\0\0\x80\0\0\x09";
         let respond = |rcode, question_end, has_opt| Some((rcode, question_end, has_opt));
         let formerr = Rcode::FORMERR;
-        let cases: [Case; 28] = [
+        let cases: [Case; 29] = [
             ("empty", vec![], None),
             ("11 octets", query(b"", 0)[..11].to_vec(), None),
             ("QR=1", with_flags(&query(b"", 0), 0x8100), None),
@@ -564,6 +578,11 @@ mod tests {
             ),
             ("AXFR", trailing(&axfr(query(OPT, 1))), respond(Rcode::REFUSED, end, true)),
             ("trailing octet", trailing(&query(OPT, 1)), respond(formerr, end, true)),
+            (
+                "name in the OPT",
+                with_records(&[OPT, NAME_IN_OPT], [0, 0, 2]),
+                respond(formerr, end, true),
+            ),
         ];
         for (what, query, expected) in cases {
             let found = match parse_query(&query, false).expect_err(what) {
@@ -661,7 +680,7 @@ mod tests {
             rcode: Rcode::NOERROR,
             ancount: 2,
             question_end: end,
-            answer_end: end + 2 * A.len(),
+            end: end + 2 * A.len() + NS.len() + OPT.len(),
             opt: Some(Opt {
                 offset: end + 2 * A.len() + NS.len(),
                 len: OPT.len(),
@@ -727,6 +746,7 @@ mod tests {
             ("records missing", answer[..end].to_vec()),
             ("two OPTs", response(&[OPT, OPT], [0, 0, 2])),
             ("OPT as answer", response(&[OPT], [1, 0, 0])),
+            ("name in the OPT", response(&[OPT, NAME_IN_OPT], [0, 0, 2])),
         ];
         for (what, response) in unreadable {
             assert_eq!(check(&response), ResponseCheck::Unreadable, "{what}");
@@ -787,6 +807,8 @@ mod tests {
     const NS: &[u8] = b"\xc0\x14\0\x02\0\x01\0\0\0\x3c\0\x05\x02ns\xc0\x14";
     /// UDP size 1232, DO, an empty NSID option.
     const OPT: &[u8] = b"\0\0\x29\x04\xd0\0\0\x80\0\0\x04\0\x03\0\0";
+    /// Behind the question.
+    const NAME_IN_OPT: &[u8] = b"\xc0\x1d\0\x01\0\x01\0\0\0\x3c\0\0";
     const SIG: &[u8] = b"\0\0\x18\0\x01\0\0\0\0\0\x03\0\x01\x05";
     const SIG0: &[u8] = b"\0\0\x18\0\xff\0\0\0\0\0\x03\0\0\x05";
     const TSIG: &[u8] = b"\x03key\0\0\xfa\0\xff\0\0\0\0\0\x01x";

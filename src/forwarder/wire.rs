@@ -34,6 +34,15 @@ impl Header {
     }
 }
 
+/// Changes the number of additional records that the header says. A message too short for a header is
+/// left as it is.
+pub(super) fn add_to_arcount(message: &mut [u8], difference: i16) {
+    if let Some([.., high, low]) = message.first_chunk_mut::<HEADER_LEN>() {
+        let arcount = u16::from_be_bytes([*high, *low]).saturating_add_signed(difference);
+        [*high, *low] = arcount.to_be_bytes();
+    }
+}
+
 /// The question of a message.
 pub(super) struct Question {
     pub(super) qtype: Rtype,

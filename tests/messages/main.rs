@@ -4,7 +4,9 @@
 //! Every case has a seed of its own, which a failure prints; `MESSAGES_SEED=n` sets the first one.
 #![expect(clippy::unwrap_used, reason = "a test ends at what it does not expect")]
 
+mod edited;
 mod generate;
 mod judged;
+mod plan;
 mod random;
 mod view;

@@ -45,6 +45,10 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
     }
 
+    pub(crate) fn fork(&mut self) -> Self {
+        Self::new(self.next())
+    }
+
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
@@ -76,7 +80,7 @@ impl Random {
             1 if is_odd => 250,
             2 if is_odd => 24,
             3 => self.next() as u16 | 0x100,
-            _ => *self.choice(&[1, 28, 16, 46, 65, 24, 65_280]),
+            _ => *self.choice(&[1, 28, 16, 48, 65, 24, 65_280]),
         };
         let data = match rtype {
             41 => self.options(),

@@ -3,11 +3,16 @@
 use std::ops::Range;
 
 use domain::base::iana::Rtype;
-use domain::base::name::Name;
+use domain::base::name::{Name, ParsedName};
+use domain::base::rdata::{ComposeRecordData as _, ParseAnyRecordData as _};
 use domain::base::record::RecordHeader;
+use domain::base::wire::ParseError;
 use domain::base::{Message, ToName as _};
 use domain::dep::octseq::Parser;
+use domain::rdata::AllRecordData;
 use dot_proxy::forwarder::message::{HEADER_LEN, Opt, Signature};
+
+type Data<'a> = AllRecordData<&'a [u8], ParsedName<&'a [u8]>>;
 
 /// A message as `domain` reads it.
 #[derive(Debug)]
@@ -16,7 +21,6 @@ pub(crate) struct View {
     pub(crate) counts: [u16; 4],
     /// There is one question, and it is readable and not compressed.
     pub(crate) question: Option<Question>,
-    pub(crate) answer_end: usize,
     /// The readable records, and a last one that is an OPT record cut off in its data.
     pub(crate) records: Vec<Record>,
     pub(crate) complete: bool,
@@ -51,7 +55,6 @@ impl View {
             flags: u16::from_be_bytes([octets[2], octets[3]]),
             counts: [counts.qdcount(), counts.ancount(), counts.nscount(), counts.arcount()],
             question: None,
-            answer_end: HEADER_LEN,
             records: Vec::new(),
             complete: false,
             end: HEADER_LEN,
@@ -71,7 +74,6 @@ impl View {
             return Some(view);
         }
         view.end = questions.pos();
-        view.answer_end = view.end;
         view.read_records(octets, message);
         Some(view)
     }
@@ -102,9 +104,6 @@ impl View {
                         return;
                     }
                 }
-            }
-            if index == 0 {
-                self.answer_end = self.end;
             }
             match section.next_section().unwrap() {
                 Some(next) => section = next,
@@ -172,6 +171,29 @@ impl View {
 }
 
 impl Record {
+    /// The data as its type has it, names expanded.
+    pub(crate) fn data(&self, octets: &[u8]) -> Result<Vec<u8>, ParseError> {
+        // Of RP, AFSDB, RT, SIG, PX, NXT and KX the library does not know the names. It reads pointers
+        // in IPSECKEY, SVCB, HTTPS, TKEY and TSIG too, which must not have them.
+        if matches!(self.rtype, 17 | 18 | 21 | 24 | 26 | 30 | 36 | 45 | 64 | 65 | 249 | 250) {
+            return Err(ParseError::form_error("of no type that can be compared"));
+        }
+        let mut parser = Parser::from_ref(octets);
+        parser.seek(self.rdata.start)?;
+        let mut parser = parser.parse_parser(self.rdata.len())?;
+        let data = Data::parse_any_rdata(Rtype::from_int(self.rtype), &mut parser)?;
+        let mut expanded = Vec::new();
+        data.compose_rdata(&mut expanded).unwrap();
+        Ok(expanded)
+    }
+
+    /// Whether its data has something that looks like a pointer that does not aim back. The library
+    /// follows such, but they mean nothing.
+    pub(crate) fn aims_ahead(&self, octets: &[u8]) -> bool {
+        let mut places = self.rdata.clone();
+        places.any(|at| octets[at] >= 0xc0 && !pointers_aim_back(octets, at))
+    }
+
     pub(crate) fn signature(&self, octets: &[u8]) -> Option<Signature> {
         match self.rtype {
             250 => Some(Signature::Tsig),
@@ -182,16 +204,15 @@ impl Record {
 }
 
 /// What is asked of compression pointers beyond what `domain` asks: each aims behind the header, at
-/// labels that end before those which the pointer follows, and there are at most 127. Given is a name
-/// that `domain` accepts.
+/// labels that end before those which the pointer follows, and there are at most 127.
 pub(crate) fn pointers_aim_back(octets: &[u8], start: usize) -> bool {
     let mut segment = start..octets.len();
     for _ in 0..=127 {
         let mut at = segment.start;
-        while (1..0xc0).contains(&octets[at]) {
-            at += 1 + usize::from(octets[at]);
+        while let Some(&len @ 1..0xc0) = octets.get(at) {
+            at += 1 + usize::from(len);
         }
-        let is_pointer = octets[at] != 0;
+        let is_pointer = octets.get(at) != Some(&0);
         if at + usize::from(is_pointer) >= segment.end {
             return false;
         }
