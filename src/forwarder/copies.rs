@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use super::arena::Id;
-use super::edns::{Ede, OPT_LEN_MIN, Options};
 use super::in_flight::Found;
 use super::message::{Rcode, ResponseInfo};
 use super::query::{Kept, Query};
@@ -283,11 +282,8 @@ fn may_be_hedged(query: &Query) -> bool {
 /// Whether the upstream says why, and another would have to say the same, or to know less: an answer
 /// that did not validate, or is not given as a matter of policy (RFC 8914 section 4).
 fn is_final(response: &[u8], info: &ResponseInfo) -> bool {
-    let record = info.opt.and_then(|opt| response.get(opt.offset..)?.get(..opt.len));
-    let options = Options::new(record.and_then(|record| record.get(OPT_LEN_MIN..)).unwrap_or(&[]));
-    options.flatten().any(|(code, data)| {
-        let code = if code == Ede::OPTION { data.first_chunk() } else { None };
-        matches!(code.map(|code| u16::from_be_bytes(*code)), Some(1 | 2 | 4..=12 | 15..=18))
+    info.opt.is_some_and(|opt| {
+        opt.ede_codes(response).any(|code| matches!(code, 1 | 2 | 4..=12 | 15..=18))
     })
 }
 

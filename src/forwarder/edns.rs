@@ -83,8 +83,6 @@ pub struct Ede<'a> {
 }
 
 impl Ede<'_> {
-    /// The option's code.
-    pub(super) const OPTION: u16 = OPTION_EDE;
     /// Another error, told by the text.
     pub const OTHER: u16 = 0;
     /// Starting up or shutting down.
@@ -160,7 +158,7 @@ pub(super) fn append_opt(
         let text = start_of(ede.text, room.min(EXTRA_TEXT_MAX));
         let option_len = 2 + text.len();
         out.extend_from_slice(&((OPTION_HEADER_LEN + option_len) as u16).to_be_bytes());
-        out.extend_from_slice(&Ede::OPTION.to_be_bytes());
+        out.extend_from_slice(&OPTION_EDE.to_be_bytes());
         out.extend_from_slice(&(option_len as u16).to_be_bytes());
         out.extend_from_slice(&ede.code.to_be_bytes());
         out.extend_from_slice(text.as_bytes());
