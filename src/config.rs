@@ -16,7 +16,7 @@ use std::time::Duration;
 use log::LevelFilter;
 use pico_args::Arguments;
 
-use crate::forwarder::{Hedge, Limits, Order, Policy};
+use crate::forwarder::{Ecs, Hedge, Limits, Order, Policy};
 use address::{address, overlap, reaches};
 use upstream::{CLOUDFLARE, PRESETS, Preset, UPSTREAM_EXAMPLE, preset_names, upstreams, v4};
 pub use upstream::{UPSTREAM_PORT, Upstream};
@@ -161,6 +161,8 @@ Usage: dot-proxy [OPTION]...
                             [default: same, and any unless ordered]
   --retry-servfail on|off   When an upstream answers SERVFAIL or REFUSED, ask one with
                             another NAME as well. [default: on]
+  --ecs strip|pass          Take EDNS Client Subnet options out and tell upstreams to add
+                            none, or let them pass. [default: strip]
   --ca-file FILE            Trust the PEM certificates in FILE instead of the built-in
                             roots.
   --query-log on|off|auto   Write a line per query to stderr; auto: if stderr is a
@@ -193,6 +195,7 @@ struct Options {
     order: Option<Order>,
     hedge: Option<Hedge>,
     retry_servfail: Option<bool>,
+    ecs: Option<Ecs>,
     roots: Option<Roots>,
     query_log: Option<QueryLog>,
     log_level: Option<LevelFilter>,
@@ -205,6 +208,7 @@ impl Options {
         let result = match flag {
             Flag::CaFile => once(&mut self.roots, Ok(Roots::File(value.into()))),
             Flag::ClientIdleTimeout => once(&mut self.client_idle_timeout, seconds(value)),
+            Flag::Ecs => once(&mut self.ecs, choice(value, &ECS)),
             Flag::Hedge => once(&mut self.hedge, choice(value, &HEDGES)),
             Flag::Listen => self.add_listener(value),
             Flag::LogLevel => once(&mut self.log_level, choice(value, &LOG_LEVELS)),
@@ -296,6 +300,7 @@ impl Options {
                 order,
                 hedge: self.hedge.unwrap_or(hedge),
                 retry_servfail: self.retry_servfail.unwrap_or(true),
+                ecs: self.ecs.unwrap_or(Ecs::Strip),
             },
             limits: Limits {
                 query_timeout: QUERY_TIMEOUT,
@@ -320,6 +325,7 @@ impl Options {
 enum Flag {
     CaFile,
     ClientIdleTimeout,
+    Ecs,
     Hedge,
     Listen,
     LogLevel,
@@ -361,6 +367,7 @@ impl Flag {
         match self {
             Self::CaFile => "a file of PEM certificates",
             Self::ClientIdleTimeout | Self::UpstreamIdleTimeout => "a whole number of seconds",
+            Self::Ecs => "strip or pass",
             Self::Hedge => "off, same or any",
             Self::Listen => "ADDR[:PORT], such as 127.0.0.1:5300",
             Self::LogLevel => "error, warn, info, debug or trace",
@@ -419,7 +426,7 @@ const HELP: [&str; 2] = ["-h", "--help"];
 const VERSION: [&str; 2] = ["-V", "--version"];
 
 /// Every way to write a flag that takes a value.
-const SPELLINGS: [(&str, Flag); 12] = [
+const SPELLINGS: [(&str, Flag); 13] = [
     ("-l", Flag::Listen),
     ("--listen", Flag::Listen),
     ("-u", Flag::Upstream),
@@ -427,6 +434,7 @@ const SPELLINGS: [(&str, Flag); 12] = [
     ("--upstream-policy", Flag::UpstreamPolicy),
     ("--hedge", Flag::Hedge),
     ("--retry-servfail", Flag::RetryServfail),
+    ("--ecs", Flag::Ecs),
     ("--ca-file", Flag::CaFile),
     ("--query-log", Flag::QueryLog),
     ("--log-level", Flag::LogLevel),
@@ -444,6 +452,8 @@ const LOG_LEVELS: [(&str, LevelFilter); 5] = [
 
 const ORDERS: [(&str, Order); 3] =
     [("ordered", Order::Ordered), ("fastest", Order::Fastest), ("spread", Order::Spread)];
+
+const ECS: [(&str, Ecs); 2] = [("strip", Ecs::Strip), ("pass", Ecs::Pass)];
 
 const HEDGES: [(&str, Hedge); 3] =
     [("off", Hedge::Off), ("same", Hedge::Same), ("any", Hedge::Any)];

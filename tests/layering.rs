@@ -17,7 +17,13 @@ const TABLE: &[Row] = &[
     (
         "config.rs",
         &["pico_args"],
-        &["forwarder::Hedge", "forwarder::Limits", "forwarder::Order", "forwarder::Policy"],
+        &[
+            "forwarder::Ecs",
+            "forwarder::Hedge",
+            "forwarder::Limits",
+            "forwarder::Order",
+            "forwarder::Policy",
+        ],
     ),
     ("config/", &[], &["config"]),
     (

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use std::{env, fmt, thread};
 
-use dot_proxy::forwarder::{Closed, Counts, DatagramPath, Fact, Hedge, Order, Policy, Stage};
+use dot_proxy::forwarder::{Closed, Counts, DatagramPath, Ecs, Fact, Hedge, Order, Policy, Stage};
 
 use sim_support::dns::{self, Edns};
 use sim_support::{
@@ -142,6 +142,7 @@ fn run(seed: u64, is_traced: bool) -> Summary {
 /// An upstream fails and comes back in turns, and the log is not flooded.
 fn check_facts(world: &World) {
     let mut failed: HashSet<&str> = HashSet::new();
+    let mut plain: HashSet<&str> = HashSet::new();
     let mut summary: Option<Duration> = None;
     for (at, fact) in &world.facts {
         match fact {
@@ -156,6 +157,9 @@ fn check_facts(world: &World) {
             }
             Fact::UpstreamUsable { upstream, .. } => {
                 assert!(failed.remove(&**upstream), "{upstream} was usable: {at:?}");
+            }
+            Fact::UpstreamWithoutEdns { upstream } => {
+                assert!(plain.insert(upstream), "{upstream} is told of twice: {at:?}");
             }
             Fact::SourceRefused => panic!("all sources are served here"),
         }
@@ -301,6 +305,7 @@ impl Swarm {
             order: rng.pick(&[Order::Ordered, Order::Ordered, Order::Fastest, Order::Spread]),
             hedge: rng.pick(&[Hedge::Off, Hedge::Same, Hedge::Any]),
             retry_servfail: rng.chance(500),
+            ecs: rng.pick(&[Ecs::Pass, Ecs::Strip]),
         };
         let operators = (0..upstreams).map(|_| rng.within(0, 1)).collect();
         Self {

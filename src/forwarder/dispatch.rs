@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::arena::Id;
+use super::edit::{self, QueryEdit};
 use super::query::{Origin, Place, Query};
 use super::upstream::{PATIENCE, Upstream};
 use super::upstream_conn::{Phase, UpstreamConn};
@@ -232,12 +233,19 @@ impl Forwarder {
         }
         query.stalled_at = None;
         query.bound_for.take_if(|bound_for| *bound_for == conn.upstream);
+        let is_unsigned = query.parsed.signature.is_none();
+        let edit = QueryEdit {
+            opt: !query.without_edns,
+            keepalive: is_unsigned && !conn.asked_keepalive,
+            ecs: self.policy.ecs,
+            family: query.family,
+        };
+        conn.asked_keepalive |= is_unsigned && edit.opt;
         conn.queries += 1;
         let is_full = conn.is_full(self.upstreams[conn.upstream].query_limit.queries_max(now));
         let index = conn.upstream;
         frame::append_with(conn.output.buffer(), |out| {
-            out.extend_from_slice(&message_id.to_be_bytes());
-            out.extend_from_slice(&query.message[size_of::<u16>()..]);
+            edit::append_query(out, &query.message, &query.parsed, message_id, edit);
         });
         let transmit = !conn.transmitting;
         conn.transmitting = true;
@@ -343,12 +351,13 @@ impl Forwarder {
         if query.is_sent_once() || self.queries.len() >= self.limits.queries_max {
             return None;
         }
-        let (message, parsed) = (self.messages.store(&query.message)?, query.parsed);
+        let (parsed, family) = (query.parsed, query.family);
+        let message = self.messages.store(&query.message)?;
         // The upstreams see one copy more of it.
         if let Some(cause) = self.queries.get_mut(cause) {
             cause.sends += 1;
         }
-        let trial = Query::new(Origin::Trial { upstream: index }, message, parsed, now);
+        let trial = Query::new(Origin::Trial { upstream: index }, message, parsed, family, now);
         let trial = self.queries.insert(trial);
         self.by_arrival.arm(trial.key(), now);
         self.upstreams[index].outage_mut()?.trial = Some(trial);

@@ -4,6 +4,7 @@ use std::collections::hash_map::Entry;
 use std::time::Instant;
 
 use super::arena::Id;
+use super::edit::{self, Ecs, RcodeNeedsOpt, ResponseEdit};
 use super::message::{self, Rcode, ResponseInfo};
 use super::query::{Origin, Query, Trouble};
 use super::upstream::Upstream;
@@ -35,6 +36,7 @@ impl Forwarder {
         for place in query.places.into_iter().flatten() {
             self.abandon(now, place);
         }
+        let ecs = self.policy.ecs;
         match query.origin {
             Origin::Datagram { path, responses, fingerprint } => {
                 // Another query with this fingerprint may have taken the entry.
@@ -48,7 +50,7 @@ impl Forwarder {
                     let len = match outcome {
                         Outcome::Orphaned => 0,
                         _ => self.respond_by_datagram(path, |out| {
-                            write_response(out, &query, &outcome, room);
+                            write_response(out, &query, &outcome, room, ecs, None);
                         }),
                     };
                     self.note(now, Source::Datagram(path), &query, &outcome, len);
@@ -58,7 +60,7 @@ impl Forwarder {
                 let len = match outcome {
                     Outcome::Orphaned => 0,
                     _ => self.respond_on_stream(now, client, |out, room| {
-                        write_response(out, &query, &outcome, room);
+                        write_response(out, &query, &outcome, room, ecs, None);
                     }),
                 };
                 self.note(now, Source::Stream(client), &query, &outcome, len);
@@ -208,27 +210,29 @@ impl Forwarder {
     }
 }
 
-fn write_response(out: &mut Vec<u8>, query: &Query, outcome: &Outcome<'_>, room: Room) {
+fn write_response(
+    out: &mut Vec<u8>,
+    query: &Query,
+    outcome: &Outcome<'_>,
+    room: Room,
+    ecs: Ecs,
+    keepalive: Option<u16>,
+) {
     let Room { limit, udp_size } = room;
     let parsed = &query.parsed;
     let start = out.len();
-    match outcome {
-        Outcome::Answer { response, .. } if response.len() <= limit => {
-            out.extend_from_slice(response);
-        }
+    let local = match outcome {
         Outcome::Answer { response, info, .. } => {
-            let signed = parsed.signature.is_some();
-            message::truncate(out, response, info, limit, parsed.opt.is_some(), signed);
+            let edit = ResponseEdit { limit, udp_size, keepalive, ecs };
+            match edit::append_response(out, response, info, parsed, edit) {
+                Ok(()) => return,
+                Err(RcodeNeedsOpt) => parsed.local_response(Rcode::SERVFAIL, None),
+            }
         }
-        Outcome::Failed(ede) => {
-            let response = parsed.local_response(Rcode::SERVFAIL, Some(*ede));
-            message::local_response(out, &query.message, &response, udp_size, limit);
-        }
-        Outcome::Rcode { rcode, .. } => {
-            let response = parsed.local_response(*rcode, None);
-            message::local_response(out, &query.message, &response, udp_size, limit);
-        }
-        Outcome::Orphaned => {}
-    }
+        Outcome::Failed(ede) => parsed.local_response(Rcode::SERVFAIL, Some(*ede)),
+        Outcome::Rcode { rcode, .. } => parsed.local_response(*rcode, None),
+        Outcome::Orphaned => return,
+    };
+    message::local_response(out, &query.message, &local, udp_size, limit);
     message::set_id(&mut out[start..], parsed.id);
 }

@@ -36,6 +36,11 @@ pub enum Fact {
         /// Upstreams there are.
         of: usize,
     },
+    /// An upstream does not understand EDNS (RFC 6891 section 7); said once.
+    UpstreamWithoutEdns {
+        /// Its display name.
+        upstream: Box<str>,
+    },
     /// An upstream can be used again.
     UpstreamUsable {
         /// Its display name.
@@ -52,7 +57,7 @@ impl Fact {
             Self::SourceRefused
             | Self::UpstreamFailed { .. }
             | Self::UpstreamStillFailed { .. } => log::Level::Warn,
-            Self::UpstreamUsable { .. } => log::Level::Info,
+            Self::UpstreamUsable { .. } | Self::UpstreamWithoutEdns { .. } => log::Level::Info,
         }
     }
 }
@@ -75,6 +80,11 @@ impl fmt::Display for Fact {
                     down.as_secs(),
                 )
             }
+            Self::UpstreamWithoutEdns { upstream } => write!(
+                f,
+                "{upstream}: does not understand EDNS: queries that it refuses for that are sent again \
+                 without, and unpadded"
+            ),
             Self::UpstreamUsable { upstream, down } => {
                 write!(f, "{upstream}: usable again after {:.1} s", down.as_secs_f64())
             }

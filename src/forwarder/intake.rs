@@ -51,7 +51,7 @@ impl Forwarder {
             Source::Datagram(path) => Origin::Datagram { path, responses: 1, fingerprint },
             Source::Stream(client) => Origin::Stream { client, index: 0 },
         };
-        let id = self.queries.insert(Query::new(origin, stored, parsed, now));
+        let id = self.queries.insert(Query::new(origin, stored, parsed, client.into(), now));
         self.owed += 1;
         self.hedges.note_query();
         self.retries.note_query();

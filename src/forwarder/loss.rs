@@ -265,8 +265,8 @@ impl Forwarder {
     /// How long this connection may idle.
     pub(super) fn idle_timeout(&self, conn: &UpstreamConn) -> Duration {
         let configured = self.limits.upstream_idle_timeout;
-        let learned = self.upstreams[conn.upstream].idle_timeout(conn.idle_since);
-        learned.map_or(configured, |learned| learned.min(configured))
+        let learned = || self.upstreams[conn.upstream].idle_timeout(conn.idle_since);
+        conn.keepalive.or_else(learned).map_or(configured, |allowed| allowed.min(configured))
     }
 
     /// Takes the connection out; nothing more is told about it. What waited on it is the caller's.

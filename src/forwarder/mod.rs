@@ -48,6 +48,7 @@ use std::time::{Duration, Instant};
 use arena::{Arena, Id};
 use budget::Budget;
 use client::{Client, ClientTimers};
+pub use edit::Ecs;
 pub use edns::Ede;
 use exit::Outcome;
 pub use fact::Fact;

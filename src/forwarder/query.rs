@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::edit::Family;
 use super::message::{ParsedQuery, ResponseInfo, Rtype};
 use super::{ConnId, DatagramPath};
 
@@ -15,6 +16,8 @@ pub(super) struct Query {
     /// The client's message, as it came.
     pub(super) message: Vec<u8>,
     pub(super) parsed: ParsedQuery,
+    /// The address family its client uses.
+    pub(super) family: Family,
     pub(super) arrived: Instant,
     /// Where it is in flight, the older place first.
     pub(super) places: [Option<Place>; PLACES],
@@ -32,6 +35,8 @@ pub(super) struct Query {
     pub(super) bound_for: Option<usize>,
     /// Upstreams that it brings down, it seems: bit by index.
     pub(super) avoided: u16,
+    /// Its upstream does not understand EDNS (RFC 6891 section 7).
+    pub(super) without_edns: bool,
     /// A copy was made because its answer was late.
     pub(super) hedged: bool,
     /// An answer that is delivered if no better one comes.
@@ -80,12 +85,14 @@ impl Query {
         origin: Origin,
         message: Vec<u8>,
         parsed: ParsedQuery,
+        family: Family,
         arrived: Instant,
     ) -> Self {
         Self {
             origin,
             message,
             parsed,
+            family,
             arrived,
             places: [None; PLACES],
             sends: 0,
@@ -95,6 +102,7 @@ impl Query {
             stalled_at: None,
             bound_for: None,
             avoided: 0,
+            without_edns: false,
             hedged: false,
             kept: None,
             trouble: None,

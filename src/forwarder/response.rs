@@ -1,14 +1,14 @@
 //! What upstreams send: which query it answers, and whether it may be believed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::arena::Id;
 use super::in_flight::Found;
 use super::loss::Loss;
-use super::message::{self, ResponseCheck};
+use super::message::{self, Rcode, ResponseCheck, ResponseInfo};
 use super::query::{Place, Trouble};
 use super::upstream_conn::Phase;
-use super::{Conn, ConnId, Ede, Forwarder, Manner, Outcome};
+use super::{Action, Conn, ConnId, Ede, Fact, Forwarder, Manner, Outcome};
 
 impl Forwarder {
     pub(super) fn upstream_stream(&mut self, now: Instant, conn_id: ConnId, bytes: &[u8]) {
@@ -70,6 +70,11 @@ impl Forwarder {
             ResponseCheck::Answer(info) => {
                 self.forget_place(place, query_id);
                 self.answered(now, place);
+                self.note_keepalive(now, conn_id, response, &info);
+                if info.opt.is_none() && self.ask_without_edns(now, query_id, upstream, info.rcode)
+                {
+                    return Ok(());
+                }
                 if !self.keep(now, query_id, upstream, response, &info) {
                     self.finish(now, query_id, Outcome::Answer { upstream, response, info });
                 }
@@ -77,7 +82,9 @@ impl Forwarder {
             ResponseCheck::ErrorWithoutQuestion(rcode) => {
                 self.forget_place(place, query_id);
                 self.answered(now, place);
-                if self.has_better(now, query_id, rcode) {
+                if self.ask_without_edns(now, query_id, upstream, rcode)
+                    || self.has_better(now, query_id, rcode)
+                {
                     return Ok(());
                 }
                 self.finish(now, query_id, Outcome::Rcode { upstream, rcode });
@@ -96,6 +103,56 @@ impl Forwarder {
             }
         }
         Ok(())
+    }
+
+    /// How long the server lets the connection idle; nothing, if it wants no more queries on it.
+    fn note_keepalive(
+        &mut self,
+        now: Instant,
+        conn_id: ConnId,
+        response: &[u8],
+        info: &ResponseInfo,
+    ) {
+        let Some(timeout) = info.opt.and_then(|opt| opt.keepalive_timeout(response)) else {
+            return;
+        };
+        let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
+            return;
+        };
+        let timeout = u32::from(timeout) * KEEPALIVE_UNIT;
+        // It counts at the server, from when it sent the answer to when the next query is there.
+        let round_trip = self.upstreams[conn.upstream].round_trip.smoothed().unwrap_or_default();
+        let on_the_way = KEEPALIVE_MARGIN.max(2 * round_trip);
+        conn.keepalive = Some(timeout.saturating_sub(on_the_way));
+        if timeout <= KEEPALIVE_NONE && matches!(conn.phase, Phase::Open) {
+            self.retire(now, conn_id);
+        }
+    }
+
+    /// A server from before EDNS answers a query that has an OPT record because we added one with an
+    /// error (RFC 6891 section 7). True: it is asked once more.
+    fn ask_without_edns(&mut self, now: Instant, id: Id, index: usize, rcode: Rcode) -> bool {
+        let Some(query) = self.queries.get_mut(id) else {
+            return false;
+        };
+        if !matches!(rcode, Rcode::FORMERR | Rcode::NOTIMP)
+            || query.parsed.opt.is_some()
+            || query.parsed.signature.is_some()
+            || query.without_edns
+            || query.is_trial()
+            || !query.may_be_sent()
+        {
+            return false;
+        }
+        query.without_edns = true;
+        self.counts.without_edns += 1;
+        let upstream = &mut self.upstreams[index];
+        if !std::mem::replace(&mut upstream.told_without_edns, true) {
+            let fact = Fact::UpstreamWithoutEdns { upstream: upstream.name.clone() };
+            self.actions.push_back(Action::Log(fact));
+        }
+        self.bind(now, id, index);
+        true
     }
 
     fn forget_place(&mut self, place: Place, query: Id) {
@@ -125,6 +182,15 @@ impl Forwarder {
 fn malformed(what: &'static str, victim: Option<Id>) -> Loss {
     Loss { what, code: Ede::OTHER, victim }
 }
+
+/// RFC 7828 section 3.1.
+const KEEPALIVE_UNIT: Duration = Duration::from_millis(100);
+
+/// A connection that must be used again so soon is of no use.
+const KEEPALIVE_NONE: Duration = Duration::from_millis(400);
+
+/// For what neither side knows of the way between them.
+const KEEPALIVE_MARGIN: Duration = Duration::from_millis(200);
 
 /// A duplicate now and then is harmless; a stream of them is not a DNS server.
 const UNMATCHED_MAX: u8 = 64;

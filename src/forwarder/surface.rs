@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Fact;
 use super::arena::Id;
+use super::edit::Ecs;
 
 /// Names a connection, of a client or to an upstream, from its start to the moment the shell takes
 /// its [`Action::Close`].
@@ -134,6 +135,8 @@ pub struct Policy {
     /// Whether a query that an upstream answers with SERVFAIL or REFUSED is asked of one more, of another
     /// operator.
     pub retry_servfail: bool,
+    /// What becomes of EDNS Client Subnet options.
+    pub ecs: Ecs,
 }
 
 /// Which of the usable upstreams gets a query.
@@ -222,6 +225,8 @@ pub struct Counts {
     pub resent: u64,
     /// Copies sent because an answer was late.
     pub hedged: u64,
+    /// Queries asked again without EDNS, as an upstream did not understand it.
+    pub without_edns: u64,
     /// Queries asked of another operator because of SERVFAIL or REFUSED.
     pub retried: u64,
     /// Held now: responses owed to clients.

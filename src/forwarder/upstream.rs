@@ -24,6 +24,8 @@ pub(super) struct Upstream {
     pub(super) open: Option<ConnId>,
     /// When the last attempt began.
     pub(super) attempted_at: Option<Instant>,
+    /// The log said that it does not understand EDNS.
+    pub(super) told_without_edns: bool,
     /// When the log last said that it failed.
     pub(super) told_at: Option<Instant>,
     /// The pause after the next failure.
@@ -96,6 +98,7 @@ impl Upstream {
             attempts: Vec::new(),
             open: None,
             attempted_at: None,
+            told_without_edns: false,
             told_at: None,
             idle_timeout: None,
             closed_lossy: false,

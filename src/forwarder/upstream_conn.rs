@@ -32,6 +32,10 @@ pub(super) struct UpstreamConn {
     pub(super) replacement_failed_at: Option<Instant>,
     /// When its handshake was done.
     pub(super) opened_at: Instant,
+    /// A query on it asked how long the server lets it idle.
+    pub(super) asked_keepalive: bool,
+    /// What the server said to that, less what the way to it takes (RFC 7828 section 3.2.2).
+    pub(super) keepalive: Option<Duration>,
     /// Queries sent on it.
     pub(super) queries: u64,
     /// Matching answers so far. While there are none, its failure is the
@@ -79,6 +83,8 @@ impl UpstreamConn {
             replace_at: now + random.jitter(AGE_MAX, AGE_JITTER),
             replacement_failed_at: None,
             opened_at: now,
+            asked_keepalive: false,
+            keepalive: None,
             queries: 0,
             answers: 0,
             unmatched: 0,

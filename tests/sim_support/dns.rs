@@ -115,15 +115,21 @@ impl<'a> Message<'a> {
         &self.bytes[12..self.question_end]
     }
 
-    /// The message up to its OPT record, without the ID: what passes through unchanged.
-    pub(crate) fn transparent(&self) -> &'a [u8] {
-        &self.bytes
-            [2..self.records.iter().find(|r| r.kind == OPT).map_or(self.bytes.len(), |r| r.start)]
+    /// The message up to its OPT record, which is the last, without the ID and not counting the OPT
+    /// record: what passes through unchanged.
+    pub(crate) fn transparent(&self) -> Vec<u8> {
+        let mut octets = self.bytes[2..self.opt_start()].to_vec();
+        octets[9] -= self.opts() as u8;
+        octets
     }
 
     /// Everything after the question and before the OPT record.
     pub(crate) fn records_octets(&self) -> &'a [u8] {
-        &self.transparent()[self.question_end - 2..]
+        &self.bytes[self.question_end..self.opt_start()]
+    }
+
+    fn opt_start(&self) -> usize {
+        self.records.iter().find(|r| r.kind == OPT).map_or(self.end, |r| r.start)
     }
 
     pub(crate) fn edns(&self) -> Option<Edns> {

@@ -17,7 +17,7 @@ mod world;
 
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Hedge, Limits, Order, Policy};
+use dot_proxy::forwarder::{Ecs, Hedge, Limits, Order, Policy};
 
 pub(crate) use client::State;
 pub(crate) use oracle::{Response, To};
@@ -32,7 +32,7 @@ pub(crate) fn ms(milliseconds: u64) -> Duration {
 
 /// How upstreams are chosen for a user who says nothing about it.
 pub(crate) fn default_policy() -> Policy {
-    Policy { order: Order::Ordered, hedge: Hedge::Same, retry_servfail: true }
+    Policy { order: Order::Ordered, hedge: Hedge::Same, retry_servfail: true, ecs: Ecs::Strip }
 }
 
 /// The limits a user gets who sets none.

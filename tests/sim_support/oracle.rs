@@ -281,11 +281,7 @@ impl Oracle {
                 assert!(made.records_octets().starts_with(kept), "{name}: records changed");
             } else {
                 assert_eq!(response.transparent(), made.transparent(), "{name}: answer changed");
-                assert_eq!(
-                    response.trailing(),
-                    made.trailing(),
-                    "{name}: end of the answer changed"
-                );
+                assert_eq!(response.trailing(), [], "{name}: octets behind the last record");
             }
             return true;
         }

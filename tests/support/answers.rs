@@ -3,7 +3,7 @@
 use super::message::{self, A, AAAA, NOERROR, NXDOMAIN, OPT, QR, RA, RD, SOA, TXT};
 
 /// An answer to any query: A, AAAA and TXT have one record, `nx.` names do not exist, a TXT query for
-/// `size-N.` gets an answer of N octets, anything else has no data. `None` for what is no query.
+/// `size-N.` gets an answer of N octets and an OPT record, anything else has no data. `None` for what is no query.
 pub(crate) fn answer(query: &[u8]) -> Option<Vec<u8>> {
     let (name, qtype, _) = message::question(query)?;
     let first = name.split('.').next().unwrap_or_default();
@@ -24,14 +24,15 @@ pub(crate) fn answer(query: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// An answer of exactly this many octets, made of TXT records; the least is that of an empty answer,
-/// and the 12 octets above that cannot be had.
+/// An answer of exactly this many octets, not counting the OPT record, made of TXT records; the least is
+/// that of an empty answer, and the 12 octets above that cannot be had.
 pub(crate) fn sized(query: &[u8], octets: usize) -> Vec<u8> {
     /// Owner pointer, type, class, TTL and length, then the length of an empty string.
     const SMALLEST: usize = 13;
     const USUAL: usize = 250;
 
-    let mut left = octets.saturating_sub(bare(query, NOERROR).len());
+    let empty = message::question_end(query).expect("a query with one question");
+    let mut left = octets.saturating_sub(empty);
     let mut answers = Vec::new();
     while left >= SMALLEST {
         // What is left must hold a record.
@@ -44,6 +45,19 @@ pub(crate) fn sized(query: &[u8], octets: usize) -> Vec<u8> {
     }
     assemble(query, NOERROR, &answers, &[])
 }
+
+/// A response of the server as a client gets it from the proxy over loopback: with the proxy's own UDP
+/// size.
+pub(crate) fn at_client(mut response: Vec<u8>) -> Vec<u8> {
+    if response[10..12] != [0, 0] {
+        let opt = response.len() - OPT_LEN;
+        response[opt + 3..opt + 5].copy_from_slice(&4096_u16.to_be_bytes());
+    }
+    response
+}
+
+/// Octets of an OPT record without options.
+pub(crate) const OPT_LEN: usize = 11;
 
 /// A response without records, only header, question and, if asked with one, OPT.
 pub(crate) fn bare(query: &[u8], rcode: u16) -> Vec<u8> {
