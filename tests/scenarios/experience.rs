@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::sim_support::{Attempt, World, ms};
-use crate::{end, failures, numbered, slowest, world};
+use crate::sim_support::dns::{self, NOERROR};
+use crate::sim_support::{Ask, Attempt, Do, Step, World, ms};
+use crate::{end, failures, numbered, slowest, warm, world};
 
 /// Answers the first `answers` queries of each connection and is deaf from then on.
 fn deaf_after(answers: usize) -> World {
@@ -153,5 +154,110 @@ fn what_is_known_about_idle_time_is_forgotten_when_the_network_changes() {
     w.ask("c.example.");
     w.run_ms(100);
     assert_eq!(w.links.len(), 2, "it idled for 10 s");
+    end(w);
+}
+
+/// An answer that says for how long the connection may idle, in units of 100 ms (RFC 7828).
+fn allowing(ask: &Ask<'_>, units: u16) -> Vec<Step> {
+    let answer = dns::answer_with_option(ask.message, ask.serial, 11, &units.to_be_bytes());
+    vec![Step::after(10, Do::Answer(answer))]
+}
+
+#[test]
+fn u16_keepalive_zero_takes_no_new_query_and_is_drained_and_closed() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| match ask.name {
+        "zero.example." => allowing(ask, 0),
+        _ => vec![ask.answer_after(300)],
+    });
+    w.ask("slow.example.");
+    w.ask("zero.example.");
+    w.run_ms(20);
+    assert!(w.links[0].conn.is_some(), "an answer is owed on it");
+    w.ask("next.example.");
+    w.run_ms(400);
+    assert_eq!(w.links[0].names(), ["warm.example.", "slow.example.", "zero.example."]);
+    assert_eq!(w.links[1].names(), ["next.example."]);
+    assert_eq!(w.links[0].closed.map(|(at, _)| at), Some(w.response("slow.example.").at));
+    assert_eq!((w.response("slow.example.").took(), failures(&w)), (ms(300), 0));
+    end(w);
+}
+
+#[test]
+fn u16_keepalive_of_a_second_is_closed_before_the_server_does() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| allowing(ask, 10));
+    w.servers[0].idle_close = Some(ms(1000));
+    for n in 0..10 {
+        w.ask(&numbered(n));
+        w.run_ms(700);
+    }
+    assert_eq!(w.links.len(), 1, "it is used while it may be");
+    w.run_ms(5000);
+    assert!(!w.links[0].saw_server_close());
+    w.ask("later.example.");
+    w.run_ms(100);
+    assert_eq!((w.links.len(), failures(&w)), (2, 0));
+    end(w);
+}
+
+#[test]
+fn u16_keepalive_longer_than_configured_changes_nothing() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| allowing(ask, u16::MAX));
+    w.ask("a.example.");
+    w.run_ms(14_900);
+    assert!(w.links[0].conn.is_some());
+    w.run_ms(200);
+    assert!(w.links[0].conn.is_none(), "15 s are configured");
+    end(w);
+}
+
+#[test]
+fn a_server_without_edns_is_asked_again_without_and_that_is_told_once() {
+    for questionless in [false, true] {
+        let mut w = world(1);
+        w.servers[0].replies(move |ask| {
+            let has_opt = ask.message[11] != 0;
+            let refusal = match questionless {
+                true => dns::questionless(ask.message, dns::FORMERR),
+                false => dns::answer_without_edns(ask.message, ask.serial, dns::FORMERR),
+            };
+            if has_opt {
+                vec![Step::after(10, Do::Answer(refusal))]
+            } else {
+                vec![ask.answer_after(10)]
+            }
+        });
+        for n in 0..5 {
+            w.ask(&numbered(n));
+            w.run_ms(100);
+            assert_eq!(w.response(&numbered(n)).rcode, NOERROR);
+        }
+        assert_eq!(w.facts.len(), 1, "{:?}", w.facts);
+        w.ask_edns("edns.example.");
+        w.run_ms(100);
+        let response = w.response("edns.example.");
+        assert_eq!(response.rcode, dns::FORMERR, "a client that speaks EDNS can find out itself");
+        end(w);
+    }
+}
+
+#[test]
+fn keepalive_is_asked_for_once_on_each_connection() {
+    let mut w = world(1);
+    for n in 0..3 {
+        w.ask(&numbered(n));
+        w.run_ms(100);
+    }
+    w.run_ms(20_000);
+    w.ask("again.example.");
+    w.run_ms(100);
+    let asked: Vec<Vec<bool>> = w
+        .links
+        .iter()
+        .map(|link| link.seen.iter().map(|seen| seen.asks_keepalive).collect())
+        .collect();
+    assert_eq!(asked, [vec![true, false, false], vec![true]]);
     end(w);
 }

@@ -150,16 +150,25 @@ impl<'a> Message<'a> {
 
     /// The INFO-CODE of the Extended DNS Error (RFC 8914 section 2), if there is one.
     pub(crate) fn extended_error(&self) -> Option<u16> {
+        u16_at(self.option(15)?, 0)
+    }
+
+    fn option(&self, code: u16) -> Option<&'a [u8]> {
         let opt = self.records.iter().find(|r| r.kind == OPT)?;
         let mut options = opt.data;
         while options.len() >= 4 {
             let length = usize::from(u16_at(options, 2)?);
-            if u16_at(options, 0)? == 15 {
-                return u16_at(options, 4);
+            if u16_at(options, 0)? == code {
+                return options.get(4..4 + length);
             }
             options = options.get(4 + length..)?;
         }
         None
+    }
+
+    /// Whether it has an edns-tcp-keepalive option (RFC 7828).
+    pub(crate) fn has_keepalive(&self) -> bool {
+        self.option(11).is_some()
     }
 
     /// The serial number that [`answer`] put in, if one of the simulated servers made this.
@@ -278,11 +287,32 @@ pub(crate) fn answer(query: &[u8], serial: u64, rcode: u8, size: usize) -> Vec<u
 /// A small answer with an Extended DNS Error, to a query with EDNS.
 pub(crate) fn answer_with_error(query: &[u8], serial: u64, rcode: u8, code: u16) -> Vec<u8> {
     let mut message = answer(query, serial, rcode, 0);
-    let length = message.len();
-    message[length - 1] += 6;
-    message.extend([0, 15, 0, 2]);
-    message.extend(code.to_be_bytes());
+    push_option(&mut message, 15, &code.to_be_bytes());
     message
+}
+
+/// A small answer with an option, to a query with EDNS.
+pub(crate) fn answer_with_option(query: &[u8], serial: u64, code: u16, data: &[u8]) -> Vec<u8> {
+    let mut message = answer(query, serial, NOERROR, 0);
+    push_option(&mut message, code, data);
+    message
+}
+
+/// A small answer that has no OPT record.
+pub(crate) fn answer_without_edns(query: &[u8], serial: u64, rcode: u8) -> Vec<u8> {
+    let mut message = answer(query, serial, rcode, 0);
+    message.truncate(message.len() - 11);
+    message[11] = 0;
+    message
+}
+
+/// Adds an option to a message that ends in an OPT record without any.
+fn push_option(message: &mut Vec<u8>, code: u16, data: &[u8]) {
+    let length = message.len();
+    message[length - 1] = 4 + data.len() as u8;
+    message.extend(code.to_be_bytes());
+    message.extend((data.len() as u16).to_be_bytes());
+    message.extend(data);
 }
 
 /// A response to `query` without a question.

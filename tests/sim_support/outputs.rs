@@ -212,7 +212,8 @@ impl World {
         if let Some(earlier) = earlier {
             panic!("link {number}: ID {id} of {} reused for {name}", dns::name_of(&earlier));
         }
-        link.seen.push(Seen { at, id, name: name.clone() });
+        let asks_keepalive = Message::parse(message).is_some_and(|query| query.has_keepalive());
+        link.seen.push(Seen { at, id, name: name.clone(), asks_keepalive });
         self.serial += 1;
         let ask = Ask {
             at,

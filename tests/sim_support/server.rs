@@ -188,6 +188,7 @@ pub(crate) struct Seen {
     pub(crate) at: Duration,
     pub(crate) id: u16,
     pub(crate) name: String,
+    pub(crate) asks_keepalive: bool,
 }
 
 impl Link {
