@@ -92,10 +92,7 @@ impl Forwarder {
             return false;
         }
         let avoided = query.avoided;
-        let other = self
-            .others(index)
-            .find(|(other, upstream)| upstream.is_usable() && avoided & 1 << other == 0);
-        let Some((other, _)) = other else {
+        let Some(other) = self.another(index, avoided) else {
             return false;
         };
         if let Some(query) = self.queries.get_mut(id) {
@@ -259,6 +256,14 @@ impl Forwarder {
 
     pub(super) fn next_kept_timeout(&self) -> Option<Instant> {
         self.kept.next(KEPT_TIMEOUT)
+    }
+
+    /// A usable upstream other than `index` and those of the bits in `avoided`.
+    pub(super) fn another(&self, index: usize, avoided: u16) -> Option<usize> {
+        let is_wanted = |(other, upstream): &(usize, &Upstream)| {
+            upstream.is_usable() && avoided & 1 << other == 0
+        };
+        self.others(index).find(is_wanted).map(|(other, _)| other)
     }
 
     /// The upstreams but `index`, those behind it first.

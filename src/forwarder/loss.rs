@@ -140,9 +140,16 @@ impl Forwarder {
             upstream.query_limit.note_silence(now, answers);
         }
         upstream.round_trip.note(now, STALL_TIMEOUT);
+        // What a few slow names look like is no silence.
+        if waiting.len() >= SILENCE_MIN {
+            upstream.silences = upstream.silences.saturating_add(1);
+        }
+        let is_silent_again = upstream.silences >= 2;
         let was_open = self.upstreams[index].open.take_if(|open| *open == conn_id).is_some();
         if was_open && answers == 0 {
             self.fail_upstream(now, index, Stage::Read, "connected, but no answer".into());
+        } else if was_open && is_silent_again && self.another(index, 0).is_some() {
+            self.fail_upstream(now, index, Stage::Read, "connections fall silent".into());
         }
         let mut again: Vec<(Instant, Id)> = Vec::new();
         for id in waiting {
@@ -154,9 +161,15 @@ impl Forwarder {
             let is_out_elsewhere = query.places.into_iter().flatten().any(|place| {
                 matches!(self.conns.get(place.conn.0), Some(Conn::Upstream(conn)) if conn.phase.is_trusted())
             });
-            if query.may_be_sent() && !query.is_trial() && !is_out_elsewhere {
-                query.stalled_at = Some(now);
-                again.push((query.arrived, id));
+            if !query.may_be_sent() || query.is_trial() || is_out_elsewhere {
+                continue;
+            }
+            let has_stalled = std::mem::replace(&mut query.has_stalled, true);
+            query.stalled_at = Some(now);
+            let (arrived, avoided) = (query.arrived, query.avoided);
+            match self.another(index, avoided).filter(|_| has_stalled) {
+                Some(other) => self.bind(now, id, other),
+                None => again.push((arrived, id)),
             }
         }
         self.queue_again(again);
@@ -283,6 +296,7 @@ impl Forwarder {
         let upstream = &mut self.upstreams[conn.upstream];
         upstream.forget(conn_id);
         if conn.phase.is_trusted() {
+            upstream.silences = 0;
             upstream.query_limit.note_close(conn.queries, conn.answers);
         }
         self.actions.push_back(Action::Close { conn: conn_id, manner });
@@ -363,3 +377,6 @@ impl Forwarder {
         self.queue.merge(&keys);
     }
 }
+
+/// Queries that wait on a connection without a sign of life.
+const SILENCE_MIN: usize = 4;

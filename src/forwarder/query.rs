@@ -29,6 +29,8 @@ pub(super) struct Query {
     pub(super) bad_answers: u8,
     /// A connection it was in flight on was lost.
     pub(super) lost_a_conn: bool,
+    /// A connection it was in flight on stalled.
+    pub(super) has_stalled: bool,
     /// When the connection it was last sent on stalled, until it is sent again.
     pub(super) stalled_at: Option<Instant>,
     /// The upstream that is to get it next, by index, whatever the order of upstreams.
@@ -99,6 +101,7 @@ impl Query {
             no_answer_sends: 0,
             bad_answers: 0,
             lost_a_conn: false,
+            has_stalled: false,
             stalled_at: None,
             bound_for: None,
             avoided: 0,

@@ -39,6 +39,8 @@ pub(super) struct Upstream {
     /// Queries in flight allowed, after two connections in a row that closed with queries waiting.
     pub(super) window: Option<usize>,
     pub(super) round_trip: RoundTrip,
+    /// Connections in a row on which several queries met silence.
+    pub(super) silences: u8,
     /// Queries ever sent to it.
     pub(super) sends: u64,
     /// How many queries a connection carries.
@@ -106,6 +108,7 @@ impl Upstream {
             backoff: BACKOFF_MIN,
             window: None,
             round_trip: RoundTrip::default(),
+            silences: 0,
             sends: 0,
             query_limit: QueryLimit::default(),
             bound: VecDeque::new(),

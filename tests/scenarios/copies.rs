@@ -349,3 +349,23 @@ fn a_copy_that_is_lost_leaves_the_first_one_alone() {
     assert_eq!((w.response("a.example.").took(), copies(&w, "a.example.")), (ms(1020), 2));
     end(w);
 }
+
+#[test]
+fn u19_a_server_that_answers_some_and_falls_silent_costs_little_while_another_works() {
+    for answers in [5, 11] {
+        let mut w = world_of(default_policy(), &[0, 1]);
+        w.servers[0].replies(move |ask| match ask.nth {
+            nth if nth <= answers + ask.link % 3 => vec![ask.answer_after(10)],
+            _ => vec![Step::after(0, Do::StopReading)],
+        });
+        for n in 0..1000 {
+            w.ask(&numbered(n));
+            w.run_ms(4);
+        }
+        w.run_ms(4500);
+        assert_eq!(failures(&w), 0);
+        let late = w.oracle.responses.iter().filter(|r| r.took() >= ms(1000)).count();
+        assert!(late <= 800, "two stalls: {late}");
+        end(w);
+    }
+}
