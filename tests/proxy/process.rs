@@ -1,15 +1,12 @@
 //! The program as a process: its start, its end, its standard error.
 
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::support::message::{A, NOERROR};
 use crate::support::{
-    Act, Authority, Bed, DotServer, Proxy, Query, Response, Setup, TcpClient, UdpClient, answers,
-    proxy,
+    Authority, Bed, DotServer, Proxy, Query, Response, Setup, TcpClient, UdpClient, proxy,
 };
 
 #[test]
@@ -30,43 +27,6 @@ fn termination_before_the_first_query_ends_with_success() {
     bed.proxy.signal(Signal::TERM);
     assert_eq!(bed.proxy.await_exit().code(), Some(0));
     assert_eq!(bed.server.log().connections.len(), 0);
-}
-
-#[test]
-fn termination_answers_what_is_owed() {
-    for signal in [Signal::TERM, Signal::INT] {
-        let mut bed = Bed::with(|setup| setup.handler(|_| Vec::new()));
-        let (udp, mut tcp) = (bed.udp(), bed.tcp());
-        udp.send(&Query::new("udp.example", A).id(1).bytes());
-        tcp.send(&Query::new("tcp.example", A).id(2).bytes());
-        bed.server.await_log("both queries", |log| log.queries.len() == 2);
-
-        bed.proxy.signal(signal);
-        let queries = bed.server.log().queries.clone();
-        for (_, query) in &queries {
-            let answer = answers::answer(query).expect("a query");
-            bed.server.perform(Act::After(Duration::from_millis(200), vec![Act::Send(answer)]));
-        }
-        for (id, response) in [(1, udp.receive()), (2, tcp.receive())] {
-            let response = Response::read(&response);
-            assert_eq!((response.id, response.rcode), (id, NOERROR), "{signal:?}");
-        }
-        tcp.await_end();
-        assert_eq!(bed.proxy.await_exit().code(), Some(0), "{signal:?}");
-    }
-}
-
-#[test]
-fn second_signal_ends_at_once() {
-    let mut bed = Bed::with(|setup| setup.handler(|_| Vec::new()));
-    let client = bed.udp();
-    client.send(&Query::new("held.example", A).bytes());
-    bed.server.await_log("the query", |log| log.queries.len() == 1);
-    // Two kinds, as two of a kind may become one.
-    bed.proxy.signal(Signal::TERM);
-    bed.proxy.signal(Signal::INT);
-    bed.proxy.await_exit();
-    assert!(client.is_quiet(), "it did not wait for the query's deadline");
 }
 
 #[test]
@@ -92,26 +52,6 @@ fn assert_refuses(args: &[&str], code: i32, words: &[&str]) {
     for word in words {
         assert!(stderr.contains(word), "{args:?}: {word:?} is not in {stderr:?}");
     }
-}
-
-#[test]
-fn taken_port_is_told_with_a_remedy() {
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let udp = UdpSocket::bind(any).expect("a free port");
-    let tcp = TcpListener::bind(any).expect("a free port");
-    for taken in [udp.local_addr(), tcp.local_addr()] {
-        let taken = taken.expect("bound").to_string();
-        assert_refuses(&["--listen", &taken], 1, &[&taken, "in use", "--listen"]);
-    }
-}
-
-#[test]
-fn address_of_another_host_is_told() {
-    assert_refuses(
-        &["--listen", "192.0.2.1:5300"],
-        1,
-        &["192.0.2.1:5300", "not an address of this host"],
-    );
 }
 
 #[test]

@@ -24,7 +24,14 @@ impl Proxy {
     /// Starts it with these arguments, on a free port of 127.0.0.1 unless they say where to listen.
     #[track_caller]
     pub(crate) fn start<S: AsRef<OsStr>>(args: &[S]) -> Self {
-        let mut command = command(args);
+        Self::start_through(&[], args)
+    }
+
+    /// Starts it through another program, given with its arguments: one that changes what it is
+    /// given to run in, and then becomes what is named behind it.
+    #[track_caller]
+    pub(crate) fn start_through<S: AsRef<OsStr>>(wrapper: &[&str], args: &[S]) -> Self {
+        let mut command = through(wrapper, args);
         command.stderr(Stdio::piped());
         let mut proxy = Self::spawn(command, args);
         let stderr = proxy.child.stderr.take().expect("a pipe");
@@ -36,7 +43,7 @@ impl Proxy {
     /// Starts it with a standard error of the test's own.
     #[track_caller]
     pub(crate) fn start_with_stderr<S: AsRef<OsStr>>(args: &[S], stderr: impl Into<Stdio>) -> Self {
-        let mut command = command(args);
+        let mut command = through(&[], args);
         command.stderr(stderr);
         let mut proxy = Self::spawn(command, args);
         proxy.await_listening(args);
@@ -175,7 +182,16 @@ impl Drop for Proxy {
 /// A run that is expected to fail: its exit code, standard output and standard error.
 #[track_caller]
 pub(crate) fn run<S: AsRef<OsStr>>(args: &[S]) -> (Option<i32>, String, String) {
-    let mut command = command(args);
+    run_through(&[], args)
+}
+
+/// The same through another program, as in [`Proxy::start_through`].
+#[track_caller]
+pub(crate) fn run_through<S: AsRef<OsStr>>(
+    wrapper: &[&str],
+    args: &[S],
+) -> (Option<i32>, String, String) {
+    let mut command = through(wrapper, args);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program starts");
     let (sender, receiver) = mpsc::channel();
@@ -213,8 +229,16 @@ pub(crate) fn arguments(
     args
 }
 
-fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dot-proxy"));
+fn through<S: AsRef<OsStr>>(wrapper: &[&str], args: &[S]) -> Command {
+    let program = env!("CARGO_BIN_EXE_dot-proxy");
+    let mut command = match wrapper {
+        [] => Command::new(program),
+        [wrapper, arguments @ ..] => {
+            let mut command = Command::new(wrapper);
+            command.args(arguments).arg(program);
+            command
+        }
+    };
     if !args.iter().any(|arg| arg.as_ref() == "--listen") {
         command.args(["--listen", "127.0.0.1:0"]);
     }

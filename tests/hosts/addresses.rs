@@ -1,0 +1,58 @@
+//! Row H4: several addresses, and listeners on all of them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+
+use rustix::net::netdevice::name_to_index;
+
+use crate::namespace::{Namespace, in_namespace};
+use crate::support::message::{A, NOERROR};
+use crate::support::proxy::arguments;
+use crate::support::server::LIMIT;
+use crate::support::{Authority, DotServer, Proxy, Query, Response, Setup, TcpClient};
+
+/// Asks this address over UDP from a socket that takes answers from anywhere, and over TCP.
+#[track_caller]
+fn assert_answers_come_from(address: SocketAddr) {
+    let any: IpAddr =
+        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).expect("a free port");
+    socket.set_read_timeout(Some(LIMIT)).expect("a time");
+    let query = Query::new("a.example", A).bytes();
+    socket.send_to(&query, address).expect("a reachable address");
+    let mut octets = [0; 4096];
+    let (len, from) = socket.recv_from(&mut octets).expect("an answer");
+    assert_eq!(from, address);
+    assert_eq!(Response::read(&octets[..len]).rcode, NOERROR, "{address}");
+
+    assert_eq!(Response::read(&TcpClient::new(address).ask(&query)).rcode, NOERROR, "{address}");
+}
+
+#[test]
+fn h04_answers_leave_from_the_address_asked() {
+    in_namespace("h04_answers_leave_from_the_address_asked", "", || {
+        let authority = Authority::new();
+        let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+        let clients = Namespace::new().expect("a second namespace");
+        let near =
+            ["10.0.0.1/24", "10.0.0.2/24", "10.0.0.3/16", "fd00::1/64", "fd00::2/64", "fe80::1/64"];
+        clients.connect("link", &near, &["10.0.0.9/24", "fd00::9/64", "fe80::9/64"]);
+        let wildcards = ["--listen", "0.0.0.0:5300", "--listen", "[::]:5300"];
+        let proxy = Proxy::start(&arguments(&authority, &[server.address()], &wildcards));
+
+        let port = 5300;
+        for own in ["127.0.0.1", "127.1.2.3", "::1", "10.0.0.2", "fd00::2"] {
+            assert_answers_come_from((own.parse::<IpAddr>().expect("an address"), port).into());
+        }
+        clients.enter(|| {
+            for far in ["10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "fd00::2"] {
+                assert_answers_come_from((far.parse::<IpAddr>().expect("an address"), port).into());
+            }
+            let any = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
+            let scope = name_to_index(any, "link").expect("this end of the pair");
+            let link_local = "fe80::1".parse().expect("an address");
+            let link_local = SocketAddrV6::new(link_local, port, 0, scope);
+            assert_answers_come_from(link_local.into());
+        });
+        proxy.stop();
+    });
+}

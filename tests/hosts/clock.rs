@@ -1,0 +1,134 @@
+//! Row H3: the clock is wrong. libfaketime shows the program another one.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::skip::skip;
+use crate::steady::{Asked, ask_steadily};
+use crate::support::message::{A, NOERROR, SERVFAIL};
+use crate::support::proxy::arguments;
+use crate::support::{Authority, DotServer, Proxy, Query, Response, Setup, UdpClient};
+
+#[test]
+fn h03_clock_at_1970() {
+    set_after("h03_clock_at_1970", Duration::from_secs(1));
+}
+
+/// The clock is at 1970 for so long, and then set.
+#[track_caller]
+fn set_after(name: &str, wrong: Duration) {
+    const PACE: Duration = Duration::from_millis(100);
+    const RECOVERY_MAX: Duration = Duration::from_secs(5);
+
+    let library = match faketime() {
+        Ok(library) => library,
+        Err(reason) => return skip(name, &reason),
+    };
+    let clock = Clock::set("@1970-01-01 00:01:00");
+    let authority = Authority::new();
+    let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+    let preload = format!("LD_PRELOAD={library}");
+    let file = format!("FAKETIME_TIMESTAMP_FILE={}", clock.file.display());
+    let wrapper =
+        ["env", "TZ=UTC", "FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1", &preload, &file];
+    let args = arguments(&authority, &[server.address()], &[]);
+    let proxy = Proxy::start_through(&wrapper, &args);
+
+    let query = Query::new("early.example", A).opt(1232).bytes();
+    let response = Response::read(&UdpClient::new(proxy.address()).ask(&query));
+    assert_eq!(response.rcode, SERVFAIL);
+    let errors = response.opt.expect("OPT answers OPT").errors;
+    let text = &errors.first().expect("an error").1;
+    for word in [&*server.address().to_string(), "certificate", "clock", "1970-01-01"] {
+        assert!(text.contains(word), "{word:?} is not in {text:?}");
+    }
+    let is_about_the_clock =
+        |line: &str| line.contains("not usable") && line.contains("clock") && line.contains("1970");
+    proxy.await_line("line about the clock", is_about_the_clock);
+    assert_eq!(server.log().application_octets(), 0);
+
+    let mut set_at = None;
+    let set_before = (wrong.as_millis() / PACE.as_millis()) as u16;
+    let rest = (RECOVERY_MAX.as_millis() / PACE.as_millis()) as u16;
+    let asked = ask_steadily(proxy.address(), set_before + rest, PACE, |number| {
+        if number == set_before {
+            clock.change("+0");
+            set_at = Some(Instant::now());
+        }
+    });
+    let set_at = set_at.expect("it was set");
+    let answered = asked.iter().filter(|one| one.rcode == NOERROR).map(Asked::answered);
+    let Some(recovered) = answered.min() else {
+        panic!("no answer {RECOVERY_MAX:?} after the clock was set");
+    };
+    let took = recovered.saturating_duration_since(set_at);
+    assert!(took < RECOVERY_MAX, "answers {took:?} after the clock was set");
+    assert!(asked.iter().filter(|one| one.sent > recovered).all(|one| one.rcode == NOERROR));
+    proxy.await_line("line about the return", |line| line.contains("usable again"));
+
+    let lines = proxy.stop();
+    let about_the_clock = lines.iter().filter(|line| is_about_the_clock(line)).count();
+    assert_eq!(about_the_clock, 1, "{lines:#?}");
+}
+
+#[test]
+fn h03_clock_set_late() {
+    // The pause between attempts would be 8 s now, and grow to 60 s.
+    set_after("h03_clock_set_late", Duration::from_secs(10));
+}
+
+#[test]
+fn h03_pins_stand_in_for_the_clock() {
+    skip("h03_pins_stand_in_for_the_clock", "upstreams cannot be given pins");
+}
+
+/// What libfaketime reads before it tells the time.
+struct Clock {
+    file: PathBuf,
+}
+
+impl Clock {
+    fn set(time: &str) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("hosts-test-clock-{}-{number}", std::process::id());
+        let clock = Self { file: std::env::temp_dir().join(name) };
+        clock.change(time);
+        clock
+    }
+
+    fn change(&self, time: &str) {
+        // Whole or not at all, as the program may read it at any moment.
+        let new = self.file.with_extension("new");
+        fs::write(&new, time).expect("a writable directory");
+        fs::rename(&new, &self.file).expect("a writable directory");
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        // Whoever removed it first did what is wanted here.
+        drop(fs::remove_file(&self.file));
+    }
+}
+
+/// The path of libfaketime, or why there is none.
+fn faketime() -> Result<String, String> {
+    // It knows where its library is, and sets LD_PRELOAD to that.
+    let output = Command::new("faketime")
+        .args(["-f", "+0", "sh", "-c", "echo \"$LD_PRELOAD\""])
+        .env_remove("LD_PRELOAD")
+        .output()
+        .map_err(|error| {
+            format!("cannot run faketime, which scripts/install-test-packages installs: {error}")
+        })?;
+    let library = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if library.is_empty() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    Ok(library)
+}

@@ -1,0 +1,26 @@
+//! The real program on hosts and networks that misbehave: few descriptors, a wrong clock, ports that
+//! are taken, routes that change.
+//!
+//! Networks are broken in network namespaces of the tests' own, which need root. What a machine
+//! cannot do is skipped with a line that says so, see [`skip`].
+
+#[path = "../support/mod.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "what is offered to the tests need not all be used by these"
+)]
+mod support;
+
+mod addresses;
+mod clock;
+mod descriptors;
+mod end;
+mod loops;
+mod namespace;
+mod network;
+mod observe;
+mod pause;
+mod skip;
+mod start;
+mod steady;

@@ -1,0 +1,133 @@
+//! Rows H5 and H7, as far as the start can tell: what it cannot listen on, and whom it cannot ask.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use crate::namespace::in_namespace;
+use crate::skip::skip;
+use crate::support::proxy::{run, run_through};
+
+/// Nothing on standard output, one line with these words on standard error.
+#[track_caller]
+fn assert_one_line(
+    (code, stdout, stderr): &(Option<i32>, String, String),
+    exit: i32,
+    words: &[&str],
+) {
+    assert_eq!(*code, Some(exit), "{stderr}");
+    assert_eq!(stdout, "");
+    assert_eq!(stderr.lines().count(), 1, "one line, not {stderr:?}");
+    for word in words {
+        assert!(stderr.contains(word), "{word:?} is not in {stderr:?}");
+    }
+}
+
+#[test]
+fn h05_port_taken() {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let udp = UdpSocket::bind(any).expect("a free port");
+    let tcp = TcpListener::bind(any).expect("a free port");
+    for taken in [udp.local_addr(), tcp.local_addr()] {
+        let taken = taken.expect("bound").to_string();
+        let result = run(&["--listen", &taken]);
+        assert_one_line(&result, 1, &[&taken, "in use", "choose another address or port"]);
+    }
+}
+
+#[test]
+fn h05_address_of_another_host() {
+    let result = run(&["--listen", "192.0.2.1:5300"]);
+    assert_one_line(&result, 1, &["192.0.2.1:5300", "not an address of this host", "ip address"]);
+}
+
+#[test]
+fn h05_one_of_several_cannot_be_bound() {
+    // Nothing is served in part: whoever asks the other address would not learn why it is alone.
+    let result = run(&["--listen", "127.0.0.1:0", "--listen", "192.0.2.1:5300"]);
+    assert_one_line(&result, 1, &["192.0.2.1:5300", "not an address of this host"]);
+}
+
+#[test]
+fn h05_no_right_to_bind() {
+    const NAME: &str = "h05_no_right_to_bind";
+
+    in_namespace(NAME, "", || {
+        let sysctl = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+        if let Err(error) = fs::write(sysctl, "1024") {
+            return skip(NAME, &format!("{sysctl}: {error}"));
+        }
+        let program = Copied::new();
+        let path = program.0.display().to_string();
+        // The program that would follow is the argument of another, that does not look at it.
+        let user =
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"];
+        let shell = ["sh", "-c", "path=$0; shift; exec \"$path\" \"$@\"", &path];
+        let wrapper = [&user[..], &shell[..]].concat();
+        for address in ["127.0.0.1:53", "[::1]:853"] {
+            let result = run_through(&wrapper, &["--listen", address]);
+            let remedies = ["root", "CAP_NET_BIND_SERVICE", "ip_unprivileged_port_start"];
+            assert_one_line(&result, 1, &[&[address, "denied"], &remedies[..]].concat());
+        }
+    });
+}
+
+#[test]
+fn h05_no_ipv6_here() {
+    const NAME: &str = "h05_no_ipv6_here";
+
+    in_namespace(NAME, "", || {
+        let sysctl = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
+        if let Err(error) = fs::write(sysctl, "1") {
+            return skip(NAME, &format!("{sysctl}: {error}"));
+        }
+        let result = run(&["--listen", "[::1]:5300"]);
+        assert_one_line(&result, 1, &["[::1]:5300", "not an address of this host"]);
+    });
+}
+
+#[test]
+fn h07_own_listener_is_refused() {
+    let cases: [(&[&str], &str); 6] = [
+        (&["127.0.0.1:8530"], "127.0.0.1:8530"),
+        (&["[::1]:8530"], "[::1]:8530"),
+        (&["0.0.0.0:8530"], "127.0.0.1:8530"),
+        (&["0.0.0.0:8530"], "127.9.9.9:8530"),
+        (&["[::]:8530"], "[::1]:8530"),
+        (&["127.0.0.1:5300", "0.0.0.0:853"], "127.0.0.1"),
+    ];
+    for (listeners, upstream) in cases {
+        let mut args = vec!["--upstream".to_owned(), format!("{upstream}#dot.example")];
+        for listener in listeners {
+            args.extend(["--listen".to_owned(), (*listener).to_owned()]);
+        }
+        let words = ["--upstream", upstream, "own listener", listeners[listeners.len() - 1]];
+        assert_one_line(&run(&args), 2, &words);
+    }
+}
+
+#[test]
+fn h08_rights_are_given_up() {
+    skip("h08_rights_are_given_up", "the program keeps the user it was started as");
+}
+
+/// The program where everybody may run it.
+struct Copied(PathBuf);
+
+impl Copied {
+    fn new() -> Self {
+        let name = format!("dot-proxy-hosts-test-{}", std::process::id());
+        let copied = Self(std::env::temp_dir().join(name));
+        fs::copy(env!("CARGO_BIN_EXE_dot-proxy"), &copied.0).expect("a writable directory");
+        fs::set_permissions(&copied.0, fs::Permissions::from_mode(0o755)).expect("our file");
+        copied
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        // Whoever removed it first did what is wanted here.
+        drop(fs::remove_file(&self.0));
+    }
+}
