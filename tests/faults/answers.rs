@@ -345,6 +345,13 @@ fn ask_at_length(stage: &Stage) -> Outcome {
     outcome
 }
 
+pub(crate) fn stops_reading_first(subject: &dyn Subject) -> Result<Outcome, String> {
+    let stage = Stage::two(subject, stops_reading)?;
+    let mut outcome = ask_at_length(&stage);
+    outcome.promise_all_answered();
+    Ok(outcome)
+}
+
 pub(crate) fn stops_reading_alone(subject: &dyn Subject) -> Result<Outcome, String> {
     let stage = Stage::one(subject, stops_reading)?;
     Ok(ask_at_length(&stage))

@@ -1,4 +1,4 @@
-//! Upstreams that misbehave about their connections: U1 to U4, U13, U15, U20, U22.
+//! Upstreams that misbehave about their connections: U1 to U4, U13, U15, U16, U20, U22.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -7,6 +7,7 @@ use crate::asker::Asker;
 use crate::outcome::{Outcome, SLACK};
 use crate::stage::{self, Idle, NAME, Stage};
 use crate::subject::{Subject, own_host};
+use crate::support::answers;
 use crate::support::server::log::Ended;
 use crate::support::{Act, Authority, DotServer, End, Setup};
 
@@ -148,6 +149,57 @@ pub(crate) fn ticket_key_changed(subject: &dyn Subject) -> Result<Outcome, Strin
         *if handshake.resumed { &mut resumed } else { &mut full } += 1;
     }
     outcome.note(format!("{full} full handshakes, {resumed} resumed"));
+    Ok(outcome)
+}
+
+/// Says in its answers how long it keeps an idle connection, in units of 100 ms (RFC 7828).
+fn keeping_alive(setup: Setup, timeout: u16) -> Setup {
+    const KEEPALIVE: u16 = 11;
+
+    setup.handler(move |query| {
+        let answer = answers::answer(query.message).into_iter();
+        let answer =
+            answer.map(|answer| answers::with_option(answer, KEEPALIVE, &timeout.to_be_bytes()));
+        answer.map(Act::Send).collect()
+    })
+}
+
+pub(crate) fn keepalive_zero(subject: &dyn Subject) -> Result<Outcome, String> {
+    let stage = Stage::one(subject, |setup| keeping_alive(setup, 0))?;
+    let mut asker = stage.asker();
+    asker.ask_each(names("u16", 10));
+    let mut outcome = stage.outcome(&[&asker]);
+    outcome.promise_all_answered();
+    outcome.promise_within(SLACK);
+    // Drained already: each query came when the answer before it had gone.
+    let log = stage.servers[0].log();
+    let more = log.connections.iter().filter(|connection| connection.queries > 1).count();
+    outcome.promise(more == 0, || format!("{more} connections used after TIMEOUT 0"));
+    Ok(outcome)
+}
+
+pub(crate) fn keepalive_one_second(subject: &dyn Subject) -> Result<Outcome, String> {
+    /// The server keeps connections longer than it says, for the sake of a slow machine.
+    const REALLY: Duration = Duration::from_millis(1_600);
+    const GAP: Duration = Duration::from_millis(1_200);
+
+    let stage = Stage::one(subject, |setup| {
+        let setup = Setup { idle: Some((REALLY, End::Reset)), ..setup };
+        keeping_alive(setup, 10)
+    })?;
+    let mut asker = stage.asker();
+    for n in 0..6 {
+        asker.ask(&format!("n{n}.u16.example"));
+        asker.listen(GAP);
+    }
+    asker.listen(REALLY);
+    let mut outcome = stage.outcome(&[&asker]);
+    outcome.promise_all_answered();
+    let log = stage.servers[0].log();
+    let more = log.connections.iter().filter(|connection| connection.queries > 1).count();
+    outcome.promise(more == 0, || format!("{more} connections used after their TIMEOUT"));
+    let late = log.connections.iter().filter(|connection| connection.idled_out).count();
+    outcome.promise(late == 0, || format!("{late} connections left for the server to close"));
     Ok(outcome)
 }
 

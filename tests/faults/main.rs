@@ -167,11 +167,14 @@ rows! {
         assert_no_failure_logged(outcome);
         assert_eq!(outcome.notes, ["3 full handshakes, 27 resumed"]);
     };
+    u16_keepalive_zero: connections::keepalive_zero, assert_no_failure_logged;
+    u16_keepalive_one_second: connections::keepalive_one_second, assert_no_failure_logged;
     u17_syn_black_hole: handshakes::black_hole, assert_few_lines;
     u17_connection_refused: handshakes::refused, assert_few_lines;
     u17_network_unreachable: handshakes::unreachable, assert_few_lines;
     u18_half_servfail: answers::half_servfail;
     u18_half_servfail_second_operator: answers::half_servfail_second_operator;
+    u19_stops_reading: answers::stops_reading_first;
     u19_stops_reading_alone: answers::stops_reading_alone;
     u20_outage: connections::outage;
     u21_cold_burst: handshakes::cold_burst, |outcome: &Outcome| {

@@ -36,11 +36,14 @@ pub(crate) const ROWS: &[Row] = rows! {
     "U13", "never a clean close", connections::never_a_clean_close;
     "U14", "seven bad certificates", handshakes::bad_certificates;
     "U15", "session-ticket key changed", connections::ticket_key_changed;
+    "U16", "keepalive TIMEOUT 0", connections::keepalive_zero;
+    "U16 1 s", "keepalive TIMEOUT of 1 s", connections::keepalive_one_second;
     "U17 hole", "SYN black hole", handshakes::black_hole;
     "U17 refused", "connection refused", handshakes::refused;
     "U17 no route", "network unreachable", handshakes::unreachable;
     "U18", "half the answers are SERVFAIL", answers::half_servfail;
     "U18 other", "the same with another operator", answers::half_servfail_second_operator;
+    "U19", "stops reading", answers::stops_reading_first;
     "U19 alone", "the same without another upstream", answers::stops_reading_alone;
     "U20", "everything unreachable for 30 s, then back", connections::outage;
     "U21", "500 queries at once, cold", handshakes::cold_burst;
