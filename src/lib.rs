@@ -22,10 +22,12 @@
 //!   `socket` reads and writes connections.
 //! - [`datagram`]: UDP in batches, answered from the address that was asked; the one unsafe module.
 //! - [`tls`]: rustls over any reader and writer, and whom it trusts.
+//! - `clocks`: suspends, and a time of day that was set.
 //! - [`signals`]: termination as an event.
 //! - [`stderr`]: log and query log, written only as far as they go at once.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+mod clocks;
 pub mod config;
 pub mod datagram;
 pub mod forwarder;

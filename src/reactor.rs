@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 use rustix::process::{Resource, getrlimit};
-use rustix::time::{ClockId, clock_gettime};
 
+use crate::clocks::{Clocks, Happened};
 use crate::config::Config;
 use crate::datagram::Buffers;
 use crate::forwarder::{Action, Closed, ConnId, Forwarder, Manner};
@@ -41,7 +41,7 @@ pub struct Reactor {
     /// No connection can be accepted before this, unless one closes.
     accept_again: Option<Instant>,
     ending: Ending,
-    suspended: Suspended,
+    clocks: Clocks,
     stderr: Stderr,
     accept_failure_told: bool,
     send_failure_told: bool,
@@ -103,7 +103,7 @@ impl Reactor {
             unread: Vec::new(),
             accept_again: None,
             ending: Ending::No,
-            suspended: Suspended::default(),
+            clocks: Clocks::default(),
             stderr,
             accept_failure_told: false,
             send_failure_told: false,
@@ -134,10 +134,7 @@ impl Reactor {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => self.cx.now = now(),
             }
-            if self.suspended.check(boottime(), monotonic()) {
-                log::info!("the machine was suspended: connections to upstreams are made anew");
-                self.cx.forwarder.handle_resume(self.cx.now);
-            }
+            self.look_at_clocks();
             self.read_unread();
             for event in &events {
                 self.handle_event(event)?;
@@ -287,6 +284,20 @@ impl Reactor {
             self.unread.push(socket.conn());
         }
         Ok(())
+    }
+
+    fn look_at_clocks(&mut self) {
+        match self.clocks.look() {
+            Some(Happened::Suspended) => {
+                log::info!("the machine was suspended: connections to upstreams are made anew");
+                self.cx.forwarder.handle_resume(self.cx.now);
+            }
+            Some(Happened::Set) => {
+                log::info!("the clock was set: upstreams that failed are tried again");
+                self.cx.forwarder.handle_clock_set(self.cx.now);
+            }
+            None => {}
+        }
     }
 
     fn read_unread(&mut self) {
@@ -441,37 +452,6 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Notices that the machine was suspended.
-///
-/// `CLOCK_MONOTONIC`, which measures deadlines, stands still meanwhile; `CLOCK_BOOTTIME` goes
-/// on. After a suspend no connection can be trusted: servers and NATs have forgotten it, and nobody
-/// told us.
-#[derive(Debug, Default)]
-struct Suspended {
-    /// How far one clock was ahead of the other at the last look.
-    ahead: Option<Duration>,
-}
-
-impl Suspended {
-    /// Whether it was, since the last look; both clocks count from the start of the machine.
-    fn check(&mut self, boottime: Duration, monotonic: Duration) -> bool {
-        let ahead = boottime.saturating_sub(monotonic);
-        self.ahead.replace(ahead).is_some_and(|before| ahead > before + SUSPEND_MIN)
-    }
-}
-
-fn boottime() -> Duration {
-    since_start(ClockId::Boottime)
-}
-
-fn monotonic() -> Duration {
-    since_start(ClockId::Monotonic)
-}
-
-fn since_start(clock: ClockId) -> Duration {
-    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
-}
-
 /// The standard library seeds its hash maps from the system; this is that seed, stirred.
 fn random_seed() -> u64 {
     RandomState::new().hash_one(0)
@@ -503,9 +483,6 @@ const DESCRIPTORS_PER_LISTENER: usize = 2;
 /// A connection and the one that replaces it.
 const DESCRIPTORS_PER_UPSTREAM: usize = 2;
 
-/// The clocks are read one after the other, with anything in between; no suspend is this short.
-const SUSPEND_MIN: Duration = Duration::from_secs(1);
-
 /// Without a free descriptor, accepting is tried again after this.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -514,23 +491,3 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(4900);
 
 /// A client's pipelined queries are short; a frame longer than this comes in pieces.
 const CLIENT_BUFFER: usize = 16 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn h02_a_suspend_shows_between_the_clocks() {
-        let seconds = Duration::from_secs;
-        let mut suspended = Suspended::default();
-        assert!(
-            !suspended.check(seconds(1000), seconds(900)),
-            "before the start it does not count"
-        );
-        assert!(!suspended.check(seconds(1020), seconds(920)));
-        // Read apart, or slewed.
-        assert!(!suspended.check(seconds(1030) + Duration::from_millis(900), seconds(930)));
-        assert!(suspended.check(seconds(2040), seconds(940)));
-        assert!(!suspended.check(seconds(2050), seconds(950)), "once");
-    }
-}

@@ -224,6 +224,12 @@ impl Forwarder {
         self.dispatch(now);
     }
 
+    /// The time of day was set: certificates that were not valid may be now, so backoffs end.
+    pub fn handle_clock_set(&mut self, now: Instant) {
+        self.end_backoffs(now);
+        self.dispatch(now);
+    }
+
     /// The machine was suspended: every upstream connection is dropped, as none can be trusted.
     pub fn handle_resume(&mut self, now: Instant) {
         self.forget_experience();

@@ -11,6 +11,7 @@ use super::{ConnId, DatagramPath};
 /// It is *queued* while the forwarder's queue holds its key, and *sent* while it has a place; after
 /// a stall it is both.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is something that happened once")]
 pub(super) struct Query {
     pub(super) origin: Origin,
     /// The client's message, as it came.

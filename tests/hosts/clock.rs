@@ -6,10 +6,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::skip::skip;
 use crate::steady::{Asked, ask_steadily};
 use crate::support::message::{A, NOERROR, SERVFAIL};
 use crate::support::proxy::arguments;
+use crate::support::skip::skip;
 use crate::support::{Authority, DotServer, Proxy, Query, Response, Setup, UdpClient};
 
 #[test]

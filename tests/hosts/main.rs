@@ -2,7 +2,7 @@
 //! are taken, routes that change.
 //!
 //! Networks are broken in network namespaces of the tests' own, which need root. What a machine
-//! cannot do is skipped with a line that says so, see [`skip`].
+//! cannot do is skipped with a line that says so, see [`support::skip`].
 
 #[path = "../support/mod.rs"]
 #[allow(
@@ -21,6 +21,5 @@ mod namespace;
 mod network;
 mod observe;
 mod pause;
-mod skip;
 mod start;
 mod steady;

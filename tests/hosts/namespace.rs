@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::skip::skip;
+use crate::support::skip::skip;
 
 /// A network namespace. It has no name that could be left behind: it ends with those who use it.
 pub(crate) struct Namespace {

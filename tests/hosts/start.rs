@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use crate::namespace::in_namespace;
-use crate::skip::skip;
 use crate::support::proxy::{run, run_through};
+use crate::support::skip::skip;
 
 /// Nothing on standard output, one line with these words on standard error.
 #[track_caller]

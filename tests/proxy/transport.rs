@@ -1,11 +1,10 @@
 //! Queries over UDP and TCP find their way back to the client that sent them.
 
-use std::collections::{BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::support::answers;
 use crate::support::message::{self, A, NOERROR, RD, TXT};
-use crate::support::server::LIMIT;
 use crate::support::{
     Act, Bed, DotServer, Proxy, Query, Response, Setup, TcpClient, UdpClient, proxy,
 };
@@ -123,19 +122,6 @@ fn tcp_connections_with_the_same_id_get_their_own_answers() {
 }
 
 #[test]
-fn udp_sockets_with_the_same_id_and_question_are_each_answered() {
-    let bed = Bed::start();
-    let clients: Vec<_> = (0..20).map(|_| bed.udp()).collect();
-    for client in &clients {
-        client.send(&Query::new("same.example", A).id(99).bytes());
-    }
-    for client in &clients {
-        let response = Response::read(&client.receive());
-        assert_eq!((response.id, response.rcode), (99, NOERROR));
-    }
-}
-
-#[test]
 fn many_queries_share_one_connection() {
     let bed = Bed::start();
     let (udp, mut tcp) = (bed.udp(), bed.tcp());
@@ -146,23 +132,6 @@ fn many_queries_share_one_connection() {
     }
     let log = bed.server.log();
     assert_eq!((log.connections.len(), log.queries.len()), (1, 500));
-}
-
-#[test]
-fn cold_burst_makes_one_connection() {
-    let bed = Bed::start();
-    let clients: Vec<_> = (0..100).map(|_| bed.udp()).collect();
-    for client in &clients {
-        for n in 0..5 {
-            client.send(&Query::new(&format!("n{n}.example"), A).id(n).bytes());
-        }
-    }
-    for client in &clients {
-        for _ in 0..5 {
-            assert_eq!(Response::read(&client.receive()).rcode, NOERROR);
-        }
-    }
-    assert_eq!(bed.server.log().connections.len(), 1);
 }
 
 #[test]
@@ -182,47 +151,6 @@ fn half_closed_client_still_gets_its_answers() {
     let ids: BTreeSet<_> = (0..2).map(|_| Response::read(&client.receive()).id).collect();
     assert_eq!(ids, BTreeSet::from([1, 2]));
     client.await_end();
-}
-
-#[test]
-fn client_that_closes_early_leaves_nothing_behind() {
-    let bed = Bed::with(|setup| {
-        setup.handler(
-            |query| {
-                if query.name.starts_with("held") { Vec::new() } else { query.answer() }
-            },
-        )
-    });
-    let udp = bed.udp();
-    let ask = || {
-        let response = udp.ask(&Query::new("quick.example", A).bytes());
-        assert_eq!(Response::read(&response).rcode, NOERROR);
-    };
-    ask();
-    let sockets_before = open_files(&bed.proxy);
-
-    let clients: Vec<_> = (0..20)
-        .map(|n| {
-            let mut client = bed.tcp();
-            client.send(&Query::new(&format!("held{n}.example"), A).bytes());
-            client
-        })
-        .collect();
-    bed.server.await_log("all queries", |log| log.queries.len() >= 21);
-    assert!(open_files(&bed.proxy) >= sockets_before + 20);
-    drop(clients);
-
-    // Each answered query is a turn of the proxy's loop in which it may notice.
-    let start = Instant::now();
-    while open_files(&bed.proxy) > sockets_before {
-        assert!(start.elapsed() < LIMIT, "{} files open", open_files(&bed.proxy));
-        ask();
-    }
-}
-
-fn open_files(proxy: &Proxy) -> usize {
-    let directory = format!("/proc/{}/fd", proxy.pid().as_raw_nonzero());
-    std::fs::read_dir(directory).expect("the proxy runs").count()
 }
 
 #[test]
@@ -256,23 +184,6 @@ fn tcp_query_in_single_octets_is_put_together() {
         client.send_raw(octet);
     }
     assert_eq!(Response::read(&client.receive()).answers, 1);
-}
-
-#[test]
-fn answers_in_single_octets_are_put_together() {
-    for (octets_per_record, octets_per_write) in [(1, usize::MAX), (usize::MAX, 1), (3, 1)] {
-        let bed = Bed::with(|setup| Setup { octets_per_record, octets_per_write, ..setup });
-        let mut client = bed.tcp();
-        for n in 0..20 {
-            client.send(&Query::new(&format!("size-{}.example", 100 + n), TXT).id(n).bytes());
-        }
-        let mut sizes = HashMap::new();
-        for _ in 0..20 {
-            let octets = client.receive();
-            sizes.insert(Response::read(&octets).id, octets.len());
-        }
-        assert_eq!(sizes, (0..20).map(|n| (n, 100 + usize::from(n))).collect());
-    }
 }
 
 #[test]

@@ -105,20 +105,6 @@ fn queries_in_flight_when_the_server_closes_are_sent_again() {
 }
 
 #[test]
-fn server_that_ends_every_second_query_costs_no_query() {
-    let bed = Bed::with(|setup| {
-        setup.handler(|query| match query.number {
-            0 => query.answer(),
-            _ => vec![Act::End(End::Reset)],
-        })
-    });
-    let client = bed.udp();
-    for n in 0..20 {
-        assert_answered(&client, &format!("n{n}.example"));
-    }
-}
-
-#[test]
 fn idle_connection_is_closed_with_close_notify_and_opened_again() {
     let bed = Bed::with_args(&["--upstream-idle-timeout", "1"], |setup| setup);
     let client = bed.udp();
@@ -131,19 +117,6 @@ fn idle_connection_is_closed_with_close_notify_and_opened_again() {
     assert_answered(&client, "again.example");
     let log = bed.server.log();
     assert_eq!(log.handshakes().map(|h| h.resumed).collect::<Vec<_>>(), [false, true]);
-}
-
-#[test]
-fn proxy_does_not_wait_for_a_server_that_never_closes() {
-    let bed = Bed::with_args(&["--upstream-idle-timeout", "1"], |setup| Setup {
-        closes_back: false,
-        ..setup
-    });
-    let client = bed.udp();
-    for n in 0..3 {
-        assert_answered(&client, &format!("n{n}.example"));
-        bed.server.await_log("close_notify", |log| log.connections[n].ended == Some(Ended::Notify));
-    }
 }
 
 #[test]
@@ -160,29 +133,6 @@ fn sessions_are_resumed_with_tls_1_2_as_well() {
     let log = bed.server.log();
     assert!(log.handshakes().all(|h| h.version == rustls::ProtocolVersion::TLSv1_2));
     assert_eq!(log.handshakes().map(|h| h.resumed).collect::<Vec<_>>(), [false, true, true]);
-}
-
-#[test]
-fn server_that_forgot_its_tickets_gets_a_full_handshake() {
-    let bed = Bed::with(|setup| {
-        setup.handler(|query| [query.answer(), vec![Act::End(End::Notify)]].concat())
-    });
-    let client = bed.udp();
-    assert_answered(&client, "first.example");
-    bed.server.replace_identity(bed.authority.identity("dot.example"));
-    assert_answered(&client, "second.example");
-    assert_answered(&client, "third.example");
-    let log = bed.server.log();
-    let mut handshakes = log.handshakes().map(|h| h.resumed).collect::<Vec<_>>();
-    handshakes.dedup();
-    assert_eq!(handshakes, [false, true], "{log:#?}");
-}
-
-#[test]
-fn slow_handshake_is_waited_for() {
-    let bed = Bed::with(|setup| setup.greeting(|_| Greeting::TlsAfter(Duration::from_secs(3))));
-    assert_answered(&bed.udp(), "slow.example");
-    assert_eq!(bed.server.log().connections.len(), 1);
 }
 
 #[test]
@@ -312,30 +262,6 @@ fn nothing_listening_is_told_inside_the_deadline_and_logged_once() {
     let told: Vec<_> = lines.iter().filter(|line| line.contains("not usable")).collect();
     let [told] = &told[..] else { panic!("one line, not {told:#?}") };
     assert!(told.contains(&name) && told.contains("connect: connection refused"), "{told}");
-}
-
-#[test]
-fn server_that_never_speaks_tls_is_told_inside_the_deadline() {
-    let bed = Bed::with(|setup| setup.greeting(|_| Greeting::Mute));
-    let (code, text) = ask_in_vain(&bed.udp(), "a.example");
-    assert_eq!(code, NO_REACHABLE_AUTHORITY, "{text}");
-    assert_eq!(bed.server.log().connections[0].first_octet, Some(22), "TLS, not clear text");
-}
-
-#[test]
-fn connection_that_is_silently_forgotten_is_replaced() {
-    // As after a NAT lost its table: the first connection goes dead after ten answers.
-    let bed = Bed::with(|setup| {
-        setup.handler(|query| match (query.connection, query.number) {
-            (0, 10) => vec![Act::End(End::Forget)],
-            _ => query.answer(),
-        })
-    });
-    let client = bed.udp();
-    for n in 0..20 {
-        assert_answered(&client, &format!("n{n}.example"));
-    }
-    assert_eq!(bed.server.log().connections.len(), 2);
 }
 
 /// A server that answers a little later than at once, so that asking it paces a loop.

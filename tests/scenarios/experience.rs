@@ -219,9 +219,10 @@ fn a_server_without_edns_is_asked_again_without_and_that_is_told_once() {
         let mut w = world(1);
         w.servers[0].replies(move |ask| {
             let has_opt = ask.message[11] != 0;
-            let refusal = match questionless {
-                true => dns::questionless(ask.message, dns::FORMERR),
-                false => dns::answer_without_edns(ask.message, ask.serial, dns::FORMERR),
+            let refusal = if questionless {
+                dns::questionless(ask.message, dns::FORMERR)
+            } else {
+                dns::answer_without_edns(ask.message, ask.serial, dns::FORMERR)
             };
             if has_opt {
                 vec![Step::after(10, Do::Answer(refusal))]

@@ -100,6 +100,20 @@ pub(crate) fn record(rtype: u16, data: &[u8]) -> Vec<u8> {
     record
 }
 
+/// An answer with one more option in its OPT record; one without OPT stays as it is.
+pub(crate) fn with_option(mut answer: Vec<u8>, code: u16, data: &[u8]) -> Vec<u8> {
+    if answer[10..12] == [0, 0] {
+        return answer;
+    }
+    // OPT is the last record, and has no option yet.
+    let length = answer.len() - 2;
+    answer[length..].copy_from_slice(&(4 + data.len() as u16).to_be_bytes());
+    answer.extend(code.to_be_bytes());
+    answer.extend((data.len() as u16).to_be_bytes());
+    answer.extend(data);
+    answer
+}
+
 fn soa() -> Vec<u8> {
     let mut data = [0xc0, 12, 0xc0, 12].to_vec();
     for field in [1_u32, 3600, 1200, 604_800, 300] {

@@ -1,6 +1,6 @@
 //! DNS clients for tests: whole messages in, whole messages out.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 
 use super::message;
@@ -83,18 +83,23 @@ impl TcpClient {
 
     #[track_caller]
     pub(crate) fn receive(&mut self) -> Vec<u8> {
-        let mut length = [0; 2];
-        self.read_exact(&mut length);
-        let mut response = vec![0; u16::from_be_bytes(length).into()];
-        self.read_exact(&mut response);
-        response
+        match self.try_receive() {
+            Ok(response) => response,
+            Err(error) => panic!("no response over TCP: {error}"),
+        }
     }
 
-    #[track_caller]
-    fn read_exact(&mut self, octets: &mut [u8]) {
-        if let Err(error) = self.stream.read_exact(octets) {
-            panic!("no response over TCP: {error}");
-        }
+    /// The next response, or the reason why there is none.
+    pub(crate) fn try_receive(&mut self) -> io::Result<Vec<u8>> {
+        let mut length = [0; 2];
+        self.stream.read_exact(&mut length)?;
+        let mut response = vec![0; u16::from_be_bytes(length).into()];
+        self.stream.read_exact(&mut response)?;
+        Ok(response)
+    }
+
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
     }
 
     /// Sends and receives.

@@ -7,6 +7,7 @@ pub(crate) mod client;
 pub(crate) mod message;
 pub(crate) mod proxy;
 pub(crate) mod server;
+pub(crate) mod skip;
 
 pub(crate) use authority::{Authority, Identity};
 pub(crate) use client::{TcpClient, UdpClient};

@@ -10,7 +10,7 @@ pub(crate) mod log;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustls::server::ServerConfig;
+use socket2::SockRef;
 
 use super::authority::Identity;
 use behaviour::{Act, Setup};
@@ -51,6 +52,10 @@ impl DotServer {
 
     fn serve(listener: TcpListener, setup: Setup) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
+        if let Some(octets) = setup.receive_buffer {
+            // What it accepts inherits this.
+            SockRef::from(&listener).set_recv_buffer_size(octets)?;
+        }
         let address = listener.local_addr()?;
         let (wake, woken) = UnixStream::pair()?;
         woken.set_nonblocking(true)?;
@@ -137,6 +142,44 @@ impl RefusedPort {
     pub(crate) fn open(self, setup: Setup) -> DotServer {
         self.socket.listen(128).expect("a bound socket");
         DotServer::serve(self.socket.into(), setup).expect("a listening socket")
+    }
+}
+
+/// A port that answers no connection attempt, as if all that is sent there got lost.
+pub(crate) struct BlackHole {
+    _listener: socket2::Socket,
+    /// They fill the backlog; the kernel drops what comes after them.
+    _filling: Vec<TcpStream>,
+    address: SocketAddr,
+}
+
+impl BlackHole {
+    /// `None` where the kernel still takes connections when the backlog should be full.
+    pub(crate) fn reserve() -> Option<Self> {
+        const WAIT: Duration = Duration::from_millis(200);
+        const FILLING_MAX: usize = 8;
+
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
+            .expect("a socket");
+        listener.bind(&any.into()).expect("a free port");
+        listener.listen(0).expect("a bound socket");
+        let address = listener.local_addr().expect("bound").as_socket().expect("an IP address");
+        let mut filling = Vec::new();
+        while filling.len() < FILLING_MAX {
+            match TcpStream::connect_timeout(&address, WAIT) {
+                Ok(stream) => filling.push(stream),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    return Some(Self { _listener: listener, _filling: filling, address });
+                }
+                Err(_) => break,
+            }
+        }
+        None
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 
@@ -250,7 +293,7 @@ impl Loop {
     fn perform_due(&mut self) {
         let now = Instant::now();
         for connection in self.connections.values_mut() {
-            connection.perform_due(now, &self.setup);
+            connection.perform_due(now, &self.setup, &self.log);
         }
         self.connections.retain(|_, connection| !connection.is_over());
     }

@@ -21,10 +21,14 @@ pub(crate) struct Setup {
     pub(crate) handler: Handler,
     /// How a connection ends that was idle for so long.
     pub(crate) idle: Option<(Duration, End)>,
+    /// Whether every message has a record of its own; otherwise those sent together share one.
+    pub(crate) record_per_message: bool,
     pub(crate) octets_per_record: usize,
     pub(crate) octets_per_write: usize,
     /// Whether it closes when the other side has.
     pub(crate) closes_back: bool,
+    /// The receive buffer asked of the kernel, so that a server that stops reading is soon full.
+    pub(crate) receive_buffer: Option<usize>,
 }
 
 impl Setup {
@@ -37,9 +41,11 @@ impl Setup {
             greeting: Box::new(|_| Greeting::Tls),
             handler: Box::new(answer),
             idle: None,
+            record_per_message: false,
             octets_per_record: usize::MAX,
             octets_per_write: usize::MAX,
             closes_back: true,
+            receive_buffer: None,
         }
     }
 

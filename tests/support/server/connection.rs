@@ -138,7 +138,7 @@ impl Connection {
         self.queries > 0 && self.due.is_empty() && self.phase == Phase::Serving
     }
 
-    pub(super) fn perform_due(&mut self, now: Instant, setup: &Setup) {
+    pub(super) fn perform_due(&mut self, now: Instant, setup: &Setup, log: &SharedLog) {
         if self.deaf_until.is_some_and(|until| until <= now) {
             self.deaf_until = None;
         }
@@ -146,6 +146,10 @@ impl Connection {
             && self.may_idle()
             && self.active + idle <= now
         {
+            log.record(|log| {
+                let log = &mut log.connections[self.number];
+                log.idled_out = log.ended.is_none();
+            });
             self.perform(setup, Act::End(end));
         }
         let due = std::mem::take(&mut self.due);
@@ -181,7 +185,12 @@ impl Connection {
                 self.write(setup);
             }
             Act::Raw(octets) => self.send(&octets),
-            Act::Send(message) => self.send(&message::framed(&message)),
+            Act::Send(message) => {
+                self.send(&message::framed(&message));
+                if setup.record_per_message {
+                    self.write(setup);
+                }
+            }
             Act::StopReading => self.reading = false,
         }
     }

@@ -1,5 +1,6 @@
 //! What a server saw.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
@@ -25,6 +26,15 @@ impl Log {
     /// Connections that finished their handshake.
     pub(crate) fn handshakes(&self) -> impl Iterator<Item = &Handshake> {
         self.connections.iter().filter_map(|connection| connection.handshake.as_ref())
+    }
+
+    /// The number of connections on which a query for a name below this one came.
+    pub(crate) fn connections_for(&self, domain: &str) -> usize {
+        let below = |query: &[u8]| {
+            message::question(query).is_some_and(|(name, ..)| name.ends_with(domain))
+        };
+        let asked = self.queries.iter().filter(|(_, query)| below(query));
+        asked.map(|(connection, _)| connection).collect::<BTreeSet<_>>().len()
     }
 
     /// How often a query of this name came.
@@ -66,6 +76,8 @@ pub(crate) struct ConnectionLog {
     pub(crate) tls_error: Option<String>,
     /// How the other side ended it first.
     pub(crate) ended: Option<Ended>,
+    /// The server ended it, because it was idle for so long as the setup says.
+    pub(crate) idled_out: bool,
 }
 
 /// A finished handshake.

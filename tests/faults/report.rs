@@ -1,0 +1,274 @@
+//! Tries every fault of upstreams and clients on any forwarder, and prints a table of what became of
+//! the queries: see `scripts/faults`.
+#![allow(dead_code, reason = "the tests use what is not used here")]
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod answers;
+    pub(crate) mod authority;
+    pub(crate) mod client;
+    pub(crate) mod message;
+    pub(crate) mod server;
+
+    pub(crate) use authority::{Authority, Identity};
+    pub(crate) use client::TcpClient;
+    pub(crate) use message::{Query, Response};
+    pub(crate) use server::DotServer;
+    pub(crate) use server::behaviour::{Act, End, Greeting, Setup};
+}
+
+mod answers;
+mod asker;
+mod clients;
+mod connections;
+mod handshakes;
+mod known;
+mod outcome;
+mod rows;
+mod stage;
+mod subject;
+
+use std::any::Any;
+use std::fs;
+use std::io::{self, Write};
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use known::{Known, Template};
+use outcome::Outcome;
+use rows::{ROWS, Row};
+use subject::Subject;
+
+const USAGE: &str = "\
+usage: faults [--rows NAME,...] [--at-once N] [--why] FORWARDER
+  FORWARDER     dot-proxy, unbound, stubby or dnsdist; `all` of them, for one table; or a command with
+                {listen_ip} {listen_port} {upstream_ip} {upstream_port} {name} {ca} in it. The one word
+                that has the upstream in it, and the flag before it, are repeated for a second upstream;
+                rows that want one are skipped if there is no such word.
+  --rows        only these, as U1,C7; C for all that begin with C
+  --at-once N   so many rows at the same time (4)
+  --why         which promises were not kept, below the table
+";
+
+fn main() -> ExitCode {
+    match parse().and_then(|options| options.map_or(Ok(()), |options| report(&options))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("faults: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Options {
+    rows: Vec<&'static Row>,
+    at_once: usize,
+    why: bool,
+    subjects: Subjects,
+}
+
+/// `None`: only help was wanted.
+fn parse() -> Result<Option<Options>, String> {
+    let wrong = |error: pico_args::Error| error.to_string();
+    let mut own: Vec<_> = std::env::args_os().skip(1).collect();
+    // The words of a command are none of ours.
+    let mut first = 0;
+    while let Some(word) = own.get(first).and_then(|word| word.to_str())
+        && word.starts_with('-')
+    {
+        first += if ["--rows", "--at-once"].contains(&word) { 2 } else { 1 };
+    }
+    let command = own.split_off(first.min(own.len()));
+    let command: Vec<_> =
+        command.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut args = pico_args::Arguments::from_vec(own);
+    if args.contains(["-h", "--help"]) {
+        print!("{USAGE}");
+        return Ok(None);
+    }
+    let rows: Option<String> = args.opt_value_from_str("--rows").map_err(wrong)?;
+    let at_once: Option<usize> = args.opt_value_from_str("--at-once").map_err(wrong)?;
+    let why = args.contains("--why");
+    if let Some(stray) = args.finish().first() {
+        return Err(format!("unknown option {}; see --help", stray.display()));
+    }
+    Ok(Some(Options {
+        rows: ROWS.iter().filter(|row| is_wanted(row, rows.as_deref())).collect(),
+        at_once: at_once.unwrap_or(4).max(1),
+        why,
+        subjects: subjects(&command)?,
+    }))
+}
+
+/// Whether a list of names has this row, or what its name begins with.
+fn is_wanted(row: &Row, names: Option<&str>) -> bool {
+    let Some(names) = names else { return true };
+    names.split(',').any(|name| {
+        row.name == name
+            || row.name.split(' ').next() == Some(name)
+            || (name.len() == 1 && row.name.starts_with(name))
+    })
+}
+
+fn subjects(command: &[String]) -> Result<Subjects, String> {
+    let known = |kind: Known| (kind.name().to_owned(), Box::new(kind) as Box<dyn Subject>);
+    match command {
+        [] => Err(format!("which forwarder?\n{USAGE}")),
+        [all] if all == "all" => Ok(Known::ALL.into_iter().map(known).collect()),
+        [name] if Known::find(name).is_some() => {
+            Ok(Known::find(name).into_iter().map(known).collect())
+        }
+        words => {
+            let template = Template::new(words)?;
+            Ok(vec![(words[0].clone(), Box::new(template))])
+        }
+    }
+}
+
+fn report(options: &Options) -> Result<(), String> {
+    // A row that panics says so in its place in the table.
+    panic::set_hook(Box::new(|_| {}));
+    let results: Vec<_> = options
+        .subjects
+        .iter()
+        .map(|(name, subject)| {
+            eprintln!("{name}: {} rows", options.rows.len());
+            run_all(options, subject.as_ref())
+        })
+        .collect();
+    // There is none if no configuration was written.
+    drop(fs::remove_dir_all(known::directory()));
+    let mut lines = match &results[..] {
+        [results] => one_table(&options.rows, results),
+        _ => common_table(options, &results),
+    };
+    if options.why {
+        for ((name, _), results) in options.subjects.iter().zip(&results) {
+            lines.extend(reasons(name, &options.rows, results));
+        }
+    }
+    let text = lines.join("\n") + "\n";
+    io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())
+}
+
+/// With their names.
+type Subjects = Vec<(String, Box<dyn Subject>)>;
+
+type Results = Vec<Result<Outcome, String>>;
+
+/// Runs the rows, some at the same time, as they wait most of it.
+fn run_all(options: &Options, subject: &dyn Subject) -> Results {
+    let next = AtomicUsize::new(0);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..options.at_once {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                while let Some(row) = options.rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    eprintln!("  {}", row.name);
+                    let result = panic::catch_unwind(AssertUnwindSafe(|| (row.run)(subject)));
+                    let result = result.unwrap_or_else(|panic| Err(reason(panic.as_ref())));
+                    sender.send((row.name, result)).expect("it is received below");
+                }
+            });
+        }
+    });
+    drop(sender);
+    let mut results: Vec<_> = receiver.into_iter().collect();
+    results.sort_by_key(|(name, _)| options.rows.iter().position(|row| row.name == *name));
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+fn reason(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
+    // The rest is what a server saw.
+    let line = text.lines().next().unwrap_or_default();
+    line.split(';').next().unwrap_or_default().to_owned()
+}
+
+/// All there is to tell of one forwarder.
+fn one_table(rows: &[&Row], results: &Results) -> Vec<String> {
+    const HEAD: &str = "| row | fault | answered | SERVFAIL | lost | worst delay | connections \
+                        | kept | remarks |";
+
+    let mut lines = vec![HEAD.to_owned(), format!("|{}", "---|".repeat(9))];
+    for (row, result) in rows.iter().zip(results) {
+        let rest = match result {
+            Ok(outcome) => format!(
+                "{} | {} | {} | {} | {} | {} | {}",
+                outcome.answered,
+                outcome.servfail,
+                outcome.lost,
+                time(outcome),
+                outcome.connections,
+                if outcome.broken.is_empty() { "yes" } else { "no" },
+                outcome.notes.join("; "),
+            ),
+            Err(reason) => {
+                let reason = reason.lines().collect::<Vec<_>>().join(" ");
+                format!("- | - | - | - | - | - | skipped: {reason}")
+            }
+        };
+        lines.push(format!("| {} | {} | {rest} |", row.name, row.fault));
+    }
+    lines
+}
+
+/// The counts of several forwarders beside each other.
+fn common_table(options: &Options, results: &[Results]) -> Vec<String> {
+    let names: Vec<_> = options.subjects.iter().map(|(name, _)| name.as_str()).collect();
+    let mut lines = vec![
+        format!("| row | fault | {} |", names.join(" | ")),
+        format!("|{}", "---|".repeat(2 + names.len())),
+    ];
+    for (n, row) in options.rows.iter().enumerate() {
+        let cells: Vec<_> = results.iter().map(|results| cell(&results[n])).collect();
+        lines.push(format!("| {} | {} | {} |", row.name, row.fault, cells.join(" | ")));
+    }
+    lines
+}
+
+fn cell(result: &Result<Outcome, String>) -> String {
+    match result {
+        Ok(outcome) => format!(
+            "{}{} / {} / {}, {}, {}",
+            if outcome.broken.is_empty() { "" } else { "✗ " },
+            outcome.answered,
+            outcome.servfail,
+            outcome.lost,
+            time(outcome),
+            outcome.connections,
+        ),
+        Err(_) => "-".to_owned(),
+    }
+}
+
+/// The promises that were not kept, the first few of each row.
+fn reasons(name: &str, rows: &[&Row], results: &Results) -> Vec<String> {
+    const MOST: usize = 5;
+
+    let mut lines = Vec::new();
+    for (row, result) in rows.iter().zip(results) {
+        match result {
+            Ok(outcome) => {
+                let broken = outcome.broken.iter().take(MOST);
+                lines.extend(broken.map(|broken| format!("{name}: {}: {broken}", row.name)));
+                if outcome.broken.len() > MOST {
+                    lines.push(format!("{name}: {}: and so on", row.name));
+                }
+            }
+            Err(reason) => lines.push(format!("{name}: {}: skipped: {reason}", row.name)),
+        }
+    }
+    lines
+}
+
+fn time(outcome: &Outcome) -> String {
+    match outcome.worst.as_millis() {
+        0..1_000 => format!("{} ms", outcome.worst.as_millis()),
+        _ => format!("{:.1} s", outcome.worst.as_secs_f32()),
+    }
+}

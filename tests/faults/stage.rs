@@ -1,0 +1,117 @@
+//! A forwarder between the clients and the servers of a row.
+
+use std::net::SocketAddr;
+
+use crate::asker::Asker;
+use crate::outcome::Outcome;
+use crate::subject::{Running, Subject, Wanted, own_host};
+use crate::support::{Authority, DotServer, Setup, TcpClient};
+
+/// The name in the certificates of the servers.
+pub(crate) const NAME: &str = "dot.example";
+
+pub(crate) struct Stage {
+    pub(crate) running: Running,
+    pub(crate) servers: Vec<DotServer>,
+    /// Its file stays as long as the forwarder runs, which may read it again.
+    pub(crate) authority: Authority,
+}
+
+/// Seconds that a row wants of idle timeouts.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Idle {
+    pub(crate) client: Option<u32>,
+    pub(crate) upstream: Option<u32>,
+}
+
+impl Stage {
+    /// With one good server that was changed.
+    pub(crate) fn one(
+        subject: &dyn Subject,
+        change: impl FnOnce(Setup) -> Setup,
+    ) -> Result<Self, String> {
+        Self::one_idle(subject, Idle::default(), change)
+    }
+
+    pub(crate) fn one_idle(
+        subject: &dyn Subject,
+        idle: Idle,
+        change: impl FnOnce(Setup) -> Setup,
+    ) -> Result<Self, String> {
+        let authority = Authority::new();
+        let server = DotServer::start(change(good(&authority, NAME)));
+        let running = run(subject, &authority, &[(server.address(), NAME)], idle)?;
+        Ok(Self { running, servers: vec![server], authority })
+    }
+
+    /// With a server that was changed in front of a good one.
+    pub(crate) fn two(
+        subject: &dyn Subject,
+        change: impl FnOnce(Setup) -> Setup,
+    ) -> Result<Self, String> {
+        let authority = Authority::new();
+        let first = DotServer::start(change(good(&authority, NAME)));
+        let second = DotServer::start(good(&authority, NAME));
+        let upstreams = [(first.address(), NAME), (second.address(), NAME)];
+        let running = run(subject, &authority, &upstreams, Idle::default())?;
+        Ok(Self { running, servers: vec![first, second], authority })
+    }
+
+    /// With a good server behind an address where there is none.
+    pub(crate) fn behind(subject: &dyn Subject, first: SocketAddr) -> Result<Self, String> {
+        let authority = Authority::new();
+        let second = DotServer::start(good(&authority, NAME));
+        let upstreams = [(first, NAME), (second.address(), NAME)];
+        let running = run(subject, &authority, &upstreams, Idle::default())?;
+        Ok(Self { running, servers: vec![second], authority })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.running.address()
+    }
+
+    pub(crate) fn asker(&self) -> Asker {
+        Asker::new(self.address())
+    }
+
+    pub(crate) fn tcp(&self) -> TcpClient {
+        TcpClient::new(self.address())
+    }
+
+    /// What there is to tell when the row is over; it ends the forwarder.
+    pub(crate) fn outcome(&self, askers: &[&Asker]) -> Outcome {
+        let mut outcome = Outcome { lines: self.running.end(), ..Outcome::default() };
+        for asker in askers {
+            outcome.count(asker);
+        }
+        for server in &self.servers {
+            outcome.count_connections(server);
+        }
+        outcome
+    }
+}
+
+/// A server that does everything right, in the way most servers do: several forwarders trip over answers
+/// that share a record, which is a row of its own and should not be the result of every other.
+pub(crate) fn good(authority: &Authority, name: &str) -> Setup {
+    Setup { record_per_message: true, ..Setup::new(authority.identity(name)) }
+}
+
+/// Starts the forwarder in front of these, on an address of its own.
+pub(crate) fn run(
+    subject: &dyn Subject,
+    authority: &Authority,
+    upstreams: &[(SocketAddr, &str)],
+    idle: Idle,
+) -> Result<Running, String> {
+    const PORT: u16 = 5300;
+
+    let wanted = Wanted {
+        listen: (own_host(), PORT).into(),
+        upstreams,
+        ca_file: authority.file(),
+        client_idle: idle.client,
+        upstream_idle: idle.upstream,
+    };
+    Running::start(subject, &wanted)
+}
