@@ -5,6 +5,7 @@
 mod address;
 mod upstream;
 mod words;
+mod zone;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -16,11 +17,12 @@ use std::time::Duration;
 use log::LevelFilter;
 use pico_args::Arguments;
 
-use crate::forwarder::{Ecs, Hedge, Limits, Order, Policy};
+use crate::forwarder::{Ecs, Hedge, Limits, Order, Policy, SpecialNames};
 use address::{address, overlap, reaches};
 use upstream::{CLOUDFLARE, PRESETS, Preset, UPSTREAM_EXAMPLE, preset_names, upstreams, v4};
 pub use upstream::{UPSTREAM_PORT, Upstream};
 use words::{nearest, shown, words};
+use zone::{ZONE_EXAMPLE, zone};
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
@@ -47,7 +49,7 @@ pub struct Config {
     pub query_log: QueryLog,
     /// The least severe log record that is written.
     pub log_level: LevelFilter,
-    /// How upstreams are chosen.
+    /// How upstreams are chosen, and what is answered here.
     pub policy: Policy,
     /// The bounds of the forwarder.
     pub limits: Limits,
@@ -163,6 +165,12 @@ Usage: dot-proxy [OPTION]...
                             another NAME as well. [default: on]
   --ecs strip|pass          Take EDNS Client Subnet options out and tell upstreams to add
                             none, or let them pass. [default: strip]
+  --special-names local|forward
+                            Answer here, or forward, names that are not for the public
+                            DNS: localhost, test, local, onion, home.arpa, reverse
+                            names of private addresses and the like. [default: local]
+  --forward-zone NAME       Forward NAME, such as {ZONE_EXAMPLE}, and what is below it,
+                            although special; repeatable.
   --ca-file FILE            Trust the PEM certificates in FILE instead of the built-in
                             roots.
   --query-log on|off|auto   Write a line per query to stderr; auto: if stderr is a
@@ -196,6 +204,8 @@ struct Options {
     hedge: Option<Hedge>,
     retry_servfail: Option<bool>,
     ecs: Option<Ecs>,
+    special_names_forwarded: Option<bool>,
+    forward_zones: Vec<Box<[u8]>>,
     roots: Option<Roots>,
     query_log: Option<QueryLog>,
     log_level: Option<LevelFilter>,
@@ -209,11 +219,15 @@ impl Options {
             Flag::CaFile => once(&mut self.roots, Ok(Roots::File(value.into()))),
             Flag::ClientIdleTimeout => once(&mut self.client_idle_timeout, seconds(value)),
             Flag::Ecs => once(&mut self.ecs, choice(value, &ECS)),
+            Flag::ForwardZone => self.add_forward_zone(value),
             Flag::Hedge => once(&mut self.hedge, choice(value, &HEDGES)),
             Flag::Listen => self.add_listener(value),
             Flag::LogLevel => once(&mut self.log_level, choice(value, &LOG_LEVELS)),
             Flag::QueryLog => once(&mut self.query_log, choice(value, &QUERY_LOGS)),
             Flag::RetryServfail => once(&mut self.retry_servfail, choice(value, &ON_OFF)),
+            Flag::SpecialNames => {
+                once(&mut self.special_names_forwarded, choice(value, &SPECIAL_NAMES))
+            }
             Flag::Upstream => self.add_upstreams(value),
             Flag::UpstreamIdleTimeout => once(&mut self.upstream_idle_timeout, seconds(value)),
             Flag::UpstreamPolicy => once(&mut self.order, choice(value, &ORDERS)),
@@ -265,6 +279,21 @@ impl Options {
         Ok(())
     }
 
+    fn add_forward_zone(&mut self, value: &str) -> Result<(), String> {
+        let zone = zone(value)?;
+        // As with listeners, who adds flags need not know those that are there.
+        if self.forward_zones.contains(&zone) {
+            return Ok(());
+        }
+        if self.forward_zones.len() == FORWARD_ZONES_MAX {
+            return Err(format!(
+                "is one zone too many; give at most {FORWARD_ZONES_MAX}, or one above them"
+            ));
+        }
+        self.forward_zones.push(zone);
+        Ok(())
+    }
+
     fn into_config(self) -> Result<Config, UsageError> {
         let mut listen = self.listen;
         if listen.is_empty() {
@@ -301,6 +330,10 @@ impl Options {
                 hedge: self.hedge.unwrap_or(hedge),
                 retry_servfail: self.retry_servfail.unwrap_or(true),
                 ecs: self.ecs.unwrap_or(Ecs::Strip),
+                special_names: match self.special_names_forwarded {
+                    Some(true) => SpecialNames::Forward,
+                    Some(false) | None => SpecialNames::Local { forwarded: self.forward_zones },
+                },
             },
             limits: Limits {
                 query_timeout: QUERY_TIMEOUT,
@@ -326,11 +359,13 @@ enum Flag {
     CaFile,
     ClientIdleTimeout,
     Ecs,
+    ForwardZone,
     Hedge,
     Listen,
     LogLevel,
     QueryLog,
     RetryServfail,
+    SpecialNames,
     Upstream,
     UpstreamIdleTimeout,
     UpstreamPolicy,
@@ -368,11 +403,13 @@ impl Flag {
             Self::CaFile => "a file of PEM certificates",
             Self::ClientIdleTimeout | Self::UpstreamIdleTimeout => "a whole number of seconds",
             Self::Ecs => "strip or pass",
+            Self::ForwardZone => "a name, such as 10.in-addr.arpa",
             Self::Hedge => "off, same or any",
             Self::Listen => "ADDR[:PORT], such as 127.0.0.1:5300",
             Self::LogLevel => "error, warn, info, debug or trace",
             Self::QueryLog => "on, off or auto",
             Self::RetryServfail => "on or off",
+            Self::SpecialNames => "local or forward",
             Self::Upstream => "IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com, or a preset",
             Self::UpstreamPolicy => "ordered, fastest or spread",
         }
@@ -426,7 +463,7 @@ const HELP: [&str; 2] = ["-h", "--help"];
 const VERSION: [&str; 2] = ["-V", "--version"];
 
 /// Every way to write a flag that takes a value.
-const SPELLINGS: [(&str, Flag); 13] = [
+const SPELLINGS: [(&str, Flag); 15] = [
     ("-l", Flag::Listen),
     ("--listen", Flag::Listen),
     ("-u", Flag::Upstream),
@@ -435,6 +472,8 @@ const SPELLINGS: [(&str, Flag); 13] = [
     ("--hedge", Flag::Hedge),
     ("--retry-servfail", Flag::RetryServfail),
     ("--ecs", Flag::Ecs),
+    ("--special-names", Flag::SpecialNames),
+    ("--forward-zone", Flag::ForwardZone),
     ("--ca-file", Flag::CaFile),
     ("--query-log", Flag::QueryLog),
     ("--log-level", Flag::LogLevel),
@@ -460,6 +499,8 @@ const HEDGES: [(&str, Hedge); 3] =
 
 const ON_OFF: [(&str, bool); 2] = [("on", true), ("off", false)];
 
+const SPECIAL_NAMES: [(&str, bool); 2] = [("local", false), ("forward", true)];
+
 const QUERY_LOGS: [(&str, QueryLog); 3] =
     [("on", QueryLog::On), ("off", QueryLog::Off), ("auto", QueryLog::Auto)];
 
@@ -475,6 +516,10 @@ pub const LISTENERS_MAX: usize = 32;
 
 /// All presets together.
 pub const UPSTREAMS_MAX: usize = 16;
+
+/// Each is compared with every special name that is asked for. Where they are many, one above them does:
+/// `100.in-addr.arpa` stands for the 64 zones of the shared addresses.
+pub const FORWARD_ZONES_MAX: usize = 64;
 
 /// The program must work with nothing configured, so one has to be it.
 const UPSTREAM_DEFAULT: Preset = CLOUDFLARE;
@@ -603,6 +648,54 @@ mod tests {
         assert_eq!(config.limits.client_queries_max, 256);
         assert_eq!(config.limits.client_bytes_max, 4 << 20);
         assert!(!config.limits.query_log);
+        assert_eq!(config.policy.special_names, SpecialNames::Local { forwarded: vec![] });
+    }
+
+    #[test]
+    fn special_names() {
+        let names = |line: &[&str]| config(line).policy.special_names;
+        let except = |zones: &[&[u8]]| SpecialNames::Local {
+            forwarded: zones.iter().map(|zone| (*zone).into()).collect(),
+        };
+        assert_eq!(names(&["--special-names", "local"]), except(&[]));
+        assert_eq!(names(&["--special-names=forward"]), SpecialNames::Forward);
+        let forwarded =
+            names(&["--forward-zone", "10.IN-addr.arpa", "--forward-zone=10.in-addr.arpa."]);
+        assert_eq!(forwarded, except(&[b"\x0210\x07in-addr\x04arpa\0"]), "one zone");
+        let forwarded = names(&["--forward-zone=0/25_a.Corp", "--forward-zone=arpa"]);
+        assert_eq!(forwarded, except(&[b"\x060/25_a\x04corp\0", b"\x04arpa\0"]));
+        let forwarded = names(&["--forward-zone=home.arpa", "--special-names=forward"]);
+        assert_eq!(forwarded, SpecialNames::Forward);
+        let longest = ["a"; 127].join(".");
+        let octets = [&b"\x01a".repeat(127)[..], b"\0"].concat();
+        assert_eq!(names(&["--forward-zone", &longest]), except(&[&octets]));
+    }
+
+    #[test]
+    fn bad_forward_zones_are_named_with_what_would_be_right() {
+        let table = "
+            .               => is above all names; write --special-names forward
+            10.0.0.0/8      => is an address; write the name of its reverse zone, such as 10.in-addr.arpa
+            192.168.1.1     => is an address; write the name of its reverse zone
+            fd00::/8        => is an address; write the name of its reverse zone
+            b\u{fc}cher.test => is not in its ASCII form (A-labels, xn--...)
+            home..arpa      => has an empty label; write a name, such as 10.in-addr.arpa
+            .home.arpa      => has an empty label
+            home.arpa..     => has an empty label
+            *.home.arpa     => has something else than letters, digits, hyphens, underscores and slashes
+            a\\.b           => has something else than";
+        let long_label = format!("{}.test", "a".repeat(64));
+        let long_name = format!("{}aa", "a.".repeat(126));
+        let rows = rows(table).chain([
+            (&*long_label, "has a label of more than 63 octets"),
+            (&*long_name, "is 254 octets long, more than 253"),
+            ("home arpa", "has something else than"),
+        ]);
+        for (value, expected) in rows {
+            let error = error(&["--forward-zone", value]);
+            assert!(error.contains(expected), "{error}\n  should say: {expected}");
+            assert!(error.starts_with("--forward-zone "), "{error}");
+        }
     }
 
     #[test]
@@ -901,6 +994,11 @@ mod tests {
             --client-idle-timeout 10s => --client-idle-timeout 10s: is not a number of seconds
             --client-idle-timeout=-1 => --client-idle-timeout -1: is not a number of seconds
             --client-idle-timeout 1.5 => --client-idle-timeout 1.5: is not a number of seconds
+            --special-names     => --special-names: the value is missing; give local or forward
+            --special-names off => --special-names off: is not known; write local or forward
+            --special-names=local --special-names=local => --special-names local: is given twice
+            --forward-zone      => --forward-zone: the value is missing; give a name, such as 10.in-addr.arpa
+            --forward-zones a   => --forward-zones: unknown flag; did you mean --forward-zone?
             --ca-file a --ca-file b => --ca-file b: is given twice; give this flag once
             --query-log=on --query-log=on => --query-log on: is given twice
             --log-level=info --log-level warn => --log-level warn: is given twice
@@ -943,7 +1041,12 @@ mod tests {
             (0..=UPSTREAMS_MAX).map(|i| format!("--upstream=10.0.0.{i}#x")).collect();
         let listeners: Vec<_> =
             (0..=LISTENERS_MAX).map(|i| format!("--listen=127.0.0.{i}:53")).collect();
-        for (flags, max) in [(upstreams, UPSTREAMS_MAX), (listeners, LISTENERS_MAX)] {
+        let zones: Vec<_> = (0..=FORWARD_ZONES_MAX)
+            .map(|i| format!("--forward-zone={i}.100.in-addr.arpa"))
+            .collect();
+        for (flags, max) in
+            [(upstreams, UPSTREAMS_MAX), (listeners, LISTENERS_MAX), (zones, FORWARD_ZONES_MAX)]
+        {
             let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
             config(&flags[..max]);
             assert!(error(&flags).contains(&format!("too many; give at most {max}")));
@@ -960,6 +1063,8 @@ mod tests {
             &["--upstream", &format!("1.2.3.4#{long}")],
             &["--listen", &format!("[::1]:{long}")],
             &["--query-log", &long],
+            &["--forward-zone", &long],
+            &["--forward-zone", &"a.".repeat(5_000)],
             &[&format!("--{long}")],
             &[&long],
         ] {

@@ -73,7 +73,7 @@ impl Reactor {
         let mut limits = config.limits.clone();
         limits.clients_max = clients_max(config);
         let cx = Context {
-            forwarder: Forwarder::new(limits, config.policy, names, random_seed()),
+            forwarder: Forwarder::new(limits, config.policy.clone(), names, random_seed()),
             now: now(),
             servers: servers.collect(),
             buffer: vec![0; CLIENT_BUFFER].into(),

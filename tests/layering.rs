@@ -23,6 +23,7 @@ const TABLE: &[Row] = &[
             "forwarder::Limits",
             "forwarder::Order",
             "forwarder::Policy",
+            "forwarder::SpecialNames",
         ],
     ),
     ("config/", &[], &["config"]),
@@ -77,6 +78,7 @@ const TABLE: &[Row] = &[
     ("forwarder/output.rs", &[], &["forwarder::arena::Id", "forwarder::DatagramPath"]),
     ("forwarder/presentation.rs", &[], &["forwarder::wire::LABEL_LEN_MAX"]),
     ("forwarder/random.rs", &[], &[]),
+    ("forwarder/special.rs", &[], &["forwarder::message", "forwarder::wire"]),
     ("forwarder/timeouts.rs", &[], &["forwarder::arena::Id"]),
     ("forwarder/wire.rs", &[], &["forwarder::presentation"]),
     // The rest of it, one state machine: any sibling, no crate.

@@ -23,11 +23,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use std::{env, fmt, thread};
 
-use dot_proxy::forwarder::{Closed, Counts, DatagramPath, Ecs, Fact, Hedge, Order, Policy, Stage};
+use dot_proxy::forwarder::{
+    Closed, Counts, DatagramPath, Ecs, Fact, Hedge, Order, Policy, SpecialNames, Stage,
+};
 
 use sim_support::dns::{self, Edns};
 use sim_support::{
     Ask, Attempt, Do, Rng, Roughness, Server, Step, What, World, default_limits, ms, path_from,
+    special,
 };
 
 #[test]
@@ -121,7 +124,7 @@ fn run(seed: u64, is_traced: bool) -> Summary {
     }
     let servers = swarm.faults.iter().map(|faults| server(faults.clone(), swarm.faults_end));
     let mut world =
-        World::with_policy(limits, swarm.policy, servers.collect(), &swarm.operators, seed);
+        World::with_policy(limits, swarm.policy.clone(), servers.collect(), &swarm.operators, seed);
     world.roughness = swarm.roughness;
     world.trace = is_traced;
 
@@ -185,6 +188,7 @@ struct Swarm {
     slow_names: bool,
     poison: bool,
     errors: bool,
+    special: bool,
     sizes_max: usize,
     retransmissions: bool,
     garbage: bool,
@@ -230,6 +234,17 @@ struct Faults {
     jitter: Duration,
     reverse: u64,
     deaths: Vec<(Duration, Duration)>,
+}
+
+/// Mostly those of a user who says nothing about it.
+fn special_names(rng: &mut Rng) -> SpecialNames {
+    let forwarded = match rng.below(10) {
+        0 => return SpecialNames::Forward,
+        1 => vec![b"\x0210\x07in-addr\x04arpa\0"[..].into(), b"\x09localhost\0"[..].into()],
+        2 => vec![b"\x04arpa\0"[..].into()],
+        _ => vec![],
+    };
+    SpecialNames::Local { forwarded }
 }
 
 impl Swarm {
@@ -306,6 +321,7 @@ impl Swarm {
             hedge: rng.pick(&[Hedge::Off, Hedge::Same, Hedge::Any]),
             retry_servfail: rng.chance(500),
             ecs: rng.pick(&[Ecs::Pass, Ecs::Strip]),
+            special_names: special_names(rng),
         };
         let operators = (0..upstreams).map(|_| rng.within(0, 1)).collect();
         Self {
@@ -321,6 +337,7 @@ impl Swarm {
             slow_names: on[24],
             poison: on[25],
             errors: gentle[8],
+            special: rng.chance(500),
             sizes_max: rng.pick(&[0, 0, 600, 5000, 65_535]),
             retransmissions: gentle[9],
             garbage: gentle[10],
@@ -564,6 +581,7 @@ impl Workload {
     /// Every query is answered, over UDP and TCP, one by one and at once.
     fn demand(&mut self, world: &mut World) {
         self.swarm.errors = false;
+        self.swarm.special = false;
         let before = world.oracle.responses.len();
         let client = self.connect(world);
         for _ in 0..10 {
@@ -703,8 +721,26 @@ impl Workload {
             size: self.rng.pick(&[0, 512, 1232, 4096, 65_535]),
             dnssec_ok: self.rng.chance(500),
         });
+        if self.swarm.special && self.rng.chance(50) {
+            let name = self.special_name();
+            let kind = self.rng.pick(&[1, 2, 6, 12, 28, 43, 64, 255]);
+            // An ID of its own, as the name is not always.
+            return dns::query(self.names as u16, &name, kind, edns);
+        }
         let id = self.rng.pick(&[7, 0, 0xffff, self.names as u16]);
         dns::query(id, &name, self.rng.pick(&[1, 28, 16, 15, 65, 65_280]), edns)
+    }
+
+    /// A name that may be answered here, or one above or below it.
+    fn special_name(&mut self) -> String {
+        let zone = self.rng.below(special::zones().count() as u64);
+        let zone = special::zones().nth(zone as usize).expect("a number below the count");
+        match self.rng.below(4) {
+            0 => zone,
+            1 => zone.split_once('.').map_or(String::new(), |(_, above)| above.to_owned()),
+            2 => format!("s{}.{zone}", self.names).to_uppercase(),
+            _ => format!("1.s{}.{zone}", self.names),
+        }
     }
 
     /// A message with something wrong, or with nothing but noise.

@@ -22,6 +22,10 @@ impl Forwarder {
         let Some(client) = self.address(source) else {
             return;
         };
+        if let Some(answer) = self.policy.special_names.answer(message, &parsed) {
+            self.respond_locally(now, source, message, &answer.response(&parsed));
+            return;
+        }
         let fingerprint = match &source {
             Source::Datagram(path) => self.fingerprint(path, message),
             Source::Stream(_) => 0,

@@ -29,6 +29,7 @@ pub fn parse_query(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refus
         opt: None,
         ede: None,
         truncated: false,
+        records: LocalRecords::default(),
     };
     if header.flags & OPCODE != 0 {
         return Err(Refusal::Respond(LocalResponse { rcode: Rcode::NOTIMP, ..refusal }));
@@ -108,6 +109,7 @@ impl ParsedQuery {
             opt: self.opt,
             ede,
             truncated: false,
+            records: LocalRecords::default(),
         }
     }
 }
@@ -143,6 +145,20 @@ pub struct LocalResponse<'a> {
     pub ede: Option<Ede<'a>>,
     /// TC: the client should ask again over TCP.
     pub truncated: bool,
+    /// Records of ours. With any, the response is authoritative (AA).
+    pub records: LocalRecords<'a>,
+}
+
+/// The answer and authority sections of a response that is made here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalRecords<'a> {
+    /// Both sections, as they follow the question. They are few and short: with the longest question
+    /// they fit in 512 octets.
+    pub octets: &'a [u8],
+    /// Records in the answer section.
+    pub ancount: u16,
+    /// Records in the authority section.
+    pub nscount: u16,
 }
 
 /// Appends a response to `query` that is made here, of at most `limit` octets (512 or more).
@@ -170,19 +186,25 @@ pub fn local_response(
     if response.truncated {
         flags |= TC;
     }
+    let records = response.records;
+    if !records.octets.is_empty() {
+        flags |= AA;
+    }
     Header {
         id: header.id,
         flags,
         qdcount: u16::from(!question.is_empty()),
-        ancount: 0,
-        nscount: 0,
+        ancount: records.ancount,
+        nscount: records.nscount,
         arcount: u16::from(response.opt.is_some()),
     }
     .append(out);
     out.extend_from_slice(question);
+    out.extend_from_slice(records.octets);
     if let Some(opt) = response.opt {
         let extended_rcode = (rcode.0 >> 4) as u8;
-        let room = limit.saturating_sub(HEADER_LEN + question.len()).max(OPT_LEN_MIN);
+        let used = HEADER_LEN + question.len() + records.octets.len();
+        let room = limit.saturating_sub(used).max(OPT_LEN_MIN);
         edns::append_opt(out, udp_size, extended_rcode, opt.dnssec_ok, response.ede, room);
     }
 }
@@ -408,6 +430,7 @@ impl Records {
 
 const QR: u16 = 0x8000;
 const OPCODE: u16 = 0x7800;
+const AA: u16 = 0x0400;
 const TC: u16 = 0x0200;
 const RD: u16 = 0x0100;
 const RA: u16 = 0x0080;

@@ -33,6 +33,7 @@ mod response;
 mod round_trip;
 mod sends;
 mod shares;
+mod special;
 mod surface;
 mod timeouts;
 mod upstream;
@@ -58,6 +59,7 @@ use query::{Messages, Query};
 use query_log::QueryLog;
 use random::Random;
 use shares::Shares;
+pub use special::SpecialNames;
 pub use surface::{
     Action, Closed, ConnId, Counts, DatagramPath, Hedge, Limits, Manner, Order, Policy, Stage,
 };

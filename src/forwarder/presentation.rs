@@ -41,12 +41,24 @@ impl fmt::Display for NameDisplay<'_> {
 pub struct Rtype(pub u16);
 
 impl Rtype {
+    /// An IPv4 address.
+    pub const A: Self = Self(1);
+    /// A name server of a zone.
+    pub const NS: Self = Self(2);
+    /// The start of a zone.
+    pub const SOA: Self = Self(6);
+    /// An IPv6 address (RFC 3596).
+    pub const AAAA: Self = Self(28);
+    /// What a parent says of the keys of a signed zone (RFC 4034 section 5).
+    pub const DS: Self = Self(43);
     /// An incremental zone transfer (RFC 1995).
     pub const IXFR: Self = Self(251);
     /// A zone transfer (RFC 5936).
     pub const AXFR: Self = Self(252);
     /// A request for key material, or the reply (RFC 2930).
     pub const TKEY: Self = Self(249);
+    /// Whatever there is.
+    pub const ANY: Self = Self(255);
 }
 
 impl fmt::Display for Rtype {
@@ -110,6 +122,11 @@ impl fmt::Display for Rtype {
 /// A class; `Display` writes its mnemonic, or else `CLASS32` (RFC 3597 section 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Class(pub u16);
+
+impl Class {
+    /// The Internet.
+    pub const IN: Self = Self(1);
+}
 
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -101,7 +101,7 @@ fn write_question(lines: &mut Vec<u8>, kind: &str, asked: Asked<'_>) -> std::io:
     };
     write!(lines, "{kind} {} ", NameDisplay(name))?;
     let class = Class(u16::from_be_bytes([c0, c1]));
-    if class != Class(1) {
+    if class != Class::IN {
         write!(lines, "{class} ")?;
     }
     write!(lines, "{} ", Rtype(u16::from_be_bytes([t0, t1])))

@@ -4,9 +4,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::Fact;
 use super::arena::Id;
 use super::edit::Ecs;
+use super::{Fact, SpecialNames};
 
 /// Names a connection, of a client or to an upstream, from its start to the moment the shell takes
 /// its [`Action::Close`].
@@ -125,8 +125,8 @@ impl fmt::Display for Stage {
     }
 }
 
-/// How upstreams are chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is done about queries where it is a matter of choice.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Which upstream gets a query.
     pub order: Order,
@@ -137,6 +137,8 @@ pub struct Policy {
     pub retry_servfail: bool,
     /// What becomes of EDNS Client Subnet options.
     pub ecs: Ecs,
+    /// Whether names that are not for the public DNS are forwarded.
+    pub special_names: SpecialNames,
 }
 
 /// Which of the usable upstreams gets a query.

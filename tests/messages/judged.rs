@@ -6,8 +6,8 @@ use std::str::FromStr as _;
 use domain::base::Message;
 use domain::base::name::Name;
 use dot_proxy::forwarder::message::{
-    self, Ede, HEADER_LEN, LocalResponse, NameDisplay, ParsedQuery, Rcode, Refusal, ResponseCheck,
-    ResponseInfo,
+    self, Ede, HEADER_LEN, LocalRecords, LocalResponse, NameDisplay, ParsedQuery, Rcode, Refusal,
+    ResponseCheck, ResponseInfo,
 };
 
 use super::generate::{damaged, generated, random_name};
@@ -101,6 +101,7 @@ fn model(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refusal> {
             opt,
             ede: None,
             truncated: false,
+            records: LocalRecords::default(),
         }))
     };
     if view.flags & 0x7800 != 0 {
@@ -117,6 +118,7 @@ fn model(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refusal> {
             opt,
             ede: None,
             truncated: true,
+            records: LocalRecords::default(),
         }));
     }
     let signatures: Vec<_> =

@@ -20,6 +20,7 @@ mod poison;
 mod silence;
 #[path = "../sim_support/mod.rs"]
 mod sim_support;
+mod special;
 mod streams;
 
 use std::time::Duration;

@@ -16,9 +16,11 @@ const IXFR: u16 = 251;
 const AXFR: u16 = 252;
 
 const QR: u8 = 0x80;
+const AA: u8 = 0x04;
 const TC: u8 = 0x02;
 const RD: u8 = 0x01;
 const RA: u8 = 0x80;
+const AD: u8 = 0x20;
 
 /// A message that was walked from end to end.
 #[derive(Debug)]
@@ -104,6 +106,16 @@ impl<'a> Message<'a> {
 
     pub(crate) fn is_recursion_available(&self) -> bool {
         self.bytes[3] & RA != 0
+    }
+
+    /// AA, and not AD.
+    pub(crate) fn is_our_own(&self) -> bool {
+        self.bytes[2] & AA != 0 && self.bytes[3] & AD == 0
+    }
+
+    /// How many records there are in the answer and in the authority section.
+    pub(crate) fn counts(&self) -> [usize; 2] {
+        [0, 1].map(|section| self.records.iter().filter(|r| r.section == section).count())
     }
 
     pub(crate) fn rcode(&self) -> u8 {
@@ -192,11 +204,13 @@ pub(crate) enum Due {
     Silence,
     /// An answer made here, with or without the question.
     Local { rcode: u8, question: bool },
+    /// An authoritative answer made here, with so many records in its first two sections.
+    Special { rcode: u8, answers: usize, authorities: usize },
     /// An upstream's answer, or SERVFAIL.
     Upstream,
 }
 
-/// What is due for `message`.
+/// What is due for `message`, whatever the name is.
 pub(crate) fn due(message: &[u8]) -> Due {
     if message.len() < 12 || message[2] & QR != 0 {
         return Due::Silence;

@@ -12,12 +12,13 @@ mod oracle;
 mod outputs;
 mod rng;
 mod server;
+pub(crate) mod special;
 mod story;
 mod world;
 
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Ecs, Hedge, Limits, Order, Policy};
+use dot_proxy::forwarder::{Ecs, Hedge, Limits, Order, Policy, SpecialNames};
 
 pub(crate) use client::State;
 pub(crate) use oracle::{Response, To};
@@ -30,9 +31,15 @@ pub(crate) fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// How upstreams are chosen for a user who says nothing about it.
+/// What is done for a user who says nothing about it.
 pub(crate) fn default_policy() -> Policy {
-    Policy { order: Order::Ordered, hedge: Hedge::Same, retry_servfail: true, ecs: Ecs::Strip }
+    Policy {
+        order: Order::Ordered,
+        hedge: Hedge::Same,
+        retry_servfail: true,
+        ecs: Ecs::Strip,
+        special_names: SpecialNames::Local { forwarded: Vec::new() },
+    }
 }
 
 /// The limits a user gets who sets none.

@@ -4,9 +4,10 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Counts, DatagramPath};
+use dot_proxy::forwarder::{Counts, DatagramPath, SpecialNames};
 
 use super::dns::{self, Due, Edns, Message};
+use super::special;
 
 /// Whom a response goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +64,7 @@ struct Made {
 #[derive(Debug)]
 pub(crate) struct Oracle {
     query_timeout: Duration,
+    special_names: SpecialNames,
     owed: HashMap<To, Vec<Owed>>,
     numbers: u64,
     unanswered: HashSet<u64>,
@@ -78,9 +80,10 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    pub(crate) fn new(query_timeout: Duration) -> Self {
+    pub(crate) fn new(query_timeout: Duration, special_names: SpecialNames) -> Self {
         Self {
             query_timeout,
+            special_names,
             owed: HashMap::new(),
             numbers: 0,
             unanswered: HashSet::new(),
@@ -98,6 +101,7 @@ impl Oracle {
         let due = match dns::due(message) {
             Due::Silence => return,
             _ if cut => Due::Local { rcode: dns::NOERROR, question: true },
+            Due::Upstream => special::due(&self.special_names, dns::first_question(message)),
             due => due,
         };
         let parsed = Message::parse(message);
@@ -269,6 +273,14 @@ impl Oracle {
         if let Due::Local { rcode, .. } = owed.due {
             assert_eq!(response.rcode(), rcode, "{name}: wrong RCODE of a local answer");
             assert_eq!(response.is_truncated(), owed.cut, "{name}: TC of a local answer");
+            return false;
+        }
+        if let Due::Special { rcode, answers, authorities } = owed.due {
+            assert_eq!(response.rcode(), rcode, "{name}: wrong RCODE of a special name");
+            assert_eq!(response.counts(), [answers, authorities], "{name}: records");
+            let flags = [response.is_our_own(), response.is_recursion_available()];
+            assert_eq!(flags, [true, true], "{name}: AA, AD or RA of a special name");
+            assert!(!response.is_truncated(), "{name}: TC of a special name");
             return false;
         }
         if let Some(serial) = response.serial() {

@@ -206,7 +206,7 @@ impl World {
         let names = names.map(|(n, operator)| format!("192.0.2.{n}#dns{operator}.example").into());
         let base = Instant::now();
         Self {
-            oracle: Oracle::new(limits.query_timeout),
+            oracle: Oracle::new(limits.query_timeout, policy.special_names.clone()),
             client_bytes_max: limits.client_bytes_max,
             forwarder: Forwarder::new(limits, policy, names.collect(), seed),
             servers,
