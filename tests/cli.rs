@@ -87,6 +87,15 @@ fn a_bad_command_line_is_one_line_on_stderr_and_exit_code_2() {
              the port out for 853\n",
         ),
         (
+            &["--forward-zone", "10.0.0.0/8"],
+            "dot-proxy: --forward-zone 10.0.0.0/8: is an address; write the name of its reverse zone, \
+             such as 10.in-addr.arpa\n",
+        ),
+        (
+            &["--special-names=block"],
+            "dot-proxy: --special-names block: is not known; write local or forward\n",
+        ),
+        (
             &["--listen", "localhost:5300"],
             "dot-proxy: --listen localhost:5300: localhost:5300 is not an IP address (names are not \
              looked up); write ADDR[:PORT], such as 127.0.0.1:5300 or [::1]:5300\n",

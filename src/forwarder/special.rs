@@ -227,12 +227,11 @@ fn private_v6(nibbles: [Option<u8>; 32]) -> Option<usize> {
 /// A label that is a number up to 255 as reverse names have it: `010` is another name than `10`.
 fn octet(label: &[u8]) -> Option<u8> {
     match label {
-        [b'0'] | [b'1'..=b'9'] | [b'1'..=b'9', _] | [b'1'..=b'9', _, _] => {
-            label.iter().try_fold(0_u8, |number, digit| {
-                let digit = digit.checked_sub(b'0').filter(|digit| *digit <= 9)?;
-                number.checked_mul(10)?.checked_add(digit)
-            })
-        }
+        [b'0'] => Some(0),
+        [b'1'..=b'9', ..] => label.iter().try_fold(0_u8, |number, digit| {
+            let digit = digit.checked_sub(b'0').filter(|digit| *digit <= 9)?;
+            number.checked_mul(10)?.checked_add(digit)
+        }),
         _ => None,
     }
 }
@@ -544,6 +543,8 @@ mod tests {
 
     #[test]
     fn responses() {
+        // Name, type, RCODE, ANCOUNT and NSCOUNT, records.
+        type Case<'a> = (&'a str, u16, u8, [u8; 2], Vec<u8>);
         let soa = |apex: u8| {
             let times = b"\0\0\0\x01\0\0\x0e\x10\0\0\x04\xb0\0\x09\x3a\x80\0\0\x2a\x30";
             let data = [&[0xc0, apex], &b"\x06nobody\x07invalid\0"[..], times].concat();
@@ -553,7 +554,6 @@ mod tests {
         let aaaa_data = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
         let aaaa = [&b"\xc0\x0c\0\x1c\0\x01\0\0\x2a\x30\0\x10"[..], &aaaa_data].concat();
         let ns = b"\xc0\x0c\0\x02\0\x01\0\0\x2a\x30\0\x02\xc0\x0c".to_vec();
-        type Case<'a> = (&'a str, u16, u8, [u8; 2], Vec<u8>);
         let cases: [Case<'_>; 7] = [
             ("wWw.LocalHost", 1, 0, [1, 0], a.clone()),
             ("wWw.LocalHost", 28, 0, [1, 0], aaaa.clone()),

@@ -9,6 +9,7 @@ mod support;
 mod malformed;
 mod process;
 mod query_log;
+mod special;
 mod transparency;
 mod transport;
 mod truncation;

@@ -1,0 +1,180 @@
+//! Names that are answered here: an upstream does not hear of them.
+
+use crate::support::message::{A, AAAA, NOERROR, NXDOMAIN, QR, RA, RD, SOA, id};
+use crate::support::{Bed, Query, Response};
+
+const NS: u16 = 2;
+const PTR: u16 = 12;
+const DS: u16 = 43;
+const SVCB: u16 = 64;
+const AA: u16 = 0x0400;
+const AD: u16 = 0x0020;
+
+/// Asks over both transports and gives the one answer.
+#[track_caller]
+fn ask(bed: &Bed, query: &Query) -> Response {
+    let response = bed.udp().ask(&query.bytes());
+    assert_eq!(bed.tcp().ask(&query.bytes()), response, "another answer over TCP than over UDP");
+    Response::read(&response)
+}
+
+/// RCODE, answer and authority records of an answer that is ours.
+#[track_caller]
+fn ours(bed: &Bed, name: &str, qtype: u16) -> (u16, usize, usize) {
+    let response = ask(bed, &Query::new(name, qtype).flags(RD | AD).opt(1232).edns_flags(0x8000));
+    assert_eq!(response.flags & !0x000f, QR | AA | RD | RA, "{name}: {:04x}", response.flags);
+    assert_eq!(response.question, Some((name.to_owned(), qtype, 1)));
+    assert!(response.opt.is_some(), "{name}: OPT answers OPT");
+    assert_eq!(response.additionals, 0, "{name}");
+    (response.rcode, response.answers, response.authorities)
+}
+
+/// Every reverse zone (RFC 6303 section 4, RFC 7793), and `home.arpa`.
+fn zones() -> Vec<String> {
+    let v4 = "0 10 127 254.169 168.192 2.0.192 100.51.198 113.0.203 255.255.255.255".split(' ');
+    let v6 = "d.f 8.e.f 9.e.f a.e.f b.e.f 8.b.d.0.1.0.0.2".split(' ');
+    let loopback = ["0", "1"].map(|digit| format!("{digit}.{}ip6.arpa", "0.".repeat(31)));
+    v4.map(|zone| format!("{zone}.in-addr.arpa"))
+        .chain((16..32).map(|octet| format!("{octet}.172.in-addr.arpa")))
+        .chain((64..128).map(|octet| format!("{octet}.100.in-addr.arpa")))
+        .chain(v6.map(|zone| format!("{zone}.ip6.arpa")))
+        .chain(loopback)
+        .chain(["home.arpa".to_owned()])
+        .collect()
+}
+
+#[test]
+fn rfc63_names_of_this_host_and_names_of_nobody() {
+    let bed = Bed::start();
+    for name in ["localhost", "LOCALHOST", "a.b.localhost"] {
+        assert_eq!(ours(&bed, name, A), (NOERROR, 1, 0), "{name}");
+        assert_eq!(ours(&bed, name, AAAA), (NOERROR, 1, 0), "{name}");
+        for qtype in [NS, SOA, PTR, DS, SVCB] {
+            assert_eq!(ours(&bed, name, qtype), (NOERROR, 0, 1), "{name}");
+        }
+    }
+    for zone in ["invalid", "test", "onion", "local"] {
+        for name in [zone.to_owned(), format!("Www.{zone}"), format!("a.b.{zone}")] {
+            for qtype in [A, SOA, DS, 65_280] {
+                assert_eq!(ours(&bed, &name, qtype), (NXDOMAIN, 0, 1), "{name}");
+            }
+        }
+    }
+    assert_eq!(ours(&bed, "printer.home.arpa", A), (NXDOMAIN, 0, 1));
+    assert_eq!(bed.server.log().queries.len(), 0);
+    assert_eq!(bed.server.log().connections.len(), 0, "nobody was even called");
+}
+
+#[test]
+fn rfc64_reverse_zones() {
+    let bed = Bed::start();
+    for zone in zones() {
+        assert_eq!(ours(&bed, &zone, SOA), (NOERROR, 1, 0), "{zone}");
+        assert_eq!(ours(&bed, &zone, NS), (NOERROR, 1, 0), "{zone}");
+        assert_eq!(ours(&bed, &zone, PTR), (NOERROR, 0, 1), "{zone}");
+        assert_eq!(ours(&bed, &format!("1.{zone}"), PTR), (NXDOMAIN, 0, 1), "{zone}");
+        assert_eq!(ours(&bed, &format!("1.{zone}"), DS), (NXDOMAIN, 0, 1), "{zone}");
+    }
+    assert_eq!(bed.server.log().queries.len(), 0);
+    for (n, zone) in zones().iter().enumerate() {
+        let response = Response::read(&bed.udp().ask(&Query::new(zone, DS).bytes()));
+        assert_eq!((response.flags & AA, response.rcode), (0, NOERROR), "{zone}");
+        assert_eq!(bed.server.log().queries.len(), n + 1, "{zone}");
+    }
+}
+
+#[test]
+fn rfc65_resolver_arpa_has_no_data() {
+    let bed = Bed::start();
+    for name in ["resolver.arpa", "_dns.resolver.arpa", "a.b.Resolver.arpa"] {
+        for qtype in [A, NS, SOA, SVCB, 255] {
+            assert_eq!(ours(&bed, name, qtype), (NOERROR, 0, 1), "{name}");
+        }
+    }
+    assert_eq!(ours(&bed, "_dns.resolver.arpa", DS), (NOERROR, 0, 1));
+    assert_eq!(bed.server.log().queries.len(), 0);
+    bed.udp().ask(&Query::new("resolver.arpa", DS).bytes());
+    assert_eq!(bed.server.log().queries_for("resolver.arpa"), 1);
+}
+
+#[test]
+fn rfc66_other_names_and_other_classes_are_forwarded() {
+    let bed = Bed::start();
+    let names = ["ipv4only.arpa", "a.internal", "example", "notlocal", "8.8.8.8.in-addr.arpa"];
+    for name in names {
+        bed.udp().ask(&Query::new(name, A).bytes());
+        assert_eq!(bed.server.log().queries_for(name), 1, "{name}");
+    }
+    bed.udp().ask(&Query::new("localhost", A).class(3).bytes());
+    assert_eq!(bed.server.log().queries_for("localhost"), 1);
+}
+
+#[test]
+fn the_octets_of_an_answer() {
+    let bed = Bed::start();
+    let query = Query::new("1.1.168.192.in-ADDR.arpa", PTR).flags(RD | 0x0010).bytes();
+    let soa = b"\xc0\x10\0\x06\0\x01\0\0\x2a\x30\0\x26\xc0\x10\x06nobody\x07invalid\0\
+        \0\0\0\x01\0\0\x0e\x10\0\0\x04\xb0\0\x09\x3a\x80\0\0\x2a\x30";
+    let header = b"\x12\x34\x85\x93\0\x01\0\0\0\x01\0\0";
+    assert_eq!(bed.udp().ask(&query), [&header[..], &query[12..], soa].concat());
+
+    let query = Query::new("Db.LocalHost", A).flags(0).bytes();
+    let record = b"\xc0\x0c\0\x01\0\x01\0\0\x2a\x30\0\x04\x7f\0\0\x01";
+    let header = b"\x12\x34\x84\x80\0\x01\0\x01\0\0\0\0";
+    assert_eq!(bed.udp().ask(&query), [&header[..], &query[12..], record].concat());
+}
+
+#[test]
+fn what_is_malformed_is_refused_before_its_name_is_looked_at() {
+    let bed = Bed::start();
+    let transfer = ask(&bed, &Query::new("localhost", 252));
+    assert_eq!((transfer.rcode, transfer.answers), (5, 0));
+    let version = ask(&bed, &Query::new("localhost", A).opt(1232).edns_version(1));
+    assert_eq!((version.rcode, version.answers), (16, 0));
+    let trailing = [&Query::new("localhost", A).bytes()[..], b"x"].concat();
+    let response = Response::read(&bed.udp().ask(&trailing));
+    assert_eq!((response.rcode, response.answers), (1, 0));
+    assert_eq!(bed.server.log().queries.len(), 0);
+}
+
+#[test]
+fn a_signed_query_does_not_tell_its_name_either() {
+    let bed = Bed::start();
+    let mut query = Query::new("1.1.10.in-addr.arpa", PTR).bytes();
+    query[11] = 1;
+    query.extend(b"\x03key\0\0\xfa\0\xff\0\0\0\0\0\x01x");
+    let response = bed.udp().ask(&query);
+    assert_eq!((id(&response), response[3] & 0x0f), (0x1234, 3));
+    assert_eq!(response[10..12], [0, 0], "nothing is signed here");
+    assert_eq!(bed.server.log().queries.len(), 0);
+}
+
+#[test]
+fn special_names_are_forwarded_if_the_user_says_so() {
+    let bed = Bed::with_args(&["--special-names", "forward"], |setup| setup);
+    for name in ["localhost", "a.test", "1.10.in-addr.arpa", "_dns.resolver.arpa"] {
+        bed.udp().ask(&Query::new(name, A).bytes());
+        assert_eq!(bed.server.log().queries_for(name), 1, "{name}");
+    }
+
+    let args = ["--forward-zone", "168.192.IN-ADDR.arpa.", "--forward-zone=lan.home.arpa"];
+    let bed = Bed::with_args(&args, |setup| setup);
+    let forwarded = ["168.192.in-addr.arpa", "1.1.168.192.in-addr.arpa", "nas.lan.home.arpa"];
+    for name in forwarded {
+        bed.udp().ask(&Query::new(name, PTR).bytes());
+        assert_eq!(bed.server.log().queries_for(name), 1, "{name}");
+    }
+    assert_eq!(ours(&bed, "1.10.in-addr.arpa", PTR), (NXDOMAIN, 0, 1));
+    assert_eq!(ours(&bed, "nas.home.arpa", A), (NXDOMAIN, 0, 1));
+    assert_eq!(bed.server.log().queries.len(), forwarded.len());
+}
+
+#[test]
+fn local_answers_are_in_the_query_log() {
+    let bed = Bed::start();
+    bed.udp().ask(&Query::new("1.1.168.192.in-addr.arpa", PTR).bytes());
+    bed.tcp().ask(&Query::new("Www.LocalHost", A).bytes());
+    let lines = bed.proxy.await_lines("LOCAL lines", 2, |line| line.starts_with("LOCAL "));
+    assert_eq!(lines[0], "LOCAL 1.1.168.192.in-addr.arpa. PTR NXDOMAIN udp 127.0.0.1");
+    assert_eq!(lines[1], "LOCAL Www.LocalHost. A NOERROR tcp 127.0.0.1");
+}
