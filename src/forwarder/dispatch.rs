@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::arena::Id;
 use super::edit::{self, QueryEdit};
-use super::query::{Origin, Place, Query};
+use super::query::{Origin, Place, Query, SENDS_MAX};
 use super::upstream::{PATIENCE, Upstream};
 use super::upstream_conn::{Phase, UpstreamConn};
 use super::{Action, Conn, ConnId, Forwarder, Order, frame};
@@ -214,6 +214,10 @@ impl Forwarder {
         let Some(query) = self.queries.get_mut(id) else {
             return true;
         };
+        if query.is_sent() && query.sends >= SENDS_MAX {
+            // It waited in two places, for the next and for a certain upstream, and was sent from one.
+            return true;
+        }
         let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
             return false;
         };
