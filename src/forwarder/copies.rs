@@ -43,16 +43,24 @@ impl Forwarder {
             return;
         };
         let index = conn.upstream;
-        while let Some(&id) = self.upstreams[index].bound.front() {
-            let wanted = self.queries.get(id).is_some_and(|query| query.bound_for == Some(index));
-            if wanted {
-                if !self.takes_more(now, conn_id) || !self.send(now, id, conn_id) {
-                    return;
-                }
+        for _ in 0..self.upstreams[index].bound.len() {
+            let Some(id) = self.upstreams[index].bound.pop_front() else {
+                return;
+            };
+            if self.queries.get(id).is_none_or(|query| query.bound_for != Some(index)) {
+                continue;
+            }
+            if !self.takes_more(now, conn_id) {
+                self.upstreams[index].bound.push_front(id);
+                return;
+            }
+            if self.send(now, id, conn_id) {
                 // It may have lost its other connection meanwhile.
                 self.queue.disarm(id.key());
+            } else {
+                // Its message ID is taken, and those behind it may have others.
+                self.upstreams[index].bound.push_back(id);
             }
-            self.upstreams[index].bound.pop_front();
         }
     }
 

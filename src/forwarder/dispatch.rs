@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::arena::Id;
 use super::edit::{self, QueryEdit};
+use super::message::Signature;
 use super::query::{Origin, Place, Query, SENDS_MAX};
 use super::upstream::{PATIENCE, Upstream};
 use super::upstream_conn::{Phase, UpstreamConn};
@@ -221,7 +222,14 @@ impl Forwarder {
         let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
             return false;
         };
-        let Some(message_id) = conn.in_flight.take(id) else {
+        let message_id = if query.parsed.signature == Some(Signature::Sig0) {
+            // The signature covers it (RFC 2931 section 3.1).
+            let own = query.parsed.id;
+            conn.in_flight.take_exact(own, id).then_some(own)
+        } else {
+            conn.in_flight.take(id)
+        };
+        let Some(message_id) = message_id else {
             return false;
         };
         // A copy sent after a stall does not arm the stall deadline of a newer connection, whose
@@ -323,12 +331,31 @@ impl Forwarder {
                 continue;
             }
             if !self.send(now, id, conn_id) {
-                break;
+                if !self.needs_own_id(id) {
+                    break;
+                }
+                // Nobody else waits for the one ID that it can be sent with.
+                self.wait_for_own_id(id, conn_id);
+            } else {
+                sends += 1;
             }
             self.queue.disarm(key);
-            sends += 1;
         }
         sends
+    }
+
+    fn needs_own_id(&self, id: Id) -> bool {
+        let signature = self.queries.get(id).and_then(|query| query.parsed.signature);
+        signature == Some(Signature::Sig0)
+    }
+
+    fn wait_for_own_id(&mut self, id: Id, conn_id: ConnId) {
+        if let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0)
+            && let Some(query) = self.queries.get_mut(id)
+        {
+            query.bound_for = Some(conn.upstream);
+            self.upstreams[conn.upstream].bound.push_back(id);
+        }
     }
 
     fn expires_at(&self, query: &Query) -> Instant {

@@ -1,6 +1,6 @@
 //! The message IDs of one upstream connection.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::arena::Id;
 
@@ -14,6 +14,8 @@ use super::arena::Id;
 #[derive(Debug)]
 pub(super) struct InFlight {
     slots: Vec<Slot>,
+    /// IDs from `ids_max` up, taken because a SIG(0) signs them.
+    high: BTreeMap<u16, Slot>,
     free: VecDeque<u16>,
     waiting: usize,
     abandoned: usize,
@@ -43,7 +45,14 @@ const FREE_MIN: usize = 64;
 impl InFlight {
     /// `ids_max`, at most 65,536, bounds waiting and abandoned IDs together.
     pub(super) fn new(ids_max: usize) -> Self {
-        Self { slots: Vec::new(), free: VecDeque::new(), waiting: 0, abandoned: 0, ids_max }
+        Self {
+            slots: Vec::new(),
+            high: BTreeMap::new(),
+            free: VecDeque::new(),
+            waiting: 0,
+            abandoned: 0,
+            ids_max,
+        }
     }
 
     /// Takes an ID; `None` if all are in flight or abandoned.
@@ -59,8 +68,39 @@ impl InFlight {
         Some(id)
     }
 
+    /// Takes this ID; false while it is in flight or abandoned.
+    pub(super) fn take_exact(&mut self, id: u16, query: Id) -> bool {
+        let place = usize::from(id);
+        if place >= self.ids_max {
+            if self.high.contains_key(&id) {
+                return false;
+            }
+            self.high.insert(id, Slot::Waiting(query));
+        } else {
+            for skipped in self.slots.len()..=place {
+                self.slots.push(Slot::Free);
+                self.free.push_back(skipped as u16);
+            }
+            if self.slots[place] != Slot::Free {
+                return false;
+            }
+            self.free.retain(|other| *other != id);
+            self.slots[place] = Slot::Waiting(query);
+        }
+        self.waiting += 1;
+        true
+    }
+
+    fn slot(&self, id: u16) -> Option<&Slot> {
+        self.slots.get(usize::from(id)).or_else(|| self.high.get(&id))
+    }
+
+    fn slot_mut(&mut self, id: u16) -> Option<&mut Slot> {
+        self.slots.get_mut(usize::from(id)).or_else(|| self.high.get_mut(&id))
+    }
+
     pub(super) fn find(&self, id: u16) -> Found {
-        match self.slots.get(usize::from(id)) {
+        match self.slot(id) {
             Some(Slot::Waiting(query)) => Found::Waiting(*query),
             Some(Slot::Abandoned) => Found::Abandoned,
             Some(Slot::Free) | None => Found::Unknown,
@@ -69,18 +109,22 @@ impl InFlight {
 
     /// The answer came: the ID is free.
     pub(super) fn free(&mut self, id: u16) {
-        match self.slots.get(usize::from(id)) {
+        match self.slot(id) {
             Some(Slot::Waiting(_)) => self.waiting -= 1,
             Some(Slot::Abandoned) => self.abandoned -= 1,
             Some(Slot::Free) | None => return,
         }
-        self.slots[usize::from(id)] = Slot::Free;
-        self.free.push_back(id);
+        if let Some(slot) = self.slots.get_mut(usize::from(id)) {
+            *slot = Slot::Free;
+            self.free.push_back(id);
+        } else {
+            self.high.remove(&id);
+        }
     }
 
     /// The query left by another way: the ID stays reserved.
     pub(super) fn abandon(&mut self, id: u16) {
-        if let Some(slot @ Slot::Waiting(_)) = self.slots.get_mut(usize::from(id)) {
+        if let Some(slot @ Slot::Waiting(_)) = self.slot_mut(id) {
             *slot = Slot::Abandoned;
             self.waiting -= 1;
             self.abandoned += 1;
@@ -104,7 +148,7 @@ impl InFlight {
 
     /// Every waiting query, in order of ID.
     pub(super) fn iter(&self) -> impl Iterator<Item = Id> {
-        self.slots.iter().filter_map(|slot| match slot {
+        self.slots.iter().chain(self.high.values()).filter_map(|slot| match slot {
             Slot::Waiting(query) => Some(*query),
             Slot::Abandoned | Slot::Free => None,
         })
@@ -177,6 +221,30 @@ mod tests {
         table.abandon(9);
         assert_eq!((table.waiting(), table.is_worn(), table.free.len()), (0, false, 1));
         assert_eq!(table.iter().count(), 0);
+    }
+
+    #[test]
+    fn a_certain_id_is_taken_once_and_no_other_way() {
+        let query = query();
+        let mut table = InFlight::new(4);
+        for id in [2, 60_000] {
+            assert!(table.take_exact(id, query));
+            assert!(!table.take_exact(id, query));
+            assert_eq!(table.find(id), Found::Waiting(query));
+        }
+        let others: Vec<u16> = (0..4).filter_map(|_| table.take(query)).collect();
+        assert_eq!(others, [3, 0, 1], "the others, and no fourth");
+        assert_eq!((table.waiting(), table.iter().count()), (5, 5));
+        for id in [2, 60_000] {
+            table.abandon(id);
+            assert!(!table.take_exact(id, query), "reserved for its late answer");
+            assert_eq!(table.find(id), Found::Abandoned);
+            table.free(id);
+            assert_eq!(table.find(id), Found::Unknown);
+            assert!(table.take_exact(id, query));
+            table.free(id);
+        }
+        assert_eq!(table.waiting(), 3);
     }
 
     fn query() -> Id {

@@ -101,3 +101,47 @@ fn ask_once(w: &mut World, name: &str) {
     let path = w.next_path();
     w.datagram(path, message);
 }
+
+/// A query with this message ID and a SIG(0) (RFC 2931), which covers the ID.
+fn ask_with_sig0(w: &mut World, name: &str, id: u16) {
+    let mut message = dns::query(id, name, dns::A, None);
+    message[11] = 1;
+    // SIG (24) of class ANY, type covered 0, with as many octets as its fields have.
+    message.extend([0, 0, 24, 0, 255, 0, 0, 0, 0, 0, 19]);
+    message.extend([0; 19]);
+    let path = w.next_path();
+    w.datagram(path, message);
+}
+
+#[test]
+fn a_sig0_keeps_its_message_id_and_nothing_is_added() {
+    let mut w = warm(1);
+    for id in [0, 1, 77, 8191, 8192, 65_535] {
+        let name = numbered(id.into());
+        ask_with_sig0(&mut w, &name, id);
+        w.run_ms(30);
+        assert_eq!(w.response(&name).rcode, NOERROR);
+        let seen = w.links[0].seen.last().expect("it arrived");
+        assert_eq!((seen.id, seen.length), (id, dns::query(id, &name, dns::A, None).len() + 30));
+    }
+    assert_eq!(w.links.len(), 1);
+    end(w);
+}
+
+#[test]
+fn a_sig0_waits_while_its_message_id_is_in_flight_and_holds_up_nobody() {
+    for id in [500, 60_000] {
+        let mut w = warm(1);
+        w.servers[0].replies(|ask| vec![ask.answer_after(100)]);
+        for n in 0..3 {
+            ask_with_sig0(&mut w, &numbered(n), id);
+            w.ask(&numbered(10 + n));
+        }
+        w.run_ms(1000);
+        for n in 0..3 {
+            assert_eq!(w.response(&numbered(n)).took(), ms(100 * (u64::from(n) + 1)), "{id}");
+            assert_eq!(w.response(&numbered(10 + n)).took(), ms(100));
+        }
+        end(w);
+    }
+}

@@ -189,6 +189,8 @@ pub(crate) struct Seen {
     pub(crate) id: u16,
     pub(crate) name: String,
     pub(crate) asks_keepalive: bool,
+    /// Octets of the message.
+    pub(crate) length: usize,
 }
 
 impl Link {
