@@ -330,14 +330,13 @@ impl Forwarder {
                 self.expire(now, id);
                 continue;
             }
-            if !self.send(now, id, conn_id) {
-                if !self.needs_own_id(id) {
-                    break;
-                }
+            if self.send(now, id, conn_id) {
+                sends += 1;
+            } else if self.needs_own_id(id) {
                 // Nobody else waits for the one ID that it can be sent with.
                 self.wait_for_own_id(id, conn_id);
             } else {
-                sends += 1;
+                break;
             }
             self.queue.disarm(key);
         }
