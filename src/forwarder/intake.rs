@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::message::{self, LocalResponse, ParsedQuery, Rcode};
-use super::query::{Origin, Query};
+use super::query::{Messages, Origin, Query};
 use super::query_log::Asked;
 use super::shares::BucketId;
 use super::{Conn, DatagramPath, Ede, Forwarder, Outcome, Room, Source};
@@ -40,17 +40,15 @@ impl Forwarder {
             self.refuse(now, source, message, &parsed, Ede::NOT_READY, "shutting down");
             return;
         }
-        let Some(stored) = self.messages.store(message) else {
-            self.refuse(now, source, message, &parsed, Ede::OTHER, "too many long queries at once");
-            return;
-        };
-        // Last of all: another query is given up for one that is taken.
         let bucket = self.shares.bucket(client);
-        if self.queries.len() >= self.limits.queries_max && !self.make_room(now, bucket) {
-            self.messages.release(stored);
-            self.refuse(now, source, message, &parsed, Ede::OTHER, CROWDED);
+        if let Err(what) = self.make_room(now, bucket, message.len()) {
+            self.refuse(now, source, message, &parsed, Ede::OTHER, what);
             return;
         }
+        let Some(stored) = self.messages.store(message) else {
+            self.refuse(now, source, message, &parsed, Ede::OTHER, CROWDED_LONG);
+            return;
+        };
         let origin = match source {
             Source::Datagram(path) => Origin::Datagram { path, responses: 1, fingerprint },
             Source::Stream(client) => Origin::Stream { client, index: 0 },
@@ -65,25 +63,46 @@ impl Forwarder {
             }
             Source::Stream(client) => self.owe(client, id),
         }
-        self.shares.add(id.key(), bucket);
+        self.shares.add(id.key(), bucket, Messages::long_len(message.len()));
         self.by_arrival.arm(id.key(), now);
         self.queue.arm(id.key(), now);
         self.revive(now, id);
         self.dispatch(now);
     }
 
-    /// With the table full, the client that holds most gives a query up for one that holds less than
-    /// its share: a flood does not keep the others out.
-    fn make_room(&mut self, now: Instant, newcomer: BucketId) -> bool {
-        let Some(key) = self.shares.heaviest(newcomer, self.limits.queries_max) else {
-            return false;
-        };
-        let Some(id) = self.queries.id_at(key) else {
+    /// With the table full, or the store of long queries, the client that holds most gives queries
+    /// up for one that holds less than its share: a flood does not keep the others out. `Err`: the
+    /// newcomer has its share, and nobody gave anything up.
+    fn make_room(
+        &mut self,
+        now: Instant,
+        newcomer: BucketId,
+        len: usize,
+    ) -> Result<(), &'static str> {
+        let is_full = |forwarder: &Self| forwarder.queries.len() >= forwarder.limits.queries_max;
+        let place =
+            |forwarder: &Self| forwarder.shares.heaviest(newcomer, forwarder.limits.queries_max);
+        if is_full(self) && place(self).is_none() {
+            return Err(CROWDED);
+        }
+        // Each gives up more than 512 octets, so there are 128 turns at most.
+        while !self.messages.has_room(len) {
+            let long = self.shares.heaviest_long(newcomer, len, self.limits.query_bytes_max);
+            self.give_up(now, long.ok_or(CROWDED_LONG)?, CROWDED_LONG);
+        }
+        if is_full(self) {
+            self.give_up(now, place(self).ok_or(CROWDED)?, CROWDED);
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, now: Instant, key: usize, text: &'static str) {
+        if let Some(id) = self.queries.id_at(key) {
+            self.finish(now, id, Outcome::Failed(Ede { code: Ede::OTHER, text }));
+        } else {
             debug_assert!(false, "a share is of a query");
-            return false;
-        };
-        self.finish(now, id, Outcome::Failed(Ede { code: Ede::OTHER, text: CROWDED }));
-        true
+            self.shares.remove(key);
+        }
     }
 
     /// A stub that retransmits (after 1 to 2.5 s, just when an upstream is at its weakest) joins
@@ -206,6 +225,7 @@ impl Forwarder {
 }
 
 const CROWDED: &str = "too many queries at once";
+const CROWDED_LONG: &str = "too many long queries at once";
 
 /// Of one query and its retransmissions.
 const RESPONSES_MAX: u8 = 4;

@@ -188,6 +188,16 @@ impl Messages {
         Some(block)
     }
 
+    /// Whether [`Self::store`] would take a message of `len` octets.
+    pub(super) fn has_room(&self, len: usize) -> bool {
+        self.long_bytes + Self::long_len(len) <= self.long_bytes_max
+    }
+
+    /// The part of `len` octets that counts against the bound on long messages: all or nothing.
+    pub(super) fn long_len(len: usize) -> usize {
+        if len > BLOCK_BYTES { len } else { 0 }
+    }
+
     /// Takes back what [`Self::store`] gave.
     pub(super) fn release(&mut self, mut message: Vec<u8>) {
         if message.len() > BLOCK_BYTES {

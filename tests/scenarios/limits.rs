@@ -63,39 +63,54 @@ fn c06_a_full_table_answers_servfail_at_once() {
 }
 
 /// Ten times what the table can turn over, from one client: it gets nine tenths of that, and another
-/// client's query once a second is always answered.
+/// client's query once a second is answered as if there were no flood.
 #[test]
 fn c06_a_flood_gets_what_is_left_and_no_more() {
-    const TABLE: usize = 64;
+    const TABLE: u64 = 100;
     const ROUND_TRIP_MS: u64 = 100;
-    const SECONDS: usize = 3;
+    const PER_MS: u64 = 10 * TABLE / ROUND_TRIP_MS;
+    const SECONDS: u64 = 3;
 
-    let mut w = with_limits(|limits| limits.queries_max = TABLE);
-    w.servers[0].replies(|ask| vec![ask.answer_after(ROUND_TRIP_MS)]);
-    w.ask("warm.example.");
-    w.run_ms(200);
-    let flooder = |n: u16| path_from(SocketAddr::from((Ipv4Addr::new(10, 9, 9, 9), n)));
-    let per_ms = 10 * TABLE as u64 / ROUND_TRIP_MS;
-    for at in 0..SECONDS as u64 * 1000 {
-        for k in 0..per_ms {
-            let n = at * per_ms + k;
-            let message = dns::query(n as u16, &format!("flood{n}.example."), dns::A, None);
-            w.datagram(flooder(20_000 + n as u16 % 40_000), message);
+    for over_tcp in [false, true] {
+        let mut w = with_limits(|limits| limits.queries_max = TABLE as usize);
+        w.servers[0].replies(|ask| vec![ask.answer_after(ROUND_TRIP_MS)]);
+        w.ask("warm.example.");
+        w.run_ms(200);
+        let flooder = |port| SocketAddr::from((Ipv4Addr::new(10, 9, 9, 9), port));
+        let streams: Vec<_> = (0..if over_tcp { 25 } else { 0 })
+            .map(|port| {
+                let client = w.tcp_client();
+                w.clients[client].peer = flooder(port);
+                client
+            })
+            .collect();
+        for at in 0..SECONDS * 1000 {
+            for n in (at * PER_MS..).take(PER_MS as usize) {
+                let message = dns::query(n as u16, &format!("flood{n}.example."), dns::A, None);
+                match streams.get(n as usize % streams.len().max(1)) {
+                    Some(client) => w.tcp_send(*client, dns::framed(&message)),
+                    None => w.datagram(path_from(flooder(20_000 + n as u16 % 40_000)), message),
+                }
+            }
+            if at % 1000 == 500 {
+                w.ask(&numbered(at as u32 / 1000));
+            }
+            w.run_ms(1);
         }
-        if at % 1000 == 500 {
-            w.ask(&numbered(at as u32 / 1000));
+        let floods = w.oracle.responses.iter().filter(|r| r.name.starts_with("flood"));
+        let answered = floods.filter(|r| r.rcode == NOERROR).count() as u64;
+        let possible = TABLE * 1000 / ROUND_TRIP_MS * SECONDS;
+        assert!(answered * 10 >= possible * 9, "{answered} of {possible}, TCP: {over_tcp}");
+        for client in streams {
+            w.schedule(Duration::ZERO, What::ClientResets { client });
         }
-        w.run_ms(1);
+        w.run_ms(1000);
+        for n in 0..SECONDS as u32 {
+            assert_eq!(w.response(&numbered(n)).rcode, NOERROR);
+            assert_eq!(w.response(&numbered(n)).took(), ms(ROUND_TRIP_MS));
+        }
+        end(w);
     }
-    w.run_ms(1000);
-    for n in 0..SECONDS as u32 {
-        assert_eq!(w.response(&numbered(n)).rcode, NOERROR);
-    }
-    let floods = w.oracle.responses.iter().filter(|r| r.name.starts_with("flood"));
-    let answered = floods.filter(|r| r.rcode == NOERROR).count();
-    let possible = TABLE * 1000 / ROUND_TRIP_MS as usize * SECONDS;
-    assert!(answered * 10 >= possible * 9, "{answered} of {possible}");
-    end(w);
 }
 
 #[test]
@@ -109,13 +124,8 @@ fn a_long_query_that_is_refused_costs_nobody_a_place() {
     for n in 0..10 {
         w.datagram(flooder(1000 + n), dns::query(n, &numbered(n.into()), dns::A, None));
     }
-    let mut long = dns::query(11, "long.example.", dns::A, None);
-    // An OPT record with an option of 1,000 octets.
-    long[11] = 1;
-    long.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0x03, 0xec, 0xfd, 0xe9, 0x03, 0xe8]);
-    long.extend([0; 1000]);
     let path = w.next_path();
-    w.datagram(path, long);
+    w.datagram(path, long_question(11, "long.example.", 1000));
     w.run_ms(2000);
     assert_eq!(w.response("long.example.").rcode, SERVFAIL);
     for n in 0..10 {
@@ -129,15 +139,62 @@ fn long_queries_are_bounded_in_octets() {
     let mut w = with_limits(|limits| limits.query_bytes_max = 5000);
     for n in 0..10 {
         let path = w.next_path();
-        let mut message = dns::query(n, &numbered(u32::from(n)), dns::A, None);
-        // An OPT record with an option of 1,000 octets.
-        message[11] = 1;
-        message.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0x03, 0xec, 0xfd, 0xe9, 0x03, 0xe8]);
-        message.extend([0; 1000]);
-        w.datagram(path, message);
+        w.datagram(path, long_question(n, &numbered(u32::from(n)), 1000));
     }
     w.run_ms(100);
     assert_eq!(failures(&w), 6, "four fit");
+    end(w);
+}
+
+/// What is shared by the table is shared by the store of long queries: a client that fills it does
+/// not keep the long queries of others out.
+#[test]
+fn c06_a_flood_of_long_queries_leaves_others_their_share() {
+    let mut w = with_limits(|limits| limits.query_bytes_max = 64 << 10);
+    w.servers[0].replies(|ask| vec![ask.answer_after(100)]);
+    w.ask("warm.example.");
+    w.run_ms(200);
+    let flooder = |n: u16| path_from(SocketAddr::from((Ipv4Addr::new(10, 9, 9, 9), n)));
+    for at in 0..3000 {
+        // Ten times 16 in 100 ms, and the store holds 16 at a time.
+        for k in 0..2 {
+            let n = 2 * at + k;
+            let name = format!("flood{n}.example.");
+            w.datagram(flooder(20_000 + n), long_question(n, &name, 3900));
+        }
+        if at % 100 == 50 {
+            let path = w.next_path();
+            w.datagram(path, long_question(at, &numbered(u32::from(at)), 3900));
+        }
+        w.run_ms(1);
+    }
+    w.run_ms(1000);
+    for at in (50..3000).step_by(100) {
+        assert_eq!(w.response(&numbered(at)).took(), ms(100));
+        assert_eq!(w.response(&numbered(at)).rcode, NOERROR);
+    }
+    let floods = w.oracle.responses.iter().filter(|r| r.name.starts_with("flood"));
+    let answered = floods.filter(|r| r.rcode == NOERROR).count();
+    assert!(answered * 10 >= 16 * 30 * 9, "{answered} of {}", 16 * 30);
+    end(w);
+}
+
+#[test]
+fn a_long_query_above_its_share_costs_nobody_anything() {
+    let mut w = with_limits(|limits| limits.query_bytes_max = 10_000);
+    w.servers[0].replies(|ask| vec![ask.answer_after(1000)]);
+    let from = |last, n: u16| path_from(SocketAddr::from((Ipv4Addr::new(10, 9, 9, last), n)));
+    for n in 0..4 {
+        w.datagram(from(9, 1000 + n), long_question(n, &numbered(n.into()), 2000));
+    }
+    w.datagram(from(8, 1000), long_question(9, "over.example.", 5500));
+    w.run_ms(10);
+    assert_eq!(w.response("over.example.").rcode, SERVFAIL);
+    w.datagram(from(8, 1000), long_question(10, "within.example.", 4500));
+    w.run_ms(2000);
+    assert_eq!(w.response("within.example.").rcode, NOERROR);
+    let failed = |n| w.response(&numbered(n)).rcode == SERVFAIL;
+    assert_eq!([0, 1, 2, 3].map(failed), [false, false, true, true], "the youngest");
     end(w);
 }
 
@@ -317,4 +374,16 @@ fn a_flood_of_clients_that_never_read_stays_within_what_clients_may_hold() {
     w.run_ms(20);
     assert_eq!(w.response("a.example.").took(), ms(10), "others are served");
     end(w);
+}
+
+/// A query with an option of `len` octets in its OPT record.
+fn long_question(id: u16, name: &str, len: u16) -> Vec<u8> {
+    let mut message = dns::query(id, name, dns::A, None);
+    message[11] = 1;
+    message.extend([0, 0, 41, 4, 208, 0, 0, 0, 0]);
+    message.extend((len + 4).to_be_bytes());
+    message.extend([0xfd, 0xe9]);
+    message.extend(len.to_be_bytes());
+    message.resize(message.len() + usize::from(len), 0);
+    message
 }
