@@ -172,13 +172,16 @@ impl Client {
 
     fn read(&mut self, cx: &mut Context) -> bool {
         let mut budget = READ_MAX;
-        // One that may not be read stays readable: `Action::Read` will ask again.
-        while self.readable && self.state == ClientState::Open && cx.forwarder.wants_read(self.conn)
-        {
+        while self.readable && self.state == ClientState::Open {
+            // One that may not be read stays readable: `Action::Read` will ask again.
+            let most = cx.forwarder.poll_read(self.conn).min(cx.buffer.len());
+            if most == 0 {
+                return false;
+            }
             if budget == 0 {
                 return true;
             }
-            match self.stream.read(&mut cx.buffer) {
+            match self.stream.read(&mut cx.buffer[..most]) {
                 Ok(0) => {
                     self.readable = false;
                     self.state = ClientState::HalfClosed;

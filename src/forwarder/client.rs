@@ -4,11 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::arena::Id;
+use super::client_limits::AnswerLen;
 use super::frame::{self, Deframer};
 use super::message::{self, Refusal};
 use super::output::StreamOutput;
 use super::query::Origin;
-use super::timeouts::Timeouts;
 use super::{
     Action, Closed, Conn, ConnId, DatagramPath, Fact, Forwarder, Manner, Outcome, Room, Source,
     access,
@@ -23,6 +23,8 @@ pub(super) struct Client {
     pub(super) output: StreamOutput,
     /// The queries it is owed answers to.
     queries: Vec<Id>,
+    /// How long its answers are, by experience.
+    pub(super) answers: AnswerLen,
     /// The shell was told not to read it.
     paused: bool,
     /// [`Action::Transmit`] is queued.
@@ -42,35 +44,23 @@ enum Phase {
 }
 
 impl Client {
-    fn held_bytes(&self) -> usize {
+    pub(super) fn held_bytes(&self) -> usize {
         self.output.len() + self.deframer.partial_len()
     }
 
-    fn is_settled(&self) -> bool {
+    pub(super) fn queries_owed(&self) -> usize {
+        self.queries.len()
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
         self.queries.is_empty() && self.output.is_empty()
     }
 }
 
 impl Forwarder {
     pub(super) fn accept_client(&mut self, now: Instant, peer: SocketAddr) -> Option<ConnId> {
-        let address = peer.ip().to_canonical();
-        if !self.serves(address) || self.shutting_down {
+        if !self.serves(peer.ip()) || self.shutting_down || !self.admit_client(now, peer.ip()) {
             return None;
-        }
-        let from_address = self.clients_by_address.get(&address).copied().unwrap_or(0);
-        if from_address >= self.limits.clients_per_address_max && !address.is_loopback() {
-            self.counts.crowded_out += 1;
-            return None;
-        }
-        if self.clients >= self.limits.clients_max {
-            // The one idle for longest makes room; while all are owed answers, the newcomer is
-            // refused.
-            let Some((idle, _)) = self.client_timers.idle.oldest() else {
-                self.counts.crowded_out += 1;
-                return None;
-            };
-            let idle = ConnId(self.conns.id_at(idle)?);
-            self.close_client(now, idle, Manner::Orderly);
         }
         let client = Client {
             peer,
@@ -78,13 +68,13 @@ impl Forwarder {
             deframer: Deframer::default(),
             output: StreamOutput::default(),
             queries: Vec::new(),
+            answers: AnswerLen::default(),
             paused: false,
             transmitting: false,
         };
         let conn_id = ConnId(self.conns.insert(Conn::Client(Box::new(client))));
-        self.clients += 1;
-        *self.clients_by_address.entry(address).or_insert(0) += 1;
-        self.client_timers.idle.arm(conn_id.key(), now);
+        self.clients.add(conn_id.key(), peer.ip());
+        self.clients.timers.idle.arm(conn_id.key(), now);
         Some(conn_id)
     }
 
@@ -108,7 +98,7 @@ impl Forwarder {
             return;
         }
         let mut deframer = std::mem::take(&mut client.deframer);
-        self.client_bytes -= deframer.partial_len();
+        self.clients.bytes -= deframer.partial_len();
         let mut input = bytes;
         let mut is_dns = true;
         while is_dns && let Some(message) = deframer.next(&mut input) {
@@ -118,7 +108,7 @@ impl Forwarder {
             }
             // Only whole messages count against idleness (RFC 7766 section 6.2.3), and each
             // partial one has its own time.
-            self.client_timers.partial.disarm(conn_id.key());
+            self.clients.timers.partial.disarm(conn_id.key());
             is_dns = self.client_message(now, conn_id, message);
         }
         let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
@@ -126,11 +116,11 @@ impl Forwarder {
         };
         let key = conn_id.key();
         if !is_dns || deframer.partial_len() == 0 {
-            self.client_timers.partial.disarm(key);
-        } else if !self.client_timers.partial.is_armed(key) {
-            self.client_timers.partial.arm(key, now);
+            self.clients.timers.partial.disarm(key);
+        } else if !self.clients.timers.partial.is_armed(key) {
+            self.clients.timers.partial.arm(key, now);
         }
-        self.client_bytes += deframer.partial_len();
+        self.clients.bytes += deframer.partial_len();
         client.deframer = deframer;
         if !is_dns {
             client.phase = Phase::Draining;
@@ -143,8 +133,8 @@ impl Forwarder {
 
     /// False if this client speaks no DNS.
     fn client_message(&mut self, now: Instant, conn_id: ConnId, message: &[u8]) -> bool {
-        if self.client_timers.idle.is_armed(conn_id.key()) {
-            self.client_timers.idle.arm(conn_id.key(), now);
+        if self.clients.timers.idle.is_armed(conn_id.key()) {
+            self.clients.timers.idle.arm(conn_id.key(), now);
         }
         match message::parse_query(message, false) {
             Ok(parsed) => self.accept_query(now, Source::Stream(conn_id), message, parsed),
@@ -185,7 +175,7 @@ impl Forwarder {
         match (how, client.phase) {
             (Closed::Eof, Phase::Open | Phase::Draining) => {
                 client.phase = Phase::HalfClosed;
-                self.client_timers.partial.disarm(conn_id.key());
+                self.clients.timers.partial.disarm(conn_id.key());
                 self.settle_client(now, conn_id);
             }
             (Closed::Eof, Phase::HalfClosed) => {}
@@ -210,13 +200,14 @@ impl Forwarder {
         let room = Room::on_stream(client.peer.ip());
         frame::append_with(client.output.buffer(), |out| write(out, room));
         let grown = client.output.len() - before;
-        self.client_bytes += grown;
+        self.clients.bytes += grown;
         if !client.transmitting {
             client.transmitting = true;
             self.actions.push_back(Action::Transmit(conn_id));
         }
         if before == 0 {
-            self.client_timers.unsent.arm(conn_id.key(), now);
+            self.clients.timers.unsent.arm(conn_id.key(), now);
+            self.clients.timers.idle.disarm(conn_id.key());
         }
         self.shed_client_bytes(now);
         grown - frame::LENGTH_LEN
@@ -229,7 +220,7 @@ impl Forwarder {
         };
         let index = client.queries.len();
         client.queries.push(query);
-        self.client_timers.idle.disarm(conn_id.key());
+        self.clients.timers.idle.disarm(conn_id.key());
         if let Some(query) = self.queries.get_mut(query) {
             query.origin = Origin::Stream { client: conn_id, index };
         }
@@ -254,31 +245,48 @@ impl Forwarder {
             return;
         };
         if client.output.is_empty() {
-            self.client_timers.unsent.disarm(conn_id.key());
+            self.clients.timers.unsent.disarm(conn_id.key());
         } else {
-            self.client_timers.unsent.arm(conn_id.key(), now);
+            self.clients.timers.unsent.arm(conn_id.key(), now);
         }
         self.settle_client(now, conn_id);
     }
 
-    /// False while it holds as much as one client may: it is read again when there is room.
-    pub(super) fn client_wants_read(&self, client: &Client) -> bool {
+    /// How many octets may be read of it now: about as many as queries are taken. 0 while it holds as
+    /// much as one client may, until [`Action::Read`].
+    pub(super) fn client_read_max(&self, client: &Client) -> usize {
         match client.phase {
-            Phase::Open => {
-                client.queries.len() < self.limits.client_queries_max
-                    && client.output.len() < self.limits.client_output_max
-            }
-            Phase::HalfClosed => false,
-            Phase::Draining | Phase::Lingering => true,
+            Phase::Open => match self.client_room(client) {
+                0 => 0,
+                // The rest of a message that began, or one message, and then the others.
+                room => client.deframer.missing().unwrap_or(QUERY_LEN) + (room - 1) * QUERY_LEN,
+            },
+            Phase::HalfClosed => 0,
+            Phase::Draining | Phase::Lingering => usize::MAX,
         }
     }
 
-    pub(super) fn client_timeouts(&mut self, now: Instant) {
-        let idle_timeout = self.limits.client_idle_timeout;
-        while let Some(conn_id) = self.client_timers.idle.pop(now, idle_timeout) {
-            self.close_client_at(now, conn_id, Manner::Orderly);
+    pub(super) fn poll_client_read(&mut self, conn_id: ConnId) -> usize {
+        let Some(Conn::Client(client)) = self.conns.get(conn_id.0) else {
+            return 0;
+        };
+        let most = self.client_read_max(client);
+        if most == 0
+            && let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0)
+        {
+            client.paused = true;
+            // Nobody is slow whom we do not read.
+            self.clients.timers.partial.disarm(conn_id.key());
         }
-        while let Some(key) = self.client_timers.partial.pop(now, PARTIAL_TIMEOUT) {
+        most
+    }
+
+    pub(super) fn client_timeouts(&mut self, now: Instant) {
+        // Each that goes leaves the others more time.
+        while let Some(key) = self.clients.timers.idle.pop(now, self.client_idle_time()) {
+            self.close_client_at(now, key, Manner::Orderly);
+        }
+        while let Some(key) = self.clients.timers.partial.pop(now, PARTIAL_TIMEOUT) {
             let Some(conn_id) = self.conns.id_at(key).map(ConnId) else {
                 continue;
             };
@@ -291,18 +299,18 @@ impl Forwarder {
                 client.phase = Phase::Draining;
             }
         }
-        while let Some(conn_id) = self.client_timers.unsent.pop(now, UNSENT_TIMEOUT) {
+        while let Some(conn_id) = self.clients.timers.unsent.pop(now, UNSENT_TIMEOUT) {
             self.close_client_at(now, conn_id, Manner::Abort);
         }
-        while let Some(conn_id) = self.client_timers.lingering.pop(now, LINGERING_TIMEOUT) {
+        while let Some(conn_id) = self.clients.timers.lingering.pop(now, LINGERING_TIMEOUT) {
             self.close_client_at(now, conn_id, Manner::Orderly);
         }
     }
 
     pub(super) fn next_client_timeout(&self) -> Option<Instant> {
-        let timers = &self.client_timers;
+        let timers = &self.clients.timers;
         let all = [
-            timers.idle.next(self.limits.client_idle_timeout),
+            timers.idle.next(self.client_idle_time()),
             timers.partial.next(PARTIAL_TIMEOUT),
             timers.unsent.next(UNSENT_TIMEOUT),
             timers.lingering.next(LINGERING_TIMEOUT),
@@ -339,12 +347,12 @@ impl Forwarder {
             return;
         };
         let key = conn_id.key();
-        let wants_read = self.client_wants_read(client);
+        let wants_read = self.client_read_max(client) > 0;
         let settled = client.is_settled();
         match client.phase {
             Phase::Open => {
-                if settled && !self.client_timers.idle.is_armed(key) {
-                    self.client_timers.idle.arm(key, now);
+                if settled && !self.clients.timers.idle.is_armed(key) {
+                    self.clients.timers.idle.arm(key, now);
                 }
             }
             Phase::HalfClosed if settled => {
@@ -352,8 +360,8 @@ impl Forwarder {
                 return;
             }
             Phase::Draining if settled => {
-                self.client_timers.idle.disarm(key);
-                self.client_timers.lingering.arm(key, now);
+                self.clients.timers.idle.disarm(key);
+                self.clients.timers.lingering.arm(key, now);
                 self.actions.push_back(Action::ShutdownWrite(conn_id));
                 if let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) {
                     client.phase = Phase::Lingering;
@@ -368,42 +376,16 @@ impl Forwarder {
         if was_paused && wants_read {
             self.actions.push_back(Action::Read(conn_id));
             if client.deframer.partial_len() > 0 {
-                self.client_timers.partial.arm(key, now);
+                self.clients.timers.partial.arm(key, now);
             }
         } else if !wants_read {
             // Nobody is slow whom we do not read.
-            self.client_timers.partial.disarm(key);
+            self.clients.timers.partial.disarm(key);
         }
-    }
-
-    /// Above the limit on what all clients hold together, the one that has taken none of its answers
-    /// for longest is closed, or else the one that has been sending a message for longest: not the
-    /// one that holds most, which may be about to read it.
-    fn shed_client_bytes(&mut self, now: Instant) {
-        while self.client_bytes > self.limits.client_bytes_max {
-            let timers = &self.client_timers;
-            let slowest = timers.unsent.oldest().or_else(|| timers.partial.oldest());
-            let slowest = slowest.and_then(|(key, _)| self.conns.id_at(key));
-            let Some(slowest) = slowest.or_else(|| self.heaviest_client()) else {
-                debug_assert!(false, "what is held is held by a client");
-                return;
-            };
-            self.counts.shed += 1;
-            self.close_client(now, ConnId(slowest), Manner::Abort);
-        }
-    }
-
-    /// For partial messages of clients that are not read at the moment, which have no timer.
-    fn heaviest_client(&self) -> Option<Id> {
-        let clients = self.conns.iter().filter_map(|(id, conn)| match conn {
-            Conn::Client(client) => Some((client.held_bytes(), id)),
-            Conn::Upstream(_) | Conn::Closing => None,
-        });
-        clients.max().map(|(_, id)| id)
     }
 
     /// Takes the client out. What it was owed ends without a response.
-    fn close_client(&mut self, now: Instant, conn_id: ConnId, manner: Manner) {
+    pub(super) fn close_client(&mut self, now: Instant, conn_id: ConnId, manner: Manner) {
         let Some(entry) = self.conns.get_mut(conn_id.0) else {
             return;
         };
@@ -412,41 +394,11 @@ impl Forwarder {
             return;
         };
         self.actions.push_back(Action::Close { conn: conn_id, manner });
-        self.client_timers.disarm(conn_id.key());
-        self.client_bytes -= client.held_bytes();
-        self.clients -= 1;
-        let address = client.peer.ip().to_canonical();
-        if let Some(count) = self.clients_by_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                self.clients_by_address.remove(&address);
-            }
-        }
+        self.clients.bytes -= client.held_bytes();
+        self.clients.remove(conn_id.key(), client.peer.ip());
         for query in client.queries {
             self.finish(now, query, Outcome::Orphaned);
         }
-    }
-}
-
-/// By key of the connection.
-#[derive(Debug, Default)]
-pub(super) struct ClientTimers {
-    /// Nothing owed: since the last whole message or the last answer.
-    idle: Timeouts,
-    /// A partial message: since its first octet, whatever trickles in after it.
-    partial: Timeouts,
-    /// Output waits: since some of it was last taken.
-    unsent: Timeouts,
-    /// Shut down on our side.
-    lingering: Timeouts,
-}
-
-impl ClientTimers {
-    fn disarm(&mut self, key: usize) {
-        self.idle.disarm(key);
-        self.partial.disarm(key);
-        self.unsent.disarm(key);
-        self.lingering.disarm(key);
     }
 }
 
@@ -458,3 +410,7 @@ const UNSENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a client that was told the end may take to end its side.
 const LINGERING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A query of ordinary length, with the two octets in front of it: what is read for each that is
+/// taken. The shortest has 19, so one reading may bring twice as many.
+const QUERY_LEN: usize = 40;

@@ -57,6 +57,7 @@ impl Forwarder {
                 }
             }
             Origin::Stream { client, index } => {
+                let outcome = self.affordable(now, client, outcome);
                 let len = match outcome {
                     Outcome::Orphaned => 0,
                     _ => self.respond_on_stream(now, client, |out, room| {

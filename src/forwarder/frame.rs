@@ -44,6 +44,13 @@ impl Deframer {
         if self.handed_out { 0 } else { self.partial.len() }
     }
 
+    /// Octets missing of a frame that is not complete, if its length is known.
+    pub(super) fn missing(&self) -> Option<usize> {
+        let length = self.partial.first_chunk().filter(|_| !self.handed_out)?;
+        let frame_len = LENGTH_LEN + usize::from(u16::from_be_bytes(*length));
+        Some(frame_len.saturating_sub(self.partial.len()))
+    }
+
     /// Moves octets from `input` until `frame_len` are held.
     fn fill(&mut self, input: &mut &[u8], frame_len: usize) {
         let held = self.partial.len();
@@ -105,11 +112,16 @@ mod tests {
                     found.push(message.to_vec());
                 }
                 assert!(input.is_empty(), "cuts {cuts:#b}");
+                let before = boundary_before(&messages, end);
                 assert_eq!(
                     deframer.partial_len(),
-                    end - boundary_before(&messages, end),
+                    end - before,
                     "cuts {cuts:#b}, after {end} octets"
                 );
+                let length = stream[before..end].first_chunk().map(|l| u16::from_be_bytes(*l));
+                let missing =
+                    length.map(|length| LENGTH_LEN + usize::from(length) - (end - before));
+                assert_eq!(deframer.missing(), missing, "cuts {cuts:#b}, after {end} octets");
                 start = end;
             }
             assert_eq!(found, messages, "cuts {cuts:#b}");

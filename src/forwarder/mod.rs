@@ -10,6 +10,7 @@ mod access;
 mod arena;
 mod budget;
 mod client;
+mod client_limits;
 mod compression;
 mod copies;
 mod dispatch;
@@ -48,7 +49,8 @@ use std::time::{Duration, Instant};
 
 use arena::{Arena, Id};
 use budget::Budget;
-use client::{Client, ClientTimers};
+use client::Client;
+use client_limits::Clients;
 pub use edit::Ecs;
 pub use edns::Ede;
 use exit::Outcome;
@@ -100,11 +102,7 @@ pub struct Forwarder {
     joinable: HashMap<u64, Id, BuildHasherDefault<DefaultHasher>>,
 
     conns: Arena<Conn>,
-    clients: usize,
-    /// What all clients hold: answers not taken yet, and partial messages.
-    client_bytes: usize,
-    clients_by_address: HashMap<IpAddr, usize, BuildHasherDefault<DefaultHasher>>,
-    client_timers: ClientTimers,
+    clients: Clients,
     upstreams: Vec<Upstream>,
     /// Their indexes, the preferred first, as of the last look.
     ranking: Vec<usize>,
@@ -141,10 +139,7 @@ impl Forwarder {
             shares: Shares::new(seed),
             joinable: HashMap::default(),
             conns: Arena::new(),
-            clients: 0,
-            client_bytes: 0,
-            clients_by_address: HashMap::default(),
-            client_timers: ClientTimers::default(),
+            clients: Clients::default(),
             ranking: (0..upstreams.len()).collect(),
             upstreams: upstream::list(upstreams),
             summary_at: None,
@@ -293,12 +288,13 @@ impl Forwarder {
         all.into_iter().flatten().min()
     }
 
-    /// False for a client that must not be read because of back-pressure (see [`Action::Read`]).
-    pub fn wants_read(&self, conn: ConnId) -> bool {
+    /// How many octets may be read of this connection now. 0: it is a client that must not be read
+    /// because of back-pressure, until [`Action::Read`]; the rest waits in its socket.
+    pub fn poll_read(&mut self, conn: ConnId) -> usize {
         match self.conns.get(conn.0) {
-            Some(Conn::Client(client)) => self.client_wants_read(client),
-            Some(Conn::Upstream(_)) => true,
-            Some(Conn::Closing) | None => false,
+            Some(Conn::Client(_)) => self.poll_client_read(conn),
+            Some(Conn::Upstream(_)) => usize::MAX,
+            Some(Conn::Closing) | None => 0,
         }
     }
 
@@ -317,7 +313,7 @@ impl Forwarder {
             Some(Conn::Client(client)) => {
                 let before = client.output.len();
                 client.output.advance(n);
-                self.client_bytes -= before - client.output.len();
+                self.clients.bytes -= before - client.output.len();
                 self.client_output_advanced(now, conn);
             }
             Some(Conn::Upstream(upstream)) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::sim_support::dns::{self, Edns, FORMERR, NOERROR, NOTIMP, REFUSED};
 use crate::sim_support::{What, path_from};
-use crate::{copies, end, warm, world};
+use crate::{copies, end, failures, numbered, warm, world};
 
 #[test]
 fn c08_every_malformed_query_gets_what_is_due() {
@@ -62,6 +62,20 @@ fn a_datagram_that_was_cut_is_answered_with_tc() {
     w.run_ms(10);
     let response = w.response("a.example.");
     assert!(response.truncated && response.rcode == NOERROR, "{response:?}");
+    end(w);
+}
+
+/// As many as four fifths of 1 MiB of receive buffer hold, at 832 octets of bookkeeping each, in one
+/// turn of the shell.
+#[test]
+fn c07_a_burst_is_answered_whole() {
+    let mut w = warm(1);
+    for n in 0..1008 {
+        w.ask(&numbered(n));
+    }
+    w.run_ms(100);
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 1009));
+    assert_eq!(w.links.len(), 1);
     end(w);
 }
 

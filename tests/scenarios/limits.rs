@@ -323,7 +323,7 @@ fn an_upstream_whose_only_connection_has_no_message_id_left_is_connected_to_agai
 }
 
 #[test]
-fn clients_together_hold_no_more_than_they_may_and_the_one_that_holds_most_is_closed() {
+fn clients_together_hold_no_more_than_they_may_and_the_slowest_is_closed() {
     let mut w = with_limits(|limits| {
         limits.client_bytes_max = 1 << 20;
         limits.client_output_max = 1 << 20;
@@ -332,13 +332,16 @@ fn clients_together_hold_no_more_than_they_may_and_the_one_that_holds_most_is_cl
         let answer = dns::answer(ask.message, ask.serial, NOERROR, 65_000);
         vec![Step::after(10, Do::Answer(answer))]
     });
-    // Eight answers, then three for each of the others: 17 do not fit.
+    // Eight answers, then three for each of the others.
     let clients: Vec<_> = (0..5).map(|_| w.tcp_client()).collect();
     for &client in &clients[..4] {
         w.clients[client].room = Some(0);
         w.clients[client].offender = true;
     }
-    for (client, count) in [(0, 8), (1, 3), (2, 3), (4, 8), (3, 3)] {
+    for (client, count) in [(0, 8), (1, 3), (2, 3), (4, 3), (3, 3)] {
+        if client == 4 {
+            w.run_ms(1000);
+        }
         for n in 0..count {
             w.tcp_send(clients[client], dns::framed(&question(100 * client as u32 + n)));
         }
@@ -368,8 +371,9 @@ fn a_flood_of_clients_that_never_read_stays_within_what_clients_may_hold() {
     }
     // The bound itself is checked after every turn.
     let held: usize = w.held_for_clients();
-    assert!((3 << 20..=4 << 20).contains(&held), "{held} octets held");
-    assert!(w.forwarder.counts().shed >= 80, "{:?}", w.forwarder.counts());
+    assert!((2 << 20..=4 << 20).contains(&held), "{held} octets held");
+    // Within their first second they cannot be told from clients that read.
+    assert!(w.forwarder.counts().shed >= 40, "{:?}", w.forwarder.counts());
     w.ask("a.example.");
     w.run_ms(20);
     assert_eq!(w.response("a.example.").took(), ms(10), "others are served");

@@ -108,7 +108,7 @@ fn c04_a_client_that_never_reads_is_bounded_and_closed_after_10_s() {
     let held = w.oracle.responses.len() - 1;
     assert!((13..=15).contains(&held), "{held} answers of 20,000 octets");
     let conn = w.clients[client].conn.expect("still open");
-    assert!(!w.forwarder.wants_read(conn));
+    assert_eq!(w.forwarder.poll_read(conn), 0);
     w.run_ms(5900);
     assert_eq!(w.clients[client].state, State::Open);
     w.run_ms(200);
@@ -137,11 +137,11 @@ fn a_client_at_its_cap_is_not_read_and_then_read_again() {
     }
     w.run_ms(10);
     let conn = w.clients[client].conn.expect("it is open");
-    assert!(!w.forwarder.wants_read(conn));
+    assert_eq!(w.forwarder.poll_read(conn), 0);
     assert_eq!(w.forwarder.counts().queries, 4);
     w.run_ms(1000);
     assert_eq!((failures(&w), w.oracle.responses.len()), (0, 12));
-    assert!(w.forwarder.wants_read(conn));
+    assert!(w.forwarder.poll_read(conn) > 0);
     end(w);
 }
 
@@ -224,6 +224,101 @@ fn c02_with_the_table_of_clients_full_the_one_idle_for_longest_makes_room() {
 }
 
 #[test]
+fn c02_a_thousand_idle_clients_keep_nobody_out() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| vec![ask.answer_after(100)]);
+    let busy = w.tcp_client();
+    w.tcp_send(busy, dns::framed(&question(0)));
+    let idle: Vec<_> = (0..1000).map(|_| w.tcp_client()).collect();
+    w.run_ms(50);
+    let newcomer = w.tcp_client();
+    w.tcp_send(newcomer, dns::framed(&question(1)));
+    w.run_ms(100);
+    assert_eq!(
+        (w.response(&numbered(0)).rcode, w.response(&numbered(1)).took()),
+        (NOERROR, ms(100))
+    );
+    let open = idle.iter().filter(|client| w.clients[**client].state == State::Open);
+    // The last to come, but one for the newcomer.
+    assert_eq!(open.copied().collect::<Vec<_>>(), idle[1000 - 148..]);
+    assert_eq!(w.forwarder.counts().crowded_out, 0);
+    end(w);
+}
+
+#[test]
+fn c02_an_address_with_all_its_clients_makes_room_among_them() {
+    let mut w = with_limits(|limits| limits.clients_per_address_max = 3);
+    w.servers[0].replies(|ask| vec![ask.answer_after(1000)]);
+    let stranger = w.tcp_client();
+    let of_address = |w: &mut World| {
+        let client = w.tcp_client();
+        let port = w.clients[client].peer.port();
+        w.clients[client].peer = SocketAddr::from((Ipv4Addr::new(10, 9, 9, 9), port));
+        w.run_ms(10);
+        client
+    };
+    let busy = of_address(&mut w);
+    w.tcp_send(busy, dns::framed(&question(0)));
+    let idle = [of_address(&mut w), of_address(&mut w)];
+    let newcomers = [of_address(&mut w), of_address(&mut w)];
+    for (n, client) in (1..).zip(newcomers) {
+        w.tcp_send(client, dns::framed(&question(n)));
+    }
+    w.run_ms(10);
+    // All three are owed an answer.
+    let refused = of_address(&mut w);
+    assert_eq!(idle.map(|client| w.clients[client].state), [State::Closed; 2]);
+    let others = [stranger, busy, newcomers[0], newcomers[1]];
+    assert_eq!(others.map(|client| w.clients[client].state), [State::Open; 4]);
+    assert_eq!(w.clients[refused].state, State::Outside);
+    w.run_ms(1000);
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 3));
+    end(w);
+}
+
+/// RFC 7766 section 6.2.3: the fewer places are left, the shorter a client may be idle.
+#[test]
+fn c02_idle_time_shrinks_as_places_are_taken() {
+    for (clients, seconds) in [(10, 10.0), (11, 9.1), (15, 5.5), (19, 1.9), (20, 1.0)] {
+        let mut w = with_limits(|limits| limits.clients_max = 20);
+        // The others are busy for as long as this takes.
+        w.servers[0].replies(|_| Vec::new());
+        let idle = w.tcp_client();
+        w.run_for(Duration::from_secs_f64(seconds) - ms(1000));
+        assert_eq!(w.clients[idle].state, State::Open);
+        for n in 1..clients {
+            let other = w.tcp_client();
+            w.tcp_send(other, dns::framed(&question(n)));
+        }
+        w.run_ms(990);
+        assert_eq!(w.clients[idle].state, State::Open, "{clients} clients");
+        w.run_ms(20);
+        assert_eq!(w.clients[idle].state, State::Closed, "{clients} clients");
+        end(w);
+    }
+}
+
+#[test]
+fn c02_of_many_idle_clients_only_so_many_are_closed_early_as_others_need_places() {
+    let mut w = with_limits(|limits| limits.clients_max = 20);
+    let clients: Vec<_> = (0..20)
+        .map(|_| {
+            let client = w.tcp_client();
+            w.run_ms(10);
+            client
+        })
+        .collect();
+    w.run_ms(1000);
+    let open = |w: &World| clients.iter().filter(|c| w.clients[**c].state == State::Open).count();
+    assert_eq!(open(&w), 19, "with one place free they have 1.9 s");
+    w.run_ms(7800);
+    assert_eq!(open(&w), 11);
+    w.run_ms(2000);
+    assert_eq!(open(&w), 0);
+    end(w);
+}
+
+#[test]
 fn the_window_that_a_clients_queries_filled_is_free_when_the_client_is_gone() {
     for half_closed in [false, true] {
         let mut w = warm(1);
@@ -285,7 +380,7 @@ fn a_partial_message_does_not_age_while_its_client_is_not_read() {
     w.tcp_send(client, [dns::framed(&question(0)), second[..5].to_vec()].concat());
     w.run_ms(100);
     let conn = w.clients[client].conn.expect("it is open");
-    assert!(!w.forwarder.wants_read(conn));
+    assert_eq!(w.forwarder.poll_read(conn), 0);
     w.tcp_send(client, second[5..].to_vec());
     // It takes 400 octets a second, and so is in nobody's debt.
     for _ in 0..18 {
@@ -342,4 +437,139 @@ fn fill_window(w: &mut World) -> usize {
     assert_eq!(w.response("other.example.").rcode, NOERROR);
     assert_eq!(w.links[2].names(), ["client.example."]);
     client
+}
+
+/// Takes 40,000 octets every 10 ms, 4 MB a second, of what the clients are sent.
+fn read_steadily(w: &mut World, clients: &[usize]) {
+    for &client in clients {
+        let room = w.clients[client].room.unwrap_or(0);
+        w.clients[client].room = Some((room + 40_000).min(80_000));
+        w.schedule(Duration::ZERO, What::ClientWritable { client });
+    }
+    w.run_ms(10);
+}
+
+fn answer_with(w: &mut World, size: usize) {
+    w.servers[0].replies(move |ask| {
+        let answer = dns::answer(ask.message, ask.serial, NOERROR, size);
+        vec![Step::after(20, Do::Answer(answer))]
+    });
+}
+
+#[test]
+fn c04_a_client_that_reads_long_answers_is_not_cut_off() {
+    let mut w = warm(1);
+    answer_with(&mut w, 60_000);
+    let client = w.tcp_client();
+    w.clients[client].room = Some(0);
+    w.tcp_send(client, (0..256).flat_map(|n| dns::framed(&question(n))).collect());
+    let mut held_max = 0;
+    for _ in 0..500 {
+        read_steadily(&mut w, &[client]);
+        held_max = held_max.max(w.held_for_clients());
+    }
+    // Those that were read, and had their answers, at 4 MB a second.
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 257));
+    assert!(held_max <= 3 << 19, "{held_max} octets held");
+    assert_eq!(w.forwarder.counts().shed, 0);
+    end(w);
+}
+
+/// Nobody knows how long the first answers are going to be. Of what comes for all at once, more than
+/// clients may hold, each has its share; nobody is closed for the rest, which fails.
+#[test]
+fn c04_clients_that_read_long_answers_at_once_are_not_cut_off() {
+    let mut w = warm(1);
+    answer_with(&mut w, 60_000);
+    let clients: Vec<_> = (0..10).map(|_| w.tcp_client()).collect();
+    for (n, &client) in (0..).zip(&clients) {
+        w.clients[client].room = Some(0);
+        let questions = (64 * n..).take(64);
+        w.tcp_send(client, questions.flat_map(|n| dns::framed(&question(n))).collect());
+    }
+    for _ in 0..150 {
+        read_steadily(&mut w, &clients);
+    }
+    assert_eq!(w.oracle.responses.len(), 641);
+    assert_eq!(w.forwarder.counts().shed, 0);
+    // Of the first 200, until they are out of the way.
+    let failed = w.oracle.responses.iter().filter(|response| response.rcode != NOERROR);
+    let late = failed.clone().find(|response| response.asked >= ms(200));
+    assert!(late.is_none(), "{late:?}");
+    let failed = failed.count();
+    assert!((1..200).contains(&failed), "{failed} failed");
+    assert!(clients.iter().all(|client| w.clients[*client].state == State::Open));
+    end(w);
+}
+
+#[test]
+fn who_sends_long_messages_slowly_does_not_push_out_who_reads() {
+    let mut w = with_limits(|limits| limits.client_bytes_max = 3 << 20);
+    answer_with(&mut w, 60_000);
+    let reader = w.tcp_client();
+    w.clients[reader].room = Some(0);
+    w.tcp_send(reader, (0..30).flat_map(|n| dns::framed(&question(n))).collect());
+    for n in 0..80 {
+        if n % 4 > 0 {
+            let slow = w.tcp_client();
+            w.clients[slow].offender = true;
+            w.tcp_send(slow, [vec![255, 255], vec![0; 60_000]].concat());
+        }
+        read_steadily(&mut w, &[reader]);
+    }
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 30));
+    assert!(w.forwarder.counts().shed >= 5, "{:?}", w.forwarder.counts());
+    assert_eq!(w.clients[reader].state, State::Open);
+    end(w);
+}
+
+#[test]
+fn a_client_with_a_window_narrowed_by_others_is_read_again() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| {
+        let is_first = [0, 1].map(numbered).iter().any(|name| name == ask.name);
+        let (after, size) = if is_first { (50, 40_000) } else { (4000, 100) };
+        let answer = dns::answer(ask.message, ask.serial, NOERROR, size);
+        vec![Step::after(after, Do::Answer(answer))]
+    });
+    let client = w.tcp_client();
+    w.tcp_send(client, dns::framed(&question(0)));
+    w.run_ms(100);
+    w.tcp_send(client, dns::framed(&question(1)));
+    // With 140 others busy there is room for one query like these.
+    for n in 2..142 {
+        let other = w.tcp_client();
+        w.tcp_send(other, dns::framed(&question(n)));
+    }
+    w.run_ms(10);
+    w.tcp_send(client, dns::framed(&question(200)));
+    w.run_ms(30);
+    assert_eq!(w.forwarder.counts().queries, 143);
+    w.run_ms(30);
+    assert_eq!(w.forwarder.counts().queries, 144);
+    w.run_ms(5000);
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 144));
+    end(w);
+}
+
+#[test]
+fn no_client_is_idle_while_it_has_answers_to_take() {
+    let mut w = world(1);
+    let client = w.tcp_client();
+    w.clients[client].room = Some(0);
+    let zone = dns::framed(&dns::query(1, "zone.example.", 252, None));
+    w.tcp_send(client, zone.repeat(400));
+    // It takes 500 octets a second of some 12,000.
+    for _ in 0..20 {
+        w.clients[client].room = Some(500);
+        w.schedule(Duration::ZERO, What::ClientWritable { client });
+        w.run_ms(1000);
+        assert_eq!(w.clients[client].state, State::Open);
+    }
+    w.schedule(Duration::ZERO, What::ClientReads { client });
+    w.run_ms(9900);
+    assert_eq!(w.clients[client].state, State::Open);
+    w.run_ms(200);
+    assert_eq!((w.clients[client].state, w.oracle.responses.len()), (State::Closed, 400));
+    end(w);
 }

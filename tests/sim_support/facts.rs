@@ -119,7 +119,8 @@ impl World {
         while let client = &mut self.clients[number]
             && let Some(conn) = client.conn
             && client.state == State::Open
-            && self.forwarder.wants_read(conn)
+            && let most = self.forwarder.poll_read(conn)
+            && most > 0
         {
             if client.unread.is_empty() {
                 if client.fin == Fin::Arrived {
@@ -129,7 +130,7 @@ impl World {
                 }
                 return;
             }
-            let length = self.roughness.read_length(client.unread.len(), &mut self.rng);
+            let length = self.roughness.read_length(client.unread.len().min(most), &mut self.rng);
             let bytes: Vec<u8> = client.unread.drain(..length).collect();
             // Stopped for long, the forwarder may give a client up before it reads the rest.
             let is_late = client.partial_since.is_some_and(|since| since + PARTIAL_MAX <= at);
