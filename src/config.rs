@@ -182,7 +182,13 @@ Usage: dot-proxy [OPTION]...
                             use, {idle_min} to {idle_max}. [default: {upstream_idle}]
   --client-idle-timeout SECONDS
                             Close a TCP connection of a client after this long without
-                            use, {idle_min} to {idle_max}. [default: {client_idle}]
+                            use, {idle_min} to {idle_max}; sooner when there are many.
+                            [default: {client_idle}]
+  --tcp-clients-max N       Serve this many TCP connections of clients at a time,
+                            {clients_least} to {clients_most}. [default: {CLIENTS_MAX}]
+  --tcp-clients-per-address-max N
+                            Of these, this many from one address; loopback may have
+                            all. [default: {CLIENTS_PER_ADDRESS_MAX}]
   -h, --help                Print this.
   -V, --version             Print the version.
 ",
@@ -192,6 +198,8 @@ Usage: dot-proxy [OPTION]...
         client_idle = CLIENT_IDLE_TIMEOUT.as_secs(),
         idle_min = IDLE_SECONDS.start(),
         idle_max = IDLE_SECONDS.end(),
+        clients_least = TCP_CLIENTS.start(),
+        clients_most = TCP_CLIENTS.end(),
     )
 }
 
@@ -211,6 +219,8 @@ struct Options {
     log_level: Option<LevelFilter>,
     upstream_idle_timeout: Option<Duration>,
     client_idle_timeout: Option<Duration>,
+    clients_max: Option<usize>,
+    clients_per_address_max: Option<usize>,
 }
 
 impl Options {
@@ -227,6 +237,10 @@ impl Options {
             Flag::RetryServfail => once(&mut self.retry_servfail, choice(value, &ON_OFF)),
             Flag::SpecialNames => {
                 once(&mut self.special_names_forwarded, choice(value, &SPECIAL_NAMES))
+            }
+            Flag::TcpClientsMax => once(&mut self.clients_max, clients(value)),
+            Flag::TcpClientsPerAddressMax => {
+                once(&mut self.clients_per_address_max, clients(value))
             }
             Flag::Upstream => self.add_upstreams(value),
             Flag::UpstreamIdleTimeout => once(&mut self.upstream_idle_timeout, seconds(value)),
@@ -316,6 +330,15 @@ impl Options {
         }
 
         let query_log = self.query_log.unwrap_or(QueryLog::Auto);
+        let clients_max = self.clients_max.unwrap_or(CLIENTS_MAX);
+        let per_address = self.clients_per_address_max;
+        if let Some(per_address) = per_address.filter(|per_address| *per_address > clients_max) {
+            return Err(UsageError(format!(
+                "--tcp-clients-per-address-max {per_address}: is more than all may have; raise \
+                 --tcp-clients-max, which is {clients_max}, as well"
+            )));
+        }
+
         let order = self.order.unwrap_or(Order::Ordered);
         // Who asks for one operator before the others does not show all of them a part of the names.
         let hedge = if order == Order::Ordered { Hedge::Same } else { Hedge::Any };
@@ -341,8 +364,8 @@ impl Options {
                 client_idle_timeout: self.client_idle_timeout.unwrap_or(CLIENT_IDLE_TIMEOUT),
                 queries_max: QUERIES_MAX,
                 query_bytes_max: QUERY_BYTES_MAX,
-                clients_max: CLIENTS_MAX,
-                clients_per_address_max: CLIENTS_PER_ADDRESS_MAX,
+                clients_max,
+                clients_per_address_max: per_address.unwrap_or(CLIENTS_PER_ADDRESS_MAX),
                 client_queries_max: CLIENT_QUERIES_MAX,
                 client_output_max: CLIENT_OUTPUT_MAX,
                 client_bytes_max: CLIENT_BYTES_MAX,
@@ -366,6 +389,8 @@ enum Flag {
     QueryLog,
     RetryServfail,
     SpecialNames,
+    TcpClientsMax,
+    TcpClientsPerAddressMax,
     Upstream,
     UpstreamIdleTimeout,
     UpstreamPolicy,
@@ -410,6 +435,7 @@ impl Flag {
             Self::QueryLog => "on, off or auto",
             Self::RetryServfail => "on or off",
             Self::SpecialNames => "local or forward",
+            Self::TcpClientsMax | Self::TcpClientsPerAddressMax => "a whole number",
             Self::Upstream => "IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com, or a preset",
             Self::UpstreamPolicy => "ordered, fastest or spread",
         }
@@ -434,6 +460,17 @@ fn seconds(value: &str) -> Result<Duration, String> {
             Err(format!("is out of range: {min} to {max} seconds"))
         }
         _ => Err(format!("is not a number of seconds; write a whole number from {min} to {max}")),
+    }
+}
+
+fn clients(value: &str) -> Result<usize, String> {
+    let (min, max) = (TCP_CLIENTS.start(), TCP_CLIENTS.end());
+    match value.parse() {
+        Ok(clients) if TCP_CLIENTS.contains(&clients) => Ok(clients),
+        _ if value.bytes().all(|octet| octet.is_ascii_digit()) => {
+            Err(format!("is out of range: {min} to {max}"))
+        }
+        _ => Err(format!("is not a number; write a whole number from {min} to {max}")),
     }
 }
 
@@ -463,7 +500,7 @@ const HELP: [&str; 2] = ["-h", "--help"];
 const VERSION: [&str; 2] = ["-V", "--version"];
 
 /// Every way to write a flag that takes a value.
-const SPELLINGS: [(&str, Flag); 15] = [
+const SPELLINGS: [(&str, Flag); 17] = [
     ("-l", Flag::Listen),
     ("--listen", Flag::Listen),
     ("-u", Flag::Upstream),
@@ -479,6 +516,8 @@ const SPELLINGS: [(&str, Flag); 15] = [
     ("--log-level", Flag::LogLevel),
     ("--upstream-idle-timeout", Flag::UpstreamIdleTimeout),
     ("--client-idle-timeout", Flag::ClientIdleTimeout),
+    ("--tcp-clients-max", Flag::TcpClientsMax),
+    ("--tcp-clients-per-address-max", Flag::TcpClientsPerAddressMax),
 ];
 
 const LOG_LEVELS: [(&str, LevelFilter); 5] = [
@@ -550,6 +589,10 @@ pub const QUERY_BYTES_MAX: usize = 1 << 20;
 
 /// RFC 9210 section 4.2 suggests 150.
 pub const CLIENTS_MAX: usize = 150;
+
+/// Nobody can do without DNS over TCP (RFC 7766 section 5). Ten thousand connections may keep 180 MB
+/// of buffers, and every close looks through those of its address.
+const TCP_CLIENTS: RangeInclusive<usize> = 1..=10_000;
 
 /// RFC 9210 section 4.2 suggests 25: it takes six addresses to use up the connections.
 pub const CLIENTS_PER_ADDRESS_MAX: usize = 25;
@@ -939,6 +982,9 @@ mod tests {
             "--upstream-idle-timeout",
             "1",
             "--client-idle-timeout=3600",
+            "--tcp-clients-per-address-max=400",
+            "--tcp-clients-max",
+            "10000",
         ]);
 
         assert_eq!(config.roots, Roots::File("roots.pem".into()));
@@ -947,6 +993,15 @@ mod tests {
         assert_eq!(config.log_level, LevelFilter::Trace);
         assert_eq!(config.limits.upstream_idle_timeout, Duration::from_secs(1));
         assert_eq!(config.limits.client_idle_timeout, Duration::from_secs(3600));
+        assert_eq!(config.limits.clients_max, 10_000);
+        assert_eq!(config.limits.clients_per_address_max, 400);
+    }
+
+    #[test]
+    fn fewer_clients_than_the_default_per_address_are_no_error() {
+        assert_eq!(config(&["--tcp-clients-max", "20"]).limits.clients_max, 20);
+        let both = ["--tcp-clients-max", "20", "--tcp-clients-per-address-max", "20"];
+        assert_eq!(config(&both).limits.clients_per_address_max, 20);
     }
 
     #[test]
@@ -1004,6 +1059,15 @@ mod tests {
             --log-level=info --log-level warn => --log-level warn: is given twice
             --upstream-idle-timeout=1 --upstream-idle-timeout=1 => --upstream-idle-timeout 1: is given twice
             --client-idle-timeout=1 --client-idle-timeout=1 => --client-idle-timeout 1: is given twice
+            --tcp-clients-max 0 => --tcp-clients-max 0: is out of range: 1 to 10000
+            --tcp-clients-max 10001 => --tcp-clients-max 10001: is out of range: 1 to 10000
+            --tcp-clients-per-address-max 0 => --tcp-clients-per-address-max 0: is out of range
+            --tcp-clients-max many => is not a number; write a whole number from 1 to 10000
+            --tcp-clients-max -1 => --tcp-clients-max -1: is not a number
+            --tcp-clients-max   => --tcp-clients-max: the value is missing; give a whole number
+            --tcp-clients-max=1 --tcp-clients-max=1 => is given twice
+            --tcp-clients-per-address-max 151 => 151: is more than all may have; raise --tcp-clients-max, which is 150, as well
+            --tcp-clients-max 30 --tcp-clients-per-address-max=31 => raise --tcp-clients-max, which is 30
             -u quad9 -u quad9   => -u quad9: 9.9.9.9#dns.quad9.net is given twice; give each upstream once
             -u quad9 -u 9.9.9.9:853#DNS.quad9.net. => 9.9.9.9#dns.quad9.net is given twice
             -l 0.0.0.0:53 -l 127.0.0.1:53 => is served by --listen 0.0.0.0:53 already; give only one of them

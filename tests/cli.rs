@@ -67,6 +67,11 @@ fn a_bad_command_line_is_one_line_on_stderr_and_exit_code_2() {
              from 1 to 3600\n",
         ),
         (
+            &["--tcp-clients-per-address-max", "200"],
+            "dot-proxy: --tcp-clients-per-address-max 200: is more than all may have; raise \
+             --tcp-clients-max, which is 150, as well\n",
+        ),
+        (
             &["--upstream", "9.9.9.9"],
             "dot-proxy: --upstream 9.9.9.9: does not say the name its certificate must have; \
              write 9.9.9.9#dns.quad9.net\n",
