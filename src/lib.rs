@@ -23,7 +23,7 @@
 //! - [`datagram`]: UDP in batches, answered from the address that was asked; the one unsafe module.
 //! - [`tls`]: rustls over any reader and writer, and whom it trusts.
 //! - `clocks`: suspends, and a time of day that was set.
-//! - [`signals`]: termination as an event.
+//! - [`signals`]: termination as an event; `network`: changes of routes and addresses as events.
 //! - [`stderr`]: log and query log, written only as far as they go at once.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
@@ -32,6 +32,7 @@ pub mod config;
 pub mod datagram;
 pub mod forwarder;
 mod listener;
+mod network;
 pub mod reactor;
 pub mod signals;
 mod socket;

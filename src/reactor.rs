@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::datagram::Buffers;
 use crate::forwarder::{Action, Closed, ConnId, Forwarder, Manner};
 use crate::listener::{Listener, RECEIVE_BUFFER};
+use crate::network::NetworkChanges;
 use crate::signals::Termination;
 use crate::socket::{Context, Server, Socket};
 use crate::stderr::Stderr;
@@ -31,6 +32,8 @@ pub struct Reactor {
     poll: Poll,
     cx: Context,
     termination: Termination,
+    /// `None` where the kernel does not tell.
+    network: Option<NetworkChanges>,
     listeners: Vec<Listener>,
     datagrams: Buffers,
     /// Indexed by [`ConnId::key`]. A slot is emptied when the core's close is taken, and the core
@@ -90,6 +93,8 @@ impl Reactor {
         let poll = Poll::new()?;
         let mut termination = Termination::new()?;
         poll.registry().register(&mut termination, TERMINATION, Interest::READABLE)?;
+        let network =
+            NetworkChanges::listen(poll.registry(), NETWORK).inspect_err(tell_unnoticed).ok();
         for (index, listener) in listeners.iter_mut().enumerate() {
             listener.register(poll.registry(), udp_token(index), tcp_token(index))?;
         }
@@ -97,6 +102,7 @@ impl Reactor {
             poll,
             cx,
             termination,
+            network,
             listeners,
             datagrams: Buffers::new(),
             sockets: Vec::new(),
@@ -135,6 +141,7 @@ impl Reactor {
                 _ => self.cx.now = now(),
             }
             self.look_at_clocks();
+            self.listen_to_network();
             self.read_unread();
             for event in &events {
                 self.handle_event(event)?;
@@ -165,7 +172,8 @@ impl Reactor {
             Ending::Until(at) => Some(at),
             Ending::No | Ending::Asked => None,
         };
-        let until = [self.cx.forwarder.poll_timeout(), self.accept_again, ending];
+        let network = self.network.as_ref().and_then(NetworkChanges::listen_at);
+        let until = [self.cx.forwarder.poll_timeout(), self.accept_again, network, ending];
         until.into_iter().flatten().min().map(|at| at.saturating_duration_since(self.cx.now))
     }
 }
@@ -269,6 +277,10 @@ impl Reactor {
             }
             return Ok(());
         }
+        if token == NETWORK {
+            self.network_changed();
+            return Ok(());
+        }
         let index = token.0 - FIRST_LISTENER;
         if let Some(listener) = self.listeners.get_mut(index / 2) {
             if token == tcp_token(index / 2) {
@@ -297,6 +309,29 @@ impl Reactor {
                 self.cx.forwarder.handle_clock_set(self.cx.now);
             }
             None => {}
+        }
+    }
+
+    fn network_changed(&mut self) {
+        let Some(network) = &mut self.network else { return };
+        match network.take(self.poll.registry(), self.cx.now) {
+            Ok(true) => {
+                log::debug!("routes, addresses or links changed: failed upstreams are tried again");
+                self.cx.forwarder.handle_network_change(self.cx.now);
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tell_unnoticed(&error);
+                self.network = None;
+            }
+        }
+    }
+
+    fn listen_to_network(&mut self) {
+        let Some(network) = &mut self.network else { return };
+        if let Err(error) = network.listen_again(self.poll.registry(), self.cx.now) {
+            tell_unnoticed(&error);
+            self.network = None;
         }
     }
 
@@ -441,6 +476,11 @@ fn tcp_token(listener: usize) -> Token {
     Token(FIRST_LISTENER + 2 * listener + 1)
 }
 
+/// Nothing is lost but time: what failed is tried again after its backoff.
+fn tell_unnoticed(error: &io::Error) {
+    log::debug!("changes of routes and addresses go unnoticed: netlink: {}", system_error(error));
+}
+
 /// The level for a condition that is worth a warning the first time only.
 fn once(told: &mut bool) -> log::Level {
     if std::mem::replace(told, true) { log::Level::Debug } else { log::Level::Warn }
@@ -458,7 +498,8 @@ fn random_seed() -> u64 {
 }
 
 const TERMINATION: Token = Token(0);
-const FIRST_LISTENER: usize = 1;
+const NETWORK: Token = Token(1);
+const FIRST_LISTENER: usize = 2;
 
 /// The kernel keeps those past it for the next turn.
 const EVENTS_MAX: usize = 256;
@@ -474,8 +515,8 @@ const ACCEPTS_MAX: usize = 64;
 const LAST_BATCHES_MAX: usize = 128;
 const LAST_ACCEPTS_MAX: usize = 4096;
 
-/// stdin, stdout, stderr twice, epoll, the pair that signals come through, and some to spare.
-const DESCRIPTORS_OWN: usize = 10;
+/// stdin, stdout, stderr twice, epoll, the pair that signals come through, netlink, and some to spare.
+const DESCRIPTORS_OWN: usize = 11;
 
 /// UDP and TCP.
 const DESCRIPTORS_PER_LISTENER: usize = 2;

@@ -39,6 +39,7 @@ const TABLE: &[Row] = &[
             "signals",
             "stderr",
             "listener",
+            "network",
             "socket",
             "words",
         ],
@@ -51,6 +52,7 @@ const TABLE: &[Row] = &[
     ("words.rs", &[], &[]),
     ("datagram.rs", &["libc", "mio"], &["forwarder::DatagramPath"]),
     ("signals.rs", &["mio", "signal_hook", "signal_hook_mio"], &[]),
+    ("network.rs", &["mio", "rustix"], &[]),
     ("stderr.rs", &["rustix"], &[]),
     // The forwarder's tools, each of use without the rest.
     ("forwarder/access.rs", &[], &[]),
