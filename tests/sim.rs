@@ -29,7 +29,7 @@ use dot_proxy::forwarder::{
 
 use sim_support::dns::{self, Edns};
 use sim_support::{
-    Ask, Attempt, Do, Rng, Roughness, Server, Step, What, World, default_limits, ms, path_from,
+    Ask, Attempt, Do, Rng, Roughness, Server, Step, To, What, World, default_limits, ms, path_from,
     special,
 };
 
@@ -82,9 +82,12 @@ fn the_seeds_reach_what_matters() {
         sum.connects += summary.counts.connects;
         sum.hedged += summary.counts.hedged;
         sum.retried += summary.counts.retried;
+        sum.shed += summary.counts.shed;
+        sum.crowded_out += summary.counts.crowded_out;
         facts += summary.facts;
     }
-    let reached = [sum.failed, sum.local, sum.orphaned, sum.unmatched, sum.resent];
+    let reached =
+        [sum.failed, sum.local, sum.orphaned, sum.unmatched, sum.resent, sum.shed, sum.crowded_out];
     assert!(sum.hedged > 0 && sum.retried > 0, "{sum:?}");
     assert!(reached.iter().all(|count| *count >= 10), "{sum:?}");
     assert!(sum.answered > 1000 && sum.connects > 100 && facts > 10, "{sum:?}, {facts} facts");
@@ -121,6 +124,13 @@ fn run(seed: u64, is_traced: bool) -> Summary {
         limits.query_bytes_max = 4096;
         limits.client_queries_max = rng.within(1, 16);
         limits.client_output_max = 66 << 10;
+    }
+    if swarm.few_clients {
+        limits.clients_max = rng.within(1, 8);
+        limits.clients_per_address_max = rng.within(1, limits.clients_max);
+    }
+    if swarm.few_client_bytes {
+        limits.client_bytes_max = rng.within(70 << 10, 200 << 10);
     }
     let servers = swarm.faults.iter().map(|faults| server(faults.clone(), swarm.faults_end));
     let mut world =
@@ -182,6 +192,8 @@ struct Swarm {
     is_harmless: bool,
     roughness: Roughness,
     small_limits: bool,
+    few_clients: bool,
+    few_client_bytes: bool,
     /// The mean time between bursts of queries.
     pause: Duration,
     burst_max: usize,
@@ -332,20 +344,27 @@ impl Swarm {
             is_harmless,
             roughness,
             small_limits: on[23],
+            few_clients: on[28],
+            few_client_bytes: on[29],
             pause: rng.pick(&[ms(5), ms(20), ms(100), ms(500), ms(3000)]),
             burst_max: rng.pick(&[1, 1, 3, 10, 40]),
             slow_names: on[24],
             poison: on[25],
             errors: gentle[8],
             special: rng.chance(500),
-            sizes_max: rng.pick(&[0, 0, 600, 5000, 65_535]),
+            // Where clients may hold little, long answers are what matters.
+            sizes_max: if on[29] {
+                rng.pick(&[5000, 65_535])
+            } else {
+                rng.pick(&[0, 0, 600, 5000, 65_535])
+            },
             retransmissions: gentle[9],
             garbage: gentle[10],
             tcp: gentle[11],
             half_close: gentle[12],
             resets: gentle[13],
             trickle: gentle[14],
-            deaf: gentle[15],
+            deaf: gentle[15] || on[29],
             freezes: on[26],
             host_changes: on[27],
         }
@@ -593,7 +612,10 @@ impl Workload {
             self.ask_datagram(world);
         }
         world.run_ms(5000);
-        let responses = &world.oracle.responses[before..];
+        // Some clients have asked so much that it is still being read, one query at a time.
+        let is_new = |to| matches!(to, To::Datagram(_)) || to == To::Stream(client);
+        let responses: Vec<_> =
+            world.oracle.responses[before..].iter().filter(|r| is_new(r.to)).collect();
         assert!(responses.len() >= 30, "only {} responses after the faults", responses.len());
         let failed = responses.iter().find(|r| r.rcode != dns::NOERROR || !r.upstream);
         assert!(failed.is_none(), "after the faults stopped: {failed:?}");
@@ -633,6 +655,11 @@ impl Workload {
     fn connect(&mut self, world: &mut World) -> usize {
         let client = world.tcp_client();
         world.clients[client].polite = self.rng.chance(800);
+        if self.swarm.few_clients {
+            // Some have an address together.
+            let port = world.clients[client].peer.port();
+            world.clients[client].peer = SocketAddr::new(stub_ip(&mut self.rng), port);
+        }
         if self.swarm.deaf && self.rng.chance(200) && !self.is_over(world) {
             world.clients[client].room = Some(self.rng.within(0, 2000));
             world.clients[client].offender = true;
@@ -658,6 +685,11 @@ impl Workload {
                 let bytes = vec![1];
                 world.schedule(ms(500) * octet, What::ClientBytes { client, bytes });
             }
+            true
+        } else if self.swarm.few_client_bytes && self.rng.chance(100) {
+            world.clients[client].offender = true;
+            let bytes = [vec![0xff; 2], vec![0; self.rng.within(1000, 60_000)]].concat();
+            world.tcp_send(client, bytes);
             true
         } else if self.swarm.garbage && self.rng.chance(50) {
             let bytes = dns::framed(&self.garbage());
@@ -767,13 +799,16 @@ impl Workload {
 }
 
 fn stub_path(stub: u16, rng: &mut Rng) -> DatagramPath {
-    let ip = match rng.below(4) {
+    path_from(SocketAddr::new(stub_ip(rng), 40_000 + stub))
+}
+
+fn stub_ip(rng: &mut Rng) -> IpAddr {
+    match rng.below(4) {
         0 => IpAddr::from(Ipv4Addr::LOCALHOST),
         1 => IpAddr::from(Ipv4Addr::new(192, 168, 1, 10)),
         2 => IpAddr::from(Ipv6Addr::from_str("fd00::15").expect("a unique local address")),
         _ => IpAddr::from(Ipv4Addr::new(172, 17, 0, 9)),
-    };
-    path_from(SocketAddr::new(ip, 40_000 + stub))
+    }
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -37,6 +37,8 @@ pub(crate) struct TcpClient {
     /// Looked-at octets that make no whole frame yet.
     pub(super) response: Vec<u8>,
     pub(super) writable_due: bool,
+    /// Output waits, and since then it has taken none.
+    pub(super) stuck_since: Option<Duration>,
 }
 
 /// Where a client stands.
@@ -78,6 +80,7 @@ impl TcpClient {
             looked: 0,
             response: Vec::new(),
             writable_due: false,
+            stuck_since: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use dot_proxy::forwarder::Closed;
+use dot_proxy::forwarder::{Closed, Limits};
 
 use super::client::{Fin, State};
 use super::dns::{self, Due};
@@ -100,18 +100,55 @@ impl World {
                     }
                 }
             }
-            What::Shutdown => self.forwarder.handle_shutdown(self.now),
+            What::Shutdown => {
+                self.shutting_down = true;
+                self.forwarder.handle_shutdown(self.now);
+            }
         }
     }
 
     fn accept(&mut self, client: usize) {
         let Some(conn) = self.forwarder.handle_accept(self.now, self.clients[client].peer) else {
+            self.check_refusal(client);
             return;
         };
         self.clients[client].conn = Some(conn);
         self.clients[client].state = State::Open;
         self.put(conn, Socket::Client { conn, client });
         self.read_client(client);
+    }
+
+    /// A client that was refused found all places taken, by clients that are owed something.
+    fn check_refusal(&mut self, refused: usize) {
+        let address = self.clients[refused].peer.ip();
+        if self.shutting_down || !is_served(address) {
+            return;
+        }
+        let connected: Vec<_> =
+            (0..self.clients.len()).filter(|n| self.clients[*n].conn.is_some()).collect();
+        let of_address: Vec<_> = connected
+            .iter()
+            .copied()
+            .filter(|client| self.clients[*client].peer.ip() == address)
+            .collect();
+        let Limits { clients_max, clients_per_address_max, .. } = self.limits;
+        let is_address_full = of_address.len() >= clients_per_address_max && !address.is_loopback();
+        assert!(is_address_full || connected.len() >= clients_max, "{address} is refused a place");
+        for client in if is_address_full { of_address } else { connected } {
+            assert!(!self.is_idle(client), "client {refused} is refused with {client} idle");
+        }
+    }
+
+    fn is_idle(&mut self, number: usize) -> bool {
+        let client = &self.clients[number];
+        let is_open = client.state == State::Open && !client.ended;
+        let owes = self.oracle.owes(To::Stream(number));
+        // What cannot be read is about to be closed.
+        is_open
+            && !owes
+            && client.conn.is_some_and(|conn| {
+                self.forwarder.output(conn).is_empty() && self.forwarder.poll_read(conn) > 0
+            })
     }
 
     fn read_client(&mut self, number: usize) {

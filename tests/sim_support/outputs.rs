@@ -89,9 +89,11 @@ impl World {
                 let blameless =
                     self.clients[client].state == State::Open && !self.clients[client].offender;
                 let unsent = self.forwarder.output(conn).len();
-                if blameless {
+                let owes = self.oracle.owes(To::Stream(client));
+                if blameless && manner == Manner::Abort {
+                    self.check_shed(client);
+                } else if blameless {
                     assert_eq!(unsent, 0, "client {client} is closed with octets unsent");
-                    let owes = self.oracle.owes(To::Stream(client));
                     assert!(!owes, "client {client} is closed with answers owed");
                 }
                 self.oracle.forgive(client);
@@ -102,6 +104,22 @@ impl World {
             }
         }
         self.sockets[conn.key()] = None;
+    }
+
+    /// A client that kept the rules is closed for what all hold, if no other was slower to take its
+    /// answers.
+    fn check_shed(&mut self, shed: usize) {
+        let at = self.at();
+        let client = &mut self.clients[shed];
+        client.offender = true;
+        let slow = [client.stuck_since, client.partial_since].into_iter().flatten();
+        let since = slow.min().unwrap_or(at);
+        let slower = self.clients.iter().position(|other| {
+            let is_open = other.conn.is_some_and(|conn| !self.forwarder.output(conn).is_empty());
+            is_open && other.stuck_since.is_some_and(|stuck| stuck < since)
+        });
+        assert!(slower.is_none(), "client {shed} is closed, although {slower:?} is slower");
+        self.blameless_shed += 1;
     }
 
     fn connect(&mut self, conn: ConnId, upstream: usize) {
@@ -130,6 +148,10 @@ impl World {
             return;
         }
         let output = self.forwarder.output(conn);
+        if output.len() < client.looked {
+            // It is about to be closed.
+            return;
+        }
         let fresh = output[client.looked..].to_vec();
         client.looked = output.len();
         client.response.extend(fresh);
@@ -151,7 +173,14 @@ impl World {
                 self.schedule(after, What::ClientWritable { client: number });
             }
         }
-        self.clients[number].looked -= taken;
+        let at = self.at();
+        let client = &mut self.clients[number];
+        client.looked -= taken;
+        if client.looked == 0 {
+            client.stuck_since = None;
+        } else if taken > 0 || client.stuck_since.is_none() {
+            client.stuck_since = Some(at);
+        }
         if taken > 0 {
             self.forwarder.advance_output(self.now, conn, taken);
         }

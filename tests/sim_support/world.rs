@@ -58,7 +58,10 @@ pub(crate) struct World {
     /// A digest of what the forwarder did, turn by turn.
     pub(crate) turns: Vec<u64>,
     pub(crate) trace: bool,
-    pub(super) client_bytes_max: usize,
+    pub(super) limits: Limits,
+    pub(super) shutting_down: bool,
+    /// Clients that kept the rules and were closed for what all held.
+    pub(super) blameless_shed: u64,
     pub(super) base: Instant,
     pub(super) now: Instant,
     pub(super) events: BinaryHeap<Reverse<Event>>,
@@ -207,7 +210,9 @@ impl World {
         let base = Instant::now();
         Self {
             oracle: Oracle::new(limits.query_timeout, policy.special_names.clone()),
-            client_bytes_max: limits.client_bytes_max,
+            limits: limits.clone(),
+            shutting_down: false,
+            blameless_shed: 0,
             forwarder: Forwarder::new(limits, policy, names.collect(), seed),
             servers,
             links: Vec::new(),
@@ -327,7 +332,10 @@ impl World {
         let all_keep_rules = self.clients.iter().all(|client| !client.offender);
         self.oracle.check_counts(&self.forwarder.counts(), all_keep_rules);
         let held = self.held_for_clients();
-        assert!(held <= self.client_bytes_max, "{held} octets are held for clients");
+        assert!(held <= self.limits.client_bytes_max, "{held} octets are held for clients");
+        let shed = self.forwarder.counts().shed;
+        assert!(self.blameless_shed <= shed, "closed with answers owed, and not for what all held");
+        self.check_places();
         for socket in self.sockets.iter().flatten() {
             match *socket {
                 Socket::Upstream { conn, link } => {
@@ -344,6 +352,19 @@ impl World {
             }
         }
         self.turns.push(self.digest.finish());
+    }
+
+    /// No more clients are connected than may be.
+    fn check_places(&self) {
+        let connected = || self.clients.iter().filter(|client| client.conn.is_some());
+        let all = connected().count();
+        assert!(all <= self.limits.clients_max, "{all} clients are connected");
+        for client in connected().filter(|client| !client.peer.ip().is_loopback()) {
+            let address = client.peer.ip();
+            let of_address = connected().filter(|other| other.peer.ip() == address).count();
+            let most = self.limits.clients_per_address_max;
+            assert!(of_address <= most, "{of_address} clients of {address} are connected");
+        }
     }
 
     pub(super) fn note(&self, what: fmt::Arguments<'_>) {
