@@ -113,6 +113,33 @@ fn c06_a_flood_gets_what_is_left_and_no_more() {
     }
 }
 
+/// What was sent has cost the upstream its work, and its answer is near.
+#[test]
+fn c06_who_floods_gives_up_what_is_queued_before_what_is_sent() {
+    let mut w = with_limits(|limits| limits.queries_max = 3000);
+    w.servers[0].replies(|ask| vec![ask.answer_after(100)]);
+    w.ask("warm.example.");
+    w.run_ms(200);
+    // 64 KiB wait on the connection, and the rest in the queue.
+    w.links[0].room = Some(0);
+    for n in 0..3000 {
+        let path = path_from(SocketAddr::from((Ipv4Addr::new(10, 9, 9, 9), 1000 + n)));
+        w.datagram(path, dns::query(n, &numbered(n.into()), dns::A, None));
+    }
+    w.run_ms(10);
+    for n in 0..5 {
+        w.ask(&format!("other{n}.example."));
+    }
+    w.run_ms(10);
+    w.schedule(Duration::ZERO, What::ServersRead);
+    w.run_ms(1000);
+    let failed = w.oracle.responses.iter().filter(|response| response.rcode == SERVFAIL);
+    let mut failed: Vec<_> = failed.map(|response| response.name.clone()).collect();
+    failed.sort();
+    assert_eq!(failed, (2995..3000).map(numbered).collect::<Vec<_>>());
+    end(w);
+}
+
 #[test]
 fn a_long_query_that_is_refused_costs_nobody_a_place() {
     let mut w = with_limits(|limits| {

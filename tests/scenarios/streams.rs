@@ -9,7 +9,8 @@ use crate::{close_after, end, failures, numbered, question, slow_name, warm, wit
 
 #[test]
 fn c01_a_length_and_nothing_more_is_closed_after_10_s_whatever_trickles() {
-    let mut w = world(1);
+    // It is not closed for being idle.
+    let mut w = with_limits(|limits| limits.client_idle_timeout = ms(60_000));
     let client = w.tcp_client();
     w.clients[client].offender = true;
     w.tcp_send(client, vec![1, 0]);
@@ -508,16 +509,21 @@ fn who_sends_long_messages_slowly_does_not_push_out_who_reads() {
     answer_with(&mut w, 60_000);
     let reader = w.tcp_client();
     w.clients[reader].room = Some(0);
-    w.tcp_send(reader, (0..30).flat_map(|n| dns::framed(&question(n))).collect());
-    for n in 0..80 {
-        if n % 4 > 0 {
+    // What they send is all that may be held when the reader begins, and more comes.
+    for n in 0..350 {
+        if n == 150 {
+            w.tcp_send(reader, (0..100).flat_map(|n| dns::framed(&question(n))).collect());
+        }
+        if n % 3 == 0 && n < 300 {
             let slow = w.tcp_client();
             w.clients[slow].offender = true;
             w.tcp_send(slow, [vec![255, 255], vec![0; 60_000]].concat());
         }
         read_steadily(&mut w, &[reader]);
     }
-    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 30));
+    assert_eq!(w.oracle.responses.len(), 100);
+    // Of the first 20, whose length nobody knew.
+    assert!(failures(&w) <= 3, "{} failed", failures(&w));
     assert!(w.forwarder.counts().shed >= 5, "{:?}", w.forwarder.counts());
     assert_eq!(w.clients[reader].state, State::Open);
     end(w);
