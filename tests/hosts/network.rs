@@ -175,3 +175,36 @@ fn u20_a_route_that_comes_back() {
         assert!(lines.len() <= 12, "{lines:#?}");
     });
 }
+
+#[test]
+fn u17_a_route_that_comes_ends_the_backoff() {
+    in_namespace("u17_a_route_that_comes_ends_the_backoff", "", || {
+        let authority = Authority::new();
+        let far = Namespace::new().expect("a second namespace");
+        // No address of its own comes on the interface later.
+        std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").expect("root may");
+        far.connect("new", &["10.1.0.1/24"], &["10.1.0.2/24"]);
+        let first = far.enter(|| {
+            ip(&["address", "add", "10.9.0.1/32", "dev", "lo"]);
+            server_on("10.9.0.1:853", &authority)
+        });
+        let second = server_on("127.0.0.1:853", &authority);
+        let upstreams = [first.address(), second.address()];
+        let proxy = Proxy::start(&arguments(&authority, &upstreams, &["--log-level", "debug"]));
+        // Attempts after 0, 0.25, 0.75 and 1.75 s, about; the next has its time after 3 s at the least.
+        assert_at_once(&ask_steadily(proxy.address(), 20, Duration::from_millis(100), |_| ()));
+        assert_eq!(first.log().connections.len(), 0);
+
+        // An address of the loopback interface leads nowhere.
+        ip(&["address", "add", "10.8.0.1/32", "dev", "lo"]);
+        ip(&["route", "add", "10.9.0.1", "via", "10.1.0.2"]);
+        proxy
+            .await_line("line about the route", |line| line.contains("routes, addresses or links"));
+        // One query, which does not wait for it, causes the attempt.
+        assert_at_once(&ask_steadily(proxy.address(), 1, PATIENCE, |_| ()));
+        first.await_log("the connection", |log| log.connections.len() == 1);
+        proxy.await_line("line about the first", |line| line.contains("usable again"));
+        assert_at_once(&ask_steadily(proxy.address(), 1, PATIENCE, |_| ()));
+        assert_eq!((first.log().queries.len(), second.log().queries.len()), (1, 21));
+    });
+}
