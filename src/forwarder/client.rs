@@ -52,6 +52,11 @@ impl Client {
         self.queries.len()
     }
 
+    /// Nothing but what its answers may be keeps it from being read.
+    fn waits_for_answers(&self) -> bool {
+        self.output.is_empty() && self.answers.may_be_doubted()
+    }
+
     pub(super) fn is_settled(&self) -> bool {
         self.queries.is_empty() && self.output.is_empty()
     }
@@ -302,6 +307,14 @@ impl Forwarder {
         while let Some(conn_id) = self.clients.timers.unsent.pop(now, UNSENT_TIMEOUT) {
             self.close_client_at(now, conn_id, Manner::Abort);
         }
+        while let Some(key) = self.clients.timers.held_back.pop(now, HELD_BACK_TIMEOUT) {
+            if let Some(id) = self.conns.id_at(key)
+                && let Some(Conn::Client(client)) = self.conns.get_mut(id)
+            {
+                client.answers.doubt();
+                self.settle_client(now, ConnId(id));
+            }
+        }
         while let Some(conn_id) = self.clients.timers.lingering.pop(now, LINGERING_TIMEOUT) {
             self.close_client_at(now, conn_id, Manner::Orderly);
         }
@@ -313,6 +326,7 @@ impl Forwarder {
             timers.idle.next(self.client_idle_time()),
             timers.partial.next(PARTIAL_TIMEOUT),
             timers.unsent.next(UNSENT_TIMEOUT),
+            timers.held_back.next(HELD_BACK_TIMEOUT),
             timers.lingering.next(LINGERING_TIMEOUT),
         ];
         all.into_iter().flatten().min()
@@ -382,6 +396,12 @@ impl Forwarder {
             // Nobody is slow whom we do not read.
             self.clients.timers.partial.disarm(key);
         }
+        let has_all = client.queries.len() >= self.limits.client_queries_max;
+        if !wants_read && !has_all && client.phase == Phase::Open && client.waits_for_answers() {
+            self.clients.timers.held_back.arm(key, now);
+        } else {
+            self.clients.timers.held_back.disarm(key);
+        }
     }
 
     /// Takes the client out. What it was owed ends without a response.
@@ -407,6 +427,10 @@ const PARTIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client that takes none of its answers for this long is closed.
 const UNSENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where none of the answers has come for this long, the queries behind them wait no longer for what
+/// those may hold: a few slow names must not delay all others.
+const HELD_BACK_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// How long a client that was told the end may take to end its side.
 const LINGERING_TIMEOUT: Duration = Duration::from_secs(1);

@@ -30,6 +30,8 @@ pub(super) struct ClientTimers {
     pub(super) unsent: Timeouts,
     /// Shut down on our side.
     pub(super) lingering: Timeouts,
+    /// Not read for the length of answers that do not come: since something last came or went.
+    pub(super) held_back: Timeouts,
 }
 
 impl ClientTimers {
@@ -52,6 +54,7 @@ impl Clients {
         self.timers.partial.disarm(key);
         self.timers.unsent.disarm(key);
         self.timers.lingering.disarm(key);
+        self.timers.held_back.disarm(key);
         self.len -= 1;
         let address = address.to_canonical();
         if let Some(keys) = self.by_address.get_mut(&address) {
@@ -85,6 +88,15 @@ pub(super) struct AnswerLen(usize);
 impl AnswerLen {
     pub(super) fn note(&mut self, len: usize) {
         self.0 = len.max(self.0.midpoint(len));
+    }
+
+    /// None came for a while.
+    pub(super) fn doubt(&mut self) {
+        self.0 = (self.0 / 2).max(ANSWER_LEN_LEAST);
+    }
+
+    pub(super) fn may_be_doubted(self) -> bool {
+        self.0 > ANSWER_LEN_LEAST
     }
 }
 
@@ -215,6 +227,9 @@ const UNREAD: &str = "too many answers wait to be read";
 /// Of a client that has had no answer yet: with [`Limits`](super::Limits) as they are by default it
 /// has 16 queries in flight before anything is known.
 const ANSWER_LEN_FIRST: usize = 16 * 1024;
+
+/// With less than this, other limits come first.
+const ANSWER_LEN_LEAST: usize = 512;
 
 /// What a client may always hold, whatever others do: a few answers of ordinary length.
 const ANSWERS_LEN_MIN: usize = 4 * 1024;

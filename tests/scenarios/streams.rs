@@ -579,3 +579,20 @@ fn no_client_is_idle_while_it_has_answers_to_take() {
     assert_eq!((w.clients[client].state, w.oracle.responses.len()), (State::Closed, 400));
     end(w);
 }
+
+#[test]
+fn slow_answers_hold_the_queries_behind_them_back_for_a_second_at_most() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| {
+        let is_slow = (0..60).map(numbered).any(|name| name == ask.name);
+        vec![ask.answer_after(if is_slow { 4000 } else { 10 })]
+    });
+    let client = w.tcp_client();
+    w.tcp_send(client, (0..100).flat_map(|n| dns::framed(&question(n))).collect());
+    w.run_ms(1020);
+    let fast = (60..100).filter(|n| w.is_answered(&numbered(*n)));
+    assert_eq!(fast.count(), 40);
+    w.run_ms(4000);
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 101));
+    end(w);
+}
