@@ -600,12 +600,13 @@ pub const CLIENTS_PER_ADDRESS_MAX: usize = 25;
 /// A client that sends more at once waits in its socket, so that 16 such fill the query table.
 pub const CLIENT_QUERIES_MAX: usize = 256;
 
-/// Reading of a client pauses here: it has not taken three answers of the greatest length, or 200
-/// of 1,232 octets. Answers to what was read before still come on top.
+/// Reading of a client pauses where what it has not taken, with the answers that are to be expected,
+/// comes to this: three answers of the greatest length, or 200 of 1,232 octets.
 pub const CLIENT_OUTPUT_MAX: usize = 256 << 10;
 
-/// Sixteen clients that do not take their answers, each at its own limit. Above it the client that
-/// holds most is closed, since the pauses alone bound each client but not all of them together.
+/// Sixteen clients that do not take their answers, each at its own limit. Near it long answers fail;
+/// above it the client is closed that has been slowest to take its answers, since the pauses alone
+/// bound each client but not all of them together.
 pub const CLIENT_BYTES_MAX: usize = 4 << 20;
 
 /// What the UDP sockets of the clients cannot take at once waits here: 850 answers of 1,232 octets,

@@ -171,7 +171,8 @@ pub struct Limits {
     pub query_timeout: Duration,
     /// An upstream connection idle for this long is closed.
     pub upstream_idle_timeout: Duration,
-    /// A client connection idle for this long is closed (RFC 7766 section 6.2.3).
+    /// A client connection idle for this long is closed, sooner if there are many (RFC 7766
+    /// section 6.2.3).
     pub client_idle_timeout: Duration,
     /// Client queries held at a time.
     pub queries_max: usize,
@@ -183,7 +184,7 @@ pub struct Limits {
     pub clients_per_address_max: usize,
     /// Queries in flight per client connection.
     pub client_queries_max: usize,
-    /// Octets of answers held per client connection.
+    /// Octets of answers held for a client connection, or to be expected, above which it is not read.
     pub client_output_max: usize,
     /// Octets of answers and partial messages held for all client connections.
     pub client_bytes_max: usize,
