@@ -144,6 +144,10 @@ impl Forwarder {
         {
             return false;
         }
+        if query.is_sent() {
+            // The other copy has an OPT record, too, and its answer is still to come.
+            return true;
+        }
         query.without_edns = true;
         self.counts.without_edns += 1;
         let upstream = &mut self.upstreams[index];
