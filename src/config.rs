@@ -12,6 +12,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use log::LevelFilter;
@@ -184,6 +185,8 @@ Usage: dot-proxy [OPTION]...
                             Close a TCP connection of a client after this long without
                             use, {idle_min} to {idle_max}; sooner when there are many.
                             [default: {client_idle}]
+  --udp-size-max OCTETS     Send UDP responses of at most this many octets, 512 to 4096.
+                            [default: 1232, and 4096 to loopback addresses]
   --tcp-clients-max N       Serve this many TCP connections of clients at a time,
                             {clients_least} to {clients_most}. [default: {CLIENTS_MAX}]
   --tcp-clients-per-address-max N
@@ -219,6 +222,7 @@ struct Options {
     log_level: Option<LevelFilter>,
     upstream_idle_timeout: Option<Duration>,
     client_idle_timeout: Option<Duration>,
+    udp_size_max: Option<u16>,
     clients_max: Option<usize>,
     clients_per_address_max: Option<usize>,
 }
@@ -238,6 +242,7 @@ impl Options {
             Flag::SpecialNames => {
                 once(&mut self.special_names_forwarded, choice(value, &SPECIAL_NAMES))
             }
+            Flag::UdpSizeMax => once(&mut self.udp_size_max, udp_size(value)),
             Flag::TcpClientsMax => once(&mut self.clients_max, clients(value)),
             Flag::TcpClientsPerAddressMax => {
                 once(&mut self.clients_per_address_max, clients(value))
@@ -369,6 +374,7 @@ impl Options {
                 client_queries_max: CLIENT_QUERIES_MAX,
                 client_output_max: CLIENT_OUTPUT_MAX,
                 client_bytes_max: CLIENT_BYTES_MAX,
+                udp_size_max: self.udp_size_max,
                 datagram_bytes_max: DATAGRAM_BYTES_MAX,
                 query_log: query_log == QueryLog::On,
             },
@@ -389,6 +395,7 @@ enum Flag {
     QueryLog,
     RetryServfail,
     SpecialNames,
+    UdpSizeMax,
     TcpClientsMax,
     TcpClientsPerAddressMax,
     Upstream,
@@ -435,7 +442,9 @@ impl Flag {
             Self::QueryLog => "on, off or auto",
             Self::RetryServfail => "on or off",
             Self::SpecialNames => "local or forward",
-            Self::TcpClientsMax | Self::TcpClientsPerAddressMax => "a whole number",
+            Self::TcpClientsMax | Self::TcpClientsPerAddressMax | Self::UdpSizeMax => {
+                "a whole number"
+            }
             Self::Upstream => "IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com, or a preset",
             Self::UpstreamPolicy => "ordered, fastest or spread",
         }
@@ -464,9 +473,20 @@ fn seconds(value: &str) -> Result<Duration, String> {
 }
 
 fn clients(value: &str) -> Result<usize, String> {
-    let (min, max) = (TCP_CLIENTS.start(), TCP_CLIENTS.end());
+    whole_number(value, &TCP_CLIENTS)
+}
+
+fn udp_size(value: &str) -> Result<u16, String> {
+    whole_number(value, &UDP_SIZES)
+}
+
+fn whole_number<T>(value: &str, range: &RangeInclusive<T>) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + fmt::Display,
+{
+    let (min, max) = (range.start(), range.end());
     match value.parse() {
-        Ok(clients) if TCP_CLIENTS.contains(&clients) => Ok(clients),
+        Ok(number) if range.contains(&number) => Ok(number),
         _ if value.bytes().all(|octet| octet.is_ascii_digit()) => {
             Err(format!("is out of range: {min} to {max}"))
         }
@@ -500,7 +520,7 @@ const HELP: [&str; 2] = ["-h", "--help"];
 const VERSION: [&str; 2] = ["-V", "--version"];
 
 /// Every way to write a flag that takes a value.
-const SPELLINGS: [(&str, Flag); 17] = [
+const SPELLINGS: [(&str, Flag); 18] = [
     ("-l", Flag::Listen),
     ("--listen", Flag::Listen),
     ("-u", Flag::Upstream),
@@ -516,6 +536,7 @@ const SPELLINGS: [(&str, Flag); 17] = [
     ("--log-level", Flag::LogLevel),
     ("--upstream-idle-timeout", Flag::UpstreamIdleTimeout),
     ("--client-idle-timeout", Flag::ClientIdleTimeout),
+    ("--udp-size-max", Flag::UdpSizeMax),
     ("--tcp-clients-max", Flag::TcpClientsMax),
     ("--tcp-clients-per-address-max", Flag::TcpClientsPerAddressMax),
 ];
@@ -580,6 +601,9 @@ pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Below 1 s a connection would hardly outlive a round trip; connections to upstreams are replaced
 /// after about an hour anyway.
 const IDLE_SECONDS: RangeInclusive<u64> = 1..=3600;
+
+/// What every client takes (RFC 1035 section 4.2.1), and what RFC 5625 section 4.4.3 asks for.
+const UDP_SIZES: RangeInclusive<u16> = 512..=4096;
 
 /// Some 900 queries a second with every one of them waiting for its deadline, in 2 MiB of blocks.
 pub const QUERIES_MAX: usize = 4_096;
@@ -984,6 +1008,7 @@ mod tests {
             "1",
             "--client-idle-timeout=3600",
             "--tcp-clients-per-address-max=400",
+            "--udp-size-max=512",
             "--tcp-clients-max",
             "10000",
         ]);
@@ -1060,6 +1085,8 @@ mod tests {
             --log-level=info --log-level warn => --log-level warn: is given twice
             --upstream-idle-timeout=1 --upstream-idle-timeout=1 => --upstream-idle-timeout 1: is given twice
             --client-idle-timeout=1 --client-idle-timeout=1 => --client-idle-timeout 1: is given twice
+            --udp-size-max 511 => --udp-size-max 511: is out of range: 512 to 4096
+            --udp-size-max 70000 => --udp-size-max 70000: is out of range: 512 to 4096
             --tcp-clients-max 0 => --tcp-clients-max 0: is out of range: 1 to 10000
             --tcp-clients-max 10001 => --tcp-clients-max 10001: is out of range: 1 to 10000
             --tcp-clients-per-address-max 0 => --tcp-clients-per-address-max 0: is out of range

@@ -202,7 +202,7 @@ impl Forwarder {
             return 0;
         };
         let before = client.output.len();
-        let room = Room::on_stream(client.peer.ip());
+        let room = Room::on_stream(client.peer.ip(), self.limits.udp_size_max);
         frame::append_with(client.output.buffer(), |out| write(out, room));
         let grown = client.output.len() - before;
         self.clients.bytes += grown;

@@ -1,7 +1,7 @@
 //! A query's way out.
 
 use std::collections::hash_map::Entry;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::arena::Id;
 use super::edit::{self, Ecs, RcodeNeedsOpt, ResponseEdit};
@@ -45,7 +45,7 @@ impl Forwarder {
                 {
                     entry.remove();
                 }
-                let room = Room::by_datagram(&path, query.parsed.opt);
+                let room = Room::by_datagram(&path, query.parsed.opt, self.limits.udp_size_max);
                 for _ in 0..responses {
                     let len = match outcome {
                         Outcome::Orphaned => 0,
@@ -58,10 +58,12 @@ impl Forwarder {
             }
             Origin::Stream { client, index } => {
                 let outcome = self.affordable(now, client, outcome);
+                let asked = query.parsed.opt.filter(|opt| opt.asks_keepalive(&query.message));
+                let keepalive = asked.map(|_| keepalive_units(self.client_idle_time()));
                 let len = match outcome {
                     Outcome::Orphaned => 0,
                     _ => self.respond_on_stream(now, client, |out, room| {
-                        write_response(out, &query, &outcome, room, ecs, None);
+                        write_response(out, &query, &outcome, room, ecs, keepalive);
                     }),
                 };
                 self.note(now, Source::Stream(client), &query, &outcome, len);
@@ -209,6 +211,11 @@ impl Forwarder {
             }
         }
     }
+}
+
+/// A time in units of 100 ms, as RFC 7828 section 3.1 has it.
+fn keepalive_units(time: Duration) -> u16 {
+    u16::try_from(time.as_millis() / 100).unwrap_or(u16::MAX)
 }
 
 fn write_response(

@@ -178,7 +178,7 @@ impl Forwarder {
     ) {
         match source {
             Source::Datagram(path) => {
-                let room = Room::by_datagram(&path, response.opt);
+                let room = Room::by_datagram(&path, response.opt, self.limits.udp_size_max);
                 self.respond_by_datagram(path, |out| {
                     message::local_response(out, message, response, room.udp_size, room.limit);
                 });

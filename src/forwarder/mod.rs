@@ -31,6 +31,7 @@ mod query_limit;
 mod query_log;
 mod random;
 mod response;
+mod room;
 mod round_trip;
 mod sends;
 mod shares;
@@ -44,7 +45,7 @@ mod wire;
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use arena::{Arena, Id};
@@ -55,11 +56,11 @@ pub use edit::Ecs;
 pub use edns::Ede;
 use exit::Outcome;
 pub use fact::Fact;
-use message::Opt;
 use output::DatagramOutput;
 use query::{Messages, Query};
 use query_log::QueryLog;
 use random::Random;
+use room::Room;
 use shares::Shares;
 pub use special::SpecialNames;
 pub use surface::{
@@ -380,33 +381,6 @@ enum Source {
     Stream(ConnId),
 }
 
-/// How large a response may be, and how large a datagram our OPT record says we take.
-#[derive(Clone, Copy, Debug)]
-struct Room {
-    limit: usize,
-    udp_size: u16,
-}
-
-impl Room {
-    /// On a stream (RFC 1035 section 4.2.2).
-    fn on_stream(client: IpAddr) -> Self {
-        Self { limit: 65_535, udp_size: udp_size_max(client) }
-    }
-
-    /// By datagram: what the client takes, but no more than we send to it.
-    fn by_datagram(path: &DatagramPath, opt: Option<Opt>) -> Self {
-        let udp_size = udp_size_max(path.client.ip());
-        let wanted = opt.map_or(UDP_SIZE_MIN, |opt| opt.udp_size.max(UDP_SIZE_MIN));
-        Self { limit: usize::from(wanted.min(udp_size)), udp_size }
-    }
-}
-
-/// What passes unfragmented over any path we would meet, or over loopback what RFC 5625 section
-/// 4.4.3 asks for.
-fn udp_size_max(client: IpAddr) -> u16 {
-    if client.to_canonical().is_loopback() { UDP_SIZE_LOOPBACK } else { UDP_SIZE }
-}
-
 /// Of all queries: late answers that are waited for are few, or the upstream is slow for all, and twice
 /// the load would not make it faster.
 const HEDGES_PERCENT: u32 = 2;
@@ -414,15 +388,6 @@ const HEDGES_PERCENT: u32 = 2;
 /// Of all queries: names that are broken everywhere are common, and asking everybody about them mends
 /// nothing.
 const RETRIES_PERCENT: u32 = 5;
-
-/// RFC 1035 section 4.2.1.
-const UDP_SIZE_MIN: u16 = 512;
-
-/// The IPv6 minimum link of 1,280 octets less its headers.
-const UDP_SIZE: u16 = 1232;
-
-/// Nothing fragments on loopback.
-const UDP_SIZE_LOOPBACK: u16 = 4096;
 
 #[cfg(test)]
 mod tests {

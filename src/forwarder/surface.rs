@@ -188,6 +188,9 @@ pub struct Limits {
     pub client_output_max: usize,
     /// Octets of answers and partial messages held for all client connections.
     pub client_bytes_max: usize,
+    /// The largest response by datagram, whatever the client takes; `None` for 1,232 octets, and 4,096 to
+    /// loopback addresses.
+    pub udp_size_max: Option<u16>,
     /// Octets of answers held for a batch of datagrams.
     pub datagram_bytes_max: usize,
     /// Whether a line per query is written to [`Forwarder::query_log`](super::Forwarder::query_log).

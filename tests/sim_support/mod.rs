@@ -55,6 +55,7 @@ pub(crate) fn default_limits() -> Limits {
         client_queries_max: 256,
         client_output_max: 256 << 10,
         client_bytes_max: 4 << 20,
+        udp_size_max: None,
         datagram_bytes_max: 1 << 20,
         query_log: false,
     }
