@@ -34,11 +34,34 @@ impl Forwarder {
             bound.retain(|id| queries.get(*id).is_some_and(|query| query.bound_for == Some(index)));
         }
         bound.push_back(id);
+        self.bound_upstreams |= 1 << index;
         self.connect(now, index);
     }
 
+    /// Sends what is bound for certain upstreams, connecting to them if need be.
+    pub(super) fn dispatch_bound(&mut self, now: Instant) {
+        let mut upstreams = self.bound_upstreams;
+        while upstreams != 0 {
+            let index = upstreams.trailing_zeros() as usize;
+            upstreams &= upstreams - 1;
+            if let Some(conn) = self.open_conn(now, index) {
+                self.send_bound(now, conn);
+            } else {
+                let queries = &self.queries;
+                self.upstreams[index].bound.retain(|id| {
+                    queries.get(*id).is_some_and(|query| query.bound_for == Some(index))
+                });
+            }
+            if self.upstreams[index].bound.is_empty() {
+                self.bound_upstreams &= !(1 << index);
+            } else if self.upstreams[index].open.is_none() {
+                self.connect(now, index);
+            }
+        }
+    }
+
     /// Sends what is bound for this connection's upstream, as much as goes.
-    pub(super) fn send_bound(&mut self, now: Instant, conn_id: ConnId) {
+    fn send_bound(&mut self, now: Instant, conn_id: ConnId) {
         let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
             return;
         };

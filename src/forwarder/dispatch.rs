@@ -16,6 +16,9 @@ impl Forwarder {
     /// usable all are tried, each at its pace.
     pub(super) fn dispatch(&mut self, now: Instant) {
         self.dispatch_at = None;
+        if self.bound_upstreams != 0 {
+            self.dispatch_bound(now);
+        }
         let mut ranking = std::mem::take(&mut self.ranking);
         while !self.queue.is_empty() {
             self.rank(now, &mut ranking);
@@ -354,6 +357,7 @@ impl Forwarder {
         {
             query.bound_for = Some(conn.upstream);
             self.upstreams[conn.upstream].bound.push_back(id);
+            self.bound_upstreams |= 1 << conn.upstream;
         }
     }
 
@@ -421,7 +425,6 @@ impl Forwarder {
             Some(_) => self.recover(now, index),
             None => {}
         }
-        self.send_bound(now, conn_id);
         self.queue_stalled();
         self.dispatch(now);
     }

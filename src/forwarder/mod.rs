@@ -93,6 +93,8 @@ pub struct Forwarder {
     queue: Timeouts,
     /// When the queue is looked at again although nothing happens.
     dispatch_at: Option<Instant>,
+    /// Upstreams that something is bound for, or was: bit by index.
+    bound_upstreams: u16,
     /// Those with an answer that is kept while a better one may come, by key.
     kept: Timeouts,
     hedges: Budget,
@@ -134,6 +136,7 @@ impl Forwarder {
             by_arrival: Timeouts::default(),
             queue: Timeouts::default(),
             dispatch_at: None,
+            bound_upstreams: 0,
             kept: Timeouts::default(),
             hedges: Budget::new(HEDGES_PERCENT),
             retries: Budget::new(RETRIES_PERCENT),

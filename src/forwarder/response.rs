@@ -27,7 +27,6 @@ impl Forwarder {
         // A retired connection was closed with its last answer, and what follows that is nobody's.
         if let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) {
             conn.deframer = deframer;
-            self.send_bound(now, conn_id);
         }
         self.dispatch(now);
     }

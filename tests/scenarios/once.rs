@@ -145,3 +145,21 @@ fn a_sig0_waits_while_its_message_id_is_in_flight_and_holds_up_nobody() {
         end(w);
     }
 }
+
+#[test]
+fn what_waits_for_a_certain_upstream_is_sent_on_its_next_connection() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| match ask.link {
+        0 => vec![close_after(100)],
+        _ => vec![ask.answer_after(10)],
+    });
+    ask_with_sig0(&mut w, "first.example.", 5);
+    w.run_ms(10);
+    // It waits for the ID to be free, and nothing else is asked.
+    ask_with_sig0(&mut w, "second.example.", 5);
+    w.run_ms(500);
+    assert_eq!(w.response("first.example.").rcode, SERVFAIL, "a signed query is sent once");
+    let second = w.response("second.example.");
+    assert_eq!((second.rcode, second.took()), (NOERROR, ms(90 + 20 + 10)));
+    end(w);
+}
