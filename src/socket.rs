@@ -12,7 +12,7 @@ use mio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::forwarder::{Closed, ConnId, Forwarder, Manner, Stage};
-use crate::tls::{Connector, FailedAt, Failure, TlsStream};
+use crate::tls::{Connector, FailedAt, Failure, Handshake, TlsStream};
 use crate::words::system_error;
 
 /// A connection's socket, of a client or to an upstream.
@@ -40,6 +40,14 @@ pub(crate) struct Server {
     pub(crate) told: bool,
 }
 
+impl Server {
+    fn tell_connected(&mut self, handshake: Handshake) {
+        let level = if self.told { log::Level::Debug } else { log::Level::Info };
+        self.told = true;
+        log::log!(level, "{}: connected, {handshake}", self.name);
+    }
+}
+
 impl Socket {
     /// A client that was accepted as `conn`.
     pub(crate) fn client(conn: ConnId, stream: TcpStream) -> Self {
@@ -53,17 +61,20 @@ impl Socket {
     /// Begins to connect to server `index`.
     pub(crate) fn connect(cx: &Context, conn: ConnId, index: usize) -> Result<Self, Closed> {
         let server = &cx.servers[index];
-        let tls = server
-            .connector
-            .start()
-            .map_err(|failure| Closed::Failed { stage: Stage::Tls, detail: failure.detail })?;
         let stream = TcpStream::connect(server.address).map_err(|error| connect_failed(&error))?;
         if let Err(error) = set_options(&stream) {
             log::debug!("{}: socket options: {}", server.name, system_error(&error));
         }
         let state = UpstreamState::Connecting;
-        let upstream =
-            Upstream { conn, server: index, stream, tls, state, readable: false, blocked: false };
+        let upstream = Upstream {
+            conn,
+            server: index,
+            stream,
+            tls: None,
+            state,
+            readable: false,
+            blocked: false,
+        };
         Ok(Self::Upstream(Box::new(upstream)))
     }
 
@@ -133,9 +144,9 @@ impl Socket {
     /// Says goodbye where that is due. The socket closes when it is dropped.
     pub(crate) fn close(self, manner: Manner) {
         if let (Self::Upstream(mut upstream), Manner::Orderly) = (self, manner)
-            && matches!(upstream.state, UpstreamState::Handshaking | UpstreamState::Open)
+            && upstream.is_alive()
         {
-            upstream.tls.close(&mut upstream.stream);
+            upstream.say_goodbye();
         }
     }
 }
@@ -230,7 +241,8 @@ pub(crate) struct Upstream {
     /// Index into [`Context::servers`].
     server: usize,
     stream: TcpStream,
-    tls: TlsStream,
+    /// From when TCP stands: a ticket is used up by the handshake it is taken for.
+    tls: Option<TlsStream>,
     state: UpstreamState,
     readable: bool,
     blocked: bool,
@@ -267,7 +279,11 @@ impl Upstream {
             Ok(()) => {
                 self.state = UpstreamState::Handshaking;
                 cx.forwarder.handle_established(cx.now, self.conn);
-                true
+                match cx.servers[self.server].connector.start() {
+                    Ok(tls) => self.tls = Some(tls),
+                    Err(failure) => self.fail(cx, failure),
+                }
+                self.is_alive()
             }
             Err(error) if error.kind() == ErrorKind::NotConnected => false,
             Err(error) => {
@@ -311,17 +327,21 @@ impl Upstream {
 
     /// Reads, decrypts and tells. True: there may be more.
     fn receive(&mut self, cx: &mut Context) -> Result<bool, Failure> {
+        let Some(tls) = &mut self.tls else { return Ok(false) };
         let Context { forwarder, now, servers, .. } = cx;
-        let progress = self.tls.receive(&mut self.stream, READ_MAX, |bytes| {
+        let progress = tls.receive(&mut self.stream, READ_MAX, |bytes| {
             forwarder.handle_stream(*now, self.conn, bytes);
         })?;
-        if self.state == UpstreamState::Handshaking && !self.tls.is_handshaking() {
+        if self.state == UpstreamState::Handshaking
+            && let Some(handshake) = tls.handshake()
+        {
             self.state = UpstreamState::Open;
             forwarder.handle_connected(*now, self.conn);
-            self.tell_connected(&mut servers[self.server]);
+            let server = &mut servers[self.server];
+            server.tell_connected(handshake);
         }
         if progress.closed {
-            self.tls.close(&mut self.stream);
+            self.say_goodbye();
             self.end(cx, Closed::Eof);
         }
         Ok(progress.more)
@@ -329,8 +349,9 @@ impl Upstream {
 
     /// Encrypts and writes, as much as goes.
     fn send(&mut self, cx: &mut Context) -> Result<(), Failure> {
+        let Some(tls) = &mut self.tls else { return Ok(()) };
         loop {
-            if !self.tls.flush(&mut self.stream)? {
+            if !tls.flush(&mut self.stream)? {
                 self.blocked = true;
                 return Ok(());
             }
@@ -341,25 +362,15 @@ impl Upstream {
             if output.is_empty() {
                 return Ok(());
             }
-            match self.tls.send(output) {
+            match tls.send(output) {
                 0 => return Ok(()),
                 len => cx.forwarder.advance_output(cx.now, self.conn, len),
             }
         }
     }
 
-    fn tell_connected(&self, server: &mut Server) {
-        let Some(handshake) = self.tls.handshake() else {
-            return;
-        };
-        let level = if server.told { log::Level::Debug } else { log::Level::Info };
-        server.told = true;
-        log::log!(level, "{}: connected, {handshake}", server.name);
-    }
-
     fn fail(&mut self, cx: &mut Context, failure: Failure) {
-        // The alert that tells the server why.
-        self.tls.close(&mut self.stream);
+        self.say_goodbye();
         let stage = match failure.at {
             FailedAt::Certificate => Stage::Certificate,
             FailedAt::Handshake => Stage::Tls,
@@ -371,6 +382,13 @@ impl Upstream {
             log::debug!("{}: {stage}: {}", cx.servers[self.server].name, failure.detail);
         }
         self.end(cx, Closed::Failed { stage, detail: failure.detail });
+    }
+
+    /// `close_notify`, or the alert that tells the server why.
+    fn say_goodbye(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.close(&mut self.stream);
+        }
     }
 
     fn end(&mut self, cx: &mut Context, how: Closed) {
