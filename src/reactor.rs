@@ -299,7 +299,15 @@ impl Reactor {
     }
 
     fn look_at_clocks(&mut self) {
-        match self.clocks.look() {
+        let happened = self.clocks.look();
+        if happened.is_some() {
+            // A session ends with its certificate, or a day after: one clock each, and one of them
+            // has jumped.
+            for server in &mut self.cx.servers {
+                server.connector.forget_session();
+            }
+        }
+        match happened {
             Some(Happened::Suspended) => {
                 log::info!("the machine was suspended: connections to upstreams are made anew");
                 self.cx.forwarder.handle_resume(self.cx.now);

@@ -279,7 +279,7 @@ impl Upstream {
             Ok(()) => {
                 self.state = UpstreamState::Handshaking;
                 cx.forwarder.handle_established(cx.now, self.conn);
-                match cx.servers[self.server].connector.start() {
+                match cx.servers[self.server].connector.start(cx.now) {
                     Ok(tls) => self.tls = Some(tls),
                     Err(failure) => self.fail(cx, failure),
                 }
@@ -338,6 +338,7 @@ impl Upstream {
             self.state = UpstreamState::Open;
             forwarder.handle_connected(*now, self.conn);
             let server = &mut servers[self.server];
+            server.connector.handle_connected(*now, tls);
             server.tell_connected(handshake);
         }
         if progress.closed {

@@ -1,9 +1,10 @@
 //! TLS towards the upstreams: a rustls client over any [`Read`] and [`Write`], and whom it trusts.
 //!
 //! TLS 1.2 and 1.3 only (RFC 8310 section 9), without early data, which has no profile for DNS
-//! (RFC 8446 section 2.3). The certificate is verified for the configured name whenever a handshake
-//! is not resumed (RFC 8310 section 8.1), and nothing here can turn that off.
+//! (RFC 8446 section 2.3). The certificate is verified for the configured name (RFC 8310 section
+//! 8.1), and nothing here can turn that off; a resumed handshake relies on the one that was.
 
+mod sessions;
 mod words;
 
 use std::fmt;
@@ -11,7 +12,9 @@ use std::fs;
 use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -22,11 +25,12 @@ use rustls::{
 };
 
 use crate::words::system_error;
+use sessions::{Session, SessionStore};
 use words::{
     CLOSED_DURING_HANDSHAKE, OLD_TLS, alert_words, camel_words, certificate_words, pem_words,
 };
 
-/// One connector per name, in order. Each keeps its own session tickets, so that none is shown to
+/// One connector per name, in order. Each keeps its own session, so that no ticket is shown to
 /// another upstream, not even one of the same name (RFC 8446 section C.4).
 ///
 /// `roots` is a file of root certificates in PEM form; `None` means Mozilla's, which are built in.
@@ -49,25 +53,61 @@ pub fn connectors<'a>(
     connectors_with(roots, &trust, names)
 }
 
-/// Starts TLS connections to one upstream.
+/// Starts TLS connections to one upstream, and remembers the session that they may resume.
 #[derive(Debug)]
 pub struct Connector {
-    config: Arc<ClientConfig>,
+    config: ClientConfig,
+    verifier: Arc<dyn ServerCertVerifier>,
     name: ServerName<'static>,
     /// The roots in words.
     trust: Arc<str>,
+    session: Option<Session>,
 }
 
 impl Connector {
     /// A new connection; its first flight waits to be [flushed](TlsStream::flush).
-    pub fn start(&self) -> Result<TlsStream, Failure> {
-        match ClientConnection::new(Arc::clone(&self.config), self.name.clone()) {
+    pub fn start(&mut self, now: Instant) -> Result<TlsStream, Failure> {
+        if !self.may_resume(now) {
+            self.session = None;
+        }
+        let sessions = Arc::new(SessionStore::new(self.session.as_ref().map(Session::tickets)));
+        let mut config = self.config.clone();
+        config.resumption = Resumption::store(Arc::<SessionStore>::clone(&sessions));
+        match ClientConnection::new(Arc::new(config), self.name.clone()) {
             Ok(mut conn) => {
                 conn.set_buffer_limit(Some(SEND_MAX));
-                Ok(TlsStream { conn, trust: Arc::clone(&self.trust) })
+                Ok(TlsStream { conn, trust: Arc::clone(&self.trust), sessions })
             }
             Err(error) => Err(Failure::new(FailedAt::Handshake, error.to_string())),
         }
+    }
+
+    /// The handshake of `stream`, which was started here, has ended well.
+    pub fn handle_connected(&mut self, now: Instant, stream: &TlsStream) {
+        if stream.conn.handshake_kind() == Some(HandshakeKind::Resumed) {
+            stream.sessions.handle_resumed();
+            return;
+        }
+        let certificates = stream.conn.peer_certificates();
+        let time = self.config.time_provider.current_time();
+        self.session = certificates
+            .zip(time)
+            .map(|(certificates, time)| Session::new(certificates, now, time, &stream.sessions));
+    }
+
+    /// The next handshake is a full one: the clocks by which a session ends cannot be relied on.
+    pub fn forget_session(&mut self) {
+        self.session = None;
+    }
+
+    fn may_resume(&mut self, now: Instant) -> bool {
+        let time = self.config.time_provider.current_time();
+        let verifies = |certificates: &[CertificateDer<'_>], time| {
+            certificates.split_first().is_some_and(|(first, rest)| {
+                self.verifier.verify_server_cert(first, rest, &self.name, &[], time).is_ok()
+            })
+        };
+        self.session.as_mut().is_some_and(|session| session.is_resumable(now, time, verifies))
     }
 }
 
@@ -79,6 +119,7 @@ impl Connector {
 pub struct TlsStream {
     conn: ClientConnection,
     trust: Arc<str>,
+    sessions: Arc<SessionStore>,
 }
 
 impl TlsStream {
@@ -117,6 +158,9 @@ impl TlsStream {
                 self.drain(&mut sink);
             }
             if let Err(error) = processed {
+                // A session that failed must not be resumed (RFC 5246 section 7.2, RFC 8446 section
+                // 6.2).
+                self.sessions.discard();
                 return Err(self.tls_failure(&error));
             }
             if handshaking && !self.is_handshaking() {
@@ -256,6 +300,16 @@ impl TlsStream {
     }
 }
 
+impl Drop for TlsStream {
+    /// A server that was asked for a handshake and did not finish it may be one that chokes on the
+    /// session it was offered: the next attempt does without.
+    fn drop(&mut self) {
+        if self.is_handshaking() {
+            self.sessions.discard();
+        }
+    }
+}
+
 /// What [`TlsStream::receive`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -332,11 +386,12 @@ fn connectors_with<'a>(
                 .with_webpki_verifier(Arc::clone(&verifier))
                 .with_no_client_auth();
             config.alpn_protocols = vec![ALPN.to_vec()];
-            config.resumption = Resumption::in_memory_sessions(TICKETS_MAX);
             Ok(Connector {
-                config: Arc::new(config),
+                config,
+                verifier: Arc::<WebPkiServerVerifier>::clone(&verifier),
                 name: server_name.to_owned(),
                 trust: Arc::clone(&trust),
+                session: None,
             })
         })
         .collect()
@@ -374,16 +429,13 @@ const ALPN: &[u8] = b"dot";
 /// What rustls holds of unsent ciphertext by default: four full records.
 const SEND_MAX: usize = 64 * 1024;
 
-/// A store serves one name, and rustls keeps tickets for one name in units of eight. Servers send
-/// two to four at a time, and one is used up by each connection.
-const TICKETS_MAX: usize = 8;
-
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
     use std::env;
     use std::net::IpAddr;
     use std::process;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
     use rcgen::{
@@ -401,8 +453,8 @@ mod tests {
 
     type Change<'a> = &'a dyn Fn(&mut CertificateParams);
 
-    const NAME: &str = "dns.example";
-    const VERSIONS: [(&SupportedProtocolVersion, &str); 2] =
+    pub(super) const NAME: &str = "dns.example";
+    pub(super) const VERSIONS: [(&SupportedProtocolVersion, &str); 2] =
         [(&rustls::version::TLS12, "TLS 1.2"), (&rustls::version::TLS13, "TLS 1.3")];
 
     #[test]
@@ -415,7 +467,7 @@ mod tests {
             for (piece, choppy) in
                 [(1, true), (2, false), (7, true), (1_000, true), (100_000, false)]
             {
-                let stream = authority.connector(NAME).start().unwrap();
+                let stream = start(&mut authority.connector(NAME));
                 let mut link = Link::new(stream, &server, piece, choppy);
                 link.to_write = up.clone();
                 link.answer.clone_from(&down);
@@ -435,7 +487,7 @@ mod tests {
         let authority = Authority::new();
         for (version, words) in VERSIONS {
             let server = authority.server(version, |_| ());
-            let mut link = Link::new(authority.connector(NAME).start().unwrap(), &server, 50, true);
+            let mut link = Link::new(start(&mut authority.connector(NAME)), &server, 50, true);
             while link.client.is_handshaking() {
                 assert_eq!(link.client.send(b"query"), 0);
                 assert_eq!(link.client.handshake(), None);
@@ -451,7 +503,7 @@ mod tests {
     fn nothing_is_taken_while_ciphertext_is_unsent_and_never_more_than_the_limit() {
         let authority = Authority::new();
         let server = authority.server(&rustls::version::TLS13, |_| ());
-        let mut link = Link::new(authority.connector(NAME).start().unwrap(), &server, 4_096, false);
+        let mut link = Link::new(start(&mut authority.connector(NAME)), &server, 4_096, false);
         link.run();
         let large = vec![0; SEND_MAX + 1];
         assert_eq!(link.client.send(&large), SEND_MAX);
@@ -470,7 +522,7 @@ mod tests {
     fn a_read_stops_at_its_limit_and_says_so() {
         let authority = Authority::new();
         let server = authority.server(&rustls::version::TLS13, |_| ());
-        let mut link = Link::new(authority.connector(NAME).start().unwrap(), &server, 512, false);
+        let mut link = Link::new(start(&mut authority.connector(NAME)), &server, 512, false);
         link.run();
         link.server.writer().write_all(&[7; 10_000]).unwrap();
         link.server.write_tls(&mut link.to_client.octets).unwrap();
@@ -494,8 +546,7 @@ mod tests {
         let server = authority.server(&rustls::version::TLS13, |config| {
             config.send_half_rtt_data = true;
         });
-        let mut link =
-            Link::new(authority.connector(NAME).start().unwrap(), &server, 100_000, false);
+        let mut link = Link::new(start(&mut authority.connector(NAME)), &server, 100_000, false);
         link.client.flush(&mut link.to_server).unwrap();
         link.serve();
         link.server.writer().write_all(b"early").unwrap();
@@ -512,53 +563,6 @@ mod tests {
     }
 
     #[test]
-    fn the_second_connection_resumes() {
-        let authority = Authority::new();
-        for (version, words) in VERSIONS {
-            let server = authority.server(version, |config| {
-                config.ticketer = ring::Ticketer::new().unwrap();
-            });
-            let connector = authority.connector(NAME);
-            let first = Link::established(&connector, &server);
-            assert_eq!(first.to_string(), format!("{words}, full handshake"));
-            let second = Link::established(&connector, &server);
-            assert_eq!(second.to_string(), format!("{words}, resumed"));
-        }
-    }
-
-    #[test]
-    fn a_ticket_is_used_once_and_by_its_own_connector() {
-        let authority = Authority::new();
-        let server = authority.server(&rustls::version::TLS13, |config| {
-            config.ticketer = ring::Ticketer::new().unwrap();
-            config.send_tls13_tickets = 1;
-        });
-        let [mine, other] = &authority.connectors(&[NAME, NAME])[..] else { unreachable!() };
-        assert!(!Link::established(mine, &server).resumed);
-        let (second, third) = (mine.start().unwrap(), mine.start().unwrap());
-        assert!(!Link::finished(third, &server).resumed);
-        assert!(Link::finished(second, &server).resumed);
-        assert!(!Link::established(other, &server).resumed);
-    }
-
-    #[test]
-    fn a_changed_ticket_key_means_a_full_handshake() {
-        let authority = Authority::new();
-        for (version, words) in VERSIONS {
-            let server = |_| {
-                authority.server(version, |config| {
-                    config.ticketer = ring::Ticketer::new().unwrap();
-                })
-            };
-            let [before, after] = [0, 1].map(server);
-            let connector = authority.connector(NAME);
-            Link::established(&connector, &before);
-            assert!(!Link::established(&connector, &after).resumed, "{words}");
-            assert!(Link::established(&connector, &after).resumed, "{words}");
-        }
-    }
-
-    #[test]
     fn the_server_sees_the_name_and_the_protocol() {
         let authority = Authority::new();
         for (version, _) in VERSIONS {
@@ -567,7 +571,7 @@ mod tests {
             });
             for (name, sni) in [(NAME, Some(NAME)), ("192.0.2.1", None), ("2001:db8::1", None)] {
                 let mut link =
-                    Link::new(authority.connector(name).start().unwrap(), &server, 999, false);
+                    Link::new(start(&mut authority.connector(name)), &server, 999, false);
                 link.run();
                 assert_eq!(link.failure, None);
                 assert_eq!(link.server.server_name(), sni);
@@ -578,7 +582,7 @@ mod tests {
 
     #[test]
     fn the_client_hello_offers_only_new_versions_and_no_early_data() {
-        let hello = hello(&Authority::new().connector(NAME));
+        let hello = hello_of(&mut start(&mut Authority::new().connector(NAME)));
         assert_eq!(extension(&hello, 43), Some(&[4, 3, 4, 3, 3][..]), "supported_versions");
         assert_eq!(extension(&hello, 42), None, "early_data");
     }
@@ -590,7 +594,7 @@ mod tests {
             let server = authority.server(version, |config| {
                 config.alpn_protocols = vec![b"h2".to_vec()];
             });
-            let failure = Link::refused(&authority.connector(NAME), &server);
+            let failure = Link::refused(&mut authority.connector(NAME), &server);
             assert_eq!(failure.at, FailedAt::Negotiation, "{words}");
             assert_eq!(
                 &*failure.detail,
@@ -719,7 +723,7 @@ mod tests {
                 let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();
                 change(&mut params);
                 let server = server(version, &params, &signer, |_| ());
-                let failure = Link::refused(&authority.connector(NAME), &server);
+                let failure = Link::refused(&mut authority.connector(NAME), &server);
                 assert_eq!(failure.at, FailedAt::Certificate, "{case}, {words}");
                 assert!(failure.detail.starts_with(detail), "{case}, {words}: {}", failure.detail);
             }
@@ -731,9 +735,9 @@ mod tests {
         let authority = Authority::new();
         for (version, _) in VERSIONS {
             let server = authority.server(version, |_| ());
-            Link::established(&authority.connector("192.0.2.1"), &server);
-            Link::established(&authority.connector("2001:db8::1"), &server);
-            let failure = Link::refused(&authority.connector("192.0.2.2"), &server);
+            Link::established(&mut authority.connector("192.0.2.1"), &server);
+            Link::established(&mut authority.connector("2001:db8::1"), &server);
+            let failure = Link::refused(&mut authority.connector("192.0.2.2"), &server);
             assert_eq!(failure.at, FailedAt::Certificate);
             assert!(failure.detail.ends_with("2001:db8::1, not for 192.0.2.2"), "{failure:?}");
         }
@@ -741,18 +745,11 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_never_set_is_named() {
-        #[derive(Debug)]
-        struct At(u64);
-        impl TimeProvider for At {
-            fn current_time(&self) -> Option<UnixTime> {
-                Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0)))
-            }
-        }
         let authority = Authority::new();
         let server = authority.server(&rustls::version::TLS13, |_| ());
         let mut connector = authority.connector(NAME);
-        Arc::get_mut(&mut connector.config).unwrap().time_provider = Arc::new(At(75));
-        let failure = Link::refused(&connector, &server);
+        connector.config.time_provider = Arc::new(Time::from(75));
+        let failure = Link::refused(&mut connector, &server);
         assert_eq!(failure.at, FailedAt::Certificate);
         assert_eq!(
             &*failure.detail,
@@ -767,7 +764,7 @@ mod tests {
         for (version, words) in VERSIONS {
             let server = authority.server(version, |_| ());
             for (piece, choppy) in [(1, true), (100_000, false)] {
-                let stream = authority.connector(NAME).start().unwrap();
+                let stream = start(&mut authority.connector(NAME));
                 let mut link = Link::new(stream, &server, piece, choppy);
                 link.run();
                 link.server.writer().write_all(b"before").unwrap();
@@ -788,7 +785,7 @@ mod tests {
     fn an_end_of_stream_without_close_notify_is_a_close() {
         let authority = Authority::new();
         let server = authority.server(&rustls::version::TLS13, |_| ());
-        let mut link = Link::new(authority.connector(NAME).start().unwrap(), &server, 3, true);
+        let mut link = Link::new(start(&mut authority.connector(NAME)), &server, 3, true);
         link.run();
         link.server.writer().write_all(b"whole").unwrap();
         link.serve();
@@ -805,8 +802,7 @@ mod tests {
     fn what_was_decrypted_before_a_failure_is_delivered() {
         let authority = Authority::new();
         let server = authority.server(&rustls::version::TLS13, |_| ());
-        let mut link =
-            Link::new(authority.connector(NAME).start().unwrap(), &server, 100_000, false);
+        let mut link = Link::new(start(&mut authority.connector(NAME)), &server, 100_000, false);
         link.run();
         link.server.writer().write_all(b"good").unwrap();
         link.serve();
@@ -826,8 +822,7 @@ mod tests {
     fn an_alert_after_the_handshake_is_named() {
         let authority = Authority::new();
         let server = authority.server(&rustls::version::TLS12, |_| ());
-        let mut link =
-            Link::new(authority.connector(NAME).start().unwrap(), &server, 100_000, false);
+        let mut link = Link::new(start(&mut authority.connector(NAME)), &server, 100_000, false);
         link.run();
         // A damaged record of ours makes the server send one.
         assert_eq!(link.client.send(b"query"), 5);
@@ -846,14 +841,14 @@ mod tests {
         for (version, words) in VERSIONS {
             let server = stranger.server(version, |_| ());
             let mut link =
-                Link::new(authority.connector(NAME).start().unwrap(), &server, 100_000, false);
+                Link::new(start(&mut authority.connector(NAME)), &server, 100_000, false);
             link.run();
             let alert = Some(Error::AlertReceived(AlertDescription::UnknownCA));
             assert_eq!(link.server_failure, alert, "{words}");
 
             let server = authority.server(version, |_| ());
             let mut link =
-                Link::new(authority.connector(NAME).start().unwrap(), &server, 100_000, false);
+                Link::new(start(&mut authority.connector(NAME)), &server, 100_000, false);
             link.run();
             link.client.close(&mut link.to_server);
             link.serve();
@@ -865,8 +860,7 @@ mod tests {
     fn close_waits_for_nothing_and_minds_no_error() {
         let authority = Authority::new();
         let server = authority.server(&rustls::version::TLS13, |_| ());
-        let mut link =
-            Link::new(authority.connector(NAME).start().unwrap(), &server, 100_000, false);
+        let mut link = Link::new(start(&mut authority.connector(NAME)), &server, 100_000, false);
         link.run();
         assert_eq!(link.client.send(&[0; 1_000]), 1_000);
         let mut full = Wire { room: 10, ..Wire::new(10, false) };
@@ -880,7 +874,7 @@ mod tests {
         let authority = Authority::new();
         let server = authority.server(&rustls::version::TLS13, |_| ());
         let mut broken = Broken(io::ErrorKind::ConnectionReset);
-        let mut stream = authority.connector(NAME).start().unwrap();
+        let mut stream = start(&mut authority.connector(NAME));
         for failure in [
             stream.flush(&mut broken).unwrap_err(),
             stream.receive(&mut broken, 4_096, |_| ()).unwrap_err(),
@@ -889,8 +883,7 @@ mod tests {
             assert_eq!(&*failure.detail, "connection reset by peer during the handshake");
         }
 
-        let mut link =
-            Link::new(authority.connector(NAME).start().unwrap(), &server, 100_000, false);
+        let mut link = Link::new(start(&mut authority.connector(NAME)), &server, 100_000, false);
         link.run();
         let failure = link.client.receive(&mut broken, 4_096, |_| ()).unwrap_err();
         assert_eq!(failure, Failure::new(FailedAt::Read, "connection reset by peer"));
@@ -903,15 +896,13 @@ mod tests {
     fn roots_come_from_a_file() {
         let authority = Authority::new();
         let file = TempFile::new("good.pem", authority.pem.repeat(2).as_bytes());
-        let [connector] = &connectors(Some(&file.0), [NAME].into_iter()).unwrap()[..] else {
-            unreachable!()
-        };
+        let mut connector = connectors(Some(&file.0), [NAME].into_iter()).unwrap().pop().unwrap();
         assert_eq!(*connector.trust, *format!("the 2 roots in {}", file.0.display()));
         let server = authority.server(&rustls::version::TLS13, |_| ());
-        Link::established(connector, &server);
+        Link::established(&mut connector, &server);
 
         let server = Authority::named("stranger").server(&rustls::version::TLS13, |_| ());
-        let failure = Link::refused(connector, &server);
+        let failure = Link::refused(&mut connector, &server);
         assert!(failure.detail.contains(&*file.0.to_string_lossy()), "{failure:?}");
     }
 
@@ -954,9 +945,9 @@ mod tests {
 
     #[test]
     fn the_built_in_roots_trust_none_of_ours() {
-        let built_in = connectors(None, [NAME].into_iter()).unwrap();
+        let mut built_in = connectors(None, [NAME].into_iter()).unwrap();
         let server = Authority::new().server(&rustls::version::TLS13, |_| ());
-        let failure = Link::refused(&built_in[0], &server);
+        let failure = Link::refused(&mut built_in[0], &server);
         assert_eq!(failure.at, FailedAt::Certificate);
         assert!(failure.detail.contains("built-in roots"), "{failure:?}");
         assert_eq!(
@@ -965,11 +956,38 @@ mod tests {
         );
     }
 
+    pub(super) fn start(connector: &mut Connector) -> TlsStream {
+        connector.start(Instant::now()).unwrap()
+    }
+
+    /// The time of day, in seconds since 1970.
+    #[derive(Debug)]
+    pub(super) struct Time(AtomicU64);
+
+    impl Time {
+        pub(super) fn set(&self, seconds: u64) {
+            self.0.store(seconds, Ordering::Relaxed);
+        }
+    }
+
+    impl From<u64> for Time {
+        fn from(seconds: u64) -> Self {
+            Self(AtomicU64::new(seconds))
+        }
+    }
+
+    impl TimeProvider for Time {
+        fn current_time(&self) -> Option<UnixTime> {
+            let seconds = self.0.load(Ordering::Relaxed);
+            Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+        }
+    }
+
     /// A client and a server, and the two directions between them.
-    struct Link {
-        client: TlsStream,
+    pub(super) struct Link {
+        pub(super) client: TlsStream,
         server: ServerConnection,
-        to_server: Wire,
+        pub(super) to_server: Wire,
         to_client: Wire,
         /// What the client is to send.
         to_write: Vec<u8>,
@@ -979,12 +997,17 @@ mod tests {
         server_got: Vec<u8>,
         closed: bool,
         server_closed: bool,
-        failure: Option<Failure>,
+        pub(super) failure: Option<Failure>,
         server_failure: Option<Error>,
     }
 
     impl Link {
-        fn new(client: TlsStream, server: &Arc<ServerConfig>, piece: usize, choppy: bool) -> Self {
+        pub(super) fn new(
+            client: TlsStream,
+            server: &Arc<ServerConfig>,
+            piece: usize,
+            choppy: bool,
+        ) -> Self {
             Self {
                 client,
                 server: ServerConnection::new(Arc::clone(server)).unwrap(),
@@ -1001,22 +1024,45 @@ mod tests {
             }
         }
 
-        fn established(connector: &Connector, server: &Arc<ServerConfig>) -> Handshake {
-            Self::finished(connector.start().unwrap(), server)
+        /// A connection over which a query goes.
+        pub(super) fn established(
+            connector: &mut Connector,
+            server: &Arc<ServerConfig>,
+        ) -> Handshake {
+            Self::established_at(Instant::now(), connector, server)
         }
 
-        fn finished(stream: TlsStream, server: &Arc<ServerConfig>) -> Handshake {
+        pub(super) fn established_at(
+            now: Instant,
+            connector: &mut Connector,
+            server: &Arc<ServerConfig>,
+        ) -> Handshake {
+            let stream = connector.start(now).unwrap();
+            Self::finished_at(now, connector, stream, server).client.handshake().unwrap()
+        }
+
+        pub(super) fn finished_at(
+            now: Instant,
+            connector: &mut Connector,
+            stream: TlsStream,
+            server: &Arc<ServerConfig>,
+        ) -> Self {
             let mut link = Self::new(stream, server, 100_000, false);
             link.to_write = b"query".to_vec();
+            while link.client.is_handshaking() {
+                link.turn();
+                assert_eq!(link.failure, None);
+            }
+            connector.handle_connected(now, &link.client);
             link.run();
             assert_eq!(link.failure, None);
             assert_eq!(link.server_got, b"query");
-            link.client.handshake().unwrap()
+            link
         }
 
         /// The reason why a connection with a query to send failed before the server saw any of it.
-        fn refused(connector: &Connector, server: &Arc<ServerConfig>) -> Failure {
-            let mut link = Self::new(connector.start().unwrap(), server, 100, true);
+        pub(super) fn refused(connector: &mut Connector, server: &Arc<ServerConfig>) -> Failure {
+            let mut link = Self::new(start(connector), server, 100, true);
             link.to_write = b"query".to_vec();
             link.run();
             assert_eq!(link.client.send(b"query"), 0);
@@ -1026,7 +1072,7 @@ mod tests {
         }
 
         /// Runs until nothing moves any more.
-        fn run(&mut self) {
+        pub(super) fn run(&mut self) {
             let mut quiet = 0;
             while quiet < 8 {
                 let before = (self.to_server.moved, self.to_client.moved);
@@ -1036,7 +1082,7 @@ mod tests {
             }
         }
 
-        fn turn(&mut self) {
+        pub(super) fn turn(&mut self) {
             if self.failure.is_some() || self.closed {
                 return;
             }
@@ -1084,8 +1130,8 @@ mod tests {
 
     /// One direction of a connection. It moves `piece` octets at a time at most, and a choppy one
     /// is interrupted, then blocks, before each.
-    struct Wire {
-        octets: VecDeque<u8>,
+    pub(super) struct Wire {
+        pub(super) octets: VecDeque<u8>,
         room: usize,
         piece: usize,
         choppy: bool,
@@ -1157,18 +1203,18 @@ mod tests {
         }
     }
 
-    struct Authority {
-        issuer: Issuer<'static, KeyPair>,
+    pub(super) struct Authority {
+        pub(super) issuer: Issuer<'static, KeyPair>,
         root: CertificateDer<'static>,
         pem: String,
     }
 
     impl Authority {
-        fn new() -> Self {
+        pub(super) fn new() -> Self {
             Self::named("test root")
         }
 
-        fn named(name: &str) -> Self {
+        pub(super) fn named(name: &str) -> Self {
             let mut params = CertificateParams::default();
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
             params.distinguished_name.push(DnType::CommonName, name);
@@ -1178,18 +1224,18 @@ mod tests {
             Self { issuer: Issuer::new(params, key), root, pem }
         }
 
-        fn connectors(&self, names: &[&str]) -> Vec<Connector> {
+        pub(super) fn connectors(&self, names: &[&str]) -> Vec<Connector> {
             let mut roots = RootCertStore::empty();
             roots.add(self.root.clone()).unwrap();
             connectors_with(roots, "the test root", names.iter().copied()).unwrap()
         }
 
-        fn connector(&self, name: &str) -> Connector {
+        pub(super) fn connector(&self, name: &str) -> Connector {
             self.connectors(&[name]).pop().unwrap()
         }
 
         /// A server with a good certificate for [`NAME`] and two addresses.
-        fn server(
+        pub(super) fn server(
             &self,
             version: &'static SupportedProtocolVersion,
             change: impl Fn(&mut ServerConfig),
@@ -1203,12 +1249,12 @@ mod tests {
         }
     }
 
-    enum Signer<'a> {
+    pub(super) enum Signer<'a> {
         Issuer(&'a Issuer<'static, KeyPair>),
         Itself,
     }
 
-    fn server(
+    pub(super) fn server(
         version: &'static SupportedProtocolVersion,
         params: &CertificateParams,
         signer: &Signer,
@@ -1235,7 +1281,7 @@ mod tests {
         let [in_pieces, at_once] = [1, 100_000].map(|piece| {
             let mut wire = Wire { ended: true, ..Wire::new(piece, false) };
             wire.octets.extend(octets);
-            let mut stream = Authority::new().connector(NAME).start().unwrap();
+            let mut stream = start(&mut Authority::new().connector(NAME));
             stream.receive(&mut wire, 100_000, |_| unreachable!()).unwrap_err()
         });
         assert_eq!(in_pieces, at_once);
@@ -1255,14 +1301,15 @@ mod tests {
         [&[22, version[0], version[1], 0, len + 4, 2, 0, 0, len][..], &hello].concat()
     }
 
-    fn hello(connector: &Connector) -> Vec<u8> {
+    /// The octets of its `ClientHello`.
+    pub(super) fn hello_of(stream: &mut TlsStream) -> Vec<u8> {
         let mut wire = Wire::new(100_000, false);
-        connector.start().unwrap().flush(&mut wire).unwrap();
+        stream.flush(&mut wire).unwrap();
         wire.octets.into()
     }
 
     /// The body of an extension in a record with a `ClientHello`.
-    fn extension(hello: &[u8], wanted: u16) -> Option<&[u8]> {
+    pub(super) fn extension(hello: &[u8], wanted: u16) -> Option<&[u8]> {
         let number = |at: usize| usize::from(hello[at]) << 8 | usize::from(hello[at + 1]);
         let session = 5 + 4 + 2 + 32;
         let suites = session + 1 + usize::from(hello[session]);

@@ -1,0 +1,548 @@
+//! The sessions that a server lets us resume, and how long we may.
+//!
+//! A resumed handshake shows no certificate (RFC 8446 section 2.2): it stands for the one that the
+//! last full handshake showed, so a session ends when that one does, and a day after it was seen.
+
+use std::fmt;
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls::NamedGroup;
+use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+
+/// What a full handshake came to, and what the server gave to resume it by.
+#[derive(Debug)]
+pub(super) struct Session {
+    certificates: Vec<CertificateDer<'static>>,
+    verified_at: Instant,
+    /// The same moment in the time that certificates go by.
+    verified_time: UnixTime,
+    /// Whether the certificates outlast the session; not known before it matters.
+    outlasted: Option<bool>,
+    tickets: Arc<Tickets>,
+}
+
+impl Session {
+    /// `store` is that of the connection whose handshake it was.
+    pub(super) fn new(
+        certificates: &[CertificateDer<'static>],
+        verified_at: Instant,
+        verified_time: UnixTime,
+        store: &SessionStore,
+    ) -> Self {
+        Self {
+            certificates: certificates.to_vec(),
+            verified_at,
+            verified_time,
+            outlasted: None,
+            tickets: Arc::clone(&store.new),
+        }
+    }
+
+    /// Whether it may be offered. `verifies` says whether certificates are good at a time.
+    ///
+    /// To verify a chain of P-384 keys takes 1 ms, in which nothing else is served, and some servers
+    /// end every connection after one answer. So it is done once, for the end of the session, which
+    /// nearly always comes first. Then only the days are left in which a certificate expires.
+    pub(super) fn is_resumable(
+        &mut self,
+        now: Instant,
+        time: Option<UnixTime>,
+        verifies: impl Fn(&[CertificateDer<'_>], UnixTime) -> bool,
+    ) -> bool {
+        if now.saturating_duration_since(self.verified_at) >= SESSION_TIMEOUT {
+            return false;
+        }
+        if self.tickets.is_empty() {
+            // There is nothing to offer but the hint at a key exchange.
+            return true;
+        }
+        let end = self.verified_time.as_secs().saturating_add(SESSION_TIMEOUT.as_secs());
+        let end = UnixTime::since_unix_epoch(Duration::from_secs(end));
+        *self.outlasted.get_or_insert_with(|| verifies(&self.certificates, end))
+            || time.is_some_and(|time| verifies(&self.certificates, time))
+    }
+
+    /// Where a connection that may resume it looks.
+    pub(super) fn tickets(&self) -> Arc<Tickets> {
+        Arc::clone(&self.tickets)
+    }
+}
+
+/// The sessions as one connection sees them: one that it may resume, and room for what it is given.
+///
+/// A connection is given tickets before it is known whether its handshake is a full one; only then
+/// is it clear to which session they belong.
+#[derive(Debug)]
+pub(super) struct SessionStore {
+    earlier: Option<Arc<Tickets>>,
+    new: Arc<Tickets>,
+    resumed: AtomicBool,
+}
+
+impl SessionStore {
+    pub(super) fn new(earlier: Option<Arc<Tickets>>) -> Self {
+        Self { earlier, new: Arc::default(), resumed: AtomicBool::new(false) }
+    }
+
+    /// The earlier session goes on: what the server gave, and gives from now on, is for that.
+    pub(super) fn handle_resumed(&self) {
+        if let Some(earlier) = &self.earlier {
+            self.resumed.store(true, Ordering::Relaxed);
+            let new = mem::take(&mut *self.new.lock());
+            earlier.lock().append(new);
+        }
+    }
+
+    /// Whatever this connection resumed, or would let others resume, is resumed no more.
+    pub(super) fn discard(&self) {
+        for tickets in self.earlier.iter().chain([&self.new]) {
+            *tickets.lock() = Held { is_discarded: true, ..Held::default() };
+        }
+    }
+
+    fn home(&self) -> MutexGuard<'_, Held> {
+        match &self.earlier {
+            Some(earlier) if self.resumed.load(Ordering::Relaxed) => earlier.lock(),
+            _ => self.new.lock(),
+        }
+    }
+}
+
+/// It serves one server only, so the names do not matter.
+impl ClientSessionStore for SessionStore {
+    fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
+        self.home().append(Held { group: Some(group), ..Held::default() });
+    }
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        self.earlier.as_ref()?.lock().group
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, session: Tls12ClientSessionValue) {
+        self.home().append(Held { tls12: Some(session), ..Held::default() });
+    }
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.earlier.as_ref()?.lock().tls12.clone()
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {
+        for tickets in self.earlier.iter().chain([&self.new]) {
+            tickets.lock().tls12 = None;
+        }
+    }
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        self.home().append(Held { tls13: vec![ticket], ..Held::default() });
+    }
+
+    /// Taken is used: a server, or whoever listens, could tell two connections with the same ticket
+    /// for one client's (RFC 8446 section C.4).
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.earlier.as_ref()?.lock().tls13.pop()
+    }
+}
+
+/// What a session can be resumed by, shared by its connections. The lock is for rustls, which
+/// expects threads.
+#[derive(Default)]
+pub(super) struct Tickets(Mutex<Held>);
+
+impl Tickets {
+    fn is_empty(&self) -> bool {
+        let held = self.lock();
+        held.tls12.is_none() && held.tls13.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Tickets {
+    /// Keeps the secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tickets").finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct Held {
+    /// Nothing is taken in any more.
+    is_discarded: bool,
+    /// The key exchange that the server chose, to begin with the next time.
+    group: Option<NamedGroup>,
+    tls12: Option<Tls12ClientSessionValue>,
+    /// The newest last.
+    tls13: Vec<Tls13ClientSessionValue>,
+}
+
+impl Held {
+    fn append(&mut self, newer: Self) {
+        if self.is_discarded {
+            return;
+        }
+        self.group = newer.group.or(self.group);
+        self.tls12 = newer.tls12.or(self.tls12.take());
+        self.tls13.extend(newer.tls13);
+        let excess = self.tls13.len().saturating_sub(TICKETS_MAX);
+        self.tls13.drain(..excess);
+    }
+}
+
+/// From the full handshake on: long enough to spare nearly all of them, and a server that lost its
+/// key or its certificate cannot hide that for longer. RFC 8446 section 4.6.1 would allow a week.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Servers send two to four at a time, and one is used up by each connection.
+const TICKETS_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use rcgen::{CertificateParams, date_time_ymd};
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::crypto::ring;
+    use rustls::server::ProducesTickets;
+    use rustls::{DigitallySignedStruct, Error, ServerConfig, SignatureScheme};
+
+    use super::super::tests::{
+        Authority, Link, NAME, Signer, Time, VERSIONS, extension, hello_of, server, start,
+    };
+    use super::super::{Connector, FailedAt};
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+
+    /// 2030-01-01 00:00:00 UTC.
+    const NEW_YEAR: u64 = 1_893_456_000;
+
+    #[test]
+    fn connections_after_the_first_resume() {
+        let authority = Authority::new();
+        for (version, words) in VERSIONS {
+            let server = authority.server(version, |config| {
+                config.ticketer = Arc::<LastTicket>::default();
+                config.send_tls13_tickets = 1;
+            });
+            let mut connector = authority.connector(NAME);
+            let first = Link::established(&mut connector, &server);
+            assert_eq!(first.to_string(), format!("{words}, full handshake"));
+            // Each needs the ticket that the one before it was given. TLS 1.2 gives it before the
+            // handshake ends, TLS 1.3 after that.
+            for _ in 0..3 {
+                let next = Link::established(&mut connector, &server);
+                assert_eq!(next.to_string(), format!("{words}, resumed"));
+            }
+        }
+    }
+
+    #[test]
+    fn session_ids_are_resumed() {
+        let authority = Authority::new();
+        let server = authority.server(&rustls::version::TLS12, |_| ());
+        let mut connector = authority.connector(NAME);
+        let resumed = [0; 3].map(|_| Link::established(&mut connector, &server).resumed);
+        assert_eq!(resumed, [false, true, true]);
+    }
+
+    #[test]
+    fn a_ticket_is_used_once_and_by_its_own_connector() {
+        let authority = Authority::new();
+        let server = authority.server(&rustls::version::TLS13, |config| {
+            with_tickets(config);
+            config.send_tls13_tickets = 1;
+        });
+        let [mine, other] = &mut authority.connectors(&[NAME, NAME])[..] else { unreachable!() };
+        assert!(!Link::established(mine, &server).resumed);
+        let (second, third) = (start(mine), start(mine));
+        let now = Instant::now();
+        let is_resumed =
+            |link: Link| link.client.handshake().is_some_and(|handshake| handshake.resumed);
+        assert!(!is_resumed(Link::finished_at(now, mine, third, &server)));
+        assert!(is_resumed(Link::finished_at(now, mine, second, &server)));
+        assert!(!Link::established(other, &server).resumed);
+    }
+
+    #[test]
+    fn every_hello_shows_another_ticket() {
+        const PRE_SHARED_KEY: u16 = 41;
+
+        let authority = Authority::new();
+        let server = authority.server(&rustls::version::TLS13, |config| {
+            with_tickets(config);
+            config.send_tls13_tickets = 4;
+        });
+        let mut connector = authority.connector(NAME);
+        Link::established(&mut connector, &server);
+        let mut streams = [0; 5].map(|_| start(&mut connector));
+        let tickets = streams.each_mut().map(|stream| {
+            let hello = hello_of(stream);
+            extension(&hello, PRE_SHARED_KEY).map(|identities| {
+                let len = usize::from(u16::from_be_bytes([identities[2], identities[3]]));
+                identities[4..4 + len].to_vec()
+            })
+        });
+        let [first @ .., last] = &tickets;
+        for (index, ticket) in first.iter().enumerate() {
+            assert!(ticket.as_ref().is_some_and(|ticket| !ticket.is_empty()));
+            assert!(!first[..index].contains(ticket), "ticket {index} was shown before");
+        }
+        assert_eq!(*last, None, "there were four");
+    }
+
+    #[test]
+    fn a_changed_ticket_key_means_a_full_handshake() {
+        let authority = Authority::new();
+        for (version, words) in VERSIONS {
+            let [before, after] = [0, 1].map(|_| authority.server(version, with_tickets));
+            let mut connector = authority.connector(NAME);
+            Link::established(&mut connector, &before);
+            assert!(!Link::established(&mut connector, &after).resumed, "{words}");
+            assert!(Link::established(&mut connector, &after).resumed, "{words}");
+            assert!(!Link::established(&mut connector, &before).resumed, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_session_ends_a_day_after_its_full_handshake_however_often_it_is_resumed() {
+        let authority = Authority::new();
+        for (version, words) in VERSIONS {
+            let server = authority.server(version, with_tickets);
+            let mut connector = authority.connector(NAME);
+            let begin = Instant::now();
+            let mut is_resumed =
+                |at| Link::established_at(begin + at, &mut connector, &server).resumed;
+            assert!(!is_resumed(Duration::ZERO), "{words}");
+            assert!(is_resumed(HOUR), "{words}");
+            assert!(is_resumed(23 * HOUR), "{words}");
+            assert!(!is_resumed(24 * HOUR), "{words}");
+            assert!(is_resumed(47 * HOUR), "{words}");
+            assert!(!is_resumed(48 * HOUR), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_forgotten_session_is_not_resumed() {
+        let authority = Authority::new();
+        for (version, words) in VERSIONS {
+            let server = authority.server(version, with_tickets);
+            let mut connector = authority.connector(NAME);
+            Link::established(&mut connector, &server);
+            let begun = start(&mut connector);
+            connector.forget_session();
+            // It showed a ticket of before; those it is given are of before, too.
+            Link::finished_at(Instant::now(), &mut connector, begun, &server);
+            assert!(!Link::established(&mut connector, &server).resumed, "{words}");
+            assert!(Link::established(&mut connector, &server).resumed, "{words}");
+        }
+    }
+
+    #[test]
+    fn an_expired_certificate_is_refused_though_its_session_could_be_resumed() {
+        let authority = Authority::new();
+        for (version, words) in VERSIONS {
+            let keys = ring::Ticketer::new().unwrap();
+            let with = |year| {
+                let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();
+                params.not_after = date_time_ymd(year, 1, 1);
+                server(version, &params, &Signer::Issuer(&authority.issuer), |config| {
+                    config.ticketer = Arc::clone(&keys);
+                })
+            };
+            let (old, renewed) = (with(2030), with(2031));
+            let time = Arc::new(Time::from(NEW_YEAR - 7));
+            let mut connector = authority.connector(NAME);
+            connector.config.time_provider = Arc::<Time>::clone(&time);
+            let mut other = authority.connector(NAME);
+            other.config.time_provider = Arc::<Time>::clone(&time);
+
+            for connector in [&mut connector, &mut other] {
+                assert!(!Link::established(connector, &old).resumed, "{words}");
+                assert!(Link::established(connector, &old).resumed, "{words}");
+            }
+            time.set(NEW_YEAR - 1);
+            assert!(Link::established(&mut connector, &old).resumed, "{words}");
+            time.set(NEW_YEAR + 1);
+            let failure = Link::refused(&mut connector, &old);
+            assert_eq!(failure.at, FailedAt::Certificate, "{words}");
+            let detail = "the certificate expired on 2030-01-01 00:00:00 UTC, \
+                          and the system clock says 2030-01-01 00:00:01 UTC";
+            assert_eq!(&*failure.detail, detail, "{words}");
+
+            // The server would resume still; that it has a new certificate is worth no failure.
+            assert!(!Link::established(&mut other, &renewed).resumed, "{words}");
+        }
+    }
+
+    #[test]
+    fn certificates_are_verified_again_once_unless_they_expire_within_the_day() {
+        let authority = Authority::new();
+        for (begin, counts) in [
+            (NEW_YEAR - 25 * 60 * 60, [0, 1, 1, 1]),
+            // Each time for the end of the session first, but that is answered by the dates.
+            (NEW_YEAR - 23 * 60 * 60, [0, 2, 3, 4]),
+        ] {
+            let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();
+            params.not_after = date_time_ymd(2030, 1, 1);
+            let signer = Signer::Issuer(&authority.issuer);
+            let server = server(&rustls::version::TLS13, &params, &signer, with_tickets);
+            let mut connector = authority.connector(NAME);
+            connector.config.time_provider = Arc::new(Time::from(begin));
+            let verifier = Arc::clone(&connector.verifier);
+            let counting = Arc::new(Counting { verifier, calls: AtomicUsize::new(0) });
+            connector.verifier = Arc::<Counting>::clone(&counting);
+            for (index, count) in counts.into_iter().enumerate() {
+                assert_eq!(Link::established(&mut connector, &server).resumed, index > 0);
+                assert_eq!(counting.calls.load(Ordering::Relaxed), count, "connection {index}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_handshake_given_up_is_not_tried_the_same_way_again() {
+        let authority = Authority::new();
+        for (version, words) in VERSIONS {
+            let server = authority.server(version, with_tickets);
+            let mut connector = authority.connector(NAME);
+            Link::established(&mut connector, &server);
+            let mut mute = start(&mut connector);
+            hello_of(&mut mute);
+            drop(mute);
+            assert!(!Link::established(&mut connector, &server).resumed, "{words}");
+            assert!(Link::established(&mut connector, &server).resumed, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_was_refused_is_not_accepted_for_an_old_ticket() {
+        let authority = Authority::new();
+        let stranger = Authority::named("stranger");
+        for (version, words) in VERSIONS {
+            let good = authority.server(version, with_tickets);
+            let bad = stranger.server(version, |_| ());
+            let mut connector = authority.connector(NAME);
+            Link::established(&mut connector, &good);
+            assert_eq!(Link::refused(&mut connector, &bad).at, FailedAt::Certificate, "{words}");
+            assert!(!Link::established(&mut connector, &good).resumed, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_ends_with_an_alert_is_not_resumed() {
+        let authority = Authority::new();
+        for (version, words) in VERSIONS {
+            let server = authority.server(version, with_tickets);
+            for before in [0, 1] {
+                let mut connector = authority.connector(NAME);
+                for _ in 0..before {
+                    Link::established(&mut connector, &server);
+                }
+                let stream = start(&mut connector);
+                let now = Instant::now();
+                let mut link = Link::finished_at(now, &mut connector, stream, &server);
+                // A damaged record of ours makes the server send one.
+                assert_eq!(link.client.send(b"query"), 5);
+                link.client.flush(&mut link.to_server).unwrap();
+                *link.to_server.octets.back_mut().unwrap() ^= 1;
+                link.run();
+                assert_eq!(link.failure.map(|failure| failure.at), Some(FailedAt::Read));
+                let next = Link::established(&mut connector, &server);
+                assert!(!next.resumed, "{words}, {before} before");
+            }
+        }
+    }
+
+    #[test]
+    fn a_session_keeps_so_many_tickets_and_no_more() {
+        let authority = Authority::new();
+        let server = authority.server(&rustls::version::TLS13, |config| {
+            with_tickets(config);
+            config.send_tls13_tickets = 6;
+        });
+        let mut connector = authority.connector(NAME);
+        for _ in 0..3 {
+            Link::established(&mut connector, &server);
+        }
+        let held = |connector: &Connector| {
+            connector.session.as_ref().map(|session| session.tickets.lock().tls13.len())
+        };
+        assert_eq!(held(&connector), Some(TICKETS_MAX));
+    }
+
+    fn with_tickets(config: &mut ServerConfig) {
+        config.ticketer = ring::Ticketer::new().unwrap();
+    }
+
+    /// Only the last ticket that was given is good for anything.
+    #[derive(Debug, Default)]
+    struct LastTicket(Mutex<(u64, Vec<u8>)>);
+
+    impl ProducesTickets for LastTicket {
+        fn enabled(&self) -> bool {
+            true
+        }
+
+        fn lifetime(&self) -> u32 {
+            3_600
+        }
+
+        fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+            let mut last = self.0.lock().unwrap();
+            *last = (last.0 + 1, plain.to_vec());
+            Some(last.0.to_be_bytes().to_vec())
+        }
+
+        fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+            let last = self.0.lock().unwrap();
+            (ticket == last.0.to_be_bytes()).then(|| last.1.clone())
+        }
+    }
+
+    #[derive(Debug)]
+    struct Counting {
+        verifier: Arc<dyn ServerCertVerifier>,
+        calls: AtomicUsize,
+    }
+
+    impl ServerCertVerifier for Counting {
+        fn verify_server_cert(
+            &self,
+            first: &CertificateDer<'_>,
+            rest: &[CertificateDer<'_>],
+            name: &ServerName<'_>,
+            ocsp: &[u8],
+            time: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            self.verifier.verify_server_cert(first, rest, name, ocsp, time)
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            unreachable!("resumption checks no signature of the server")
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            unreachable!("resumption checks no signature of the server")
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.verifier.supported_verify_schemes()
+        }
+    }
+}
