@@ -1,5 +1,6 @@
 //! Row H3: the clock is wrong. libfaketime shows the program another one.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,7 +11,7 @@ use crate::steady::{Asked, ask_steadily};
 use crate::support::message::{A, NOERROR, SERVFAIL};
 use crate::support::proxy::arguments;
 use crate::support::skip::skip;
-use crate::support::{Authority, DotServer, Proxy, Query, Response, Setup, UdpClient};
+use crate::support::{Act, Authority, DotServer, End, Proxy, Query, Response, Setup, UdpClient};
 
 #[test]
 fn h03_clock_at_1970() {
@@ -30,12 +31,7 @@ fn set_after(name: &str, wrong: Duration) {
     let clock = Clock::set("@1970-01-01 00:01:00");
     let authority = Authority::new();
     let server = DotServer::start(Setup::new(authority.identity("dot.example")));
-    let preload = format!("LD_PRELOAD={library}");
-    let file = format!("FAKETIME_TIMESTAMP_FILE={}", clock.file.display());
-    let wrapper =
-        ["env", "TZ=UTC", "FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1", &preload, &file];
-    let args = arguments(&authority, &[server.address()], &[]);
-    let proxy = Proxy::start_through(&wrapper, &args);
+    let proxy = clock.show(&library, &arguments(&authority, &[server.address()], &[]));
 
     let query = Query::new("early.example", A).opt(1232).bytes();
     let response = Response::read(&UdpClient::new(proxy.address()).ask(&query));
@@ -81,6 +77,40 @@ fn h03_clock_set_late() {
 }
 
 #[test]
+fn h03_clock_set_while_sessions_are_resumed() {
+    let library = match faketime() {
+        Ok(library) => library,
+        Err(reason) => return skip("h03_clock_set_while_sessions_are_resumed", &reason),
+    };
+    let authority = Authority::new();
+    // Valid until 2002, on a server that wants a handshake for every query.
+    let setup = Setup::new(authority.expired("dot.example"))
+        .handler(|query| [query.answer(), vec![Act::End(End::Notify)]].concat());
+    let server = DotServer::start(setup);
+    let clock = Clock::set("@2001-12-30 12:00:00");
+    let proxy = clock.show(&library, &arguments(&authority, &[server.address()], &[]));
+    let client = UdpClient::new(proxy.address());
+    let ask = |name: &str| Response::read(&client.ask(&Query::new(name, A).bytes())).rcode;
+    for n in 0..3 {
+        assert_eq!(ask(&format!("n{n}.example")), NOERROR);
+    }
+    // So little that the tickets themselves would last.
+    clock.change("@2001-12-30 13:00:00");
+    for n in 3..5 {
+        assert_eq!(ask(&format!("n{n}.example")), NOERROR);
+    }
+    let resumed: Vec<_> = server.log().handshakes().map(|handshake| handshake.resumed).collect();
+    assert_eq!(resumed, [false, true, true, false, true]);
+
+    clock.change("@2002-01-01 01:00:00");
+    assert_eq!(ask("late.example"), SERVFAIL);
+    proxy.await_line("line about the certificate", |line| {
+        line.contains("not usable") && line.contains("expired on 2002-01-01")
+    });
+    assert_eq!(server.log().queries_for("late.example"), 0);
+}
+
+#[test]
 fn h03_pins_stand_in_for_the_clock() {
     skip("h03_pins_stand_in_for_the_clock", "upstreams cannot be given pins");
 }
@@ -106,6 +136,14 @@ impl Clock {
         let new = self.file.with_extension("new");
         fs::write(&new, time).expect("a writable directory");
         fs::rename(&new, &self.file).expect("a writable directory");
+    }
+
+    /// A proxy that goes by it.
+    fn show(&self, library: &str, args: &[impl AsRef<OsStr>]) -> Proxy {
+        let preload = format!("LD_PRELOAD={library}");
+        let file = format!("FAKETIME_TIMESTAMP_FILE={}", self.file.display());
+        let faketime = ["FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1", &preload, &file];
+        Proxy::start_through(&[&["env", "TZ=UTC"], &faketime[..]].concat(), args)
     }
 }
 
