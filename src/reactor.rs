@@ -529,8 +529,8 @@ const DESCRIPTORS_OWN: usize = 11;
 /// UDP and TCP.
 const DESCRIPTORS_PER_LISTENER: usize = 2;
 
-/// A connection and the one that replaces it.
-const DESCRIPTORS_PER_UPSTREAM: usize = 2;
+/// A connection, the one that replaces it, and one that fell silent.
+const DESCRIPTORS_PER_UPSTREAM: usize = 3;
 
 /// Without a free descriptor, accepting is tried again after this.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

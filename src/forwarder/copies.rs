@@ -9,7 +9,7 @@ use super::message::{Rcode, ResponseInfo};
 use super::query::{Kept, Query};
 use super::upstream::Upstream;
 use super::upstream_conn::UpstreamConn;
-use super::{Conn, ConnId, Forwarder, Hedge, Order, Outcome, Policy};
+use super::{Conn, ConnId, Forwarder, Hedge, Order, Outcome};
 
 impl Forwarder {
     /// Sends the query, or a copy of it, to this upstream, as soon as that has a connection.
@@ -21,21 +21,26 @@ impl Forwarder {
             self.queue.disarm(id.key());
             return;
         }
+        if !self.queries.get(id).is_none_or(Query::is_sent) {
+            self.shares.note_queued(id.key());
+        }
+        self.push_bound(id, index);
+        self.connect(now, index);
+    }
+
+    /// Has the query wait for a connection of this upstream that takes it.
+    pub(super) fn push_bound(&mut self, id: Id, index: usize) {
         let Some(query) = self.queries.get_mut(id) else {
             return;
         };
         query.bound_for = Some(index);
-        if !query.is_sent() {
-            self.shares.note_queued(id.key());
-        }
         let queries = &self.queries;
         let bound = &mut self.upstreams[index].bound;
-        if bound.len() >= self.limits.queries_max {
+        if bound.len() >= 2 * self.limits.queries_max {
             bound.retain(|id| queries.get(*id).is_some_and(|query| query.bound_for == Some(index)));
         }
         bound.push_back(id);
         self.bound_upstreams |= 1 << index;
-        self.connect(now, index);
     }
 
     /// Sends what is bound for certain upstreams, connecting to them if need be.
@@ -46,11 +51,11 @@ impl Forwarder {
             upstreams &= upstreams - 1;
             if let Some(conn) = self.open_conn(now, index) {
                 self.send_bound(now, conn);
-            } else {
-                let queries = &self.queries;
-                self.upstreams[index].bound.retain(|id| {
-                    queries.get(*id).is_some_and(|query| query.bound_for == Some(index))
-                });
+            }
+            while let Some(&id) = self.upstreams[index].bound.front()
+                && !self.is_bound(id, index)
+            {
+                self.upstreams[index].bound.pop_front();
             }
             if self.upstreams[index].bound.is_empty() {
                 self.bound_upstreams &= !(1 << index);
@@ -60,53 +65,64 @@ impl Forwarder {
         }
     }
 
+    fn is_bound(&self, id: Id, index: usize) -> bool {
+        self.queries.get(id).is_some_and(|query| query.bound_for == Some(index))
+    }
+
     /// Sends what is bound for this connection's upstream, as much as goes.
     fn send_bound(&mut self, now: Instant, conn_id: ConnId) {
         let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
             return;
         };
         let index = conn.upstream;
-        for _ in 0..self.upstreams[index].bound.len() {
-            let Some(id) = self.upstreams[index].bound.pop_front() else {
-                return;
-            };
-            if self.queries.get(id).is_none_or(|query| query.bound_for != Some(index)) {
+        let mut in_vain = 0;
+        while in_vain < TRIES_IN_VAIN_MAX
+            && let Some(&id) = self.upstreams[index].bound.front()
+        {
+            if !self.is_bound(id, index) {
+                self.upstreams[index].bound.pop_front();
                 continue;
             }
             if !self.takes_more(now, conn_id) {
-                self.upstreams[index].bound.push_front(id);
                 return;
             }
+            self.upstreams[index].bound.pop_front();
             if self.send(now, id, conn_id) {
                 // It may have lost its other connection meanwhile.
                 self.queue.disarm(id.key());
             } else {
                 // Its message ID is taken, and those behind it may have others.
                 self.upstreams[index].bound.push_back(id);
+                in_vain += 1;
             }
         }
     }
 
     /// The upstream failed: what was bound for it goes another way.
     pub(super) fn unbind(&mut self, now: Instant, index: usize) {
+        let mut again = Vec::new();
         for id in std::mem::take(&mut self.upstreams[index].bound) {
             let Some(query) = self.queries.get_mut(id) else {
                 continue;
             };
-            if query.bound_for.take_if(|bound_for| *bound_for == index).is_none()
-                || query.is_sent()
-                || self.queue.is_armed(id.key())
-            {
+            let was_bound = query.bound_for.take_if(|bound_for| *bound_for == index).is_some();
+            let has_kept = query.kept.is_some();
+            if !was_bound || self.is_out(id) || self.queue.is_armed(id.key()) {
                 continue;
             }
-            if query.kept.is_some() {
+            if has_kept {
                 self.deliver_kept(now, id);
             } else if !self.is_something_usable() {
-                self.requeue(now, vec![id]);
+                again.push(id);
             } else if !self.try_elsewhere(now, id, index) {
-                self.fail_query(now, id);
+                if self.queries.get(id).is_some_and(Query::is_sent) {
+                    again.push(id);
+                } else {
+                    self.fail_query(now, id);
+                }
             }
         }
+        self.requeue(now, again);
     }
 
     /// Turns to an upstream that this query has not brought down, if no copy is out already. False if
@@ -116,9 +132,12 @@ impl Forwarder {
             return false;
         };
         query.avoided |= 1 << index;
-        if query.is_sent() {
+        if self.is_out(id) {
             return true;
         }
+        let Some(query) = self.queries.get(id) else {
+            return false;
+        };
         if query.is_trial() || !query.may_be_sent() {
             return false;
         }
@@ -128,6 +147,7 @@ impl Forwarder {
         };
         if let Some(query) = self.queries.get_mut(id) {
             query.lost_a_conn = false;
+            query.without_edns = false;
         }
         self.bind(now, id, other);
         true
@@ -162,25 +182,29 @@ impl Forwarder {
             return None;
         }
         let next = conn.sent.next_late(self.upstreams[conn.upstream].round_trip.late_after())?;
-        self.hedge_target(conn.opened_at, conn.upstream).map(|_| next)
+        self.hedge_targets(conn.upstream).next().map(|_| next)
     }
 
-    /// Who gets copies of what is late at upstream `index`, if one may be made.
-    fn hedge_target(&self, now: Instant, index: usize) -> Option<usize> {
-        if self.policy.hedge == Hedge::Off || !self.hedges.allows_one() {
-            return None;
-        }
+    /// Who may get copies of what is late at upstream `index`; nobody, if none may be made.
+    fn hedge_targets(&self, index: usize) -> impl Iterator<Item = (usize, &Upstream)> {
         let operator = self.upstreams[index].operator;
-        let others = || self.others(index).filter(|(_, upstream)| upstream.is_usable());
-        let same = others().find(|(_, upstream)| upstream.operator == operator);
-        let other = match self.policy {
-            _ if same.is_some() => same,
-            Policy { hedge: Hedge::Same, .. } => None,
-            Policy { order: Order::Fastest, .. } => {
-                others().min_by_key(|(_, upstream)| upstream.round_trip.estimate(now))
-            }
-            Policy { .. } => others().next(),
-        };
+        let allows_one = self.policy.hedge != Hedge::Off && self.hedges.allows_one();
+        self.others(index).filter(move |(_, upstream)| {
+            let is_wanted = self.policy.hedge == Hedge::Any || upstream.operator == operator;
+            allows_one && is_wanted && upstream.is_usable()
+        })
+    }
+
+    /// Who of these gets a copy: one of the same operator if there is one.
+    fn hedge_target(&self, now: Instant, index: usize) -> Option<usize> {
+        let operator = self.upstreams[index].operator;
+        let same = self.hedge_targets(index).find(|(_, other)| other.operator == operator);
+        let other = same.or_else(|| match self.policy.order {
+            Order::Fastest => self
+                .hedge_targets(index)
+                .min_by_key(|(_, upstream)| upstream.round_trip.estimate(now)),
+            Order::Ordered | Order::Spread => self.hedge_targets(index).next(),
+        });
         other.map(|(other, _)| other)
     }
 
@@ -200,9 +224,10 @@ impl Forwarder {
         if !matches!(info.rcode, Rcode::SERVFAIL | Rcode::REFUSED) || query.is_trial() {
             return false;
         }
+        let is_out = self.is_out(id);
         if query.kept.is_some() {
             // Nobody has a better answer.
-            if !query.is_sent() {
+            if !is_out {
                 self.deliver_kept(now, id);
             }
             return true;
@@ -211,7 +236,7 @@ impl Forwarder {
             return false;
         }
         let mut other = None;
-        if !query.is_sent() {
+        if !is_out {
             if !is_final(response, info) {
                 other = self.second_opinion(now, id, index);
             }
@@ -241,7 +266,7 @@ impl Forwarder {
         if !matches!(rcode, Rcode::SERVFAIL | Rcode::REFUSED) || query.is_trial() {
             return false;
         }
-        if query.is_sent() {
+        if self.is_out(id) {
             return true;
         }
         let is_kept = query.kept.is_some();
@@ -328,3 +353,6 @@ const KEPT_LEN_MAX: usize = 512;
 
 /// What is at hand is not held back for longer.
 const KEPT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A client can have all its queries wait for one message ID, and each event looks at a few only.
+const TRIES_IN_VAIN_MAX: usize = 4;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::arena::Id;
 use super::edit::{self, QueryEdit};
+use super::in_flight::Found;
 use super::message::Signature;
 use super::query::{Origin, Place, Query, SENDS_MAX};
 use super::upstream::{PATIENCE, Upstream};
@@ -70,7 +71,7 @@ impl Forwarder {
                     return true;
                 }
                 if self.upstreams[index].open == Some(conn) {
-                    if is_ordered && !self.is_worn_out(conn) {
+                    if is_ordered && self.has_free_ids(conn) {
                         return false;
                     }
                     continue;
@@ -103,11 +104,11 @@ impl Forwarder {
         false
     }
 
-    /// The connection has no message ID left.
-    fn is_worn_out(&self, conn_id: ConnId) -> bool {
+    /// Whether the connection has a message ID left.
+    fn has_free_ids(&self, conn_id: ConnId) -> bool {
         match self.conns.get(conn_id.0) {
-            Some(Conn::Upstream(conn)) => conn.in_flight.is_worn_out(),
-            _ => true,
+            Some(Conn::Upstream(conn)) => conn.in_flight.has_free(),
+            _ => false,
         }
     }
 
@@ -195,7 +196,8 @@ impl Forwarder {
         };
         upstream.conns.iter().filter(is_of_use).count() < LIMITED_CONNS_MAX
             && (attempts == 0
-                || queries_max.saturating_mul(attempts as u64) < self.queue.len() as u64)
+                || queries_max.saturating_mul(attempts as u64)
+                    < (self.queue.len() + upstream.bound.len()) as u64)
     }
 
     fn start_attempt(&mut self, now: Instant, index: usize) {
@@ -337,7 +339,7 @@ impl Forwarder {
                 sends += 1;
             } else if self.needs_own_id(id) {
                 // Nobody else waits for the one ID that it can be sent with.
-                self.wait_for_own_id(id, conn_id);
+                self.wait_for_own_id(now, id, conn_id);
             } else {
                 break;
             }
@@ -351,13 +353,17 @@ impl Forwarder {
         signature == Some(Signature::Sig0)
     }
 
-    fn wait_for_own_id(&mut self, id: Id, conn_id: ConnId) {
+    fn wait_for_own_id(&mut self, now: Instant, id: Id, conn_id: ConnId) {
+        let own = self.queries.get(id).map(|query| query.parsed.id);
         if let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0)
-            && let Some(query) = self.queries.get_mut(id)
+            && let Some(own) = own
         {
-            query.bound_for = Some(conn.upstream);
-            self.upstreams[conn.upstream].bound.push_back(id);
-            self.bound_upstreams |= 1 << conn.upstream;
+            let (index, found) = (conn.upstream, conn.in_flight.find(own));
+            self.push_bound(id, index);
+            if found == Found::Abandoned {
+                // It may never be free here.
+                self.connect(now, index);
+            }
         }
     }
 
@@ -382,7 +388,10 @@ impl Forwarder {
     /// Copies a query for an upstream that has to prove that it answers.
     fn add_trial(&mut self, now: Instant, index: usize, cause: Id) -> Option<Id> {
         let query = self.queries.get(cause)?;
-        if query.is_sent_once() || self.queries.len() >= self.limits.queries_max {
+        if query.is_sent_once()
+            || !query.may_be_sent()
+            || self.queries.len() >= self.limits.queries_max
+        {
             return None;
         }
         let (parsed, family) = (query.parsed, query.family);

@@ -141,6 +141,10 @@ impl InFlight {
         self.abandoned * 8 >= self.ids_max
     }
 
+    pub(super) fn has_free(&self) -> bool {
+        !self.free.is_empty() || self.slots.len() < self.ids_max
+    }
+
     /// Nothing will be sent with it any more, unless late answers come.
     pub(super) fn is_worn_out(&self) -> bool {
         self.abandoned >= self.ids_max

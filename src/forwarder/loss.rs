@@ -322,6 +322,15 @@ impl Forwarder {
         }
     }
 
+    /// Whether an answer to this query may still be expected: a copy on a stalled connection is no more
+    /// than a hope.
+    pub(super) fn is_out(&self, id: Id) -> bool {
+        let places = self.queries.get(id).map(|query| query.places);
+        places.into_iter().flatten().flatten().any(|place| {
+            matches!(self.conns.get(place.conn.0), Some(Conn::Upstream(conn)) if conn.phase.is_trusted())
+        })
+    }
+
     /// Queues what has lost its last place, in the order of arrival and before what came later; a
     /// query that was sent often enough fails instead.
     pub(super) fn requeue(&mut self, now: Instant, queries: Vec<Id>) {
@@ -330,15 +339,19 @@ impl Forwarder {
             let Some(query) = self.queries.get(id) else {
                 continue;
             };
-            if query.is_sent() {
+            if self.is_out(id) {
                 continue;
             }
+            let is_sent = query.is_sent();
             match query.origin {
+                _ if is_sent && !query.may_be_sent() => {}
                 Origin::Trial { .. } => self.finish(now, id, Outcome::Orphaned),
                 _ if query.kept.is_some() => self.deliver_kept(now, id),
                 _ if !query.may_be_sent() => self.fail_query(now, id),
                 _ => {
-                    self.shares.note_queued(id.key());
+                    if !is_sent {
+                        self.shares.note_queued(id.key());
+                    }
                     again.push((query.arrived, id));
                 }
             }
@@ -359,8 +372,9 @@ impl Forwarder {
             }
             for id in conn.in_flight.iter() {
                 if let Some(query) = self.queries.get(id)
-                    && query.stalled_at.is_some()
                     && query.may_be_sent()
+                    && !query.is_trial()
+                    && !self.is_out(id)
                     && !self.queue.is_armed(id.key())
                     && query.places[0].is_some_and(|oldest| oldest.conn == *conn_id)
                 {

@@ -357,6 +357,25 @@ impl Forwarder {
             && self.actions.is_empty()
     }
 
+    /// Queries that nothing will send, although they wait and may be sent: none, ever. For tests, as it
+    /// looks at all.
+    pub fn neglected(&self) -> usize {
+        let nothing_up = !self.is_something_usable();
+        let is_neglected = |(id, query): &(Id, &Query)| {
+            // It is queued again when a connection opens.
+            if nothing_up && query.is_sent() {
+                return false;
+            }
+            let is_bound = query.bound_for.is_some_and(|index| {
+                let Upstream { open, attempts, .. } = &self.upstreams[index];
+                open.is_some() || !attempts.is_empty()
+            });
+            let waits = is_bound || query.kept.is_some() || self.queue.is_armed(id.key());
+            !waits && !self.is_out(*id) && query.may_be_sent() && !query.is_trial()
+        };
+        self.queries.iter().filter(is_neglected).count()
+    }
+
     /// For tests and metrics.
     pub fn counts(&self) -> Counts {
         Counts {

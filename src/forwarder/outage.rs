@@ -83,9 +83,7 @@ impl Forwarder {
         let upstream = &mut self.upstreams[index];
         upstream.blames = upstream.blames.saturating_add(1);
         let blames = upstream.blames;
-        let others =
-            self.upstreams.iter().enumerate().any(|(i, one)| i != index && one.is_usable());
-        blames >= if others { 2 } else { BLAMES_MAX }
+        blames >= if self.another(index, 0).is_some() { 2 } else { BLAMES_MAX }
     }
 
     /// A failed upstream works again. What brought it back may have brought others back too.

@@ -8,8 +8,10 @@ use super::{ConnId, DatagramPath};
 
 /// A query, from its acceptance to the one exit.
 ///
-/// It is *queued* while the forwarder's queue holds its key, and *sent* while it has a place; after
-/// a stall it is both.
+/// It is *queued* while the forwarder's queue holds its key, *sent* while it has a place, *bound* while
+/// it waits for a connection of a certain upstream, and has an answer *kept* while a better one may
+/// come; of these, several at a time. A place on a stalled connection is no more than a hope: without
+/// another it is queued, bound or kept as well, unless it may not be sent any more.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is something that happened once")]
 pub(super) struct Query {
@@ -32,7 +34,7 @@ pub(super) struct Query {
     pub(super) lost_a_conn: bool,
     /// A connection it was in flight on stalled.
     pub(super) has_stalled: bool,
-    /// When the connection it was last sent on stalled, until it is sent again.
+    /// When the connection it was last sent on stalled with no other copy out, until it is sent again.
     pub(super) stalled_at: Option<Instant>,
     /// The upstream that is to get it next, by index, whatever the order of upstreams.
     pub(super) bound_for: Option<usize>,
@@ -209,8 +211,7 @@ impl Messages {
     }
 }
 
-/// Copies of a query that are out at a time: one, and one more after a stall, because it is late or
-/// for a trial.
+/// Copies of a query that are out at a time: one, and one more after a stall or because it is late.
 const PLACES: usize = 2;
 
 /// An upper end to what one query can cost upstreams, whatever they do.

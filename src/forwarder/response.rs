@@ -98,7 +98,9 @@ impl Forwarder {
                         code: Ede::OTHER,
                     });
                 }
-                self.fail_query(now, query_id);
+                if !self.is_out(query_id) {
+                    self.fail_query(now, query_id);
+                }
             }
         }
         Ok(())
@@ -143,10 +145,13 @@ impl Forwarder {
         {
             return false;
         }
-        if query.is_sent() {
+        if self.is_out(id) {
             // The other copy has an OPT record, too, and its answer is still to come.
             return true;
         }
+        let Some(query) = self.queries.get_mut(id) else {
+            return false;
+        };
         query.without_edns = true;
         self.counts.without_edns += 1;
         let upstream = &mut self.upstreams[index];

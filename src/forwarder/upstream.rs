@@ -195,6 +195,10 @@ impl Upstream {
     /// What was learned of the server or of the way to it may hold no longer.
     pub(super) fn forget_experience(&mut self) {
         self.idle_timeout = None;
+        self.closed_lossy = false;
+        self.window = None;
+        self.silences = 0;
+        self.blames = 0;
         self.query_limit.forget();
         self.round_trip = RoundTrip::default();
     }

@@ -24,6 +24,8 @@ pub(super) struct UpstreamConn {
     pub(super) last_received: Instant,
     /// The oldest send whose query was given up and after which nothing was received.
     unanswered_since: Option<Instant>,
+    /// Queries given up since the last octet received, all sent after it.
+    given_up: u8,
     /// When the last query in flight left.
     pub(super) idle_since: Instant,
     /// Its age asks for a replacement from here on.
@@ -79,6 +81,7 @@ impl UpstreamConn {
             transmitting: false,
             last_received: now,
             unanswered_since: None,
+            given_up: 0,
             idle_since: now,
             replace_at: now + random.jitter(AGE_MAX, AGE_JITTER),
             replacement_failed_at: None,
@@ -113,6 +116,7 @@ impl UpstreamConn {
     pub(super) fn note_received(&mut self, now: Instant) {
         self.last_received = now;
         self.unanswered_since = None;
+        self.given_up = 0;
     }
 
     /// The query left by another way: its ID stays reserved.
@@ -123,7 +127,9 @@ impl UpstreamConn {
         {
             self.unanswered_since.get_or_insert(start);
         }
-        self.sent.disarm(id);
+        if self.sent.disarm(id).is_some_and(|start| start >= self.last_received) {
+            self.given_up = self.given_up.saturating_add(1);
+        }
     }
 
     /// When it is closed for want of queries.
@@ -144,7 +150,7 @@ impl UpstreamConn {
     }
 
     pub(super) fn wants_replacement(&self, now: Instant) -> bool {
-        (now >= self.replace_at || self.in_flight.is_worn())
+        (now >= self.replace_at || self.in_flight.is_worn() || self.given_up >= GIVEN_UP_MAX)
             && self.replacement_failed_at.is_none_or(|at| now >= at + self.replace_pause())
     }
 
@@ -168,6 +174,9 @@ impl UpstreamConn {
     }
 }
 
+/// Given up before they could stall, with no sign of life: the connection may be dead.
+const GIVEN_UP_MAX: u8 = 2;
+
 /// Long enough for a resolver that recurses, short enough that the first victim of a forgotten
 /// connection is answered by another one before its stub gives up.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -179,7 +188,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// work away and begins it again (coredns #2624).
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// A retired connection outlasts no query that was sent on it.
+/// No query that was sent on a retired connection outlasts it.
 pub(super) const RETIRED_TIMEOUT: Duration = Duration::from_millis(4500);
 
 /// So that load balancers and new certificates are noticed, while one handshake an hour costs

@@ -13,6 +13,7 @@ mod closes;
 mod copies;
 mod corners;
 mod datagrams;
+mod dead_ends;
 mod experience;
 mod limits;
 mod once;

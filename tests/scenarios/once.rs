@@ -103,7 +103,7 @@ fn ask_once(w: &mut World, name: &str) {
 }
 
 /// A query with this message ID and a SIG(0) (RFC 2931), which covers the ID.
-fn ask_with_sig0(w: &mut World, name: &str, id: u16) {
+pub(crate) fn ask_with_sig0(w: &mut World, name: &str, id: u16) {
     let mut message = dns::query(id, name, dns::A, None);
     message[11] = 1;
     // SIG (24) of class ANY, type covered 0, with as many octets as its fields have.

@@ -1,0 +1,220 @@
+//! Queries with several ways to an answer, one of which is a dead end.
+
+use dot_proxy::forwarder::{Hedge, Policy};
+
+use crate::sim_support::dns::{self, NOERROR, SERVFAIL};
+use crate::sim_support::{
+    Ask, Attempt, Do, Server, Step, What, World, default_limits, default_policy, ms,
+};
+use crate::{close_after, end, numbered, warm, world};
+
+fn world_of(policy: Policy, operators: &[usize]) -> World {
+    let servers = operators.iter().map(|_| Server::healthy()).collect();
+    World::with_policy(default_limits(), policy, servers, operators, 1)
+}
+
+/// Knows no EDNS.
+fn formerr(ask: &Ask<'_>) -> Vec<Step> {
+    let has_opt = ask.message[11] != 0;
+    if has_opt {
+        let refusal = dns::answer_without_edns(ask.message, ask.serial, dns::FORMERR);
+        vec![Step::after(10, Do::Answer(refusal))]
+    } else {
+        vec![ask.answer_after(10)]
+    }
+}
+
+#[test]
+fn a_copy_lost_with_its_connection_is_sent_again_although_a_stalled_one_lingers() {
+    let mut w = warm(1);
+    // A reused one: it answers b and closes on a.
+    w.servers[0].replies(|ask| match (ask.link, ask.name) {
+        (1, "a.example.") => vec![close_after(30)],
+        _ => vec![ask.answer_after(10)],
+    });
+    w.serve(0, Do::Forget);
+    w.ask("a.example.");
+    w.run_ms(1530);
+    w.ask("b.example.");
+    w.run_ms(5000);
+    assert_eq!(w.response("a.example.").rcode, NOERROR);
+    end(w);
+}
+
+#[test]
+fn the_first_copy_is_sent_again_when_it_is_lost_and_the_second_has_stalled() {
+    let mut w = world_of(default_policy(), &[0, 0]);
+    for n in 0..100 {
+        w.ask(&numbered(n));
+        w.run_ms(5);
+    }
+    w.servers[0].replies(|ask| match (ask.link, ask.name) {
+        (0, "a.example.") => vec![close_after(2500)],
+        (0, "slow.example.") => vec![ask.answer_after(2490)],
+        _ => vec![ask.answer_after(10)],
+    });
+    w.servers[1].replies(|_| Vec::new());
+    w.ask("a.example.");
+    // The first is kept alive by answers.
+    for n in 200..250 {
+        w.run_ms(100);
+        w.ask(&numbered(n));
+    }
+    w.run_ms(5000);
+    assert_eq!(w.response("a.example.").rcode, NOERROR);
+    end(w);
+}
+
+#[test]
+fn a_server_without_edns_is_asked_again_although_a_copy_lingers_on_a_forgotten_connection() {
+    let mut w = world(1);
+    w.servers[0].replies(formerr);
+    w.ask("warm.example.");
+    w.run_ms(100);
+    w.serve(0, Do::Forget);
+    w.ask("a.example.");
+    w.run_ms(5000);
+    assert_eq!(w.response("a.example.").rcode, NOERROR);
+    assert!(w.response("a.example.").took() < ms(2500), "U4");
+    end(w);
+}
+
+#[test]
+fn an_error_is_delivered_although_a_copy_lingers_on_a_forgotten_connection() {
+    let mut w = warm(1);
+    w.servers[0]
+        .replies(|ask| vec![Step::after(10, Do::Answer(dns::questionless(ask.message, SERVFAIL)))]);
+    w.serve(0, Do::Forget);
+    w.ask("a.example.");
+    w.run_ms(5000);
+    assert!(w.response("a.example.").took() < ms(2500));
+    end(w);
+}
+
+#[test]
+fn an_unreadable_answer_waits_for_the_other_copy() {
+    let mut w = world_of(default_policy(), &[0, 0]);
+    w.servers[0].replies(|ask| {
+        let mut answer = ask.answer();
+        answer[7] += 1;
+        vec![Step::after(300, Do::Answer(answer))]
+    });
+    w.servers[1].replies(|ask| vec![ask.answer_after(100)]);
+    w.ask("a.example.");
+    w.run_ms(1000);
+    assert_eq!(w.response("a.example.").rcode, NOERROR);
+    end(w);
+}
+
+#[test]
+fn what_is_bound_for_an_upstream_outlives_a_suspend() {
+    let mut w = world_of(Policy { hedge: Hedge::Off, ..default_policy() }, &[0, 1]);
+    w.servers[0].replies(|ask| match ask.name {
+        "a.example." => vec![close_after(10)],
+        _ => vec![ask.answer_after(10)],
+    });
+    w.servers[1].attempts(Attempt::slow_tls(500));
+    w.ask("warm.example.");
+    w.run_ms(100);
+    w.ask("a.example.");
+    w.run_ms(300);
+    w.schedule(ms(0), What::Resume);
+    w.run_ms(5000);
+    assert_eq!(w.response("a.example.").rcode, NOERROR);
+    end(w);
+}
+
+#[test]
+fn a_query_that_stalled_twice_and_finds_no_other_upstream_is_sent_again() {
+    let mut w = world_of(default_policy(), &[0, 1]);
+    w.servers[0].replies(|ask| match (ask.link, ask.name) {
+        (0, "k.example.") => {
+            let answer = dns::answer_with_option(ask.message, ask.serial, 11, &[0, 0]);
+            vec![Step::after(10, Do::Answer(answer))]
+        }
+        (0 | 1, "a.example.") => Vec::new(),
+        _ => vec![ask.answer_after(10)],
+    });
+    w.servers[1].attempts(Attempt::refused());
+    w.ask("a.example.");
+    w.ask_edns("k.example.");
+    w.run_ms(100);
+    w.ask("b.example.");
+    w.run_ms(6000);
+    assert_eq!(w.response("a.example.").rcode, NOERROR);
+    end(w);
+}
+
+#[test]
+fn a_sig0_whose_id_may_never_be_free_gets_another_connection() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| {
+        if ask.name == "n0.example." { Vec::new() } else { vec![ask.answer_after(10)] }
+    });
+    crate::once::ask_with_sig0(&mut w, "n0.example.", 5000);
+    for n in 10..56 {
+        w.ask(&numbered(n));
+        w.run_ms(100);
+    }
+    crate::once::ask_with_sig0(&mut w, "n1.example.", 5000);
+    for n in 110..200 {
+        w.ask(&numbered(n));
+        w.run_ms(100);
+    }
+    assert_eq!(w.response("n1.example.").rcode, NOERROR);
+    end(w);
+}
+
+#[test]
+fn u04_a_forgotten_connection_that_only_second_opinions_use_is_noticed() {
+    let mut w = world_of(default_policy(), &[0, 1]);
+    for n in 0..400 {
+        w.ask(&numbered(n));
+        w.run_ms(5);
+    }
+    w.servers[0].replies(|ask| {
+        let fails = ask.name.starts_with('f');
+        let rcode = if fails { SERVFAIL } else { NOERROR };
+        vec![Step::after(10, Do::Answer(dns::answer(ask.message, ask.serial, rcode, 0)))]
+    });
+    w.ask("first.example.");
+    w.run_ms(1000);
+    assert_eq!(w.response("first.example.").rcode, NOERROR);
+    w.schedule(ms(0), What::ServerDies { server: 1 });
+    for n in 0..100u32 {
+        w.ask(&format!("f{n}.example."));
+        for m in 0..40 {
+            w.ask(&format!("other{n}-{m}.example."));
+            w.run_ms(75);
+        }
+    }
+    w.run_ms(5000);
+    let failed = w.oracle.responses.iter().filter(|r| r.rcode == SERVFAIL).count();
+    assert!(failed < 5);
+    end(w);
+}
+
+#[test]
+fn u04_a_forgotten_connection_that_only_late_copies_use_is_noticed() {
+    let mut w = world_of(default_policy(), &[0, 0]);
+    w.servers[0]
+        .replies(|ask| vec![ask.answer_after(if ask.name.starts_with('s') { 1200 } else { 10 })]);
+    for n in 0..400 {
+        w.ask(&numbered(n));
+        w.run_ms(5);
+    }
+    w.ask("s.example.");
+    w.run_ms(2000);
+    w.schedule(ms(0), What::ServerDies { server: 1 });
+    for n in 0..60u32 {
+        w.ask(&format!("s{n}.example."));
+        for m in 0..60 {
+            w.ask(&format!("other{n}-{m}.example."));
+            w.run_ms(50);
+        }
+    }
+    w.run_ms(5000);
+    let slow = w.oracle.responses.iter().filter(|r| r.took() > ms(1000)).count();
+    assert!(slow < 5);
+    end(w);
+}
