@@ -105,6 +105,7 @@ impl Forwarder {
             self.summary_pause = Duration::ZERO;
         }
         self.end_backoffs(now);
+        self.queue_stalled();
     }
 
     /// Now and then a line for all that is still down, however many fail however often.
