@@ -367,8 +367,8 @@ impl Forwarder {
                 return false;
             }
             let is_bound = query.bound_for.is_some_and(|index| {
-                let Upstream { open, attempts, .. } = &self.upstreams[index];
-                open.is_some() || !attempts.is_empty()
+                // One that is open or being made, or as many as there may be, of which one will end.
+                !self.upstreams[index].conns.is_empty()
             });
             let waits = is_bound || query.kept.is_some() || self.queue.is_armed(id.key());
             !waits && !self.is_out(*id) && query.may_be_sent() && !query.is_trial()
