@@ -389,7 +389,8 @@ impl Forwarder {
     fn add_trial(&mut self, now: Instant, index: usize, cause: Id) -> Option<Id> {
         let query = self.queries.get(cause)?;
         if query.is_sent_once()
-            || !query.may_be_sent()
+            // It is still to be sent itself.
+            || query.sends + 1 >= SENDS_MAX
             || self.queries.len() >= self.limits.queries_max
         {
             return None;
