@@ -11,6 +11,7 @@ mod support {
     pub(crate) mod client;
     pub(crate) mod message;
     pub(crate) mod server;
+    pub(crate) mod skip;
 
     pub(crate) use authority::{Authority, Identity};
     pub(crate) use client::TcpClient;
@@ -60,6 +61,8 @@ const STATEMENTS: [std::ops::RangeInclusive<u8>; 3] = [1..=37, 39..=61, 63..=65]
 const INSIDE: &[(u8, &[&str])] = &[
     // Every length of a name, with and without compression, and a DNS library as the judge.
     (1, &["generated_queries", "generated_responses", "signed_messages"]),
+    // Where a query with SIG(0) waits.
+    (9, &["a_sig0_waits_while_its_message_id_is_in_flight_and_holds_up_nobody"]),
     // The whole table, and late answers.
     (
         10,
@@ -95,7 +98,16 @@ const INSIDE: &[(u8, &[&str])] = &[
         ],
     ),
     (39, &["the_client_hello_offers_only_new_versions_and_no_early_data"]),
-    (41, &["a_ticket_is_used_once_and_by_its_own_connector"]),
+    // A day, and certificates that expire.
+    (
+        41,
+        &[
+            "a_ticket_is_used_once_and_by_its_own_connector",
+            "a_session_ends_a_day_after_its_full_handshake_however_often_it_is_resumed",
+            "an_expired_certificate_is_refused_though_its_session_could_be_resumed",
+            "h03_clock_set_while_sessions_are_resumed",
+        ],
+    ),
     // Upstreams have addresses on the command line, and nothing is ever looked up.
     (42, &["bad_upstreams_are_named_with_what_would_be_right"]),
     // Every length of a name, and all mixes of options.
@@ -103,6 +115,8 @@ const INSIDE: &[(u8, &[&str])] = &[
     // Clients over IPv6.
     (53, &["queries_of_every_length", "families"]),
     (61, &["damaged_messages", "octets_at_random", "chains_of_pointers_are_bounded"]),
+    // Zones that are forwarded all the same.
+    (64, &["special_names_can_be_forwarded_all_of_them_or_some"]),
 ];
 
 /// What there is not yet, and why nothing can be checked.
@@ -111,17 +125,23 @@ const MISSING: &[(u8, &str)] = &[
     (37, "upstreams are known by their names only, not by pins"),
 ];
 
-/// Makes a check, which applies to the program of this repository whatever it says of others.
+/// Makes a check, which applies to the program of this repository whatever it says of others. What a part
+/// of it lacked here is printed past the capture of the test harness, so that nobody takes it for a pass.
 #[track_caller]
-fn check(run: fn(&dyn Subject) -> Result<Outcome, String>) {
+fn check(name: &str, run: fn(&dyn Subject) -> Result<Outcome, String>) {
     match run(&DotProxy) {
-        Ok(outcome) => assert!(
-            outcome.broken.is_empty(),
-            "{:#?}\nEDE {:?}\nlog {:#?}",
-            outcome.broken,
-            outcome.errors,
-            outcome.lines
-        ),
+        Ok(outcome) => {
+            assert!(
+                outcome.broken.is_empty(),
+                "{:#?}\nEDE {:?}\nlog {:#?}",
+                outcome.broken,
+                outcome.errors,
+                outcome.lines
+            );
+            for note in &outcome.notes {
+                support::skip::skip(name, note);
+            }
+        }
         Err(reason) => panic!("{reason}"),
     }
 }
@@ -132,7 +152,7 @@ macro_rules! tests {
             #[test]
             $(#[$attribute])*
             fn $test() {
-                check($run);
+                check(stringify!($test), $run);
             }
         )*
 

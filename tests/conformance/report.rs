@@ -173,6 +173,7 @@ fn reasons(name: &str, rows: &[&Row], results: &Results) -> Vec<String> {
                 if more > 0 {
                     lines.push(format!("{name}: {}: and {more} more", row.name));
                 }
+                lines.extend(outcome.notes.iter().map(|n| format!("{name}: {}: {n}", row.name)));
             }
             Err(reason) => {
                 let reason = reason.lines().collect::<Vec<_>>().join(" ");

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use dot_proxy::forwarder::{
-    Action, Closed, ConnId, DatagramPath, Ecs, Forwarder, Hedge, Limits, Order, Policy, Stage,
+    Action, Closed, ConnId, DatagramPath, Ecs, Forwarder, Hedge, Limits, Order, Policy,
+    SpecialNames, Stage,
 };
 
 use super::Choices;
@@ -65,6 +66,7 @@ impl Shell {
             client_queries_max: 4,
             client_output_max: 2_048,
             client_bytes_max: 4_096,
+            udp_size_max: None,
             datagram_bytes_max: 4_096,
             query_log: bits & 1 != 0,
         };
@@ -73,6 +75,7 @@ impl Shell {
             hedge: [Hedge::Off, Hedge::Same, Hedge::Any][usize::from(bits >> 3) % 3],
             retry_servfail: bits & 0x20 != 0,
             ecs: if bits & 0x40 != 0 { Ecs::Pass } else { Ecs::Strip },
+            special_names: SpecialNames::Local { forwarded: Vec::new() },
         };
         let upstreams = ["192.0.2.1#a.example", "192.0.2.2#a.example", "192.0.2.3#b.example"];
         let upstreams = upstreams[..=usize::from(bits >> 6) % 3].iter();
@@ -157,10 +160,11 @@ impl Shell {
 
     fn client_octets(&mut self, which: u8, octets: &[u8]) {
         let conn = pick(&mut self.conns, which, |kind| matches!(kind, Kind::Client));
-        if let Some(id) = conn.map(|conn| conn.id)
-            && self.forwarder.wants_read(id)
-        {
-            self.forwarder.handle_stream(self.now, id, octets);
+        if let Some(id) = conn.map(|conn| conn.id) {
+            let most = self.forwarder.poll_read(id).min(octets.len());
+            if most > 0 {
+                self.forwarder.handle_stream(self.now, id, &octets[..most]);
+            }
         }
     }
 
