@@ -83,10 +83,12 @@ pub(crate) enum Known {
     Unbound,
     Stubby,
     Dnsdist,
+    Kresd,
 }
 
 impl Known {
-    pub(crate) const ALL: [Self; 4] = [Self::DotProxy, Self::Unbound, Self::Stubby, Self::Dnsdist];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::DotProxy, Self::Unbound, Self::Stubby, Self::Dnsdist, Self::Kresd];
 
     pub(crate) fn find(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.name() == name)
@@ -98,6 +100,7 @@ impl Known {
             Self::Unbound => "unbound",
             Self::Stubby => "stubby",
             Self::Dnsdist => "dnsdist",
+            Self::Kresd => "kresd",
         }
     }
 
@@ -147,6 +150,14 @@ impl Known {
                      validateCertificates=true, caStore=\"{ca}\", maxInFlight=1000}})\n"
                 ))
             ),
+            // Without the trust anchor: the servers of the tests sign nothing.
+            Self::Kresd => format!(
+                "net.listen('{ip}', {port}, {{ kind = 'dns' }})\ntrust_anchors.remove('.')\n\
+                 cache.size = 10 * MB\npolicy.add(policy.all(policy.TLS_FORWARD({{\n{}}})))\n",
+                upstreams(&|ip, port, name| format!(
+                    "  {{ '{ip}@{port}', hostname = '{name}', ca_file = '{ca}' }},\n"
+                ))
+            ),
         }
     }
 }
@@ -183,6 +194,13 @@ impl Subject for Known {
             Self::Unbound => command.arg("-d").arg("-c").arg(file),
             Self::Stubby => command.arg("-C").arg(file),
             Self::Dnsdist => command.arg("--supervised").arg("-C").arg(file),
+            Self::Kresd => {
+                // It keeps its cache and its control socket in the directory it is given.
+                let own = file.with_extension("d");
+                fs::create_dir_all(&own)
+                    .map_err(|error| format!("cannot create {}: {error}", own.display()))?;
+                command.arg("-n").arg("-c").arg(file).arg(own)
+            }
         };
         Ok(command)
     }

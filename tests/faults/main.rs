@@ -26,43 +26,18 @@ mod clients;
 mod connections;
 mod handshakes;
 mod outcome;
+mod own;
 mod stage;
 mod subject;
 
-use std::process::Command;
-
 use outcome::Outcome;
-use subject::{Subject, Wanted};
+use own::DotProxy;
+use subject::Subject;
 
 /// EDE codes (RFC 8914 section 4).
 const OTHER: u16 = 0;
 const NO_REACHABLE_AUTHORITY: u16 = 22;
 const NETWORK_ERROR: u16 = 23;
-
-/// The program of this repository.
-struct DotProxy;
-
-impl Subject for DotProxy {
-    fn command(&self, wanted: &Wanted<'_>) -> Result<Command, String> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dot-proxy"));
-        command.args(["--listen", &wanted.listen.to_string(), "--query-log", "off"]);
-        command.arg("--ca-file").arg(wanted.ca_file);
-        for (address, name) in wanted.upstreams {
-            command.args(["--upstream", &format!("{address}#{name}")]);
-        }
-        if let Some(seconds) = wanted.client_idle {
-            command.args(["--client-idle-timeout", &seconds.to_string()]);
-        }
-        if let Some(seconds) = wanted.upstream_idle {
-            command.args(["--upstream-idle-timeout", &seconds.to_string()]);
-        }
-        Ok(command)
-    }
-
-    fn receive_buffer(&self) -> usize {
-        subject::granted_receive_buffer()
-    }
-}
 
 /// Runs a row; `None` if this machine cannot, which is printed past the capture of the test harness, so
 /// that nobody takes it for a pass.

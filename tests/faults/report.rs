@@ -25,25 +25,23 @@ mod handshakes;
 mod known;
 mod outcome;
 mod rows;
+mod runner;
 mod stage;
 mod subject;
 
-use std::any::Any;
 use std::fs;
 use std::io::{self, Write};
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
 
-use known::{Known, Template};
+use known::Known;
 use outcome::Outcome;
-use rows::{ROWS, Row};
-use subject::Subject;
+use rows::ROWS;
+use runner::{Results, Row, Subjects};
 
 const USAGE: &str = "\
 usage: faults [--rows NAME,...] [--at-once N] [--why] FORWARDER
-  FORWARDER     dot-proxy, unbound, stubby or dnsdist; `all` of them, for one table; or a command with
+  FORWARDER     dot-proxy, unbound, stubby, dnsdist or kresd; `all` but the last, for one table; or a command with
                 {listen_ip} {listen_port} {upstream_ip} {upstream_port} {name} {ca} in it. The one word
                 that has the upstream in it, and the flag before it, are repeated for a second upstream;
                 rows that want one are skipped if there is no such word.
@@ -62,6 +60,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// For one table.
+const ALL: [Known; 4] = [Known::DotProxy, Known::Unbound, Known::Stubby, Known::Dnsdist];
+
 struct Options {
     rows: Vec<&'static Row>,
     at_once: usize,
@@ -72,17 +73,7 @@ struct Options {
 /// `None`: only help was wanted.
 fn parse() -> Result<Option<Options>, String> {
     let wrong = |error: pico_args::Error| error.to_string();
-    let mut own: Vec<_> = std::env::args_os().skip(1).collect();
-    // The words of a command are none of ours.
-    let mut first = 0;
-    while let Some(word) = own.get(first).and_then(|word| word.to_str())
-        && word.starts_with('-')
-    {
-        first += if ["--rows", "--at-once"].contains(&word) { 2 } else { 1 };
-    }
-    let command = own.split_off(first.min(own.len()));
-    let command: Vec<_> =
-        command.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let (own, command) = runner::split_arguments(&["--rows", "--at-once"]);
     let mut args = pico_args::Arguments::from_vec(own);
     if args.contains(["-h", "--help"]) {
         print!("{USAGE}");
@@ -98,7 +89,7 @@ fn parse() -> Result<Option<Options>, String> {
         rows: ROWS.iter().filter(|row| is_wanted(row, rows.as_deref())).collect(),
         at_once: at_once.unwrap_or(4).max(1),
         why,
-        subjects: subjects(&command)?,
+        subjects: runner::subjects(&command, USAGE, &ALL)?,
     }))
 }
 
@@ -112,21 +103,6 @@ fn is_wanted(row: &Row, names: Option<&str>) -> bool {
     })
 }
 
-fn subjects(command: &[String]) -> Result<Subjects, String> {
-    let known = |kind: Known| (kind.name().to_owned(), Box::new(kind) as Box<dyn Subject>);
-    match command {
-        [] => Err(format!("which forwarder?\n{USAGE}")),
-        [all] if all == "all" => Ok(Known::ALL.into_iter().map(known).collect()),
-        [name] if Known::find(name).is_some() => {
-            Ok(Known::find(name).into_iter().map(known).collect())
-        }
-        words => {
-            let template = Template::new(words)?;
-            Ok(vec![(words[0].clone(), Box::new(template))])
-        }
-    }
-}
-
 fn report(options: &Options) -> Result<(), String> {
     // A row that panics says so in its place in the table.
     panic::set_hook(Box::new(|_| {}));
@@ -135,7 +111,7 @@ fn report(options: &Options) -> Result<(), String> {
         .iter()
         .map(|(name, subject)| {
             eprintln!("{name}: {} rows", options.rows.len());
-            run_all(options, subject.as_ref())
+            runner::run_all(&options.rows, options.at_once, subject.as_ref(), Err)
         })
         .collect();
     // There is none if no configuration was written.
@@ -151,42 +127,6 @@ fn report(options: &Options) -> Result<(), String> {
     }
     let text = lines.join("\n") + "\n";
     io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())
-}
-
-/// With their names.
-type Subjects = Vec<(String, Box<dyn Subject>)>;
-
-type Results = Vec<Result<Outcome, String>>;
-
-/// Runs the rows, some at the same time, as they wait most of it.
-fn run_all(options: &Options, subject: &dyn Subject) -> Results {
-    let next = AtomicUsize::new(0);
-    let (sender, receiver) = mpsc::channel();
-    std::thread::scope(|scope| {
-        for _ in 0..options.at_once {
-            let (sender, next) = (sender.clone(), &next);
-            scope.spawn(move || {
-                while let Some(row) = options.rows.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    eprintln!("  {}", row.name);
-                    let result = panic::catch_unwind(AssertUnwindSafe(|| (row.run)(subject)));
-                    let result = result.unwrap_or_else(|panic| Err(reason(panic.as_ref())));
-                    sender.send((row.name, result)).expect("it is received below");
-                }
-            });
-        }
-    });
-    drop(sender);
-    let mut results: Vec<_> = receiver.into_iter().collect();
-    results.sort_by_key(|(name, _)| options.rows.iter().position(|row| row.name == *name));
-    results.into_iter().map(|(_, result)| result).collect()
-}
-
-fn reason(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
-    // The rest is what a server saw.
-    let line = text.lines().next().unwrap_or_default();
-    line.split(';').next().unwrap_or_default().to_owned()
 }
 
 /// All there is to tell of one forwarder.
@@ -212,7 +152,7 @@ fn one_table(rows: &[&Row], results: &Results) -> Vec<String> {
                 format!("- | - | - | - | - | - | skipped: {reason}")
             }
         };
-        lines.push(format!("| {} | {} | {rest} |", row.name, row.fault));
+        lines.push(format!("| {} | {} | {rest} |", row.name, row.what));
     }
     lines
 }
@@ -226,7 +166,7 @@ fn common_table(options: &Options, results: &[Results]) -> Vec<String> {
     ];
     for (n, row) in options.rows.iter().enumerate() {
         let cells: Vec<_> = results.iter().map(|results| cell(&results[n])).collect();
-        lines.push(format!("| {} | {} | {} |", row.name, row.fault, cells.join(" | ")));
+        lines.push(format!("| {} | {} | {} |", row.name, row.what, cells.join(" | ")));
     }
     lines
 }

@@ -1,20 +1,11 @@
 //! The rows in their order.
 
-use crate::outcome::Outcome;
-use crate::subject::Subject;
+use crate::runner::Row;
 use crate::{answers, clients, connections, handshakes};
 
-/// A name, what is wrong, and how it is tried.
-pub(crate) struct Row {
-    pub(crate) name: &'static str,
-    pub(crate) fault: &'static str,
-    /// The error is why this machine, or this forwarder, cannot be tried so.
-    pub(crate) run: fn(&dyn Subject) -> Result<Outcome, String>,
-}
-
 macro_rules! rows {
-    ($($name:literal, $fault:literal, $run:path;)*) => {
-        &[$(Row { name: $name, fault: $fault, run: $run }),*]
+    ($($name:literal, $what:literal, $run:path;)*) => {
+        &[$(Row { name: $name, what: $what, run: $run }),*]
     };
 }
 

@@ -40,6 +40,10 @@ pub(crate) fn sized(query: &[u8], octets: usize) -> Vec<u8> {
         let string = take - SMALLEST;
         let mut data = vec![string as u8];
         data.resize(1 + string, b'x');
+        // No two are the same record: of such, one may be left out (RFC 2181 section 5).
+        let number = format!("{}.", answers.len());
+        let digits = number.len().min(string);
+        data[1..=digits].copy_from_slice(&number.as_bytes()[..digits]);
         answers.push(record(TXT, &data));
         left -= take;
     }

@@ -63,6 +63,12 @@ impl Query {
         self
     }
 
+    /// Another name of plain labels.
+    pub(crate) fn name(mut self, name: &str) -> Self {
+        self.name = wire_name(name);
+        self
+    }
+
     pub(crate) fn id(mut self, id: u16) -> Self {
         self.id = id;
         self

@@ -15,6 +15,8 @@ pub(crate) struct Setup {
     pub(crate) versions: &'static [&'static SupportedProtocolVersion],
     /// The protocols it agrees to; none means that it knows no ALPN.
     pub(crate) alpn: Vec<Vec<u8>>,
+    /// Whether its tickets allow early data.
+    pub(crate) early_data: bool,
     /// What the connection of this number, from 0, meets.
     pub(crate) greeting: Box<dyn FnMut(usize) -> Greeting + Send>,
     /// What is done about a query.
@@ -38,6 +40,7 @@ impl Setup {
             identity,
             versions: rustls::ALL_VERSIONS,
             alpn: vec![b"dot".to_vec()],
+            early_data: false,
             greeting: Box::new(|_| Greeting::Tls),
             handler: Box::new(answer),
             idle: None,
@@ -75,6 +78,9 @@ impl Setup {
             .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())
             .expect("a key that fits the certificate");
         config.alpn_protocols.clone_from(&self.alpn);
+        if self.early_data {
+            config.max_early_data_size = 1 << 14;
+        }
         Arc::new(config)
     }
 }

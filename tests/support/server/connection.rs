@@ -270,7 +270,12 @@ impl Connection {
             match &mut self.tls {
                 Tls::None => return Ok(()),
                 Tls::Hello(acceptor) => {
-                    acceptor.read_tls(&mut octets).map_err(|error| error.to_string())?;
+                    let before = octets;
+                    let read = acceptor.read_tls(&mut octets);
+                    let read = read.map_err(|error| error.to_string())?;
+                    log.record(|log| {
+                        log.connections[self.number].hello.extend(&before[..read]);
+                    });
                     let accepted = match acceptor.accept() {
                         Ok(None) => continue,
                         Ok(Some(accepted)) => accepted,

@@ -64,6 +64,8 @@ impl fmt::Debug for Log {
 pub(crate) struct ConnectionLog {
     /// The first octet that came, if any: 22 is a TLS handshake record.
     pub(crate) first_octet: Option<u8>,
+    /// The records that the `ClientHello` came in.
+    pub(crate) hello: Vec<u8>,
     /// SNI.
     pub(crate) server_name: Option<String>,
     /// The protocols of the ALPN extension.

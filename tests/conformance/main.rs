@@ -1,0 +1,207 @@
+//! What the RFCs ask of a forwarder to DNS over TLS, on real sockets, each statement by its number.
+//!
+//! The checks are in the other files of this directory, which know nothing of dot-proxy: the example
+//! `conformance` makes the same on any forwarder. What only its own tests can see is in [`INSIDE`].
+
+#[path = "../support"]
+#[allow(dead_code, reason = "what is offered to the tests need not all be used by these")]
+mod support {
+    pub(crate) mod answers;
+    pub(crate) mod authority;
+    pub(crate) mod client;
+    pub(crate) mod message;
+    pub(crate) mod server;
+    pub(crate) mod skip;
+
+    pub(crate) use authority::{Authority, Identity};
+    pub(crate) use client::TcpClient;
+    pub(crate) use message::{Query, Response};
+    pub(crate) use server::DotServer;
+    pub(crate) use server::behaviour::{Act, End, Greeting, Setup};
+}
+
+#[path = "../faults/asker.rs"]
+#[allow(dead_code, reason = "the rows of faults use what is not used here")]
+mod asker;
+mod client;
+mod edns;
+mod hello;
+mod names;
+#[path = "../faults/outcome.rs"]
+#[allow(dead_code, reason = "the rows of faults use what is not used here")]
+mod outcome;
+#[path = "../faults/own.rs"]
+mod own;
+mod proxying;
+mod sanity;
+#[path = "../faults/stage.rs"]
+#[allow(dead_code, reason = "the rows of faults use what is not used here")]
+mod stage;
+#[macro_use]
+mod statements;
+#[path = "../faults/subject.rs"]
+#[allow(dead_code, reason = "the rows of faults use what is not used here")]
+mod subject;
+mod tls;
+mod transports;
+mod view;
+
+use std::fs;
+use std::path::Path;
+
+use outcome::Outcome;
+use own::DotProxy;
+use subject::Subject;
+
+/// Statements that bind every forwarder or are expected of a good one; of the others 38, 62 and 66 are
+/// optional, and 67 to 70 are about a cache.
+const STATEMENTS: [std::ops::RangeInclusive<u8>; 3] = [1..=37, 39..=61, 63..=65];
+
+/// What cannot be seen from outside, or not all of it: the statement and the tests that check it.
+const INSIDE: &[(u8, &[&str])] = &[
+    // Every length of a name, with and without compression, and a DNS library as the judge.
+    (1, &["generated_queries", "generated_responses", "signed_messages"]),
+    // Where a query with SIG(0) waits.
+    (9, &["a_sig0_waits_while_its_message_id_is_in_flight_and_holds_up_nobody"]),
+    // The whole table, and late answers.
+    (
+        10,
+        &[
+            "an_abandoned_id_is_reserved_until_its_late_answer",
+            "the_id_of_a_query_that_timed_out_is_reserved_until_its_late_answer",
+            "an_upstream_whose_only_connection_has_no_message_id_left_is_connected_to_again",
+        ],
+    ),
+    // The default, which no test on a busy machine should bind.
+    (11, &["defaults", "strangers_are_not_answered_and_it_is_said_once"]),
+    // A connection of an hour.
+    (19, &["a_connection_of_an_hour_is_replaced_before_it_is_retired"]),
+    // Limits per address, which loopback has none of, and of descriptors.
+    (
+        23,
+        &[
+            "clients_per_address_are_limited_except_on_loopback",
+            "c02_with_the_table_of_clients_full_the_one_idle_for_longest_makes_room",
+            "h01_few_descriptors",
+        ],
+    ),
+    // The command line.
+    (28, &["upstream_specifications", "bad_upstreams_are_named_with_what_would_be_right"]),
+    // Times of a minute and more.
+    (
+        29,
+        &[
+            "with_nothing_up_one_attempt_a_second_and_a_quick_servfail",
+            "what_another_second_does_not_mend_backs_off_to_a_minute",
+            "a_change_of_the_network_ends_backoffs",
+            "h03_a_clock_that_is_set_shows_both_ways",
+        ],
+    ),
+    (39, &["the_client_hello_offers_only_new_versions_and_no_early_data"]),
+    // A day, and certificates that expire.
+    (
+        41,
+        &[
+            "a_ticket_is_used_once_and_by_its_own_connector",
+            "a_session_ends_a_day_after_its_full_handshake_however_often_it_is_resumed",
+            "an_expired_certificate_is_refused_though_its_session_could_be_resumed",
+            "h03_clock_set_while_sessions_are_resumed",
+        ],
+    ),
+    // Upstreams have addresses on the command line, and nothing is ever looked up.
+    (42, &["bad_upstreams_are_named_with_what_would_be_right"]),
+    // Every length of a name, and all mixes of options.
+    (48, &["queries_of_every_length", "padding_of_large_queries"]),
+    // Clients over IPv6.
+    (53, &["queries_of_every_length", "families"]),
+    (61, &["damaged_messages", "octets_at_random", "chains_of_pointers_are_bounded"]),
+    // Zones that are forwarded all the same.
+    (64, &["special_names_can_be_forwarded_all_of_them_or_some"]),
+];
+
+/// What there is not yet, and why nothing can be checked.
+const MISSING: &[(u8, &str)] = &[
+    (36, "upstreams are known by their names only, not by pins"),
+    (37, "upstreams are known by their names only, not by pins"),
+];
+
+/// Makes a check, which applies to the program of this repository whatever it says of others. What a part
+/// of it lacked here is printed past the capture of the test harness, so that nobody takes it for a pass.
+#[track_caller]
+fn check(name: &str, run: fn(&dyn Subject) -> Result<Outcome, String>) {
+    match run(&DotProxy) {
+        Ok(outcome) => {
+            assert!(
+                outcome.broken.is_empty(),
+                "{:#?}\nEDE {:?}\nlog {:#?}",
+                outcome.broken,
+                outcome.errors,
+                outcome.lines
+            );
+            for note in &outcome.notes {
+                support::skip::skip(name, note);
+            }
+        }
+        Err(reason) => panic!("{reason}"),
+    }
+}
+
+macro_rules! tests {
+    ($($(#[$attribute:meta])* $test:ident: $number:literal, $what:literal, $run:path;)*) => {
+        $(
+            #[test]
+            $(#[$attribute])*
+            fn $test() {
+                check(stringify!($test), $run);
+            }
+        )*
+
+        /// The numbers of the statements, and the names of their tests.
+        const CHECKED: &[(&str, &str)] = &[$(($number, stringify!($test))),*];
+    };
+}
+
+statements!(tests);
+
+#[test]
+fn every_statement_is_checked() {
+    let number = |words: &str| words.split(' ').next().and_then(|word| word.parse::<u8>().ok());
+    for (words, test) in CHECKED {
+        let number = number(words).expect("a number in front");
+        assert!(test.starts_with(&format!("s{number:02}_")), "{test} is not named for {number}");
+    }
+    let checked: Vec<_> = CHECKED.iter().filter_map(|(words, _)| number(words)).collect();
+    let inside: Vec<_> = INSIDE.iter().map(|(number, _)| *number).collect();
+    let missing: Vec<_> = MISSING.iter().map(|(number, _)| *number).collect();
+    for statement in STATEMENTS.into_iter().flatten() {
+        let has = |numbers: &[u8]| numbers.contains(&statement);
+        assert!(has(&checked) || has(&inside) || has(&missing), "no check of {statement}");
+        assert!(!has(&missing) || !has(&checked) && !has(&inside), "{statement} is not missing");
+    }
+
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = String::new();
+    read(&root.join("src"), &mut sources);
+    read(&root.join("tests"), &mut sources);
+    for (statement, tests) in INSIDE {
+        for test in *tests {
+            let is_there = sources.contains(&format!("#[test]\n    fn {test}()"))
+                || sources.contains(&format!("#[test]\nfn {test}()"));
+            assert!(is_there, "{statement}: there is no test {test}");
+        }
+    }
+}
+
+/// Appends all Rust sources below a directory.
+fn read(directory: &Path, sources: &mut String) {
+    for entry in fs::read_dir(directory).expect("a directory of the repository") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            if path.file_name().is_some_and(|name| name != "target") {
+                read(&path, sources);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push_str(&fs::read_to_string(&path).expect("a source file"));
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Checks on any forwarder what the RFCs ask of it, and prints a table of pass, fail and not
+//! applicable: see `scripts/conformance`.
+#![allow(dead_code, reason = "the tests use what is not used here")]
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod answers;
+    pub(crate) mod authority;
+    pub(crate) mod client;
+    pub(crate) mod message;
+    pub(crate) mod server;
+
+    pub(crate) use authority::{Authority, Identity};
+    pub(crate) use client::TcpClient;
+    pub(crate) use message::{Query, Response};
+    pub(crate) use server::DotServer;
+    pub(crate) use server::behaviour::{Act, End, Greeting, Setup};
+}
+
+#[path = "../faults/asker.rs"]
+mod asker;
+mod client;
+mod edns;
+mod hello;
+#[path = "../faults/known.rs"]
+mod known;
+mod names;
+#[path = "../faults/outcome.rs"]
+mod outcome;
+mod proxying;
+#[path = "../faults/runner.rs"]
+mod runner;
+mod sanity;
+#[path = "../faults/stage.rs"]
+mod stage;
+#[macro_use]
+mod statements;
+#[path = "../faults/subject.rs"]
+mod subject;
+mod tls;
+mod transports;
+mod view;
+
+use std::fs;
+use std::io::{self, Write};
+use std::panic;
+use std::process::ExitCode;
+
+use known::Known;
+use outcome::Outcome;
+use runner::{Results, Row, Subjects};
+
+const USAGE: &str = "\
+usage: conformance [--statements NUMBER,...] [--at-once N] [--why] FORWARDER
+  FORWARDER     dot-proxy, unbound, stubby, dnsdist or kresd; `all` of them, for one table; or a command
+                with {listen_ip} {listen_port} {upstream_ip} {upstream_port} {name} {ca} in it
+  --statements  only these, as 5,43
+  --at-once N   so many checks at the same time (4)
+  --why         what was found wrong, or why a check does not apply, below the table; always so for
+                one forwarder
+";
+
+macro_rules! rows {
+    ($($(#[$attribute:meta])* $test:ident: $number:literal, $what:literal, $run:path;)*) => {
+        const ROWS: &[Row] = &[$(Row { name: $number, what: $what, run: $run }),*];
+    };
+}
+
+statements!(rows);
+
+fn main() -> ExitCode {
+    match parse().and_then(|options| options.map_or(Ok(()), |options| report(&options))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("conformance: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Options {
+    rows: Vec<&'static Row>,
+    at_once: usize,
+    why: bool,
+    subjects: Subjects,
+}
+
+/// `None`: only help was wanted.
+fn parse() -> Result<Option<Options>, String> {
+    let wrong = |error: pico_args::Error| error.to_string();
+    let (own, command) = runner::split_arguments(&["--statements", "--at-once"]);
+    let mut args = pico_args::Arguments::from_vec(own);
+    if args.contains(["-h", "--help"]) {
+        print!("{USAGE}");
+        return Ok(None);
+    }
+    let wanted: Option<String> = args.opt_value_from_str("--statements").map_err(wrong)?;
+    let at_once: Option<usize> = args.opt_value_from_str("--at-once").map_err(wrong)?;
+    let why = args.contains("--why");
+    if let Some(stray) = args.finish().first() {
+        return Err(format!("unknown option {}; see --help", stray.display()));
+    }
+    let is_wanted = |row: &&Row| {
+        let number = row.name.split(' ').next();
+        wanted.as_ref().is_none_or(|wanted| wanted.split(',').any(|one| Some(one) == number))
+    };
+    let subjects = runner::subjects(&command, USAGE, &Known::ALL)?;
+    Ok(Some(Options {
+        rows: ROWS.iter().filter(is_wanted).collect(),
+        at_once: at_once.unwrap_or(4).max(1),
+        why: why || subjects.len() == 1,
+        subjects,
+    }))
+}
+
+fn report(options: &Options) -> Result<(), String> {
+    // A check that panics has failed, and says so below the table.
+    panic::set_hook(Box::new(|_| {}));
+    let failed = |reason| Ok(Outcome { broken: vec![reason], ..Outcome::default() });
+    let results: Vec<_> = options
+        .subjects
+        .iter()
+        .map(|(name, subject)| {
+            eprintln!("{name}: {} checks", options.rows.len());
+            runner::run_all(&options.rows, options.at_once, subject.as_ref(), failed)
+        })
+        .collect();
+    // There is none if no configuration was written.
+    drop(fs::remove_dir_all(known::directory()));
+    let names: Vec<_> = options.subjects.iter().map(|(name, _)| name.as_str()).collect();
+    let mut lines = vec![
+        format!("| number | statement | {} |", names.join(" | ")),
+        format!("|{}", "---|".repeat(2 + names.len())),
+    ];
+    for (n, row) in options.rows.iter().enumerate() {
+        let cells: Vec<_> = results.iter().map(|results| word(&results[n])).collect();
+        lines.push(format!("| {} | {} | {} |", row.name, row.what, cells.join(" | ")));
+    }
+    let sums = results.iter().map(|results| {
+        let count = |what| results.iter().filter(|result| word(result) == what).count();
+        format!("{} / {} / {}", count("pass"), count("**fail**"), count("n.a."))
+    });
+    lines.push(format!("| | pass / fail / n.a. | {} |", sums.collect::<Vec<_>>().join(" | ")));
+    if options.why {
+        lines.push(String::new());
+        for ((name, _), results) in options.subjects.iter().zip(&results) {
+            lines.extend(reasons(name, &options.rows, results));
+        }
+    }
+    let text = lines.join("\n") + "\n";
+    io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())
+}
+
+fn word(result: &Result<Outcome, String>) -> &'static str {
+    match result {
+        Ok(outcome) if outcome.broken.is_empty() => "pass",
+        Ok(_) => "**fail**",
+        Err(_) => "n.a.",
+    }
+}
+
+/// What was found wrong, the first few things of each statement.
+fn reasons(name: &str, rows: &[&Row], results: &Results) -> Vec<String> {
+    const MOST: usize = 6;
+
+    let mut lines = Vec::new();
+    for (row, result) in rows.iter().zip(results) {
+        match result {
+            Ok(outcome) => {
+                let broken = outcome.broken.iter().take(MOST);
+                lines.extend(broken.map(|broken| format!("{name}: {}: {broken}", row.name)));
+                let more = outcome.broken.len().saturating_sub(MOST);
+                if more > 0 {
+                    lines.push(format!("{name}: {}: and {more} more", row.name));
+                }
+                lines.extend(outcome.notes.iter().map(|n| format!("{name}: {}: {n}", row.name)));
+            }
+            Err(reason) => {
+                let reason = reason.lines().collect::<Vec<_>>().join(" ");
+                lines.push(format!("{name}: {}: n.a.: {reason}", row.name));
+            }
+        }
+    }
+    lines
+}

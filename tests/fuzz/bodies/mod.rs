@@ -1,0 +1,49 @@
+//! What is done with octets that a fuzzer made. Each body panics when something does not hold.
+
+mod edit;
+mod forwarder;
+#[path = "../../../src/forwarder/frame.rs"]
+mod frame;
+mod frames;
+mod message;
+
+pub(crate) use edit::edit;
+pub(crate) use forwarder::forwarder;
+pub(crate) use frames::frame;
+pub(crate) use message::message;
+
+/// Octets from the front, 0 when there are no more.
+pub(crate) struct Choices<'a> {
+    octets: &'a [u8],
+}
+
+impl<'a> Choices<'a> {
+    pub(crate) fn new(octets: &'a [u8]) -> Self {
+        Self { octets }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.octets.is_empty()
+    }
+
+    pub(crate) fn octet(&mut self) -> u8 {
+        let (first, rest) = self.octets.split_first().unwrap_or((&0, &[]));
+        self.octets = rest;
+        *first
+    }
+
+    pub(crate) fn word(&mut self) -> u16 {
+        u16::from_be_bytes([self.octet(), self.octet()])
+    }
+
+    /// At most so many octets.
+    pub(crate) fn take(&mut self, most: usize) -> &'a [u8] {
+        let (taken, rest) = self.octets.split_at(most.min(self.octets.len()));
+        self.octets = rest;
+        taken
+    }
+
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.octets)
+    }
+}
