@@ -428,7 +428,10 @@ impl Forwarder {
         }
         match self.upstreams[index].outage() {
             Some(outage) if outage.must_answer => {
-                if let Some(trial) = outage.trial {
+                // Of several connections at a time one carries it.
+                if let Some(trial) = outage.trial
+                    && self.queries.get(trial).is_some_and(|trial| !trial.is_sent())
+                {
                     self.send(now, trial, conn_id);
                 }
             }
