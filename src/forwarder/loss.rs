@@ -153,15 +153,13 @@ impl Forwarder {
         }
         let mut again: Vec<(Instant, Id)> = Vec::new();
         for id in waiting {
+            let is_out = self.is_out(id);
             let Some(query) = self.queries.get_mut(id) else {
                 continue;
             };
             query.trouble =
                 Some(Trouble { upstream: index, what: "no answer", code: Ede::NETWORK_ERROR });
-            let is_out_elsewhere = query.places.into_iter().flatten().any(|place| {
-                matches!(self.conns.get(place.conn.0), Some(Conn::Upstream(conn)) if conn.phase.is_trusted())
-            });
-            if !query.may_be_sent() || query.is_trial() || is_out_elsewhere {
+            if is_out || !query.may_be_sent() || query.is_trial() {
                 continue;
             }
             let has_stalled = std::mem::replace(&mut query.has_stalled, true);
