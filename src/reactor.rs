@@ -74,7 +74,7 @@ impl Reactor {
             told: false,
         });
         let mut limits = config.limits.clone();
-        limits.clients_max = clients_max(config);
+        limits.clients_max = clients_max(config)?;
         let cx = Context {
             forwarder: Forwarder::new(limits, config.policy.clone(), names, random_seed()),
             now: now(),
@@ -456,20 +456,28 @@ impl Reactor {
 
 /// As many clients as leave descriptors for everything else: without one for an upstream, nobody is
 /// answered.
-fn clients_max(config: &Config) -> usize {
+fn clients_max(config: &Config) -> Result<usize, String> {
     let wanted = config.limits.clients_max;
-    let Some(descriptors) = getrlimit(Resource::Nofile).current else { return wanted };
+    let Some(descriptors) = getrlimit(Resource::Nofile).current else { return Ok(wanted) };
     let reserved = DESCRIPTORS_OWN
         + DESCRIPTORS_PER_LISTENER * config.listen.len()
         + DESCRIPTORS_PER_UPSTREAM * config.upstreams.len();
     let free = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(reserved);
+    if free == 0 {
+        // DNS needs both protocols: what is too long for UDP comes over TCP.
+        return Err(format!(
+            "the limit of {descriptors} open files leaves none for TCP clients; raise it (ulimit -n) to \
+             {} or more",
+            reserved + 1
+        ));
+    }
     if free < wanted {
         log::warn!(
             "at most {free} TCP clients at a time, not {wanted}: the limit of {descriptors} open \
              files leaves no more (ulimit -n)"
         );
     }
-    wanted.min(free)
+    Ok(wanted.min(free))
 }
 
 fn find(sockets: &mut [Option<Socket>], conn: ConnId) -> Option<&mut Socket> {

@@ -159,8 +159,9 @@ fn check_facts(world: &World) {
     let mut summary: Option<Duration> = None;
     for (at, fact) in &world.facts {
         match fact {
-            Fact::UpstreamFailed { upstream, .. } => {
-                assert!(failed.insert(upstream), "{upstream} failed twice: {at:?}");
+            Fact::UpstreamFailed { upstream, stage, .. } => {
+                let is_news = failed.insert(upstream) || matches!(stage, Stage::Certificate);
+                assert!(is_news, "{upstream} failed twice: {at:?}");
             }
             Fact::UpstreamStillFailed { upstream, .. } => {
                 assert!(failed.contains(&**upstream), "{upstream} had not failed: {at:?}");

@@ -85,6 +85,14 @@ impl Forwarder {
             }
             let wait_until = if something_usable {
                 self.connect(now, index);
+                if self.policy.order == Order::Spread
+                    && let Some(at) = self.upstreams[index].attempt_is_slow_at()
+                    && now < at
+                {
+                    // Its connection would be of no use if queries did not wait for it at all.
+                    self.dispatch_at = Some(self.dispatch_at.map_or(at, |other| other.min(at)));
+                    return false;
+                }
                 self.upstreams[index].patience_ends_at().filter(|at| now < *at)
             } else {
                 self.retry(now, index)

@@ -46,6 +46,7 @@ impl Forwarder {
                     since: now,
                     attempts: 1,
                     is_long: false,
+                    told_lasting: told && stage.is_lasting(),
                     stage,
                     detail: detail.clone(),
                     retry_at,
@@ -60,6 +61,14 @@ impl Forwarder {
                 None
             }
             Health::Failed(outage) => {
+                if stage.is_lasting() && !outage.told_lasting {
+                    // Behind a refused connection, say, a certificate that is wrong.
+                    outage.told_lasting = true;
+                    outage.told = true;
+                    let fact =
+                        Fact::UpstreamFailed { upstream: name, stage, detail: detail.clone() };
+                    self.actions.push_back(Action::Log(fact));
+                }
                 outage.attempts += 1;
                 outage.is_long |= now >= outage.since + LONG_OUTAGE;
                 outage.stage = stage;

@@ -30,7 +30,9 @@ pub(super) struct Upstream {
     pub(super) told_at: Option<Instant>,
     /// The pause after the next failure.
     backoff: Duration,
-    /// For how long servers let connections idle, by experience, and since when that is known.
+    /// How long the last connection had been idle that the server closed.
+    closed_idle: Option<Duration>,
+    /// For how long the server lets connections idle, by experience, and since when that is known.
     idle_timeout: Option<(Duration, Instant)>,
     /// The last connection closed with queries waiting.
     closed_lossy: bool,
@@ -66,6 +68,8 @@ pub(super) struct Outage {
     pub(super) attempts: u64,
     /// It has failed for longer than a restart takes.
     pub(super) is_long: bool,
+    /// The log has a line about a cause that does not go away by itself.
+    pub(super) told_lasting: bool,
     pub(super) stage: Stage,
     pub(super) detail: Box<str>,
     pub(super) retry_at: Instant,
@@ -102,6 +106,7 @@ impl Upstream {
             attempted_at: None,
             told_without_edns: false,
             told_at: None,
+            closed_idle: None,
             idle_timeout: None,
             closed_lossy: false,
             blames: 0,
@@ -131,6 +136,12 @@ impl Upstream {
             Health::Failed(outage) => Some(outage),
             Health::Usable => None,
         }
+    }
+
+    /// When the attempt takes longer than connecting does on an ordinary day.
+    pub(super) fn attempt_is_slow_at(&self) -> Option<Instant> {
+        self.attempts.first()?;
+        self.attempted_at.map(|at| at + ATTEMPT_SLOW)
     }
 
     /// When the other upstreams are asked too, for want of an open connection here.
@@ -180,10 +191,19 @@ impl Upstream {
         self.closed_lossy = lossy;
     }
 
-    /// The server closed a connection that had been idle for this long: later ones are closed sooner, as
-    /// a query that meets such a close costs a round trip.
+    /// The server closed a connection that had been idle for this long. After two of about the same
+    /// length, later ones are closed sooner, as a query that meets such a close costs a round trip. One
+    /// may be a restart, and so is what comes sooner than any server would close.
     pub(super) fn note_idle_close(&mut self, now: Instant, idle: Duration) {
-        self.idle_timeout = Some(((idle * 4 / 5).max(IDLE_MIN), now));
+        if idle < IDLE_MIN {
+            return;
+        }
+        let before = self.closed_idle.replace(idle);
+        if let Some(before) = before
+            && before.abs_diff(idle) <= before / 4
+        {
+            self.idle_timeout = Some(((idle.min(before) * 4 / 5).max(IDLE_MIN), now));
+        }
     }
 
     /// How long a connection may idle by experience.
@@ -194,6 +214,7 @@ impl Upstream {
 
     /// What was learned of the server or of the way to it may hold no longer.
     pub(super) fn forget_experience(&mut self) {
+        self.closed_idle = None;
         self.idle_timeout = None;
         self.closed_lossy = false;
         self.window = None;
@@ -212,6 +233,9 @@ impl Upstream {
 
 /// How long queries wait for one upstream's connection before the next is asked as well.
 pub(super) const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// A few round trips halfway around the world.
+const ATTEMPT_SLOW: Duration = Duration::from_millis(250);
 
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 

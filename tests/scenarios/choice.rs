@@ -1,6 +1,6 @@
 //! Which upstream gets a query.
 
-use dot_proxy::forwarder::{Closed, Order, Policy};
+use dot_proxy::forwarder::{Closed, Fact, Order, Policy, Stage};
 
 use crate::sim_support::{Attempt, Server, World, default_limits, default_policy, ms};
 use crate::{close_after, end, failures, numbered, slowest};
@@ -136,5 +136,39 @@ fn a_restart_of_two_seconds_costs_no_query() {
     w.run_ms(1000);
     assert_eq!(failures(&w), 0);
     assert!(slowest(&w) <= ms(3300));
+    end(w);
+}
+
+#[test]
+fn spread_gives_its_part_to_one_whose_connections_do_not_last() {
+    let mut w = world_by(Order::Spread, 2);
+    w.servers[0].idle_close = Some(ms(500));
+    ask_steadily(&mut w, 40, 2000);
+    let shares = shares(&w);
+    assert!(shares[0] >= 16 && shares[1] >= 16, "{shares:?}");
+    assert_eq!((failures(&w), slowest(&w)), (0, ms(30)));
+    end(w);
+}
+
+#[test]
+fn a_certificate_that_turns_out_wrong_during_an_outage_is_told() {
+    let mut w = world_by(Order::Ordered, 1);
+    w.servers[0].attempts(Attempt::refused());
+    w.ask("a.example.");
+    w.run_ms(500);
+    w.servers[0].attempts(Attempt::failed(Stage::Certificate, "unknown issuer"));
+    for n in 0..10 {
+        w.ask(&numbered(n));
+        w.run_ms(500);
+    }
+    let stages: Vec<_> = w
+        .facts
+        .iter()
+        .map(|(_, fact)| match fact {
+            Fact::UpstreamFailed { stage, .. } => *stage,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(stages, [Stage::Connect, Stage::Certificate]);
     end(w);
 }

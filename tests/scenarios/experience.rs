@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use dot_proxy::forwarder::Closed;
+
 use crate::sim_support::dns::{self, NOERROR};
 use crate::sim_support::{Ask, Attempt, Do, Step, World, ms};
 use crate::{end, failures, numbered, slowest, warm, world};
@@ -129,7 +131,7 @@ fn u02_idle_connections_are_closed_before_the_server_does() {
     }
     let ours =
         w.links.iter().filter(|link| link.conn.is_none() && !link.saw_server_close()).count();
-    assert_eq!((w.links.len(), ours), (10, 9), "the server closed the first");
+    assert_eq!((w.links.len(), ours), (10, 8), "the server closed two");
     assert_eq!(failures(&w), 0);
     for n in 10..20 {
         w.ask(&numbered(n));
@@ -260,5 +262,23 @@ fn keepalive_is_asked_for_once_on_each_connection() {
         .map(|link| link.seen.iter().map(|seen| seen.asks_keepalive).collect())
         .collect();
     assert_eq!(asked, [vec![true, false, false], vec![true]]);
+    end(w);
+}
+
+#[test]
+fn a_server_that_restarts_teaches_nothing_about_idle_time() {
+    let mut w = world(1);
+    for idle in [50, 3000, 12_000] {
+        w.ask(&format!("n{idle}.example."));
+        w.run_ms(30 + idle);
+        let last = w.links.len() - 1;
+        w.serve(last, Do::Close(Closed::Eof));
+        w.run_ms(10);
+    }
+    w.ask("a.example.");
+    w.run_ms(14_000);
+    w.ask("b.example.");
+    w.run_ms(100);
+    assert_eq!(w.links.len(), 4, "14 s are less than the 15 s that are configured");
     end(w);
 }

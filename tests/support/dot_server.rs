@@ -80,19 +80,19 @@ fn run(options: &Options) -> Result<(), String> {
             .map_err(|error| format!("--identity {}: {error}", directory.display()))?,
         None => made(&options.name),
     };
-    let ca_out = options.ca_out.display();
-    if let Some(directory) = options.ca_out.parent() {
-        fs::create_dir_all(directory)
-            .map_err(|error| format!("cannot create the directory of {ca_out}: {error}"))?;
-    }
-    fs::write(&options.ca_out, root).map_err(|error| format!("cannot write {ca_out}: {error}"))?;
-
     let delay = options.delay;
     let setup = Setup::new(identity).handler(move |query| {
         if delay.is_zero() { query.answer() } else { vec![Act::After(delay, query.answer())] }
     });
     let server = DotServer::start_on(options.listen, setup)
         .map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
+    // Not before: the certificate of a server that runs already must stay.
+    let ca_out = options.ca_out.display();
+    if let Some(directory) = options.ca_out.parent() {
+        fs::create_dir_all(directory)
+            .map_err(|error| format!("cannot create the directory of {ca_out}: {error}"))?;
+    }
+    fs::write(&options.ca_out, root).map_err(|error| format!("cannot write {ca_out}: {error}"))?;
     let address = server.address();
     let name = &options.name;
     let mut stdout = io::stdout();
