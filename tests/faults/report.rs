@@ -85,6 +85,13 @@ fn parse() -> Result<Option<Options>, String> {
     if let Some(stray) = args.finish().first() {
         return Err(format!("unknown option {}; see --help", stray.display()));
     }
+    if let Some(unknown) = rows
+        .iter()
+        .flat_map(|names| names.split(','))
+        .find(|name| !ROWS.iter().any(|row| is_wanted(row, Some(name))))
+    {
+        return Err(format!("--rows {unknown}: there is no such row; U1 to U24 and C1 to C9"));
+    }
     Ok(Some(Options {
         rows: ROWS.iter().filter(|row| is_wanted(row, rows.as_deref())).collect(),
         at_once: at_once.unwrap_or(4).max(1),
@@ -97,9 +104,10 @@ fn parse() -> Result<Option<Options>, String> {
 fn is_wanted(row: &Row, names: Option<&str>) -> bool {
     let Some(names) = names else { return true };
     names.split(',').any(|name| {
-        row.name == name
-            || row.name.split(' ').next() == Some(name)
-            || (name.len() == 1 && row.name.starts_with(name))
+        let name = name.to_uppercase();
+        row.name.to_uppercase() == name
+            || row.name.split(' ').next() == Some(&name)
+            || (name.len() == 1 && row.name.starts_with(&name))
     })
 }
 
