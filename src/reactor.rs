@@ -408,6 +408,7 @@ impl Reactor {
         self.accept_again = None;
         self.accept_clients(LAST_ACCEPTS_MAX);
         self.listeners.iter_mut().for_each(Listener::stop);
+        self.cx.forwarder.handle_termination();
         for socket in self.sockets.iter_mut().flatten() {
             if socket.read_unasked(&mut self.cx) {
                 self.unread.push(socket.conn());

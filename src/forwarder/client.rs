@@ -430,7 +430,7 @@ const UNSENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where none of the answers has come for this long, the queries behind them wait no longer for what
 /// those may hold: a few slow names must not delay all others.
-const HELD_BACK_TIMEOUT: Duration = Duration::from_millis(250);
+const HELD_BACK_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// How long a client that was told the end may take to end its side.
 const LINGERING_TIMEOUT: Duration = Duration::from_secs(1);

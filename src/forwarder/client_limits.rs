@@ -149,6 +149,9 @@ impl Forwarder {
     /// for what it holds.
     pub(super) fn client_room(&self, client: &Client) -> usize {
         let limits = &self.limits;
+        if self.terminating {
+            return limits.queries_max;
+        }
         let share = limits.client_bytes_max / self.clients.busy().max(1);
         let left = limits.client_bytes_max.saturating_sub(self.clients.bytes);
         let bytes_max = limits.client_output_max.min(share).min(left);

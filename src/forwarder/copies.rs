@@ -147,6 +147,7 @@ impl Forwarder {
         };
         if let Some(query) = self.queries.get_mut(id) {
             query.lost_a_conn = false;
+            query.losses = 0;
             query.without_edns = false;
         }
         self.bind(now, id, other);

@@ -87,6 +87,7 @@ impl Forwarder {
                 lost_twice |= query.lost_a_conn;
             }
             query.lost_a_conn = true;
+            query.losses = query.losses.saturating_add(1);
         }
         if was_open {
             self.upstreams[index].note_close(was_waiting, conn.answers);
@@ -116,8 +117,16 @@ impl Forwarder {
         if is_upstreams_failure && was_open {
             self.fail_upstream(now, index, Stage::Read, loss.what.into());
         }
+        // Who closes again and again may be unable to carry the load, while another upstream is.
+        if self.another(index, 0).is_some() {
+            waiting.retain(|id| !self.has_lost_enough(*id) || !self.try_elsewhere(now, *id, index));
+        }
         self.requeue(now, waiting);
         self.dispatch(now);
+    }
+
+    fn has_lost_enough(&self, id: Id) -> bool {
+        self.queries.get(id).is_some_and(|query| query.losses >= LOSSES_MAX)
     }
 
     /// Nothing was heard on the connection for too long. It takes no new queries, but is not
@@ -146,6 +155,7 @@ impl Forwarder {
         }
         let is_silent_again = upstream.silences >= 2;
         let was_open = self.upstreams[index].open.take_if(|open| *open == conn_id).is_some();
+        self.upstreams[index].is_silent = true;
         if was_open && answers == 0 {
             self.fail_upstream(now, index, Stage::Read, "connected, but no answer".into());
         } else if was_open && is_silent_again && self.another(index, 0).is_some() {
@@ -389,6 +399,9 @@ impl Forwarder {
         self.queue.merge(&keys);
     }
 }
+
+/// Connections that a query loses to one upstream before it turns to another.
+const LOSSES_MAX: u8 = 2;
 
 /// Queries that wait on a connection without a sign of life.
 const SILENCE_MIN: usize = 4;

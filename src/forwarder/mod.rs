@@ -81,6 +81,8 @@ pub struct Forwarder {
     policy: Policy,
     seed: u64,
     random: Random,
+    /// What clients have sent by now is taken, as nothing is after that.
+    terminating: bool,
     shutting_down: bool,
 
     queries: Arena<Query>,
@@ -129,6 +131,7 @@ impl Forwarder {
             seed,
             policy,
             random: Random::new(seed),
+            terminating: false,
             shutting_down: false,
             queries: Arena::new(),
             messages: Messages::new(limits.query_bytes_max),
@@ -236,6 +239,12 @@ impl Forwarder {
         self.forget_experience();
         self.end_backoffs(now);
         self.drop_upstream_conns(now);
+    }
+
+    /// The end was asked for: clients may be read for all that they have sent, so that
+    /// [`Self::handle_shutdown`] finds it owed.
+    pub fn handle_termination(&mut self) {
+        self.terminating = true;
     }
 
     /// Answers what is owed, takes nothing new, then closes everything.

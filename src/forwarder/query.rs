@@ -32,6 +32,8 @@ pub(super) struct Query {
     pub(super) bad_answers: u8,
     /// A connection it was in flight on was lost.
     pub(super) lost_a_conn: bool,
+    /// Connections it lost to the upstream it is sent to.
+    pub(super) losses: u8,
     /// A connection it was in flight on stalled.
     pub(super) has_stalled: bool,
     /// When the connection it was last sent on stalled with no other copy out, until it is sent again.
@@ -104,6 +106,7 @@ impl Query {
             no_answer_sends: 0,
             bad_answers: 0,
             lost_a_conn: false,
+            losses: 0,
             has_stalled: false,
             stalled_at: None,
             bound_for: None,

@@ -41,6 +41,8 @@ pub(super) struct Upstream {
     /// Queries in flight allowed, after two connections in a row that closed with queries waiting.
     pub(super) window: Option<usize>,
     pub(super) round_trip: RoundTrip,
+    /// A connection stalled, and nothing was heard of it since.
+    pub(super) is_silent: bool,
     /// Connections in a row on which several queries met silence.
     pub(super) silences: u8,
     /// Queries ever sent to it.
@@ -113,6 +115,7 @@ impl Upstream {
             backoff: BACKOFF_MIN,
             window: None,
             round_trip: RoundTrip::default(),
+            is_silent: false,
             silences: 0,
             sends: 0,
             query_limit: QueryLimit::default(),
@@ -147,7 +150,9 @@ impl Upstream {
     /// When the other upstreams are asked too, for want of an open connection here.
     pub(super) fn patience_ends_at(&self) -> Option<Instant> {
         self.attempts.first()?;
-        self.attempted_at.map(|at| at + PATIENCE)
+        // Queries have waited for it long enough already.
+        let patience = if self.is_silent { ATTEMPT_SLOW } else { PATIENCE };
+        self.attempted_at.map(|at| at + patience)
     }
 
     /// When a failed upstream may be tried again although nothing is usable: sooner than with its
@@ -172,6 +177,7 @@ impl Upstream {
     /// It answered a query: what went wrong before is forgotten.
     pub(super) fn note_answer(&mut self, window_max: usize) {
         self.backoff = BACKOFF_MIN;
+        self.is_silent = false;
         self.blames = 0;
         self.window = self
             .window

@@ -143,3 +143,22 @@ fn h06_second_signal_ends_at_once() {
     assert_eq!(bed.proxy.await_exit().code(), Some(1));
     assert!(client.is_quiet(), "it did not wait for the query's deadline");
 }
+
+#[test]
+fn h06_what_a_client_has_pipelined_is_answered() {
+    const QUERIES: u16 = 200;
+
+    let mut bed = Bed::with(|setup| {
+        setup.handler(|query| vec![Act::After(Duration::from_millis(300), query.answer())])
+    });
+    let mut client = bed.tcp();
+    let ask = |n: u16| Query::new(&format!("n{n}.example"), A).id(n).bytes();
+    client.send_raw(&(0..QUERIES).flat_map(|n| message::framed(&ask(n))).collect::<Vec<_>>());
+    bed.server.await_log("the first query", |log| log.queries_for("n0.example") > 0);
+    bed.proxy.signal(Signal::TERM);
+    let mut answered: Vec<_> = (0..QUERIES).map(|_| Response::read(&client.receive()).id).collect();
+    answered.sort_unstable();
+    assert_eq!(answered, (0..QUERIES).collect::<Vec<_>>());
+    drop(client);
+    assert!(bed.proxy.await_exit().success());
+}

@@ -318,3 +318,21 @@ fn queries_of_one_instant_go_back_to_the_queue_in_the_order_they_came() {
     assert_eq!(w.links[1].names(), names);
     end(w);
 }
+
+#[test]
+fn u22_closes_that_are_too_many_for_one_upstream_leave_queries_to_the_next() {
+    let mut w = world(2);
+    w.servers[0].attempts(Attempt::good(20));
+    w.servers[0].replies(|ask| match ask.nth {
+        20 => vec![ask.answer_after(50), close_after(50)],
+        21.. => Vec::new(),
+        _ => vec![ask.answer_after(50)],
+    });
+    for n in 0..3000 {
+        w.ask(&numbered(n));
+        w.run_ms(2);
+    }
+    w.run_ms(4500);
+    assert_eq!(failures(&w), 0);
+    end(w);
+}

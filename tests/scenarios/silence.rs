@@ -390,3 +390,22 @@ fn h02_a_stopped_process_does_not_send_on_a_connection_past_its_stall_deadline()
     assert_eq!(w.response("b.example.").took(), ms(30));
     end(w);
 }
+
+#[test]
+fn u04_a_dead_first_upstream_holds_queries_up_no_longer_than_a_stall_and_a_moment() {
+    let mut w = world(2);
+    for n in 0..100 {
+        w.ask(&numbered(n));
+        w.run_ms(10);
+    }
+    w.serve(0, Do::Forget);
+    w.servers[0].attempts(Attempt::black_hole());
+    for n in 100..600 {
+        w.ask(&numbered(n));
+        w.run_ms(10);
+    }
+    w.run_ms(4500);
+    assert_eq!(failures(&w), 0);
+    assert!(slowest(&w) <= ms(1500 + 250 + 50), "{:?}", slowest(&w));
+    end(w);
+}

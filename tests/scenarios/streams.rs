@@ -596,3 +596,14 @@ fn slow_answers_hold_the_queries_behind_them_back_for_a_second_at_most() {
     assert_eq!((failures(&w), w.oracle.responses.len()), (0, 101));
     end(w);
 }
+
+#[test]
+fn queries_pipelined_on_a_new_connection_do_not_wait_for_each_other() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| vec![ask.answer_after(1000)]);
+    let client = w.tcp_client();
+    w.tcp_send(client, (0..256).flat_map(|n| dns::framed(&question(n))).collect());
+    w.run_ms(1250);
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 257));
+    end(w);
+}
