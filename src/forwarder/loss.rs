@@ -394,6 +394,8 @@ impl Forwarder {
     }
 
     fn queue_again(&mut self, mut queries: Vec<(Instant, Id)>) {
+        // What was done about others may have ended some.
+        queries.retain(|(_, id)| self.queries.get(*id).is_some());
         queries.sort_unstable_by_key(|(arrived, id)| (*arrived, id.serial()));
         let keys: Vec<_> = queries.into_iter().map(|(arrived, id)| (arrived, id.key())).collect();
         self.queue.merge(&keys);

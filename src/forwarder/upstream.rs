@@ -62,6 +62,7 @@ pub(super) enum Health {
 
 /// Since when and why an upstream is not usable.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is something that is so or happened")]
 pub(super) struct Outage {
     pub(super) since: Instant,
     /// The log has a line about it.
