@@ -228,8 +228,11 @@ impl Forwarder {
         let Some(query) = self.queries.get_mut(id) else {
             return true;
         };
-        if query.is_sent() && query.sends >= SENDS_MAX {
+        if query.sends >= SENDS_MAX {
             // It waited in two places, for the next and for a certain upstream, and was sent from one.
+            if !query.is_sent() {
+                self.fail_query(now, id);
+            }
             return true;
         }
         let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {

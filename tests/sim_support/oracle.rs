@@ -111,7 +111,11 @@ impl Oracle {
         };
         let owed = self.owed.entry(from).or_default();
         if due == Due::Upstream {
-            let joins = owed.iter().any(|o| o.id == id_of(message) && o.question == question);
+            // After a freeze one past its deadline may not have its response yet, and is not joined.
+            let deadline = |o: &Owed| o.asked + self.query_timeout;
+            let joins = owed
+                .iter()
+                .any(|o| o.id == id_of(message) && o.question == question && at < deadline(o));
             let (_, queries) = self.copies.entry(question.clone()).or_default();
             *queries += usize::from(!joins || matches!(from, To::Stream(_)));
         }
