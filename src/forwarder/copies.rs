@@ -21,7 +21,7 @@ impl Forwarder {
             self.queue.disarm(id.key());
             return;
         }
-        if !self.queries.get(id).is_none_or(Query::is_sent) {
+        if self.queries.get(id).is_some_and(|query| !query.is_sent()) {
             self.shares.note_queued(id.key());
         }
         self.push_bound(id, index);
