@@ -146,7 +146,6 @@ impl Forwarder {
             return false;
         };
         if let Some(query) = self.queries.get_mut(id) {
-            query.lost_a_conn = false;
             query.losses = 0;
             query.without_edns = false;
         }

@@ -125,7 +125,7 @@ pub fn append_response(
         return Ok(());
     }
     let client_has_opt = query.opt.is_some();
-    if !client_has_opt && info.opt.is_some_and(|opt| opt.extended_rcode != 0) {
+    if needs_opt(info, query) {
         return Err(RcodeNeedsOpt);
     }
     let opt = info.opt.as_ref();
@@ -154,6 +154,13 @@ pub fn append_response(
     }
     draft.set_id(query.id);
     Ok(())
+}
+
+/// Whether the RCODE has upper bits, for which the client of `query` would not look.
+pub fn needs_opt(info: &ResponseInfo, query: &ParsedQuery) -> bool {
+    query.signature.is_none()
+        && query.opt.is_none()
+        && info.opt.is_some_and(|opt| opt.extended_rcode != 0)
 }
 
 /// What [`append_response`] has to know.

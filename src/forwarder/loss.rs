@@ -84,9 +84,8 @@ impl Forwarder {
             lied_twice |= query.bad_answers >= 2;
             if is_victim || loss.victim.is_none() && conn.answers == 0 {
                 query.no_answer_sends += 1;
-                lost_twice |= query.lost_a_conn;
+                lost_twice |= query.losses > 0;
             }
-            query.lost_a_conn = true;
             query.losses = query.losses.saturating_add(1);
         }
         if was_open {

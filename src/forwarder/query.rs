@@ -13,7 +13,6 @@ use super::{ConnId, DatagramPath};
 /// come; of these, several at a time. A place on a stalled connection is no more than a hope: without
 /// another it is queued, bound or kept as well, unless it may not be sent any more.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is something that happened once")]
 pub(super) struct Query {
     pub(super) origin: Origin,
     /// The client's message, as it came.
@@ -30,8 +29,6 @@ pub(super) struct Query {
     pub(super) no_answer_sends: u8,
     /// How often an answer to it was malformed.
     pub(super) bad_answers: u8,
-    /// A connection it was in flight on was lost.
-    pub(super) lost_a_conn: bool,
     /// Connections it lost to the upstream it is sent to.
     pub(super) losses: u8,
     /// A connection it was in flight on stalled.
@@ -105,7 +102,6 @@ impl Query {
             sends: 0,
             no_answer_sends: 0,
             bad_answers: 0,
-            lost_a_conn: false,
             losses: 0,
             has_stalled: false,
             stalled_at: None,

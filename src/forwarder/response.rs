@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::arena::Id;
+use super::edit;
 use super::in_flight::Found;
 use super::loss::Loss;
 use super::message::{self, Rcode, ResponseCheck, ResponseInfo};
@@ -66,6 +67,9 @@ impl Forwarder {
             ResponseCheck::Malformed(what) => {
                 return Err(malformed(what, Some(query_id)));
             }
+            ResponseCheck::Answer(info) if edit::needs_opt(&info, &query.parsed) => {
+                self.useless_answer(now, place, query_id, "an RCODE that needs EDNS");
+            }
             ResponseCheck::Answer(info) => {
                 self.forget_place(place, query_id);
                 self.answered(now, place);
@@ -89,21 +93,27 @@ impl Forwarder {
                 self.finish(now, query_id, Outcome::Rcode { upstream, rcode });
             }
             ResponseCheck::Unreadable => {
-                self.forget_place(place, query_id);
-                self.answered(now, place);
-                if let Some(query) = self.queries.get_mut(query_id) {
-                    query.trouble = Some(Trouble {
-                        upstream,
-                        what: "malformed answer: its records cannot be read",
-                        code: Ede::OTHER,
-                    });
-                }
-                if !self.is_out(query_id) {
-                    self.fail_query(now, query_id);
-                }
+                let what = "malformed answer: its records cannot be read";
+                self.useless_answer(now, place, query_id, what);
             }
         }
         Ok(())
+    }
+
+    /// The upstream works, but what it says is of no use to the client.
+    fn useless_answer(&mut self, now: Instant, place: Place, id: Id, what: &'static str) {
+        let upstream = match self.conns.get(place.conn.0) {
+            Some(Conn::Upstream(conn)) => conn.upstream,
+            _ => return,
+        };
+        self.forget_place(place, id);
+        self.answered(now, place);
+        if let Some(query) = self.queries.get_mut(id) {
+            query.trouble = Some(Trouble { upstream, what, code: Ede::OTHER });
+        }
+        if !self.is_out(id) {
+            self.fail_query(now, id);
+        }
     }
 
     /// How long the server lets the connection idle; nothing, if it wants no more queries on it.

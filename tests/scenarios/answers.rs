@@ -202,3 +202,25 @@ fn u10_octets_behind_the_last_record_are_left_out() {
     }
     end(w);
 }
+
+/// EXTENDED-RCODE 1, with the lower bits 0: BADVERS.
+#[test]
+fn an_rcode_that_needs_edns_is_servfail_for_a_client_without_and_a_failure_in_the_query_log() {
+    let mut w = crate::with_limits(|limits| limits.query_log = true);
+    w.servers[0].replies(|ask| {
+        let mut answer = ask.answer();
+        // The OPT record is the last.
+        let ttl = answer.len() - 6;
+        answer[ttl] = 1;
+        vec![Step::after(10, Do::Answer(answer))]
+    });
+    w.ask("plain.example.");
+    w.ask_edns("edns.example.");
+    w.run_ms(100);
+    let plain = w.response("plain.example.");
+    assert_eq!((plain.rcode, plain.upstream), (SERVFAIL, false));
+    assert!(w.response("edns.example.").upstream);
+    let line = w.query_log.iter().find(|line| line.contains("plain.example.")).expect("a line");
+    assert!(line.starts_with("FAILURE") && line.contains("needs EDNS"), "{line}");
+    end(w);
+}
