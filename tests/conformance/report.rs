@@ -48,7 +48,7 @@ use std::process::ExitCode;
 
 use known::Known;
 use outcome::Outcome;
-use runner::{Results, Row, Subjects};
+use runner::{Options, Program, Results, Row};
 
 const USAGE: &str = "\
 usage: conformance [--statements NUMBER,...] [--at-once N] [--why] FORWARDER
@@ -69,48 +69,16 @@ macro_rules! rows {
 statements!(rows);
 
 fn main() -> ExitCode {
-    match parse().and_then(|options| options.map_or(Ok(()), |options| report(&options))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("conformance: {error}");
-            ExitCode::FAILURE
-        }
+    Program {
+        name: "conformance",
+        usage: USAGE,
+        rows: ROWS,
+        choice: "--statements",
+        is_meant: |row, word| row.name.split(' ').next() == Some(word),
+        all: &Known::ALL,
+        report,
     }
-}
-
-struct Options {
-    rows: Vec<&'static Row>,
-    at_once: usize,
-    why: bool,
-    subjects: Subjects,
-}
-
-/// `None`: only help was wanted.
-fn parse() -> Result<Option<Options>, String> {
-    let wrong = |error: pico_args::Error| error.to_string();
-    let (own, command) = runner::split_arguments(&["--statements", "--at-once"]);
-    let mut args = pico_args::Arguments::from_vec(own);
-    if args.contains(["-h", "--help"]) {
-        print!("{USAGE}");
-        return Ok(None);
-    }
-    let wanted: Option<String> = args.opt_value_from_str("--statements").map_err(wrong)?;
-    let at_once: Option<usize> = args.opt_value_from_str("--at-once").map_err(wrong)?;
-    let why = args.contains("--why");
-    if let Some(stray) = args.finish().first() {
-        return Err(format!("unknown option {}; see --help", stray.display()));
-    }
-    let is_wanted = |row: &&Row| {
-        let number = row.name.split(' ').next();
-        wanted.as_ref().is_none_or(|wanted| wanted.split(',').any(|one| Some(one) == number))
-    };
-    let subjects = runner::subjects(&command, USAGE, &Known::ALL)?;
-    Ok(Some(Options {
-        rows: ROWS.iter().filter(is_wanted).collect(),
-        at_once: at_once.unwrap_or(4).max(1),
-        why: why || subjects.len() == 1,
-        subjects,
-    }))
+    .main()
 }
 
 fn report(options: &Options) -> Result<(), String> {
@@ -141,7 +109,7 @@ fn report(options: &Options) -> Result<(), String> {
         format!("{} / {} / {}", count("pass"), count("**fail**"), count("n.a."))
     });
     lines.push(format!("| | pass / fail / n.a. | {} |", sums.collect::<Vec<_>>().join(" | ")));
-    if options.why {
+    if options.why || options.subjects.len() == 1 {
         lines.push(String::new());
         for ((name, _), results) in options.subjects.iter().zip(&results) {
             lines.extend(reasons(name, &options.rows, results));

@@ -37,7 +37,7 @@ use std::process::ExitCode;
 use known::Known;
 use outcome::Outcome;
 use rows::ROWS;
-use runner::{Results, Row, Subjects};
+use runner::{Options, Program, Results, Row};
 
 const USAGE: &str = "\
 usage: faults [--rows NAME,...] [--at-once N] [--why] FORWARDER
@@ -51,64 +51,24 @@ usage: faults [--rows NAME,...] [--at-once N] [--why] FORWARDER
 ";
 
 fn main() -> ExitCode {
-    match parse().and_then(|options| options.map_or(Ok(()), |options| report(&options))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("faults: {error}");
-            ExitCode::FAILURE
-        }
+    Program {
+        name: "faults",
+        usage: USAGE,
+        rows: ROWS,
+        choice: "--rows",
+        is_meant,
+        all: &[Known::DotProxy, Known::Unbound, Known::Stubby, Known::Dnsdist],
+        report,
     }
+    .main()
 }
 
-/// For one table.
-const ALL: [Known; 4] = [Known::DotProxy, Known::Unbound, Known::Stubby, Known::Dnsdist];
-
-struct Options {
-    rows: Vec<&'static Row>,
-    at_once: usize,
-    why: bool,
-    subjects: Subjects,
-}
-
-/// `None`: only help was wanted.
-fn parse() -> Result<Option<Options>, String> {
-    let wrong = |error: pico_args::Error| error.to_string();
-    let (own, command) = runner::split_arguments(&["--rows", "--at-once"]);
-    let mut args = pico_args::Arguments::from_vec(own);
-    if args.contains(["-h", "--help"]) {
-        print!("{USAGE}");
-        return Ok(None);
-    }
-    let rows: Option<String> = args.opt_value_from_str("--rows").map_err(wrong)?;
-    let at_once: Option<usize> = args.opt_value_from_str("--at-once").map_err(wrong)?;
-    let why = args.contains("--why");
-    if let Some(stray) = args.finish().first() {
-        return Err(format!("unknown option {}; see --help", stray.display()));
-    }
-    if let Some(unknown) = rows
-        .iter()
-        .flat_map(|names| names.split(','))
-        .find(|name| !ROWS.iter().any(|row| is_wanted(row, Some(name))))
-    {
-        return Err(format!("--rows {unknown}: there is no such row; U1 to U24 and C1 to C9"));
-    }
-    Ok(Some(Options {
-        rows: ROWS.iter().filter(|row| is_wanted(row, rows.as_deref())).collect(),
-        at_once: at_once.unwrap_or(4).max(1),
-        why,
-        subjects: runner::subjects(&command, USAGE, &ALL)?,
-    }))
-}
-
-/// Whether a list of names has this row, or what its name begins with.
-fn is_wanted(row: &Row, names: Option<&str>) -> bool {
-    let Some(names) = names else { return true };
-    names.split(',').any(|name| {
-        let name = name.to_uppercase();
-        row.name.to_uppercase() == name
-            || row.name.split(' ').next() == Some(&name)
-            || (name.len() == 1 && row.name.starts_with(&name))
-    })
+/// Whether this is the row's name, or what its name begins with.
+fn is_meant(row: &Row, word: &str) -> bool {
+    let word = word.to_uppercase();
+    row.name.to_uppercase() == word
+        || row.name.split(' ').next() == Some(&word)
+        || (word.len() == 1 && row.name.starts_with(&word))
 }
 
 fn report(options: &Options) -> Result<(), String> {

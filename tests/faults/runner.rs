@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::ffi::OsString;
 use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
@@ -23,9 +24,86 @@ pub(crate) type Subjects = Vec<(String, Box<dyn Subject>)>;
 
 pub(crate) type Results = Vec<Result<Outcome, String>>;
 
+/// A program of this directory, or one like it.
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) usage: &'static str,
+    pub(crate) rows: &'static [Row],
+    /// The option that picks rows.
+    pub(crate) choice: &'static str,
+    /// Whether a word of that option means this row.
+    pub(crate) is_meant: fn(&Row, &str) -> bool,
+    /// The forwarders that `all` stands for.
+    pub(crate) all: &'static [Known],
+    pub(crate) report: fn(&Options) -> Result<(), String>,
+}
+
+/// What the command line asks for.
+pub(crate) struct Options {
+    pub(crate) rows: Vec<&'static Row>,
+    pub(crate) at_once: usize,
+    pub(crate) why: bool,
+    pub(crate) subjects: Subjects,
+}
+
+impl Program {
+    pub(crate) fn main(&self) -> ExitCode {
+        let done = match self.options() {
+            Ok(Some(options)) => (self.report)(&options),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{}: {error}", self.name);
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// `None`: only help was wanted.
+    fn options(&self) -> Result<Option<Options>, String> {
+        let wrong = |error: pico_args::Error| error.to_string();
+        let (own, command) = split_arguments(&[self.choice, AT_ONCE]);
+        let mut args = pico_args::Arguments::from_vec(own);
+        if args.contains(["-h", "--help"]) {
+            print!("{}", self.usage);
+            return Ok(None);
+        }
+        let words: Option<String> = args.opt_value_from_str(self.choice).map_err(wrong)?;
+        let at_once: Option<usize> = args
+            .opt_value_from_str(AT_ONCE)
+            .map_err(|_| format!("{AT_ONCE}: give a whole number"))?;
+        let why = args.contains("--why");
+        if let Some(stray) = args.finish().first() {
+            return Err(format!("unknown option {}; see --help", stray.display()));
+        }
+        Ok(Some(Options {
+            rows: self.chosen(words.as_deref())?,
+            at_once: at_once.unwrap_or(4).max(1),
+            why,
+            subjects: subjects(&command, self.usage, self.all)?,
+        }))
+    }
+
+    fn chosen(&self, words: Option<&str>) -> Result<Vec<&'static Row>, String> {
+        let Some(words) = words else { return Ok(self.rows.iter().collect()) };
+        let words: Vec<_> = words.split(',').collect();
+        let is_known = |word: &&&str| self.rows.iter().any(|row| (self.is_meant)(row, word));
+        if let Some(unknown) = words.iter().find(|word| !is_known(word)) {
+            return Err(format!("{} {unknown}: there is no such row", self.choice));
+        }
+        let is_chosen = |row: &&Row| words.iter().any(|word| (self.is_meant)(row, word));
+        Ok(self.rows.iter().filter(is_chosen).collect())
+    }
+}
+
+const AT_ONCE: &str = "--at-once";
+
 /// The options, of which these have a value, and the words of the command behind them, which are none
 /// of ours.
-pub(crate) fn split_arguments(with_value: &[&str]) -> (Vec<OsString>, Vec<String>) {
+fn split_arguments(with_value: &[&str]) -> (Vec<OsString>, Vec<String>) {
     let mut own: Vec<_> = std::env::args_os().skip(1).collect();
     let mut first = 0;
     while let Some(word) = own.get(first).and_then(|word| word.to_str())
@@ -38,7 +116,7 @@ pub(crate) fn split_arguments(with_value: &[&str]) -> (Vec<OsString>, Vec<String
 }
 
 /// The forwarders that a command line names; `all` stands for these.
-pub(crate) fn subjects(command: &[String], usage: &str, all: &[Known]) -> Result<Subjects, String> {
+fn subjects(command: &[String], usage: &str, all: &[Known]) -> Result<Subjects, String> {
     let known = |kind: Known| (kind.name().to_owned(), Box::new(kind) as Box<dyn Subject>);
     match command {
         [] => Err(format!("which forwarder?\n{usage}")),
