@@ -3,6 +3,7 @@
 //! Every default and every limit is a constant here, with its reason.
 
 mod address;
+mod flag;
 mod upstream;
 mod words;
 mod zone;
@@ -20,9 +21,10 @@ use pico_args::Arguments;
 
 use crate::forwarder::{Ecs, Hedge, Limits, Order, Policy, SpecialNames};
 use address::{address, overlap, reaches};
-use upstream::{CLOUDFLARE, PRESETS, Preset, UPSTREAM_EXAMPLE, preset_names, upstreams, v4};
+use flag::{Flag, HELP, VERSION};
+use upstream::{CLOUDFLARE, PRESETS, Preset, preset_names, upstreams, v4};
 pub use upstream::{UPSTREAM_PORT, Upstream};
-use words::{nearest, shown, words};
+use words::{shown, words};
 use zone::{ZONE_EXAMPLE, zone};
 
 /// What the command line asks for.
@@ -382,75 +384,6 @@ impl Options {
     }
 }
 
-/// A flag that takes a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flag {
-    CaFile,
-    ClientIdleTimeout,
-    Ecs,
-    ForwardZone,
-    Hedge,
-    Listen,
-    LogLevel,
-    QueryLog,
-    RetryServfail,
-    SpecialNames,
-    UdpSizeMax,
-    TcpClientsMax,
-    TcpClientsPerAddressMax,
-    Upstream,
-    UpstreamIdleTimeout,
-    UpstreamPolicy,
-}
-
-impl Flag {
-    /// The flag of an argument, `--flag` or `--flag=value`, and which of its spellings was used.
-    fn of(arg: &str) -> Result<(Self, &'static str), UsageError> {
-        if !arg.starts_with('-') || arg == "-" || arg == "--" {
-            return Err(UsageError(format!(
-                "{}: stray argument; every value follows its flag, such as --upstream {}",
-                if arg.is_empty() { "''".into() } else { shown(arg) },
-                if upstreams(arg).is_ok() { arg } else { UPSTREAM_EXAMPLE }
-            )));
-        }
-        let name = arg.split_once('=').map_or(arg, |(name, _)| name);
-        if let Some(found) = SPELLINGS.into_iter().find(|(spelling, _)| *spelling == name) {
-            return Ok((found.1, found.0));
-        }
-        if HELP.contains(&name) || VERSION.contains(&name) {
-            return Err(UsageError(format!("{name}: takes no value; write {name} alone")));
-        }
-
-        let known = SPELLINGS.into_iter().map(|(spelling, _)| spelling).chain(HELP).chain(VERSION);
-        let remedy = match nearest(name, known.filter(|known| known.starts_with("--"))) {
-            Some(known) => format!("did you mean {known}?"),
-            None => "--help lists the flags".into(),
-        };
-        Err(UsageError(format!("{}: unknown flag; {remedy}", shown(name))))
-    }
-
-    /// What its value is, in words.
-    fn value(self) -> &'static str {
-        match self {
-            Self::CaFile => "a file of PEM certificates",
-            Self::ClientIdleTimeout | Self::UpstreamIdleTimeout => "a whole number of seconds",
-            Self::Ecs => "strip or pass",
-            Self::ForwardZone => "a name, such as 10.in-addr.arpa",
-            Self::Hedge => "off, same or any",
-            Self::Listen => "ADDR[:PORT], such as 127.0.0.1:5300",
-            Self::LogLevel => "error, warn, info, debug or trace",
-            Self::QueryLog => "on, off or auto",
-            Self::RetryServfail => "on or off",
-            Self::SpecialNames => "local or forward",
-            Self::TcpClientsMax | Self::TcpClientsPerAddressMax | Self::UdpSizeMax => {
-                "a whole number"
-            }
-            Self::Upstream => "IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com, or a preset",
-            Self::UpstreamPolicy => "ordered, fastest or spread",
-        }
-    }
-}
-
 /// Whether this is no value: `-x`, but not `-1`, which is a bad one.
 fn is_like_a_flag(arg: &OsStr) -> bool {
     match arg.as_encoded_bytes() {
@@ -515,31 +448,6 @@ fn once<T>(place: &mut Option<T>, value: Result<T, String>) -> Result<(), String
 fn level_name(level: LevelFilter) -> &'static str {
     LOG_LEVELS.into_iter().find(|(_, known)| *known == level).map_or("off", |(word, _)| word)
 }
-
-const HELP: [&str; 2] = ["-h", "--help"];
-const VERSION: [&str; 2] = ["-V", "--version"];
-
-/// Every way to write a flag that takes a value.
-const SPELLINGS: [(&str, Flag); 18] = [
-    ("-l", Flag::Listen),
-    ("--listen", Flag::Listen),
-    ("-u", Flag::Upstream),
-    ("--upstream", Flag::Upstream),
-    ("--upstream-policy", Flag::UpstreamPolicy),
-    ("--hedge", Flag::Hedge),
-    ("--retry-servfail", Flag::RetryServfail),
-    ("--ecs", Flag::Ecs),
-    ("--special-names", Flag::SpecialNames),
-    ("--forward-zone", Flag::ForwardZone),
-    ("--ca-file", Flag::CaFile),
-    ("--query-log", Flag::QueryLog),
-    ("--log-level", Flag::LogLevel),
-    ("--upstream-idle-timeout", Flag::UpstreamIdleTimeout),
-    ("--client-idle-timeout", Flag::ClientIdleTimeout),
-    ("--udp-size-max", Flag::UdpSizeMax),
-    ("--tcp-clients-max", Flag::TcpClientsMax),
-    ("--tcp-clients-per-address-max", Flag::TcpClientsPerAddressMax),
-];
 
 const LOG_LEVELS: [(&str, LevelFilter); 5] = [
     ("error", LevelFilter::Error),
@@ -656,6 +564,7 @@ const _: () = assert!(UPSTREAM_PORT == 853 && LISTEN_PORT == 53);
 mod tests {
     use std::os::unix::ffi::OsStringExt;
 
+    use super::flag::SPELLINGS;
     use super::*;
 
     fn parse_words(line: &[&str]) -> Result<Command, UsageError> {
@@ -1024,6 +933,26 @@ mod tests {
     }
 
     #[test]
+    fn policies() {
+        let policy = |line: &[&str]| config(line).policy;
+        let default = policy(&[]);
+        assert_eq!((default.order, default.hedge), (Order::Ordered, Hedge::Same));
+        assert_eq!((default.retry_servfail, default.ecs), (true, Ecs::Strip));
+        for (word, order) in [("fastest", Order::Fastest), ("spread", Order::Spread)] {
+            let policy = policy(&["--upstream-policy", word]);
+            assert_eq!((policy.order, policy.hedge), (order, Hedge::Any), "all see names anyway");
+        }
+        for (word, hedge) in [("off", Hedge::Off), ("same", Hedge::Same), ("any", Hedge::Any)] {
+            assert_eq!(policy(&["--hedge", word]).hedge, hedge);
+            assert_eq!(policy(&["--upstream-policy=spread", "--hedge", word]).hedge, hedge);
+        }
+        assert!(!policy(&["--retry-servfail", "off"]).retry_servfail);
+        assert_eq!(policy(&["--ecs", "pass"]).ecs, Ecs::Pass);
+        assert_eq!(config(&[]).limits.udp_size_max, None);
+        assert_eq!(config(&["--udp-size-max", "1400"]).limits.udp_size_max, Some(1400));
+    }
+
+    #[test]
     fn fewer_clients_than_the_default_per_address_are_no_error() {
         assert_eq!(config(&["--tcp-clients-max", "20"]).limits.clients_max, 20);
         let both = ["--tcp-clients-max", "20", "--tcp-clients-per-address-max", "20"];
@@ -1085,6 +1014,11 @@ mod tests {
             --log-level=info --log-level warn => --log-level warn: is given twice
             --upstream-idle-timeout=1 --upstream-idle-timeout=1 => --upstream-idle-timeout 1: is given twice
             --client-idle-timeout=1 --client-idle-timeout=1 => --client-idle-timeout 1: is given twice
+            --upstream-policy fast => --upstream-policy fast: is not known; write ordered, fastest or spread
+            --hedge on => --hedge on: is not known; write off, same or any
+            --retry-servfail yes => --retry-servfail yes: is not known; write on or off
+            --ecs drop => --ecs drop: is not known; write strip or pass
+            --upstream-policy => --upstream-policy: the value is missing; give ordered, fastest or spread
             --udp-size-max 511 => --udp-size-max 511: is out of range: 512 to 4096
             --udp-size-max 70000 => --udp-size-max 70000: is out of range: 512 to 4096
             --tcp-clients-max 0 => --tcp-clients-max 0: is out of range: 1 to 10000

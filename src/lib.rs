@@ -22,6 +22,7 @@
 //!   `socket` reads and writes connections.
 //! - [`datagram`]: UDP in batches, answered from the address that was asked; the one unsafe module.
 //! - [`tls`]: rustls over any reader and writer, and whom it trusts.
+//! - `descriptors`: open files, and for whom they are.
 //! - `clocks`: suspends, and a time of day that was set.
 //! - [`signals`]: termination as an event; `network`: changes of routes and addresses as events.
 //! - [`stderr`]: log and query log, written only as far as they go at once.
@@ -30,6 +31,7 @@
 mod clocks;
 pub mod config;
 pub mod datagram;
+mod descriptors;
 pub mod forwarder;
 mod listener;
 mod network;

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
-use rustix::process::{Resource, getrlimit};
 
 use crate::clocks::{Clocks, Happened};
 use crate::config::Config;
 use crate::datagram::Buffers;
+use crate::descriptors;
 use crate::forwarder::{Action, Closed, ConnId, Forwarder, Manner};
 use crate::listener::{Listener, RECEIVE_BUFFER};
 use crate::network::NetworkChanges;
@@ -74,7 +74,7 @@ impl Reactor {
             told: false,
         });
         let mut limits = config.limits.clone();
-        limits.clients_max = clients_max(config)?;
+        limits.clients_max = descriptors::clients_max(config)?;
         let cx = Context {
             forwarder: Forwarder::new(limits, config.policy.clone(), names, random_seed()),
             now: now(),
@@ -455,32 +455,6 @@ impl Reactor {
     }
 }
 
-/// As many clients as leave descriptors for everything else: without one for an upstream, nobody is
-/// answered.
-fn clients_max(config: &Config) -> Result<usize, String> {
-    let wanted = config.limits.clients_max;
-    let Some(descriptors) = getrlimit(Resource::Nofile).current else { return Ok(wanted) };
-    let reserved = DESCRIPTORS_OWN
-        + DESCRIPTORS_PER_LISTENER * config.listen.len()
-        + DESCRIPTORS_PER_UPSTREAM * config.upstreams.len();
-    let free = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(reserved);
-    if free == 0 {
-        // DNS needs both protocols: what is too long for UDP comes over TCP.
-        return Err(format!(
-            "the limit of {descriptors} open files leaves none for TCP clients; raise it (ulimit -n) to \
-             {} or more",
-            reserved + 1
-        ));
-    }
-    if free < wanted {
-        log::warn!(
-            "at most {free} TCP clients at a time, not {wanted}: the limit of {descriptors} open \
-             files leaves no more (ulimit -n)"
-        );
-    }
-    Ok(wanted.min(free))
-}
-
 fn find(sockets: &mut [Option<Socket>], conn: ConnId) -> Option<&mut Socket> {
     sockets.get_mut(conn.key())?.as_mut().filter(|socket| socket.conn() == conn)
 }
@@ -531,15 +505,6 @@ const ACCEPTS_MAX: usize = 64;
 /// cannot put the end off.
 const LAST_BATCHES_MAX: usize = 128;
 const LAST_ACCEPTS_MAX: usize = 4096;
-
-/// stdin, stdout, stderr twice, epoll, the pair that signals come through, netlink, and some to spare.
-const DESCRIPTORS_OWN: usize = 11;
-
-/// UDP and TCP.
-const DESCRIPTORS_PER_LISTENER: usize = 2;
-
-/// A connection, the one that replaces it, and one that fell silent.
-const DESCRIPTORS_PER_UPSTREAM: usize = 3;
 
 /// Without a free descriptor, accepting is tried again after this.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

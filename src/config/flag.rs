@@ -1,0 +1,99 @@
+//! The flags that there are.
+
+use super::UsageError;
+use super::upstream::{UPSTREAM_EXAMPLE, upstreams};
+use super::words::{nearest, shown};
+
+/// A flag that takes a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flag {
+    CaFile,
+    ClientIdleTimeout,
+    Ecs,
+    ForwardZone,
+    Hedge,
+    Listen,
+    LogLevel,
+    QueryLog,
+    RetryServfail,
+    SpecialNames,
+    UdpSizeMax,
+    TcpClientsMax,
+    TcpClientsPerAddressMax,
+    Upstream,
+    UpstreamIdleTimeout,
+    UpstreamPolicy,
+}
+
+impl Flag {
+    /// The flag of an argument, `--flag` or `--flag=value`, and which of its spellings was used.
+    pub(super) fn of(arg: &str) -> Result<(Self, &'static str), UsageError> {
+        if !arg.starts_with('-') || arg == "-" || arg == "--" {
+            return Err(UsageError(format!(
+                "{}: stray argument; every value follows its flag, such as --upstream {}",
+                if arg.is_empty() { "''".into() } else { shown(arg) },
+                if upstreams(arg).is_ok() { arg } else { UPSTREAM_EXAMPLE }
+            )));
+        }
+        let name = arg.split_once('=').map_or(arg, |(name, _)| name);
+        if let Some(found) = SPELLINGS.into_iter().find(|(spelling, _)| *spelling == name) {
+            return Ok((found.1, found.0));
+        }
+        if HELP.contains(&name) || VERSION.contains(&name) {
+            return Err(UsageError(format!("{name}: takes no value; write {name} alone")));
+        }
+
+        let known = SPELLINGS.into_iter().map(|(spelling, _)| spelling).chain(HELP).chain(VERSION);
+        let remedy = match nearest(name, known.filter(|known| known.starts_with("--"))) {
+            Some(known) => format!("did you mean {known}?"),
+            None => "--help lists the flags".into(),
+        };
+        Err(UsageError(format!("{}: unknown flag; {remedy}", shown(name))))
+    }
+
+    /// What its value is, in words.
+    pub(super) fn value(self) -> &'static str {
+        match self {
+            Self::CaFile => "a file of PEM certificates",
+            Self::ClientIdleTimeout | Self::UpstreamIdleTimeout => "a whole number of seconds",
+            Self::Ecs => "strip or pass",
+            Self::ForwardZone => "a name, such as 10.in-addr.arpa",
+            Self::Hedge => "off, same or any",
+            Self::Listen => "ADDR[:PORT], such as 127.0.0.1:5300",
+            Self::LogLevel => "error, warn, info, debug or trace",
+            Self::QueryLog => "on, off or auto",
+            Self::RetryServfail => "on or off",
+            Self::SpecialNames => "local or forward",
+            Self::TcpClientsMax | Self::TcpClientsPerAddressMax | Self::UdpSizeMax => {
+                "a whole number"
+            }
+            Self::Upstream => "IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com, or a preset",
+            Self::UpstreamPolicy => "ordered, fastest or spread",
+        }
+    }
+}
+
+pub(super) const HELP: [&str; 2] = ["-h", "--help"];
+pub(super) const VERSION: [&str; 2] = ["-V", "--version"];
+
+/// Every way to write a flag that takes a value.
+pub(super) const SPELLINGS: [(&str, Flag); 18] = [
+    ("-l", Flag::Listen),
+    ("--listen", Flag::Listen),
+    ("-u", Flag::Upstream),
+    ("--upstream", Flag::Upstream),
+    ("--upstream-policy", Flag::UpstreamPolicy),
+    ("--hedge", Flag::Hedge),
+    ("--retry-servfail", Flag::RetryServfail),
+    ("--ecs", Flag::Ecs),
+    ("--special-names", Flag::SpecialNames),
+    ("--forward-zone", Flag::ForwardZone),
+    ("--ca-file", Flag::CaFile),
+    ("--query-log", Flag::QueryLog),
+    ("--log-level", Flag::LogLevel),
+    ("--upstream-idle-timeout", Flag::UpstreamIdleTimeout),
+    ("--client-idle-timeout", Flag::ClientIdleTimeout),
+    ("--udp-size-max", Flag::UdpSizeMax),
+    ("--tcp-clients-max", Flag::TcpClientsMax),
+    ("--tcp-clients-per-address-max", Flag::TcpClientsPerAddressMax),
+];
