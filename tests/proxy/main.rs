@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "what is offered to the tests need not all be used by these")]
 mod support;
 
+mod flags;
 mod malformed;
 mod process;
 mod query_log;

@@ -13,7 +13,7 @@ pub(crate) use authority::{Authority, Identity};
 pub(crate) use client::{TcpClient, UdpClient};
 pub(crate) use message::{Query, Response};
 pub(crate) use proxy::Proxy;
-pub(crate) use server::behaviour::{Act, End, Greeting, Setup};
+pub(crate) use server::behaviour::{Act, End, Greeting, Received, Setup};
 pub(crate) use server::log::Ended;
 pub(crate) use server::{DotServer, RefusedPort};
 
