@@ -69,6 +69,7 @@ const TABLE: &[Row] = &[
     ("forwarder/fact.rs", &[], &["forwarder::Stage"]),
     ("forwarder/frame.rs", &[], &["forwarder::arena::Id"]),
     ("forwarder/in_flight.rs", &[], &["forwarder::arena::Id"]),
+    ("forwarder/joinable.rs", &[], &["forwarder::arena::Id", "forwarder::DatagramPath"]),
     (
         "forwarder/message.rs",
         &[],

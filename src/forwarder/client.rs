@@ -138,9 +138,6 @@ impl Forwarder {
 
     /// False if this client speaks no DNS.
     fn client_message(&mut self, now: Instant, conn_id: ConnId, message: &[u8]) -> bool {
-        if self.clients.timers.idle.is_armed(conn_id.key()) {
-            self.clients.timers.idle.arm(conn_id.key(), now);
-        }
         match message::parse_query(message, false) {
             Ok(parsed) => self.accept_query(now, Source::Stream(conn_id), message, parsed),
             Err(Refusal::Drop) => {
@@ -367,6 +364,11 @@ impl Forwarder {
             Phase::Open => {
                 if settled && !self.clients.timers.idle.is_armed(key) {
                     self.clients.timers.idle.arm(key, now);
+                }
+                if wants_read && !client.paused {
+                    // It was not held back, and is not.
+                    debug_assert!(!self.clients.timers.held_back.is_armed(key));
+                    return;
                 }
             }
             Phase::HalfClosed if settled => {

@@ -1,6 +1,5 @@
 //! A query's way out.
 
-use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
 use super::arena::Id;
@@ -39,12 +38,7 @@ impl Forwarder {
         let ecs = self.policy.ecs;
         match query.origin {
             Origin::Datagram { path, responses, fingerprint } => {
-                // Another query with this fingerprint may have taken the entry.
-                if let Entry::Occupied(entry) = self.joinable.entry(fingerprint)
-                    && *entry.get() == id
-                {
-                    entry.remove();
-                }
+                self.joinable.remove(fingerprint, id);
                 let room = Room::by_datagram(&path, query.parsed.opt, self.limits.udp_size_max);
                 for _ in 0..responses {
                     let len = match outcome {

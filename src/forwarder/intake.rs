@@ -1,7 +1,5 @@
 //! A query's way in.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -27,7 +25,7 @@ impl Forwarder {
             return;
         }
         let fingerprint = match &source {
-            Source::Datagram(path) => self.fingerprint(path, message),
+            Source::Datagram(path) => self.joinable.fingerprint(path, message),
             Source::Stream(_) => 0,
         };
         if let Source::Datagram(path) = &source
@@ -59,7 +57,7 @@ impl Forwarder {
         self.retries.note_query();
         match source {
             Source::Datagram(_) => {
-                self.joinable.insert(fingerprint, id);
+                self.joinable.add(fingerprint, id);
             }
             Source::Stream(client) => self.owe(client, id),
         }
@@ -108,8 +106,8 @@ impl Forwarder {
     /// A stub that retransmits (after 1 to 2.5 s, just when an upstream is at its weakest) joins
     /// the query it repeats: it costs no second slot and no second copy upstream.
     fn join(&mut self, fingerprint: u64, from: &DatagramPath, message: &[u8]) -> bool {
-        let Some(query) = self.joinable.get(&fingerprint).and_then(|id| self.queries.get_mut(*id))
-        else {
+        let joinable = self.joinable.find(fingerprint);
+        let Some(query) = joinable.and_then(|id| self.queries.get_mut(id)) else {
             return false;
         };
         match &mut query.origin {
@@ -127,13 +125,6 @@ impl Forwarder {
             }
             _ => false,
         }
-    }
-
-    /// Seeded, so that nobody can prepare collisions.
-    fn fingerprint(&self, path: &DatagramPath, message: &[u8]) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (self.seed, path.client, message).hash(&mut hasher);
-        hasher.finish()
     }
 
     fn refuse(

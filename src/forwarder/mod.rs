@@ -21,6 +21,7 @@ mod fact;
 mod frame;
 mod in_flight;
 mod intake;
+mod joinable;
 mod loss;
 pub mod message;
 mod outage;
@@ -42,9 +43,7 @@ mod upstream;
 mod upstream_conn;
 mod wire;
 
-use std::collections::hash_map::DefaultHasher;
-use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasherDefault;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -56,6 +55,7 @@ pub use edit::Ecs;
 pub use edns::Ede;
 use exit::Outcome;
 pub use fact::Fact;
+use joinable::Joinable;
 use output::DatagramOutput;
 use query::{Messages, Query};
 use query_log::QueryLog;
@@ -79,7 +79,6 @@ use upstream_conn::UpstreamConn;
 pub struct Forwarder {
     limits: Limits,
     policy: Policy,
-    seed: u64,
     random: Random,
     /// What clients have sent by now is taken, as nothing is after that.
     terminating: bool,
@@ -103,8 +102,8 @@ pub struct Forwarder {
     retries: Budget,
     /// Those of clients, by key.
     shares: Shares,
-    /// Queries by the fingerprint of their datagram, for retransmissions to join.
-    joinable: HashMap<u64, Id, BuildHasherDefault<DefaultHasher>>,
+    /// What retransmissions join.
+    joinable: Joinable,
 
     conns: Arena<Conn>,
     clients: Clients,
@@ -128,7 +127,6 @@ impl Forwarder {
     pub fn new(limits: Limits, policy: Policy, upstreams: Vec<Box<str>>, seed: u64) -> Self {
         debug_assert!(upstreams.len() <= u16::BITS as usize, "a query has a bit for each");
         Self {
-            seed,
             policy,
             random: Random::new(seed),
             terminating: false,
@@ -144,7 +142,7 @@ impl Forwarder {
             hedges: Budget::new(HEDGES_PERCENT),
             retries: Budget::new(RETRIES_PERCENT),
             shares: Shares::new(seed),
-            joinable: HashMap::default(),
+            joinable: Joinable::new(seed),
             conns: Arena::new(),
             clients: Clients::default(),
             ranking: (0..upstreams.len()).collect(),

@@ -1,7 +1,7 @@
 //! Who holds how much of the query table, and of the store of long queries.
 
 use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
+use std::hash::Hasher;
 use std::net::IpAddr;
 
 /// What clients hold of what they share, so that one client cannot keep the others out.
@@ -33,7 +33,8 @@ impl Shares {
             IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
         };
         let mut hasher = DefaultHasher::new();
-        (self.seed, network).hash(&mut hasher);
+        hasher.write_u64(self.seed);
+        hasher.write_u64(network);
         BucketId(hasher.finish() as u8)
     }
 

@@ -1,0 +1,117 @@
+//! Which queries a retransmission may join.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{DefaultHasher, Entry};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::net::IpAddr;
+
+use super::DatagramPath;
+use super::arena::Id;
+
+/// Queries that came by datagram, by the fingerprint of who sent them and what they say.
+///
+/// Of several with one fingerprint it knows the last: who looks one up must compare.
+#[derive(Debug)]
+pub(super) struct Joinable {
+    seed: u64,
+    queries: HashMap<u64, Id, BuildHasherDefault<Fingerprinted>>,
+}
+
+impl Joinable {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { seed, queries: HashMap::default() }
+    }
+
+    /// Seeded, so that nobody can prepare collisions.
+    pub(super) fn fingerprint(&self, path: &DatagramPath, message: &[u8]) -> u64 {
+        let port = u64::from(path.client.port());
+        let mut hasher = DefaultHasher::new();
+        // In whole words as far as it goes: the hash takes one at a time.
+        hasher.write_u64(self.seed);
+        match path.client.ip() {
+            IpAddr::V4(ip) => hasher.write_u64(u64::from(ip.to_bits()) << 16 | port),
+            IpAddr::V6(ip) => {
+                hasher.write(&ip.octets());
+                hasher.write_u64(port);
+            }
+        }
+        hasher.write(message);
+        hasher.finish()
+    }
+
+    pub(super) fn add(&mut self, fingerprint: u64, query: Id) {
+        self.queries.insert(fingerprint, query);
+    }
+
+    pub(super) fn find(&self, fingerprint: u64) -> Option<Id> {
+        self.queries.get(&fingerprint).copied()
+    }
+
+    /// Forgets the query, unless another one took its place.
+    pub(super) fn remove(&mut self, fingerprint: u64, query: Id) {
+        if let Entry::Occupied(entry) = self.queries.entry(fingerprint)
+            && *entry.get() == query
+        {
+            entry.remove();
+        }
+    }
+}
+
+/// Takes a fingerprint as it is: hashing the hash would gain nothing.
+#[derive(Debug, Default)]
+struct Fingerprinted(u64);
+
+impl Hasher for Fingerprinted {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        debug_assert!(octets.is_empty(), "the keys are u64");
+    }
+
+    fn write_u64(&mut self, fingerprint: u64) {
+        self.0 = fingerprint;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::arena::Arena;
+    use super::*;
+
+    #[test]
+    fn fingerprints_tell_seeds_clients_and_messages_apart() {
+        let of = |seed, client: &str, message: &[u8]| {
+            let client = client.parse().unwrap();
+            let path = DatagramPath { listener: 0, client, local: None, interface: 0 };
+            Joinable::new(seed).fingerprint(&path, message)
+        };
+        let base = of(1, "10.0.0.1:53", b"query");
+        assert_eq!(base, of(1, "10.0.0.1:53", b"query"));
+        let others = [
+            of(2, "10.0.0.1:53", b"query"),
+            of(1, "10.0.0.2:53", b"query"),
+            of(1, "10.0.0.1:54", b"query"),
+            of(1, "10.0.0.1:53", b"querx"),
+            of(1, "[fd00::1]:53", b"query"),
+            of(1, "[fd00::1]:54", b"query"),
+            of(1, "[fd00::2]:53", b"query"),
+        ];
+        let distinct: std::collections::HashSet<u64> = others.into_iter().chain([base]).collect();
+        assert_eq!(distinct.len(), others.len() + 1);
+    }
+
+    #[test]
+    fn who_took_the_place_keeps_it() {
+        let mut arena = Arena::new();
+        let [first, second] = [(); 2].map(|()| arena.insert(()));
+        let mut joinable = Joinable::new(1);
+        joinable.add(7, first);
+        joinable.add(7, second);
+        joinable.remove(7, first);
+        assert_eq!(joinable.find(7), Some(second));
+        joinable.remove(7, second);
+        assert_eq!(joinable.find(7), None);
+    }
+}
