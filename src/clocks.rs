@@ -1,6 +1,6 @@
 //! What the clocks of the machine say beside the time that the loop counts.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -9,6 +9,9 @@ use rustix::time::{ClockId, clock_gettime};
 pub(crate) struct Clocks {
     suspended: Drift,
     set: Drift,
+    first: Option<Instant>,
+    /// The next look at the time of day.
+    time_at: Option<Instant>,
 }
 
 /// Something that happened to the clocks.
@@ -23,20 +26,34 @@ pub(crate) enum Happened {
 }
 
 impl Clocks {
-    /// What happened since the last look; of both, the one that weighs more.
-    pub(crate) fn look(&mut self) -> Option<Happened> {
-        self.compare(now(), since_start(ClockId::Boottime), since_start(ClockId::Monotonic))
+    /// What happened since the last look; of both, the one that weighs more. `now` was just read.
+    ///
+    /// The loop looks in every turn, before anything is sent on a connection that a suspend has ended.
+    /// The time of day is looked at less often, as each look costs; see [`Self::look_closely`].
+    pub(crate) fn look(&mut self, now: Instant) -> Option<Happened> {
+        let first = *self.first.get_or_insert(now);
+        let time = (self.time_at.is_none_or(|at| now >= at)).then(time_of_day);
+        if time.is_some() {
+            self.time_at = Some(now + TIME_PAUSE);
+        }
+        self.compare(time, since_boot(), now.saturating_duration_since(first))
     }
 
-    /// `time` counts from 1970, the others from the start of the machine.
+    /// The same, at the time of day in any case: before it decides about a session or a certificate.
+    pub(crate) fn look_closely(&mut self, now: Instant) -> Option<Happened> {
+        self.time_at = None;
+        self.look(now)
+    }
+
+    /// `time` counts from 1970, the others from somewhere.
     fn compare(
         &mut self,
-        time: Duration,
+        time: Option<Duration>,
         boottime: Duration,
         monotonic: Duration,
     ) -> Option<Happened> {
         let was_suspended = self.suspended.note(boottime, monotonic);
-        let was_set = self.set.note(time, boottime);
+        let was_set = time.is_some_and(|time| self.set.note(time, boottime));
         if was_suspended { Some(Happened::Suspended) } else { was_set.then_some(Happened::Set) }
     }
 }
@@ -57,17 +74,20 @@ impl Drift {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one look at the time of day")]
-fn now() -> Duration {
+fn time_of_day() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-fn since_start(clock: ClockId) -> Duration {
-    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
+fn since_boot() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }
 
 /// The clocks are read one after the other, with anything in between, and are slewed. No suspend is
 /// this short, and no certificate depends on less.
 const CHANGE_MIN: Duration = Duration::from_secs(1);
+
+/// Between looks at the time of day.
+const TIME_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -83,7 +103,8 @@ mod tests {
     fn h02_a_suspend_shows_between_the_clocks() {
         let mut clocks = Clocks::default();
         let time = |boottime| seconds(1_700_000_000) + boottime;
-        let mut look = |boottime, monotonic| clocks.compare(time(boottime), boottime, monotonic);
+        let mut look =
+            |boottime, monotonic| clocks.compare(Some(time(boottime)), boottime, monotonic);
         assert_eq!(look(seconds(1000), seconds(900)), None, "before the start it does not count");
         assert_eq!(look(seconds(1020), seconds(920)), None);
         assert_eq!(look(seconds(1030) + Duration::from_millis(900), seconds(930)), None);
@@ -94,11 +115,20 @@ mod tests {
     #[test]
     fn h03_a_clock_that_is_set_shows_both_ways() {
         let mut clocks = Clocks::default();
-        let mut look = |time, monotonic| clocks.compare(time, monotonic, monotonic);
+        let mut look = |time, monotonic| clocks.compare(Some(time), monotonic, monotonic);
         assert_eq!(look(ZERO, seconds(10)), None);
         assert_eq!(look(seconds(10), seconds(20)), None);
         assert_eq!(look(seconds(1_700_000_000), seconds(21)), Some(Happened::Set));
         assert_eq!(look(seconds(1_700_000_001), seconds(22)), None, "once");
         assert_eq!(look(seconds(1_600_000_000), seconds(23)), Some(Happened::Set));
+    }
+
+    #[test]
+    fn looks_without_the_time_of_day_forget_nothing() {
+        let mut clocks = Clocks::default();
+        let mut look = |time, monotonic| clocks.compare(time, monotonic, monotonic);
+        assert_eq!(look(Some(seconds(1000)), seconds(10)), None);
+        assert_eq!(look(None, seconds(11)), None);
+        assert_eq!(look(Some(seconds(2001)), seconds(11)), Some(Happened::Set));
     }
 }

@@ -40,7 +40,8 @@ impl DatagramSocket {
     /// Receives up to [`BATCH_MAX`] datagrams and gives each to `sink`: how it came, its octets, and
     /// whether it was cut at [`DATAGRAM_MAX`]. Returns how many; `WouldBlock` when there are none.
     ///
-    /// Fewer than a full batch does not say that no more wait: a pending error ends a batch early.
+    /// After fewer than a full batch none wait: what ends a batch early otherwise is an error, which is
+    /// an event of its own, and no client can cause one on a socket that is not connected.
     pub fn receive(
         &self,
         buffers: &mut Buffers,

@@ -19,7 +19,7 @@
 //!
 //! - [`config`]: the command line, every default and limit.
 //! - [`reactor`]: the loop, and the one place that reads the clock; `listener` binds and accepts,
-//!   `socket` reads and writes connections.
+//!   `socket` reads and writes connections, in bursts (`burst`).
 //! - [`datagram`]: UDP in batches, answered from the address that was asked; the one unsafe module.
 //! - [`tls`]: rustls over any reader and writer, and whom it trusts.
 //! - `descriptors`: open files, and for whom they are.
@@ -28,6 +28,7 @@
 //! - [`stderr`]: log and query log, written only as far as they go at once.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+mod burst;
 mod clocks;
 pub mod config;
 pub mod datagram;

@@ -8,7 +8,7 @@ use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Type};
 
-use crate::datagram::{self, Buffers, DatagramSocket, Sent};
+use crate::datagram::{self, BATCH_MAX, Buffers, DatagramSocket, Sent};
 use crate::forwarder::DatagramPath;
 use crate::words::system_error;
 
@@ -126,7 +126,12 @@ impl Listener {
         let mut errors = 0;
         for _ in 0..batches_max {
             match self.udp.receive(buffers, &mut sink) {
-                Ok(_) => {}
+                Ok(BATCH_MAX) => {}
+                // It is empty, and epoll tells of the next.
+                Ok(_) => {
+                    self.readable = false;
+                    return;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.readable = false;
                     return;
@@ -355,7 +360,7 @@ mod tests {
         let mut listener = Listener::bind(0, "127.0.0.1:0".parse().unwrap()).unwrap();
         listener.register(poll.registry(), Token(0), Token(1)).unwrap();
         let client = net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let count = datagram::BATCH_MAX + 1;
+        let count = BATCH_MAX + 1;
         for _ in 0..count {
             client.send_to(b"query", listener.address()).unwrap();
         }
@@ -373,7 +378,7 @@ mod tests {
         let mut received = 0;
 
         listener.receive(&mut buffers, 1, |_, _, _| received += 1);
-        assert_eq!((received, listener.is_readable()), (datagram::BATCH_MAX, true));
+        assert_eq!((received, listener.is_readable()), (BATCH_MAX, true));
         listener.receive(&mut buffers, 2, |_, _, _| received += 1);
         assert_eq!((received, listener.is_readable()), (count, false));
 

@@ -140,7 +140,8 @@ impl Reactor {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => self.cx.now = now(),
             }
-            self.look_at_clocks();
+            let happened = self.clocks.look(self.cx.now);
+            self.tell_clocks(happened);
             self.listen_to_network();
             self.read_unread();
             for event in &events {
@@ -203,6 +204,8 @@ impl Reactor {
     }
 
     fn connect(&mut self, conn: ConnId, upstream: usize) {
+        let happened = self.clocks.look_closely(self.cx.now);
+        self.tell_clocks(happened);
         match Socket::connect(&self.cx, conn, upstream) {
             Ok(socket) => self.insert(conn, socket),
             Err(how) => self.cx.forwarder.handle_closed(self.cx.now, conn, how),
@@ -298,8 +301,7 @@ impl Reactor {
         Ok(())
     }
 
-    fn look_at_clocks(&mut self) {
-        let happened = self.clocks.look();
+    fn tell_clocks(&mut self, happened: Option<Happened>) {
         if happened.is_some() {
             // A session ends with its certificate, or a day after: one clock each, and one of them
             // has jumped.

@@ -11,8 +11,9 @@ use mio::event::{Event, Source};
 use mio::net::TcpStream;
 use socket2::{SockRef, TcpKeepalive};
 
+use crate::burst::Burst;
 use crate::forwarder::{Closed, ConnId, Forwarder, Manner, Stage};
-use crate::tls::{Connector, FailedAt, Failure, Handshake, TlsStream};
+use crate::tls::{Connector, FailedAt, Failure, Handshake, Progress, TlsStream};
 use crate::words::system_error;
 
 /// A connection's socket, of a client or to an upstream.
@@ -55,7 +56,7 @@ impl Socket {
             log::debug!("client: TCP_NODELAY: {}", system_error(&error));
         }
         let state = ClientState::Open;
-        Self::Client(Client { conn, stream, state, readable: false, blocked: false })
+        Self::Client(Client { conn, stream, state, readable: false, ended: false, blocked: false })
     }
 
     /// Begins to connect to server `index`.
@@ -73,6 +74,7 @@ impl Socket {
             tls: None,
             state,
             readable: false,
+            ended: false,
             blocked: false,
         };
         Ok(Self::Upstream(Box::new(upstream)))
@@ -97,10 +99,17 @@ impl Socket {
     /// Does what an event allows. True: there is more to read, to be asked for with [`Self::read`].
     pub(crate) fn ready(&mut self, cx: &mut Context, event: &Event) -> bool {
         // An error or hang-up is found by reading.
-        let readable = event.is_readable() || event.is_read_closed() || event.is_error();
+        let ended = event.is_read_closed() || event.is_error();
+        let readable = event.is_readable() || ended;
         match self {
-            Self::Client(client) => client.ready(cx, readable, event),
-            Self::Upstream(upstream) => upstream.ready(cx, readable, event.is_writable()),
+            Self::Client(client) => {
+                client.ended |= ended;
+                client.ready(cx, readable, event)
+            }
+            Self::Upstream(upstream) => {
+                upstream.ended |= ended;
+                upstream.ready(cx, readable, event.is_writable())
+            }
         }
     }
 
@@ -157,6 +166,8 @@ pub(crate) struct Client {
     stream: TcpStream,
     state: ClientState,
     readable: bool,
+    /// An event has told of the end of its stream, or of an error: it is there to be read.
+    ended: bool,
     blocked: bool,
 }
 
@@ -200,6 +211,8 @@ impl Client {
                 }
                 Ok(len) => {
                     budget = budget.saturating_sub(len);
+                    // As with a `Burst`: it is empty.
+                    self.readable = self.ended || len == most;
                     cx.forwarder.handle_stream(cx.now, self.conn, &cx.buffer[..len]);
                 }
                 Err(error) => match error.kind() {
@@ -245,6 +258,8 @@ pub(crate) struct Upstream {
     tls: Option<TlsStream>,
     state: UpstreamState,
     readable: bool,
+    /// As with clients.
+    ended: bool,
     blocked: bool,
 }
 
@@ -328,10 +343,16 @@ impl Upstream {
     /// Reads, decrypts and tells. True: there may be more.
     fn receive(&mut self, cx: &mut Context) -> Result<bool, Failure> {
         let Some(tls) = &mut self.tls else { return Ok(false) };
-        let Context { forwarder, now, servers, .. } = cx;
-        let progress = tls.receive(&mut self.stream, READ_MAX, |bytes| {
-            forwarder.handle_stream(*now, self.conn, bytes);
-        })?;
+        let Context { forwarder, now, servers, buffer } = cx;
+        let sink = |bytes: &[u8]| forwarder.handle_stream(*now, self.conn, bytes);
+        let progress = if self.state == UpstreamState::Handshaking {
+            // Which stops where the handshake ends, with octets left.
+            tls.receive(&mut self.stream, READ_MAX, sink)?
+        } else {
+            let mut burst = Burst::new(&mut self.stream, buffer, READ_MAX, self.ended);
+            let progress = tls.receive(&mut burst, usize::MAX, sink)?;
+            Progress { more: burst.has_more(), ..progress }
+        };
         if self.state == UpstreamState::Handshaking
             && let Some(handshake) = tls.handshake()
         {
