@@ -10,31 +10,26 @@ use std::time::{Duration, Instant};
 /// [`Self::merge`], which is one pass.
 #[derive(Debug, Default)]
 pub(super) struct Timeouts {
+    /// A ring: behind the [`HEAD`] comes the oldest, before it the youngest. The node of a key is at
+    /// `key + 1`.
     nodes: Vec<Node>,
-    ends: Option<Ends>,
     len: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Ends {
-    oldest: u32,
-    youngest: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Node {
-    /// `None`: not armed.
+    /// `None`: not armed, or the head.
     start: Option<Instant>,
-    older: Option<u32>,
-    younger: Option<u32>,
+    older: u32,
+    younger: u32,
 }
 
 impl Timeouts {
     /// Starts to wait now, behind all others; starts over if `key` waits already.
     pub(super) fn arm(&mut self, key: usize, now: Instant) {
         self.disarm(key);
-        let older = self.ends.map(|ends| ends.youngest);
-        self.link(key, now, older, None);
+        let youngest = self.nodes.first().map_or(HEAD, |head| head.older);
+        self.link(key, now, youngest);
     }
 
     /// Lets keys wait since the times given, which must ascend, among others that may have started
@@ -43,53 +38,37 @@ impl Timeouts {
         for &(_, key) in keys {
             self.disarm(key);
         }
-        let mut older = None;
-        let mut younger = self.ends.map(|ends| ends.oldest);
+        let mut older = HEAD;
         for &(start, key) in keys {
-            while let Some(other) = younger
-                && self.nodes[other as usize].start.is_some_and(|at| at < start)
+            while let Some(next) = self.nodes.get(older as usize).map(|node| node.younger)
+                && self.nodes[next as usize].start.is_some_and(|at| at < start)
             {
-                older = Some(other);
-                younger = self.nodes[other as usize].younger;
+                older = next;
             }
-            self.link(key, start, older, younger);
-            older = Some(key as u32);
+            older = self.link(key, start, older);
         }
     }
 
     /// Stops waiting, if it does.
     pub(super) fn disarm(&mut self, key: usize) {
-        let Some(node) = self.nodes.get_mut(key) else {
+        let Some(node) = self.nodes.get_mut(key + 1) else {
             return;
         };
         if node.start.take().is_none() {
             return;
         }
-        self.len -= 1;
         let Node { older, younger, .. } = *node;
-        match (older, younger) {
-            (None, None) => self.ends = None,
-            (Some(older), None) => {
-                self.nodes[older as usize].younger = None;
-                self.set_ends(None, Some(older));
-            }
-            (None, Some(younger)) => {
-                self.nodes[younger as usize].older = None;
-                self.set_ends(Some(younger), None);
-            }
-            (Some(older), Some(younger)) => {
-                self.nodes[older as usize].younger = Some(younger);
-                self.nodes[younger as usize].older = Some(older);
-            }
-        }
+        self.nodes[older as usize].younger = younger;
+        self.nodes[younger as usize].older = older;
+        self.len -= 1;
     }
 
     pub(super) fn is_armed(&self, key: usize) -> bool {
-        self.nodes.get(key).is_some_and(|node| node.start.is_some())
+        self.start(key).is_some()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.ends.is_none()
+        self.len == 0
     }
 
     pub(super) fn len(&self) -> usize {
@@ -98,18 +77,18 @@ impl Timeouts {
 
     /// Since when `key` has waited.
     pub(super) fn start(&self, key: usize) -> Option<Instant> {
-        self.nodes.get(key)?.start
+        self.nodes.get(key + 1)?.start
     }
 
     /// What began to wait next after `key`, which waits.
     pub(super) fn younger(&self, key: usize) -> Option<usize> {
-        self.nodes.get(key)?.younger.map(|key| key as usize)
+        key_at(self.nodes.get(key + 1)?.younger)
     }
 
     /// What waits longest, and since when.
     pub(super) fn oldest(&self) -> Option<(usize, Instant)> {
-        let key = self.ends?.oldest as usize;
-        Some((key, self.nodes[key].start?))
+        let key = key_at(self.nodes.first()?.younger)?;
+        Some((key, self.start(key)?))
     }
 
     /// When the next one has waited for `after`.
@@ -127,33 +106,29 @@ impl Timeouts {
         Some(key)
     }
 
-    fn link(&mut self, key: usize, start: Instant, older: Option<u32>, younger: Option<u32>) {
+    /// Puts `key`, which does not wait, right behind the node `older`; returns its own.
+    fn link(&mut self, key: usize, start: Instant, older: u32) -> u32 {
         debug_assert!(!self.is_armed(key), "{key} is linked once");
-        if self.nodes.len() <= key {
-            self.nodes.resize(key + 1, Node::default());
+        let place = key + 1;
+        if self.nodes.len() <= place {
+            // A head by itself is an empty ring.
+            self.nodes.resize(place + 1, Node::default());
         }
-        self.nodes[key] = Node { start: Some(start), older, younger };
+        let younger = std::mem::replace(&mut self.nodes[older as usize].younger, place as u32);
+        self.nodes[younger as usize].older = place as u32;
+        self.nodes[place] = Node { start: Some(start), older, younger };
         self.len += 1;
-        let key = key as u32;
-        match older {
-            Some(older) => self.nodes[older as usize].younger = Some(key),
-            None => self.set_ends(Some(key), None),
-        }
-        match younger {
-            Some(younger) => self.nodes[younger as usize].older = Some(key),
-            None => self.set_ends(None, Some(key)),
-        }
-    }
-
-    fn set_ends(&mut self, oldest: Option<u32>, youngest: Option<u32>) {
-        let Some(only) = oldest.or(youngest) else {
-            return;
-        };
-        let ends = self.ends.get_or_insert(Ends { oldest: only, youngest: only });
-        ends.oldest = oldest.unwrap_or(ends.oldest);
-        ends.youngest = youngest.unwrap_or(ends.youngest);
+        place as u32
     }
 }
+
+/// The key whose node this is; the head has none.
+fn key_at(place: u32) -> Option<usize> {
+    (place as usize).checked_sub(1)
+}
+
+/// The node between the youngest and the oldest.
+const HEAD: u32 = 0;
 
 #[cfg(test)]
 mod tests {
