@@ -79,7 +79,8 @@ impl Reactor {
             forwarder: Forwarder::new(limits, config.policy.clone(), names, random_seed()),
             now: now(),
             servers: servers.collect(),
-            buffer: vec![0; CLIENT_BUFFER].into(),
+            buffer: vec![0; READ_BUFFER].into(),
+            unacknowledged: Vec::new(),
         };
         let listeners: Result<Vec<_>, _> = (0..)
             .zip(&config.listen)
@@ -132,6 +133,7 @@ impl Reactor {
         loop {
             self.act();
             self.send_datagrams()?;
+            self.acknowledge();
             self.write_query_log();
             if self.is_finished() {
                 return Ok(());
@@ -201,6 +203,16 @@ impl Reactor {
                 }
             }
         }
+    }
+
+    fn acknowledge(&mut self) {
+        let mut unacknowledged = std::mem::take(&mut self.cx.unacknowledged);
+        for conn in unacknowledged.drain(..) {
+            if let Some(socket) = find(&mut self.sockets, conn) {
+                socket.acknowledge(&self.cx);
+            }
+        }
+        self.cx.unacknowledged = unacknowledged;
     }
 
     fn connect(&mut self, conn: ConnId, upstream: usize) {
@@ -514,5 +526,5 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A query has its answer 4.5 s after it came, and the process must have ended 5 s after the signal.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(4900);
 
-/// A client's pipelined queries are short; a frame longer than this comes in pieces.
-const CLIENT_BUFFER: usize = 16 * 1024;
+/// Holds a TLS record, and what arrives in a turn of the loop.
+const READ_BUFFER: usize = 16 * 1024;

@@ -27,8 +27,10 @@ pub(crate) struct Context {
     pub(crate) forwarder: Forwarder,
     pub(crate) now: Instant,
     pub(crate) servers: Vec<Server>,
-    /// What is read from a client goes through here.
+    /// What is read goes through here.
     pub(crate) buffer: Box<[u8]>,
+    /// Connections to [acknowledge](Socket::acknowledge) what was read on.
+    pub(crate) unacknowledged: Vec<ConnId>,
 }
 
 /// An upstream as connections are made to it.
@@ -76,6 +78,7 @@ impl Socket {
             readable: false,
             ended: false,
             blocked: false,
+            ack_due: false,
         };
         Ok(Self::Upstream(Box::new(upstream)))
     }
@@ -137,6 +140,23 @@ impl Socket {
         match self {
             Self::Client(client) => client.write(cx),
             Self::Upstream(upstream) => upstream.write(cx),
+        }
+    }
+
+    /// Acknowledges the answers that were read, unless something written did.
+    ///
+    /// The system would put that off for 40 ms, and a server that writes each answer by itself, without
+    /// `TCP_NODELAY` (unbound), holds the next one back until then (RFC 1122 section 4.2.3.4).
+    pub(crate) fn acknowledge(&mut self, cx: &Context) {
+        if let Self::Upstream(upstream) = self
+            && std::mem::take(&mut upstream.ack_due)
+            && let Err(error) = SockRef::from(&upstream.stream).set_tcp_quickack(true)
+        {
+            log::trace!(
+                "{}: TCP_QUICKACK: {}",
+                cx.servers[upstream.server].name,
+                system_error(&error)
+            );
         }
     }
 
@@ -249,6 +269,7 @@ impl Client {
 }
 
 /// The socket of a connection to an upstream, and the TLS on it.
+#[expect(clippy::struct_excessive_bools, reason = "each is something that is so by itself")]
 pub(crate) struct Upstream {
     conn: ConnId,
     /// Index into [`Context::servers`].
@@ -261,6 +282,8 @@ pub(crate) struct Upstream {
     /// As with clients.
     ended: bool,
     blocked: bool,
+    /// More answers are to come, and nothing was written since the last ones were read.
+    ack_due: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -343,7 +366,7 @@ impl Upstream {
     /// Reads, decrypts and tells. True: there may be more.
     fn receive(&mut self, cx: &mut Context) -> Result<bool, Failure> {
         let Some(tls) = &mut self.tls else { return Ok(false) };
-        let Context { forwarder, now, servers, buffer } = cx;
+        let Context { forwarder, now, servers, buffer, unacknowledged } = cx;
         let sink = |bytes: &[u8]| forwarder.handle_stream(*now, self.conn, bytes);
         let progress = if self.state == UpstreamState::Handshaking {
             // Which stops where the handshake ends, with octets left.
@@ -351,7 +374,12 @@ impl Upstream {
         } else {
             let mut burst = Burst::new(&mut self.stream, buffer, READ_MAX, self.ended);
             let progress = tls.receive(&mut burst, usize::MAX, sink)?;
-            Progress { more: burst.has_more(), ..progress }
+            let more = burst.has_more();
+            if !self.ack_due && forwarder.awaits_answers(self.conn) {
+                self.ack_due = true;
+                unacknowledged.push(self.conn);
+            }
+            Progress { more, ..progress }
         };
         if self.state == UpstreamState::Handshaking
             && let Some(handshake) = tls.handshake()
@@ -388,6 +416,7 @@ impl Upstream {
                 0 => return Ok(()),
                 len => cx.forwarder.advance_output(cx.now, self.conn, len),
             }
+            self.ack_due = false;
         }
     }
 

@@ -309,6 +309,11 @@ impl Forwarder {
         }
     }
 
+    /// Whether answers are still to come on this connection to an upstream.
+    pub fn awaits_answers(&self, conn: ConnId) -> bool {
+        matches!(self.conns.get(conn.0), Some(Conn::Upstream(conn)) if conn.in_flight.waiting() > 0)
+    }
+
     /// What is to be written on this connection.
     pub fn output(&self, conn: ConnId) -> &[u8] {
         match self.conns.get(conn.0) {
