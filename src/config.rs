@@ -156,7 +156,9 @@ Usage: dot-proxy [OPTION]...
                             [default: {LISTEN_DEFAULT}]
   -u, --upstream SPEC       Ask this server; repeatable, the first usable one in order
                             is asked. IP[:PORT]#NAME, [IPv6]:PORT#NAME or a preset:
-                            {presets}. [default: {UPSTREAM_DEFAULT}]
+                            {presets}. Pins may follow NAME
+                            or stand in its place: #NAME,sha256/BASE64.
+                            [default: {UPSTREAM_DEFAULT}]
   --upstream-policy ordered|fastest|spread
                             Ask the first usable upstream, the one that answered fastest
                             lately, or the one with the fewest queries in flight.
@@ -289,8 +291,11 @@ impl Options {
 
     fn add_upstreams(&mut self, value: &str) -> Result<(), String> {
         for upstream in upstreams(value)? {
-            if self.upstreams.contains(&upstream) {
-                return Err(format!("{upstream} is given twice; give each upstream once"));
+            // The log could not tell them apart.
+            let shown = upstream.to_string();
+            if let Some(other) = self.upstreams.iter().find(|other| other.to_string() == shown) {
+                let with = if *other == upstream { "" } else { ", with all its pins" };
+                return Err(format!("{shown} is given twice; give each upstream once{with}"));
             }
             if self.upstreams.len() == UPSTREAMS_MAX {
                 return Err(format!("is one upstream too many; give at most {UPSTREAMS_MAX}"));
@@ -565,6 +570,7 @@ mod tests {
     use std::os::unix::ffi::OsStringExt;
 
     use super::flag::SPELLINGS;
+    use super::upstream::PINS_MAX;
     use super::*;
 
     fn parse_words(line: &[&str]) -> Result<Command, UsageError> {
@@ -730,10 +736,92 @@ mod tests {
             ("1.2.3.4#2001:DB8::0:1", "1.2.3.4:853", "2001:db8::1"),
             (&longest, "1.2.3.4:853", &longest[8..]),
         ] {
-            let upstream = Upstream { address: address.parse().unwrap(), name: name.into() };
+            let (address, name) = (address.parse().unwrap(), Some(name.into()));
+            let upstream = Upstream { address, name, pins: Box::default() };
             assert_eq!(upstreams(spec), Ok(vec![upstream.clone()]), "{spec}");
             assert_eq!(upstreams(&upstream.to_string()), Ok(vec![upstream]), "{spec}");
         }
+    }
+
+    const PINS: [&str; 2] = [
+        "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+        "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+    ];
+
+    #[test]
+    fn upstreams_with_pins() {
+        let [a, b] = PINS;
+        for (auth, name, pins, shown) in [
+            (a.to_owned(), None, &[a][..], "1.2.3.4#sha256/47DEQpj8HBSa..."),
+            (format!("{a},{b}"), None, &[a, b], "1.2.3.4#sha256/47DEQpj8HBSa..."),
+            (format!("{b},{a}"), None, &[b, a], "1.2.3.4#sha256/AAAAAAAAAAAA..."),
+            (format!("dns.example,{a}"), Some("dns.example"), &[a], "1.2.3.4#dns.example"),
+            (format!("{a},DNS.example.,{b}"), Some("dns.example"), &[a, b], "1.2.3.4#dns.example"),
+            (format!("{b},2001:DB8::1"), Some("2001:db8::1"), &[b], "1.2.3.4#2001:db8::1"),
+        ] {
+            let upstream = upstreams(&format!("1.2.3.4#{auth}")).unwrap().pop().unwrap();
+            assert_eq!(upstream.name.as_deref(), name, "{auth}");
+            assert_eq!(upstream.pins.iter().map(ToString::to_string).collect::<Vec<_>>(), pins);
+            assert_eq!(upstream.to_string(), shown);
+        }
+        let many: Vec<_> =
+            (0..=PINS_MAX).map(|n| PINS[1].replacen('A', &n.to_string(), 1)).collect();
+        let spec = format!("1.2.3.4#{}", many[..PINS_MAX].join(","));
+        assert_eq!(upstreams(&spec).unwrap()[0].pins.len(), PINS_MAX);
+        let error = error(&["-u", &format!("1.2.3.4#{}", many.join(","))]);
+        assert!(error.ends_with(&format!("{} is one pin too many; give at most 8", many[8])));
+    }
+
+    #[test]
+    fn bad_pins_are_named_with_what_would_be_right() {
+        let table = r"
+            1.2.3.4,PIN      => has a comma in place of #; write 1.2.3.4#PIN
+            1.2.3.4:853,a    => has a comma in place of #; write 1.2.3.4:853#a
+            1.2.3.4#sha1/x   => the pin sha1/x does not begin with sha256/, the only hash taken; write sha256/BASE64
+            1.2.3.4#sha256/x => the pin sha256/x has 1 characters behind sha256/; copy all 44, the last is =; write sha256/BASE64
+            1.2.3.4#PINx     => has 45 characters behind sha256/
+            1.2.3.4#a,PINx,b => has 45 characters behind sha256/
+            1.2.3.4#a,47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU= => does not begin with sha256/
+            1.2.3.4#PIN,PIN  => the pin PIN is given twice; give each pin once
+            1.2.3.4#a,PIN,PIN => is given twice; give each pin once
+            1.2.3.4#a,b      => has two names, a and b; give one of them
+            1.2.3.4#a,PIN,A. => has two names, a and a; give one of them
+            1.2.3.4#a,       => has a comma with nothing beside it; write NAME,sha256/BASE64
+            1.2.3.4#,PIN     => has a comma with nothing beside it
+            1.2.3.4#a,,PIN   => has a comma with nothing beside it
+            1.2.3.4#a;PIN    => the pin a;PIN does not begin with sha256/
+            1.2.3.4#*.a,PIN  => the name *.a has something else than letters
+            quad9#PIN        => is a preset with more behind it, and presets take neither names nor pins; write an address, such as 9.9.9.9#dns.quad9.net,sha256/BASE64
+            quad9,PIN        => presets take neither names nor pins; write an address, such as 9.9.9.9#
+            cloudflare#x     => presets take neither names nor pins; write an address, such as 1.1.1.1#";
+        for (spec, expected) in rows(table) {
+            let [spec, expected] = [spec, expected].map(|text| text.replace("PIN", PINS[0]));
+            let error = error(&["--upstream", &spec]);
+            assert!(error.contains(&expected), "{error}\n  should say: {expected}");
+            assert!(error.starts_with("--upstream "), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn upstreams_that_the_log_could_not_tell_apart_are_one() {
+        let [a, b] = PINS.map(|pin| format!("1.2.3.4#{pin}"));
+        let both = format!("{a},{}", PINS[1]);
+        let named = format!("1.2.3.4#x,{}", PINS[0]);
+        for (first, second, expected) in [
+            (&a, &a, "1.2.3.4#sha256/47DEQpj8HBSa... is given twice; give each upstream once"),
+            (&a, &both, "is given twice; give each upstream once, with all its pins"),
+            (&both, &a, "is given twice; give each upstream once, with all its pins"),
+            (
+                &named,
+                &"1.2.3.4#x".into(),
+                "1.2.3.4#x is given twice; give each upstream once, with",
+            ),
+        ] {
+            let error = error(&["-u", first, "-u", second]);
+            assert!(error.contains(expected), "{error}\n  should say: {expected}");
+        }
+        assert_eq!(config(&["-u", &a, "-u", &b, "-u", &named]).upstreams.len(), 3);
     }
 
     #[test]
@@ -1087,6 +1175,9 @@ mod tests {
             &["--upstream", &format!("{long}#x")],
             &["--upstream", &format!("1.2.3.4:{long}#x")],
             &["--upstream", &format!("1.2.3.4#{long}")],
+            &["--upstream", &format!("1.2.3.4,{long}")],
+            &["--upstream", &format!("1.2.3.4#{long}/{long}")],
+            &["--upstream", &format!("1.2.3.4#{}", "a,".repeat(5_000))],
             &["--listen", &format!("[::1]:{long}")],
             &["--query-log", &long],
             &["--forward-zone", &long],

@@ -21,7 +21,7 @@
 //! - [`reactor`]: the loop, and the one place that reads the clock; `listener` binds and accepts,
 //!   `socket` reads and writes connections, in bursts (`burst`).
 //! - [`datagram`]: UDP in batches, answered from the address that was asked; the one unsafe module.
-//! - [`tls`]: rustls over any reader and writer, and whom it trusts.
+//! - [`tls`]: rustls over any reader and writer, and whom it trusts; [`pin`]: keys that are trusted.
 //! - `descriptors`: open files, and for whom they are.
 //! - `clocks`: suspends, and a time of day that was set.
 //! - [`signals`]: termination as an event; `network`: changes of routes and addresses as events.
@@ -36,6 +36,7 @@ mod descriptors;
 pub mod forwarder;
 mod listener;
 mod network;
+pub mod pin;
 pub mod reactor;
 pub mod signals;
 mod socket;

@@ -24,7 +24,7 @@ use crate::network::NetworkChanges;
 use crate::signals::Termination;
 use crate::socket::{Context, Server, Socket};
 use crate::stderr::Stderr;
-use crate::tls;
+use crate::tls::{self, Identity};
 use crate::words::system_error;
 
 /// Everything that runs; see the [module](self).
@@ -62,9 +62,12 @@ enum Ending {
 impl Reactor {
     /// Binds every listener and takes the signals over. The error is one line for the user.
     pub fn bind(config: &Config, stderr: Stderr) -> Result<Self, String> {
-        let server_names = config.upstreams.iter().map(|upstream| &*upstream.name);
+        let identities = config
+            .upstreams
+            .iter()
+            .map(|upstream| Identity { name: upstream.name.as_deref(), pins: &upstream.pins });
         let roots = config.roots.file();
-        let connectors = tls::connectors(roots, server_names)
+        let connectors = tls::connectors(roots, identities)
             .map_err(|error| if roots.is_some() { format!("--ca-file: {error}") } else { error })?;
         let names = config.upstreams.iter().map(|upstream| upstream.to_string().into()).collect();
         let servers = config.upstreams.iter().zip(connectors).map(|(upstream, connector)| Server {

@@ -2,21 +2,24 @@
 //!
 //! TLS 1.2 and 1.3 only (RFC 8310 section 9), without early data, which has no profile for DNS
 //! (RFC 8446 section 2.3). The certificate is verified for the configured name (RFC 8310 section
-//! 8.1), and nothing here can turn that off; a resumed handshake relies on the one that was.
+//! 8.1), the key for the configured pins, and nothing here can turn that off; a resumed handshake
+//! relies on the one that was.
 
+mod pins;
 mod sessions;
 mod words;
 
 use std::fmt;
 use std::fs;
 use std::io::{self, BufRead, Read, Write};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
@@ -24,33 +27,45 @@ use rustls::{
     PeerMisbehaved, ProtocolVersion, RootCertStore,
 };
 
+use crate::pin::Pin;
 use crate::words::system_error;
+use pins::{PinVerifier, Pkix};
 use sessions::{Session, SessionStore};
 use words::{
     CLOSED_DURING_HANDSHAKE, OLD_TLS, alert_words, camel_words, certificate_words, pem_words,
 };
 
-/// One connector per name, in order. Each keeps its own session, so that no ticket is shown to
+/// How a server is known. One with neither name nor pins is not accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    /// The name that its certificate must be good for, a DNS name or an IP address. If there is none,
+    /// nothing of the certificate counts but its key, not even its dates.
+    pub name: Option<&'a str>,
+    /// The keys of which it must have one, or, if it has a name, an issuer of its certificate; none:
+    /// any key will do.
+    pub pins: &'a [Pin],
+}
+
+/// One connector per server, in order. Each keeps its own session, so that no ticket is shown to
 /// another upstream, not even one of the same name (RFC 8446 section C.4).
 ///
 /// `roots` is a file of root certificates in PEM form; `None` means Mozilla's, which are built in.
-/// A name is a DNS name or an IP address. The error is one line that says which file or name is
-/// wrong and how.
+/// The error is one line that says which file or name is wrong and how.
 pub fn connectors<'a>(
     roots: Option<&Path>,
-    names: impl Iterator<Item = &'a str>,
+    servers: impl Iterator<Item = Identity<'a>>,
 ) -> Result<Vec<Connector>, String> {
     let Some(file) = roots else {
         let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect::<RootCertStore>();
         let trust = format!("the {} built-in roots", roots.len());
-        return connectors_with(roots, &trust, names);
+        return connectors_with(roots, &trust, servers);
     };
     let roots = read_roots(file)?;
     let trust = match roots.len() {
         1 => format!("the root in {}", file.display()),
         n => format!("the {n} roots in {}", file.display()),
     };
-    connectors_with(roots, &trust, names)
+    connectors_with(roots, &trust, servers)
 }
 
 /// Starts TLS connections to one upstream, and remembers the session that they may resume.
@@ -59,8 +74,8 @@ pub struct Connector {
     config: ClientConfig,
     verifier: Arc<dyn ServerCertVerifier>,
     name: ServerName<'static>,
-    /// The roots in words.
-    trust: Arc<str>,
+    /// The roots in words, if they count.
+    trust: Option<Arc<str>>,
     session: Option<Session>,
 }
 
@@ -76,7 +91,7 @@ impl Connector {
         match ClientConnection::new(Arc::new(config), self.name.clone()) {
             Ok(mut conn) => {
                 conn.set_buffer_limit(Some(SEND_MAX));
-                Ok(TlsStream { conn, trust: Arc::clone(&self.trust), sessions })
+                Ok(TlsStream { conn, trust: self.trust.clone(), sessions })
             }
             Err(error) => Err(Failure::new(FailedAt::Handshake, error.to_string())),
         }
@@ -118,7 +133,7 @@ impl Connector {
 #[derive(Debug)]
 pub struct TlsStream {
     conn: ClientConnection,
-    trust: Arc<str>,
+    trust: Option<Arc<str>>,
     sessions: Arc<SessionStore>,
 }
 
@@ -265,7 +280,7 @@ impl TlsStream {
             _ => FailedAt::Read,
         };
         let detail = match error {
-            Error::InvalidCertificate(error) => certificate_words(error, &self.trust),
+            Error::InvalidCertificate(error) => certificate_words(error, self.trust.as_deref()),
             Error::NoCertificatesPresented => "the server sent no certificate".into(),
             Error::AlertReceived(alert) => alert_words(*alert, at),
             Error::DecryptError => "a record of the server could not be decrypted".into(),
@@ -368,33 +383,48 @@ pub enum FailedAt {
 fn connectors_with<'a>(
     roots: RootCertStore,
     trust: &str,
-    names: impl Iterator<Item = &'a str>,
+    servers: impl Iterator<Item = Identity<'a>>,
 ) -> Result<Vec<Connector>, String> {
     let provider = Arc::new(ring::default_provider());
+    let roots = Arc::new(roots);
     let verifier =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
             .build()
             .map_err(|error| error.to_string())?;
+    let pkix = Pkix { verifier, roots };
     let trust = Arc::from(trust);
-    names
-        .map(|name| {
-            let server_name = ServerName::try_from(name)
-                .map_err(|_| format!("{name:?} is not a DNS name or an IP address"))?;
-            let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-                .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-                .map_err(|error| error.to_string())?
-                .with_webpki_verifier(Arc::clone(&verifier))
-                .with_no_client_auth();
-            config.alpn_protocols = vec![ALPN.to_vec()];
-            Ok(Connector {
-                config,
-                verifier: Arc::<WebPkiServerVerifier>::clone(&verifier),
-                name: server_name.to_owned(),
-                trust: Arc::clone(&trust),
-                session: None,
-            })
-        })
-        .collect()
+    servers.map(|server| connector(server, &provider, &pkix, &trust)).collect()
+}
+
+fn connector(
+    server: Identity<'_>,
+    provider: &Arc<CryptoProvider>,
+    pkix: &Pkix,
+    trust: &Arc<str>,
+) -> Result<Connector, String> {
+    let name = match server.name {
+        Some(name) => ServerName::try_from(name)
+            .map_err(|_| format!("{name:?} is not a DNS name or an IP address"))?
+            .to_owned(),
+        None => NAMELESS.into(),
+    };
+    let verifier: Arc<dyn ServerCertVerifier> = match (server.name, server.pins) {
+        (Some(_), []) => Arc::<WebPkiServerVerifier>::clone(&pkix.verifier),
+        (name, pins) => {
+            let pkix = name.map(|_| pkix.clone());
+            let algorithms = provider.signature_verification_algorithms;
+            Arc::new(PinVerifier::new(pins, pkix, algorithms))
+        }
+    };
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::clone(&verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    let trust = server.name.map(|_| Arc::clone(trust));
+    Ok(Connector { config, verifier, name, trust, session: None })
 }
 
 fn read_roots(file: &Path) -> Result<RootCertStore, String> {
@@ -423,6 +453,9 @@ fn read_roots(file: &Path) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
+/// Stands for no name: servers are told none that is an address (RFC 6066 section 3).
+const NAMELESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
 /// RFC 7858's protocol in the registry of ALPN.
 const ALPN: &[u8] = b"dot";
 
@@ -433,7 +466,6 @@ const SEND_MAX: usize = 64 * 1024;
 mod tests {
     use std::collections::VecDeque;
     use std::env;
-    use std::net::IpAddr;
     use std::process;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
@@ -896,8 +928,10 @@ mod tests {
     fn roots_come_from_a_file() {
         let authority = Authority::new();
         let file = TempFile::new("good.pem", authority.pem.repeat(2).as_bytes());
-        let mut connector = connectors(Some(&file.0), [NAME].into_iter()).unwrap().pop().unwrap();
-        assert_eq!(*connector.trust, *format!("the 2 roots in {}", file.0.display()));
+        let mut connector =
+            connectors(Some(&file.0), [named(NAME)].into_iter()).unwrap().pop().unwrap();
+        let trust = format!("the 2 roots in {}", file.0.display());
+        assert_eq!(connector.trust.as_deref(), Some(&*trust));
         let server = authority.server(&rustls::version::TLS13, |_| ());
         Link::established(&mut connector, &server);
 
@@ -930,30 +964,34 @@ mod tests {
         ] {
             let file = TempFile::new("bad.pem", content.as_bytes());
             let expected = error.replace("PATH", &file.0.to_string_lossy());
-            assert_eq!(connectors(Some(&file.0), [NAME].into_iter()).unwrap_err(), expected);
+            assert_eq!(connectors(Some(&file.0), [named(NAME)].into_iter()).unwrap_err(), expected);
         }
         let gone = Path::new("/nonexistent/roots.pem");
         assert_eq!(
-            connectors(Some(gone), [NAME].into_iter()).unwrap_err(),
+            connectors(Some(gone), [named(NAME)].into_iter()).unwrap_err(),
             "cannot read /nonexistent/roots.pem: no such file or directory"
         );
         assert_eq!(
-            connectors(Some(Path::new("/")), [NAME].into_iter()).unwrap_err(),
+            connectors(Some(Path::new("/")), [named(NAME)].into_iter()).unwrap_err(),
             "cannot read /: is a directory"
         );
     }
 
     #[test]
     fn the_built_in_roots_trust_none_of_ours() {
-        let mut built_in = connectors(None, [NAME].into_iter()).unwrap();
+        let mut built_in = connectors(None, [named(NAME)].into_iter()).unwrap();
         let server = Authority::new().server(&rustls::version::TLS13, |_| ());
         let failure = Link::refused(&mut built_in[0], &server);
         assert_eq!(failure.at, FailedAt::Certificate);
         assert!(failure.detail.contains("built-in roots"), "{failure:?}");
         assert_eq!(
-            connectors(None, ["not a name"].into_iter()).unwrap_err(),
+            connectors(None, [named("not a name")].into_iter()).unwrap_err(),
             "\"not a name\" is not a DNS name or an IP address"
         );
+    }
+
+    fn named(name: &str) -> Identity<'_> {
+        Identity { name: Some(name), pins: &[] }
     }
 
     pub(super) fn start(connector: &mut Connector) -> TlsStream {
@@ -1225,13 +1263,23 @@ mod tests {
         }
 
         pub(super) fn connectors(&self, names: &[&str]) -> Vec<Connector> {
-            let mut roots = RootCertStore::empty();
-            roots.add(self.root.clone()).unwrap();
-            connectors_with(roots, "the test root", names.iter().copied()).unwrap()
+            Self::connectors_of(&[self], names.iter().map(|name| named(name)))
         }
 
         pub(super) fn connector(&self, name: &str) -> Connector {
             self.connectors(&[name]).pop().unwrap()
+        }
+
+        /// They trust all of these.
+        pub(super) fn connectors_of<'a>(
+            authorities: &[&Self],
+            servers: impl Iterator<Item = Identity<'a>>,
+        ) -> Vec<Connector> {
+            let mut roots = RootCertStore::empty();
+            for authority in authorities {
+                roots.add(authority.root.clone()).unwrap();
+            }
+            connectors_with(roots, "the test root", servers).unwrap()
         }
 
         /// A server with a good certificate for [`NAME`] and two addresses.

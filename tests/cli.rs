@@ -200,7 +200,7 @@ fn every_name_the_command_line_takes_is_one_rustls_takes() {
     for name in names {
         let command = config::parse(vec!["-u".into(), format!("127.0.0.1#{name}").into()]);
         let ours = match &command {
-            Ok(Asked::Run(config)) => Some(&*config.upstreams[0].name),
+            Ok(Asked::Run(config)) => config.upstreams[0].name.as_deref(),
             _ => None,
         };
         let theirs = ServerName::try_from(name.as_str()).is_ok();

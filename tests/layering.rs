@@ -26,7 +26,7 @@ const TABLE: &[Row] = &[
             "forwarder::SpecialNames",
         ],
     ),
-    ("config/", &[], &["config"]),
+    ("config/", &[], &["config", "pin"]),
     (
         "reactor.rs",
         &["mio", "rustix", "socket2"],
@@ -50,7 +50,9 @@ const TABLE: &[Row] = &[
     ("descriptors.rs", &["rustix"], &["config"]),
     ("listener.rs", &["mio", "socket2"], &["datagram", "forwarder::DatagramPath", "words"]),
     ("socket.rs", &["mio", "socket2"], &["burst", "forwarder", "tls", "words"]),
-    ("tls.rs", &["rustls", "webpki_roots"], &["words"]),
+    ("pin.rs", &[], &[]),
+    ("tls.rs", &["rustls", "webpki_roots"], &["pin", "words"]),
+    ("tls/pins.rs", &["ring", "rustls", "webpki"], &["pin", "tls"]),
     ("tls/", &["rustls", "webpki_roots"], &["tls"]),
     ("words.rs", &[], &[]),
     ("datagram.rs", &["libc", "mio"], &["forwarder::DatagramPath"]),
@@ -177,6 +179,8 @@ fn planted_violations_are_found() {
         main.rs: use mio::Poll; ==> crate mio
         lib.rs: pub mod tls; pub use tls::Tls; ==> module tls::Tls
         tls/words.rs: use crate::config::Upstream; ==> module config::Upstream
+        tls/words.rs: use ring::digest; ==> crate ring
+        pin.rs: use crate::tls::Identity; ==> module tls::Identity
         forwarder/client.rs: use crate::config::Config; ==> module config::Config
         forwarder/client.rs: use super::super::tls::Tls; ==> module tls::Tls
         forwarder/client.rs: use slab::Slab; ==> crate slab

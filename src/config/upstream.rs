@@ -5,17 +5,25 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::address::address;
 use super::words::{nearest, shown, words};
+use crate::pin::Pin;
 
-/// A DNS-over-TLS server and the name its certificate must have.
+/// A DNS-over-TLS server and how it is known: by a name, by pins, or by both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// Where it is.
     pub address: SocketAddr,
-    /// A DNS name in lower case without the final dot, or an IP address.
-    pub name: Box<str>,
+    /// The name its certificate must have: a DNS name in lower case without the final dot, or an IP
+    /// address.
+    pub name: Option<Box<str>>,
+    /// The keys of which it must have one, if there are any.
+    pub pins: Box<[Pin]>,
 }
 
-/// `1.1.1.1#cloudflare-dns.com`, with the port if it is not 853.
+/// `1.1.1.1#cloudflare-dns.com`, with the port if it is not 853. Without a name it is
+/// `1.1.1.1#sha256/47DEQpj8HBSa...`, the beginning of its first pin.
+///
+/// Upstreams that are alike behind the # are one operator's: they have the name in common, or a key
+/// that only its owner can use.
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = self.address.to_string();
@@ -23,7 +31,11 @@ impl fmt::Display for Upstream {
             UPSTREAM_PORT => address.strip_suffix(":853").unwrap_or(&address),
             _ => &address,
         };
-        write!(f, "{address}#{}", self.name)
+        match (&self.name, self.pins.first()) {
+            (Some(name), _) => write!(f, "{address}#{name}"),
+            (None, Some(pin)) => write!(f, "{address}#{}", pin.shortened()),
+            (None, None) => f.write_str(address),
+        }
     }
 }
 
@@ -36,7 +48,21 @@ pub(super) fn upstreams(spec: &str) -> Result<Vec<Upstream>, String> {
     if spec.contains("://") {
         return Err(format!("is a URL; {form}"));
     }
-    let Some((place, name)) = spec.split_once('#') else {
+    if let Some((word, _)) = spec.split_once(['#', ','])
+        && let Some(preset) = PRESETS.iter().find(|preset| preset.word == word)
+    {
+        let (ip, name) = (preset.addresses[0], preset.name);
+        return Err(format!(
+            "is a preset with more behind it, and presets take neither names nor pins; write an \
+             address, such as {ip}#{name},{PIN_FORM}"
+        ));
+    }
+    let Some((place, auth)) = spec.split_once('#') else {
+        if let Some((place, auth)) = spec.split_once(',')
+            && address(place, UPSTREAM_PORT).is_ok()
+        {
+            return Err(format!("has a comma in place of #; write {place}#{}", shown(auth)));
+        }
         return Err(match address(spec, UPSTREAM_PORT) {
             Ok(address) => {
                 let name = PRESETS
@@ -45,7 +71,7 @@ pub(super) fn upstreams(spec: &str) -> Result<Vec<Upstream>, String> {
                     .map_or("NAME", |preset| preset.name);
                 format!(
                     "does not say the name its certificate must have; write {}",
-                    Upstream { address, name: name.into() }
+                    Upstream { address, name: Some(name.into()), pins: Box::default() }
                 )
             }
             Err(_) if spec.contains(['.', ':']) => {
@@ -75,10 +101,40 @@ pub(super) fn upstreams(spec: &str) -> Result<Vec<Upstream>, String> {
     if ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST {
         return Err(format!("{ip} is not the address of one server; {form}"));
     }
-    let name = certificate_name(name).map_err(|problem| {
-        format!("the name {problem}; write it as in the server's certificate")
-    })?;
-    Ok(vec![Upstream { address, name }])
+    Ok(vec![known_by(auth, address)?])
+}
+
+/// The upstream at this address with what stands behind its #: a name and any number of pins, in any
+/// order, but not nothing.
+fn known_by(auth: &str, address: SocketAddr) -> Result<Upstream, String> {
+    let (mut name, mut pins) = (None, Vec::new());
+    for part in auth.split(',') {
+        if part.is_empty() && auth.contains(',') {
+            return Err(format!("has a comma with nothing beside it; write NAME,{PIN_FORM}"));
+        }
+        // No name has these.
+        if part.contains(['/', '=']) {
+            let pin = part.parse().map_err(|problem| {
+                format!("the pin {} {problem}; write {PIN_FORM}", shown(part))
+            })?;
+            if pins.contains(&pin) {
+                return Err(format!("the pin {pin} is given twice; give each pin once"));
+            }
+            if pins.len() == PINS_MAX {
+                return Err(format!("{pin} is one pin too many; give at most {PINS_MAX}"));
+            }
+            pins.push(pin);
+            continue;
+        }
+        let new = certificate_name(part).map_err(|problem| {
+            format!("the name {problem}; write it as in the server's certificate")
+        })?;
+        if let Some(name) = name {
+            return Err(format!("has two names, {name} and {new}; give one of them"));
+        }
+        name = Some(new);
+    }
+    Ok(Upstream { address, name, pins: pins.into() })
 }
 
 /// A name as certificates have it: a DNS name or an IP address (RFC 8310 section 8.1).
@@ -133,7 +189,8 @@ impl Preset {
     pub(super) fn upstreams(&self) -> impl Iterator<Item = Upstream> {
         self.addresses.into_iter().map(|ip| Upstream {
             address: SocketAddr::new(ip, UPSTREAM_PORT),
-            name: self.name.into(),
+            name: Some(self.name.into()),
+            pins: Box::default(),
         })
     }
 }
@@ -202,6 +259,11 @@ pub(super) const fn v6(bits: u128) -> IpAddr {
 }
 
 pub(super) const UPSTREAM_EXAMPLE: &str = "1.1.1.1#cloudflare-dns.com";
+
+const PIN_FORM: &str = "sha256/BASE64";
+
+/// The key in use, the next one and some to spare; an error names them all.
+pub(super) const PINS_MAX: usize = 8;
 
 /// RFC 7858 section 3.1.
 pub const UPSTREAM_PORT: u16 = 853;

@@ -7,9 +7,15 @@ use rustls::pki_types::{UnixTime, pem};
 use rustls::{AlertDescription, CertificateError};
 
 use super::FailedAt;
+use super::pins::WrongKey;
 
-pub(super) fn certificate_words(error: &CertificateError, trust: &str) -> String {
+/// `trust` is the roots in words, if they count.
+pub(super) fn certificate_words(error: &CertificateError, trust: Option<&str>) -> String {
+    // Where no root counts, no issuer's signature does.
+    let is_own = *error == CertificateError::BadSignature && trust.is_none();
+    let trust = trust.unwrap_or_default();
     match error {
+        _ if is_own => "the server does not have the key that its certificate shows".into(),
         CertificateError::BadEncoding => "the certificate is malformed".into(),
         CertificateError::BadSignature => format!(
             "a signature is wrong: the issuer has the name, but not the key, of {trust}, which may \
@@ -57,9 +63,10 @@ pub(super) fn certificate_words(error: &CertificateError, trust: &str) -> String
         CertificateError::Other(error) if error.to_string() == "CaUsedAsEndEntity" => {
             "the certificate is that of a CA; one for a server was expected".into()
         }
-        CertificateError::Other(error) => {
-            format!("the certificate cannot be verified: {}", camel_words(&error.0))
-        }
+        CertificateError::Other(error) => match error.0.downcast_ref::<WrongKey>() {
+            Some(wrong) => wrong.to_string(),
+            None => format!("the certificate cannot be verified: {}", camel_words(&error.0)),
+        },
         other => format!("the certificate cannot be verified: {}", camel_words(other)),
     }
 }
