@@ -39,6 +39,8 @@ macro_rules! statements {
             s33_strict: "33", "no fall-back from Strict", tls::strict;
             s34_unauthenticated: "34", "no query to who is not authenticated", tls::unauthenticated;
             s35_certificate_names: "35", "names of certificates are those of RFC 9525", tls::certificate_names;
+            s36_name_and_pins: "36", "a name and a pin must both be right", tls::name_and_pins;
+            s37_pins: "37", "pins are SHA-256 of keys; spare ones; a mismatch is told", tls::pins;
             s39_versions_and_suites: "39", "TLS 1.2 and 1.3, no compression, no weak suites", tls::versions_and_suites;
             s40_name_and_protocol: "40", "SNI and ALPN dot; another protocol is refused", tls::name_and_protocol;
             s41_tickets: "41", "a ticket is used once", tls::tickets;

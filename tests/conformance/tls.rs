@@ -1,4 +1,4 @@
-//! RFC 7858, 8310, 9325 and 8446: the TLS side. Statements 26, 27, 29, 31, 33 to 35 and 39 to 41.
+//! RFC 7858, 8310, 9325 and 8446: the TLS side. Statements 26, 27, 29, 31, 33 to 37 and 39 to 41.
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -9,7 +9,7 @@ use crate::hello::Hello;
 use crate::outcome::Outcome;
 use crate::proxying::is_answer;
 use crate::stage::{self, Idle, NAME, Stage};
-use crate::subject::{Subject, own_host};
+use crate::subject::{Pins, Subject, own_host};
 use crate::support::message::A;
 use crate::support::{Act, Authority, DotServer, End, Greeting, Identity, Query, Setup};
 
@@ -215,6 +215,80 @@ pub(crate) fn certificate_names(subject: &dyn Subject) -> Result<Outcome, String
         let shown = (&authority, authority.identity(certified), name);
         let what = format!("a certificate for {certified} as {name}");
         promise_trust(&mut outcome, subject, &what, shown, is_good)?;
+    }
+    Ok(outcome)
+}
+
+/// Asks through a server that must have one of these keys, and gives what the forwarder wrote.
+fn promise_pinned(
+    outcome: &mut Outcome,
+    subject: &dyn Subject,
+    what: &str,
+    (authority, identity, name): (&Authority, Identity, &str),
+    pins: Pins<'_>,
+    is_good: bool,
+) -> Result<Vec<String>, String> {
+    let server = DotServer::start(Setup { identity, ..stage::good(authority, NAME) });
+    let running = stage::run_pinned(subject, authority, &[(server.address(), name)], pins)?;
+    let response = Client::of(running.address()).ask(&Query::new("secret.pins.example", A));
+    let answered = is_answer(response.as_ref());
+    if is_good {
+        outcome.promise(answered, || format!("{what}: refused"));
+    } else {
+        outcome.promise(!answered, || format!("{what}: answered"));
+        promise_no_query(outcome, what, &server);
+    }
+    Ok(running.end())
+}
+
+pub(crate) fn name_and_pins(subject: &dyn Subject) -> Result<Outcome, String> {
+    let mut outcome = Outcome::default();
+    for (what, name, pin_is_right) in [
+        ("name and pin right", NAME, true),
+        ("pin wrong", NAME, false),
+        ("name wrong", "other.example", true),
+        ("name and pin wrong", "other.example", false),
+    ] {
+        let authority = Authority::new();
+        let identity = authority.identity(NAME);
+        let pin = if pin_is_right { identity.pin() } else { authority.identity(NAME).pin() };
+        let shown = (&authority, identity, name);
+        let pins = Pins { any_of: &[pin], alone: false };
+        let is_good = name == NAME && pin_is_right;
+        promise_pinned(&mut outcome, subject, what, shown, pins, is_good)?;
+    }
+    Ok(outcome)
+}
+
+pub(crate) fn pins(subject: &dyn Subject) -> Result<Outcome, String> {
+    let mut outcome = Outcome::default();
+    let authority = Authority::new();
+    let identity = authority.identity(NAME);
+    let right = identity.pin_by_openssl().unwrap_or_else(|reason| {
+        outcome.note(format!("without the pin as openssl gives it: {reason}"));
+        identity.pin()
+    });
+    let spare = authority.identity(NAME).pin();
+    let own = Identity::self_signed(NAME);
+    let own_pin = own.pin();
+    for (what, identity, any_of, is_good) in [
+        ("the right pin", &identity, &[right.clone()][..], true),
+        ("a spare one in front", &identity, &[spare.clone(), right.clone()], true),
+        ("a spare one behind", &identity, &[right, spare.clone()], true),
+        ("its own issuer", &own, &[own_pin], true),
+        ("another key", &identity, &[spare], false),
+    ] {
+        let shown = (&authority, identity.clone(), NAME);
+        let pins = Pins { any_of, alone: true };
+        let lines = promise_pinned(&mut outcome, subject, what, shown, pins, is_good)?;
+        if !is_good {
+            let is_told = |line: &String| {
+                let line = line.to_lowercase();
+                line.contains("pin") || line.contains("key")
+            };
+            let told = lines.iter().any(is_told);
+            outcome.promise(told, || format!("{what}: not told"));
+        }
     }
     Ok(outcome)
 }

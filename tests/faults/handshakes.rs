@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::outcome::{Outcome, SLACK};
 use crate::stage::{self, Idle, NAME, Stage};
-use crate::subject::Subject;
+use crate::subject::{Pins, Subject};
 use crate::support::message::{self, A, QR};
 use crate::support::server::{BlackHole, RefusedPort};
 use crate::support::{Authority, DotServer, Greeting, Identity, Query, Setup};
@@ -77,17 +77,42 @@ pub(crate) fn bad_certificates(subject: &dyn Subject) -> Result<Outcome, String>
         let mut asker = crate::asker::Asker::new(running.address());
         asker.ask("secret.u14.example");
         outcome.count(&asker);
-        outcome.count_connections(&server);
-        let octets = server.log().application_octets();
-        outcome.promise(octets == 0, || format!("{what}: {octets} octets of data sent"));
-        let clear = |octet: Option<u8>| octet.is_some_and(|octet| octet != 22);
-        let clear = server.log().connections.iter().any(|log| clear(log.first_octet));
-        outcome.promise(!clear, || format!("{what}: clear text sent"));
+        promise_no_query(&mut outcome, what, &server);
         outcome.lines.extend(running.end());
     }
     outcome.promise_all_failed();
     outcome.promise_deadline();
     Ok(outcome)
+}
+
+/// With everything right but the key, once with and once without a name that counts.
+pub(crate) fn wrong_keys(subject: &dyn Subject) -> Result<Outcome, String> {
+    let mut outcome = Outcome::default();
+    for (what, alone) in [("name and pin", false), ("pin alone", true)] {
+        let authority = Authority::new();
+        let server = DotServer::start(stage::good(&authority, NAME));
+        let upstreams = [(server.address(), NAME)];
+        let pins = Pins { any_of: &[authority.identity(NAME).pin()], alone };
+        let running = stage::run_pinned(subject, &authority, &upstreams, pins)?;
+        let mut asker = crate::asker::Asker::new(running.address());
+        asker.ask("secret.u14.example");
+        outcome.count(&asker);
+        promise_no_query(&mut outcome, what, &server);
+        outcome.lines.extend(running.end());
+    }
+    outcome.promise_all_failed();
+    outcome.promise_deadline();
+    Ok(outcome)
+}
+
+/// Counts the server, to which nothing came but handshakes.
+fn promise_no_query(outcome: &mut Outcome, what: &str, server: &DotServer) {
+    outcome.count_connections(server);
+    let octets = server.log().application_octets();
+    outcome.promise(octets == 0, || format!("{what}: {octets} octets of data sent"));
+    let clear = |octet: Option<u8>| octet.is_some_and(|octet| octet != 22);
+    let clear = server.log().connections.iter().any(|log| clear(log.first_octet));
+    outcome.promise(!clear, || format!("{what}: clear text sent"));
 }
 
 pub(crate) fn black_hole(subject: &dyn Subject) -> Result<Outcome, String> {

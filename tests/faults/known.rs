@@ -1,14 +1,14 @@
 //! Forwarders other than the one of the tests: any command, and some whose settings are known.
 
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use socket2::SockRef;
 
-use crate::subject::{self, Subject, Wanted};
+use crate::subject::{self, Pins, Subject, Wanted};
 
 /// A command with places for what changes.
 pub(crate) struct Template {
@@ -40,6 +40,9 @@ impl Template {
 
 impl Subject for Template {
     fn command(&self, wanted: &Wanted<'_>) -> Result<Command, String> {
+        if !wanted.pins.any_of.is_empty() {
+            return Err("the command has no place for pins".to_owned());
+        }
         let (start, end) = match self.upstream {
             Some(place) => place,
             None if wanted.upstreams.len() > 1 => {
@@ -113,11 +116,13 @@ impl Known {
         let (ip, port) = (wanted.listen.ip(), wanted.listen.port());
         let ca = wanted.ca_file.display();
         let upstreams = |line: &dyn Fn(String, u16, &str) -> String| -> String {
-            let one = |(address, name): &(std::net::SocketAddr, &str)| {
+            let one = |(address, name): &(SocketAddr, &str)| {
                 line(address.ip().to_string(), address.port(), name)
             };
             wanted.upstreams.iter().map(one).collect()
         };
+        let digests: Vec<_> =
+            wanted.pins.any_of.iter().filter_map(|pin| pin.strip_prefix("sha256/")).collect();
         match self {
             Self::DotProxy => String::new(),
             Self::Unbound => format!(
@@ -137,9 +142,17 @@ impl Known {
                  round_robin_upstreams: 1\nidle_timeout: 10000\ntls_ca_file: \"{ca}\"\n\
                  listen_addresses:\n  - {ip}@{port}\n\
                  upstream_recursive_servers:\n{}",
-                upstreams(&|ip, port, name| format!(
-                    "  - address_data: {ip}\n    tls_port: {port}\n    tls_auth_name: \"{name}\"\n"
-                ))
+                upstreams(&|ip, port, name| {
+                    let name = if wanted.pins.alone {
+                        String::new()
+                    } else {
+                        format!("    tls_auth_name: \"{name}\"\n")
+                    };
+                    let pin = |pin| format!("      - digest: \"sha256\"\n        value: {pin}\n");
+                    let pins: String = digests.iter().map(pin).collect();
+                    let pinset = if pins.is_empty() { "" } else { "    tls_pubkey_pinset:\n" };
+                    format!("  - address_data: {ip}\n    tls_port: {port}\n{name}{pinset}{pins}")
+                })
             ),
             Self::Dnsdist => format!(
                 "setSecurityPollSuffix(\"\")\nsetACL({{\"127.0.0.0/8\"}})\n\
@@ -154,9 +167,16 @@ impl Known {
             Self::Kresd => format!(
                 "net.listen('{ip}', {port}, {{ kind = 'dns' }})\ntrust_anchors.remove('.')\n\
                  cache.size = 10 * MB\npolicy.add(policy.all(policy.TLS_FORWARD({{\n{}}})))\n",
-                upstreams(&|ip, port, name| format!(
-                    "  {{ '{ip}@{port}', hostname = '{name}', ca_file = '{ca}' }},\n"
-                ))
+                upstreams(&|ip, port, name| {
+                    let mut keys = Vec::new();
+                    if !wanted.pins.alone {
+                        keys.push(format!("hostname = '{name}', ca_file = '{ca}'"));
+                    }
+                    if !digests.is_empty() {
+                        keys.push(format!("pin_sha256 = {{ '{}' }}", digests.join("', '")));
+                    }
+                    format!("  {{ '{ip}@{port}', {} }},\n", keys.join(", "))
+                })
             ),
         }
     }
@@ -180,7 +200,16 @@ impl Subject for Known {
                 "--upstream",
                 "{upstream_ip}:{upstream_port}#{name}",
             ];
-            return Template::new(&words.map(str::to_owned))?.command(wanted);
+            let known_by =
+                |(address, name): &(SocketAddr, &str)| (*address, wanted.pins.behind(name));
+            let upstreams: Vec<_> = wanted.upstreams.iter().map(known_by).collect();
+            let upstreams: Vec<_> =
+                upstreams.iter().map(|(address, known_by)| (*address, &**known_by)).collect();
+            let wanted = Wanted { upstreams: &upstreams, pins: Pins::default(), ..*wanted };
+            return Template::new(&words.map(str::to_owned))?.command(&wanted);
+        }
+        if let (Self::Unbound | Self::Dnsdist, [_, ..]) = (self, wanted.pins.any_of) {
+            return Err("it has no setting for pins".to_owned());
         }
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let file = directory().join(format!("{}-{number}.{}", self.name(), self.extension()));

@@ -138,6 +138,13 @@ rows! {
         });
         assert!(told.count() >= 7, "{:#?}", outcome.lines);
     };
+    u14_wrong_keys: handshakes::wrong_keys, |outcome: &Outcome| {
+        assert_told(outcome, OTHER, &["certificate", "the server's key is sha256/"]);
+        let told = outcome.lines.iter().filter(|line| {
+            line.contains("not usable") && line.contains("certificate") && line.contains("expected")
+        });
+        assert_eq!(told.count(), 2, "{:#?}", outcome.lines);
+    };
     u15_ticket_key_changed: connections::ticket_key_changed, |outcome: &Outcome| {
         assert_no_failure_logged(outcome);
         assert_eq!(outcome.notes, ["3 full handshakes, 27 resumed"]);

@@ -13,7 +13,8 @@ impl Subject for DotProxy {
         command.args(["--listen", &wanted.listen.to_string(), "--query-log", "off"]);
         command.arg("--ca-file").arg(wanted.ca_file);
         for (address, name) in wanted.upstreams {
-            command.args(["--upstream", &format!("{address}#{name}")]);
+            let known_by = wanted.pins.behind(name);
+            command.args(["--upstream", &format!("{address}#{known_by}")]);
         }
         if let Some(seconds) = wanted.client_idle {
             command.args(["--client-idle-timeout", &seconds.to_string()]);

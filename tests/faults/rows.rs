@@ -26,6 +26,7 @@ pub(crate) const ROWS: &[Row] = rows! {
     "U12", "65,535-octet answer", answers::largest_answer;
     "U13", "never a clean close", connections::never_a_clean_close;
     "U14", "seven bad certificates", handshakes::bad_certificates;
+    "U14 key", "two keys that are not those pinned", handshakes::wrong_keys;
     "U15", "session-ticket key changed", connections::ticket_key_changed;
     "U16", "keepalive TIMEOUT 0", connections::keepalive_zero;
     "U16 1 s", "keepalive TIMEOUT of 1 s", connections::keepalive_one_second;

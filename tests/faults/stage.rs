@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::asker::Asker;
 use crate::outcome::Outcome;
-use crate::subject::{Running, Subject, Wanted, own_host};
+use crate::subject::{Pins, Running, Subject, Wanted, own_host};
 use crate::support::{Authority, DotServer, Setup, TcpClient};
 
 /// The name in the certificates of the servers.
@@ -104,14 +104,33 @@ pub(crate) fn run(
     upstreams: &[(SocketAddr, &str)],
     idle: Idle,
 ) -> Result<Running, String> {
+    Running::start(subject, &wanted(authority, upstreams, Pins::default(), idle))
+}
+
+/// The same with servers that must have one of these keys.
+pub(crate) fn run_pinned(
+    subject: &dyn Subject,
+    authority: &Authority,
+    upstreams: &[(SocketAddr, &str)],
+    pins: Pins<'_>,
+) -> Result<Running, String> {
+    Running::start(subject, &wanted(authority, upstreams, pins, Idle::default()))
+}
+
+fn wanted<'a>(
+    authority: &'a Authority,
+    upstreams: &'a [(SocketAddr, &'a str)],
+    pins: Pins<'a>,
+    idle: Idle,
+) -> Wanted<'a> {
     const PORT: u16 = 5300;
 
-    let wanted = Wanted {
+    Wanted {
         listen: (own_host(), PORT).into(),
         upstreams,
         ca_file: authority.file(),
+        pins,
         client_idle: idle.client,
         upstream_idle: idle.upstream,
-    };
-    Running::start(subject, &wanted)
+    }
 }

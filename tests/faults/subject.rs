@@ -30,10 +30,27 @@ pub(crate) struct Wanted<'a> {
     /// In the order in which they are to be asked, each with the name its certificate must have.
     pub(crate) upstreams: &'a [(SocketAddr, &'a str)],
     pub(crate) ca_file: &'a Path,
+    pub(crate) pins: Pins<'a>,
     /// Seconds after which an idle client is closed, if that can be told.
     pub(crate) client_idle: Option<u32>,
     /// Seconds after which an idle connection to an upstream is closed, if that can be told.
     pub(crate) upstream_idle: Option<u32>,
+}
+
+/// The keys that servers must have, as `sha256/` and base64 each; any key will do if there are none.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Pins<'a> {
+    pub(crate) any_of: &'a [String],
+    /// Names do not count.
+    pub(crate) alone: bool,
+}
+
+impl Pins<'_> {
+    /// What dot-proxy wants behind the address of a server of this name.
+    pub(crate) fn behind(&self, name: &str) -> String {
+        let name = if self.alone { &[][..] } else { &[name.to_owned()] };
+        [name, self.any_of].concat().join(",")
+    }
 }
 
 /// A running forwarder; it is killed when dropped.

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::steady::{Asked, ask_steadily};
+use crate::steady::{Asked, ask_steadily, assert_all_answered};
 use crate::support::message::{A, NOERROR, SERVFAIL};
 use crate::support::proxy::arguments;
 use crate::support::skip::skip;
@@ -112,7 +112,44 @@ fn h03_clock_set_while_sessions_are_resumed() {
 
 #[test]
 fn h03_pins_stand_in_for_the_clock() {
-    skip("h03_pins_stand_in_for_the_clock", "upstreams cannot be given pins");
+    let library = match faketime() {
+        Ok(library) => library,
+        Err(reason) => return skip("h03_pins_stand_in_for_the_clock", &reason),
+    };
+    let clock = Clock::set("@1970-01-01 00:01:00");
+    let authority = Authority::new();
+    let identities = ["dot.example"; 2].map(|name| authority.identity(name));
+    let pin = identities[1].pin();
+    // They want a handshake for every query, so that sessions are resumed by that clock, too.
+    let [named, pinned] = identities.map(|identity| {
+        let setup = Setup::new(identity)
+            .handler(|query| [query.answer(), vec![Act::End(End::Notify)]].concat());
+        DotServer::start(setup)
+    });
+    let mut args = arguments(&authority, &[named.address()], &[]);
+    args.extend(["--upstream".to_owned(), format!("{}#{pin}", pinned.address())]);
+    let proxy = clock.show(&library, &args);
+
+    let client = UdpClient::new(proxy.address());
+    let ask = |name: &str| Response::read(&client.ask(&Query::new(name, A).bytes())).rcode;
+    for n in 0..4 {
+        assert_eq!(ask(&format!("early{n}.example")), NOERROR);
+    }
+    assert_eq!(named.log().application_octets(), 0);
+    let resumed: Vec<_> = pinned.log().handshakes().map(|handshake| handshake.resumed).collect();
+    assert_eq!(resumed, [false, true, true, true]);
+
+    clock.change("+0");
+    assert_all_answered(&ask_steadily(proxy.address(), 50, Duration::from_millis(100), |_| ()));
+    proxy.await_line("line about the return", |line| {
+        line.contains(&format!("{}#dot.example: usable again", named.address()))
+    });
+    assert_eq!(ask("late.example"), NOERROR);
+    assert_eq!(named.log().queries_for("late.example"), 1, "it is the first in order again");
+    let lines = proxy.stop();
+    let blamed = format!("{}#sha256/", pinned.address());
+    let blamed = |line: &String| line.contains(&blamed) && line.contains("not usable");
+    assert!(!lines.iter().any(blamed), "{lines:#?}");
 }
 
 /// What libfaketime reads before it tells the time.

@@ -8,6 +8,7 @@ mod support;
 
 mod flags;
 mod malformed;
+mod pins;
 mod process;
 mod query_log;
 mod special;

@@ -1,15 +1,20 @@
 //! Certificates for tests: a certification authority of its own, good leaves and bad ones.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use domain::utils::base64;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, date_time_ymd,
+    KeyPair, KeyUsagePurpose, PublicKeyData, date_time_ymd,
 };
+use ring::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use webpki::EndEntityCert;
 
 /// A certification authority and, once asked for, the file that holds its root, removed with it.
 pub(crate) struct Authority {
@@ -59,9 +64,21 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// The pin of its key, as `--upstream` takes it.
+    pub(crate) fn pin(&self) -> String {
+        pin(&self.issuer.key().subject_public_key_info())
+    }
+
     /// A good certificate for this name.
     pub(crate) fn identity(&self, name: &str) -> Identity {
         self.sign(&leaf(name))
+    }
+
+    /// Another certificate for the same key.
+    pub(crate) fn renewed(&self, identity: &Identity, name: &str) -> Identity {
+        let key = KeyPair::try_from(identity.key.secret_der()).expect("a key pair");
+        let certificate = leaf(name).signed_by(&key, &self.issuer).expect("a leaf certificate");
+        Identity { certificate: certificate.der().clone(), ..identity.clone() }
     }
 
     /// A certificate whose time is over.
@@ -116,6 +133,41 @@ impl Identity {
         let certificate = leaf(name).self_signed(&key).expect("a self-signed certificate");
         Self { certificate: certificate.der().clone(), key: key.into() }
     }
+
+    /// The pin of its key, as `--upstream` takes it.
+    pub(crate) fn pin(&self) -> String {
+        let certificate = EndEntityCert::try_from(&self.certificate).expect("a certificate");
+        pin(&certificate.subject_public_key_info())
+    }
+
+    /// The same as everybody else finds it out, or why that cannot be.
+    pub(crate) fn pin_by_openssl(&self) -> Result<String, String> {
+        const PIPELINE: &str = "set -e; openssl x509 -inform der -pubkey -noout |
+            openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | base64";
+
+        let mut child = Command::new("sh")
+            .args(["-c", PIPELINE])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("cannot run sh: {error}"))?;
+        let mut stdin = child.stdin.take().expect("a pipe");
+        // Where there is no openssl, nobody reads it.
+        stdin.write_all(&self.certificate).ok();
+        drop(stdin);
+        let output = child.wait_with_output().map_err(|error| error.to_string())?;
+        if !output.stderr.is_empty() {
+            let error = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(format!("openssl, which scripts/install-test-packages installs: {error}"));
+        }
+        Ok(format!("sha256/{}", String::from_utf8_lossy(&output.stdout).trim()))
+    }
+}
+
+/// Of a key as certificates have it.
+fn pin(key: &[u8]) -> String {
+    format!("sha256/{}", base64::encode_string(digest(&SHA256, key).as_ref()))
 }
 
 impl Clone for Identity {
