@@ -168,14 +168,12 @@ impl Known {
                 "net.listen('{ip}', {port}, {{ kind = 'dns' }})\ntrust_anchors.remove('.')\n\
                  cache.size = 10 * MB\npolicy.add(policy.all(policy.TLS_FORWARD({{\n{}}})))\n",
                 upstreams(&|ip, port, name| {
-                    let mut keys = Vec::new();
-                    if !wanted.pins.alone {
-                        keys.push(format!("hostname = '{name}', ca_file = '{ca}'"));
-                    }
-                    if !digests.is_empty() {
-                        keys.push(format!("pin_sha256 = {{ '{}' }}", digests.join("', '")));
-                    }
-                    format!("  {{ '{ip}@{port}', {} }},\n", keys.join(", "))
+                    let known_by = if wanted.pins.alone {
+                        format!("pin_sha256 = {{ '{}' }}", digests.join("', '"))
+                    } else {
+                        format!("hostname = '{name}', ca_file = '{ca}'")
+                    };
+                    format!("  {{ '{ip}@{port}', {known_by} }},\n")
                 })
             ),
         }
@@ -208,8 +206,15 @@ impl Subject for Known {
             let wanted = Wanted { upstreams: &upstreams, pins: Pins::default(), ..*wanted };
             return Template::new(&words.map(str::to_owned))?.command(&wanted);
         }
-        if let (Self::Unbound | Self::Dnsdist, [_, ..]) = (self, wanted.pins.any_of) {
-            return Err("it has no setting for pins".to_owned());
+        match (self, wanted.pins) {
+            (_, Pins { any_of: [], .. }) => {}
+            (Self::Unbound | Self::Dnsdist, _) => {
+                return Err("it has no setting for pins".to_owned());
+            }
+            (Self::Kresd, Pins { alone: false, .. }) => {
+                return Err("it takes pins in place of names only".to_owned());
+            }
+            _ => {}
         }
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let file = directory().join(format!("{}-{number}.{}", self.name(), self.extension()));
