@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::support::server::LIMIT;
 use crate::support::skip::skip;
 
 /// A network namespace. It has no name that could be left behind: it ends with those who use it.
@@ -62,8 +64,10 @@ impl Namespace {
         let pid = self.holder.id().to_string();
         let peer = ["type", "veth", "peer", "name", interface, "netns", &pid];
         ip(&[&["link", "add", "name", interface], &peer[..]].concat());
-        set_up(interface, near);
-        self.enter(|| set_up(interface, far));
+        ip(&["link", "set", "dev", interface, "up"]);
+        self.enter(|| ip(&["link", "set", "dev", interface, "up"]));
+        give_addresses(interface, near);
+        self.enter(|| give_addresses(interface, far));
     }
 }
 
@@ -116,8 +120,16 @@ pub(crate) fn counted() -> u64 {
 }
 
 #[track_caller]
-fn set_up(interface: &str, addresses: &[&str]) {
-    ip(&["link", "set", "dev", interface, "up"]);
+fn give_addresses(interface: &str, addresses: &[&str]) {
+    // A pair is connected some time after both of its ends are up, and drops what is sent before.
+    let deadline = Instant::now() + LIMIT;
+    let is_connected = || {
+        let link = run("ip", &["-oneline", "link", "show", "dev", interface], "");
+        link.expect("an interface").contains("state UP")
+    };
+    while !is_connected() {
+        assert!(Instant::now() < deadline, "{interface} is not connected");
+    }
     for address in addresses {
         // Duplicate address detection would keep an IPv6 address unusable for a second.
         let v6: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
