@@ -1,14 +1,15 @@
-//! Row H4: several addresses, and listeners on all of them.
+//! Row H4: several addresses, and listeners on all of them. Statements 8 and 45: how large datagrams are
+//! where they leave the host.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 
 use rustix::net::netdevice::name_to_index;
 
 use crate::namespace::{Namespace, in_namespace};
-use crate::support::message::{A, NOERROR};
+use crate::support::message::{A, NOERROR, TXT};
 use crate::support::proxy::arguments;
 use crate::support::server::LIMIT;
-use crate::support::{Authority, DotServer, Proxy, Query, Response, Setup, TcpClient};
+use crate::support::{Authority, DotServer, Proxy, Query, Response, Setup, TcpClient, answers};
 
 /// Asks this address over UDP from a socket that takes answers from anywhere, and over TCP.
 #[track_caller]
@@ -54,5 +55,67 @@ fn h04_answers_leave_from_the_address_asked() {
             assert_answers_come_from(link_local.into());
         });
         proxy.stop();
+    });
+}
+
+/// An answer of as many octets as the proxy says it sends at most arrives whole over UDP, and none of one
+/// more, from a client that takes 4,096.
+#[track_caller]
+fn assert_udp_size(host: &str, port: u16, udp_size: u16) {
+    let address = SocketAddr::from((host.parse::<IpAddr>().expect("an address"), port));
+    let any: IpAddr =
+        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).expect("a free port");
+    socket.set_read_timeout(Some(LIMIT)).expect("a time");
+    for (size, is_whole) in [(udp_size, true), (udp_size + 1, false)] {
+        let name = format!("size-{}.example", usize::from(size) - answers::OPT_LEN);
+        let query = Query::new(&name, TXT).opt(4_096).bytes();
+        socket.send_to(&query, address).expect("a reachable address");
+        let mut octets = [0; 8_192];
+        let (len, _) = socket.recv_from(&mut octets).expect("an answer");
+        let read = Response::read(&octets[..len]);
+        let opt = read.opt.as_ref().map(|opt| opt.udp_size);
+        assert_eq!((read.rcode, opt), (NOERROR, Some(udp_size)), "{address}");
+        assert_eq!(read.is_truncated(), !is_whole, "{size} octets from {address}");
+        assert_eq!(len == usize::from(size), is_whole, "{size} octets from {address}: {len}");
+    }
+}
+
+#[test]
+fn datagrams_of_1232_octets_at_most_leave_the_host_unless_told_otherwise() {
+    let name = "datagrams_of_1232_octets_at_most_leave_the_host_unless_told_otherwise";
+    in_namespace(name, "", || {
+        let authority = Authority::new();
+        let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+        let clients = Namespace::new().expect("a second namespace");
+        clients.connect("link", &["10.0.0.1/24", "fd00::1/64"], &["10.0.0.9/24", "fd00::9/64"]);
+        let listen = |port: u16| {
+            let [v4, v6] = [format!("0.0.0.0:{port}"), format!("[::]:{port}")];
+            ["--listen".to_owned(), v4, "--listen".to_owned(), v6]
+        };
+        let start = |port: u16, more: &[&str]| {
+            let flags = listen(port);
+            let flags = flags.iter().map(String::as_str).chain(more.iter().copied());
+            let flags: Vec<_> = flags.collect();
+            Proxy::start(&arguments(&authority, &[server.address()], &flags))
+        };
+        let proxy = start(5300, &[]);
+        for own in ["127.0.0.1", "::1"] {
+            assert_udp_size(own, 5300, 4_096);
+        }
+        // More than the network's packets hold arrives in fragments.
+        let told = [(5301, 512), (5302, 1_400), (5303, 4_096)];
+        let others = told.map(|(port, size)| start(port, &["--udp-size-max", &format!("{size}")]));
+        clients.enter(|| {
+            for far in ["10.0.0.1", "fd00::1"] {
+                assert_udp_size(far, 5300, 1_232);
+                for (port, size) in told {
+                    assert_udp_size(far, port, size);
+                }
+            }
+        });
+        for proxy in others.into_iter().chain([proxy]) {
+            proxy.stop();
+        }
     });
 }

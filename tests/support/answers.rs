@@ -52,10 +52,15 @@ pub(crate) fn sized(query: &[u8], octets: usize) -> Vec<u8> {
 
 /// A response of the server as a client gets it from the proxy over loopback: with the proxy's own UDP
 /// size.
-pub(crate) fn at_client(mut response: Vec<u8>) -> Vec<u8> {
+pub(crate) fn at_client(response: Vec<u8>) -> Vec<u8> {
+    at_client_told(response, 4_096)
+}
+
+/// The same from a proxy whose own UDP size is this.
+pub(crate) fn at_client_told(mut response: Vec<u8>, udp_size: u16) -> Vec<u8> {
     if response[10..12] != [0, 0] {
         let opt = response.len() - OPT_LEN;
-        response[opt + 3..opt + 5].copy_from_slice(&4096_u16.to_be_bytes());
+        response[opt + 3..opt + 5].copy_from_slice(&udp_size.to_be_bytes());
     }
     response
 }

@@ -2,7 +2,7 @@
 
 use domain::base::iana::OptRcode;
 use domain::base::message::RecordSection;
-use domain::base::opt::AllOptData;
+use domain::base::opt::{AllOptData, TcpKeepalive};
 use domain::base::{Message, Name, ParsedName, Rtype};
 use domain::rdata::AllRecordData;
 
@@ -150,6 +150,9 @@ pub(crate) struct Response {
 #[derive(Debug)]
 pub(crate) struct ResponseOpt {
     pub(crate) version: u8,
+    pub(crate) udp_size: u16,
+    /// TIMEOUT of edns-tcp-keepalive (RFC 7828).
+    pub(crate) keepalive: Option<u16>,
     /// INFO-CODE and EXTRA-TEXT (RFC 8914).
     pub(crate) errors: Vec<(u16, String)>,
 }
@@ -191,6 +194,11 @@ impl Response {
             additionals: records(additional),
             opt: opt.map(|opt| ResponseOpt {
                 version: opt.version(),
+                udp_size: opt.udp_payload_size(),
+                keepalive: opt
+                    .opt()
+                    .first::<TcpKeepalive>()
+                    .map(|option| option.timeout().expect("a response says how long").into()),
                 errors: opt
                     .opt()
                     .iter::<AllOptData<&[u8], Name<&[u8]>>>()
