@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::client::Client;
+use super::message::Opt;
 use super::timeouts::Timeouts;
 use super::{Conn, ConnId, Ede, Forwarder, Manner, Outcome, frame};
 
@@ -139,6 +140,25 @@ impl Forwarder {
         let free = others - self.clients.len.saturating_sub(half).min(others);
         let tenth = self.limits.client_idle_timeout / 10;
         tenth + tenth * 9 * free as u32 / others as u32
+    }
+
+    /// What a client on a stream is told of the time its connection may idle, in units of 100 ms
+    /// (RFC 7828 section 3.3): that time, if its query asks; and 0, whether it asks or not, when it had
+    /// better go once it has its answers. Who is idle is owed none, and is closed without a word.
+    pub(super) fn keepalive(&self, opt: Option<Opt>, query: &[u8]) -> Option<u16> {
+        let opt = opt.filter(|opt| opt.version == 0)?;
+        if self.sheds_clients() {
+            return Some(0);
+        }
+        let asks = opt.asks_keepalive(query);
+        asks.then(|| u16::try_from(self.client_idle_time().as_millis() / 100).unwrap_or(u16::MAX))
+    }
+
+    /// Whether so few places for clients are left that some of them should be given up, or no client is
+    /// to stay.
+    fn sheds_clients(&self) -> bool {
+        let spare = (self.limits.clients_max / 10).max(1);
+        self.terminating || self.shutting_down || self.clients.len + spare > self.limits.clients_max
     }
 
     /// How many more queries are taken of this client now; one at least of one that holds nothing.

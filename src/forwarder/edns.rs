@@ -136,35 +136,51 @@ impl<'a> Iterator for Options<'a> {
 
 /// Appends an OPT record of version 0 of at most `room` octets, if any fits.
 ///
-/// Of `ede`, the end of the text goes first where room is short, then all of it.
+/// Where room is short, the end of the error's text goes first, then the error, then the idle time.
 pub(super) fn append_opt(
     out: &mut Vec<u8>,
     udp_size: u16,
     extended_rcode: u8,
     dnssec_ok: bool,
-    ede: Option<Ede<'_>>,
+    options: OwnOptions<'_>,
     room: usize,
 ) {
-    let Some(room) = room.checked_sub(OPT_LEN_MIN) else {
+    let Some(mut room) = room.checked_sub(OPT_LEN_MIN) else {
         return;
     };
     out.push(0);
     out.extend_from_slice(&TYPE_OPT.to_be_bytes());
     out.extend_from_slice(&udp_size.to_be_bytes());
     out.extend_from_slice(&[extended_rcode, 0, if dnssec_ok { DNSSEC_OK } else { 0 }, 0]);
-    if let Some(ede) = ede
+    let rdlen_at = out.len();
+    out.extend_from_slice(&[0, 0]);
+    if let Some(timeout) = options.keepalive
+        && let Some(left) = room.checked_sub(OPTION_HEADER_LEN + 2)
+    {
+        out.extend_from_slice(&OPTION_KEEPALIVE.to_be_bytes());
+        out.extend_from_slice(&[0, 2]);
+        out.extend_from_slice(&timeout.to_be_bytes());
+        room = left;
+    }
+    if let Some(ede) = options.ede
         && let Some(room) = room.checked_sub(OPTION_HEADER_LEN + 2)
     {
         let text = start_of(ede.text, room.min(EXTRA_TEXT_MAX));
-        let option_len = 2 + text.len();
-        out.extend_from_slice(&((OPTION_HEADER_LEN + option_len) as u16).to_be_bytes());
         out.extend_from_slice(&OPTION_EDE.to_be_bytes());
-        out.extend_from_slice(&(option_len as u16).to_be_bytes());
+        out.extend_from_slice(&((2 + text.len()) as u16).to_be_bytes());
         out.extend_from_slice(&ede.code.to_be_bytes());
         out.extend_from_slice(text.as_bytes());
-    } else {
-        out.extend_from_slice(&[0, 0]);
     }
+    let rdlen = (out.len() - rdlen_at - 2) as u16;
+    out[rdlen_at..rdlen_at + 2].copy_from_slice(&rdlen.to_be_bytes());
+}
+
+/// What an OPT record says that is written here.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OwnOptions<'a> {
+    /// How long the client's connection may idle, in units of 100 ms (RFC 7828 section 3.1).
+    pub(super) keepalive: Option<u16>,
+    pub(super) ede: Option<Ede<'a>>,
 }
 
 /// As many whole characters of `text` as fit in `len` octets.
@@ -278,7 +294,8 @@ mod tests {
         ];
         for (room, rdata) in cases {
             let mut out = Vec::new();
-            append_opt(&mut out, 1_232, 1, true, Some(ede), room);
+            let options = OwnOptions { ede: Some(ede), keepalive: None };
+            append_opt(&mut out, 1_232, 1, true, options, room);
             let expected = rdata.map_or(vec![], |rdata| {
                 [&[0, 0, 41, 0x04, 0xd0, 1, 0, 0x80, 0], &rdata[..]].concat()
             });
@@ -288,23 +305,36 @@ mod tests {
     }
 
     #[test]
-    fn without_ede_and_flags() {
+    fn the_idle_time_gives_way_after_ede() {
+        let options = OwnOptions { keepalive: Some(300), ede: Some(Ede { code: 23, text: "ab" }) };
+        let cases: [(usize, &[u8]); 5] = [
+            (16, b"\0\0"),
+            (17, b"\0\x06\0\x0b\0\x02\x01\x2c"),
+            (22, b"\0\x06\0\x0b\0\x02\x01\x2c"),
+            (23, b"\0\x0c\0\x0b\0\x02\x01\x2c\0\x0f\0\x02\0\x17"),
+            (512, b"\0\x0e\0\x0b\0\x02\x01\x2c\0\x0f\0\x04\0\x17ab"),
+        ];
+        for (room, rdata) in cases {
+            let mut out = Vec::new();
+            append_opt(&mut out, 1_232, 0, false, options, room);
+            assert_eq!(out[9..], *rdata, "room for {room}");
+            assert!(out.len() <= room);
+        }
+    }
+
+    #[test]
+    fn without_options_and_flags() {
         let mut out = Vec::new();
-        append_opt(&mut out, 512, 0, false, None, 512);
+        append_opt(&mut out, 512, 0, false, OwnOptions::default(), 512);
         assert_eq!(out, [0, 0, 41, 2, 0, 0, 0, 0, 0, 0, 0]);
     }
 
     #[test]
     fn long_texts_are_cut() {
         let mut out = Vec::new();
-        append_opt(
-            &mut out,
-            512,
-            0,
-            false,
-            Some(Ede { code: 0, text: &"x".repeat(70_000) }),
-            80_000,
-        );
+        let text = "x".repeat(70_000);
+        let options = OwnOptions { ede: Some(Ede { code: 0, text: &text }), keepalive: None };
+        append_opt(&mut out, 512, 0, false, options, 80_000);
         assert_eq!(out.len(), OPT_LEN_MIN + OPTION_HEADER_LEN + 2 + EXTRA_TEXT_MAX);
     }
 }

@@ -1,10 +1,10 @@
 //! A query's way out.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::arena::Id;
 use super::edit::{self, Ecs, RcodeNeedsOpt, ResponseEdit};
-use super::message::{self, Rcode, ResponseInfo};
+use super::message::{self, LocalResponse, Rcode, ResponseInfo};
 use super::query::{Origin, Query, Trouble};
 use super::upstream::Upstream;
 use super::{Conn, Ede, Forwarder, Manner, Room, Source, Stage};
@@ -52,8 +52,7 @@ impl Forwarder {
             }
             Origin::Stream { client, index } => {
                 let outcome = self.affordable(now, client, outcome);
-                let asked = query.parsed.opt.filter(|opt| opt.asks_keepalive(&query.message));
-                let keepalive = asked.map(|_| keepalive_units(self.client_idle_time()));
+                let keepalive = self.keepalive(query.parsed.opt, &query.message);
                 let len = match outcome {
                     Outcome::Orphaned => 0,
                     _ => self.respond_on_stream(now, client, |out, room| {
@@ -207,11 +206,6 @@ impl Forwarder {
     }
 }
 
-/// A time in units of 100 ms, as RFC 7828 section 3.1 has it.
-fn keepalive_units(time: Duration) -> u16 {
-    u16::try_from(time.as_millis() / 100).unwrap_or(u16::MAX)
-}
-
 fn write_response(
     out: &mut Vec<u8>,
     query: &Query,
@@ -235,6 +229,7 @@ fn write_response(
         Outcome::Rcode { rcode, .. } => parsed.local_response(*rcode, None),
         Outcome::Orphaned => return,
     };
+    let local = LocalResponse { keepalive, ..local };
     message::local_response(out, &query.message, &local, udp_size, limit);
     message::set_id(&mut out[start..], parsed.id);
 }

@@ -175,8 +175,10 @@ impl Forwarder {
                 });
             }
             Source::Stream(client) => {
+                let keepalive = self.keepalive(response.opt, message);
+                let response = LocalResponse { keepalive, ..*response };
                 self.respond_on_stream(now, client, |out, room| {
-                    message::local_response(out, message, response, room.udp_size, room.limit);
+                    message::local_response(out, message, &response, room.udp_size, room.limit);
                 });
             }
         }

@@ -6,7 +6,7 @@
 //! allocate in proportion to what they claim, or take more than a bounded number of steps per octet.
 
 use super::compression;
-use super::edns::{self, OPT_LEN_MIN, Options, TYPE_OPT};
+use super::edns::{self, OPT_LEN_MIN, Options, OwnOptions, TYPE_OPT};
 pub use super::edns::{Ede, Opt};
 pub use super::presentation::{Class, NameDisplay, Rcode, Rtype};
 pub use super::wire::HEADER_LEN;
@@ -28,6 +28,7 @@ pub fn parse_query(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refus
         question_end: HEADER_LEN,
         opt: None,
         ede: None,
+        keepalive: None,
         truncated: false,
         records: LocalRecords::default(),
     };
@@ -108,6 +109,7 @@ impl ParsedQuery {
             question_end: self.question_end,
             opt: self.opt,
             ede,
+            keepalive: None,
             truncated: false,
             records: LocalRecords::default(),
         }
@@ -143,6 +145,9 @@ pub struct LocalResponse<'a> {
     pub opt: Option<Opt>,
     /// What to tell the person who asked, if the client understands EDNS.
     pub ede: Option<Ede<'a>>,
+    /// How long the client's connection may idle, in units of 100 ms, if the client understands EDNS
+    /// (RFC 7828 section 3.3).
+    pub keepalive: Option<u16>,
     /// TC: the client should ask again over TCP.
     pub truncated: bool,
     /// Records of ours. With any, the response is authoritative (AA).
@@ -205,7 +210,8 @@ pub fn local_response(
         let extended_rcode = (rcode.0 >> 4) as u8;
         let used = HEADER_LEN + question.len() + records.octets.len();
         let room = limit.saturating_sub(used).max(OPT_LEN_MIN);
-        edns::append_opt(out, udp_size, extended_rcode, opt.dnssec_ok, response.ede, room);
+        let options = OwnOptions { keepalive: response.keepalive, ede: response.ede };
+        edns::append_opt(out, udp_size, extended_rcode, opt.dnssec_ok, options, room);
     }
 }
 

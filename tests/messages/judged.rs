@@ -5,6 +5,7 @@ use std::str::FromStr as _;
 
 use domain::base::Message;
 use domain::base::name::Name;
+use domain::base::opt::{ExtendedError, TcpKeepalive};
 use dot_proxy::forwarder::message::{
     self, Ede, HEADER_LEN, LocalRecords, LocalResponse, NameDisplay, ParsedQuery, Rcode, Refusal,
     ResponseCheck, ResponseInfo,
@@ -100,6 +101,7 @@ fn model(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refusal> {
             question_end,
             opt,
             ede: None,
+            keepalive: None,
             truncated: false,
             records: LocalRecords::default(),
         }))
@@ -117,6 +119,7 @@ fn model(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refusal> {
             question_end: question.end,
             opt,
             ede: None,
+            keepalive: None,
             truncated: true,
             records: LocalRecords::default(),
         }));
@@ -178,6 +181,8 @@ fn query_agrees(random: &mut Random, query: &[u8], origin: Origin) {
 
 fn local_response_is_sound(random: &mut Random, query: &[u8], response: &LocalResponse<'_>) {
     let limit = *random.choice(&[512, 600, 1_232, 65_535]);
+    let keepalive = random.chance(1, 3).then(|| random.next() as u16);
+    let response = &LocalResponse { keepalive, ..*response };
     let mut out = b"before".to_vec();
     message::local_response(&mut out, query, response, 1_232, limit);
     let out = out.split_off(6);
@@ -202,12 +207,14 @@ fn local_response_is_sound(random: &mut Random, query: &[u8], response: &LocalRe
         let opt = message.opt().unwrap();
         assert_eq!((opt.version(), opt.udp_payload_size()), (0, 1_232));
         assert_eq!(opt.dnssec_ok(), asked.dnssec_ok);
-        let found = opt.opt().first::<domain::base::opt::ExtendedError<&[u8]>>();
+        let found = opt.opt().first::<ExtendedError<&[u8]>>();
         let expected = response.ede.map(|ede| (ede.code, ede.text));
         let found = found
             .as_ref()
             .map(|ede| (ede.code().to_int(), ede.text().map_or("", |text| text.unwrap())));
         assert_eq!(found, expected);
+        let told = opt.opt().first::<TcpKeepalive>().map(|option| option.timeout().unwrap().into());
+        assert_eq!(told, keepalive);
     }
 }
 

@@ -245,6 +245,34 @@ fn h06_a_shutdown_answers_what_is_owed_and_ends() {
     end(w);
 }
 
+/// RFC 7828 section 3.3: nobody is to stay, whether it asks for how long it may or not.
+#[test]
+fn h06_answers_owed_at_a_shutdown_tell_tcp_clients_to_go() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| match ask.name {
+        "lost.example." => Vec::new(),
+        _ => vec![ask.answer_after(800)],
+    });
+    let client = w.tcp_client();
+    let edns = Some(dns::Edns { size: 1232, dnssec_ok: false });
+    for query in [
+        dns::query(1, "plain.example.", dns::A, None),
+        dns::query(2, "edns.example.", dns::A, edns),
+        dns::query_with_keepalive(3, "asks.example.", dns::A),
+        dns::query(4, "lost.example.", dns::A, edns),
+    ] {
+        w.tcp_send(client, dns::framed(&query));
+    }
+    w.run_ms(100);
+    w.schedule(Duration::ZERO, What::Shutdown);
+    w.run_ms(5000);
+    let told = ["plain.example.", "edns.example.", "asks.example.", "lost.example."]
+        .map(|name| (w.response(name).rcode, w.response(name).keepalive));
+    let to_go = Some(0);
+    assert_eq!(told, [(NOERROR, None), (NOERROR, to_go), (NOERROR, to_go), (SERVFAIL, to_go)]);
+    end(w);
+}
+
 #[test]
 fn h06_a_shutdown_with_nothing_owed_takes_no_time() {
     let mut w = warm(2);

@@ -319,6 +319,50 @@ fn c02_of_many_idle_clients_only_so_many_are_closed_early_as_others_need_places(
     end(w);
 }
 
+/// RFC 7828 section 3.3: who asks is told how long it may be idle. With few places left all who have
+/// EDNS are told to go, and who is idle is closed without a word.
+#[test]
+fn c02_clients_are_told_their_idle_time_and_to_go_when_places_run_out() {
+    /// What a client without EDNS is told, one that does not ask, and one that does, which has an answer
+    /// from a server, one about a special name and one to what is not forwarded.
+    fn told(clients: usize) -> [Option<u16>; 5] {
+        let mut w = with_limits(|limits| limits.clients_max = 20);
+        let all: Vec<_> = (0..clients).map(|_| w.tcp_client()).collect();
+        w.run_ms(10);
+        let edns = Some(dns::Edns { size: 1232, dnssec_ok: false });
+        let queries = [
+            dns::query(0, "none.example.", dns::A, None),
+            dns::query(1, "silent.example.", dns::A, edns),
+            dns::query_with_keepalive(2, "asks.example.", dns::A),
+            dns::query_with_keepalive(3, "a.test.", dns::A),
+            dns::query_with_keepalive(4, "axfr.example.", 252),
+        ];
+        for (&client, query) in all.iter().cycle().zip(&queries) {
+            w.tcp_send(client, dns::framed(query));
+        }
+        // Over UDP nothing is told.
+        let path = w.next_path();
+        w.datagram(path, dns::query_with_keepalive(5, "udp.example.", dns::A));
+        w.run_ms(100);
+        assert_eq!(w.response("udp.example.").keepalive, None);
+        let names = ["none.example.", "silent.example.", "asks.example.", "a.test."];
+        let [none, silent, asks, special] = names.map(|name| w.response(name).keepalive);
+        let told = [none, silent, asks, special, w.response("axfr.example.").keepalive];
+        assert_eq!((failures(&w), w.oracle.responses.len()), (0, 6));
+        end(w);
+        told
+    }
+
+    for (clients, units) in [(1, 100), (10, 100), (15, 55), (18, 28)] {
+        let [none, rest @ ..] = told(clients);
+        let asked = Some(units);
+        assert_eq!((none, rest), (None, [None, asked, asked, asked]), "{clients} clients");
+    }
+    for clients in [19, 20] {
+        assert_eq!(told(clients), [None, Some(0), Some(0), Some(0), Some(0)], "{clients} clients");
+    }
+}
+
 #[test]
 fn the_window_that_a_clients_queries_filled_is_free_when_the_client_is_gone() {
     for half_closed in [false, true] {

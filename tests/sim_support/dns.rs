@@ -12,6 +12,7 @@ pub(crate) const REFUSED: u8 = 5;
 pub(crate) const A: u16 = 1;
 const TXT: u16 = 16;
 const OPT: u16 = 41;
+const KEEPALIVE: u16 = 11;
 const IXFR: u16 = 251;
 const AXFR: u16 = 252;
 
@@ -180,7 +181,12 @@ impl<'a> Message<'a> {
 
     /// Whether it has an edns-tcp-keepalive option (RFC 7828).
     pub(crate) fn has_keepalive(&self) -> bool {
-        self.option(11).is_some()
+        self.option(KEEPALIVE).is_some()
+    }
+
+    /// TIMEOUT of that option, in units of 100 ms.
+    pub(crate) fn keepalive_timeout(&self) -> Option<u16> {
+        u16_at(self.option(KEEPALIVE)?, 0)
     }
 
     /// The serial number that [`answer`] put in, if one of the simulated servers made this.
@@ -254,6 +260,13 @@ pub(crate) fn query(id: u16, name: &str, kind: u16, edns: Option<Edns>) -> Vec<u
     if let Some(edns) = edns {
         push_opt(&mut message, edns);
     }
+    message
+}
+
+/// A query with EDNS that asks how long its connection may idle (RFC 7828 section 3.2.1).
+pub(crate) fn query_with_keepalive(id: u16, name: &str, kind: u16) -> Vec<u8> {
+    let mut message = query(id, name, kind, Some(Edns { size: 1232, dnssec_ok: false }));
+    push_option(&mut message, KEEPALIVE, &[]);
     message
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Response {
     pub(crate) upstream: bool,
     pub(crate) truncated: bool,
     pub(crate) extended_error: Option<u16>,
+    /// TIMEOUT of its edns-tcp-keepalive option.
+    pub(crate) keepalive: Option<u16>,
     pub(crate) length: usize,
     /// Octets behind the last record.
     pub(crate) trailing: usize,
@@ -192,6 +194,7 @@ impl Oracle {
             upstream,
             truncated: parsed.is_truncated(),
             extended_error: parsed.extended_error(),
+            keepalive: parsed.keepalive_timeout(),
             length: message.len(),
             trailing: parsed.trailing().len(),
         });
@@ -271,7 +274,10 @@ impl Oracle {
         }
         let size_max = match to {
             To::Stream(_) => 65_535,
-            To::Datagram(path) => datagram_size_max(&path, owed.edns),
+            To::Datagram(path) => {
+                assert!(!response.has_keepalive(), "{name}: keepalive over UDP");
+                datagram_size_max(&path, owed.edns)
+            }
         };
         assert!(length <= size_max, "{name}: {length} octets where {size_max} fit");
         if let Due::Local { rcode, .. } = owed.due {
