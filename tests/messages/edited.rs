@@ -1,5 +1,7 @@
 //! What is edited in messages on their way, each way.
 
+use std::collections::BTreeSet;
+
 use domain::base::Message;
 use domain::base::opt::{ExtendedError, TcpKeepalive};
 use dot_proxy::forwarder::edit::{self, Ecs, Family, QueryEdit, RcodeNeedsOpt, ResponseEdit};
@@ -66,12 +68,16 @@ fn queries_of_every_length() {
 
 #[test]
 fn generated_queries() {
+    let mut shapes = BTreeSet::new();
     for_each_case("edited::generated_queries", 6_000, |random| {
         let (plan, opt) = planned(random, 0x0100);
         let choices = random_query_edit(random);
         let opt = opt.map(|opt| OptPlan { fixed: edns_0(opt.fixed), ..opt });
-        query_is_edited(&plan, opt.as_ref(), random_compression(random), choices);
+        let compression = random_compression(random);
+        shapes.insert((compression.extent(), shape(&plan.write(opt.as_ref(), Compression::None))));
+        query_is_edited(&plan, opt.as_ref(), compression, choices);
     });
+    assert_eq!(shapes.len(), 3 * SHAPES);
 }
 
 /// A query of `plan` and `opt` goes upstream as it should.
@@ -121,6 +127,7 @@ fn query_is_edited(
 fn generated_responses() {
     let mut cut = 0;
     let mut refused = 0;
+    let mut shapes = BTreeSet::new();
     for_each_case("edited::generated_responses", 12_000, |random| {
         let (mut plan, opt) = planned(random, 0x8180);
         plan.flags |= if random.chance(1, 8) { 0x0200 } else { 0 };
@@ -129,7 +136,10 @@ fn generated_responses() {
             0 => opt,
             _ => OptPlan { fixed: edns_0(opt.fixed), ..opt },
         });
-        let response = plan.write(opt.as_ref(), random_compression(random));
+        let compression = random_compression(random);
+        let extent = compression.extent();
+        let response = plan.write(opt.as_ref(), compression);
+        shapes.insert((extent, shape(&response)));
         let info = info(&plan, &response);
         let choices = random_response_edit(random);
         let query = random_query(random, info.question_end);
@@ -176,7 +186,58 @@ fn generated_responses() {
         same_but_opt(&plan, &response, info.opt, out, expected.as_ref());
     });
     assert!(cut > 500 && refused > 100, "{cut} are cut, {refused} need an OPT record");
+    assert_eq!(shapes.len(), 3 * SHAPES);
 }
+
+/// Messages that the library wrote, in each of its ways to compress names, it reads the same when they
+/// are edited, each way.
+#[test]
+fn messages_of_the_library() {
+    let (mut queries, mut responses) = ([0; 2], [0; 2]);
+    let mut shapes = [BTreeSet::new(), BTreeSet::new()];
+    for_each_case("edited::messages_of_the_library", 12_000, |random| {
+        let mut octets = generated(random);
+        let choices = random_query_edit(random);
+        if let Ok(parsed) = message::parse_query(&octets, false)
+            && parsed.signature.is_none()
+        {
+            let mut out = Vec::new();
+            edit::append_query(&mut out, &octets, &parsed, 0xabcd, choices);
+            let moved = same_records(&octets, parsed.opt, &out);
+            queries[usize::from(moved)] += 1;
+            shapes[0].insert(shape(&octets));
+        }
+        octets[2] |= 0x80;
+        let end = View::of(&octets).and_then(|view| view.question).map_or(HEADER_LEN, |q| q.end);
+        if let ResponseCheck::Answer(info) = message::check_response(&octets, &octets, end) {
+            let query = random_query(random, end);
+            let choices = ResponseEdit { limit: 65_535, ..random_response_edit(random) };
+            let mut out = Vec::new();
+            if edit::append_response(&mut out, &octets, &info, &query, choices).is_ok() {
+                let moved = same_records(&octets, info.opt, &out);
+                responses[usize::from(moved)] += 1;
+                shapes[1].insert(shape(&octets));
+            }
+        }
+    });
+    let [[queries, moved], [responses, moved_there]] = [queries, responses];
+    assert!(queries > 3_000 && moved > 500, "{queries} queries, and {moved} with OPT not last");
+    assert!(responses > 4_000 && moved_there > 500, "{responses} responses, and {moved_there}");
+    assert_eq!(shapes.map(|shapes| shapes.len()), [SHAPES; 2]);
+}
+
+/// Which sections have records other than OPT, and whether there is an OPT record: none, the last record,
+/// or one that others follow.
+fn shape(octets: &[u8]) -> ([bool; 3], u8) {
+    let view = View::of(octets).unwrap();
+    let has = |section| view.records.iter().any(|r| r.section == section && r.rtype != 41);
+    let opt = view.opts().next().map_or(0, |opt| if opt.end == view.end { 1 } else { 2 });
+    ([0, 1, 2].map(has), opt)
+}
+
+/// As many as there are: of the eight with or without records in the three sections, the four with
+/// additional records have one more way to have an OPT record.
+const SHAPES: usize = 4 * 2 + 4 * 3;
 
 /// The OPT record that a client gets, without keepalive.
 fn response_opt(opt: Option<&OptPlan>, choices: ResponseEdit) -> OptPlan {

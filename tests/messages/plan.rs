@@ -209,6 +209,17 @@ pub(crate) enum Compression {
     All,
 }
 
+impl Compression {
+    /// Without, with some, with all.
+    pub(crate) fn extent(&self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Some(_) => 1,
+            Self::All => 2,
+        }
+    }
+}
+
 struct Writer {
     out: Vec<u8>,
     places: HashMap<Vec<u8>, u16>,
