@@ -1,4 +1,5 @@
-//! What the RFCs ask of a forwarder to DNS over TLS, on real sockets, each statement by its number.
+//! What the RFCs ask of a forwarder to DNS over TLS, on real sockets, each statement by its number, with
+//! which the name of its test begins.
 //!
 //! The checks are in the other files of this directory, which know nothing of dot-proxy: the example
 //! `conformance` makes the same on any forwarder. What only its own tests can see is in [`INSIDE`].
@@ -72,8 +73,15 @@ const INSIDE: &[(u8, &[&str])] = &[
             "an_upstream_whose_only_connection_has_no_message_id_left_is_connected_to_again",
         ],
     ),
-    // The default, which no test on a busy machine should bind.
-    (11, &["defaults", "strangers_are_not_answered_and_it_is_said_once"]),
+    // Who reaches the default listener, and another one.
+    (
+        11,
+        &[
+            "s11_by_default_nobody_else_reaches_the_listener",
+            "s11_strangers_are_not_served",
+            "strangers_are_not_answered_and_it_is_said_once",
+        ],
+    ),
     // A connection of an hour.
     (19, &["a_connection_of_an_hour_is_replaced_before_it_is_retired"]),
     // Limits per address, which loopback has none of, and of descriptors.
@@ -85,8 +93,15 @@ const INSIDE: &[(u8, &[&str])] = &[
             "h01_few_descriptors",
         ],
     ),
-    // The command line.
-    (28, &["upstream_specifications", "bad_upstreams_are_named_with_what_would_be_right"]),
+    // Ports below 1,024, and the command line.
+    (
+        28,
+        &[
+            "s28_the_port_is_853_unless_told_and_never_53",
+            "upstream_specifications",
+            "bad_upstreams_are_named_with_what_would_be_right",
+        ],
+    ),
     // Times of a minute and more.
     (
         29,
@@ -127,9 +142,25 @@ const INSIDE: &[(u8, &[&str])] = &[
         ],
     ),
     // Upstreams have addresses on the command line, and nothing is ever looked up.
-    (42, &["bad_upstreams_are_named_with_what_would_be_right"]),
+    (42, &["s42_nothing_is_looked_up", "bad_upstreams_are_named_with_what_would_be_right"]),
+    // Paths that are not loopback, and every size that can be told.
+    (
+        45,
+        &[
+            "datagrams_of_1232_octets_at_most_leave_the_host_unless_told_otherwise",
+            "udp_size_max_bounds_what_clients_take_over_ipv4_and_ipv6",
+        ],
+    ),
     // Every length of a name, and all mixes of options.
     (48, &["queries_of_every_length", "padding_of_large_queries"]),
+    // Who has EDNS when places run out, and at the end.
+    (
+        52,
+        &[
+            "tcp_clients_are_told_how_long_they_may_idle_and_to_go_when_places_run_out",
+            "tcp_clients_that_are_owed_answers_at_the_end_are_told_to_go",
+        ],
+    ),
     // Clients over IPv6.
     (53, &["queries_of_every_length", "families"]),
     (61, &["damaged_messages", "octets_at_random", "chains_of_pointers_are_bounded"]),
@@ -182,11 +213,12 @@ fn every_statement_is_checked() {
         let number = number(words).expect("a number in front");
         assert!(test.starts_with(&format!("s{number:02}_")), "{test} is not named for {number}");
     }
-    let checked: Vec<_> = CHECKED.iter().filter_map(|(words, _)| number(words)).collect();
-    let inside: Vec<_> = INSIDE.iter().map(|(number, _)| *number).collect();
+    let inside = INSIDE.iter().flat_map(|(_, tests)| *tests).copied();
+    let tests: Vec<_> = CHECKED.iter().map(|(_, test)| *test).chain(inside).collect();
     for statement in STATEMENTS.into_iter().flatten() {
-        let has = |numbers: &[u8]| numbers.contains(&statement);
-        assert!(has(&checked) || has(&inside), "no check of {statement}");
+        let prefix = format!("s{statement:02}_");
+        let is_named = tests.iter().any(|test| test.starts_with(&prefix));
+        assert!(is_named, "{statement}: no test {prefix}...");
     }
 
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -22,4 +22,5 @@ mod network;
 mod observe;
 mod pause;
 mod start;
+mod statements;
 mod steady;

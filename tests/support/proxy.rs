@@ -40,6 +40,18 @@ impl Proxy {
         proxy
     }
 
+    /// Starts it with these arguments, listening where it does if nobody tells it.
+    #[track_caller]
+    pub(crate) fn start_where_it_likes<S: AsRef<OsStr>>(args: &[S]) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(args).stderr(Stdio::piped());
+        let mut proxy = Self::spawn(command, args);
+        let stderr = proxy.child.stderr.take().expect("a pipe");
+        proxy.stderr = Lines::of(stderr);
+        proxy.await_listening(args);
+        proxy
+    }
+
     /// Starts it with a standard error of the test's own.
     #[track_caller]
     pub(crate) fn start_with_stderr<S: AsRef<OsStr>>(args: &[S], stderr: impl Into<Stdio>) -> Self {
@@ -230,12 +242,11 @@ pub(crate) fn arguments(
 }
 
 fn through<S: AsRef<OsStr>>(wrapper: &[&str], args: &[S]) -> Command {
-    let program = env!("CARGO_BIN_EXE_dot-proxy");
     let mut command = match wrapper {
-        [] => Command::new(program),
+        [] => Command::new(PROGRAM),
         [wrapper, arguments @ ..] => {
             let mut command = Command::new(wrapper);
-            command.args(arguments).arg(program);
+            command.args(arguments).arg(PROGRAM);
             command
         }
     };
@@ -249,6 +260,8 @@ fn through<S: AsRef<OsStr>>(wrapper: &[&str], args: &[S]) -> Command {
 fn listen_count<S: AsRef<OsStr>>(args: &[S]) -> usize {
     args.iter().filter(|arg| arg.as_ref() == "--listen").count().max(1)
 }
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_dot-proxy");
 
 /// The lines of a pipe as they come.
 #[derive(Default)]
