@@ -1,6 +1,8 @@
 //! A message is read, as a query and as a response, and answered here.
 
-use dot_proxy::forwarder::message::{self, HEADER_LEN, Refusal, ResponseCheck};
+use dot_proxy::forwarder::message::{
+    self, Ede, HEADER_LEN, LocalResponse, Rcode, Refusal, ResponseCheck,
+};
 
 /// The first two octets say how large the answer may be.
 pub(crate) fn message(octets: &[u8]) {
@@ -17,15 +19,22 @@ pub(crate) fn message(octets: &[u8]) {
                 assert!(opt.offset >= parsed.question_end && opt.version == 0);
                 assert!(opt.offset + opt.len <= message.len());
             }
-            let response = parsed.local_response(message::Rcode::SERVFAIL, None);
+            let ede = Ede { code: Ede::NETWORK_ERROR, text: "the upstream said nothing" };
+            let keepalive = Some(100).filter(|_| limit % 2 == 1);
+            let response = parsed.local_response(Rcode::SERVFAIL, Some(ede));
+            let response = LocalResponse { keepalive, ..response };
             message::local_response(&mut out, message, &response, UDP_SIZE, limit);
+            assert!(out.len() <= limit);
             assert_eq!(
                 out[HEADER_LEN..parsed.question_end],
                 message[HEADER_LEN..parsed.question_end]
             );
             // What was made here is an answer to what was asked.
             let check = message::check_response(&out, message, parsed.question_end);
-            assert!(matches!(check, ResponseCheck::Answer(_)), "{check:?}");
+            let ResponseCheck::Answer(info) = check else { panic!("{check:?}") };
+            assert_eq!(info.opt.is_some(), parsed.opt.is_some());
+            let told = info.opt.and_then(|opt| opt.keepalive_timeout(&out));
+            assert_eq!(told, keepalive.filter(|_| parsed.opt.is_some()));
         }
         Err(Refusal::Respond(response)) => {
             message::local_response(&mut out, message, &response, UDP_SIZE, limit);
