@@ -84,6 +84,14 @@ const INSIDE: &[(u8, &[&str])] = &[
     ),
     // A connection of an hour.
     (19, &["a_connection_of_an_hour_is_replaced_before_it_is_retired"]),
+    // Octets that end neither a message nor a connection, by the clock.
+    (
+        20,
+        &[
+            "c01_a_length_and_nothing_more_is_closed_after_10_s_whatever_trickles",
+            "c01_an_idle_client_is_closed_after_10_s_and_only_whole_messages_refresh_that",
+        ],
+    ),
     // Limits per address, which loopback has none of, and of descriptors.
     (
         23,

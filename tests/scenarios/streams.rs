@@ -28,12 +28,16 @@ fn c01_a_length_and_nothing_more_is_closed_after_10_s_whatever_trickles() {
 #[test]
 fn c01_an_idle_client_is_closed_after_10_s_and_only_whole_messages_refresh_that() {
     let mut w = world(1);
-    let (quiet, busy) = (w.tcp_client(), w.tcp_client());
+    let (quiet, slow, busy) = (w.tcp_client(), w.tcp_client(), w.tcp_client());
     for n in 0..5 {
         w.tcp_send(busy, dns::framed(&question(n)));
+        if n == 3 {
+            w.tcp_send(slow, vec![0]);
+        }
         w.run_ms(2500);
     }
     assert_eq!(w.clients[quiet].state, State::Closed);
+    assert_eq!(w.clients[slow].state, State::Closed);
     assert_eq!(w.clients[busy].state, State::Open);
     w.run_ms(7500);
     assert_eq!(w.clients[busy].state, State::Open);
