@@ -50,12 +50,10 @@ impl DatagramSocket {
         let Buffers { received, names, controls } = buffers;
         let mut vectors = [EMPTY_VECTOR; BATCH_MAX];
         let mut headers = [EMPTY_HEADER; BATCH_MAX];
-        for (i, header) in headers.iter_mut().enumerate() {
+        let rooms = received.chunks_exact_mut(DATAGRAM_MAX);
+        for ((i, header), room) in headers.iter_mut().enumerate().zip(rooms) {
             names[i] = Name::EMPTY;
-            vectors[i] = libc::iovec {
-                iov_base: received[i].as_mut_ptr().cast(),
-                iov_len: received[i].len(),
-            };
+            vectors[i] = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
             header.msg_hdr.msg_name = (&raw mut names[i]).cast();
             header.msg_hdr.msg_namelen = size_of::<Name>() as libc::socklen_t;
             header.msg_hdr.msg_iov = &raw mut vectors[i];
@@ -79,7 +77,8 @@ impl DatagramSocket {
                 })
             })
         })?;
-        for (i, header) in headers[..count].iter().enumerate() {
+        let rooms = received.chunks_exact(DATAGRAM_MAX);
+        for ((i, header), room) in headers[..count].iter().enumerate().zip(rooms) {
             // A source that is no IP address cannot be answered; an IP socket has none.
             let Some(client) = names[i].address() else {
                 continue;
@@ -87,7 +86,7 @@ impl DatagramSocket {
             let (local, interface) = controls[i].local_address(header.msg_hdr.msg_controllen as _);
             let path = DatagramPath { listener: self.listener, client, local, interface };
             let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            sink(path, &received[i][..header.msg_len as usize], truncated);
+            sink(path, &room[..header.msg_len as usize], truncated);
         }
         Ok(count)
     }
@@ -192,7 +191,8 @@ pub struct Sent {
 
 /// Memory for one batch at a time, for all sockets; allocated once.
 pub struct Buffers {
-    received: Box<[[u8; DATAGRAM_MAX]]>,
+    /// [`DATAGRAM_MAX`] octets for each.
+    received: Box<[u8]>,
     names: Box<[Name]>,
     controls: Box<[Control]>,
 }
@@ -201,7 +201,9 @@ impl Buffers {
     /// Allocates [`BATCH_MAX`] buffers of [`DATAGRAM_MAX`] octets.
     pub fn new() -> Self {
         Self {
-            received: vec![[0; DATAGRAM_MAX]; BATCH_MAX].into(),
+            // Of plain octets, the allocator has zeros without writing them: pages that nothing was
+            // received into take neither memory nor time at the start.
+            received: vec![0; BATCH_MAX * DATAGRAM_MAX].into(),
             names: vec![Name::EMPTY; BATCH_MAX].into(),
             controls: vec![EMPTY_CONTROL; BATCH_MAX].into(),
         }
