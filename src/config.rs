@@ -43,6 +43,8 @@ pub enum Command {
 pub struct Config {
     /// Where clients are served, UDP and TCP each; at least one. Port 0: any one port for both.
     pub listen: Vec<SocketAddr>,
+    /// Whether other processes may listen there, too.
+    pub reuse_port: bool,
     /// Who is asked, in order of preference; at least one, no two alike.
     pub upstreams: Vec<Upstream>,
     /// Which certificates upstreams must lead to.
@@ -154,6 +156,8 @@ Usage: dot-proxy [OPTION]...
   -l, --listen ADDR[:PORT]  Serve clients here over UDP and TCP; repeatable. Without
                             a port: {LISTEN_PORT}. Port 0: one free port for both.
                             [default: {LISTEN_DEFAULT}]
+  --reuse-port on|off       Share these addresses with other processes of the same user
+                            that have this on, too: one for each core. [default: off]
   -u, --upstream SPEC       Ask this server; repeatable, the first usable one in order
                             is asked. IP[:PORT]#NAME, [IPv6]:PORT#NAME or a preset:
                             {presets}. Pins may follow NAME
@@ -214,6 +218,7 @@ Usage: dot-proxy [OPTION]...
 #[derive(Default)]
 struct Options {
     listen: Vec<SocketAddr>,
+    reuse_port: Option<bool>,
     upstreams: Vec<Upstream>,
     order: Option<Order>,
     hedge: Option<Hedge>,
@@ -243,6 +248,7 @@ impl Options {
             Flag::LogLevel => once(&mut self.log_level, choice(value, &LOG_LEVELS)),
             Flag::QueryLog => once(&mut self.query_log, choice(value, &QUERY_LOGS)),
             Flag::RetryServfail => once(&mut self.retry_servfail, choice(value, &ON_OFF)),
+            Flag::ReusePort => once(&mut self.reuse_port, choice(value, &ON_OFF)),
             Flag::SpecialNames => {
                 once(&mut self.special_names_forwarded, choice(value, &SPECIAL_NAMES))
             }
@@ -356,6 +362,7 @@ impl Options {
         let hedge = if order == Order::Ordered { Hedge::Same } else { Hedge::Any };
         Ok(Config {
             listen,
+            reuse_port: self.reuse_port.unwrap_or(false),
             upstreams,
             roots: self.roots.unwrap_or(Roots::BuiltIn),
             query_log,
@@ -619,6 +626,7 @@ mod tests {
                 "[2606:4700:4700::1001]#cloudflare-dns.com",
             ]
         );
+        assert!(!config.reuse_port);
         assert_eq!(config.roots, Roots::BuiltIn);
         assert_eq!(config.query_log, QueryLog::Auto);
         assert_eq!(config.log_level, LevelFilter::Info);
@@ -1006,6 +1014,8 @@ mod tests {
             "--client-idle-timeout=3600",
             "--tcp-clients-per-address-max=400",
             "--udp-size-max=512",
+            "--reuse-port",
+            "on",
             "--tcp-clients-max",
             "10000",
         ]);
@@ -1013,6 +1023,7 @@ mod tests {
         assert_eq!(config.roots, Roots::File("roots.pem".into()));
         assert_eq!(config.query_log, QueryLog::On);
         assert!(config.limits.query_log);
+        assert!(config.reuse_port);
         assert_eq!(config.log_level, LevelFilter::Trace);
         assert_eq!(config.limits.upstream_idle_timeout, Duration::from_secs(1));
         assert_eq!(config.limits.client_idle_timeout, Duration::from_secs(3600));
@@ -1104,6 +1115,9 @@ mod tests {
             --client-idle-timeout=1 --client-idle-timeout=1 => --client-idle-timeout 1: is given twice
             --upstream-policy fast => --upstream-policy fast: is not known; write ordered, fastest or spread
             --hedge on => --hedge on: is not known; write off, same or any
+            --reuse-port        => --reuse-port: the value is missing; give on or off
+            --reuse-port 1      => --reuse-port 1: is not known; write on or off
+            --reuse-port=on --reuse-port=on => --reuse-port on: is given twice
             --retry-servfail yes => --retry-servfail yes: is not known; write on or off
             --ecs drop => --ecs drop: is not known; write strip or pass
             --upstream-policy => --upstream-policy: the value is missing; give ordered, fastest or spread

@@ -37,6 +37,12 @@ impl DatagramSocket {
         self.socket.local_addr()
     }
 
+    /// Has the kernel give it no more datagrams but those of this source: others that share its port
+    /// get the rest. What waits in it stays, and it sends to anybody as before.
+    pub fn connect(&self, source: SocketAddr) -> io::Result<()> {
+        self.socket.connect(source)
+    }
+
     /// Receives up to [`BATCH_MAX`] datagrams and gives each to `sink`: how it came, its octets, and
     /// whether it was cut at [`DATAGRAM_MAX`]. Returns how many; `WouldBlock` when there are none.
     ///

@@ -1,7 +1,7 @@
 //! One address that clients ask, over UDP and TCP on the same port.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 
 use mio::net::{TcpListener, TcpStream, UdpSocket};
@@ -20,31 +20,49 @@ pub(crate) struct Listener {
     receive_buffer: usize,
     /// `None` once no more queries are taken.
     tcp: Option<TcpListener>,
+    sharing: Sharing,
     readable: bool,
     acceptable: bool,
     blocked: bool,
 }
 
+/// Whether other processes may listen on the same address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sharing {
+    No,
+    Yes,
+    /// They get what comes from now on.
+    Left,
+}
+
 impl Listener {
     /// Binds `address` for UDP and TCP; port 0 picks one that is free for both. `index` is this
-    /// listener's number in [`DatagramPath`]. The error is one line for the user.
-    pub(crate) fn bind(index: u16, address: SocketAddr) -> Result<Self, String> {
+    /// listener's number in [`DatagramPath`]. With `reuse_port` other processes may do the same. The
+    /// error is one line for the user.
+    pub(crate) fn bind(index: u16, address: SocketAddr, reuse_port: bool) -> Result<Self, String> {
+        let reuse = match (reuse_port, address.port()) {
+            (false, _) => Reuse::Never,
+            // Else the kernel may pick a port that others share already.
+            (true, 0) => Reuse::OnceBound,
+            (true, _) => Reuse::Always,
+        };
         let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
         loop {
             tries -= 1;
             let (udp, receive_buffer) =
-                bind_udp(address).map_err(|error| explain(address, "UDP", &error))?;
-            let bound = udp.local_addr().map_err(|error| explain(address, "UDP", &error))?;
-            match bind_tcp(bound) {
+                bind_udp(address, reuse).map_err(|error| explain(address, "UDP", reuse, &error))?;
+            let bound = udp.local_addr().map_err(|error| explain(address, "UDP", reuse, &error))?;
+            match bind_tcp(bound, reuse) {
                 // The port that was free for UDP is taken for TCP.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
-                Err(error) => return Err(explain(bound, "TCP", &error)),
+                Err(error) => return Err(explain(bound, "TCP", reuse, &error)),
                 Ok(tcp) => {
                     return Ok(Self {
                         address: bound,
                         udp: DatagramSocket::new(index, udp),
                         receive_buffer,
                         tcp: Some(tcp),
+                        sharing: if reuse_port { Sharing::Yes } else { Sharing::No },
                         readable: false,
                         acceptable: false,
                         blocked: false,
@@ -103,7 +121,8 @@ impl Listener {
 
     /// Datagrams may wait.
     pub(crate) fn is_readable(&self) -> bool {
-        self.readable && self.tcp.is_some()
+        // The kernel may have been about to give it one when it left.
+        self.readable && (self.tcp.is_some() || self.sharing == Sharing::Left)
     }
 
     /// Connections may wait.
@@ -184,6 +203,30 @@ impl Listener {
         Ok(None)
     }
 
+    /// Leaves a shared address to the other processes. What has come is still received, and answers
+    /// are sent as before: a socket that is merely not read would go on getting its part.
+    pub(crate) fn leave(&mut self) {
+        if self.sharing != Sharing::Yes {
+            return;
+        }
+        self.sharing = Sharing::Left;
+        // Itself, of all sources, sends it nothing, and can be reached.
+        let mut source = self.address;
+        if source.ip().is_unspecified() {
+            source.set_ip(match source {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        if let Err(error) = self.udp.connect(source) {
+            log::warn!(
+                "{} UDP: queries meant for the other processes come here until the end: {}",
+                self.address,
+                system_error(&error)
+            );
+        }
+    }
+
     /// What waits is found by the next receive and accept, whatever events have told.
     pub(crate) fn look_again(&mut self) {
         self.readable = true;
@@ -197,19 +240,27 @@ impl Listener {
     }
 }
 
-fn bind_udp(address: SocketAddr) -> io::Result<(UdpSocket, usize)> {
+/// When `SO_REUSEPORT` is set on a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reuse {
+    Always,
+    Never,
+    OnceBound,
+}
+
+fn bind_udp(address: SocketAddr, reuse: Reuse) -> io::Result<(UdpSocket, usize)> {
     // No SO_REUSEADDR: for UDP it lets a second program take the port and the queries with it.
     let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     if address.ip().is_unspecified() {
         datagram::report_local_address(socket.as_fd(), &address)?;
     }
-    socket.bind(&address.into())?;
+    bind(&socket, address, reuse)?;
     let granted = socket.recv_buffer_size()?;
     Ok((UdpSocket::from_std(socket.into()), granted))
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_tcp(address: SocketAddr, reuse: Reuse) -> io::Result<TcpListener> {
     let socket = new_socket(address, Type::STREAM, Protocol::TCP)?;
     // Else the connections of a former run, in TIME_WAIT, hold the port for a minute.
     socket.set_reuse_address(true)?;
@@ -217,9 +268,20 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     // that nobody reads.
     socket.set_send_buffer_size(CLIENT_BUFFER)?;
     socket.set_recv_buffer_size(CLIENT_BUFFER)?;
-    socket.bind(&address.into())?;
+    bind(&socket, address, reuse)?;
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
+}
+
+fn bind(socket: &socket2::Socket, address: SocketAddr, reuse: Reuse) -> io::Result<()> {
+    if reuse == Reuse::Always {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&address.into())?;
+    if reuse == Reuse::OnceBound {
+        socket.set_reuse_port(true)?;
+    }
+    Ok(())
 }
 
 fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<socket2::Socket> {
@@ -234,11 +296,16 @@ fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result
 }
 
 /// One line: the address, the cause, the remedy.
-fn explain(address: SocketAddr, transport: &str, error: &io::Error) -> String {
+fn explain(address: SocketAddr, transport: &str, reuse: Reuse, error: &io::Error) -> String {
     let remedy = match (error.kind(), address.port()) {
         (io::ErrorKind::PermissionDenied, 1..1024) => {
             "; run as root, give the binary CAP_NET_BIND_SERVICE, or set \
              net.ipv4.ip_unprivileged_port_start"
+        }
+        (io::ErrorKind::AddrInUse, 0) => "; no port is free: `ss -ulpn` shows who has them",
+        (io::ErrorKind::AddrInUse, _) if reuse == Reuse::Always => {
+            "; who has it does not share it with this process: all on one address need \
+             --reuse-port on and the same user (`ss -tulpne` shows program and uid)"
         }
         (io::ErrorKind::AddrInUse, 53) => {
             "; another program has it, on port 53 likely systemd-resolved (DNSStubListener=no in \
@@ -285,7 +352,7 @@ mod tests {
         for address in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"] {
             let address: SocketAddr = address.parse().unwrap();
 
-            let listener = Listener::bind(0, address).unwrap();
+            let listener = Listener::bind(0, address, false).unwrap();
 
             let tcp = listener.tcp.as_ref().unwrap().local_addr().unwrap();
             assert_ne!(tcp.port(), 0);
@@ -299,9 +366,9 @@ mod tests {
     fn the_wildcards_of_both_families_share_a_port() {
         // Another program may have the port that was picked, for IPv6 only.
         let shared = (0..16).any(|_| {
-            let v4 = Listener::bind(0, "0.0.0.0:0".parse().unwrap()).unwrap();
+            let v4 = Listener::bind(0, "0.0.0.0:0".parse().unwrap(), false).unwrap();
             let v6 = format!("[::]:{}", v4.address().port()).parse().unwrap();
-            Listener::bind(1, v6).is_ok_and(|listener| listener.address() == v6)
+            Listener::bind(1, v6, false).is_ok_and(|listener| listener.address() == v6)
         });
 
         assert!(shared);
@@ -311,7 +378,7 @@ mod tests {
     fn a_taken_port_is_named_with_its_transport() {
         let udp = net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let taken = udp.local_addr().unwrap();
-        let error = Listener::bind(0, taken).err().unwrap();
+        let error = Listener::bind(0, taken, false).err().unwrap();
         let expected = format!(
             "cannot listen on {taken} UDP: address in use; another program, or another --listen, \
              has it: choose another address or port with --listen"
@@ -322,7 +389,7 @@ mod tests {
         let named = (0..16).any(|_| {
             let tcp = net::TcpListener::bind("127.0.0.1:0").unwrap();
             let taken = tcp.local_addr().unwrap();
-            let error = Listener::bind(0, taken).err().unwrap();
+            let error = Listener::bind(0, taken, false).err().unwrap();
             error.starts_with(&format!("cannot listen on {taken} TCP: address in use; another"))
         });
         assert!(named);
@@ -331,7 +398,7 @@ mod tests {
     #[test]
     fn an_address_of_another_host_is_named() {
         // TEST-NET-3 (RFC 5737), which no host has.
-        let error = Listener::bind(0, "203.0.113.7:5300".parse().unwrap()).err().unwrap();
+        let error = Listener::bind(0, "203.0.113.7:5300".parse().unwrap(), false).err().unwrap();
 
         assert_eq!(
             error,
@@ -343,7 +410,7 @@ mod tests {
     #[test]
     fn causes_have_their_remedies() {
         let explain = |address: &str, kind: io::ErrorKind| {
-            explain(address.parse().unwrap(), "UDP", &kind.into())
+            explain(address.parse().unwrap(), "UDP", Reuse::Never, &kind.into())
         };
 
         let no_right = explain("127.0.0.1:53", io::ErrorKind::PermissionDenied);
@@ -357,7 +424,7 @@ mod tests {
     #[test]
     fn what_a_bound_left_is_remembered() {
         let mut poll = Poll::new().unwrap();
-        let mut listener = Listener::bind(0, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut listener = Listener::bind(0, "127.0.0.1:0".parse().unwrap(), false).unwrap();
         listener.register(poll.registry(), Token(0), Token(1)).unwrap();
         let client = net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let count = BATCH_MAX + 1;
@@ -392,7 +459,7 @@ mod tests {
 
     #[test]
     fn one_that_was_stopped_takes_nothing() {
-        let mut listener = Listener::bind(0, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut listener = Listener::bind(0, "127.0.0.1:0".parse().unwrap(), false).unwrap();
         let _client = net::TcpStream::connect(listener.address()).unwrap();
 
         listener.look_again();

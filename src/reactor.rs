@@ -87,7 +87,7 @@ impl Reactor {
         };
         let listeners: Result<Vec<_>, _> = (0..)
             .zip(&config.listen)
-            .map(|(index, address)| Listener::bind(index, *address))
+            .map(|(index, address)| Listener::bind(index, *address, config.reuse_port))
             .collect();
         Self::with(listeners?, cx, stderr)
             .map_err(|error| format!("cannot start: {}", system_error(&error)))
@@ -420,6 +420,7 @@ impl Reactor {
 
     /// Takes what had arrived before the signal, once, and nothing after that.
     fn shut_down(&mut self) {
+        self.listeners.iter_mut().for_each(Listener::leave);
         self.listeners.iter_mut().for_each(Listener::look_again);
         self.receive_datagrams(LAST_BATCHES_MAX);
         self.accept_again = None;

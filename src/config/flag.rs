@@ -16,6 +16,7 @@ pub(super) enum Flag {
     LogLevel,
     QueryLog,
     RetryServfail,
+    ReusePort,
     SpecialNames,
     UdpSizeMax,
     TcpClientsMax,
@@ -62,7 +63,7 @@ impl Flag {
             Self::Listen => "ADDR[:PORT], such as 127.0.0.1:5300",
             Self::LogLevel => "error, warn, info, debug or trace",
             Self::QueryLog => "on, off or auto",
-            Self::RetryServfail => "on or off",
+            Self::RetryServfail | Self::ReusePort => "on or off",
             Self::SpecialNames => "local or forward",
             Self::TcpClientsMax | Self::TcpClientsPerAddressMax | Self::UdpSizeMax => {
                 "a whole number"
@@ -77,9 +78,10 @@ pub(super) const HELP: [&str; 2] = ["-h", "--help"];
 pub(super) const VERSION: [&str; 2] = ["-V", "--version"];
 
 /// Every way to write a flag that takes a value.
-pub(super) const SPELLINGS: [(&str, Flag); 18] = [
+pub(super) const SPELLINGS: [(&str, Flag); 19] = [
     ("-l", Flag::Listen),
     ("--listen", Flag::Listen),
+    ("--reuse-port", Flag::ReusePort),
     ("-u", Flag::Upstream),
     ("--upstream", Flag::Upstream),
     ("--upstream-policy", Flag::UpstreamPolicy),

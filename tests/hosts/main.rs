@@ -21,6 +21,7 @@ mod namespace;
 mod network;
 mod observe;
 mod pause;
+mod sharing;
 mod start;
 mod statements;
 mod steady;

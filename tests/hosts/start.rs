@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 
 use crate::namespace::in_namespace;
 use crate::support::proxy::{run, run_through};
@@ -11,7 +10,7 @@ use crate::support::skip::skip;
 
 /// Nothing on standard output, one line with these words on standard error.
 #[track_caller]
-fn assert_one_line(
+pub(crate) fn assert_one_line(
     (code, stdout, stderr): &(Option<i32>, String, String),
     exit: i32,
     words: &[&str],
@@ -58,15 +57,9 @@ fn h05_no_right_to_bind() {
         if let Err(error) = fs::write(sysctl, "1024") {
             return skip(NAME, &format!("{sysctl}: {error}"));
         }
-        let program = Copied::new();
-        let path = program.0.display().to_string();
-        // The program that would follow is the argument of another, that does not look at it.
-        let user =
-            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"];
-        let shell = ["sh", "-c", "path=$0; shift; exec \"$path\" \"$@\"", &path];
-        let wrapper = [&user[..], &shell[..]].concat();
+        let program = Copied::new(NAME);
         for address in ["127.0.0.1:53", "[::1]:853"] {
-            let result = run_through(&wrapper, &["--listen", address]);
+            let result = run_through(&program.as_nobody(), &["--listen", address]);
             let remedies = ["root", "CAP_NET_BIND_SERVICE", "ip_unprivileged_port_start"];
             assert_one_line(&result, 1, &[&[address, "denied"], &remedies[..]].concat());
         }
@@ -112,16 +105,25 @@ fn h08_rights_are_given_up() {
     skip("h08_rights_are_given_up", "the program keeps the user it was started as");
 }
 
-/// The program where everybody may run it.
-struct Copied(PathBuf);
+/// The program where everybody may run it, for the test of this name.
+pub(crate) struct Copied(String);
 
 impl Copied {
-    fn new() -> Self {
-        let name = format!("dot-proxy-hosts-test-{}", std::process::id());
-        let copied = Self(std::env::temp_dir().join(name));
+    pub(crate) fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("{test}-{}", std::process::id()));
+        let copied = Self(path.display().to_string());
         fs::copy(env!("CARGO_BIN_EXE_dot-proxy"), &copied.0).expect("a writable directory");
         fs::set_permissions(&copied.0, fs::Permissions::from_mode(0o755)).expect("our file");
         copied
+    }
+
+    /// A command that runs it as user 65534, with the arguments behind the first one that follows.
+    pub(crate) fn as_nobody(&self) -> Vec<&str> {
+        let user =
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"];
+        // The program that would follow is the argument of another, that does not look at it.
+        let shell = ["sh", "-c", "path=$0; shift; exec \"$path\" \"$@\"", &self.0];
+        [&user[..], &shell[..]].concat()
     }
 }
 

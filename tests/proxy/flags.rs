@@ -6,7 +6,7 @@ use crate::support::message::{A, NOERROR, SERVFAIL, TXT};
 use crate::support::{
     Act, Authority, DotServer, Proxy, Query, Received, Response, Setup, TcpClient, UdpClient,
 };
-use crate::support::{Bed, answers};
+use crate::support::{Bed, answers, proxy};
 
 /// Two servers, and a proxy before them with these names for them.
 fn two(
@@ -47,6 +47,28 @@ fn refuse(query: &Received<'_>) -> Vec<Act> {
 fn ask(proxy: &Proxy, name: &str) -> u16 {
     let query = Query::new(name, A).bytes();
     Response::read(&UdpClient::new(proxy.address()).ask(&query)).rcode
+}
+
+#[test]
+fn reuse_port_says_whether_a_second_may_listen() {
+    let query = Query::new("n.example", A).bytes();
+    for (flags, is_shared) in
+        [(&[][..], false), (&["--reuse-port", "off"], false), (&["--reuse-port", "on"], true)]
+    {
+        let bed = Bed::with_args(flags, |setup| setup);
+        let address = bed.proxy.address().to_string();
+        let args = [&["--listen", &address], flags].concat();
+        if is_shared {
+            let second = Proxy::before(&bed.authority, &[&bed.server], &args);
+            bed.proxy.stop();
+            let client = UdpClient::new(second.address());
+            assert_eq!(Response::read(&client.ask(&query)).rcode, NOERROR);
+        } else {
+            let (code, _, stderr) = proxy::run(&args);
+            assert_eq!(code, Some(1), "{flags:?}: {stderr}");
+            assert!(stderr.contains("address in use; another program"), "{flags:?}: {stderr}");
+        }
+    }
 }
 
 #[test]

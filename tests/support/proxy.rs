@@ -173,8 +173,14 @@ impl Proxy {
 
     /// Asks it to end, and gives all that it wrote to standard error.
     #[track_caller]
-    pub(crate) fn stop(mut self) -> Vec<String> {
+    pub(crate) fn stop(self) -> Vec<String> {
         self.signal(Signal::TERM);
+        self.stopped()
+    }
+
+    /// The same when it was asked already.
+    #[track_caller]
+    pub(crate) fn stopped(mut self) -> Vec<String> {
         let status = self.await_exit();
         assert_eq!(status.code(), Some(0), "{status}; standard error: {:#?}", self.lines());
         let state = self.stderr.state.lock().expect("no panic");
