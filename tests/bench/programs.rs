@@ -29,6 +29,7 @@ pub(crate) fn upstream(mut args: Arguments) -> Result<(), String> {
         Some(other) => return Err(format!("--tls {other}: give 1.2 or 1.3")),
     };
     let delay = Duration::from_millis(option(&mut args, "--delay-ms")?.unwrap_or_default());
+    let ends = args.contains("--end-with-stdin");
     finish(args)?;
     let authority = Authority::new();
     let server = Upstream::bind(listen, authority.identity(&name), version, delay)
@@ -45,7 +46,12 @@ pub(crate) fn upstream(mut args: Arguments) -> Result<(), String> {
          cargo run --release -- --upstream {address}#{name} --ca-file {file} --query-log off\n"
     ))?;
     let counts = server.counts();
-    std::thread::spawn(move || tell(&counts));
+    std::thread::spawn(move || {
+        tell(&counts);
+        if ends {
+            std::process::exit(0);
+        }
+    });
     Err(server.run().to_string())
 }
 
@@ -120,12 +126,14 @@ pub(crate) fn load(mut args: Arguments) -> Result<(), String> {
         time,
         timeout,
         watched: watched.collect::<Result<_, _>>()?,
+        interrupted: Arc::default(),
     };
     let report = load::run(&plan).map_err(|error| format!("asking {target}: {error}"))?;
     print(&format!("{report}\n"))
 }
 
-fn option<T: std::str::FromStr>(
+/// The value of a flag, if it is given.
+pub(crate) fn option<T: std::str::FromStr>(
     args: &mut Arguments,
     flag: &'static str,
 ) -> Result<Option<T>, String>
@@ -135,14 +143,16 @@ where
     args.opt_value_from_str(flag).map_err(|error| format!("{flag}: {error}"))
 }
 
-fn finish(args: Arguments) -> Result<(), String> {
+/// Nothing but what was taken was given.
+pub(crate) fn finish(args: Arguments) -> Result<(), String> {
     match args.finish().first() {
         Some(stray) => Err(format!("unknown argument {}; see --help", stray.display())),
         None => Ok(()),
     }
 }
 
-fn print(text: &str) -> Result<(), String> {
+/// Prints at once, as others may wait for it.
+pub(crate) fn print(text: &str) -> Result<(), String> {
     let mut stdout = io::stdout();
     stdout
         .write_all(text.as_bytes())

@@ -130,10 +130,12 @@ impl Batch {
                 let header = &mut self.headers[i].msg_hdr;
                 header.msg_iov = &raw mut self.vectors[i];
                 header.msg_iovlen = 1;
-                if let Some(client) = self.clients.get(sent + i) {
-                    header.msg_name = ptr::from_ref(client).cast_mut().cast();
-                    header.msg_namelen = size_of::<Client>() as libc::socklen_t;
-                }
+                (header.msg_name, header.msg_namelen) = match self.clients.get(sent + i) {
+                    Some(client) => {
+                        (ptr::from_ref(client).cast_mut().cast(), size_of::<Client>() as _)
+                    }
+                    None => (ptr::null_mut(), 0),
+                };
             }
             let mut done = 0;
             while done < count {

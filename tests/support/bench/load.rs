@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::unix::SourceFd;
@@ -39,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) timeout: Duration,
     /// Names, and the processes whose CPU time goes under that name.
     pub(crate) watched: Vec<(String, u32)>,
+    /// Set when there is no more use in going on.
+    pub(crate) interrupted: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +137,9 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Report> {
             } else {
                 run.receive(event.token().0, event.is_writable())?;
             }
+        }
+        if plan.interrupted.load(Ordering::Relaxed) {
+            return Err(io::Error::other("interrupted"));
         }
         if run.advance()? {
             return Ok(run.report);

@@ -10,6 +10,6 @@ mod datagrams;
 mod frames;
 pub(crate) mod histogram;
 pub(crate) mod load;
-mod queries;
+pub(crate) mod queries;
 mod tls;
 pub(crate) mod upstream;
