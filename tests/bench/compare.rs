@@ -143,15 +143,16 @@ pub(crate) fn compare(args: Arguments) -> Result<(), String> {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))
             .map_err(|error| format!("cannot wait for signals: {error}"))?;
     }
+    let mut notes = Vec::new();
     options.forwarders.retain(|forwarder| match forwarder.missing() {
         None => true,
         Some(why) => {
-            eprintln!("{} is left out: {why}", forwarder.name);
+            notes.push(format!("{} is left out: {why}", forwarder.name));
             false
         }
     });
-    if !options.forwarders.iter().any(Forwarder::is_ours) {
-        eprintln!("there is no dot-proxy among them: no target is judged");
+    if options.forwarders.is_empty() {
+        return Err(notes.join("; "));
     }
     let cores = Cores::find()?;
     let directory = Directory::new()?;
@@ -161,7 +162,7 @@ pub(crate) fn compare(args: Arguments) -> Result<(), String> {
     let mut run = Run {
         bench: Bench { cores: &cores, directory: &directory, upstreams, timing, interrupted },
         options: &options,
-        notes: Vec::new(),
+        notes,
     };
     print(&format!(
         "{}. The forwarder has core {}, the load core {}, the upstream core {}. Medians of {} rounds of {} s.\n\n{}",
@@ -221,7 +222,7 @@ impl Run<'_> {
                 tell(&format!("{}, round {}: {}", case.name, round + 1, forwarder.name));
                 match self.bench.sample(case, &forwarder) {
                     Ok(sample) => row.samples.push(sample),
-                    Err(error) => self.note(format!("{}: {error}", case.name)),
+                    Err(error) => self.note(&format!("{}: {error}", case.name)),
                 }
                 self.continues()?;
             }
@@ -231,7 +232,7 @@ impl Run<'_> {
                 tell(&format!("{}, dnsperf: {}", case.name, row.forwarder.name));
                 match self.bench.check(case, &row.forwarder) {
                     Ok(cpu) => row.check = Some(cpu),
-                    Err(error) => self.note(format!("{}: {error}", case.name)),
+                    Err(error) => self.note(&format!("{}: {error}", case.name)),
                 }
                 self.continues()?;
             }
@@ -248,7 +249,7 @@ impl Run<'_> {
                 for one in self.options.forwarders.iter().filter(|forwarder| forwarder.is_ours()) {
                     match one.twice() {
                         Ok(two) => both.extend([one.clone(), two]),
-                        Err(why) => self.note(format!("{} is left out: {why}", case.name)),
+                        Err(why) => self.note(&format!("{} is left out: {why}", case.name)),
                     }
                 }
                 both
@@ -268,7 +269,7 @@ impl Run<'_> {
                 tell(&format!("start, round {}: {}", round + 1, forwarder.name));
                 match self.bench.start(forwarder) {
                     Ok(start) => starts.push(start),
-                    Err(error) => self.note(format!("start: {error}")),
+                    Err(error) => self.note(&format!("start: {error}")),
                 }
                 self.continues()?;
             }
@@ -277,7 +278,9 @@ impl Run<'_> {
         Ok(starts)
     }
 
-    fn note(&mut self, note: String) {
+    fn note(&mut self, note: &str) {
+        // What a program said may have several lines.
+        let note = note.split_whitespace().collect::<Vec<_>>().join(" ");
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }

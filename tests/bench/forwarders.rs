@@ -137,7 +137,7 @@ impl Forwarder {
                 let mut command = Command::new(program);
                 command.args(["--query-log", "off"]);
                 if *processes > 1 {
-                    command.arg(SHARE);
+                    command.args([SHARE, "on"]);
                 }
                 command
             }
@@ -165,12 +165,15 @@ impl Forwarder {
     }
 }
 
-/// What a peer is told besides what it needs for forwarding over TLS: to log nothing, and to be as fast
-/// on one core as it can be.
+/// What a peer is told besides what it needs for forwarding over TLS: to log nothing, and to be as fast on
+/// one core as it can be. A cache is of no use where every name is new, and without it unbound needs a
+/// tenth less; so it does with connections that carry more than 200 queries, which also lose none. With more
+/// or fewer than its ten threads for TCP and TLS dnsdist is not faster.
 fn settings(known: Known) -> &'static str {
     match known {
         Known::Unbound => {
-            "server:\n  verbosity: 0\n  num-threads: 1\n  so-reuseport: no\n  so-rcvbuf: 1m\n"
+            "server:\n  verbosity: 0\n  num-threads: 1\n  so-reuseport: no\n  so-rcvbuf: 1m\n  \
+             msg-cache-size: 0\n  rrset-cache-size: 0\n  max-reuse-tcp-queries: 60000\n"
         }
         Known::Dnsdist => "setVerboseHealthChecks(false)\n",
         _ => "",

@@ -169,7 +169,7 @@ fn assert_all_answered(report: &Report) {
     assert_eq!(report.answered, report.sent, "{report}");
     assert_eq!((report.lost, report.failed), (0, 0), "{report}");
     assert_eq!((report.strays, report.closed), (0, 0), "{report}");
-    assert_eq!(report.latency.total(), report.sent, "{report}");
+    assert!((1..report.sent).contains(&report.latency.total()), "{report}");
     let (name, used) = &report.watched[0];
     assert_eq!(name, "own");
     assert!(!used.is_zero(), "{report}");

@@ -121,31 +121,30 @@ fn size(results: &Results) -> Vec<Target> {
     let is_static = |forwarder: &Forwarder| forwarder.name == "static";
     let found = results.starts.iter().find(|(forwarder, _)| is_static(forwarder));
     let found = found.or_else(|| results.starts.iter().find(|(forwarder, _)| forwarder.is_ours()));
-    let mut targets = Vec::new();
-    if let Some((forwarder, starts)) = found {
-        let idle = median(starts.iter().map(|start| start.idle_kib).collect());
-        targets.push(Target {
-            what: format!("{}, at most {IDLE_KIB_MAX} KiB resident when idle", forwarder.name),
+    let Some((forwarder, starts)) = found else { return Vec::new() };
+    let idle = median(starts.iter().map(|start| start.idle_kib).collect());
+    let own = median(starts.iter().filter_map(Start::own).collect());
+    let size = results.static_binary;
+    let name = &forwarder.name;
+    vec![
+        Target {
+            what: format!("{name}, at most {IDLE_KIB_MAX} KiB resident when idle"),
             seen: format!("{} KiB", number(idle)),
             met: idle.map(|idle| idle <= IDLE_KIB_MAX),
-        });
-        let own = median(starts.iter().filter_map(Start::own).collect());
-        targets.push(Target {
+        },
+        Target {
             what: format!(
-                "{}, at most {START_MAX} ms of CPU time to the first answer, the handshake excluded",
-                forwarder.name
+                "{name}, at most {START_MAX} ms of CPU time to the first answer, the handshake excluded"
             ),
             seen: format!("{} ms", number(own)),
             met: own.map(|own| own <= START_MAX),
-        });
-    }
-    let size = results.static_binary;
-    targets.push(Target {
-        what: format!("a static binary of at most {BINARY_MAX} octets"),
-        seen: size.map_or("not built".to_owned(), |size| size.to_string()),
-        met: size.map(|size| size <= BINARY_MAX),
-    });
-    targets
+        },
+        Target {
+            what: format!("a static binary of at most {BINARY_MAX} octets"),
+            seen: size.map_or("not built".to_owned(), |size| size.to_string()),
+            met: size.map(|size| size <= BINARY_MAX),
+        },
+    ]
 }
 
 fn named(peer: Option<(&str, f64)>) -> String {

@@ -64,7 +64,8 @@ pub(crate) struct Report {
     pub(crate) time: Duration,
     /// Responses with a record that came in that time.
     pub(crate) responses: u64,
-    /// Queries sent in that time; of those, what became of them.
+    /// Queries sent, before that time, too, and what became of them: one that is lost early is missing
+    /// later.
     pub(crate) sent: u64,
     pub(crate) answered: u64,
     pub(crate) failed: u64,
@@ -155,8 +156,8 @@ struct Run<'a> {
     start: Instant,
     interval: Duration,
     phase: Phase,
-    /// The number of the first query that is measured.
-    first: u64,
+    /// The number of the first query of which the latency counts.
+    first: Option<u64>,
     report: Report,
     timer: rustix::fd::OwnedFd,
 }
@@ -194,7 +195,7 @@ impl<'a> Run<'a> {
             start,
             interval,
             phase: Phase::WarmUp,
-            first: 0,
+            first: None,
             report: Report {
                 time: Duration::ZERO,
                 responses: 0,
@@ -230,14 +231,13 @@ impl<'a> Run<'a> {
             if is_answered && matches!(phase, Phase::Measure { .. }) {
                 report.responses += 1;
             }
-            if matches!(phase, Phase::WarmUp) || number < *first {
+            if !is_answered {
+                report.failed += 1;
                 return;
             }
-            if is_answered {
-                report.answered += 1;
+            report.answered += 1;
+            if first.is_some_and(|first| number >= first) {
                 report.latency.add(now.saturating_duration_since(sent));
-            } else {
-                report.failed += 1;
             }
         })?;
         if !is_open {
@@ -252,16 +252,15 @@ impl<'a> Run<'a> {
     /// Does what is due; true at the end.
     fn advance(&mut self) -> io::Result<bool> {
         let now = Instant::now();
-        let lost = self.window.expire(now, self.plan.timeout, self.first);
+        self.report.lost += self.window.expire(now, self.plan.timeout);
         match &self.phase {
             Phase::WarmUp if now >= self.start + self.plan.warm_up => {
                 let watched = self.watched()?;
                 self.phase = Phase::Measure { since: now, own: cpu::own(), watched };
-                self.first = self.window.next();
+                self.first = Some(self.window.next());
             }
             Phase::WarmUp => {}
             Phase::Measure { since, own, watched } => {
-                self.report.lost += lost;
                 if now >= *since + self.plan.time {
                     self.report.time = now - *since;
                     self.report.own = cpu::own().saturating_sub(*own);
@@ -269,14 +268,11 @@ impl<'a> Run<'a> {
                     let differences = differences
                         .map(|((name, end), (_, start))| (name, end.saturating_sub(*start)));
                     self.report.watched = differences.collect();
-                    self.report.sent = self.window.next() - self.first;
+                    self.report.sent = self.window.next();
                     self.phase = Phase::Wait;
                 }
             }
-            Phase::Wait => {
-                self.report.lost += lost;
-                return Ok(self.window.in_flight() == 0);
-            }
+            Phase::Wait => return Ok(self.window.in_flight() == 0),
         }
         if !matches!(self.phase, Phase::Wait) {
             self.send(now);

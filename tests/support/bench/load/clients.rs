@@ -1,13 +1,13 @@
 //! The sockets that ask.
 
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpStream as BlockingStream, UdpSocket as BlockingSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Instant;
 
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
-use socket2::SockRef;
+use socket2::{Domain, Socket, Type};
 
 use super::window::client_and_id;
 use super::{Plan, Transport};
@@ -42,7 +42,7 @@ impl Clients {
             Transport::Udp => Sockets::Udp {
                 sockets: clients
                     .map(|number| {
-                        let mut socket = connect_datagrams(target)?;
+                        let mut socket = connect_datagrams(target, number)?;
                         registry.register(&mut socket, Token(number), Interest::READABLE)?;
                         Ok(socket)
                     })
@@ -155,22 +155,37 @@ impl Clients {
 
 impl Connection {
     fn open(target: SocketAddr, registry: &Registry, number: usize) -> io::Result<Self> {
-        let socket = BlockingStream::connect(target)?;
-        socket.set_nodelay(true)?;
+        let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
+        if let Some(source) = source(target, number) {
+            socket.bind(&source.into())?;
+        }
+        socket.connect(&target.into())?;
+        socket.set_tcp_nodelay(true)?;
         socket.set_nonblocking(true)?;
-        let mut socket = TcpStream::from_std(socket);
+        let mut socket = TcpStream::from_std(socket.into());
         let both = Interest::READABLE | Interest::WRITABLE;
         registry.register(&mut socket, Token(number), both)?;
         Ok(Self { socket, frames: Frames::default(), output: Vec::new() })
     }
 }
 
-fn connect_datagrams(target: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = BlockingSocket::bind("127.0.0.1:0")?;
-    SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER)?;
-    socket.connect(target)?;
+fn connect_datagrams(target: SocketAddr, number: usize) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(target), Type::DGRAM, None)?;
+    if let Some(source) = source(target, number) {
+        socket.bind(&source.into())?;
+    }
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.connect(&target.into())?;
     socket.set_nonblocking(true)?;
-    Ok(UdpSocket::from_std(socket))
+    Ok(UdpSocket::from_std(socket.into()))
+}
+
+/// On loopback each client has an address of its own, as clients have elsewhere: forwarders have limits
+/// for each address.
+fn source(target: SocketAddr, number: usize) -> Option<SocketAddr> {
+    let [high, low] = (number as u16 + 1).to_be_bytes();
+    let address = Ipv4Addr::new(127, 1, high, low);
+    (target.is_ipv4() && target.ip().is_loopback()).then(|| (address, 0).into())
 }
 
 /// No answer is lost here.
