@@ -112,6 +112,33 @@ impl Known {
         if let Self::Stubby = self { "yml" } else { "conf" }
     }
 
+    /// Starts it with more settings than it has otherwise.
+    pub(crate) fn command_with(self, wanted: &Wanted<'_>, more: &str) -> Result<Command, String> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let file = directory().join(format!("{}-{number}.{}", self.name(), self.extension()));
+        fs::create_dir_all(directory())
+            .map_err(|error| format!("cannot create {}: {error}", directory().display()))?;
+        fs::write(&file, self.configuration(wanted) + more)
+            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+        let mut command = Command::new(self.name());
+        match self {
+            Self::DotProxy => &mut command,
+            Self::Unbound => command.arg("-d").arg("-c").arg(file),
+            Self::Stubby => command.arg("-C").arg(file),
+            Self::Dnsdist => command.arg("--supervised").arg("-C").arg(file),
+            Self::Kresd => {
+                // It keeps its cache and its control socket in the directory it is given.
+                let own = file.with_extension("d");
+                fs::create_dir_all(&own)
+                    .map_err(|error| format!("cannot create {}: {error}", own.display()))?;
+                command.arg("-n").arg("-c").arg(file).arg(own)
+            }
+        };
+        Ok(command)
+    }
+
     fn configuration(self, wanted: &Wanted<'_>) -> String {
         let (ip, port) = (wanted.listen.ip(), wanted.listen.port());
         let ca = wanted.ca_file.display();
@@ -182,8 +209,6 @@ impl Known {
 
 impl Subject for Known {
     fn command(&self, wanted: &Wanted<'_>) -> Result<Command, String> {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-
         if let Self::DotProxy = self {
             let program = std::env::var("DOT_PROXY");
             let program = program.unwrap_or_else(|_| "target/release/dot-proxy".to_owned());
@@ -216,27 +241,7 @@ impl Subject for Known {
             }
             _ => {}
         }
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let file = directory().join(format!("{}-{number}.{}", self.name(), self.extension()));
-        fs::create_dir_all(directory())
-            .map_err(|error| format!("cannot create {}: {error}", directory().display()))?;
-        fs::write(&file, self.configuration(wanted))
-            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-        let mut command = Command::new(self.name());
-        match self {
-            Self::DotProxy => &mut command,
-            Self::Unbound => command.arg("-d").arg("-c").arg(file),
-            Self::Stubby => command.arg("-C").arg(file),
-            Self::Dnsdist => command.arg("--supervised").arg("-C").arg(file),
-            Self::Kresd => {
-                // It keeps its cache and its control socket in the directory it is given.
-                let own = file.with_extension("d");
-                fs::create_dir_all(&own)
-                    .map_err(|error| format!("cannot create {}: {error}", own.display()))?;
-                command.arg("-n").arg("-c").arg(file).arg(own)
-            }
-        };
-        Ok(command)
+        self.command_with(wanted, "")
     }
 
     fn receive_buffer(&self) -> usize {

@@ -63,7 +63,11 @@ pub(crate) struct Running {
 impl Running {
     /// Starts it and waits until it listens.
     pub(crate) fn start(subject: &dyn Subject, wanted: &Wanted<'_>) -> Result<Self, String> {
-        let mut command = subject.command(wanted)?;
+        Self::start_command(subject.command(wanted)?, wanted.listen)
+    }
+
+    /// Starts it with this command and waits until it listens on this address.
+    pub(crate) fn start_command(mut command: Command, address: SocketAddr) -> Result<Self, String> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A group of its own: what is started may be a script.
         command.process_group(0);
@@ -71,7 +75,7 @@ impl Running {
         let lines = Arc::<Lines>::default();
         Lines::collect(&lines, child.stdout.take().expect("a pipe"));
         Lines::collect(&lines, child.stderr.take().expect("a pipe"));
-        let mut running = Self { child, address: wanted.listen, lines };
+        let mut running = Self { child, address, lines };
         running.await_listening()?;
         Ok(running)
     }
@@ -97,6 +101,10 @@ impl Running {
         self.address
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end, and gives all that it wrote to standard output and standard error: what is told
     /// of a query may come after its response.
     pub(crate) fn end(&self) -> Vec<String> {
@@ -114,14 +122,14 @@ impl Running {
 
     /// The most memory it ever had, in KiB.
     pub(crate) fn peak_memory(&self) -> Option<usize> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         line.trim().strip_suffix(" kB")?.parse().ok()
     }
 
     /// The number of its open files.
     pub(crate) fn open_files(&self) -> Option<usize> {
-        Some(fs::read_dir(format!("/proc/{}/fd", self.child.id())).ok()?.count())
+        Some(fs::read_dir(format!("/proc/{}/fd", self.id())).ok()?.count())
     }
 }
 

@@ -1,0 +1,196 @@
+//! The programs of the benchmark do their work, so that they do when they are needed. How fast they are is
+//! judged by nobody here.
+//!
+//! The example `bench` is made of the same files; what only it uses is here for the tests in them.
+#![allow(dead_code, reason = "the example `bench` uses what is not used here")]
+
+#[path = "../support/bench/mod.rs"]
+mod bench;
+#[path = "../support"]
+mod support {
+    pub(crate) mod answers;
+    pub(crate) mod authority;
+    pub(crate) mod client;
+    pub(crate) mod message;
+    pub(crate) mod proxy;
+    pub(crate) mod server;
+
+    pub(crate) use authority::{Authority, Identity};
+    pub(crate) use proxy::Proxy;
+}
+
+mod cases;
+mod compare;
+mod forwarders;
+#[path = "../faults/known.rs"]
+mod known;
+mod machine;
+mod measure;
+mod plot;
+mod programs;
+mod start;
+#[path = "../faults/subject.rs"]
+mod subject;
+mod table;
+mod targets;
+mod upstreams;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use bench::bare_loop::BareLoop;
+use bench::load::{self, Pace, Plan, Report, Transport};
+use bench::upstream::{Counts, Upstream};
+use rustls::SupportedProtocolVersion;
+use rustls::version::{TLS12, TLS13};
+use support::server::LIMIT;
+use support::{Authority, Proxy};
+
+#[test]
+fn the_bare_loop_forwards_everything() {
+    let bed = Bed::start(None, Duration::ZERO);
+    let (file, upstream) = (bed.authority.file().to_owned(), bed.upstream);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let forwarder = BareLoop::start(ANY_PORT, upstream, NAME, &file).expect("a bare loop");
+        sender.send(forwarder.address().expect("an address")).expect("it is received below");
+        panic!("{}", forwarder.run());
+    });
+
+    bed.assert_forwards_everything(receiver.recv().expect("a bare loop"));
+}
+
+#[test]
+fn dot_proxy_forwards_everything() {
+    for version in [&TLS12, &TLS13] {
+        let bed = Bed::start(Some(version), Duration::ZERO);
+        let proxy = bed.proxy();
+
+        bed.assert_forwards_everything(proxy.address());
+    }
+}
+
+#[test]
+fn a_slow_upstream_shows_in_the_latency() {
+    const DELAY: Duration = Duration::from_millis(20);
+    let bed = Bed::start(None, DELAY);
+    let proxy = bed.proxy();
+
+    let report =
+        load::run(&plan(proxy.address(), Transport::Udp, Pace::InFlight(20))).expect("a target");
+
+    assert_eq!((report.lost, report.failed, report.strays), (0, 0, 0), "{report}");
+    let shortest = report.latency.quantile(0).expect("a query");
+    assert!(shortest >= DELAY.mul_f64(0.98), "a bucket of the histogram is as wide: {report}");
+}
+
+#[test]
+fn what_is_not_answered_is_lost() {
+    let silent = UdpSocket::bind(ANY_PORT).expect("a free port");
+    let mut plan = plan(silent.local_addr().expect("an address"), Transport::Udp, Pace::Rate(200));
+    plan.timeout = Duration::from_millis(50);
+
+    let report = load::run(&plan).expect("a target");
+
+    assert!(report.sent > 0, "{report}");
+    assert_eq!((report.lost, report.answered, report.responses), (report.sent, 0, 0), "{report}");
+}
+
+#[test]
+fn what_is_no_answer_does_not_count() {
+    let echo = UdpSocket::bind(ANY_PORT).expect("a free port");
+    let mut plan = plan(echo.local_addr().expect("an address"), Transport::Udp, Pace::Rate(200));
+    plan.timeout = Duration::from_millis(50);
+    std::thread::spawn(move || {
+        const QR: u8 = 0x80;
+        let mut buffer = [0; 512];
+        // Queries come back as they are, then as responses without a record.
+        for number in 0_u32.. {
+            let (len, from) = echo.recv_from(&mut buffer).expect("a query");
+            buffer[2] |= if number % 2 == 0 { 0 } else { QR };
+            echo.send_to(&buffer[..len], from).expect("a way back");
+        }
+    });
+
+    let report = load::run(&plan).expect("a target");
+
+    assert_eq!((report.answered, report.responses), (0, 0), "{report}");
+    assert!(report.failed > 0 && report.strays > 0 && report.lost > 0, "{report}");
+    assert_eq!(report.failed + report.lost, report.sent, "{report}");
+}
+
+/// A running upstream, as long as the test.
+struct Bed {
+    authority: Authority,
+    upstream: SocketAddr,
+    counts: Arc<Counts>,
+}
+
+impl Bed {
+    fn start(version: Option<&'static SupportedProtocolVersion>, delay: Duration) -> Self {
+        let authority = Authority::new();
+        let identity = authority.identity(NAME);
+        let upstream = Upstream::bind(ANY_PORT, identity, version, delay).expect("an upstream");
+        let (address, counts) = (upstream.address().expect("an address"), upstream.counts());
+        std::thread::spawn(move || panic!("{}", upstream.run()));
+        Self { authority, upstream: address, counts }
+    }
+
+    fn proxy(&self) -> Proxy {
+        let upstreams = [self.upstream];
+        let more = ["--query-log", "off"];
+        Proxy::start(&support::proxy::arguments(&self.authority, &upstreams, &more))
+    }
+
+    #[track_caller]
+    fn assert_forwards_everything(&self, address: SocketAddr) {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            for pace in [Pace::InFlight(20), Pace::Rate(500)] {
+                let seen = self.counts.queries.load(Ordering::Relaxed);
+                let mut plan = plan(address, transport, pace);
+                plan.edns = transport == Transport::Tcp;
+
+                let report = load::run(&plan).expect("a target");
+
+                let seen = self.counts.queries.load(Ordering::Relaxed) - seen;
+                assert_all_answered(&report);
+                assert!(seen >= report.sent, "{seen} seen by the upstream, {report}");
+            }
+        }
+        assert_eq!(self.counts.connections.load(Ordering::Relaxed), 1);
+    }
+}
+
+#[track_caller]
+fn assert_all_answered(report: &Report) {
+    assert!(report.sent > 0 && report.responses > 0, "{report}");
+    assert_eq!(report.answered, report.sent, "{report}");
+    assert_eq!((report.lost, report.failed), (0, 0), "{report}");
+    assert_eq!((report.strays, report.closed), (0, 0), "{report}");
+    assert!((1..report.sent).contains(&report.latency.total()), "{report}");
+    let (name, used) = &report.watched[0];
+    assert_eq!(name, "own");
+    assert!(!used.is_zero(), "{report}");
+}
+
+/// Short; nothing is lost only because the machine is slow.
+fn plan(target: SocketAddr, transport: Transport, pace: Pace) -> Plan {
+    Plan {
+        target,
+        transport,
+        clients: 3,
+        pace,
+        edns: false,
+        warm_up: Duration::from_millis(50),
+        time: Duration::from_millis(500),
+        timeout: LIMIT,
+        watched: vec![("own".to_owned(), std::process::id())],
+        interrupted: Arc::default(),
+    }
+}
+
+const NAME: &str = "dot.example";
+const ANY_PORT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
