@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::known::Known;
 use crate::machine::Cores;
-use crate::subject::{self, Running, Wanted};
+use crate::subject::{self, Pins, Running, Wanted};
 
 #[derive(Clone)]
 pub(crate) struct Forwarder {
@@ -121,6 +121,7 @@ impl Forwarder {
                     listen,
                     upstreams: &[(address, NAME)],
                     ca_file,
+                    pins: Pins::default(),
                     client_idle: None,
                     upstream_idle: None,
                 };
