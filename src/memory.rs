@@ -10,7 +10,7 @@ use std::fs;
 
 use crate::config::{Config, QueryLog};
 use crate::datagram::Buffers;
-use crate::forwarder::{Footprint, Forwarder, Limits, Term};
+use crate::forwarder::{Footprint, Forwarder, Limits, SpecialNames, Term};
 use crate::network;
 use crate::outgoing;
 use crate::socket;
@@ -92,7 +92,8 @@ fn heap(config: &Config, limits: &Limits) -> (Vec<Term>, usize) {
     let tls_limits = socket::tls_limits(sockets);
     let Footprint { mut terms, kept, in_hand } = Forwarder::footprint(limits, upstreams);
     let datagrams = Term::new("datagram received", sockets.datagram_batch, Buffers::OCTETS_EACH);
-    let kept = kept + datagrams.sum() + sockets.read_buffer + REST;
+    let rest = REST + zone_octets(config);
+    let kept = kept + datagrams.sum() + sockets.read_buffer + rest;
     // One thing is done at a time: TLS is read, then what it said.
     let in_hand = tls::message_octets(&tls_limits).max(in_hand + tls::PLAINTEXT_OCTETS);
     terms.extend([
@@ -102,7 +103,7 @@ fn heap(config: &Config, limits: &Limits) -> (Vec<Term>, usize) {
         Term::new("socket", 2 * (limits.clients_max + conns), socket::OCTETS_EACH),
         datagrams,
         Term::new("read buffer", 1, sockets.read_buffer),
-        Term::new("all the rest", 1, REST),
+        Term::new("all the rest", 1, rest),
     ]);
     if let Some(file) = config.roots.file() {
         // Its octets, and the certificates in them. Without it, the start fails.
@@ -110,6 +111,17 @@ fn heap(config: &Config, limits: &Limits) -> (Vec<Term>, usize) {
         terms.push(Term::new("file of root certificates", 2, octets));
     }
     (terms, kept)
+}
+
+/// Zones that are forwarded although special, as configured and as the forwarder has them.
+fn zone_octets(config: &Config) -> usize {
+    match &config.policy.special_names {
+        SpecialNames::Local { forwarded } => {
+            let octets = forwarded.iter().map(|zone| size_of::<Box<[u8]>>() + zone.len());
+            2 * octets.sum::<usize>()
+        }
+        SpecialNames::Forward => 0,
+    }
 }
 
 fn kernel(config: &Config, process: usize) -> Vec<Term> {
@@ -122,10 +134,11 @@ fn kernel(config: &Config, process: usize) -> Vec<Term> {
     let waiting = SOCKET + DOUBLED * sockets.client_asked;
     let upstream =
         SOCKET + DOUBLED * (sockets.upstream_receive_asked + sockets.upstream_send_asked) + last;
-    let datagrams =
-        SOCKET + DOUBLED * (sockets.datagram_receive_asked + sockets.datagram_send_asked);
+    // A TCP socket listens beside the one for datagrams.
+    let listener =
+        2 * SOCKET + DOUBLED * (sockets.datagram_receive_asked + sockets.datagram_send_asked);
     vec![
-        Term::new("UDP socket", listeners, datagrams),
+        Term::new("listener", listeners, listener),
         // The kernel takes one more than it is told.
         Term::new("client not yet accepted", listeners * (sockets.backlog + 1), waiting),
         Term::new("client", config.limits.clients_max, client),
@@ -150,8 +163,8 @@ fn grouped(number: usize) -> String {
 /// The deepest calls are in a handshake.
 pub const STACK: usize = 64 * 1024;
 
-/// Configuration, root certificates, the tables of rustls and of the standard library.
-const REST: usize = 32 * 1024;
+/// Configuration, root certificates, log lines, the tables of rustls and of the standard library.
+const REST: usize = 40 * 1024;
 
 /// Of what comes and goes, this part is what the allocator of the GNU C library cannot use again or has not
 /// given back: measured where much comes and goes.

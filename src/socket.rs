@@ -513,8 +513,9 @@ pub(crate) fn tls_limits(limits: &SocketLimits) -> tls::Limits {
     }
 }
 
-/// Octets of a place for a socket, and of a note that it is to be read.
-pub(crate) const OCTETS_EACH: usize = 2 * (size_of::<Option<Socket>>() + size_of::<ConnId>());
+/// Octets of a place for a socket, and of notes that it is to be read and acknowledged, in lists that
+/// double.
+pub(crate) const OCTETS_EACH: usize = 2 * (size_of::<Option<Socket>>() + 2 * size_of::<ConnId>());
 
 /// Octets read from one connection before the others get their turn.
 const READ_MAX: usize = 64 * 1024;

@@ -532,16 +532,19 @@ pub(crate) fn connection_octets(limits: &Limits) -> usize {
     let received = 2 * RECORD_WIRE_MAX.max(in_records);
     // `sendable_tls`: what waits to be written, in records.
     let sent = limits.output_max + (limits.output_max / RECORD_MAX + 2) * RECORD_OVERHEAD;
+    // `received_plaintext`: empty, but as long as it once was.
+    let plaintext = RECORDS_READ_MAX.next_power_of_two() * size_of::<Vec<u8>>();
     // `peer_certificates`, for as long as it lives.
     let certificates = limits.handshake_max;
-    own + received + sent + certificates
+    own + received + sent + plaintext + certificates
 }
 
-/// What is kept of an upstream for the next connection: its certificates, and tickets, each with those
-/// certificates.
+/// What is kept of an upstream for the next connection: its certificates, and tickets of TLS 1.3, or a
+/// session of TLS 1.2 that came in the handshake, each with those certificates.
 pub(crate) fn session_octets(limits: &Limits) -> usize {
     let tickets = limits.tickets_max * (limits.handshake_max + SESSION_LEN_MAX + TICKET_OCTETS);
-    limits.handshake_max + tickets + size_of::<Session>()
+    let session = 2 * limits.handshake_max + TICKET_OCTETS;
+    limits.handshake_max + tickets.max(session) + size_of::<Session>()
 }
 
 /// What is allocated while octets are looked at, for one connection at a time.
@@ -556,7 +559,10 @@ pub(crate) fn message_octets(limits: &Limits) -> usize {
 }
 
 /// `received_plaintext`: a record, and what else a read brought, while that is given away.
-pub(crate) const PLAINTEXT_OCTETS: usize = RECORD_WIRE_MAX + READ_MAX + READ_MAX / 24 * 48;
+pub(crate) const PLAINTEXT_OCTETS: usize = RECORD_WIRE_MAX + READ_MAX;
+
+/// Records in what is read at a time: each has 24 octets or more.
+const RECORDS_READ_MAX: usize = READ_MAX / 24 + 1;
 
 /// Keys, transcript and state of a connection, and the notes of [`RECORDS_MAX`] records.
 const STATE_OCTETS: usize = 10 * 1024;
@@ -1445,7 +1451,7 @@ mod tests {
             for authority in authorities {
                 roots.add(authority.root.clone()).unwrap();
             }
-            connectors_with(roots, "the test root", servers).unwrap()
+            connectors_with(roots, "the test root", servers, LIMITS).unwrap()
         }
 
         /// A server with a good certificate for [`NAME`] and two addresses.

@@ -86,9 +86,9 @@ pub(super) const SIZES: [(&str, Size); 3] =
 
 // All numbers as [small, default, large].
 
-/// Some 50, 900 and 3,600 queries a second with every one of them waiting for its deadline, in 512
+/// Some 40, 900 and 3,600 queries a second with every one of them waiting for its deadline, in 512
 /// octets each and as much again for what is known of it.
-pub const QUERIES_MAX: [usize; 3] = [224, 4_096, 16_384];
+pub const QUERIES_MAX: [usize; 3] = [192, 4_096, 16_384];
 
 /// Queries over 512 octets are rare (signed or padded ones): room for 1, 16 and 64 of the longest.
 pub(super) const QUERY_BYTES_MAX: [usize; 3] = [80 << 10, 1 << 20, 4 << 20];
@@ -158,9 +158,9 @@ const CLIENT_ASKED: [usize; 3] = [8 << 10, 32 << 10, 32 << 10];
 /// The kernel lowers it to `net.core.somaxconn`. A turn accepts up to 64.
 const BACKLOG: [usize; 3] = [4, 256, 1_024];
 
-/// About what is received in a round trip: 1,700 answers of 468 octets a second where it takes 20 ms,
+/// About what is received in a round trip: 1,300 answers of 468 octets a second where it takes 20 ms,
 /// and 20,000 or 100,000. Above `net.core.rmem_max`, usually 208 KiB, nothing is granted.
-const UPSTREAM_RECEIVE_ASKED: [usize; 3] = [16 << 10, 192 << 10, 1 << 20];
+const UPSTREAM_RECEIVE_ASKED: [usize; 3] = [12 << 10, 192 << 10, 1 << 20];
 
 /// The same for queries, which are a third as long.
 const UPSTREAM_SEND_ASKED: [usize; 3] = [8 << 10, 128 << 10, 512 << 10];
