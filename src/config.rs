@@ -4,6 +4,7 @@
 
 mod address;
 mod flag;
+mod size;
 mod upstream;
 mod words;
 mod zone;
@@ -21,7 +22,9 @@ use pico_args::Arguments;
 
 use crate::forwarder::{Ecs, Hedge, Limits, Order, Policy, SpecialNames};
 use address::{address, overlap, reaches};
-use flag::{Flag, HELP, VERSION};
+use flag::{Flag, HELP, PRINT_LIMITS, VERSION};
+pub use size::{QUERIES_MAX, Size, SocketLimits};
+use size::{SIZES, UPSTREAMS_MAX};
 use upstream::{CLOUDFLARE, PRESETS, Preset, preset_names, upstreams, v4};
 pub use upstream::{UPSTREAM_PORT, Upstream};
 use words::{shown, words};
@@ -32,6 +35,8 @@ use zone::{ZONE_EXAMPLE, zone};
 pub enum Command {
     /// Print [`usage`].
     Help,
+    /// Print how much memory that takes at most.
+    PrintLimits(Box<Config>),
     /// Forward queries.
     Run(Box<Config>),
     /// Print the version.
@@ -56,8 +61,12 @@ pub struct Config {
     pub log_level: LevelFilter,
     /// How upstreams are chosen, and what is answered here.
     pub policy: Policy,
+    /// The set of limits that [`Self::limits`] and [`Self::sockets`] come from.
+    pub size: Size,
     /// The bounds of the forwarder.
     pub limits: Limits,
+    /// The bounds of its sockets.
+    pub sockets: SocketLimits,
 }
 
 /// Where trust in upstreams begins.
@@ -115,6 +124,10 @@ pub fn parse(args: Vec<OsString>) -> Result<Command, UsageError> {
         return Ok(Command::Version);
     }
 
+    let mut prints_limits = false;
+    while args.contains(PRINT_LIMITS) {
+        prints_limits = true;
+    }
     let mut options = Options::default();
     let mut rest = args.finish().into_iter().peekable();
     while let Some(arg) = rest.next() {
@@ -141,7 +154,8 @@ pub fn parse(args: Vec<OsString>) -> Result<Command, UsageError> {
             }
         }
     }
-    options.into_config().map(|config| Command::Run(Box::new(config)))
+    let config = Box::new(options.into_config()?);
+    Ok(if prints_limits { Command::PrintLimits(config) } else { Command::Run(config) })
 }
 
 /// The text of `--help`.
@@ -193,13 +207,19 @@ Usage: dot-proxy [OPTION]...
                             Close a TCP connection of a client after this long without
                             use, {idle_min} to {idle_max}; sooner when there are many.
                             [default: {client_idle}]
+  --size small|default|large
+                            How much is served and held at a time; small stays under 6 MB
+                            of memory, and takes {small_upstreams} upstreams. [default: default]
+  --print-limits            Print how much memory is used at most with the other flags,
+                            and of what, and end.
   --udp-size-max OCTETS     Send UDP responses of at most this many octets, 512 to 4096.
                             [default: 1232, and 4096 to loopback addresses]
   --tcp-clients-max N       Serve this many TCP connections of clients at a time,
-                            {clients_least} to {clients_most}. [default: {CLIENTS_MAX}]
+                            {clients_least} to {clients_most}.
+                            [default: {clients}; by size: {clients_by_size}]
   --tcp-clients-per-address-max N
                             Of these, this many from one address; loopback may have
-                            all. [default: {CLIENTS_PER_ADDRESS_MAX}]
+                            all. [default: {per_address}; by size: {per_address_by_size}]
   -h, --help                Print this.
   -V, --version             Print the version.
 ",
@@ -209,6 +229,11 @@ Usage: dot-proxy [OPTION]...
         client_idle = CLIENT_IDLE_TIMEOUT.as_secs(),
         idle_min = IDLE_SECONDS.start(),
         idle_max = IDLE_SECONDS.end(),
+        small_upstreams = Size::Small.of(UPSTREAMS_MAX),
+        clients = Size::Default.of(size::CLIENTS_MAX),
+        clients_by_size = by_size(size::CLIENTS_MAX),
+        per_address = Size::Default.of(size::CLIENTS_PER_ADDRESS_MAX),
+        per_address_by_size = by_size(size::CLIENTS_PER_ADDRESS_MAX),
         clients_least = TCP_CLIENTS.start(),
         clients_most = TCP_CLIENTS.end(),
     )
@@ -232,6 +257,7 @@ struct Options {
     upstream_idle_timeout: Option<Duration>,
     client_idle_timeout: Option<Duration>,
     udp_size_max: Option<u16>,
+    size: Option<Size>,
     clients_max: Option<usize>,
     clients_per_address_max: Option<usize>,
 }
@@ -249,6 +275,7 @@ impl Options {
             Flag::QueryLog => once(&mut self.query_log, choice(value, &QUERY_LOGS)),
             Flag::RetryServfail => once(&mut self.retry_servfail, choice(value, &ON_OFF)),
             Flag::ReusePort => once(&mut self.reuse_port, choice(value, &ON_OFF)),
+            Flag::Size => once(&mut self.size, choice(value, &SIZES)),
             Flag::SpecialNames => {
                 once(&mut self.special_names_forwarded, choice(value, &SPECIAL_NAMES))
             }
@@ -303,8 +330,9 @@ impl Options {
                 let with = if *other == upstream { "" } else { ", with all its pins" };
                 return Err(format!("{shown} is given twice; give each upstream once{with}"));
             }
-            if self.upstreams.len() == UPSTREAMS_MAX {
-                return Err(format!("is one upstream too many; give at most {UPSTREAMS_MAX}"));
+            let most = Size::Large.of(UPSTREAMS_MAX);
+            if self.upstreams.len() == most {
+                return Err(format!("is one upstream too many; give at most {most}"));
             }
             self.upstreams.push(upstream);
         }
@@ -335,6 +363,15 @@ impl Options {
         if upstreams.is_empty() {
             upstreams.extend(UPSTREAM_DEFAULT.upstreams());
         }
+        let size = self.size.unwrap_or(Size::Default);
+        let most = size.of(UPSTREAMS_MAX);
+        if let Some(upstream) = upstreams.get(most) {
+            return Err(UsageError(format!(
+                "--upstream {upstream}: is one upstream too many for --size {}; give at most {most}, or \
+                 another size",
+                size.word()
+            )));
+        }
         // A query that came back to its sender would go round until its deadline.
         for upstream in &upstreams {
             if let Some(listener) =
@@ -348,7 +385,7 @@ impl Options {
         }
 
         let query_log = self.query_log.unwrap_or(QueryLog::Auto);
-        let clients_max = self.clients_max.unwrap_or(CLIENTS_MAX);
+        let clients_max = self.clients_max.unwrap_or(size.of(size::CLIENTS_MAX));
         let per_address = self.clients_per_address_max;
         if let Some(per_address) = per_address.filter(|per_address| *per_address > clients_max) {
             return Err(UsageError(format!(
@@ -357,6 +394,7 @@ impl Options {
             )));
         }
 
+        let upstream_conns_max = size.upstream_conns_max(upstreams.len());
         let order = self.order.unwrap_or(Order::Ordered);
         // Who asks for one operator before the others does not show all of them a part of the names.
         let hedge = if order == Order::Ordered { Hedge::Same } else { Hedge::Any };
@@ -377,19 +415,28 @@ impl Options {
                     Some(false) | None => SpecialNames::Local { forwarded: self.forward_zones },
                 },
             },
+            size,
+            sockets: size.sockets(),
             limits: Limits {
                 query_timeout: QUERY_TIMEOUT,
                 upstream_idle_timeout: self.upstream_idle_timeout.unwrap_or(UPSTREAM_IDLE_TIMEOUT),
                 client_idle_timeout: self.client_idle_timeout.unwrap_or(CLIENT_IDLE_TIMEOUT),
-                queries_max: QUERIES_MAX,
-                query_bytes_max: QUERY_BYTES_MAX,
+                queries_max: size.of(QUERIES_MAX),
+                query_bytes_max: size.of(size::QUERY_BYTES_MAX),
                 clients_max,
-                clients_per_address_max: per_address.unwrap_or(CLIENTS_PER_ADDRESS_MAX),
-                client_queries_max: CLIENT_QUERIES_MAX,
-                client_output_max: CLIENT_OUTPUT_MAX,
-                client_bytes_max: CLIENT_BYTES_MAX,
+                clients_per_address_max: per_address
+                    .unwrap_or(size.of(size::CLIENTS_PER_ADDRESS_MAX)),
+                client_queries_max: size.of(size::CLIENT_QUERIES_MAX),
+                client_output_max: size.of(size::CLIENT_OUTPUT_MAX),
+                client_bytes_max: size.of(size::CLIENT_BYTES_MAX),
                 udp_size_max: self.udp_size_max,
-                datagram_bytes_max: DATAGRAM_BYTES_MAX,
+                datagram_bytes_max: size.of(size::DATAGRAM_BYTES_MAX),
+                datagrams_max: size.of(size::DATAGRAMS_MAX),
+                upstream_conns_max,
+                upstream_output_max: size.of(size::UPSTREAM_OUTPUT_MAX),
+                upstream_bytes_max: size.of(size::UPSTREAM_BYTES_MAX),
+                output_kept: size.of(size::OUTPUT_KEPT),
+                query_log_max: size.of(size::QUERY_LOG_MAX),
                 query_log: query_log == QueryLog::On,
             },
         })
@@ -457,6 +504,13 @@ fn once<T>(place: &mut Option<T>, value: Result<T, String>) -> Result<(), String
     Ok(())
 }
 
+/// `small 12, large 600`
+fn by_size(numbers: [usize; 3]) -> String {
+    let others = SIZES.into_iter().filter(|(_, size)| *size != Size::Default);
+    let words: Vec<_> = others.map(|(word, size)| format!("{word} {}", size.of(numbers))).collect();
+    words.join(", ")
+}
+
 fn level_name(level: LevelFilter) -> &'static str {
     LOG_LEVELS.into_iter().find(|(_, known)| *known == level).map_or("off", |(word, _)| word)
 }
@@ -494,9 +548,6 @@ pub const LISTEN_PORT: u16 = 53;
 /// A socket pair each, watched all the time; the wildcard addresses serve any number of addresses.
 pub const LISTENERS_MAX: usize = 32;
 
-/// All presets together.
-pub const UPSTREAMS_MAX: usize = 16;
-
 /// Each is compared with every special name that is asked for. Where they are many, one above them does:
 /// `100.in-addr.arpa` stands for the 64 zones of the shared addresses.
 pub const FORWARD_ZONES_MAX: usize = 64;
@@ -525,51 +576,13 @@ const IDLE_SECONDS: RangeInclusive<u64> = 1..=3600;
 /// What every client takes (RFC 1035 section 4.2.1), and what RFC 5625 section 4.4.3 asks for.
 const UDP_SIZES: RangeInclusive<u16> = 512..=4096;
 
-/// Some 900 queries a second with every one of them waiting for its deadline, in 2 MiB of blocks.
-pub const QUERIES_MAX: usize = 4_096;
-
-/// Queries over 512 octets are rare (signed or padded ones): room for 16 of the longest.
-pub const QUERY_BYTES_MAX: usize = 1 << 20;
-
-/// RFC 9210 section 4.2 suggests 150.
-pub const CLIENTS_MAX: usize = 150;
-
 /// Nobody can do without DNS over TCP (RFC 7766 section 5). Ten thousand connections may keep 180 MB
 /// of buffers, and every close looks through those of its address.
 const TCP_CLIENTS: RangeInclusive<usize> = 1..=10_000;
 
-/// RFC 9210 section 4.2 suggests 25: it takes six addresses to use up the connections.
-pub const CLIENTS_PER_ADDRESS_MAX: usize = 25;
-
-/// A client that sends more at once waits in its socket, so that 16 such fill the query table.
-pub const CLIENT_QUERIES_MAX: usize = 256;
-
-/// Reading of a client pauses where what it has not taken, with the answers that are to be expected,
-/// comes to this: three answers of the greatest length, or 200 of 1,232 octets.
-pub const CLIENT_OUTPUT_MAX: usize = 256 << 10;
-
-/// Sixteen clients that do not take their answers, each at its own limit. Near it long answers fail;
-/// above it the client is closed that has been slowest to take its answers, since the pauses alone
-/// bound each client but not all of them together.
-pub const CLIENT_BYTES_MAX: usize = 4 << 20;
-
-/// What the UDP sockets of the clients cannot take at once waits here: 850 answers of 1,232 octets,
-/// as much as the listeners ask of the system for queries.
-pub const DATAGRAM_BYTES_MAX: usize = 1 << 20;
-
 /// A message of any length fits behind its two octets of length (RFC 1035 section 4.2.2).
 const FRAME_LEN_MAX: usize = 2 + 65_535;
 
-const _: () = assert!(QUERY_TIMEOUT.as_millis() < 5_000);
-// Every waiting query may be in flight on one connection, and IDs have 16 bits.
-const _: () = assert!(QUERIES_MAX <= 1 << 16);
-const _: () = assert!(CLIENT_QUERIES_MAX < QUERIES_MAX);
-const _: () = assert!(CLIENTS_PER_ADDRESS_MAX < CLIENTS_MAX);
-const _: () = assert!(QUERY_BYTES_MAX >= FRAME_LEN_MAX);
-const _: () = assert!(CLIENT_OUTPUT_MAX >= FRAME_LEN_MAX);
-const _: () = assert!(CLIENT_BYTES_MAX >= CLIENT_OUTPUT_MAX + FRAME_LEN_MAX);
-const _: () = assert!(DATAGRAM_BYTES_MAX >= FRAME_LEN_MAX);
-const _: () = assert!(UPSTREAMS_MAX >= PRESETS.len() * CLOUDFLARE.addresses.len());
 const _: () = assert!(UPSTREAM_PORT == 853 && LISTEN_PORT == 53);
 
 #[cfg(test)]
@@ -640,6 +653,85 @@ mod tests {
         assert_eq!(config.limits.client_bytes_max, 4 << 20);
         assert!(!config.limits.query_log);
         assert_eq!(config.policy.special_names, SpecialNames::Local { forwarded: vec![] });
+    }
+
+    #[test]
+    fn sizes() {
+        for (word, size, queries, clients, per_address, query_bytes) in [
+            ("small", Size::Small, 192, 8, 4, 80 << 10),
+            ("default", Size::Default, 4_096, 150, 25, 1 << 20),
+            ("large", Size::Large, 16_384, 600, 100, 4 << 20),
+        ] {
+            let config = config(&["--size", word]);
+            assert_eq!((config.size, config.size.word()), (size, word));
+            assert_eq!(config.sockets, size.sockets());
+            let limits = &config.limits;
+            assert_eq!((limits.queries_max, limits.query_bytes_max), (queries, query_bytes));
+            assert_eq!(
+                (limits.clients_max, limits.clients_per_address_max),
+                (clients, per_address)
+            );
+        }
+        assert_eq!(config(&[]).size, Size::Default);
+        // A flag of its own counts more, wherever it stands.
+        let config = config(&["--tcp-clients-max=100", "--size=small"]);
+        assert_eq!(config.limits.clients_max, 100);
+        assert_eq!(config.limits.clients_per_address_max, 4);
+    }
+
+    #[test]
+    fn a_small_one_takes_four_upstreams() {
+        let four: Vec<_> = (1..=4).map(|i| format!("--upstream=10.0.0.{i}#x")).collect();
+        let flags = |more: &[&'static str]| -> Vec<String> {
+            four.iter().cloned().chain(more.iter().map(|flag| (*flag).to_owned())).collect()
+        };
+        let config_of =
+            |flags: Vec<String>| config(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(config_of(flags(&["--size=small"])).upstreams.len(), 4);
+        assert_eq!(config(&["--size=small", "--upstream=quad9"]).upstreams.len(), 4);
+        assert_eq!(config_of(flags(&["--upstream=quad9"])).upstreams.len(), 8);
+        for five in
+            [["--size=small", "--upstream=10.0.0.5#x"], ["--upstream=10.0.0.5#x", "--size=small"]]
+        {
+            let flags = flags(&five);
+            let error = error(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(
+                error,
+                "--upstream 10.0.0.5#x: is one upstream too many for --size small; give at most 4, \
+                 or another size"
+            );
+        }
+    }
+
+    #[test]
+    fn connections_to_upstreams_are_a_few_more_than_upstreams() {
+        for (size, upstreams, conns) in [
+            (Size::Small, 1, 3),
+            (Size::Small, 2, 3),
+            (Size::Small, 4, 4),
+            (Size::Default, 1, 9),
+            (Size::Default, 16, 24),
+        ] {
+            assert_eq!(size.upstream_conns_max(upstreams), conns);
+        }
+    }
+
+    #[test]
+    fn limits_are_printed_only_when_asked_for() {
+        for line in [&["--print-limits"][..], &["-u", "quad9", "--print-limits", "--size", "small"]]
+        {
+            assert!(matches!(parse_words(line), Ok(Command::PrintLimits(_))), "{line:?}");
+        }
+        assert_eq!(
+            error(&["--print-limits=yes"]),
+            "--print-limits: takes no value; write --print-limits alone"
+        );
+        assert_eq!(
+            error(&["--print-limit"]),
+            "--print-limit: unknown flag; did you mean --print-limits?"
+        );
+        assert!(error(&["--print-limits", "--size", "tiny"]).starts_with("--size tiny: "));
+        assert!(matches!(parse_words(&["--print-limits", "--help"]), Ok(Command::Help)));
     }
 
     #[test]
@@ -1165,16 +1257,19 @@ mod tests {
 
     #[test]
     fn lists_are_bounded() {
-        let upstreams: Vec<_> =
-            (0..=UPSTREAMS_MAX).map(|i| format!("--upstream=10.0.0.{i}#x")).collect();
+        let upstreams: Vec<_> = (0..=Size::Large.of(UPSTREAMS_MAX))
+            .map(|i| format!("--upstream=10.0.0.{i}#x"))
+            .collect();
         let listeners: Vec<_> =
             (0..=LISTENERS_MAX).map(|i| format!("--listen=127.0.0.{i}:53")).collect();
         let zones: Vec<_> = (0..=FORWARD_ZONES_MAX)
             .map(|i| format!("--forward-zone={i}.100.in-addr.arpa"))
             .collect();
-        for (flags, max) in
-            [(upstreams, UPSTREAMS_MAX), (listeners, LISTENERS_MAX), (zones, FORWARD_ZONES_MAX)]
-        {
+        for (flags, max) in [
+            (upstreams, Size::Large.of(UPSTREAMS_MAX)),
+            (listeners, LISTENERS_MAX),
+            (zones, FORWARD_ZONES_MAX),
+        ] {
             let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
             config(&flags[..max]);
             assert!(error(&flags).contains(&format!("too many; give at most {max}")));

@@ -43,7 +43,8 @@ impl DatagramSocket {
         self.socket.connect(source)
     }
 
-    /// Receives up to [`BATCH_MAX`] datagrams and gives each to `sink`: how it came, its octets, and
+    /// Receives up to a [batch](Buffers::batch) of datagrams and gives each to `sink`: how it came, its
+    /// octets, and
     /// whether it was cut at [`DATAGRAM_MAX`]. Returns how many; `WouldBlock` when there are none.
     ///
     /// After fewer than a full batch none wait: what ends a batch early otherwise is an error, which is
@@ -56,8 +57,9 @@ impl DatagramSocket {
         let Buffers { received, names, controls } = buffers;
         let mut vectors = [EMPTY_VECTOR; BATCH_MAX];
         let mut headers = [EMPTY_HEADER; BATCH_MAX];
+        let batch = names.len();
         let rooms = received.chunks_exact_mut(DATAGRAM_MAX);
-        for ((i, header), room) in headers.iter_mut().enumerate().zip(rooms) {
+        for ((i, header), room) in headers[..batch].iter_mut().enumerate().zip(rooms) {
             names[i] = Name::EMPTY;
             vectors[i] = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
             header.msg_hdr.msg_name = (&raw mut names[i]).cast();
@@ -69,14 +71,14 @@ impl DatagramSocket {
         }
         let count = retry_interrupted(|| {
             self.socket.try_io(|| {
-                // SAFETY: each header points to a name, a vector and a control buffer of its own,
-                // with their true sizes; the vector points to a receive buffer of its own. All are
+                // SAFETY: each of the first `batch` headers points to a name, a vector and a control
+                // buffer of its own, with their true sizes; the vector points to a receive buffer of its own. All are
                 // borrowed by this function and outlive the call.
                 to_count(unsafe {
                     libc::recvmmsg(
                         self.socket.as_raw_fd(),
                         headers.as_mut_ptr(),
-                        BATCH_MAX as libc::c_uint,
+                        batch as libc::c_uint,
                         libc::MSG_DONTWAIT as _,
                         ptr::null_mut(),
                     )
@@ -97,7 +99,7 @@ impl DatagramSocket {
         Ok(count)
     }
 
-    /// Sends up to [`BATCH_MAX`] of `datagrams`, in order, each from the local address its path names.
+    /// Sends up to a batch of `datagrams`, in order, each from the local address its path names.
     pub fn send<'a>(
         &self,
         buffers: &mut Buffers,
@@ -107,7 +109,7 @@ impl DatagramSocket {
         let mut vectors = [EMPTY_VECTOR; BATCH_MAX];
         let mut headers = [EMPTY_HEADER; BATCH_MAX];
         let mut len = 0;
-        for (i, (path, message)) in datagrams.take(BATCH_MAX).enumerate() {
+        for (i, (path, message)) in datagrams.take(names.len()).enumerate() {
             // sendmmsg(2) only reads through this pointer.
             let base = message.as_ptr().cast_mut().cast();
             vectors[i] = libc::iovec { iov_base: base, iov_len: message.len() };
@@ -204,22 +206,25 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// Allocates [`BATCH_MAX`] buffers of [`DATAGRAM_MAX`] octets.
-    pub fn new() -> Self {
+    /// Allocates `batch` buffers of [`DATAGRAM_MAX`] octets; at most [`BATCH_MAX`].
+    pub fn new(batch: usize) -> Self {
+        let batch = batch.clamp(1, BATCH_MAX);
         Self {
             // Of plain octets, the allocator has zeros without writing them: pages that nothing was
             // received into take neither memory nor time at the start.
-            received: vec![0; BATCH_MAX * DATAGRAM_MAX].into(),
-            names: vec![Name::EMPTY; BATCH_MAX].into(),
-            controls: vec![EMPTY_CONTROL; BATCH_MAX].into(),
+            received: vec![0; batch * DATAGRAM_MAX].into(),
+            names: vec![Name::EMPTY; batch].into(),
+            controls: vec![EMPTY_CONTROL; batch].into(),
         }
     }
-}
 
-impl Default for Buffers {
-    fn default() -> Self {
-        Self::new()
+    /// Datagrams in one system call.
+    pub fn batch(&self) -> usize {
+        self.names.len()
     }
+
+    /// Octets allocated for each of a batch.
+    pub(crate) const OCTETS_EACH: usize = DATAGRAM_MAX + size_of::<Name>() + size_of::<Control>();
 }
 
 /// Has the kernel say, for each datagram received, the local address it was sent to. To be called
@@ -371,7 +376,7 @@ fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T
     }
 }
 
-/// Datagrams per system call: past 64 the cost of the call itself no longer shows.
+/// Datagrams per system call at most.
 pub const BATCH_MAX: usize = 64;
 
 /// Octets received of a datagram. Queries are a few hundred at most; RFC 6891 section 6.2.5 has 4,096
@@ -412,7 +417,7 @@ mod tests {
     #[test]
     fn a_batch_comes_in_and_goes_out_in_order() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
-            let (socket, mut buffers) = (bind(address), Buffers::new());
+            let (socket, mut buffers) = (bind(address), Buffers::new(BATCH_MAX));
             let client = client(address);
             let to = socket.local_addr().unwrap();
             let sizes = 0..100_usize;
@@ -437,8 +442,31 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_as_large_as_the_buffers() {
+        let (socket, mut buffers) = (bind("127.0.0.1:0"), Buffers::new(3));
+        let client = client("127.0.0.1:0");
+        for size in 0..8 {
+            client.send_to(&message(size), socket.local_addr().unwrap()).unwrap();
+        }
+        let mut received = Vec::new();
+        for expected in [3, 3, 2] {
+            let sink = |path: DatagramPath, m: &[u8], cut: bool| {
+                received.push((path, m.to_vec(), cut));
+            };
+            assert_eq!(socket.receive(&mut buffers, sink).unwrap(), expected);
+        }
+        let batch = received.iter().map(|(path, m, _)| (*path, &m[..]));
+        assert_eq!(socket.send(&mut buffers, batch).taken, 3);
+        assert_eq!(send_all(&socket, &mut buffers, &received[3..]), 0);
+        for size in 0..8 {
+            assert_eq!(answer(&client).0, message(size));
+        }
+    }
+
+    #[test]
     fn an_empty_socket_would_block() {
-        let result = bind("127.0.0.1:0").receive(&mut Buffers::new(), |_, _, _| unreachable!());
+        let result =
+            bind("127.0.0.1:0").receive(&mut Buffers::new(BATCH_MAX), |_, _, _| unreachable!());
 
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
@@ -476,14 +504,17 @@ mod tests {
             interface: 0,
         };
 
-        assert_eq!(send_all(&socket, &mut Buffers::new(), &[(path, b"x".to_vec(), false)]), 0);
+        assert_eq!(
+            send_all(&socket, &mut Buffers::new(BATCH_MAX), &[(path, b"x".to_vec(), false)]),
+            0
+        );
 
         assert_eq!(answer(&client).1, format!("127.9.9.9:{port}").parse().unwrap());
     }
 
     #[test]
     fn a_datagram_past_the_buffer_is_cut_and_says_so() {
-        let (socket, mut buffers) = (bind("127.0.0.1:0"), Buffers::new());
+        let (socket, mut buffers) = (bind("127.0.0.1:0"), Buffers::new(BATCH_MAX));
         let client = client("127.0.0.1:0");
         for size in [DATAGRAM_MAX, DATAGRAM_MAX + 1, 3] {
             client.send_to(&message(size), socket.local_addr().unwrap()).unwrap();
@@ -498,7 +529,7 @@ mod tests {
 
     #[test]
     fn one_that_cannot_be_sent_does_not_lose_the_others() {
-        let (socket, mut buffers) = (bind("127.0.0.1:0"), Buffers::new());
+        let (socket, mut buffers) = (bind("127.0.0.1:0"), Buffers::new(BATCH_MAX));
         let client = client("127.0.0.1:0");
         let path = |client: SocketAddr| DatagramPath {
             listener: LISTENER,
@@ -558,7 +589,7 @@ mod tests {
 
     fn assert_answered_from(socket: &DatagramSocket, client: &str, asked: SocketAddr) {
         let client = self::client(client);
-        let mut buffers = Buffers::new();
+        let mut buffers = Buffers::new(BATCH_MAX);
         client.send_to(b"query", asked).unwrap();
 
         let received = receive(socket, &mut buffers, 1);

@@ -9,7 +9,7 @@ use crate::config::Config;
 pub(crate) fn clients_max(config: &Config) -> Result<usize, String> {
     let wanted = config.limits.clients_max;
     let Some(descriptors) = getrlimit(Resource::Nofile).current else { return Ok(wanted) };
-    let reserved = OWN + PER_LISTENER * config.listen.len() + PER_UPSTREAM * config.upstreams.len();
+    let reserved = OWN + PER_LISTENER * config.listen.len() + config.limits.upstream_conns_max;
     let free = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(reserved);
     if free == 0 {
         // DNS needs both protocols: what is too long for UDP comes over TCP.
@@ -33,6 +33,3 @@ const OWN: usize = 11;
 
 /// UDP and TCP.
 const PER_LISTENER: usize = 2;
-
-/// A connection, the one that replaces it, and one that fell silent.
-const PER_UPSTREAM: usize = 3;

@@ -19,10 +19,10 @@
 //!
 //! - [`config`]: the command line, every default and limit.
 //! - [`reactor`]: the loop, and the one place that reads the clock; `listener` binds and accepts,
-//!   `socket` reads and writes connections, in bursts (`burst`).
+//!   `socket` reads and writes connections, in bursts (`burst`) and bounded segments (`outgoing`).
 //! - [`datagram`]: UDP in batches, answered from the address that was asked; the one unsafe module.
 //! - [`tls`]: rustls over any reader and writer, and whom it trusts; [`pin`]: keys that are trusted.
-//! - `descriptors`: open files, and for whom they are.
+//! - `descriptors`: open files, and for whom they are; [`memory`]: how much of it is used at most.
 //! - `clocks`: suspends, and a time of day that was set.
 //! - [`signals`]: termination as an event; `network`: changes of routes and addresses as events.
 //! - [`stderr`]: log and query log, written only as far as they go at once.
@@ -35,7 +35,9 @@ pub mod datagram;
 mod descriptors;
 pub mod forwarder;
 mod listener;
+pub mod memory;
 mod network;
+mod outgoing;
 pub mod pin;
 pub mod reactor;
 pub mod signals;

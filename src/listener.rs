@@ -8,7 +8,8 @@ use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Type};
 
-use crate::datagram::{self, BATCH_MAX, Buffers, DatagramSocket, Sent};
+use crate::config::SocketLimits;
+use crate::datagram::{self, Buffers, DatagramSocket, Sent};
 use crate::forwarder::DatagramPath;
 use crate::words::system_error;
 
@@ -39,7 +40,12 @@ impl Listener {
     /// Binds `address` for UDP and TCP; port 0 picks one that is free for both. `index` is this
     /// listener's number in [`DatagramPath`]. With `reuse_port` other processes may do the same. The
     /// error is one line for the user.
-    pub(crate) fn bind(index: u16, address: SocketAddr, reuse_port: bool) -> Result<Self, String> {
+    pub(crate) fn bind(
+        index: u16,
+        address: SocketAddr,
+        reuse_port: bool,
+        limits: &SocketLimits,
+    ) -> Result<Self, String> {
         let reuse = match (reuse_port, address.port()) {
             (false, _) => Reuse::Never,
             // Else the kernel may pick a port that others share already.
@@ -49,10 +55,10 @@ impl Listener {
         let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
         loop {
             tries -= 1;
-            let (udp, receive_buffer) =
-                bind_udp(address, reuse).map_err(|error| explain(address, "UDP", reuse, &error))?;
+            let (udp, receive_buffer) = bind_udp(address, reuse, limits)
+                .map_err(|error| explain(address, "UDP", reuse, &error))?;
             let bound = udp.local_addr().map_err(|error| explain(address, "UDP", reuse, &error))?;
-            match bind_tcp(bound, reuse) {
+            match bind_tcp(bound, reuse, limits) {
                 // The port that was free for UDP is taken for TCP.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
                 Err(error) => return Err(explain(bound, "TCP", reuse, &error)),
@@ -145,7 +151,7 @@ impl Listener {
         let mut errors = 0;
         for _ in 0..batches_max {
             match self.udp.receive(buffers, &mut sink) {
-                Ok(BATCH_MAX) => {}
+                Ok(count) if count == buffers.batch() => {}
                 // It is empty, and epoll tells of the next.
                 Ok(_) => {
                     self.readable = false;
@@ -248,10 +254,15 @@ enum Reuse {
     OnceBound,
 }
 
-fn bind_udp(address: SocketAddr, reuse: Reuse) -> io::Result<(UdpSocket, usize)> {
+fn bind_udp(
+    address: SocketAddr,
+    reuse: Reuse,
+    limits: &SocketLimits,
+) -> io::Result<(UdpSocket, usize)> {
     // No SO_REUSEADDR: for UDP it lets a second program take the port and the queries with it.
     let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.set_recv_buffer_size(limits.datagram_receive_asked)?;
+    socket.set_send_buffer_size(limits.datagram_send_asked)?;
     if address.ip().is_unspecified() {
         datagram::report_local_address(socket.as_fd(), &address)?;
     }
@@ -260,16 +271,16 @@ fn bind_udp(address: SocketAddr, reuse: Reuse) -> io::Result<(UdpSocket, usize)>
     Ok((UdpSocket::from_std(socket.into()), granted))
 }
 
-fn bind_tcp(address: SocketAddr, reuse: Reuse) -> io::Result<TcpListener> {
+fn bind_tcp(address: SocketAddr, reuse: Reuse, limits: &SocketLimits) -> io::Result<TcpListener> {
     let socket = new_socket(address, Type::STREAM, Protocol::TCP)?;
     // Else the connections of a former run, in TIME_WAIT, hold the port for a minute.
     socket.set_reuse_address(true)?;
     // Inherited by the clients' sockets. The system would let each grow to megabytes, for answers
     // that nobody reads.
-    socket.set_send_buffer_size(CLIENT_BUFFER)?;
-    socket.set_recv_buffer_size(CLIENT_BUFFER)?;
+    socket.set_send_buffer_size(limits.client_asked)?;
+    socket.set_recv_buffer_size(limits.client_asked)?;
     bind(&socket, address, reuse)?;
-    socket.listen(BACKLOG)?;
+    socket.listen(limits.backlog as i32)?;
     Ok(TcpListener::from_std(socket.into()))
 }
 
@@ -324,17 +335,6 @@ fn explain(address: SocketAddr, transport: &str, reuse: Reuse, error: &io::Error
     format!("cannot listen on {address} {transport}: {}{remedy}", system_error(error))
 }
 
-/// Asked of the kernel for datagrams that wait; it grants up to `net.core.rmem_max` and doubles that
-/// for its bookkeeping.
-pub(crate) const RECEIVE_BUFFER: usize = 1024 * 1024;
-
-/// Octets asked for the send and the receive buffer of a client's connection: one message of the
-/// greatest length.
-const CLIENT_BUFFER: usize = 64 * 1024;
-
-/// The kernel lowers it to `net.core.somaxconn`.
-const BACKLOG: i32 = 1024;
-
 /// A free ephemeral port is taken for the other transport rarely: 16 times in a row, never.
 const PORT_TRIES: usize = 16;
 
@@ -346,13 +346,20 @@ mod tests {
     use mio::{Events, Poll};
 
     use super::*;
+    use crate::config::Size;
+
+    const BATCH: usize = 8;
+
+    fn bind(index: u16, address: SocketAddr) -> Result<Listener, String> {
+        Listener::bind(index, address, false, &Size::Small.sockets())
+    }
 
     #[test]
     fn port_0_is_one_port_for_both() {
         for address in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"] {
             let address: SocketAddr = address.parse().unwrap();
 
-            let listener = Listener::bind(0, address, false).unwrap();
+            let listener = bind(0, address).unwrap();
 
             let tcp = listener.tcp.as_ref().unwrap().local_addr().unwrap();
             assert_ne!(tcp.port(), 0);
@@ -366,9 +373,9 @@ mod tests {
     fn the_wildcards_of_both_families_share_a_port() {
         // Another program may have the port that was picked, for IPv6 only.
         let shared = (0..16).any(|_| {
-            let v4 = Listener::bind(0, "0.0.0.0:0".parse().unwrap(), false).unwrap();
+            let v4 = bind(0, "0.0.0.0:0".parse().unwrap()).unwrap();
             let v6 = format!("[::]:{}", v4.address().port()).parse().unwrap();
-            Listener::bind(1, v6, false).is_ok_and(|listener| listener.address() == v6)
+            bind(1, v6).is_ok_and(|listener| listener.address() == v6)
         });
 
         assert!(shared);
@@ -378,7 +385,7 @@ mod tests {
     fn a_taken_port_is_named_with_its_transport() {
         let udp = net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let taken = udp.local_addr().unwrap();
-        let error = Listener::bind(0, taken, false).err().unwrap();
+        let error = bind(0, taken).err().unwrap();
         let expected = format!(
             "cannot listen on {taken} UDP: address in use; another program, or another --listen, \
              has it: choose another address or port with --listen"
@@ -389,7 +396,7 @@ mod tests {
         let named = (0..16).any(|_| {
             let tcp = net::TcpListener::bind("127.0.0.1:0").unwrap();
             let taken = tcp.local_addr().unwrap();
-            let error = Listener::bind(0, taken, false).err().unwrap();
+            let error = bind(0, taken).err().unwrap();
             error.starts_with(&format!("cannot listen on {taken} TCP: address in use; another"))
         });
         assert!(named);
@@ -398,7 +405,7 @@ mod tests {
     #[test]
     fn an_address_of_another_host_is_named() {
         // TEST-NET-3 (RFC 5737), which no host has.
-        let error = Listener::bind(0, "203.0.113.7:5300".parse().unwrap(), false).err().unwrap();
+        let error = bind(0, "203.0.113.7:5300".parse().unwrap()).err().unwrap();
 
         assert_eq!(
             error,
@@ -424,10 +431,10 @@ mod tests {
     #[test]
     fn what_a_bound_left_is_remembered() {
         let mut poll = Poll::new().unwrap();
-        let mut listener = Listener::bind(0, "127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let mut listener = bind(0, "127.0.0.1:0".parse().unwrap()).unwrap();
         listener.register(poll.registry(), Token(0), Token(1)).unwrap();
         let client = net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let count = BATCH_MAX + 1;
+        let count = BATCH + 1;
         for _ in 0..count {
             client.send_to(b"query", listener.address()).unwrap();
         }
@@ -441,11 +448,11 @@ mod tests {
                 }
             }
         }
-        let mut buffers = Buffers::new();
+        let mut buffers = Buffers::new(BATCH);
         let mut received = 0;
 
         listener.receive(&mut buffers, 1, |_, _, _| received += 1);
-        assert_eq!((received, listener.is_readable()), (BATCH_MAX, true));
+        assert_eq!((received, listener.is_readable()), (BATCH, true));
         listener.receive(&mut buffers, 2, |_, _, _| received += 1);
         assert_eq!((received, listener.is_readable()), (count, false));
 
@@ -459,7 +466,7 @@ mod tests {
 
     #[test]
     fn one_that_was_stopped_takes_nothing() {
-        let mut listener = Listener::bind(0, "127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let mut listener = bind(0, "127.0.0.1:0".parse().unwrap()).unwrap();
         let _client = net::TcpStream::connect(listener.address()).unwrap();
 
         listener.look_again();

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use dot_proxy::config::{self, Command, Config, QueryLog};
+use dot_proxy::memory::Bound;
 use dot_proxy::reactor::Reactor;
 use dot_proxy::stderr::{GuardedLogger, Stderr};
 use simple_logger::SimpleLogger;
@@ -13,6 +14,9 @@ fn main() -> ExitCode {
     let mut stderr = Stderr::new();
     let result = match config::parse(std::env::args_os().skip(1).collect()) {
         Ok(Command::Help) => print(&config::usage()),
+        Ok(Command::PrintLimits(config)) => {
+            print(&Bound::of(&config, program_octets()).to_string())
+        }
         Ok(Command::Run(config)) => run(*config, stderr.clone()),
         Ok(Command::Version) => {
             print(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n"))
@@ -47,6 +51,32 @@ fn run(mut config: Config, stderr: Stderr) -> Result<(), Failure> {
         print(&format!("listening {address} udp tcp\n")).ok();
     }
     reactor.run().map_err(Failure::Runtime)
+}
+
+/// What of this process is not heap or stack: the program and the libraries that it was linked with, their
+/// variables, which lie in copies of their pages, and memory of no name.
+fn program_octets() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    let mut sum = 0;
+    // Whether the lines that follow are about a file's memory, or about nobody's.
+    let (mut of_file, mut of_nobody) = (false, false);
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let kilobytes = || second.parse::<usize>().unwrap_or_default();
+        match first {
+            "Size:" if of_file || of_nobody => sum += kilobytes(),
+            "Anonymous:" if of_file => sum += kilobytes(),
+            // from-to permissions offset device inode path
+            range if range.contains('-') => {
+                let has_path = words.nth(3).is_some();
+                of_file = line.contains(" /");
+                of_nobody = !has_path;
+            }
+            _ => {}
+        }
+    }
+    sum * 1024
 }
 
 /// Writes to stdout at once. A reader that has gone away is none of our trouble.

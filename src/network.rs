@@ -12,6 +12,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 
 /// Where the kernel tells them.
@@ -30,6 +31,7 @@ impl NetworkChanges {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         // No protocol is the first, NETLINK_ROUTE.
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+        set_socket_recv_buffer_size(&socket, RECEIVE_ASKED)?;
         bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
         let changes = Self { socket, token, pace: Pace::default(), listen_at: None };
         changes.register(registry)?;
@@ -186,6 +188,9 @@ const ROUTE_LEN: usize = 12;
 
 /// The index of the loopback interface, in every network namespace.
 const LOOPBACK: u32 = 1;
+
+/// Octets asked of the kernel for messages that wait. What does not fit is a change, too.
+pub(crate) const RECEIVE_ASKED: usize = 4 * 1024;
 
 /// Messages read at a time. So many at once are a change.
 const READS_MAX: usize = 256;

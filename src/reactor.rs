@@ -19,10 +19,10 @@ use crate::config::Config;
 use crate::datagram::Buffers;
 use crate::descriptors;
 use crate::forwarder::{Action, Closed, ConnId, Forwarder, Manner};
-use crate::listener::{Listener, RECEIVE_BUFFER};
+use crate::listener::Listener;
 use crate::network::NetworkChanges;
 use crate::signals::Termination;
-use crate::socket::{Context, Server, Socket};
+use crate::socket::{self, Context, Server, Socket};
 use crate::stderr::Stderr;
 use crate::tls::{self, Identity};
 use crate::words::system_error;
@@ -67,7 +67,7 @@ impl Reactor {
             .iter()
             .map(|upstream| Identity { name: upstream.name.as_deref(), pins: &upstream.pins });
         let roots = config.roots.file();
-        let connectors = tls::connectors(roots, identities)
+        let connectors = tls::connectors(roots, identities, socket::tls_limits(&config.sockets))
             .map_err(|error| if roots.is_some() { format!("--ca-file: {error}") } else { error })?;
         let names = config.upstreams.iter().map(|upstream| upstream.to_string().into()).collect();
         let servers = config.upstreams.iter().zip(connectors).map(|(upstream, connector)| Server {
@@ -82,12 +82,15 @@ impl Reactor {
             forwarder: Forwarder::new(limits, config.policy.clone(), names, random_seed()),
             now: now(),
             servers: servers.collect(),
-            buffer: vec![0; READ_BUFFER].into(),
+            buffer: vec![0; config.sockets.read_buffer].into(),
+            limits: config.sockets,
             unacknowledged: Vec::new(),
         };
         let listeners: Result<Vec<_>, _> = (0..)
             .zip(&config.listen)
-            .map(|(index, address)| Listener::bind(index, *address, config.reuse_port))
+            .map(|(index, address)| {
+                Listener::bind(index, *address, config.reuse_port, &config.sockets)
+            })
             .collect();
         Self::with(listeners?, cx, stderr)
             .map_err(|error| format!("cannot start: {}", system_error(&error)))
@@ -104,13 +107,13 @@ impl Reactor {
         }
         Ok(Self {
             poll,
-            cx,
             termination,
             network,
             listeners,
-            datagrams: Buffers::new(),
+            datagrams: Buffers::new(cx.limits.datagram_batch),
             sockets: Vec::new(),
             unread: Vec::new(),
+            cx,
             accept_again: None,
             ending: Ending::No,
             clocks: Clocks::default(),
@@ -247,7 +250,7 @@ impl Reactor {
             return;
         }
         if let Some(socket) = self.sockets[conn.key()].take() {
-            socket.close(manner);
+            socket.close(manner, self.cx.limits.segment_max);
             // A descriptor is free.
             self.accept_again = None;
         }
@@ -462,9 +465,10 @@ impl Reactor {
         let Some(granted) = self.listeners.iter().map(Listener::receive_buffer).min() else {
             return;
         };
-        if granted < RECEIVE_BUFFER {
+        let asked = self.cx.limits.datagram_receive_asked;
+        if granted < asked {
             log::info!(
-                "UDP receive buffer: {granted} octets granted of {RECEIVE_BUFFER}; \
+                "UDP receive buffer: {granted} octets granted of {asked}; \
                  net.core.rmem_max limits it"
             );
         } else {
@@ -529,6 +533,3 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A query has its answer 4.5 s after it came, and the process must have ended 5 s after the signal.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(4900);
-
-/// Holds a TLS record, and what arrives in a turn of the loop.
-const READ_BUFFER: usize = 16 * 1024;

@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 
 use mio::event::{Event, Source};
 use mio::net::TcpStream;
-use socket2::{SockRef, TcpKeepalive};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
 use crate::burst::Burst;
+use crate::config::SocketLimits;
 use crate::forwarder::{Closed, ConnId, Forwarder, Manner, Stage};
-use crate::tls::{Connector, FailedAt, Failure, Handshake, Progress, TlsStream};
+use crate::outgoing::Outgoing;
+use crate::tls::{self, Connector, FailedAt, Failure, Handshake, Progress, TlsStream};
 use crate::words::system_error;
 
 /// A connection's socket, of a client or to an upstream.
@@ -31,6 +34,7 @@ pub(crate) struct Context {
     pub(crate) buffer: Box<[u8]>,
     /// Connections to [acknowledge](Socket::acknowledge) what was read on.
     pub(crate) unacknowledged: Vec<ConnId>,
+    pub(crate) limits: SocketLimits,
 }
 
 /// An upstream as connections are made to it.
@@ -58,13 +62,21 @@ impl Socket {
             log::debug!("client: TCP_NODELAY: {}", system_error(&error));
         }
         let state = ClientState::Open;
-        Self::Client(Client { conn, stream, state, readable: false, ended: false, blocked: false })
+        Self::Client(Client {
+            conn,
+            stream,
+            state,
+            readable: false,
+            ended: false,
+            blocked: false,
+            begun: 0,
+        })
     }
 
     /// Begins to connect to server `index`.
     pub(crate) fn connect(cx: &Context, conn: ConnId, index: usize) -> Result<Self, Closed> {
         let server = &cx.servers[index];
-        let stream = TcpStream::connect(server.address).map_err(|error| connect_failed(&error))?;
+        let stream = connect(server.address, &cx.limits).map_err(|error| connect_failed(&error))?;
         if let Err(error) = set_options(&stream) {
             log::debug!("{}: socket options: {}", server.name, system_error(&error));
         }
@@ -79,6 +91,7 @@ impl Socket {
             ended: false,
             blocked: false,
             ack_due: false,
+            begun: 0,
         };
         Ok(Self::Upstream(Box::new(upstream)))
     }
@@ -171,11 +184,11 @@ impl Socket {
     }
 
     /// Says goodbye where that is due. The socket closes when it is dropped.
-    pub(crate) fn close(self, manner: Manner) {
+    pub(crate) fn close(self, manner: Manner, segment_max: usize) {
         if let (Self::Upstream(mut upstream), Manner::Orderly) = (self, manner)
             && upstream.is_alive()
         {
-            upstream.say_goodbye();
+            upstream.say_goodbye(segment_max);
         }
     }
 }
@@ -189,6 +202,8 @@ pub(crate) struct Client {
     /// An event has told of the end of its stream, or of an error: it is there to be read.
     ended: bool,
     blocked: bool,
+    /// See [`Outgoing`].
+    begun: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,7 +266,9 @@ impl Client {
             if output.is_empty() {
                 return;
             }
-            match self.stream.write(output) {
+            let segment_max = cx.limits.segment_max;
+            let mut outgoing = Outgoing::new(&self.stream, &mut self.begun, segment_max);
+            match outgoing.write(output) {
                 Ok(len) => cx.forwarder.advance_output(cx.now, self.conn, len),
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
@@ -284,6 +301,7 @@ pub(crate) struct Upstream {
     blocked: bool,
     /// More answers are to come, and nothing was written since the last ones were read.
     ack_due: bool,
+    begun: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -366,7 +384,7 @@ impl Upstream {
     /// Reads, decrypts and tells. True: there may be more.
     fn receive(&mut self, cx: &mut Context) -> Result<bool, Failure> {
         let Some(tls) = &mut self.tls else { return Ok(false) };
-        let Context { forwarder, now, servers, buffer, unacknowledged } = cx;
+        let Context { forwarder, now, servers, buffer, limits, unacknowledged } = cx;
         let sink = |bytes: &[u8]| forwarder.handle_stream(*now, self.conn, bytes);
         let progress = if self.state == UpstreamState::Handshaking {
             // Which stops where the handshake ends, with octets left.
@@ -391,7 +409,7 @@ impl Upstream {
             server.tell_connected(handshake);
         }
         if progress.closed {
-            self.say_goodbye();
+            self.say_goodbye(limits.segment_max);
             self.end(cx, Closed::Eof);
         }
         Ok(progress.more)
@@ -401,7 +419,8 @@ impl Upstream {
     fn send(&mut self, cx: &mut Context) -> Result<(), Failure> {
         let Some(tls) = &mut self.tls else { return Ok(()) };
         loop {
-            if !tls.flush(&mut self.stream)? {
+            let segment_max = cx.limits.segment_max;
+            if !tls.flush(&mut Outgoing::new(&self.stream, &mut self.begun, segment_max))? {
                 self.blocked = true;
                 return Ok(());
             }
@@ -421,7 +440,7 @@ impl Upstream {
     }
 
     fn fail(&mut self, cx: &mut Context, failure: Failure) {
-        self.say_goodbye();
+        self.say_goodbye(cx.limits.segment_max);
         let stage = match failure.at {
             FailedAt::Certificate => Stage::Certificate,
             FailedAt::Handshake => Stage::Tls,
@@ -436,14 +455,16 @@ impl Upstream {
     }
 
     /// `close_notify`, or the alert that tells the server why.
-    fn say_goodbye(&mut self) {
+    fn say_goodbye(&mut self, segment_max: usize) {
         if let Some(tls) = &mut self.tls {
-            tls.close(&mut self.stream);
+            tls.close(&mut Outgoing::new(&self.stream, &mut self.begun, segment_max));
         }
     }
 
     fn end(&mut self, cx: &mut Context, how: Closed) {
         self.state = UpstreamState::Dead;
+        // With what the server made it hold, before anything else is done.
+        self.tls = None;
         cx.forwarder.handle_closed(cx.now, self.conn, how);
     }
 
@@ -455,6 +476,19 @@ impl Upstream {
 
 fn connect_failed(error: &io::Error) -> Closed {
     Closed::Failed { stage: Stage::Connect, detail: system_error(error) }
+}
+
+/// Begins to connect. The buffers come first: what they are then is what the peer is told of them.
+fn connect(address: SocketAddr, limits: &SocketLimits) -> io::Result<TcpStream> {
+    let domain = Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_recv_buffer_size(limits.upstream_receive_asked)?;
+    socket.set_send_buffer_size(limits.upstream_send_asked)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
+        _ => Ok(TcpStream::from_std(socket.into())),
+    }
 }
 
 /// The core notices a silent upstream long before these do; they free a socket that nothing is asked
@@ -469,6 +503,19 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
         .with_retries(KEEPALIVE_RETRIES);
     socket.set_tcp_keepalive(&keepalive)
 }
+
+/// What the TLS of a connection may hold.
+pub(crate) fn tls_limits(limits: &SocketLimits) -> tls::Limits {
+    tls::Limits {
+        output_max: limits.tls_output_max,
+        handshake_max: limits.handshake_max,
+        tickets_max: limits.tickets_max,
+    }
+}
+
+/// Octets of a place for a socket, and of notes that it is to be read and acknowledged, in lists that
+/// double.
+pub(crate) const OCTETS_EACH: usize = 2 * (size_of::<Option<Socket>>() + 2 * size_of::<ConnId>());
 
 /// Octets read from one connection before the others get their turn.
 const READ_MAX: usize = 64 * 1024;

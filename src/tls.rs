@@ -5,6 +5,7 @@
 //! 8.1), the key for the configured pins, and nothing here can turn that off; a resumed handshake
 //! relies on the one that was.
 
+mod meter;
 mod pins;
 mod sessions;
 mod words;
@@ -29,11 +30,23 @@ use rustls::{
 
 use crate::pin::Pin;
 use crate::words::system_error;
+use meter::{Meter, Metered, READ_MAX, RECORDS_MAX, UNUSED_MAX};
 use pins::{PinVerifier, Pkix};
-use sessions::{Session, SessionStore};
+use sessions::{SESSION_LEN_MAX, Session, SessionStore};
 use words::{
     CLOSED_DURING_HANDSHAKE, OLD_TLS, alert_words, camel_words, certificate_words, pem_words,
 };
+
+/// What a connection may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Octets encrypted and not yet written.
+    pub output_max: usize,
+    /// Octets received in a handshake.
+    pub handshake_max: usize,
+    /// Session tickets, of all connections of a connector.
+    pub tickets_max: usize,
+}
 
 /// How a server is known. One with neither name nor pins is not accepted.
 #[derive(Clone, Copy, Debug)]
@@ -54,18 +67,19 @@ pub struct Identity<'a> {
 pub fn connectors<'a>(
     roots: Option<&Path>,
     servers: impl Iterator<Item = Identity<'a>>,
+    limits: Limits,
 ) -> Result<Vec<Connector>, String> {
     let Some(file) = roots else {
         let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect::<RootCertStore>();
         let trust = format!("the {} built-in roots", roots.len());
-        return connectors_with(roots, &trust, servers);
+        return connectors_with(roots, &trust, servers, limits);
     };
     let roots = read_roots(file)?;
     let trust = match roots.len() {
         1 => format!("the root in {}", file.display()),
         n => format!("the {n} roots in {}", file.display()),
     };
-    connectors_with(roots, &trust, servers)
+    connectors_with(roots, &trust, servers, limits)
 }
 
 /// Starts TLS connections to one upstream, and remembers the session that they may resume.
@@ -76,6 +90,7 @@ pub struct Connector {
     name: ServerName<'static>,
     /// The roots in words, if they count.
     trust: Option<Arc<str>>,
+    limits: Limits,
     session: Option<Session>,
 }
 
@@ -83,15 +98,22 @@ impl Connector {
     /// A new connection; its first flight waits to be [flushed](TlsStream::flush).
     pub fn start(&mut self, now: Instant) -> Result<TlsStream, Failure> {
         if !self.may_resume(now) {
-            self.session = None;
+            self.forget_session();
         }
-        let sessions = Arc::new(SessionStore::new(self.session.as_ref().map(Session::tickets)));
+        let earlier = self.session.as_ref().map(Session::tickets);
+        let sessions = Arc::new(SessionStore::new(earlier, self.limits.tickets_max));
         let mut config = self.config.clone();
         config.resumption = Resumption::store(Arc::<SessionStore>::clone(&sessions));
         match ClientConnection::new(Arc::new(config), self.name.clone()) {
             Ok(mut conn) => {
-                conn.set_buffer_limit(Some(SEND_MAX));
-                Ok(TlsStream { conn, trust: self.trust.clone(), sessions })
+                conn.set_buffer_limit(Some(self.limits.output_max));
+                Ok(TlsStream {
+                    conn,
+                    trust: self.trust.clone(),
+                    sessions,
+                    meter: Meter::default(),
+                    limits: self.limits,
+                })
             }
             Err(error) => Err(Failure::new(FailedAt::Handshake, error.to_string())),
         }
@@ -105,6 +127,7 @@ impl Connector {
         }
         let certificates = stream.conn.peer_certificates();
         let time = self.config.time_provider.current_time();
+        self.forget_session();
         self.session = certificates
             .zip(time)
             .map(|(certificates, time)| Session::new(certificates, now, time, &stream.sessions));
@@ -112,7 +135,10 @@ impl Connector {
 
     /// The next handshake is a full one: the clocks by which a session ends cannot be relied on.
     pub fn forget_session(&mut self) {
-        self.session = None;
+        if let Some(session) = self.session.take() {
+            // Its connections may live on, and must not hold what nobody will use.
+            session.discard();
+        }
     }
 
     fn may_resume(&mut self, now: Instant) -> bool {
@@ -135,6 +161,8 @@ pub struct TlsStream {
     conn: ClientConnection,
     trust: Option<Arc<str>>,
     sessions: Arc<SessionStore>,
+    meter: Meter,
+    limits: Limits,
 }
 
 impl TlsStream {
@@ -154,7 +182,8 @@ impl TlsStream {
         let mut read = 0;
         while read < max {
             let handshaking = self.is_handshaking();
-            match self.conn.read_tls(io) {
+            let octets_max = if handshaking { self.limits.handshake_max } else { UNUSED_MAX };
+            match self.conn.read_tls(&mut Metered::new(io, &mut self.meter, octets_max)) {
                 Ok(0) if handshaking => {
                     return Err(Failure::new(FailedAt::Handshake, CLOSED_DURING_HANDSHAKE));
                 }
@@ -168,9 +197,10 @@ impl TlsStream {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(self.io_failure(FailedAt::Read, &error)),
             }
+            self.sessions.expect(self.meter.octets());
             let processed = self.conn.process_new_packets();
-            if !handshaking {
-                self.drain(&mut sink);
+            if !handshaking && self.drain(&mut sink) {
+                self.meter.reset();
             }
             if let Err(error) = processed {
                 // A session that failed must not be resumed (RFC 5246 section 7.2, RFC 8446 section
@@ -179,8 +209,11 @@ impl TlsStream {
                 return Err(self.tls_failure(&error));
             }
             if handshaking && !self.is_handshaking() {
+                self.meter.reset();
                 break;
             }
+            self.meter.note_tickets(self.sessions.take_given());
+            self.check_meter()?;
         }
         Ok(Progress { closed: false, more: true })
     }
@@ -204,7 +237,7 @@ impl TlsStream {
         })
     }
 
-    /// Encrypts the front of `plaintext`, at most 64 KiB, and returns how many octets it took.
+    /// Encrypts the front of `plaintext`, as much as may be held, and returns how many octets it took.
     ///
     /// It takes nothing during the handshake: no octet of a query may be written before the server
     /// is authenticated (RFC 8310 section 6.6). Nor while earlier ciphertext is unsent: queries
@@ -213,7 +246,7 @@ impl TlsStream {
         if self.is_handshaking() || self.conn.wants_write() {
             return 0;
         }
-        let front = &plaintext[..plaintext.len().min(SEND_MAX)];
+        let front = &plaintext[..plaintext.len().min(self.limits.output_max)];
         // The only error is an earlier one, which the caller was told.
         self.conn.writer().write(front).unwrap_or(0)
     }
@@ -245,8 +278,10 @@ impl TlsStream {
         self.flush(io).ok();
     }
 
-    /// Must run after every read, as rustls refuses to read on with plaintext waiting.
-    fn drain(&mut self, sink: &mut impl FnMut(&[u8])) {
+    /// Must run after every read, as rustls refuses to read on with plaintext waiting. Whether there was
+    /// any.
+    fn drain(&mut self, sink: &mut impl FnMut(&[u8])) -> bool {
+        let mut any = false;
         let mut reader = self.conn.reader();
         while let Ok(chunk) = reader.fill_buf()
             && !chunk.is_empty()
@@ -254,7 +289,30 @@ impl TlsStream {
             let len = chunk.len();
             sink(chunk);
             reader.consume(len);
+            any = true;
         }
+        any
+    }
+
+    /// rustls holds what it cannot use yet, and what it was told of the server. A server that makes it
+    /// hold too much is left.
+    fn check_meter(&self) -> Result<(), Failure> {
+        if self.is_handshaking() {
+            let most = self.limits.handshake_max;
+            if self.meter.is_over(most) {
+                let detail = format!(
+                    "the server's handshake is longer than {most} octets or {RECORDS_MAX} TLS records"
+                );
+                return Err(Failure::new(FailedAt::Handshake, detail));
+            }
+        } else if self.meter.is_over(UNUSED_MAX) {
+            let detail = format!(
+                "the server sent more than {UNUSED_MAX} octets, {RECORDS_MAX} TLS records or as many \
+                 tickets without an answer"
+            );
+            return Err(Failure::new(FailedAt::Read, detail));
+        }
+        Ok(())
     }
 
     fn io_failure(&self, at: FailedAt, error: &io::Error) -> Failure {
@@ -384,6 +442,7 @@ fn connectors_with<'a>(
     roots: RootCertStore,
     trust: &str,
     servers: impl Iterator<Item = Identity<'a>>,
+    limits: Limits,
 ) -> Result<Vec<Connector>, String> {
     let provider = Arc::new(ring::default_provider());
     let roots = Arc::new(roots);
@@ -393,7 +452,7 @@ fn connectors_with<'a>(
             .map_err(|error| error.to_string())?;
     let pkix = Pkix { verifier, roots };
     let trust = Arc::from(trust);
-    servers.map(|server| connector(server, &provider, &pkix, &trust)).collect()
+    servers.map(|server| connector(server, &provider, &pkix, &trust, limits)).collect()
 }
 
 fn connector(
@@ -401,6 +460,7 @@ fn connector(
     provider: &Arc<CryptoProvider>,
     pkix: &Pkix,
     trust: &Arc<str>,
+    limits: Limits,
 ) -> Result<Connector, String> {
     let name = match server.name {
         Some(name) => ServerName::try_from(name)
@@ -423,8 +483,10 @@ fn connector(
         .with_custom_certificate_verifier(Arc::clone(&verifier))
         .with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
+    // Each connection gets its own; the usual one has room for 256 sessions.
+    config.resumption = Resumption::disabled();
     let trust = server.name.map(|_| Arc::clone(trust));
-    Ok(Connector { config, verifier, name, trust, session: None })
+    Ok(Connector { config, verifier, name, trust, limits, session: None })
 }
 
 fn read_roots(file: &Path) -> Result<RootCertStore, String> {
@@ -459,8 +521,63 @@ const NAMELESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// RFC 7858's protocol in the registry of ALPN.
 const ALPN: &[u8] = b"dot";
 
-/// What rustls holds of unsent ciphertext by default: four full records.
-const SEND_MAX: usize = 64 * 1024;
+/// What a connection allocates at most, as rustls 0.23 does it.
+pub(crate) fn connection_octets(limits: &Limits) -> usize {
+    // The connection itself, its configuration and its state, in boxes.
+    let own = size_of::<TlsStream>() + size_of::<ClientConfig>() + STATE_OCTETS;
+    // `DeframerVecBuffer`: what was received and not yet understood, and room for a read, in a vector
+    // that doubles. It holds a record of the greatest length, or a message in several records, which
+    // the meter bounds.
+    let in_records = UNUSED_MAX.max(limits.handshake_max) + READ_MAX;
+    let received = 2 * RECORD_WIRE_MAX.max(in_records);
+    // `sendable_tls`: what waits to be written, in records.
+    let sent = limits.output_max + (limits.output_max / RECORD_MAX + 2) * RECORD_OVERHEAD;
+    // `received_plaintext`: empty, but as long as it once was.
+    let plaintext = RECORDS_READ_MAX.next_power_of_two() * size_of::<Vec<u8>>();
+    // `peer_certificates`, for as long as it lives.
+    let certificates = limits.handshake_max;
+    own + received + sent + plaintext + certificates
+}
+
+/// What is kept of an upstream for the next connection: its certificates, and tickets of TLS 1.3, or a
+/// session of TLS 1.2 that came in the handshake, each with those certificates.
+pub(crate) fn session_octets(limits: &Limits) -> usize {
+    let tickets = limits.tickets_max * (limits.handshake_max + SESSION_LEN_MAX + TICKET_OCTETS);
+    let session = 2 * limits.handshake_max + TICKET_OCTETS;
+    limits.handshake_max + tickets.max(session) + size_of::<Session>()
+}
+
+/// What is allocated while octets are looked at, for one connection at a time.
+pub(crate) fn message_octets(limits: &Limits) -> usize {
+    // `HandshakeDeframer`: a note of 40 octets for each message in a record, which has four octets or
+    // more, in a vector that doubles, and a copy of one.
+    let notes = RECORD_MAX / 4 * 40 * 3 / 2 + RECORD_MAX;
+    // A certificate that is for other names is told with all of them, each of six octets or more as a
+    // string of 40.
+    let names = limits.handshake_max / 6 * 64;
+    notes.max(names)
+}
+
+/// `received_plaintext`: a record, and what else a read brought, while that is given away.
+pub(crate) const PLAINTEXT_OCTETS: usize = RECORD_WIRE_MAX + READ_MAX;
+
+/// Records in what is read at a time: each has 24 octets or more.
+const RECORDS_READ_MAX: usize = READ_MAX / 24 + 1;
+
+/// Keys, transcript and state of a connection, and the notes of [`RECORDS_MAX`] records.
+const STATE_OCTETS: usize = 10 * 1024;
+
+/// What belongs to a ticket beside its octets.
+const TICKET_OCTETS: usize = 512;
+
+/// RFC 8446 section 5.1.
+const RECORD_MAX: usize = 16 * 1024;
+
+/// A record with all that may be around it (RFC 5246 section 6.2.3).
+const RECORD_WIRE_MAX: usize = RECORD_MAX + 2048 + 5;
+
+/// Header, tag, content type or explicit nonce, and the vector it is in.
+const RECORD_OVERHEAD: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -486,14 +603,16 @@ mod tests {
     type Change<'a> = &'a dyn Fn(&mut CertificateParams);
 
     pub(super) const NAME: &str = "dns.example";
+    pub(super) const LIMITS: Limits =
+        Limits { output_max: 64 * 1024, handshake_max: 32 * 1024, tickets_max: 8 };
     pub(super) const VERSIONS: [(&SupportedProtocolVersion, &str); 2] =
         [(&rustls::version::TLS12, "TLS 1.2"), (&rustls::version::TLS13, "TLS 1.3")];
 
     #[test]
     fn pieces_of_every_size_and_blocking_at_every_point() {
         let authority = Authority::new();
-        let up: Vec<u8> = (0..SEND_MAX).map(|n| (n % 251) as u8).collect();
-        let down: Vec<u8> = (0..SEND_MAX).map(|n| (n % 241) as u8).collect();
+        let up: Vec<u8> = (0..LIMITS.output_max).map(|n| (n % 251) as u8).collect();
+        let down: Vec<u8> = (0..LIMITS.output_max).map(|n| (n % 241) as u8).collect();
         for (version, words) in VERSIONS {
             let server = authority.server(version, |_| ());
             for (piece, choppy) in
@@ -537,8 +656,8 @@ mod tests {
         let server = authority.server(&rustls::version::TLS13, |_| ());
         let mut link = Link::new(start(&mut authority.connector(NAME)), &server, 4_096, false);
         link.run();
-        let large = vec![0; SEND_MAX + 1];
-        assert_eq!(link.client.send(&large), SEND_MAX);
+        let large = vec![0; LIMITS.output_max + 1];
+        assert_eq!(link.client.send(&large), LIMITS.output_max);
         assert_eq!(link.client.send(b"more"), 0);
 
         let mut full = Wire { room: 100, ..Wire::new(60, false) };
@@ -665,6 +784,58 @@ mod tests {
             let failure = told(&octets);
             assert_eq!((failure.at, &*failure.detail), (at, detail));
         }
+    }
+
+    #[test]
+    fn a_handshake_is_bounded_in_octets_and_in_records() {
+        let long = format!(
+            "the server's handshake is longer than {} octets or {RECORDS_MAX} TLS records",
+            LIMITS.handshake_max
+        );
+        let authority = Authority::new();
+        for (version, words) in VERSIONS {
+            for (names, fits) in [(1_200, true), (1_500, false)] {
+                let sans = (0..names).map(|n| format!("name-{n:09}.example")).chain([NAME.into()]);
+                let params = CertificateParams::new(sans.collect::<Vec<_>>()).unwrap();
+                let server = server(version, &params, &Signer::Issuer(&authority.issuer), |_| ());
+                for piece in [1_000, 100_000] {
+                    let stream = start(&mut authority.connector(NAME));
+                    let mut link = Link::new(stream, &server, piece, false);
+                    link.run();
+                    let failure = link.failure.map(|failure| (failure.at, failure.detail));
+                    let expected = (!fits).then(|| (FailedAt::Handshake, long.as_str().into()));
+                    assert_eq!(failure, expected, "{words}, {names} names, pieces of {piece}");
+                }
+            }
+        }
+        // One message in records of an octet.
+        let hello = server_hello([3, 3], &[&[0xfa, 0xfa, 0, 60][..], &[0; 60]].concat());
+        let octets = hello[5..].iter().flat_map(|octet| [22, 3, 3, 0, 1, *octet]);
+        let failure = told(&octets.take(6 * (RECORDS_MAX + 1)).collect::<Vec<_>>());
+        assert_eq!((failure.at, &*failure.detail), (FailedAt::Handshake, &*long));
+    }
+
+    #[test]
+    fn what_comes_without_an_answer_is_bounded() {
+        let authority = Authority::new();
+        for (tickets, fits) in [(RECORDS_MAX, true), (RECORDS_MAX + 1, false)] {
+            let server = authority.server(&rustls::version::TLS13, |config| {
+                config.ticketer = ring::Ticketer::new().unwrap();
+                config.send_tls13_tickets = tickets;
+            });
+            let stream = start(&mut authority.connector(NAME));
+            let mut link = Link::new(stream, &server, 100_000, false);
+            link.to_write = b"query".to_vec();
+            link.run();
+            let failure = link.failure.as_ref().map(|failure| failure.at);
+            assert_eq!(failure, (!fits).then_some(FailedAt::Read), "{tickets} tickets");
+        }
+        // Answers of any length in between are as many as they like to be.
+        let server = authority.server(&rustls::version::TLS13, |_| ());
+        let mut link = Link::new(start(&mut authority.connector(NAME)), &server, 700, false);
+        link.answer = vec![7; 200_000];
+        link.run();
+        assert_eq!((link.failure, link.client_got.len()), (None, 200_000));
     }
 
     #[test]
@@ -929,7 +1100,7 @@ mod tests {
         let authority = Authority::new();
         let file = TempFile::new("good.pem", authority.pem.repeat(2).as_bytes());
         let mut connector =
-            connectors(Some(&file.0), [named(NAME)].into_iter()).unwrap().pop().unwrap();
+            connectors(Some(&file.0), [named(NAME)].into_iter(), LIMITS).unwrap().pop().unwrap();
         let trust = format!("the 2 roots in {}", file.0.display());
         assert_eq!(connector.trust.as_deref(), Some(&*trust));
         let server = authority.server(&rustls::version::TLS13, |_| ());
@@ -964,28 +1135,29 @@ mod tests {
         ] {
             let file = TempFile::new("bad.pem", content.as_bytes());
             let expected = error.replace("PATH", &file.0.to_string_lossy());
-            assert_eq!(connectors(Some(&file.0), [named(NAME)].into_iter()).unwrap_err(), expected);
+            let error = connectors(Some(&file.0), [named(NAME)].into_iter(), LIMITS).unwrap_err();
+            assert_eq!(error, expected);
         }
         let gone = Path::new("/nonexistent/roots.pem");
         assert_eq!(
-            connectors(Some(gone), [named(NAME)].into_iter()).unwrap_err(),
+            connectors(Some(gone), [named(NAME)].into_iter(), LIMITS).unwrap_err(),
             "cannot read /nonexistent/roots.pem: no such file or directory"
         );
         assert_eq!(
-            connectors(Some(Path::new("/")), [named(NAME)].into_iter()).unwrap_err(),
+            connectors(Some(Path::new("/")), [named(NAME)].into_iter(), LIMITS).unwrap_err(),
             "cannot read /: is a directory"
         );
     }
 
     #[test]
     fn the_built_in_roots_trust_none_of_ours() {
-        let mut built_in = connectors(None, [named(NAME)].into_iter()).unwrap();
+        let mut built_in = connectors(None, [named(NAME)].into_iter(), LIMITS).unwrap();
         let server = Authority::new().server(&rustls::version::TLS13, |_| ());
         let failure = Link::refused(&mut built_in[0], &server);
         assert_eq!(failure.at, FailedAt::Certificate);
         assert!(failure.detail.contains("built-in roots"), "{failure:?}");
         assert_eq!(
-            connectors(None, [named("not a name")].into_iter()).unwrap_err(),
+            connectors(None, [named("not a name")].into_iter(), LIMITS).unwrap_err(),
             "\"not a name\" is not a DNS name or an IP address"
         );
     }
@@ -1279,7 +1451,7 @@ mod tests {
             for authority in authorities {
                 roots.add(authority.root.clone()).unwrap();
             }
-            connectors_with(roots, "the test root", servers).unwrap()
+            connectors_with(roots, "the test root", servers, LIMITS).unwrap()
         }
 
         /// A server with a good certificate for [`NAME`] and two addresses.

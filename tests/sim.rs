@@ -125,6 +125,13 @@ fn run(seed: u64, is_traced: bool) -> Summary {
         limits.client_queries_max = rng.within(1, 16);
         limits.client_output_max = 66 << 10;
     }
+    if swarm.few_upstream_conns {
+        let least = swarm.faults.len().max(3);
+        limits.upstream_conns_max = rng.within(least, least + 2);
+        limits.upstream_output_max = rng.within(1_000, 10_000);
+        limits.upstream_bytes_max = rng.within(160 << 10, 300 << 10);
+        limits.output_kept = rng.within(0, 4_000);
+    }
     if swarm.few_clients {
         limits.clients_max = rng.within(1, 8);
         limits.clients_per_address_max = rng.within(1, limits.clients_max);
@@ -195,6 +202,7 @@ struct Swarm {
     small_limits: bool,
     few_clients: bool,
     few_client_bytes: bool,
+    few_upstream_conns: bool,
     /// The mean time between bursts of queries.
     pause: Duration,
     burst_max: usize,
@@ -265,7 +273,7 @@ impl Swarm {
         let is_harmless = rng.chance(125);
         let faults_end = ms(5000) + rng.up_to(ms(30_000));
         // Which faults there are at all is drawn first, so that upstreams can share one.
-        let on: Vec<bool> = (0..32).map(|_| !is_harmless && rng.chance(500)).collect();
+        let on: Vec<bool> = (0..33).map(|_| !is_harmless && rng.chance(500)).collect();
         let gentle: Vec<bool> = (0..17).map(|_| rng.chance(500)).collect();
         let upstreams = rng.within(1, 4);
         let faults = (0..upstreams)
@@ -347,6 +355,7 @@ impl Swarm {
             small_limits: on[23],
             few_clients: on[28],
             few_client_bytes: on[29],
+            few_upstream_conns: on[32],
             pause: rng.pick(&[ms(5), ms(20), ms(100), ms(500), ms(3000)]),
             burst_max: rng.pick(&[1, 1, 3, 10, 40]),
             slow_names: on[24],

@@ -17,6 +17,7 @@ pub(super) enum Flag {
     QueryLog,
     RetryServfail,
     ReusePort,
+    Size,
     SpecialNames,
     UdpSizeMax,
     TcpClientsMax,
@@ -40,11 +41,12 @@ impl Flag {
         if let Some(found) = SPELLINGS.into_iter().find(|(spelling, _)| *spelling == name) {
             return Ok((found.1, found.0));
         }
-        if HELP.contains(&name) || VERSION.contains(&name) {
+        if HELP.contains(&name) || VERSION.contains(&name) || name == PRINT_LIMITS {
             return Err(UsageError(format!("{name}: takes no value; write {name} alone")));
         }
 
-        let known = SPELLINGS.into_iter().map(|(spelling, _)| spelling).chain(HELP).chain(VERSION);
+        let alone = HELP.into_iter().chain(VERSION).chain([PRINT_LIMITS]);
+        let known = SPELLINGS.into_iter().map(|(spelling, _)| spelling).chain(alone);
         let remedy = match nearest(name, known.filter(|known| known.starts_with("--"))) {
             Some(known) => format!("did you mean {known}?"),
             None => "--help lists the flags".into(),
@@ -64,6 +66,7 @@ impl Flag {
             Self::LogLevel => "error, warn, info, debug or trace",
             Self::QueryLog => "on, off or auto",
             Self::RetryServfail | Self::ReusePort => "on or off",
+            Self::Size => "small, default or large",
             Self::SpecialNames => "local or forward",
             Self::TcpClientsMax | Self::TcpClientsPerAddressMax | Self::UdpSizeMax => {
                 "a whole number"
@@ -76,9 +79,10 @@ impl Flag {
 
 pub(super) const HELP: [&str; 2] = ["-h", "--help"];
 pub(super) const VERSION: [&str; 2] = ["-V", "--version"];
+pub(super) const PRINT_LIMITS: &str = "--print-limits";
 
 /// Every way to write a flag that takes a value.
-pub(super) const SPELLINGS: [(&str, Flag); 19] = [
+pub(super) const SPELLINGS: [(&str, Flag); 20] = [
     ("-l", Flag::Listen),
     ("--listen", Flag::Listen),
     ("--reuse-port", Flag::ReusePort),
@@ -95,6 +99,7 @@ pub(super) const SPELLINGS: [(&str, Flag); 19] = [
     ("--log-level", Flag::LogLevel),
     ("--upstream-idle-timeout", Flag::UpstreamIdleTimeout),
     ("--client-idle-timeout", Flag::ClientIdleTimeout),
+    ("--size", Flag::Size),
     ("--udp-size-max", Flag::UdpSizeMax),
     ("--tcp-clients-max", Flag::TcpClientsMax),
     ("--tcp-clients-per-address-max", Flag::TcpClientsPerAddressMax),

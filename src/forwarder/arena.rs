@@ -30,8 +30,15 @@ impl Id {
 }
 
 impl<T> Arena<T> {
-    pub(crate) fn new() -> Self {
-        Self { entries: Slab::new(), next_serial: 0 }
+    /// Takes so many values without growing.
+    pub(crate) fn with_capacity(values: usize) -> Self {
+        Self { entries: Slab::with_capacity(values), next_serial: 0 }
+    }
+
+    /// Octets that it takes for so many values.
+    pub(crate) const fn octets(values: usize) -> usize {
+        // An entry of the slab is a value, or the key of the next free one.
+        values * size_of::<Result<(u32, T), usize>>()
     }
 
     pub(crate) fn insert(&mut self, value: T) -> Id {
@@ -88,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_stale_id_finds_nothing() {
-        let mut arena = Arena::new();
+        let mut arena = Arena::with_capacity(1);
         let first = arena.insert("first");
         assert_eq!(arena.remove(first), Some("first"));
 

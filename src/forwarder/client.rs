@@ -71,7 +71,7 @@ impl Forwarder {
             peer,
             phase: Phase::Open,
             deframer: Deframer::default(),
-            output: StreamOutput::default(),
+            output: StreamOutput::new(self.limits.output_kept),
             queries: Vec::new(),
             answers: AnswerLen::default(),
             paused: false,
@@ -187,12 +187,13 @@ impl Forwarder {
         }
     }
 
-    /// Its query left with `write` as the response, in one write with its length (RFC 7766
-    /// section 8).
+    /// Its query left with `write` as the response, of at most `most` octets, in one write with its
+    /// length (RFC 7766 section 8).
     pub(super) fn respond_on_stream(
         &mut self,
         now: Instant,
         conn_id: ConnId,
+        most: usize,
         write: impl FnOnce(&mut Vec<u8>, Room),
     ) -> usize {
         let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
@@ -200,8 +201,10 @@ impl Forwarder {
         };
         let before = client.output.len();
         let room = Room::on_stream(client.peer.ip(), self.limits.udp_size_max);
-        frame::append_with(client.output.buffer(), |out| write(out, room));
+        let buffer = client.output.buffer(frame::LENGTH_LEN + most);
+        frame::append_with(buffer, |out| write(out, room));
         let grown = client.output.len() - before;
+        debug_assert!(grown <= frame::LENGTH_LEN + most);
         self.clients.bytes += grown;
         if !client.transmitting {
             client.transmitting = true;
@@ -234,6 +237,10 @@ impl Forwarder {
             return;
         };
         client.queries.swap_remove(index);
+        // Many clients may once have been owed much.
+        if client.queries.len() < client.queries.capacity() / 4 {
+            client.queries.shrink_to(QUERIES_KEPT.max(2 * client.queries.len()));
+        }
         if let Some(moved) = client.queries.get(index).copied()
             && let Some(moved) = self.queries.get_mut(moved)
         {
@@ -423,6 +430,9 @@ impl Forwarder {
         }
     }
 }
+
+/// Places in the list of what a client is owed that stay with it.
+pub(super) const QUERIES_KEPT: usize = 64;
 
 /// A message arrives within this of its first octet, or the client is too slow to serve.
 const PARTIAL_TIMEOUT: Duration = Duration::from_secs(10);

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use super::client::Client;
 use super::message::Opt;
 use super::timeouts::Timeouts;
-use super::{Conn, ConnId, Ede, Forwarder, Manner, Outcome, frame};
+use super::{Conn, ConnId, Ede, Forwarder, Limits, Manner, Outcome, frame};
 
 /// What is known of all connected clients, which are named by the keys of their connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Clients {
     len: usize,
     /// What all hold: answers not taken yet, and partial messages.
@@ -21,7 +21,7 @@ pub(super) struct Clients {
     pub(super) timers: ClientTimers,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ClientTimers {
     /// Open with nothing owed and nothing unsent: since the last whole message or the last answer.
     pub(super) idle: Timeouts,
@@ -45,6 +45,35 @@ impl ClientTimers {
 }
 
 impl Clients {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let timeouts = || Timeouts::with_capacity(limits.conns_max());
+        Self {
+            len: 0,
+            bytes: 0,
+            // Twice as many, as in `Joinable`.
+            by_address: HashMap::with_capacity_and_hasher(
+                2 * limits.clients_max,
+                BuildHasherDefault::default(),
+            ),
+            timers: ClientTimers {
+                idle: timeouts(),
+                partial: timeouts(),
+                unsent: timeouts(),
+                lingering: timeouts(),
+                held_back: timeouts(),
+            },
+        }
+    }
+
+    /// Octets that it takes.
+    pub(super) fn octets(limits: &Limits) -> usize {
+        let places = (2 * limits.clients_max * 8 / 7 + 1).next_power_of_two();
+        let entry = size_of::<(IpAddr, Vec<usize>)>() + 1;
+        // A list doubles, and has four places at least.
+        let lists = limits.clients_max * 4 * size_of::<usize>();
+        places * entry + 16 + lists + 5 * Timeouts::octets(limits.conns_max())
+    }
+
     pub(super) fn add(&mut self, key: usize, address: IpAddr) {
         self.len += 1;
         self.by_address.entry(address.to_canonical()).or_default().push(key);
@@ -62,6 +91,8 @@ impl Clients {
             keys.retain(|other| *other != key);
             if keys.is_empty() {
                 self.by_address.remove(&address);
+            } else if keys.len() < keys.capacity() / 4 {
+                keys.shrink_to(2 * keys.len());
             }
         }
     }

@@ -34,13 +34,27 @@ impl Forwarder {
             return;
         };
         query.bound_for = Some(index);
-        let queries = &self.queries;
-        let bound = &mut self.upstreams[index].bound;
-        if bound.len() >= 2 * self.limits.queries_max {
-            bound.retain(|id| queries.get(*id).is_some_and(|query| query.bound_for == Some(index)));
+        if self.upstreams[index].bound.len() >= 2 * self.limits.queries_max {
+            self.sweep_bound(index);
         }
-        bound.push_back(id);
+        self.upstreams[index].bound.push_back(id);
         self.bound_upstreams |= 1 << index;
+    }
+
+    /// Takes out what is no longer bound for this upstream, or is there twice.
+    fn sweep_bound(&mut self, index: usize) {
+        let queries = &mut self.queries;
+        let bound = &mut self.upstreams[index].bound;
+        // Who was seen is marked as not bound until all were seen.
+        bound.retain(|id| {
+            let query = queries.get_mut(*id);
+            query.is_some_and(|query| query.bound_for.take_if(|to| *to == index).is_some())
+        });
+        for id in bound {
+            if let Some(query) = queries.get_mut(*id) {
+                query.bound_for = Some(index);
+            }
+        }
     }
 
     /// Sends what is bound for certain upstreams, connecting to them if need be.
@@ -232,7 +246,7 @@ impl Forwarder {
             }
             return true;
         }
-        if response.len() > KEPT_LEN_MAX {
+        if response.len() > KEPT_LEN_MAX || self.kept.len() >= kept_max(self.limits.queries_max) {
             return false;
         }
         let mut other = None;
@@ -330,6 +344,11 @@ impl Forwarder {
     }
 }
 
+/// Answers that are kept at a time.
+pub(super) fn kept_max(queries_max: usize) -> usize {
+    (queries_max / KEPT_PART).max(KEPT_MIN)
+}
+
 /// One copy, of a query that is out once.
 fn may_be_hedged(query: &Query) -> bool {
     !query.hedged
@@ -348,8 +367,12 @@ fn is_final(response: &[u8], info: &ResponseInfo) -> bool {
     })
 }
 
+/// Copies are made of a few queries in a hundred.
+const KEPT_PART: usize = 16;
+const KEPT_MIN: usize = 8;
+
 /// A reply that says no more than that it failed is short.
-const KEPT_LEN_MAX: usize = 512;
+pub(super) const KEPT_LEN_MAX: usize = 512;
 
 /// What is at hand is not held back for longer.
 const KEPT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -9,6 +9,7 @@ use super::message::Signature;
 use super::query::{Origin, Place, Query, SENDS_MAX};
 use super::upstream::{PATIENCE, Upstream};
 use super::upstream_conn::{Phase, UpstreamConn};
+use super::upstream_limits::LARGE;
 use super::{Action, Conn, ConnId, Forwarder, Order, frame};
 
 impl Forwarder {
@@ -185,8 +186,11 @@ impl Forwarder {
         if self.shutting_down && self.queries.is_empty() {
             return;
         }
-        while self.wants_attempt(now, index) {
-            self.start_attempt(now, index);
+        while self.wants_attempt(now, index) && self.make_way(now, index) {
+            // Which may have ended what it was wanted for.
+            if self.wants_attempt(now, index) {
+                self.start_attempt(now, index);
+            }
         }
     }
 
@@ -209,10 +213,7 @@ impl Forwarder {
     }
 
     fn start_attempt(&mut self, now: Instant, index: usize) {
-        // As many again as may wait: queries that are given up keep their IDs, and those that take
-        // their place need new ones.
-        let ids_max = (2 * self.limits.queries_max).min(usize::from(u16::MAX) + 1);
-        let conn = UpstreamConn::new(index, now, ids_max, &mut self.random);
+        let conn = UpstreamConn::new(index, now, &self.limits, &mut self.random);
         let conn = ConnId(self.conns.insert(Conn::Upstream(Box::new(conn))));
         let upstream = &mut self.upstreams[index];
         upstream.conns.push(conn);
@@ -272,9 +273,11 @@ impl Forwarder {
         conn.queries += 1;
         let is_full = conn.is_full(self.upstreams[conn.upstream].query_limit.queries_max(now));
         let index = conn.upstream;
-        frame::append_with(conn.output.buffer(), |out| {
+        let most = frame::LENGTH_LEN + query.message.len() + edit::QUERY_GROWTH_MAX;
+        frame::append_with(conn.output.buffer(most), |out| {
             edit::append_query(out, &query.message, &query.parsed, message_id, edit);
         });
+        let is_large = conn.output.len() > self.limits.upstream_output_max.max(LARGE);
         let transmit = !conn.transmitting;
         conn.transmitting = true;
         let older = query.add_place(Place { conn: conn_id, id: message_id });
@@ -291,6 +294,9 @@ impl Forwarder {
         }
         if is_full {
             self.retire(now, conn_id);
+        }
+        if is_large {
+            self.shed_upstream_bytes(now, conn_id);
         }
         true
     }
@@ -325,7 +331,7 @@ impl Forwarder {
         };
         let upstream = &self.upstreams[conn.upstream];
         matches!(conn.phase, Phase::Open)
-            && conn.has_room()
+            && conn.has_room(&self.limits)
             && upstream.window.is_none_or(|window| conn.in_flight.waiting() < window)
             && !conn.is_full(upstream.query_limit.queries_max(now))
     }

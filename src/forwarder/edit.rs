@@ -138,17 +138,18 @@ pub fn append_response(
         if client_has_opt && draft.room() >= OPT_LEN_MIN {
             draft.append_response_opt(response, opt, edit);
         }
-        if draft.len() <= edit.limit {
+        if !draft.is_over() {
             draft.set_id(query.id);
             return Ok(());
         }
         draft.out.truncate(draft.start);
+        draft.left_out = false;
     }
     let answers_limit = if client_has_opt { 0 } else { edit.limit };
     message::append_cut(draft.out, response, info, answers_limit, 0);
     if client_has_opt {
         draft.append_response_opt(response, opt, edit);
-        if draft.len() > edit.limit {
+        if draft.is_over() {
             draft.drop_options();
         }
     }
@@ -191,12 +192,14 @@ struct Draft<'a> {
     rdata_start: usize,
     /// The most octets it may have.
     limit: usize,
+    /// An option would have made it longer.
+    left_out: bool,
 }
 
 impl<'a> Draft<'a> {
     fn new(out: &'a mut Vec<u8>, limit: usize) -> Self {
         let start = out.len();
-        Self { out, start, rdata_start: start, limit }
+        Self { out, start, rdata_start: start, limit, left_out: false }
     }
 
     fn len(&self) -> usize {
@@ -205,6 +208,11 @@ impl<'a> Draft<'a> {
 
     fn room(&self) -> usize {
         self.limit.saturating_sub(self.len())
+    }
+
+    /// It cannot be sent whole.
+    fn is_over(&self) -> bool {
+        self.left_out || self.len() > self.limit
     }
 
     /// Appends `message`, which has nothing behind its last record, without its OPT record.
@@ -237,8 +245,11 @@ impl<'a> Draft<'a> {
                 OPTION_ECS => ecs == Ecs::Pass,
                 _ => true,
             };
-            if is_kept {
+            if is_kept && self.room() >= OPTION_HEADER_LEN + data.len() {
                 self.append_option(code, data);
+            } else if is_kept {
+                // Options of 64 KiB are not copied to a datagram first.
+                self.left_out = true;
             }
         }
     }
@@ -316,6 +327,13 @@ const MESSAGE_LEN_MAX: usize = 65_535;
 
 /// RFC 8467 section 4.1.
 const PADDING_BLOCK: usize = 128;
+
+/// A query becomes longer by no more than this: OPT record, subnet, keepalive and padding.
+pub(super) const QUERY_GROWTH_MAX: usize =
+    OPT_LEN_MIN + 3 * OPTION_HEADER_LEN + 4 + (PADDING_BLOCK - 1);
+
+/// A response by no more than this: OPT record and keepalive.
+pub(super) const RESPONSE_GROWTH_MAX: usize = OPT_LEN_MIN + OPTION_HEADER_LEN + 2;
 
 #[cfg(test)]
 mod tests {

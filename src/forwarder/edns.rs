@@ -217,7 +217,7 @@ const OPTION_EDE: u16 = 15;
 pub(super) const OPTION_HEADER_LEN: usize = 4;
 
 /// A long text may cause truncation, which no explanation is worth (RFC 8914 section 3).
-const EXTRA_TEXT_MAX: usize = 255;
+pub(super) const EXTRA_TEXT_MAX: usize = 255;
 
 #[cfg(test)]
 mod tests {

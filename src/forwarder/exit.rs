@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use super::arena::Id;
 use super::edit::{self, Ecs, RcodeNeedsOpt, ResponseEdit};
-use super::message::{self, LocalResponse, Rcode, ResponseInfo};
+use super::message::{self, LOCAL_LEN_MAX, LocalResponse, Rcode, ResponseInfo};
 use super::query::{Origin, Query, Trouble};
 use super::upstream::Upstream;
-use super::{Conn, Ede, Forwarder, Manner, Room, Source, Stage};
+use super::{Conn, Ede, Forwarder, Manner, Room, Source, Stage, frame};
 
 /// How a query leaves.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +43,7 @@ impl Forwarder {
                 for _ in 0..responses {
                     let len = match outcome {
                         Outcome::Orphaned => 0,
-                        _ => self.respond_by_datagram(path, |out| {
+                        _ => self.respond_by_datagram(path, most(&outcome, room.limit), |out| {
                             write_response(out, &query, &outcome, room, ecs, None);
                         }),
                     };
@@ -55,9 +55,12 @@ impl Forwarder {
                 let keepalive = self.keepalive(query.parsed.opt, &query.message);
                 let len = match outcome {
                     Outcome::Orphaned => 0,
-                    _ => self.respond_on_stream(now, client, |out, room| {
-                        write_response(out, &query, &outcome, room, ecs, keepalive);
-                    }),
+                    _ => {
+                        let most = most(&outcome, frame::FRAME_LEN_MAX);
+                        self.respond_on_stream(now, client, most, |out, room| {
+                            write_response(out, &query, &outcome, room, ecs, keepalive);
+                        })
+                    }
                 };
                 self.note(now, Source::Stream(client), &query, &outcome, len);
                 self.no_longer_owe(now, client, index);
@@ -203,6 +206,17 @@ impl Forwarder {
                 }
             }
         }
+    }
+}
+
+/// Octets of a response at most.
+fn most(outcome: &Outcome<'_>, limit: usize) -> usize {
+    match outcome {
+        Outcome::Answer { response, .. } => {
+            // Or what is said instead of it.
+            (response.len().min(limit) + edit::RESPONSE_GROWTH_MAX).max(LOCAL_LEN_MAX)
+        }
+        Outcome::Failed(_) | Outcome::Orphaned | Outcome::Rcode { .. } => LOCAL_LEN_MAX,
     }
 }
 

@@ -44,6 +44,11 @@ impl Deframer {
         if self.handed_out { 0 } else { self.partial.len() }
     }
 
+    /// Octets it takes, used or not.
+    pub(super) fn capacity(&self) -> usize {
+        self.partial.capacity()
+    }
+
     /// Octets missing of a frame that is not complete, if its length is known.
     pub(super) fn missing(&self) -> Option<usize> {
         let length = self.partial.first_chunk().filter(|_| !self.handed_out)?;
@@ -59,9 +64,10 @@ impl Deframer {
         *input = rest;
         let needed = held + taken.len();
         if needed > self.partial.capacity() {
-            // Grows with what arrived, so that a length alone claims no memory, and not past the end
-            // of the frame.
-            self.partial.reserve_exact(frame_len.min(2 * needed) - held);
+            // Grows with what arrived, so that a length alone claims no memory, by a part of it, so that
+            // little is claimed for nothing, and not past the end of the frame.
+            let some_more = needed + needed / GROWTH + GROWTH_MIN;
+            self.partial.reserve_exact(frame_len.min(some_more) - held);
         }
         self.partial.extend_from_slice(taken);
     }
@@ -86,9 +92,18 @@ fn split(input: &[u8]) -> Option<(&[u8], &[u8])> {
 /// Octets of the length in front of each message.
 pub(super) const LENGTH_LEN: usize = 2;
 
+/// A message of any length fits behind its two octets of length (RFC 1035 section 4.2.2).
+pub(super) const FRAME_LEN_MAX: usize = LENGTH_LEN + 65_535;
+
+/// A buffer grows by this part of what it holds.
+pub(super) const GROWTH: usize = 8;
+
+/// And by these octets.
+pub(super) const GROWTH_MIN: usize = 512;
+
 /// Of the buffer for partial frames, this much stays with a connection: enough for the messages seen
 /// every day, and little beside the connection itself.
-const KEPT_CAPACITY_MAX: usize = 2_048;
+pub(super) const KEPT_CAPACITY_MAX: usize = 2_048;
 
 #[cfg(test)]
 mod tests {
@@ -167,11 +182,12 @@ mod tests {
         let mut deframer = Deframer::default();
         let mut input = &stream[..3];
         assert_eq!(deframer.next(&mut input), None);
-        assert!(deframer.partial.capacity() <= 6, "{}", deframer.partial.capacity());
+        assert!(deframer.partial.capacity() <= 4 + GROWTH_MIN);
 
         for mut input in stream[3..60_001].chunks(1_000) {
             assert_eq!(deframer.next(&mut input), None);
-            assert!(deframer.partial.capacity() <= 2 * deframer.partial.len());
+            let len = deframer.partial.len();
+            assert!(deframer.partial.capacity() <= len + len / GROWTH + GROWTH_MIN);
             assert!(deframer.partial.capacity() <= 60_002);
         }
         let mut input = &stream[60_001..];

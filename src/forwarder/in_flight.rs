@@ -1,6 +1,6 @@
 //! The message IDs of one upstream connection.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::arena::Id;
 
@@ -14,8 +14,8 @@ use super::arena::Id;
 #[derive(Debug)]
 pub(super) struct InFlight {
     slots: Vec<Slot>,
-    /// IDs from `ids_max` up, taken because a SIG(0) signs them.
-    high: BTreeMap<u16, Slot>,
+    /// IDs from `ids_max` up, taken because a SIG(0) signs them; few, so looked through.
+    high: Vec<(u16, Slot)>,
     free: VecDeque<u16>,
     waiting: usize,
     abandoned: usize,
@@ -42,17 +42,26 @@ pub(super) enum Found {
 /// A freed ID rests while this many others are taken.
 const FREE_MIN: usize = 64;
 
+/// Nobody sends SIG(0) today. A client that signs thousands of queries under high IDs must not have a
+/// place for each.
+pub(super) const HIGH_MAX: usize = 16;
+
 impl InFlight {
     /// `ids_max`, at most 65,536, bounds waiting and abandoned IDs together.
     pub(super) fn new(ids_max: usize) -> Self {
         Self {
-            slots: Vec::new(),
-            high: BTreeMap::new(),
-            free: VecDeque::new(),
+            slots: Vec::with_capacity(ids_max),
+            high: Vec::new(),
+            free: VecDeque::with_capacity(ids_max),
             waiting: 0,
             abandoned: 0,
             ids_max,
         }
+    }
+
+    /// Octets that it takes at most.
+    pub(super) const fn octets(ids_max: usize) -> usize {
+        ids_max * (size_of::<Slot>() + size_of::<u16>()) + HIGH_MAX * size_of::<(u16, Slot)>()
     }
 
     /// Takes an ID; `None` if all are in flight or abandoned.
@@ -68,14 +77,16 @@ impl InFlight {
         Some(id)
     }
 
-    /// Takes this ID; false while it is in flight or abandoned.
+    /// Takes this ID; false while it is in flight or abandoned, or while too many are that are out of
+    /// the ordinary.
     pub(super) fn take_exact(&mut self, id: u16, query: Id) -> bool {
         let place = usize::from(id);
         if place >= self.ids_max {
-            if self.high.contains_key(&id) {
+            if self.high.len() == HIGH_MAX || self.high_place(id).is_some() {
                 return false;
             }
-            self.high.insert(id, Slot::Waiting(query));
+            self.high.reserve_exact(HIGH_MAX - self.high.len());
+            self.high.push((id, Slot::Waiting(query)));
         } else {
             for skipped in self.slots.len()..=place {
                 self.slots.push(Slot::Free);
@@ -92,11 +103,16 @@ impl InFlight {
     }
 
     fn slot(&self, id: u16) -> Option<&Slot> {
-        self.slots.get(usize::from(id)).or_else(|| self.high.get(&id))
+        self.slots.get(usize::from(id)).or_else(|| Some(&self.high[self.high_place(id)?].1))
     }
 
     fn slot_mut(&mut self, id: u16) -> Option<&mut Slot> {
-        self.slots.get_mut(usize::from(id)).or_else(|| self.high.get_mut(&id))
+        let high = self.high_place(id);
+        self.slots.get_mut(usize::from(id)).or_else(|| Some(&mut self.high[high?].1))
+    }
+
+    fn high_place(&self, id: u16) -> Option<usize> {
+        self.high.iter().position(|(other, _)| *other == id)
     }
 
     pub(super) fn find(&self, id: u16) -> Found {
@@ -117,8 +133,8 @@ impl InFlight {
         if let Some(slot) = self.slots.get_mut(usize::from(id)) {
             *slot = Slot::Free;
             self.free.push_back(id);
-        } else {
-            self.high.remove(&id);
+        } else if let Some(high) = self.high_place(id) {
+            self.high.swap_remove(high);
         }
     }
 
@@ -150,9 +166,10 @@ impl InFlight {
         self.abandoned >= self.ids_max
     }
 
-    /// Every waiting query, in order of ID.
+    /// Every waiting query.
     pub(super) fn iter(&self) -> impl Iterator<Item = Id> {
-        self.slots.iter().chain(self.high.values()).filter_map(|slot| match slot {
+        let high = self.high.iter().map(|(_, slot)| slot);
+        self.slots.iter().chain(high).filter_map(|slot| match slot {
             Slot::Waiting(query) => Some(*query),
             Slot::Abandoned | Slot::Free => None,
         })
@@ -251,7 +268,24 @@ mod tests {
         assert_eq!(table.waiting(), 3);
     }
 
+    #[test]
+    fn ids_out_of_the_ordinary_are_few() {
+        let query = query();
+        let mut table = InFlight::new(4);
+        let (first, last) = (1000, 1000 + HIGH_MAX as u16);
+        for id in first..last {
+            assert!(table.take_exact(id, query));
+        }
+        assert!(!table.take_exact(last, query));
+        assert!(table.take_exact(3, query));
+        table.abandon(first);
+        assert!(!table.take_exact(last, query), "reserved for its late answer");
+        table.free(first);
+        assert!(table.take_exact(last, query));
+        assert_eq!(table.find(last), Found::Waiting(query));
+    }
+
     fn query() -> Id {
-        Arena::new().insert(())
+        Arena::with_capacity(1).insert(())
     }
 }

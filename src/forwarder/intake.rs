@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::message::{self, LocalResponse, ParsedQuery, Rcode};
+use super::message::{self, LOCAL_LEN_MAX, LocalResponse, ParsedQuery, Rcode};
 use super::query::{Messages, Origin, Query};
 use super::query_log::Asked;
 use super::shares::BucketId;
@@ -170,27 +170,30 @@ impl Forwarder {
         match source {
             Source::Datagram(path) => {
                 let room = Room::by_datagram(&path, response.opt, self.limits.udp_size_max);
-                self.respond_by_datagram(path, |out| {
+                self.respond_by_datagram(path, LOCAL_LEN_MAX, |out| {
                     message::local_response(out, message, response, room.udp_size, room.limit);
                 });
             }
             Source::Stream(client) => {
                 let keepalive = self.keepalive(response.opt, message);
                 let response = LocalResponse { keepalive, ..*response };
-                self.respond_on_stream(now, client, |out, room| {
+                self.respond_on_stream(now, client, LOCAL_LEN_MAX, |out, room| {
                     message::local_response(out, message, &response, room.udp_size, room.limit);
                 });
             }
         }
     }
 
+    /// Responds with what `write` appends, at most `most` octets.
     pub(super) fn respond_by_datagram(
         &mut self,
         path: DatagramPath,
+        most: usize,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> usize {
-        let len = self.datagrams.push(path, write);
-        self.counts.datagrams_dropped += self.datagrams.shed(self.limits.datagram_bytes_max);
+        let len = self.datagrams.push(path, most, write);
+        debug_assert!(len <= most);
+        self.counts.datagrams_dropped += self.datagrams.shed();
         len
     }
 

@@ -18,8 +18,19 @@ pub(super) struct Joinable {
 }
 
 impl Joinable {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { seed, queries: HashMap::default() }
+    /// For at most so many queries at a time, without ever growing.
+    pub(super) fn new(seed: u64, queries_max: usize) -> Self {
+        // Twice as many: where removed ones take up the room, a table that is half full makes it free
+        // again, and one that is fuller would grow.
+        let hasher = BuildHasherDefault::default();
+        Self { seed, queries: HashMap::with_capacity_and_hasher(2 * queries_max, hasher) }
+    }
+
+    /// Octets that it takes for so many queries.
+    pub(super) const fn octets(queries_max: usize) -> usize {
+        // Seven eighths of a power of two are used, each with an octet of its own.
+        let places = (2 * queries_max * 8 / 7 + 1).next_power_of_two();
+        places * (size_of::<(u64, Id)>() + 1) + GROUP
     }
 
     /// Seeded, so that nobody can prepare collisions.
@@ -75,6 +86,9 @@ impl Hasher for Fingerprinted {
     }
 }
 
+/// Octets of its own that the table looks at together, once more at its end.
+const GROUP: usize = 16;
+
 #[cfg(test)]
 mod tests {
     use super::super::arena::Arena;
@@ -85,7 +99,7 @@ mod tests {
         let of = |seed, client: &str, message: &[u8]| {
             let client = client.parse().unwrap();
             let path = DatagramPath { listener: 0, client, local: None, interface: 0 };
-            Joinable::new(seed).fingerprint(&path, message)
+            Joinable::new(seed, 1).fingerprint(&path, message)
         };
         let base = of(1, "10.0.0.1:53", b"query");
         assert_eq!(base, of(1, "10.0.0.1:53", b"query"));
@@ -104,9 +118,9 @@ mod tests {
 
     #[test]
     fn who_took_the_place_keeps_it() {
-        let mut arena = Arena::new();
+        let mut arena = Arena::with_capacity(2);
         let [first, second] = [(); 2].map(|()| arena.insert(()));
-        let mut joinable = Joinable::new(1);
+        let mut joinable = Joinable::new(1, 2);
         joinable.add(7, first);
         joinable.add(7, second);
         joinable.remove(7, first);

@@ -6,7 +6,9 @@
 //! allocate in proportion to what they claim, or take more than a bounded number of steps per octet.
 
 use super::compression;
-use super::edns::{self, OPT_LEN_MIN, Options, OwnOptions, TYPE_OPT};
+use super::edns::{
+    self, EXTRA_TEXT_MAX, OPT_LEN_MIN, OPTION_HEADER_LEN, Options, OwnOptions, TYPE_OPT,
+};
 pub use super::edns::{Ede, Opt};
 pub use super::presentation::{Class, NameDisplay, Rcode, Rtype};
 pub use super::wire::HEADER_LEN;
@@ -445,6 +447,10 @@ const RCODE: u16 = 0x000f;
 
 const TYPE_SIG: u16 = 24;
 const TYPE_TSIG: u16 = 250;
+
+/// A response that is made here has at most so many octets: question and records fit in 512.
+pub(super) const LOCAL_LEN_MAX: usize =
+    512 + OPT_LEN_MIN + 2 * OPTION_HEADER_LEN + 2 + 2 + EXTRA_TEXT_MAX;
 
 #[cfg(test)]
 mod tests {

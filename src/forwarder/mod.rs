@@ -18,6 +18,7 @@ pub mod edit;
 mod edns;
 mod exit;
 mod fact;
+mod footprint;
 mod frame;
 mod in_flight;
 mod intake;
@@ -41,6 +42,7 @@ mod surface;
 mod timeouts;
 mod upstream;
 mod upstream_conn;
+mod upstream_limits;
 mod wire;
 
 use std::collections::VecDeque;
@@ -55,6 +57,7 @@ pub use edit::Ecs;
 pub use edns::Ede;
 use exit::Outcome;
 pub use fact::Fact;
+pub use footprint::{Footprint, Term};
 use joinable::Joinable;
 use output::DatagramOutput;
 use query::{Messages, Query};
@@ -131,30 +134,35 @@ impl Forwarder {
             random: Random::new(seed),
             terminating: false,
             shutting_down: false,
-            queries: Arena::new(),
-            messages: Messages::new(limits.query_bytes_max),
+            queries: Arena::with_capacity(limits.queries_max),
+            messages: Messages::new(limits.queries_max, limits.query_bytes_max),
             owed: 0,
-            by_arrival: Timeouts::default(),
-            queue: Timeouts::default(),
+            by_arrival: Timeouts::with_capacity(limits.queries_max),
+            queue: Timeouts::with_capacity(limits.queries_max),
             dispatch_at: None,
             bound_upstreams: 0,
-            kept: Timeouts::default(),
+            kept: Timeouts::with_capacity(limits.queries_max),
             hedges: Budget::new(HEDGES_PERCENT),
             retries: Budget::new(RETRIES_PERCENT),
-            shares: Shares::new(seed),
-            joinable: Joinable::new(seed),
-            conns: Arena::new(),
-            clients: Clients::default(),
+            shares: Shares::new(seed, limits.queries_max),
+            joinable: Joinable::new(seed, limits.queries_max),
+            conns: Arena::with_capacity(limits.conns_max()),
+            clients: Clients::new(&limits),
             ranking: (0..upstreams.len()).collect(),
             upstreams: upstream::list(upstreams),
             summary_at: None,
             summary_pause: Duration::ZERO,
             actions: VecDeque::new(),
-            datagrams: DatagramOutput::default(),
-            query_log: QueryLog::new(limits.query_log),
+            datagrams: DatagramOutput::new(limits.datagram_bytes_max, limits.datagrams_max),
+            query_log: QueryLog::new(limits.query_log, limits.query_log_max),
             counts: Counts::default(),
             limits,
         }
+    }
+
+    /// What a forwarder with these limits and so many upstreams allocates at most.
+    pub fn footprint(limits: &Limits, upstreams: usize) -> Footprint {
+        footprint::footprint(limits, upstreams)
     }
 
     /// A datagram of a client; `truncated` if it was cut at the receive buffer's size.
@@ -380,7 +388,7 @@ impl Forwarder {
             }
             let is_bound = query.bound_for.is_some_and(|index| {
                 // One that is open or being made, or as many as there may be, of which one will end.
-                !self.upstreams[index].conns.is_empty()
+                !self.upstreams[index].conns.is_empty() || self.is_at_upstream_limit()
             });
             let waits = is_bound || query.kept.is_some() || self.queue.is_armed(id.key());
             !waits && !self.is_out(*id) && query.may_be_sent() && !query.is_trial()

@@ -4,14 +4,25 @@ use std::collections::VecDeque;
 
 use super::DatagramPath;
 
-/// Octets to be written to one stream.
-#[derive(Debug, Default)]
+/// Octets to be written to one stream, in little more memory than they need.
+#[derive(Debug)]
 pub(super) struct StreamOutput {
     bytes: Vec<u8>,
     written: usize,
+    /// Memory that is kept when there is nothing to write.
+    kept: usize,
 }
 
 impl StreamOutput {
+    pub(super) fn new(kept: usize) -> Self {
+        Self { bytes: Vec::new(), written: 0, kept }
+    }
+
+    /// Octets of memory that `len` octets take at most.
+    pub(super) const fn octets(len: usize, kept: usize) -> usize {
+        len + len / SLACK + kept + CHUNK
+    }
+
     pub(super) fn pending(&self) -> &[u8] {
         &self.bytes[self.written..]
     }
@@ -24,13 +35,24 @@ impl StreamOutput {
         self.len() == 0
     }
 
-    /// Where to append.
-    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
-        // What was written is moved over only when it is the larger part, so that a peer that takes
-        // little at a time costs no copy of everything each time.
-        if self.written > self.bytes.len() / 2 {
-            self.bytes.drain(..self.written);
-            self.written = 0;
+    /// Octets of memory it takes, used or not.
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Where to append up to `most` octets.
+    pub(super) fn buffer(&mut self, most: usize) -> &mut Vec<u8> {
+        if self.bytes.len() + most > self.bytes.capacity() {
+            // Not each time for the little that was written since.
+            if self.written > self.len() / (4 * SLACK) {
+                self.drop_written();
+            }
+            let needed = self.bytes.len() + most;
+            if needed > self.bytes.capacity() {
+                // By a part of what it holds, so that many small answers are not moved each time.
+                let capacity = (needed + self.bytes.len() / (2 * SLACK)).next_multiple_of(CHUNK);
+                self.bytes.reserve_exact(capacity - self.bytes.len());
+            }
         }
         &mut self.bytes
     }
@@ -39,17 +61,28 @@ impl StreamOutput {
         self.written = self.bytes.len().min(self.written + n);
         if self.is_empty() {
             self.bytes.clear();
-            self.bytes.shrink_to(STREAM_IDLE_BYTES_MAX);
+            self.bytes.shrink_to(self.kept);
             self.written = 0;
+        } else if self.bytes.capacity() > Self::octets(self.len(), self.kept) {
+            self.drop_written();
+            let len = self.bytes.len();
+            self.bytes.shrink_to((len + len / (2 * SLACK)).max(self.kept));
         }
+    }
+
+    fn drop_written(&mut self) {
+        self.bytes.drain(..self.written);
+        self.written = 0;
     }
 }
 
 /// Datagrams to be sent, all in one buffer that is used again every turn.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct DatagramOutput {
     bytes: Vec<u8>,
     datagrams: VecDeque<Datagram>,
+    bytes_max: usize,
+    datagrams_max: usize,
 }
 
 #[derive(Debug)]
@@ -60,18 +93,30 @@ struct Datagram {
 }
 
 impl DatagramOutput {
+    /// For so many datagrams of so many octets together.
+    pub(super) fn new(bytes_max: usize, datagrams_max: usize) -> Self {
+        let datagrams = VecDeque::with_capacity(datagrams_max + 1);
+        Self { bytes: Vec::new(), datagrams, bytes_max, datagrams_max }
+    }
+
+    /// Octets of memory that it takes at most; no datagram is longer than `longest`.
+    pub(super) const fn octets(bytes_max: usize, datagrams_max: usize, longest: usize) -> usize {
+        bytes_max + longest + CHUNK + (datagrams_max + 1) * size_of::<Datagram>()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.datagrams.is_empty()
     }
 
-    /// Adds the datagram that `write` appends to the buffer; returns its length.
-    pub(super) fn push(&mut self, path: DatagramPath, write: impl FnOnce(&mut Vec<u8>)) -> usize {
-        let first = self.datagrams.front().map_or(self.bytes.len(), |datagram| datagram.start);
-        if first > self.bytes.len() / 2 {
-            self.bytes.drain(..first);
-            for datagram in &mut self.datagrams {
-                datagram.start -= first;
-            }
+    /// Adds the datagram of up to `most` octets that `write` appends to the buffer; returns its length.
+    pub(super) fn push(
+        &mut self,
+        path: DatagramPath,
+        most: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> usize {
+        if self.bytes.len() + most > self.bytes.capacity() {
+            self.make_room(most);
         }
         let start = self.bytes.len();
         write(&mut self.bytes);
@@ -80,16 +125,33 @@ impl DatagramOutput {
         len
     }
 
-    /// Drops the oldest until at most `bytes_max` octets are left; returns how many.
-    pub(super) fn shed(&mut self, bytes_max: usize) -> u64 {
+    /// Drops the oldest until no more are left than may be; returns how many.
+    pub(super) fn shed(&mut self) -> u64 {
         let mut dropped = 0;
         while let Some(datagram) = self.datagrams.front()
-            && self.bytes.len() - datagram.start > bytes_max
+            && (self.bytes.len() - datagram.start > self.bytes_max
+                || self.datagrams.len() > self.datagrams_max)
         {
             self.datagrams.pop_front();
             dropped += 1;
         }
         dropped
+    }
+
+    fn make_room(&mut self, most: usize) {
+        let first = self.datagrams.front().map_or(self.bytes.len(), |datagram| datagram.start);
+        // What has left is moved over when it is the larger part, or there is nothing else.
+        if first > self.bytes.len() / 2 || self.bytes.capacity() > self.bytes_max {
+            self.bytes.drain(..first);
+            for datagram in &mut self.datagrams {
+                datagram.start -= first;
+            }
+        }
+        let needed = self.bytes.len() + most;
+        if needed > self.bytes.capacity() {
+            let doubled = needed.max((2 * self.bytes.capacity()).min(self.bytes_max + most));
+            self.bytes.reserve_exact(doubled.next_multiple_of(CHUNK) - self.bytes.len());
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (DatagramPath, &[u8])> {
@@ -101,15 +163,19 @@ impl DatagramOutput {
     pub(super) fn advance(&mut self, n: usize) {
         self.datagrams.drain(..n.min(self.datagrams.len()));
         if self.datagrams.is_empty() {
+            // From the front again, so that the same memory is used each turn.
+            self.datagrams.clear();
             self.bytes.clear();
             self.bytes.shrink_to(DATAGRAMS_IDLE_BYTES_MAX);
         }
     }
 }
 
-/// Memory an empty stream keeps: a turn's queries to an upstream fit; what one 64 KiB answer took is
-/// given back.
-const STREAM_IDLE_BYTES_MAX: usize = 16 * 1024;
+/// Of what a stream has to write, this part may be claimed on top.
+const SLACK: usize = 8;
+
+/// Memory is claimed in pieces of this size.
+const CHUNK: usize = 1024;
 
 /// Memory kept for datagrams: a turn's answers fit.
 const DATAGRAMS_IDLE_BYTES_MAX: usize = 64 * 1024;
@@ -118,16 +184,17 @@ const DATAGRAMS_IDLE_BYTES_MAX: usize = 64 * 1024;
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
+    use super::super::tests::Random;
     use super::*;
 
     #[test]
     fn a_stream_keeps_what_was_not_written() {
-        let mut output = StreamOutput::default();
-        output.buffer().extend_from_slice(b"abcdef");
+        let mut output = StreamOutput::new(0);
+        output.buffer(6).extend_from_slice(b"abcdef");
         output.advance(2);
         assert_eq!(output.pending(), b"cdef");
         output.advance(2);
-        output.buffer().extend_from_slice(b"gh");
+        output.buffer(2).extend_from_slice(b"gh");
         assert_eq!(output.pending(), b"efgh");
         output.advance(4);
         assert!(output.is_empty());
@@ -135,27 +202,87 @@ mod tests {
 
     #[test]
     fn a_large_answer_does_not_keep_its_memory() {
-        let mut output = StreamOutput::default();
-        output.buffer().resize(65_537, 0);
+        let mut output = StreamOutput::new(4096);
+        output.buffer(65_537).resize(65_537, 0);
+        assert_eq!(output.capacity(), 65_537_usize.next_multiple_of(CHUNK));
         output.advance(65_537);
-        assert!(output.bytes.capacity() <= STREAM_IDLE_BYTES_MAX);
+        assert!(output.capacity() <= 4096);
+    }
+
+    /// Whatever is appended and taken: no octet changes, and the memory stays within its bound.
+    #[test]
+    fn memory_follows_what_waits() {
+        for seed in 0..32 {
+            let mut random = Random::new(seed);
+            let mut output = StreamOutput::new(2048);
+            let (mut appended, mut taken) = (0_u64, 0_u64);
+            for _ in 0..2000 {
+                if random.below(3) > 0 {
+                    let len = match random.below(20) {
+                        0 => random.below(65_000),
+                        _ => random.below(300),
+                    };
+                    let buffer = output.buffer(len as usize + 40);
+                    buffer.extend((appended..appended + len).map(|n| n as u8));
+                    appended += len;
+                } else {
+                    let len = random.below(output.len() as u64 + 1);
+                    let pending = output.pending().iter().zip(taken..);
+                    assert!(pending.take(len as usize).all(|(octet, n)| *octet == n as u8));
+                    taken += len;
+                    output.advance(len as usize);
+                }
+                assert_eq!(output.len() as u64, appended - taken);
+                let most = StreamOutput::octets(output.len() + 40, 2048);
+                assert!(output.capacity() <= most, "{} of {most}", output.capacity());
+            }
+        }
+    }
+
+    #[test]
+    fn datagrams_take_no_more_memory_than_they_may() {
+        for seed in 0..32 {
+            let mut random = Random::new(seed);
+            let mut output = DatagramOutput::new(20_000, 60);
+            let places = output.datagrams.capacity();
+            for _ in 0..3000 {
+                if random.below(4) > 0 {
+                    let longest = if random.below(8) == 0 { 4096 } else { 400 };
+                    let len = random.below(longest) as usize;
+                    output.push(path(), 4096, |bytes| bytes.resize(bytes.len() + len, len as u8));
+                    output.shed();
+                } else {
+                    output.advance(random.below(80) as usize);
+                }
+                assert!(output.iter().all(|(_, m)| m.iter().all(|&octet| octet == m.len() as u8)));
+                assert!(output.iter().map(|(_, m)| m.len()).sum::<usize>() <= 20_000);
+                assert!(output.datagrams.len() <= 60);
+                assert!(output.bytes.capacity() <= 20_000 + 4096 + CHUNK);
+                assert_eq!(output.datagrams.capacity(), places);
+            }
+        }
     }
 
     #[test]
     fn datagrams_leave_in_order_and_the_oldest_is_shed() {
-        let mut output = DatagramOutput::default();
+        let mut output = DatagramOutput::new(12, 4);
         for text in ["one", "two", "three", "four"] {
-            output.push(path(), |bytes| bytes.extend_from_slice(text.as_bytes()));
+            output.push(path(), 5, |bytes| bytes.extend_from_slice(text.as_bytes()));
         }
         output.advance(1);
         assert_eq!(texts(&output), ["two", "three", "four"]);
-        assert_eq!(output.shed(9), 1);
-        assert_eq!(texts(&output), ["three", "four"]);
-        output.push(path(), |bytes| bytes.extend_from_slice(b"five"));
-        output.push(path(), |bytes| bytes.extend_from_slice(b"six"));
-        assert_eq!(texts(&output), ["three", "four", "five", "six"]);
+        assert_eq!(output.shed(), 0);
+        output.push(path(), 5, |bytes| bytes.push(b'5'));
+        assert_eq!(output.shed(), 1, "13 octets");
+        assert_eq!(texts(&output), ["three", "four", "5"]);
+        output.push(path(), 5, |bytes| bytes.push(b'6'));
+        output.push(path(), 5, |_| ());
+        assert_eq!(output.shed(), 1, "five of them");
+        assert_eq!(texts(&output), ["four", "5", "6", ""]);
         output.advance(3);
-        output.push(path(), |bytes| bytes.extend_from_slice(b"seven"));
+        output.push(path(), 5, |bytes| bytes.extend_from_slice(b"six"));
+        output.advance(1);
+        output.push(path(), 5, |bytes| bytes.extend_from_slice(b"seven"));
         assert_eq!(texts(&output), ["six", "seven"]);
         output.advance(9);
         assert!(output.is_empty());

@@ -171,9 +171,13 @@ pub(super) struct Messages {
 }
 
 impl Messages {
-    pub(super) fn new(long_bytes_max: usize) -> Self {
-        Self { blocks: Vec::new(), long_bytes: 0, long_bytes_max }
+    /// For so many at a time, and so many octets of long ones.
+    pub(super) fn new(messages_max: usize, long_bytes_max: usize) -> Self {
+        Self { blocks: Vec::with_capacity(messages_max), long_bytes: 0, long_bytes_max }
     }
+
+    /// Octets of memory that it takes for each message that is not long.
+    pub(super) const OCTETS_EACH: usize = size_of::<Vec<u8>>() + BLOCK_BYTES;
 
     /// A copy of `message`; `None` if there is no room for a long one.
     pub(super) fn store(&mut self, message: &[u8]) -> Option<Vec<u8>> {
@@ -228,7 +232,7 @@ mod tests {
 
     #[test]
     fn blocks_are_used_again_and_long_messages_are_bounded() {
-        let mut messages = Messages::new(1000);
+        let mut messages = Messages::new(2, 1000);
         let Some(block) = messages.store(&[1; 512]) else { panic!("short messages always fit") };
         let address = block.as_ptr();
         messages.release(block);

@@ -11,6 +11,7 @@ use super::message::{self, Class, NameDisplay, Rcode, Rtype};
 pub(super) struct QueryLog {
     enabled: bool,
     lines: Vec<u8>,
+    lines_max: usize,
 }
 
 /// What every line says of a query: its question and who asked.
@@ -23,8 +24,9 @@ pub(super) struct Asked<'a> {
 }
 
 impl QueryLog {
-    pub(super) fn new(enabled: bool) -> Self {
-        Self { enabled, lines: Vec::new() }
+    /// With so many octets of lines at most; what exceeds them is left out.
+    pub(super) fn new(enabled: bool, lines_max: usize) -> Self {
+        Self { enabled, lines: Vec::new(), lines_max }
     }
 
     pub(super) fn lines(&self) -> &[u8] {
@@ -79,12 +81,18 @@ impl QueryLog {
         asked: Asked<'_>,
         write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>,
     ) {
-        if !self.enabled || self.lines.len() > LINES_MAX {
+        if !self.enabled || self.lines.len() + LINE_MAX > self.lines_max {
             return;
         }
+        if self.lines.len() + LINE_MAX > self.lines.capacity() {
+            let doubled = (2 * self.lines.capacity()).max(LINES_KEPT).min(self.lines_max);
+            self.lines.reserve_exact(doubled - self.lines.len());
+        }
+        let start = self.lines.len();
         let written =
             write_question(&mut self.lines, kind, asked).and_then(|()| write(&mut self.lines));
         debug_assert!(written.is_ok(), "writing to memory does not fail");
+        debug_assert!(self.lines.len() - start <= LINE_MAX);
     }
 }
 
@@ -110,8 +118,9 @@ fn write_question(lines: &mut Vec<u8>, kind: &str, asked: Asked<'_>) -> std::io:
 /// Memory kept between turns.
 const LINES_KEPT: usize = 16 * 1024;
 
-/// A turn answers fewer queries than fill this; what exceeds it is left out.
-const LINES_MAX: usize = 1024 * 1024;
+/// Octets of one line at most: a name takes four times its 255 octets if none of them can be shown, and
+/// what failed is told with a name of 253 octets and a few words.
+pub(super) const LINE_MAX: usize = 4 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -121,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_line_says_what_was_asked_and_how_it_ended() {
-        let mut log = QueryLog::new(true);
+        let mut log = QueryLog::new(true, 1 << 16);
         let message = query(b"\x06google\x03com\0\0\x01\0\x01");
         let asked = asked(&message);
         log.success(
@@ -149,7 +158,7 @@ mod tests {
 
     #[test]
     fn another_class_and_control_octets_are_shown() {
-        let mut log = QueryLog::new(true);
+        let mut log = QueryLog::new(true, 1 << 16);
         let message = query(b"\x07version\x04bi\x1b\n\0\0\x10\0\x03");
         log.local(asked(&message), Rcode::NOERROR);
         assert_eq!(text(&log), "LOCAL version.bi\\027\\010. CH TXT NOERROR udp 172.17.0.1\n");
@@ -157,14 +166,14 @@ mod tests {
 
     #[test]
     fn a_question_that_could_not_be_read_is_a_question_mark() {
-        let mut log = QueryLog::new(true);
+        let mut log = QueryLog::new(true, 1 << 16);
         log.local(Asked { question_end: 12, ..asked(&query(b"\xff")) }, Rcode::FORMERR);
         assert_eq!(text(&log), "LOCAL ? FORMERR udp 172.17.0.1\n");
     }
 
     #[test]
     fn nothing_is_written_when_it_is_off() {
-        let mut log = QueryLog::new(false);
+        let mut log = QueryLog::new(false, 1 << 16);
         log.local(asked(&query(b"\0\0\x01\0\x01")), Rcode::FORMERR);
         assert_eq!(text(&log), "");
     }

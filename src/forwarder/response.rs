@@ -9,6 +9,7 @@ use super::loss::Loss;
 use super::message::{self, Rcode, ResponseCheck, ResponseInfo};
 use super::query::{Place, Trouble};
 use super::upstream_conn::Phase;
+use super::upstream_limits::LARGE;
 use super::{Action, Conn, ConnId, Ede, Fact, Forwarder, Manner, Outcome};
 
 impl Forwarder {
@@ -27,7 +28,11 @@ impl Forwarder {
         }
         // A retired connection was closed with its last answer, and what follows that is nobody's.
         if let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) {
+            let is_large = deframer.partial_len() > LARGE;
             conn.deframer = deframer;
+            if is_large {
+                self.shed_upstream_bytes(now, conn_id);
+            }
         }
         self.dispatch(now);
     }

@@ -45,3 +45,6 @@ const UDP_SIZE: u16 = 1232;
 
 /// Nothing fragments on loopback.
 const UDP_SIZE_LOOPBACK: u16 = 4096;
+
+/// No more can be configured.
+pub(super) const UDP_SIZE_MAX: u16 = 4096;

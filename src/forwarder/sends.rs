@@ -2,31 +2,53 @@
 
 use std::time::{Duration, Instant};
 
+use super::in_flight::HIGH_MAX;
 use super::timeouts::Timeouts;
 
 /// When the queries in flight were sent, by message ID, the oldest first; and which of them have
 /// been looked at for being late.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sends {
+    /// By message ID; IDs from `ids_max` up have the places behind that.
     waiting: Timeouts,
+    ids_max: usize,
+    /// Those IDs, each in its place while it waits.
+    high: Vec<Option<u16>>,
     /// The oldest that was not looked at; all younger ones were not either.
     next: Option<u16>,
 }
 
 impl Sends {
+    /// IDs are below `ids_max`, a few excepted.
+    pub(super) fn new(ids_max: usize) -> Self {
+        let waiting = Timeouts::with_capacity(ids_max + HIGH_MAX);
+        Self { waiting, ids_max, high: Vec::new(), next: None }
+    }
+
+    /// Octets that it takes at most.
+    pub(super) const fn octets(ids_max: usize) -> usize {
+        Timeouts::octets(ids_max + HIGH_MAX) + HIGH_MAX * size_of::<Option<u16>>()
+    }
+
     pub(super) fn arm(&mut self, id: u16, now: Instant) {
         self.disarm(id);
-        self.waiting.arm(usize::from(id), now);
+        let place =
+            if usize::from(id) < self.ids_max { usize::from(id) } else { self.take_high(id) };
+        self.waiting.arm(place, now);
         self.next.get_or_insert(id);
     }
 
     /// Takes it out; returns when it was sent.
     pub(super) fn disarm(&mut self, id: u16) -> Option<Instant> {
-        let start = self.waiting.start(usize::from(id))?;
+        let place = self.place(id)?;
+        let start = self.waiting.start(place)?;
         if self.next == Some(id) {
-            self.next = self.younger(id);
+            self.next = self.younger(place);
         }
-        self.waiting.disarm(usize::from(id));
+        self.waiting.disarm(place);
+        if place >= self.ids_max {
+            self.high[place - self.ids_max] = None;
+        }
         Some(start)
     }
 
@@ -35,12 +57,12 @@ impl Sends {
     }
 
     pub(super) fn oldest(&self) -> Option<(u16, Instant)> {
-        self.waiting.oldest().map(|(id, start)| (id as u16, start))
+        self.waiting.oldest().map(|(place, start)| (self.id(place), start))
     }
 
     /// When the next one has waited for `after`, among those that were not looked at.
     pub(super) fn next_late(&self, after: Duration) -> Option<Instant> {
-        self.waiting.start(usize::from(self.next?)).map(|start| start + after)
+        self.waiting.start(self.place(self.next?)?).map(|start| start + after)
     }
 
     /// One that has waited for `after`, each once.
@@ -49,12 +71,35 @@ impl Sends {
         if now < self.next_late(after)? {
             return None;
         }
-        self.next = self.younger(id);
+        self.next = self.younger(self.place(id)?);
         Some(id)
     }
 
-    fn younger(&self, id: u16) -> Option<u16> {
-        self.waiting.younger(usize::from(id)).map(|id| id as u16)
+    fn younger(&self, place: usize) -> Option<u16> {
+        self.waiting.younger(place).map(|place| self.id(place))
+    }
+
+    fn place(&self, id: u16) -> Option<usize> {
+        if usize::from(id) < self.ids_max {
+            return Some(usize::from(id));
+        }
+        let high = self.high.iter().position(|other| *other == Some(id));
+        high.map(|high| self.ids_max + high)
+    }
+
+    fn id(&self, place: usize) -> u16 {
+        let high = place.checked_sub(self.ids_max).and_then(|high| self.high[high]);
+        high.unwrap_or(place as u16)
+    }
+
+    fn take_high(&mut self, id: u16) -> usize {
+        let high = self.high.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.high.reserve_exact(HIGH_MAX - self.high.len().min(HIGH_MAX));
+            self.high.push(None);
+            self.high.len() - 1
+        });
+        self.high[high] = Some(id);
+        self.ids_max + high
     }
 }
 
@@ -68,7 +113,7 @@ mod tests {
     #[test]
     fn each_late_one_is_given_once_in_order() {
         let t0 = base();
-        let mut sends = Sends::default();
+        let mut sends = Sends::new(8);
         sends.arm(3, t0);
         sends.arm(1, t0 + LATE);
         assert_eq!(sends.next_late(LATE), Some(t0 + LATE));
@@ -83,9 +128,26 @@ mod tests {
     }
 
     #[test]
+    fn high_ids_are_told_apart() {
+        let t0 = base();
+        let mut sends = Sends::new(8);
+        for (n, id) in (0..).zip([60_000, 3, 8, u16::MAX]) {
+            sends.arm(id, t0 + n * LATE);
+        }
+        assert_eq!(sends.oldest(), Some((60_000, t0)));
+        assert_eq!(sends.pop_late(t0 + 3 * LATE, LATE), Some(60_000));
+        assert_eq!(sends.disarm(60_000), Some(t0));
+        assert_eq!(sends.disarm(60_000), None);
+        sends.arm(9, t0 + 4 * LATE);
+        let late: Vec<_> = std::iter::from_fn(|| sends.pop_late(t0 + 9 * LATE, LATE)).collect();
+        assert_eq!(late, [3, 8, u16::MAX, 9]);
+        assert_eq!(sends.oldest(), Some((3, t0 + LATE)));
+    }
+
+    #[test]
     fn what_is_answered_is_not_late() {
         let t0 = base();
-        let mut sends = Sends::default();
+        let mut sends = Sends::new(8);
         for id in 0..4 {
             sends.arm(id, t0);
         }

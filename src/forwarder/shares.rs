@@ -23,8 +23,14 @@ pub(super) struct Shares {
 pub(super) struct BucketId(u8);
 
 impl Shares {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { places: Ledger::new(), long_bytes: Ledger::new(), seed }
+    /// For the keys below `keys`, without ever growing.
+    pub(super) fn new(seed: u64, keys: usize) -> Self {
+        Self { places: Ledger::new(keys), long_bytes: Ledger::new(keys), seed }
+    }
+
+    /// Octets that it takes for so many keys.
+    pub(super) const fn octets(keys: usize) -> usize {
+        2 * (size_of::<[Bucket; BUCKETS]>() + keys * size_of::<Node>())
     }
 
     pub(super) fn bucket(&self, client: IpAddr) -> BucketId {
@@ -106,14 +112,15 @@ enum Kind {
 #[derive(Clone, Copy, Debug, Default)]
 struct Node {
     place: Option<(BucketId, Kind)>,
-    weight: usize,
+    weight: u32,
     older: Option<u32>,
     younger: Option<u32>,
 }
 
 impl Ledger {
-    fn new() -> Self {
-        Self { buckets: Box::new([Bucket::default(); BUCKETS]), nodes: Vec::new(), active: 0 }
+    fn new(keys: usize) -> Self {
+        let nodes = Vec::with_capacity(keys);
+        Self { buckets: Box::new([Bucket::default(); BUCKETS]), nodes, active: 0 }
     }
 
     fn add(&mut self, key: usize, bucket: BucketId, weight: usize) {
@@ -125,14 +132,14 @@ impl Ledger {
         if self.nodes.len() <= key {
             self.nodes.resize(key + 1, Node::default());
         }
-        self.nodes[key].weight = weight;
+        self.nodes[key].weight = weight as u32;
         self.link(key, bucket, Kind::Queued);
     }
 
     fn remove(&mut self, key: usize) {
         if let Some((bucket, _)) = self.unlink(key) {
             let entry = &mut self.buckets[usize::from(bucket.0)];
-            entry.held -= self.nodes[key].weight;
+            entry.held -= self.nodes[key].weight as usize;
             if entry.held == 0 {
                 self.active -= 1;
             }
@@ -201,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_heaviest_gives_up_its_youngest_queued_query_first() {
-        let mut shares = Shares::new(7);
+        let mut shares = Shares::new(7, 8);
         let (flood, other) = (BucketId(1), BucketId(2));
         for key in 0..8 {
             shares.add(key, flood, 0);
@@ -220,7 +227,7 @@ mod tests {
 
     #[test]
     fn who_holds_its_share_gets_no_more() {
-        let mut shares = Shares::new(7);
+        let mut shares = Shares::new(7, 8);
         let (one, other) = (BucketId(1), BucketId(2));
         for key in 0..4 {
             shares.add(key, one, 0);
@@ -242,7 +249,7 @@ mod tests {
     #[test]
     fn long_queries_are_shared_by_octets() {
         const STORE: usize = 10_000;
-        let mut shares = Shares::new(7);
+        let mut shares = Shares::new(7, 8);
         let (flood, other) = (BucketId(1), BucketId(2));
         for key in 0..5 {
             shares.add(key, flood, 2_000);
@@ -267,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_client_is_an_ipv4_address_or_an_ipv6_network() {
-        let shares = Shares::new(7);
+        let shares = Shares::new(7, 8);
         let bucket = |text: &str| shares.bucket(text.parse().unwrap());
         assert_eq!(bucket("fd00::1"), bucket("fd00::ffff:1"));
         assert_eq!(bucket("192.168.0.1"), bucket("::ffff:192.168.0.1"));

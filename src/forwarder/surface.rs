@@ -193,8 +193,28 @@ pub struct Limits {
     pub udp_size_max: Option<u16>,
     /// Octets of answers held for a batch of datagrams.
     pub datagram_bytes_max: usize,
+    /// Such answers.
+    pub datagrams_max: usize,
+    /// Connections to upstreams at a time, those included that are being made or get no new queries.
+    pub upstream_conns_max: usize,
+    /// Octets unsent on a connection to an upstream above which it gets no more.
+    pub upstream_output_max: usize,
+    /// Octets of memory for partial answers and unsent queries of all connections to upstreams.
+    pub upstream_bytes_max: usize,
+    /// Octets of memory for output that a connection keeps while there is none.
+    pub output_kept: usize,
+    /// Octets of lines of the query log in a turn.
+    pub query_log_max: usize,
     /// Whether a line per query is written to [`Forwarder::query_log`](super::Forwarder::query_log).
     pub query_log: bool,
+}
+
+impl Limits {
+    /// Connections at a time, of clients and to upstreams. A connection that was closed may still have
+    /// its place when the next is there.
+    pub(super) fn conns_max(&self) -> usize {
+        2 * (self.clients_max + self.upstream_conns_max)
+    }
 }
 
 /// What happened so far and what is held now.
@@ -235,6 +255,8 @@ pub struct Counts {
     pub without_edns: u64,
     /// Queries asked of another operator because of SERVFAIL or REFUSED.
     pub retried: u64,
+    /// Connections to upstreams closed to make room for others.
+    pub made_way: u64,
     /// Held now: responses owed to clients.
     pub owed: usize,
     /// Held now: places in the query table.

@@ -25,6 +25,16 @@ struct Node {
 }
 
 impl Timeouts {
+    /// For the keys below `keys`, without ever growing.
+    pub(super) fn with_capacity(keys: usize) -> Self {
+        Self { nodes: Vec::with_capacity(keys + 1), len: 0 }
+    }
+
+    /// Octets that it takes for so many keys.
+    pub(super) const fn octets(keys: usize) -> usize {
+        (keys + 1) * size_of::<Node>()
+    }
+
     /// Starts to wait now, behind all others; starts over if `key` waits already.
     pub(super) fn arm(&mut self, key: usize, now: Instant) {
         self.disarm(key);

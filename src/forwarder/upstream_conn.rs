@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::Random;
 use super::frame::Deframer;
 use super::in_flight::InFlight;
 use super::output::StreamOutput;
 use super::sends::Sends;
 use super::upstream::NOTHING_UP_PAUSE;
+use super::{Limits, Random};
 
 /// A connection to an upstream.
 #[derive(Debug)]
@@ -70,14 +70,15 @@ impl Phase {
 }
 
 impl UpstreamConn {
-    pub(super) fn new(upstream: usize, now: Instant, ids_max: usize, random: &mut Random) -> Self {
+    pub(super) fn new(upstream: usize, now: Instant, limits: &Limits, random: &mut Random) -> Self {
+        let ids_max = ids_max(limits);
         Self {
             upstream,
             phase: Phase::Connecting { established: false, deadline: now + CONNECT_TIMEOUT },
             in_flight: InFlight::new(ids_max),
-            sent: Sends::default(),
+            sent: Sends::new(ids_max),
             deframer: Deframer::default(),
-            output: StreamOutput::default(),
+            output: StreamOutput::new(limits.output_kept),
             transmitting: false,
             last_received: now,
             unanswered_since: None,
@@ -169,9 +170,27 @@ impl UpstreamConn {
         queries_max.is_some_and(|queries_max| self.queries + 1 >= queries_max)
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.output.len() < OUTPUT_MAX
+    pub(super) fn has_room(&self, limits: &Limits) -> bool {
+        self.output.len() < limits.upstream_output_max
     }
+
+    /// Octets that it takes, beside its own size, whatever is sent and received on it; without partial
+    /// frames and output.
+    pub(super) fn table_octets(limits: &Limits) -> usize {
+        let ids_max = ids_max(limits);
+        InFlight::octets(ids_max) + Sends::octets(ids_max)
+    }
+
+    /// Octets of memory for partial frames and output.
+    pub(super) fn buffer_octets(&self) -> usize {
+        self.deframer.capacity() + self.output.capacity()
+    }
+}
+
+/// As many again as may wait: queries that are given up keep their IDs, and those that take their place
+/// need new ones.
+fn ids_max(limits: &Limits) -> usize {
+    (2 * limits.queries_max).min(usize::from(u16::MAX) + 1)
 }
 
 /// Given up before they could stall, with no sign of life: the connection may be dead.
@@ -200,9 +219,5 @@ const AGE_JITTER: u32 = 10;
 
 /// After a replacement could not be made the old connection serves on for this long.
 const REPLACE_RETRY: Duration = Duration::from_secs(60);
-
-/// What may wait unsent on a connection; more stays queued, where a query past its deadline is
-/// never written.
-const OUTPUT_MAX: usize = 64 * 1024;
 
 const _: () = assert!(STALL_TIMEOUT.as_millis() < RETIRED_TIMEOUT.as_millis());

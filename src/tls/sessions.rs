@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,11 @@ impl Session {
             || time.is_some_and(|time| verifies(&self.certificates, time))
     }
 
+    /// Nothing more is kept for it, by whichever connection.
+    pub(super) fn discard(&self) {
+        self.tickets.discard();
+    }
+
     /// Where a connection that may resume it looks.
     pub(super) fn tickets(&self) -> Arc<Tickets> {
         Arc::clone(&self.tickets)
@@ -80,12 +85,35 @@ impl Session {
 pub(super) struct SessionStore {
     earlier: Option<Arc<Tickets>>,
     new: Arc<Tickets>,
+    tickets_max: usize,
     resumed: AtomicBool,
+    /// What is given now may be too long to be kept.
+    is_long: AtomicBool,
+    /// Tickets given, kept or not.
+    given: AtomicUsize,
 }
 
 impl SessionStore {
-    pub(super) fn new(earlier: Option<Arc<Tickets>>) -> Self {
-        Self { earlier, new: Arc::default(), resumed: AtomicBool::new(false) }
+    pub(super) fn new(earlier: Option<Arc<Tickets>>, tickets_max: usize) -> Self {
+        Self {
+            earlier,
+            new: Arc::default(),
+            tickets_max,
+            resumed: AtomicBool::new(false),
+            is_long: AtomicBool::new(false),
+            given: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many tickets the server gave since the last call.
+    pub(super) fn take_given(&self) -> usize {
+        self.given.swap(0, Ordering::Relaxed)
+    }
+
+    /// A session that the server gives now is in the last `octets` received: rustls does not tell how
+    /// long it is.
+    pub(super) fn expect(&self, octets: usize) {
+        self.is_long.store(octets > SESSION_LEN_MAX, Ordering::Relaxed);
     }
 
     /// The earlier session goes on: what the server gave, and gives from now on, is for that.
@@ -93,15 +121,19 @@ impl SessionStore {
         if let Some(earlier) = &self.earlier {
             self.resumed.store(true, Ordering::Relaxed);
             let new = mem::take(&mut *self.new.lock());
-            earlier.lock().append(new);
+            earlier.lock().append(new, self.tickets_max);
         }
     }
 
     /// Whatever this connection resumed, or would let others resume, is resumed no more.
     pub(super) fn discard(&self) {
         for tickets in self.earlier.iter().chain([&self.new]) {
-            *tickets.lock() = Held { is_discarded: true, ..Held::default() };
+            tickets.discard();
         }
+    }
+
+    fn append(&self, newer: Held) {
+        self.home().append(newer, self.tickets_max);
     }
 
     fn home(&self) -> MutexGuard<'_, Held> {
@@ -115,7 +147,7 @@ impl SessionStore {
 /// It serves one server only, so the names do not matter.
 impl ClientSessionStore for SessionStore {
     fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
-        self.home().append(Held { group: Some(group), ..Held::default() });
+        self.append(Held { group: Some(group), ..Held::default() });
     }
 
     fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
@@ -123,7 +155,8 @@ impl ClientSessionStore for SessionStore {
     }
 
     fn set_tls12_session(&self, _: ServerName<'static>, session: Tls12ClientSessionValue) {
-        self.home().append(Held { tls12: Some(session), ..Held::default() });
+        // The limit of the handshake bounds it.
+        self.append(Held { tls12: Some(session), ..Held::default() });
     }
 
     fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
@@ -137,7 +170,10 @@ impl ClientSessionStore for SessionStore {
     }
 
     fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        self.home().append(Held { tls13: vec![ticket], ..Held::default() });
+        self.given.fetch_add(1, Ordering::Relaxed);
+        if !self.is_long.load(Ordering::Relaxed) {
+            self.append(Held { tls13: vec![ticket], ..Held::default() });
+        }
     }
 
     /// Taken is used: a server, or whoever listens, could tell two connections with the same ticket
@@ -156,6 +192,10 @@ impl Tickets {
     fn is_empty(&self) -> bool {
         let held = self.lock();
         held.tls12.is_none() && held.tls13.is_empty()
+    }
+
+    fn discard(&self) {
+        *self.lock() = Held { is_discarded: true, ..Held::default() };
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -182,14 +222,14 @@ struct Held {
 }
 
 impl Held {
-    fn append(&mut self, newer: Self) {
+    fn append(&mut self, newer: Self, tickets_max: usize) {
         if self.is_discarded {
             return;
         }
         self.group = newer.group.or(self.group);
         self.tls12 = newer.tls12.or(self.tls12.take());
         self.tls13.extend(newer.tls13);
-        let excess = self.tls13.len().saturating_sub(TICKETS_MAX);
+        let excess = self.tls13.len().saturating_sub(tickets_max);
         self.tls13.drain(..excess);
     }
 }
@@ -198,8 +238,9 @@ impl Held {
 /// key or its certificate cannot hide that for longer. RFC 8446 section 4.6.1 would allow a week.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Servers send two to four at a time, and one is used up by each connection.
-const TICKETS_MAX: usize = 8;
+/// Tickets of ordinary servers have 200 to 300 octets, and 2,000 with a client's certificate in them. They
+/// may come with answers.
+pub(super) const SESSION_LEN_MAX: usize = 4_608;
 
 #[cfg(test)]
 mod tests {
@@ -212,7 +253,7 @@ mod tests {
     use rustls::{DigitallySignedStruct, Error, ServerConfig, SignatureScheme};
 
     use super::super::tests::{
-        Authority, Link, NAME, Signer, Time, VERSIONS, extension, hello_of, server, start,
+        Authority, LIMITS, Link, NAME, Signer, Time, VERSIONS, extension, hello_of, server, start,
     };
     use super::super::{Connector, FailedAt};
     use super::*;
@@ -472,7 +513,60 @@ mod tests {
         let held = |connector: &Connector| {
             connector.session.as_ref().map(|session| session.tickets.lock().tls13.len())
         };
-        assert_eq!(held(&connector), Some(TICKETS_MAX));
+        assert_eq!(held(&connector), Some(LIMITS.tickets_max));
+    }
+
+    #[test]
+    fn a_ticket_that_is_too_long_is_not_kept() {
+        /// Tickets of this length.
+        #[derive(Debug)]
+        struct Long(usize);
+
+        impl ProducesTickets for Long {
+            fn enabled(&self) -> bool {
+                true
+            }
+
+            fn lifetime(&self) -> u32 {
+                3_600
+            }
+
+            fn encrypt(&self, _: &[u8]) -> Option<Vec<u8>> {
+                Some(vec![7; self.0])
+            }
+
+            fn decrypt(&self, _: &[u8]) -> Option<Vec<u8>> {
+                None
+            }
+        }
+
+        let authority = Authority::new();
+        for (len, expected) in [(2_000, 1), (SESSION_LEN_MAX, 0), (16_000, 0)] {
+            let server = authority.server(&rustls::version::TLS13, |config| {
+                config.ticketer = Arc::new(Long(len));
+                config.send_tls13_tickets = 1;
+            });
+            let mut connector = authority.connector(NAME);
+            Link::established(&mut connector, &server);
+            let held = connector.session.as_ref().map(|session| session.tickets.lock().tls13.len());
+            assert_eq!(held, Some(expected), "{len} octets");
+        }
+    }
+
+    #[test]
+    fn connections_of_an_earlier_session_keep_no_ticket() {
+        let authority = Authority::new();
+        let server = authority.server(&rustls::version::TLS13, with_tickets);
+        let mut connector = authority.connector(NAME);
+        let streams = [start(&mut connector), start(&mut connector)];
+        let now = Instant::now();
+        let [first, second] =
+            streams.map(|stream| Link::finished_at(now, &mut connector, stream, &server));
+        let held = |link: &Link| link.client.sessions.new.lock().tls13.len();
+        assert_eq!(held(&first), 0);
+        assert!(held(&second) > 0);
+        connector.forget_session();
+        assert_eq!(held(&second), 0);
     }
 
     fn with_tickets(config: &mut ServerConfig) {

@@ -18,6 +18,7 @@ mod world;
 
 use std::time::Duration;
 
+use dot_proxy::config::{self, Command};
 use dot_proxy::forwarder::{Ecs, Hedge, Limits, Order, Policy, SpecialNames};
 
 pub(crate) use client::State;
@@ -44,19 +45,8 @@ pub(crate) fn default_policy() -> Policy {
 
 /// The limits a user gets who sets none.
 pub(crate) fn default_limits() -> Limits {
-    Limits {
-        query_timeout: ms(4500),
-        upstream_idle_timeout: ms(15_000),
-        client_idle_timeout: ms(10_000),
-        queries_max: 4096,
-        query_bytes_max: 1 << 20,
-        clients_max: 150,
-        clients_per_address_max: 25,
-        client_queries_max: 256,
-        client_output_max: 256 << 10,
-        client_bytes_max: 4 << 20,
-        udp_size_max: None,
-        datagram_bytes_max: 1 << 20,
-        query_log: false,
+    match config::parse(Vec::new()) {
+        Ok(Command::Run(config)) => config.limits,
+        other => panic!("no arguments are fine: {other:?}"),
     }
 }

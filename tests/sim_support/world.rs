@@ -334,6 +334,12 @@ impl World {
         assert_eq!(self.forwarder.neglected(), 0, "queries that nothing will send");
         let held = self.held_for_clients();
         assert!(held <= self.limits.client_bytes_max, "{held} octets are held for clients");
+        let is_upstream = |socket: &&Socket| matches!(socket, Socket::Upstream { .. });
+        let upstreams = self.sockets.iter().flatten().filter(is_upstream).count();
+        assert!(
+            upstreams <= self.limits.upstream_conns_max,
+            "{upstreams} connections to upstreams"
+        );
         let shed = self.forwarder.counts().shed;
         assert!(self.blameless_shed <= shed, "closed with answers owed, and not for what all held");
         self.check_places();

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use domain::utils::base64;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, PublicKeyData, date_time_ymd,
+    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, date_time_ymd,
 };
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -79,6 +79,16 @@ impl Authority {
         let key = KeyPair::try_from(identity.key.secret_der()).expect("a key pair");
         let certificate = leaf(name).signed_by(&key, &self.issuer).expect("a leaf certificate");
         Identity { certificate: certificate.der().clone(), ..identity.clone() }
+    }
+
+    /// A good certificate for this name and so many others.
+    pub(crate) fn wordy_identity(&self, name: &str, others: usize) -> Identity {
+        let mut params = leaf(name);
+        let others = (0..others).map(|n| format!("other-name-{n:05}.example"));
+        params
+            .subject_alt_names
+            .extend(others.map(|other| SanType::DnsName(other.try_into().expect("a DNS name"))));
+        self.sign(&params)
     }
 
     /// A certificate whose time is over.

@@ -68,6 +68,12 @@ impl Shell {
             client_bytes_max: 4_096,
             udp_size_max: None,
             datagram_bytes_max: 4_096,
+            datagrams_max: 16,
+            upstream_conns_max: 4,
+            upstream_output_max: 1_024,
+            upstream_bytes_max: 160 << 10,
+            output_kept: 256,
+            query_log_max: 8 << 10,
             query_log: bits & 1 != 0,
         };
         let policy = Policy {

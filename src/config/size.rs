@@ -1,0 +1,202 @@
+//! How much is served and held at a time: the numbers that `--size` sets, each in its three sizes.
+//!
+//! `small` is for routers with 16 MB of memory: whatever clients and upstreams do, the process and its
+//! sockets stay under 6 MB. `large` is for hosts that serve thousands of clients.
+
+use super::upstream::CLOUDFLARE;
+use super::{FRAME_LEN_MAX, PRESETS, QUERY_TIMEOUT, UDP_SIZES};
+
+/// A set of limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// For routers.
+    Small,
+    /// For everyone else.
+    Default,
+    /// For many clients.
+    Large,
+}
+
+impl Size {
+    /// As it is written on the command line.
+    pub fn word(self) -> &'static str {
+        SIZES.into_iter().find(|(_, size)| *size == self).map_or("", |(word, _)| word)
+    }
+
+    pub(super) const fn of<T: Copy>(self, sizes: [T; 3]) -> T {
+        sizes[self as usize]
+    }
+
+    /// What the sockets get.
+    pub fn sockets(self) -> SocketLimits {
+        SocketLimits {
+            datagram_batch: self.of(DATAGRAM_BATCH),
+            datagram_receive_asked: self.of(DATAGRAM_RECEIVE_ASKED),
+            datagram_send_asked: self.of(DATAGRAM_SEND_ASKED),
+            client_asked: self.of(CLIENT_ASKED),
+            backlog: self.of(BACKLOG),
+            upstream_receive_asked: self.of(UPSTREAM_RECEIVE_ASKED),
+            upstream_send_asked: self.of(UPSTREAM_SEND_ASKED),
+            segment_max: self.of(SEGMENT_MAX),
+            read_buffer: self.of(READ_BUFFER),
+            tls_output_max: self.of(TLS_OUTPUT_MAX),
+            handshake_max: self.of(HANDSHAKE_MAX),
+            tickets_max: self.of(TICKETS_MAX),
+        }
+    }
+
+    /// Connections to so many upstreams.
+    pub(super) fn upstream_conns_max(self, upstreams: usize) -> usize {
+        (upstreams + self.of(UPSTREAM_CONNS_SPARE)).max(UPSTREAM_CONNS_MIN)
+    }
+}
+
+/// What the shell holds for its sockets, and what it asks of the kernel, which doubles it for its
+/// bookkeeping and counts that too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketLimits {
+    /// Datagrams received and sent at a time.
+    pub datagram_batch: usize,
+    /// Octets asked for datagrams that wait to be received, of each listener.
+    pub datagram_receive_asked: usize,
+    /// The same for datagrams to be sent.
+    pub datagram_send_asked: usize,
+    /// Octets asked for each direction of a client's connection.
+    pub client_asked: usize,
+    /// Connections that wait to be accepted, of each listener.
+    pub backlog: usize,
+    /// Octets asked for what a connection to an upstream receives.
+    pub upstream_receive_asked: usize,
+    /// And for what it sends.
+    pub upstream_send_asked: usize,
+    /// Octets that the kernel may take in one piece, above the limit of a send buffer.
+    pub segment_max: usize,
+    /// Octets read from a connection at a time, in a buffer for all.
+    pub read_buffer: usize,
+    /// Octets encrypted and not yet written, of each connection to an upstream.
+    pub tls_output_max: usize,
+    /// Octets received in a handshake.
+    pub handshake_max: usize,
+    /// Session tickets held of each upstream.
+    pub tickets_max: usize,
+}
+
+pub(super) const SIZES: [(&str, Size); 3] =
+    [("small", Size::Small), ("default", Size::Default), ("large", Size::Large)];
+
+// All numbers as [small, default, large].
+
+/// Some 40, 900 and 3,600 queries a second with every one of them waiting for its deadline, in 512
+/// octets each and as much again for what is known of it.
+pub const QUERIES_MAX: [usize; 3] = [192, 4_096, 16_384];
+
+/// Queries over 512 octets are rare (signed or padded ones): room for 1, 16 and 64 of the longest.
+pub(super) const QUERY_BYTES_MAX: [usize; 3] = [80 << 10, 1 << 20, 4 << 20];
+
+/// RFC 9210 section 4.2 suggests 150. Behind a small router few ask over TCP, and each costs 50 KB.
+pub(super) const CLIENTS_MAX: [usize; 3] = [8, 150, 600];
+
+/// RFC 9210 section 4.2 suggests 25: it takes several addresses to use up the connections.
+pub(super) const CLIENTS_PER_ADDRESS_MAX: [usize; 3] = [4, 25, 100];
+
+/// A client that sends more at once waits in its socket, so that one such does not fill the query table.
+pub(super) const CLIENT_QUERIES_MAX: [usize; 3] = [64, 256, 1_024];
+
+/// Reading of a client pauses where what it has not taken, with the answers that are to be expected,
+/// comes to this: an answer of the greatest length, or 4 or 16.
+pub(super) const CLIENT_OUTPUT_MAX: [usize; 3] = [66 << 10, 256 << 10, 1 << 20];
+
+/// Several clients that do not take their answers, each at its own limit. Near it long answers fail;
+/// above it the client is closed that has been slowest to take its answers, since the pauses alone
+/// bound each client but not all of them together.
+pub(super) const CLIENT_BYTES_MAX: [usize; 3] = [132 << 10, 4 << 20, 16 << 20];
+
+/// What the UDP sockets of the clients cannot take at once waits here: 13, 850 or 3,400 answers of 1,232
+/// octets.
+pub(super) const DATAGRAM_BYTES_MAX: [usize; 3] = [12 << 10, 1 << 20, 4 << 20];
+
+/// Short answers are bounded by their number: as many as queries.
+pub(super) const DATAGRAMS_MAX: [usize; 3] = QUERIES_MAX;
+
+/// All presets together; one of them for a small router.
+pub(super) const UPSTREAMS_MAX: [usize; 3] = [4, 16, 16];
+
+/// Connections beyond one for each upstream: for those that are replaced or fell silent, and for a
+/// server that answers few queries on each.
+const UPSTREAM_CONNS_SPARE: [usize; 3] = [0, 8, 8];
+
+/// One, another that replaces it, and one that fell silent.
+const UPSTREAM_CONNS_MIN: usize = 3;
+
+/// What may wait unsent on a connection to an upstream; more stays queued, where a query past its
+/// deadline is never written. It is a turn's queries: 30 or 400 of 160 octets.
+pub(super) const UPSTREAM_OUTPUT_MAX: [usize; 3] = [4 << 10, 64 << 10, 64 << 10];
+
+/// A query and an answer of the greatest length, 16 of them, or 64.
+pub(super) const UPSTREAM_BYTES_MAX: [usize; 3] = [146 << 10, 1 << 20, 4 << 20];
+
+/// A turn's queries or answers fit; what one answer of the greatest length took is given back.
+pub(super) const OUTPUT_KEPT: [usize; 3] = [1 << 10, 16 << 10, 16 << 10];
+
+/// A turn answers fewer queries than fill this: 64, 2,000 or 8,000 lines.
+pub(super) const QUERY_LOG_MAX: [usize; 3] = [8 << 10, 256 << 10, 1 << 20];
+
+/// Past 64 the cost of the system call itself no longer shows.
+const DATAGRAM_BATCH: [usize; 3] = [8, 64, 64];
+
+/// The kernel counts 768 octets or more for a query: a burst of 80, 2,700 or 10,000, if the limit of the
+/// system (`net.core.rmem_max`) allows it.
+const DATAGRAM_RECEIVE_ASKED: [usize; 3] = [32 << 10, 1 << 20, 4 << 20];
+
+/// Datagrams leave the host at once, or wait here for the network.
+const DATAGRAM_SEND_ASKED: [usize; 3] = [8 << 10, 128 << 10, 512 << 10];
+
+/// With the kernel's doubling 16 KiB and 64 KiB: what a client has not read beyond that waits here, where
+/// it is bounded for all together.
+const CLIENT_ASKED: [usize; 3] = [8 << 10, 32 << 10, 32 << 10];
+
+/// The kernel lowers it to `net.core.somaxconn`. A turn accepts up to 64.
+const BACKLOG: [usize; 3] = [4, 256, 1_024];
+
+/// About what is received in a round trip: 1,300 answers of 468 octets a second where it takes 20 ms,
+/// and 20,000 or 100,000. Above `net.core.rmem_max`, usually 208 KiB, nothing is granted.
+const UPSTREAM_RECEIVE_ASKED: [usize; 3] = [12 << 10, 192 << 10, 1 << 20];
+
+/// The same for queries, which are a third as long.
+const UPSTREAM_SEND_ASKED: [usize; 3] = [8 << 10, 128 << 10, 512 << 10];
+
+/// A full TLS record, but for small.
+const SEGMENT_MAX: [usize; 3] = [4 << 10, 16 << 10, 16 << 10];
+
+/// A full TLS record. A client's pipelined queries are short; a longer frame comes in pieces.
+const READ_BUFFER: [usize; 3] = [4 << 10, 16 << 10, 16 << 10];
+
+/// What rustls holds of unsent ciphertext by default: four full records; a turn's queries, for small.
+const TLS_OUTPUT_MAX: [usize; 3] = [4 << 10, 64 << 10, 64 << 10];
+
+/// Certificate chains of public resolvers have 2 to 6 KiB.
+const HANDSHAKE_MAX: [usize; 3] = [10 << 10, 32 << 10, 32 << 10];
+
+/// Servers send two to four at a time, and one is used up by each connection.
+const TICKETS_MAX: [usize; 3] = [1, 8, 8];
+
+const _: () = {
+    let mut size = 0;
+    while size < SIZES.len() {
+        // Every waiting query may be in flight on one connection, and IDs have 16 bits.
+        assert!(QUERIES_MAX[size] <= 1 << 16);
+        assert!(CLIENT_QUERIES_MAX[size] < QUERIES_MAX[size]);
+        assert!(CLIENTS_PER_ADDRESS_MAX[size] < CLIENTS_MAX[size]);
+        assert!(QUERY_BYTES_MAX[size] >= FRAME_LEN_MAX);
+        assert!(CLIENT_OUTPUT_MAX[size] >= FRAME_LEN_MAX);
+        assert!(CLIENT_BYTES_MAX[size] >= CLIENT_OUTPUT_MAX[size] + FRAME_LEN_MAX);
+        assert!(DATAGRAM_BYTES_MAX[size] >= *UDP_SIZES.end() as usize);
+        assert!(UPSTREAMS_MAX[size] >= CLOUDFLARE.addresses.len());
+        // One connection may always have what it needs.
+        let output = UPSTREAM_OUTPUT_MAX[size] + FRAME_LEN_MAX;
+        assert!(UPSTREAM_BYTES_MAX[size] >= FRAME_LEN_MAX + output * 9 / 8 + OUTPUT_KEPT[size]);
+        size += 1;
+    }
+    assert!(UPSTREAMS_MAX[Size::Default as usize] >= PRESETS.len() * CLOUDFLARE.addresses.len());
+    assert!(QUERY_TIMEOUT.as_millis() < 5_000);
+};

@@ -1,0 +1,183 @@
+//! How much memory the program takes at most: the sums that `--print-limits` shows.
+//!
+//! Everything that grows is bounded, and the bounds are added up: what the process has, which is heap,
+//! stack and the program itself, and what the kernel has for it, which is socket buffers for the most
+//! part. No run comes near the sums: no server makes every connection take all it may while every client
+//! does the same.
+
+use std::fmt;
+use std::fs;
+
+use crate::config::{Config, QueryLog};
+use crate::datagram::Buffers;
+use crate::forwarder::{Footprint, Forwarder, Limits, SpecialNames, Term};
+use crate::network;
+use crate::outgoing;
+use crate::socket;
+use crate::tls;
+
+/// What the program takes at most.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    heading: String,
+    /// What of it is allocated.
+    pub allocated: usize,
+    /// What the process has.
+    pub process: Vec<Term>,
+    /// What the kernel has for it.
+    pub kernel: Vec<Term>,
+}
+
+impl Bound {
+    /// With this configuration, of a program whose file and libraries have so many octets.
+    pub fn of(config: &Config, program: usize) -> Self {
+        let upstreams = config.upstreams.len();
+        let mut limits = config.limits.clone();
+        limits.query_log = config.query_log != QueryLog::Off;
+        let (mut heap, kept) = heap(config, &limits);
+        let allocated = sum(&heap);
+        heap.push(Term::new("gaps between allocations", 1, (allocated - kept) / GAPS_PART));
+        let mut process =
+            vec![Term::new("program and libraries", 1, program), Term::new("stack", 1, STACK)];
+        process.extend(heap);
+        let plural = |n: usize| if n == 1 { "" } else { "s" };
+        let listeners = config.listen.len();
+        let heading = format!(
+            "size {}, {upstreams} upstream{}, {listeners} listener{}",
+            config.size.word(),
+            plural(upstreams),
+            plural(listeners)
+        );
+        let kernel = kernel(config, sum(&process));
+        Self { heading, allocated, process, kernel }
+    }
+
+    /// What the process has.
+    pub fn process_sum(&self) -> usize {
+        sum(&self.process)
+    }
+
+    /// What the kernel has for it.
+    pub fn kernel_sum(&self) -> usize {
+        sum(&self.kernel)
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}, in octets at most", self.heading)?;
+        for (name, terms) in [("process", &self.process), ("kernel", &self.kernel)] {
+            writeln!(f)?;
+            for term in terms.iter().filter(|term| term.sum() > 0) {
+                let Term { what, times, octets } = term;
+                let (times, octets) = (grouped(*times), grouped(*octets));
+                writeln!(f, "{what:<34} {times:>6} x {octets:>10} = {:>11}", grouped(term.sum()))?;
+            }
+            writeln!(f, "{name:<34} {:>33}", grouped(sum(terms)))?;
+        }
+        writeln!(f)?;
+        writeln!(f, "{:<34} {:>33}", "both", grouped(self.process_sum() + self.kernel_sum()))
+    }
+}
+
+fn sum(terms: &[Term]) -> usize {
+    terms.iter().map(Term::sum).sum()
+}
+
+/// What is allocated, and how much of that is there from the start and stays.
+fn heap(config: &Config, limits: &Limits) -> (Vec<Term>, usize) {
+    let sockets = &config.sockets;
+    let upstreams = config.upstreams.len();
+    let conns = limits.upstream_conns_max;
+    let tls_limits = socket::tls_limits(sockets);
+    let Footprint { mut terms, kept, in_hand } = Forwarder::footprint(limits, upstreams);
+    let datagrams = Term::new("datagram received", sockets.datagram_batch, Buffers::OCTETS_EACH);
+    let rest = REST + zone_octets(config);
+    let kept = kept + datagrams.sum() + sockets.read_buffer + rest;
+    // One thing is done at a time: TLS is read, then what it said.
+    let in_hand = tls::message_octets(&tls_limits).max(in_hand + tls::PLAINTEXT_OCTETS);
+    terms.extend([
+        Term::new("TLS connection", conns, tls::connection_octets(&tls_limits)),
+        Term::new("TLS session", upstreams, tls::session_octets(&tls_limits)),
+        Term::new("work in hand", 1, in_hand),
+        Term::new("socket", 2 * (limits.clients_max + conns), socket::OCTETS_EACH),
+        datagrams,
+        Term::new("read buffer", 1, sockets.read_buffer),
+        Term::new("all the rest", 1, rest),
+    ]);
+    if let Some(file) = config.roots.file() {
+        // Its octets, and the certificates in them. Without it, the start fails.
+        let octets = fs::metadata(file).map_or(0, |metadata| metadata.len() as usize);
+        terms.push(Term::new("file of root certificates", 2, octets));
+    }
+    (terms, kept)
+}
+
+/// Zones that are forwarded although special, as configured and as the forwarder has them.
+fn zone_octets(config: &Config) -> usize {
+    match &config.policy.special_names {
+        SpecialNames::Local { forwarded } => {
+            let octets = forwarded.iter().map(|zone| size_of::<Box<[u8]>>() + zone.len());
+            2 * octets.sum::<usize>()
+        }
+        SpecialNames::Forward => 0,
+    }
+}
+
+fn kernel(config: &Config, process: usize) -> Vec<Term> {
+    let sockets = &config.sockets;
+    let listeners = config.listen.len();
+    // An entry of eight octets for each page, and half-empty pages at the end of each table.
+    let tables = process / PAGE * 8;
+    let last = sockets.segment_max + outgoing::BOOKKEEPING;
+    let client = SOCKET + DOUBLED * 2 * sockets.client_asked + last;
+    let waiting = SOCKET + DOUBLED * sockets.client_asked;
+    let upstream =
+        SOCKET + DOUBLED * (sockets.upstream_receive_asked + sockets.upstream_send_asked) + last;
+    // A TCP socket listens beside the one for datagrams.
+    let listener =
+        2 * SOCKET + DOUBLED * (sockets.datagram_receive_asked + sockets.datagram_send_asked);
+    vec![
+        Term::new("listener", listeners, listener),
+        // The kernel takes one more than it is told.
+        Term::new("client not yet accepted", listeners * (sockets.backlog + 1), waiting),
+        Term::new("client", config.limits.clients_max, client),
+        Term::new("connection to an upstream", config.limits.upstream_conns_max, upstream),
+        Term::new("page tables and others", 1, DOUBLED * network::RECEIVE_ASKED + OTHERS + tables),
+    ]
+}
+
+/// `1,234,567`
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// The deepest calls are in a handshake.
+pub const STACK: usize = 64 * 1024;
+
+/// Configuration, root certificates, log lines, the tables of rustls and of the standard library.
+const REST: usize = 40 * 1024;
+
+/// Of what comes and goes, this part is what the allocator of the GNU C library cannot use again or has not
+/// given back: measured where much comes and goes.
+const GAPS_PART: usize = 4;
+
+/// The kernel doubles what it is asked for.
+const DOUBLED: usize = 2;
+
+/// A TCP socket, its inode, its descriptor and its entry in the epoll instance: 3.9 KB are counted for
+/// each.
+const SOCKET: usize = 4_096;
+
+const PAGE: usize = 4096;
+
+/// What the kernel keeps of a process and of its files: 74 KB are counted for an idle one.
+const OTHERS: usize = 80 * 1024;

@@ -1,0 +1,17 @@
+//! The bounds that `--print-limits` prints hold, under the worst load there is: the query table full of
+//! long queries, the client table full of clients that do not read, answers of 64 KiB, upstreams that
+//! stop reading or stop in the middle of an answer, the query log on and nobody who reads it.
+
+#[path = "../support/mod.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "what is offered to the tests need not all be used by these"
+)]
+mod support;
+
+mod allocator;
+mod cgroup;
+mod counted;
+mod load;
+mod program;
