@@ -280,7 +280,7 @@ fn bind_tcp(address: SocketAddr, reuse: Reuse, limits: &SocketLimits) -> io::Res
     socket.set_send_buffer_size(limits.client_asked)?;
     socket.set_recv_buffer_size(limits.client_asked)?;
     bind(&socket, address, reuse)?;
-    socket.listen(limits.backlog as i32)?;
+    socket.listen(limits.backlog.into())?;
     Ok(TcpListener::from_std(socket.into()))
 }
 

@@ -140,7 +140,11 @@ fn kernel(config: &Config, process: usize) -> Vec<Term> {
     vec![
         Term::new("listener", listeners, listener),
         // The kernel takes one more than it is told.
-        Term::new("client not yet accepted", listeners * (sockets.backlog + 1), waiting),
+        Term::new(
+            "client not yet accepted",
+            listeners * (usize::from(sockets.backlog) + 1),
+            waiting,
+        ),
         Term::new("client", config.limits.clients_max, client),
         Term::new("connection to an upstream", config.limits.upstream_conns_max, upstream),
         Term::new("page tables and others", 1, DOUBLED * network::RECEIVE_ASKED + OTHERS + tables),

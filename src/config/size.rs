@@ -64,7 +64,7 @@ pub struct SocketLimits {
     /// Octets asked for each direction of a client's connection.
     pub client_asked: usize,
     /// Connections that wait to be accepted, of each listener.
-    pub backlog: usize,
+    pub backlog: u16,
     /// Octets asked for what a connection to an upstream receives.
     pub upstream_receive_asked: usize,
     /// And for what it sends.
@@ -156,7 +156,7 @@ const DATAGRAM_SEND_ASKED: [usize; 3] = [8 << 10, 128 << 10, 512 << 10];
 const CLIENT_ASKED: [usize; 3] = [8 << 10, 32 << 10, 32 << 10];
 
 /// The kernel lowers it to `net.core.somaxconn`. A turn accepts up to 64.
-const BACKLOG: [usize; 3] = [4, 256, 1_024];
+const BACKLOG: [u16; 3] = [4, 256, 1_024];
 
 /// About what is received in a round trip: 1,300 answers of 468 octets a second where it takes 20 ms,
 /// and 20,000 or 100,000. Above `net.core.rmem_max`, usually 208 KiB, nothing is granted.

@@ -278,7 +278,7 @@ impl Forwarder {
 
 const UNREAD: &str = "too many answers wait to be read";
 
-/// Of a client that has had no answer yet: with [`Limits`](super::Limits) as they are by default it
+/// Of a client that has had no answer yet: with [`Limits`] as they are by default it
 /// has 16 queries in flight before anything is known.
 const ANSWER_LEN_FIRST: usize = 16 * 1024;
 

@@ -53,14 +53,12 @@ impl Forwarder {
             Origin::Stream { client, index } => {
                 let outcome = self.affordable(now, client, outcome);
                 let keepalive = self.keepalive(query.parsed.opt, &query.message);
+                let most = most(&outcome, frame::FRAME_LEN_MAX);
                 let len = match outcome {
                     Outcome::Orphaned => 0,
-                    _ => {
-                        let most = most(&outcome, frame::FRAME_LEN_MAX);
-                        self.respond_on_stream(now, client, most, |out, room| {
-                            write_response(out, &query, &outcome, room, ecs, keepalive);
-                        })
-                    }
+                    _ => self.respond_on_stream(now, client, most, |out, room| {
+                        write_response(out, &query, &outcome, room, ecs, keepalive);
+                    }),
                 };
                 self.note(now, Source::Stream(client), &query, &outcome, len);
                 self.no_longer_owe(now, client, index);
