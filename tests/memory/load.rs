@@ -55,14 +55,14 @@ impl Load {
             self.round(proxy, round);
             assert_answers(proxy);
         }
-        self.recover(proxy);
+        recover(proxy);
     }
 
     fn round(&self, proxy: SocketAddr, round: usize) {
         let limits = &self.config.limits;
         let name = |what: &str, n: usize| format!("{what}-{round}-{n}.example");
         // Every upstream has a connection, or several.
-        self.settle(proxy, &name("before", 0));
+        settle(proxy, &name("before", 0));
 
         // Clients that read nothing: half ask for long answers, half send long queries in part.
         let mut clients: Vec<Client> = Vec::new();
@@ -77,14 +77,14 @@ impl Load {
             }
             clients.push(client);
         }
-        self.settle(proxy, &name("after-clients", 0));
+        settle(proxy, &name("after-clients", 0));
 
         // Answers that stop in the middle.
         let udp = UdpClient::new(proxy);
         for n in 0..4 * UPSTREAMS {
             udp.send(&Query::new(&name("part", n), A).id(n as u16).bytes());
         }
-        self.settle(proxy, &name("after-parts", 0));
+        settle(proxy, &name("after-parts", 0));
 
         // Long queries first, then as many as fit of those that are not.
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
@@ -122,32 +122,32 @@ impl Load {
             }
         }
     }
+}
 
-    /// Waits until what was asked before has been dealt with, as far as it is.
-    fn settle(&self, proxy: SocketAddr, name: &str) {
-        for n in 0..4 * UPSTREAMS {
-            ask(proxy, &Query::new(&format!("{n}.{name}"), A).bytes());
-        }
+/// Waits until what was asked before has been dealt with, as far as it is.
+fn settle(proxy: SocketAddr, name: &str) {
+    for n in 0..4 * UPSTREAMS {
+        ask(proxy, &Query::new(&format!("{n}.{name}"), A).bytes());
     }
+}
 
-    /// Everything is answered again.
-    fn recover(&self, proxy: SocketAddr) {
-        let end = Instant::now() + LIMIT;
-        let mut n = 0;
-        loop {
-            n += 1;
-            let query = Query::new(&format!("recovered-{n}.example"), A).bytes();
-            if Response::read(&ask(proxy, &query)).rcode == NOERROR {
-                break;
-            }
-            assert!(Instant::now() < end, "nothing is answered after the load");
+/// Everything is answered again.
+fn recover(proxy: SocketAddr) {
+    let end = Instant::now() + LIMIT;
+    let mut n = 0;
+    loop {
+        n += 1;
+        let query = Query::new(&format!("recovered-{n}.example"), A).bytes();
+        if Response::read(&ask(proxy, &query)).rcode == NOERROR {
+            break;
         }
-        let mut client = crate::support::TcpClient::new(proxy);
-        let query = Query::new(&format!("size-{}.example", 60_000), TXT).bytes();
-        let response = client.ask(&query);
-        assert_eq!(Response::read(&response).rcode, NOERROR);
-        assert!(response.len() >= 60_000 - OPT_LEN);
+        assert!(Instant::now() < end, "nothing is answered after the load");
     }
+    let mut client = crate::support::TcpClient::new(proxy);
+    let query = Query::new(&format!("size-{}.example", 60_000), TXT).bytes();
+    let response = client.ask(&query);
+    assert_eq!(Response::read(&response).rcode, NOERROR);
+    assert!(response.len() >= 60_000 - OPT_LEN);
 }
 
 fn setup(authority: &Authority) -> Setup {
