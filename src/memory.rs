@@ -185,3 +185,93 @@ const PAGE: usize = 4096;
 
 /// What the kernel keeps of a process and of its files: 74 KB are counted for an idle one.
 const OTHERS: usize = 80 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{self, Command};
+
+    use super::*;
+
+    fn bound(line: &[&str], program: usize) -> Bound {
+        match config::parse(line.iter().map(Into::into).collect()) {
+            Ok(Command::Run(config)) => Bound::of(&config, program),
+            other => panic!("{line:?}: {other:?}"),
+        }
+    }
+
+    /// For routers with 16 MB. The static program has 2.9 MB, and 3 MB with its variables.
+    #[test]
+    fn a_small_one_stays_under_6_mb() {
+        let bound = bound(&["--size=small"], 3_050_000);
+        let both = bound.process_sum() + bound.kernel_sum();
+        assert!(both < 6_000_000, "{bound}");
+    }
+
+    #[test]
+    fn the_terms_add_up_as_printed() {
+        for line in [&[][..], &["--size=small"], &["--size=large", "-l", "127.0.0.1", "-l", "::1"]]
+        {
+            let text = bound(line, 1_000).to_string();
+            let numbers = |line: &str| -> Vec<usize> {
+                let words = line.split_whitespace().map(|word| word.replace(',', ""));
+                words.filter_map(|word| word.parse().ok()).collect()
+            };
+            let (mut sum, mut sums) = (0, Vec::new());
+            for line in text.lines().skip(1).filter(|line| !line.is_empty()) {
+                assert!(line.chars().count() <= 70, "{line}");
+                if line.contains(" = ") {
+                    let numbers = numbers(&line[34..]);
+                    let [times, octets, product] = numbers[..] else { panic!("{line}") };
+                    assert_eq!(times * octets, product, "{line}");
+                    sum += product;
+                } else if line.starts_with("both") {
+                    assert_eq!(numbers(line), [sums.iter().sum::<usize>()]);
+                } else {
+                    assert_eq!(numbers(line), [sum], "{line}");
+                    sums.push(std::mem::take(&mut sum));
+                }
+            }
+            assert_eq!(sums.len(), 2, "{text}");
+        }
+    }
+
+    #[test]
+    fn flags_count() {
+        let sums = |line: &[&str]| {
+            let bound = bound(line, 0);
+            (bound.process_sum(), bound.kernel_sum())
+        };
+        let (process, kernel) = sums(&["--query-log=on"]);
+        assert_eq!(sums(&[]), (process, kernel), "it may be on");
+        assert!(sums(&["--query-log=off"]).0 + 250_000 < process);
+        for more in [
+            &["--tcp-clients-max=151"][..],
+            &["--listen=127.0.0.1", "--listen=127.0.0.2"],
+            &["--upstream=quad9", "--upstream=9.9.9.10#x"],
+        ] {
+            let (more_process, more_kernel) = sums(more);
+            assert!(more_kernel > kernel, "{more:?}");
+            assert!(more_process > process || more[0].starts_with("--listen"), "{more:?}");
+        }
+        assert!(sums(&["--forward-zone=10.in-addr.arpa"]).0 > process);
+        assert!(bound(&[], 1).process_sum() > process);
+    }
+
+    #[test]
+    fn the_heading_says_what_it_is_for() {
+        let heading = |line: &[&str]| bound(line, 0).to_string().lines().next().map(String::from);
+        assert_eq!(
+            heading(&["--size=small", "-u=1.1.1.1#x"]).as_deref(),
+            Some("size small, 1 upstream, 1 listener, in octets at most")
+        );
+    }
+
+    #[test]
+    fn digits_are_grouped() {
+        for (number, expected) in
+            [(0, "0"), (999, "999"), (1_000, "1,000"), (65_537, "65,537"), (1_234_567, "1,234,567")]
+        {
+            assert_eq!(grouped(number), expected);
+        }
+    }
+}

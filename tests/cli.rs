@@ -29,6 +29,35 @@ fn help_is_on_stdout() {
 }
 
 #[test]
+fn limits_are_printed_and_nothing_is_served() {
+    for args in [
+        &["--print-limits"][..],
+        &["--size", "small", "--print-limits", "--upstream", "9.9.9.9#dns.quad9.net"],
+        // A port that nobody may have: it is not opened.
+        &["--print-limits", "--listen", "192.0.2.1:53"],
+    ] {
+        let output = run(args);
+
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(output.stderr.is_empty(), "{args:?}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let sum = |name: &str| -> usize {
+            let line = text.lines().find(|line| line.starts_with(name));
+            let octets = line.and_then(|line| line.split_whitespace().last()).expect("a sum");
+            octets.replace(',', "").parse().expect("a number")
+        };
+        assert!(text.starts_with("size "), "{text}");
+        assert_eq!(sum("both"), sum("process") + sum("kernel"), "{text}");
+        // The program is there, to the page.
+        let file = std::fs::metadata(env!("CARGO_BIN_EXE_dot-proxy")).expect("the binary").len();
+        assert!(
+            sum("program") > 1_000_000 && sum("program") < file as usize + 10_000_000,
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn version_is_on_stdout() {
     for args in [["-V"], ["--version"]] {
         let output = run(&args);

@@ -83,12 +83,13 @@ fn the_seeds_reach_what_matters() {
         sum.hedged += summary.counts.hedged;
         sum.retried += summary.counts.retried;
         sum.shed += summary.counts.shed;
+        sum.made_way += summary.counts.made_way;
         sum.crowded_out += summary.counts.crowded_out;
         facts += summary.facts;
     }
     let reached =
         [sum.failed, sum.local, sum.orphaned, sum.unmatched, sum.resent, sum.shed, sum.crowded_out];
-    assert!(sum.hedged > 0 && sum.retried > 0, "{sum:?}");
+    assert!(sum.hedged > 0 && sum.retried > 0 && sum.made_way > 0, "{sum:?}");
     assert!(reached.iter().all(|count| *count >= 10), "{sum:?}");
     assert!(sum.answered > 1000 && sum.connects > 100 && facts > 10, "{sum:?}, {facts} facts");
 }

@@ -238,7 +238,8 @@ impl Forwarder {
         };
         client.queries.swap_remove(index);
         // Many clients may once have been owed much.
-        if client.queries.len() < client.queries.capacity() / 4 {
+        let places = client.queries.capacity();
+        if places > QUERIES_KEPT && client.queries.len() < places / 4 {
             client.queries.shrink_to(QUERIES_KEPT.max(2 * client.queries.len()));
         }
         if let Some(moved) = client.queries.get(index).copied()

@@ -43,18 +43,23 @@ impl StreamOutput {
     /// Where to append up to `most` octets.
     pub(super) fn buffer(&mut self, most: usize) -> &mut Vec<u8> {
         if self.bytes.len() + most > self.bytes.capacity() {
-            // Not each time for the little that was written since.
-            if self.written > self.len() / (4 * SLACK) {
-                self.drop_written();
-            }
-            let needed = self.bytes.len() + most;
-            if needed > self.bytes.capacity() {
-                // By a part of what it holds, so that many small answers are not moved each time.
-                let capacity = (needed + self.bytes.len() / (2 * SLACK)).next_multiple_of(CHUNK);
-                self.bytes.reserve_exact(capacity - self.bytes.len());
-            }
+            self.make_room(most);
         }
         &mut self.bytes
+    }
+
+    #[cold]
+    fn make_room(&mut self, most: usize) {
+        // Not each time for the little that was written since.
+        if self.written > self.len() / (4 * SLACK) {
+            self.drop_written();
+        }
+        let needed = self.bytes.len() + most;
+        if needed > self.bytes.capacity() {
+            // By a part of what it holds, so that many small answers are not moved each time.
+            let capacity = (needed + self.bytes.len() / (2 * SLACK)).next_multiple_of(CHUNK);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
     }
 
     pub(super) fn advance(&mut self, n: usize) {
@@ -138,6 +143,7 @@ impl DatagramOutput {
         dropped
     }
 
+    #[cold]
     fn make_room(&mut self, most: usize) {
         let first = self.datagrams.front().map_or(self.bytes.len(), |datagram| datagram.start);
         // What has left is moved over when it is the larger part, or there is nothing else.

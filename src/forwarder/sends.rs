@@ -88,8 +88,10 @@ impl Sends {
     }
 
     fn id(&self, place: usize) -> u16 {
-        let high = place.checked_sub(self.ids_max).and_then(|high| self.high[high]);
-        high.unwrap_or(place as u16)
+        if place < self.ids_max {
+            return place as u16;
+        }
+        self.high[place - self.ids_max].unwrap_or_default()
     }
 
     fn take_high(&mut self, id: u16) -> usize {

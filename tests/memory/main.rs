@@ -15,3 +15,4 @@ mod cgroup;
 mod counted;
 mod load;
 mod program;
+mod sockets;

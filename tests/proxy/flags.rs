@@ -158,3 +158,23 @@ fn tcp_clients_max_says_how_many_stay_connected() {
         assert_eq!(Response::read(&client.ask(&query)).rcode, NOERROR);
     }
 }
+
+#[test]
+fn size_says_how_many_are_served() {
+    let query = Query::new("n.example", A).bytes();
+    for (flags, stays) in [(&["--size", "small"][..], false), (&[], true)] {
+        let bed = Bed::with_args(flags, |setup| setup);
+        let mut clients: Vec<TcpClient> = Vec::new();
+        for _ in 0..9 {
+            let mut client = bed.tcp();
+            assert_eq!(Response::read(&client.ask(&query)).rcode, NOERROR);
+            clients.push(client);
+        }
+        if stays {
+            assert_eq!(Response::read(&clients[0].ask(&query)).rcode, NOERROR);
+        } else {
+            clients[0].await_end();
+        }
+        assert_eq!(Response::read(&clients[8].ask(&query)).rcode, NOERROR);
+    }
+}

@@ -160,7 +160,7 @@ fn what_is_known_about_idle_time_is_forgotten_when_the_network_changes() {
 }
 
 /// An answer that says for how long the connection may idle, in units of 100 ms (RFC 7828).
-fn allowing(ask: &Ask<'_>, units: u16) -> Vec<Step> {
+pub(crate) fn allowing(ask: &Ask<'_>, units: u16) -> Vec<Step> {
     let answer = dns::answer_with_option(ask.message, ask.serial, 11, &units.to_be_bytes());
     vec![Step::after(10, Do::Answer(answer))]
 }

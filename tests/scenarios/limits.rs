@@ -436,7 +436,7 @@ fn a_flood_of_clients_that_never_read_stays_within_what_clients_may_hold() {
 }
 
 /// A query with an option of `len` octets in its OPT record.
-fn long_question(id: u16, name: &str, len: u16) -> Vec<u8> {
+pub(crate) fn long_question(id: u16, name: &str, len: u16) -> Vec<u8> {
     let mut message = dns::query(id, name, dns::A, None);
     message[11] = 1;
     message.extend([0, 0, 41, 4, 208, 0, 0, 0, 0]);

@@ -17,6 +17,7 @@ mod dead_ends;
 mod experience;
 mod limits;
 mod once;
+mod places;
 mod poison;
 mod silence;
 #[path = "../sim_support/mod.rs"]

@@ -264,6 +264,10 @@ impl World {
             }
             Do::Close(how) => self.tell_end(number, how),
             Do::Forget => link.forgotten = true,
+            Do::Octets(octets) => {
+                link.outbound.extend(octets);
+                self.read_link(number);
+            }
             Do::StopReading => link.room = Some(16 * 1024),
         }
     }
@@ -290,6 +294,9 @@ fn brief(what: &What) -> String {
         What::Serve { link, what: Do::Answer(message) } => {
             let id = message.get(..2).map(|id| u16::from_be_bytes([id[0], id[1]]));
             format!("link {link} answers ID {id:?}, {} octets", message.len())
+        }
+        What::Serve { link, what: Do::Octets(octets) } => {
+            format!("link {link} sends {} octets", octets.len())
         }
         other => format!("{other:?}"),
     }

@@ -146,6 +146,8 @@ pub(crate) enum Do {
     Answer(Vec<u8>),
     /// Close, behind what was sent (`Eof`) or at once.
     Close(Closed),
+    /// Send octets, whatever they are.
+    Octets(Vec<u8>),
     /// Forget the connection: nothing more goes either way, and nobody is told.
     Forget,
     /// Take no more octets.
