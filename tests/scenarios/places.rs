@@ -126,7 +126,7 @@ fn an_age_that_asks_for_another_connection_finds_room() {
 
 #[test]
 fn what_answers_in_part_take_is_bounded() {
-    let part = || Do::Octets([&[0xff, 0xff][..], &[0; 60_000]].concat());
+    let part = || Do::Octets([vec![0xff; 2], vec![0; 60_000]].concat());
     let mut w = few_alike(4, 12, |limits| limits.upstream_bytes_max = 150_000);
     for server in 0..4 {
         w.servers[server].replies(move |ask| match ask.name {
