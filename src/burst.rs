@@ -6,8 +6,9 @@ use std::io::{self, ErrorKind, Read};
 /// costs few system calls.
 ///
 /// A read that does not fill the buffer has emptied the socket, and epoll tells of whatever comes
-/// later: nothing is gained by asking for that, which would be as many calls again. Only an end of the
-/// stream that was told already is told no more, so whoever knows of one reads on.
+/// later: nothing is gained by asking for that, which would be as many calls again. There are two
+/// exceptions, and whoever knows of one reads on: the end of the stream is not told twice, and a read
+/// ends at urgent data, whatever is behind it.
 pub(crate) struct Burst<'a, R> {
     io: &'a mut R,
     buffer: &'a mut [u8],
@@ -21,7 +22,8 @@ pub(crate) struct Burst<'a, R> {
 }
 
 impl<'a, R: Read> Burst<'a, R> {
-    /// At most `max` octets and a bufferful. `to_the_end`: an event has told of an end or an error.
+    /// At most `max` octets and a bufferful. `to_the_end`: an event has told of an end, an error
+    /// or urgent data.
     pub(crate) fn new(io: &'a mut R, buffer: &'a mut [u8], max: usize, to_the_end: bool) -> Self {
         Self { io, buffer, start: 0, end: 0, budget: max, to_the_end, more: true }
     }

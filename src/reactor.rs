@@ -232,9 +232,9 @@ impl Reactor {
 
     /// Without a socket, the [`ConnId`] lives on until the core's close is taken.
     fn insert(&mut self, conn: ConnId, mut socket: Socket) {
-        let both = Interest::READABLE | Interest::WRITABLE;
+        let all = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
         let token = Token(FIRST_LISTENER + 2 * self.listeners.len() + conn.key());
-        if let Err(error) = self.poll.registry().register(socket.source(), token, both) {
+        if let Err(error) = self.poll.registry().register(socket.source(), token, all) {
             log::warn!("a connection is given up: epoll: {}", system_error(&error));
             self.cx.forwarder.handle_closed(self.cx.now, conn, Closed::Reset);
             return;

@@ -114,8 +114,9 @@ impl Socket {
 
     /// Does what an event allows. True: there is more to read, to be asked for with [`Self::read`].
     pub(crate) fn ready(&mut self, cx: &mut Context, event: &Event) -> bool {
-        // An error or hang-up is found by reading.
-        let ended = event.is_read_closed() || event.is_error();
+        // An error or hang-up is found by reading. Urgent data, which no DNS program sends, ends a read
+        // early: what is behind it would wait for ever.
+        let ended = event.is_read_closed() || event.is_error() || event.is_priority();
         let readable = event.is_readable() || ended;
         match self {
             Self::Client(client) => {
@@ -199,7 +200,8 @@ pub(crate) struct Client {
     stream: TcpStream,
     state: ClientState,
     readable: bool,
-    /// An event has told of the end of its stream, or of an error: it is there to be read.
+    /// An event has told of the end of its stream, of an error or of urgent data: a short read does not
+    /// say that nothing is left.
     ended: bool,
     blocked: bool,
     /// See [`Outgoing`].

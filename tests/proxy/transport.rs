@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use socket2::SockRef;
 
 use crate::support::answers;
 use crate::support::message::{self, A, NOERROR, RD, TXT};
@@ -259,6 +260,20 @@ fn tcp_clients_that_are_owed_answers_at_the_end_are_told_to_go() {
     assert_eq!(told, [(1, None), (2, Some(0))]);
     owed.await_end();
     assert_eq!(bed.proxy.await_exit().code(), Some(0));
+}
+
+/// A read ends at urgent data (RFC 9293 section 3.8.5), with more octets behind it.
+#[test]
+fn tcp_query_behind_urgent_data_is_answered() {
+    let bed = Bed::start();
+    for _ in 0..50 {
+        let mut client = bed.tcp();
+        client.send(&Query::new("before.example", A).id(1).bytes());
+        SockRef::from(client.stream()).send_out_of_band(b"!").expect("an open connection");
+        client.send(&Query::new("behind.example", A).id(2).bytes());
+        let ids = BTreeSet::from([(); 2].map(|()| Response::read(&client.receive()).id));
+        assert_eq!(ids, BTreeSet::from([1, 2]));
+    }
 }
 
 #[test]

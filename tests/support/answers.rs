@@ -17,7 +17,8 @@ pub(crate) fn answer(query: &[u8]) -> Option<Vec<u8>> {
             assemble(query, NOERROR, &[record(AAAA, &address)], &[])
         }
         TXT => match first.strip_prefix("size-").and_then(|size| size.parse().ok()) {
-            Some(octets) => sized(query, octets),
+            // With the OPT record, no more than a message may have.
+            Some(octets) => sized(query, usize::min(octets, 65_524)),
             None => assemble(query, NOERROR, &[record(TXT, b"\x0ahello, dot")], &[]),
         },
         _ => assemble(query, NOERROR, &[], &[soa()]),
