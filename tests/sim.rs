@@ -253,6 +253,7 @@ struct Faults {
     short: u64,
     unwalkable: u64,
     trailing: u64,
+    respell: u64,
     jitter: Duration,
     reverse: u64,
     deaths: Vec<(Duration, Duration)>,
@@ -275,7 +276,7 @@ impl Swarm {
         let faults_end = ms(5000) + rng.up_to(ms(30_000));
         // Which faults there are at all is drawn first, so that upstreams can share one.
         let on: Vec<bool> = (0..33).map(|_| !is_harmless && rng.chance(500)).collect();
-        let gentle: Vec<bool> = (0..17).map(|_| rng.chance(500)).collect();
+        let gentle: Vec<bool> = (0..18).map(|_| rng.chance(500)).collect();
         let upstreams = rng.within(1, 4);
         let faults = (0..upstreams)
             .map(|_| {
@@ -329,6 +330,9 @@ impl Swarm {
                 }
                 if gentle[16] {
                     faults.trailing = rng.below(200);
+                }
+                if gentle[17] {
+                    faults.respell = rng.below(1000);
                 }
                 faults
             })
@@ -502,7 +506,10 @@ fn reply(faults: &Faults, fate: &mut Fate, ask: &Ask<'_>, rng: &mut Rng) -> Vec<
     if rng.chance(faults.late) {
         step.after += ms(4000) + rng.up_to(ms(4000));
     }
-    let Do::Answer(answer) = &step.what else { unreachable!("it is an answer") };
+    let Do::Answer(answer) = &mut step.what else { unreachable!("it is an answer") };
+    if rng.chance(faults.respell) {
+        dns::respell(answer);
+    }
     let answer = answer.clone();
     let mut extra = Vec::new();
     let mut spoilt = None;

@@ -1,9 +1,10 @@
-//! What of a message changes on its way: the message ID and, unless it is signed, the OPT record.
+//! What of a message changes on its way: the message ID and, unless it is signed, the OPT record and the
+//! spelling of the question.
 //!
 //! EDNS is spoken hop by hop, and this program is what RFC 6891 section 6.2.6 calls an intelligent
 //! forwarder: padding, keepalive, cookies and client subnets belong to one of its two sides. All else,
-//! unknown options included, passes as it is (RFC 5625 section 3). Of a signed message only the ID
-//! changes (RFC 8945 section 5.5).
+//! unknown options included, passes as it is (RFC 5625 section 3), but that a client finds the question
+//! as it spelled it. Of a signed message only the ID changes (RFC 8945 section 5.5).
 //!
 //! Where the OPT record is the last one, a message is copied in one pass. Where others follow it, they
 //! move up, the pointers in their names are adapted, and the OPT record comes last.
@@ -99,33 +100,41 @@ impl From<IpAddr> for Family {
     }
 }
 
-/// Appends `response` as the client of `query` gets it, with the client's message ID.
+/// Appends `response` as the client of `query` gets it, with the client's message ID and its octets of the
+/// question: some clients vary the case of letters to tell forged answers, and some servers write the
+/// question in small letters. Names that point into the question are then spelled like it.
 ///
 /// It has an OPT record if the client sent one: the upstream's without what belongs to the hop to it,
 /// or a new one where that fits. What is larger than the client takes is cut, with TC set: a client
 /// with EDNS gets the question and the OPT record, without its options if they do not fit; one without
 /// gets as many whole answer records as fit and nothing behind them, as some stubs have no TCP and use
 /// what there is. Of a signed response only the question is left, as what is cut cannot be signed again
-/// (RFC 8945 section 5.3). Octets behind the last record are left out, unless it is signed.
+/// (RFC 8945 section 5.3). Octets behind the last record are left out, unless the query is signed.
 pub fn append_response(
     out: &mut Vec<u8>,
     response: &[u8],
     info: &ResponseInfo,
-    query: &ParsedQuery,
+    query: &[u8],
+    parsed: &ParsedQuery,
     edit: ResponseEdit,
 ) -> Result<(), RcodeNeedsOpt> {
     let mut draft = Draft::new(out, edit.limit);
-    if query.signature.is_some() {
-        if response.len() <= edit.limit {
-            draft.out.extend_from_slice(response);
-        } else {
+    if parsed.signature.is_some() {
+        if response.len() > edit.limit {
             message::append_cut(draft.out, response, info, 0, 0);
+        } else {
+            draft.out.extend_from_slice(response);
+            if info.signature.is_some() {
+                // It covers the question as the upstream spelled it.
+                draft.set_id(parsed.id);
+                return Ok(());
+            }
         }
-        draft.set_id(query.id);
+        draft.address_to(query, parsed);
         return Ok(());
     }
-    let client_has_opt = query.opt.is_some();
-    if needs_opt(info, query) {
+    let client_has_opt = parsed.opt.is_some();
+    if needs_opt(info, parsed) {
         return Err(RcodeNeedsOpt);
     }
     let opt = info.opt.as_ref();
@@ -139,7 +148,7 @@ pub fn append_response(
             draft.append_response_opt(response, opt, edit);
         }
         if !draft.is_over() {
-            draft.set_id(query.id);
+            draft.address_to(query, parsed);
             return Ok(());
         }
         draft.out.truncate(draft.start);
@@ -153,7 +162,7 @@ pub fn append_response(
             draft.drop_options();
         }
     }
-    draft.set_id(query.id);
+    draft.address_to(query, parsed);
     Ok(())
 }
 
@@ -306,6 +315,17 @@ impl<'a> Draft<'a> {
         self.finish_opt();
     }
 
+    /// Writes the message ID of `query` and its octets of the question, which are as many as there are.
+    fn address_to(&mut self, query: &[u8], parsed: &ParsedQuery) {
+        self.set_id(parsed.id);
+        let question = message::HEADER_LEN..parsed.question_end;
+        if let Some(theirs) = query.get(question.clone())
+            && let Some(ours) = self.out[self.start..].get_mut(question)
+        {
+            ours.copy_from_slice(theirs);
+        }
+    }
+
     fn set_id(&mut self, id: u16) {
         message::set_id(&mut self.out[self.start..], id);
     }
@@ -337,7 +357,7 @@ pub(super) const RESPONSE_GROWTH_MAX: usize = OPT_LEN_MIN + OPTION_HEADER_LEN + 
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::{ResponseCheck, check_response, parse_query};
+    use super::super::message::{HEADER_LEN, ResponseCheck, check_response, parse_query};
     use super::*;
 
     #[test]
@@ -482,6 +502,41 @@ mod tests {
         assert_eq!(passed[QUESTION_END..], *b"\0\0\x29\x10\0\x01\0\0\0\0\0");
     }
 
+    /// But in what is signed, which nobody but the signer may change.
+    #[test]
+    fn the_question_comes_back_as_the_client_spelled_it() {
+        const ANSWER: &[u8] = b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x7f\0\0\x01";
+        const TSIG: &[u8] = b"\x03key\0\0\xfa\0\xff\0\0\0\0\0\x01x";
+        let plain = parse_query(&query(b"", 0), false).unwrap();
+        let edns = parse_query(&query(b"\0\0\x29\x02\0\0\0\0\0\0\0", 1), false).unwrap();
+        let signed = parse_query(&query(TSIG, 1), false).unwrap();
+        let mut asked = query(b"", 0);
+        asked[HEADER_LEN..QUESTION_END - 4].copy_from_slice(b"\x07eXaMpLe\x03cOm\0");
+        let answer = response(ANSWER, [1, 0]);
+        let signed_answer = response(&[ANSWER, TSIG].concat(), [1, 1]);
+        let long = response(&ANSWER.repeat(40), [40, 0]);
+        let signed_long = response(&[&ANSWER.repeat(40)[..], TSIG].concat(), [40, 1]);
+        for (what, response, parsed, is_restored) in [
+            ("plain", &answer, plain, true),
+            ("with EDNS", &answer, edns, true),
+            ("cut", &long, plain, true),
+            ("cut, with EDNS", &long, edns, true),
+            ("signed", &signed_answer, signed, false),
+            ("signed, cut", &signed_long, signed, true),
+            ("not signed, although the query is", &answer, signed, true),
+        ] {
+            let ResponseCheck::Answer(info) = check_response(response, &asked, QUESTION_END) else {
+                panic!("{what}")
+            };
+            let mut out = Vec::new();
+            append_response(&mut out, response, &info, &asked, &parsed, BY_DATAGRAM).unwrap();
+            let expected = if is_restored { &asked } else { response };
+            assert_eq!(out[HEADER_LEN..QUESTION_END], expected[HEADER_LEN..QUESTION_END], "{what}");
+            assert!(is_restored || out[2..] == response[2..], "{what}: changed");
+            assert_eq!(out[..2], [0x12, 0x34], "{what}");
+        }
+    }
+
     #[test]
     fn families() {
         for (address, expected) in [
@@ -510,7 +565,7 @@ mod tests {
             panic!("{response:x?}")
         };
         let mut out = b"before".to_vec();
-        let result = append_response(&mut out, &ours, &info, query, edit);
+        let result = append_response(&mut out, &ours, &info, response, query, edit);
         result.map(|()| out.split_off(6))
     }
 

@@ -232,7 +232,7 @@ fn write_response(
     let local = match outcome {
         Outcome::Answer { response, info, .. } => {
             let edit = ResponseEdit { limit, udp_size, keepalive, ecs };
-            match edit::append_response(out, response, info, parsed, edit) {
+            match edit::append_response(out, response, info, &query.message, parsed, edit) {
                 Ok(()) => return,
                 Err(RcodeNeedsOpt) => parsed.local_response(Rcode::SERVFAIL, None),
             }

@@ -251,6 +251,7 @@ pub fn check_response(response: &[u8], query: &[u8], question_end: usize) -> Res
         question_end,
         end: records.end,
         opt: records.opt,
+        signature: records.signature,
     })
 }
 
@@ -281,6 +282,8 @@ pub struct ResponseInfo {
     pub end: usize,
     /// Its OPT record.
     pub opt: Option<Opt>,
+    /// The signature at its end.
+    pub signature: Option<Signature>,
 }
 
 /// Appends header and question of `response` with TC set, and as many of its whole answer records as
@@ -694,6 +697,7 @@ mod tests {
                 version: 0,
                 dnssec_ok: true,
             }),
+            signature: None,
         };
         assert_eq!(check(&answer), ResponseCheck::Answer(info));
 

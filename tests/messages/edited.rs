@@ -153,7 +153,7 @@ fn generated_responses() {
             ResponseCheck::Answer(info)
         );
         let mut out = b"before".to_vec();
-        let result = edit::append_response(&mut out, &whole, &info, &query, choices);
+        let result = edit::append_response(&mut out, &whole, &info, &response, &query, choices);
         assert_eq!(&out[..6], b"before");
         let out = &out[6..];
         if query.opt.is_none() && opt.as_ref().is_some_and(|opt| opt.fixed[2] != 0) {
@@ -164,6 +164,15 @@ fn generated_responses() {
         assert_eq!(result, Ok(()));
         assert!(out.len() <= choices.limit);
         assert_eq!(out[..2], query.id.to_be_bytes());
+
+        // Asked in another spelling, it differs in nothing but that.
+        let respelled = respelled(random, &response[..info.question_end]);
+        let mut again = Vec::new();
+        edit::append_response(&mut again, &whole, &info, &respelled, &query, choices).unwrap();
+        assert_eq!(again[HEADER_LEN..info.question_end], respelled[HEADER_LEN..]);
+        again[HEADER_LEN..info.question_end]
+            .copy_from_slice(&response[HEADER_LEN..info.question_end]);
+        assert!(again == out, "{again:x?}\n{out:x?}");
 
         let expected = query.opt.map(|_| response_opt(opt.as_ref(), choices));
         let rest = response.len() - opt.as_ref().map_or(0, |opt| opt.octets().len());
@@ -213,7 +222,7 @@ fn messages_of_the_library() {
             let query = random_query(random, end);
             let choices = ResponseEdit { limit: 65_535, ..random_response_edit(random) };
             let mut out = Vec::new();
-            if edit::append_response(&mut out, &octets, &info, &query, choices).is_ok() {
+            if edit::append_response(&mut out, &octets, &info, &octets, &query, choices).is_ok() {
                 let moved = same_records(&octets, info.opt, &out);
                 responses[usize::from(moved)] += 1;
                 shapes[1].insert(shape(&octets));
@@ -332,7 +341,7 @@ fn signed_messages() {
         let choices = random_response_edit(random);
         let info = info(&plan, &message);
         let mut out = b"before".to_vec();
-        let result = edit::append_response(&mut out, &message, &info, &query, choices);
+        let result = edit::append_response(&mut out, &message, &info, &message, &query, choices);
         assert_eq!(result, Ok(()));
         message[..2].copy_from_slice(&query.id.to_be_bytes());
         if message.len() > choices.limit {
@@ -382,7 +391,7 @@ fn damaged_messages() {
         if let ResponseCheck::Answer(info) = message::check_response(&octets, &octets, end) {
             let query = random_query(random, end);
             let mut out = Vec::new();
-            let result = edit::append_response(&mut out, &octets, &info, &query, choices);
+            let result = edit::append_response(&mut out, &octets, &info, &octets, &query, choices);
             if result.is_ok() {
                 let ResponseCheck::Answer(again) = message::check_response(&out, &octets, end)
                 else {
@@ -394,7 +403,7 @@ fn damaged_messages() {
             }
             responses += 1;
             let choices = random_response_edit(random);
-            let result = edit::append_response(&mut out, other, &info, &query, choices);
+            let result = edit::append_response(&mut out, other, &info, other, &query, choices);
             assert!(result.is_ok() || query.opt.is_none());
         }
     });
@@ -512,6 +521,18 @@ fn random_query(random: &mut Random, question_end: usize) -> ParsedQuery {
         opt: random.chance(1, 2).then_some(opt),
         signature: None,
     }
+}
+
+/// The start of a message, up to the end of its question, with the case of some letters changed.
+fn respelled(random: &mut Random, start: &[u8]) -> Vec<u8> {
+    let mut start = start.to_vec();
+    let name_end = start.len() - 4;
+    for octet in &mut start[HEADER_LEN..name_end] {
+        if octet.is_ascii_alphabetic() && random.chance(1, 2) {
+            *octet ^= 0x20;
+        }
+    }
+    start
 }
 
 fn info(plan: &Plan, response: &[u8]) -> ResponseInfo {

@@ -250,6 +250,7 @@ fn response_agrees(response: &[u8], query: &[u8], origin: Origin) -> bool {
             question_end,
             end: view.end,
             opt: view.opt(response),
+            signature: view.signature(response),
         };
         assert_eq!(found, ResponseCheck::Answer(info), "{response:x?}");
         return true;

@@ -160,6 +160,11 @@ impl View {
         Some(opt)
     }
 
+    /// What the message is signed with, by its last signature.
+    pub(crate) fn signature(&self, octets: &[u8]) -> Option<Signature> {
+        self.records.iter().filter_map(|record| record.signature(octets)).next_back()
+    }
+
     pub(crate) fn opt_valid(&self, octets: &[u8]) -> bool {
         self.opts().count() <= 1
             && self.opts().all(|record| {

@@ -203,6 +203,38 @@ fn u10_octets_behind_the_last_record_are_left_out() {
     end(w);
 }
 
+/// The judge takes no response with another spelling for one that is owed.
+#[test]
+fn u29_the_client_gets_its_own_spelling_from_a_server_that_changes_it() {
+    let mut w = warm(2);
+    for server in 0..2 {
+        w.servers[server].replies(move |ask| {
+            let size = if ask.name.starts_with("LaRgE") { 5000 } else { 0 };
+            let rcode = if ask.name.starts_with("FaIl") { SERVFAIL } else { NOERROR };
+            let mut answer = dns::answer(ask.message, ask.serial, rcode, size);
+            dns::respell(&mut answer);
+            vec![Step::after(10, Do::Answer(answer))]
+        });
+    }
+    for kind in ["SmAlL", "LaRgE", "FaIl"] {
+        let path = w.ask(&format!("{kind}.Plain.Example."));
+        let again = dns::query(w.last_id(), &format!("{kind}.Plain.Example."), dns::A, None);
+        w.datagram(path, again);
+        w.ask_edns(&format!("{kind}.Edns.Example."));
+        let client = w.tcp_client();
+        let query = dns::query(7, &format!("{kind}.Tcp.Example."), dns::A, None);
+        w.tcp_send(client, dns::framed(&query));
+        w.run_ms(100);
+        for (name, responses) in [("Plain", 2), ("Edns", 1), ("Tcp", 1)] {
+            let name = format!("{kind}.{name}.Example.");
+            let all = w.oracle.responses.iter().filter(|r| r.name == name && r.upstream);
+            assert_eq!(all.count(), responses, "{name}");
+        }
+    }
+    assert_eq!(w.forwarder.counts().retried, 1, "a second opinion");
+    end(w);
+}
+
 /// EXTENDED-RCODE 1, with the lower bits 0: BADVERS.
 #[test]
 fn an_rcode_that_needs_edns_is_servfail_for_a_client_without_and_a_failure_in_the_query_log() {

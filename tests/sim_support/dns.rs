@@ -128,10 +128,10 @@ impl<'a> Message<'a> {
         &self.bytes[12..self.question_end]
     }
 
-    /// The message up to its OPT record, which is the last, without the ID and not counting the OPT
-    /// record: what passes through unchanged.
+    /// The message up to its OPT record, which is the last, without the ID and the question and not
+    /// counting the OPT record: what passes through unchanged.
     pub(crate) fn transparent(&self) -> Vec<u8> {
-        let mut octets = self.bytes[2..self.opt_start()].to_vec();
+        let mut octets = [&self.bytes[2..12], self.records_octets()].concat();
         octets[9] -= self.opts() as u8;
         octets
     }
@@ -331,6 +331,12 @@ pub(crate) fn answer_without_edns(query: &[u8], serial: u64, rcode: u8) -> Vec<u
     message.truncate(message.len() - 11);
     message[11] = 0;
     message
+}
+
+/// Writes the question of `message` in small letters.
+pub(crate) fn respell(message: &mut [u8]) {
+    let name_end = 12 + first_question(message).len() - 4;
+    message[12..name_end].make_ascii_lowercase();
 }
 
 /// Adds an option to a message that ends in an OPT record without any.

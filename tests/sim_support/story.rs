@@ -40,6 +40,11 @@ impl World {
         path_from(SocketAddr::from((Ipv4Addr::new(10, 0, high, low), 20_000)))
     }
 
+    /// The message ID of the query on the last of these paths.
+    pub(crate) fn last_id(&self) -> u16 {
+        self.asked
+    }
+
     /// A TCP client connects.
     pub(crate) fn tcp_client(&mut self) -> usize {
         let client = self.clients.len();

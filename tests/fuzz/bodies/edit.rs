@@ -62,7 +62,7 @@ pub(crate) fn edit(octets: &[u8]) {
     };
     let choice = ResponseEdit { ecs, limit, udp_size: 1_232, keepalive: None };
     let mut out = b"before".to_vec();
-    if edit::append_response(&mut out, &response, &info, &parsed, choice).is_err() {
+    if edit::append_response(&mut out, &response, &info, query, &parsed, choice).is_err() {
         assert_eq!(out, b"before", "nothing is left of what was not delivered");
         return;
     }
