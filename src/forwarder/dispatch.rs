@@ -436,6 +436,7 @@ impl Forwarder {
         conn.phase = Phase::Open;
         conn.opened_at = now;
         conn.last_received = now;
+        conn.last_answer = now;
         conn.idle_since = now;
         let index = conn.upstream;
         let upstream = &mut self.upstreams[index];

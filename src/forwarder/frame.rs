@@ -56,6 +56,14 @@ impl Deframer {
         Some(frame_len.saturating_sub(self.partial.len()))
     }
 
+    /// The first field of the message that is not complete, its ID, how many octets of its frame
+    /// arrived, and how many there will be.
+    pub(super) fn begun(&self) -> Option<(u16, usize, usize)> {
+        let [l0, l1, i0, i1] = *self.partial.first_chunk().filter(|_| !self.handed_out)?;
+        let frame_len = LENGTH_LEN + usize::from(u16::from_be_bytes([l0, l1]));
+        Some((u16::from_be_bytes([i0, i1]), self.partial.len(), frame_len))
+    }
+
     /// Moves octets from `input` until `frame_len` are held.
     fn fill(&mut self, input: &mut &[u8], frame_len: usize) {
         let held = self.partial.len();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::arena::Id;
 use super::query::{Origin, Place, Trouble};
 use super::upstream_conn::{
-    HANDSHAKE_TIMEOUT, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, UpstreamConn,
+    HANDSHAKE_TIMEOUT, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, UpstreamConn,
 };
 use super::{Action, Closed, Conn, ConnId, Ede, Forwarder, Manner, Outcome, Stage};
 
@@ -128,15 +128,19 @@ impl Forwarder {
         self.queries.get(id).is_some_and(|query| query.losses >= LOSSES_MAX)
     }
 
-    /// Nothing was heard on the connection for too long. It takes no new queries, but is not
+    /// Nothing was answered on the connection for too long. It takes no new queries, but is not
     /// killed: one slow name on a quiet connection must not cost every other query a handshake.
-    /// What waits on it is queued to be sent again elsewhere, and the first answer wins.
+    /// What waits on it is queued to be sent again elsewhere, and the first answer wins; but an answer
+    /// that is arriving is waited for. Asked for again, it would take from a slow path what it needs
+    /// itself, or trickle on the next connection and hold that up too.
     pub(super) fn stall(&mut self, now: Instant, conn_id: ConnId) {
         let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
             return;
         };
         let index = conn.upstream;
         let answers = conn.answers;
+        let arrival = conn.arrival(now).filter(|arrival| arrival.pace != Pace::Broken);
+        let is_slow = arrival.is_some_and(|arrival| arrival.pace == Pace::Steady);
         let waiting: Vec<Id> = conn.in_flight.iter().collect();
         if let Phase::Retired { stalled, .. } = &mut conn.phase {
             *stalled = true;
@@ -144,24 +148,25 @@ impl Forwarder {
             conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: true };
         }
         let upstream = &mut self.upstreams[index];
-        if answers > 0 {
+        if answers > 0 && !is_slow {
             upstream.query_limit.note_silence(now, answers);
         }
         upstream.round_trip.note(now, STALL_TIMEOUT);
         // What a few slow names look like is no silence.
-        if waiting.len() >= SILENCE_MIN {
+        if waiting.len() >= SILENCE_MIN && !is_slow {
             upstream.silences = upstream.silences.saturating_add(1);
         }
         let is_silent_again = upstream.silences >= 2;
         let was_open = self.upstreams[index].open.take_if(|open| *open == conn_id).is_some();
         self.upstreams[index].is_silent = true;
-        if was_open && answers == 0 {
+        if was_open && answers == 0 && !is_slow {
             self.fail_upstream(now, index, Stage::Read, "connected, but no answer".into());
-        } else if was_open && is_silent_again && self.another(index, 0).is_some() {
+        } else if was_open && is_silent_again && !is_slow && self.another(index, 0).is_some() {
             self.fail_upstream(now, index, Stage::Read, "connections fall silent".into());
         }
         let mut again: Vec<(Instant, Id)> = Vec::new();
         for id in waiting {
+            let is_arriving = arrival.is_some_and(|arrival| arrival.query == id);
             let is_out = self.is_out(id);
             let Some(query) = self.queries.get_mut(id) else {
                 continue;
@@ -174,10 +179,14 @@ impl Forwarder {
             let has_stalled = std::mem::replace(&mut query.has_stalled, true);
             query.stalled_at = Some(now);
             let (arrived, avoided) = (query.arrived, query.avoided);
-            match self.another(index, avoided).filter(|_| has_stalled) {
+            match self.another(index, avoided).filter(|_| has_stalled || is_arriving) {
                 Some(other) => self.bind(now, id, other),
+                None if is_arriving => {}
                 None => again.push((arrived, id)),
             }
+        }
+        if let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) {
+            conn.arriving = arrival.map(|arrival| arrival.id);
         }
         self.queue_again(again);
     }
@@ -330,11 +339,15 @@ impl Forwarder {
     }
 
     /// Whether an answer to this query may still be expected: a copy on a stalled connection is no more
-    /// than a hope.
+    /// than a hope, unless its answer was arriving.
     pub(super) fn is_out(&self, id: Id) -> bool {
         let places = self.queries.get(id).map(|query| query.places);
         places.into_iter().flatten().flatten().any(|place| {
-            matches!(self.conns.get(place.conn.0), Some(Conn::Upstream(conn)) if conn.phase.is_trusted())
+            matches!(
+                self.conns.get(place.conn.0),
+                Some(Conn::Upstream(conn))
+                    if conn.phase.is_trusted() || conn.arriving == Some(place.id)
+            )
         })
     }
 

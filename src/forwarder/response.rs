@@ -17,7 +17,7 @@ impl Forwarder {
         let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
             return;
         };
-        conn.note_received(now);
+        conn.last_received = now;
         let mut deframer = std::mem::take(&mut conn.deframer);
         let mut input = bytes;
         while let Some(response) = deframer.next(&mut input) {
@@ -30,11 +30,26 @@ impl Forwarder {
         if let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) {
             let is_large = deframer.partial_len() > LARGE;
             conn.deframer = deframer;
+            if conn.arriving.is_some() {
+                self.note_arriving(now, conn_id);
+            }
             if is_large {
                 self.shed_upstream_bytes(now, conn_id);
             }
         }
         self.dispatch(now);
+    }
+
+    /// Octets came of the answer that was on its way when the connection stalled. They may say that it
+    /// is another than was thought: then the query is sent again like all others.
+    fn note_arriving(&mut self, now: Instant, conn_id: ConnId) {
+        if let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0)
+            && let Some((id, ..)) = conn.deframer.begun()
+            && let Some(other) = conn.arriving.replace(id).filter(|other| *other != id)
+            && let Found::Waiting(query) = conn.in_flight.find(other)
+        {
+            self.requeue(now, vec![query]);
+        }
     }
 
     /// One response. `Err`: nothing on this connection can be believed any more.
@@ -189,8 +204,7 @@ impl Forwarder {
         let Some(Conn::Upstream(conn)) = self.conns.get_mut(place.conn.0) else {
             return;
         };
-        conn.answers += 1;
-        conn.unmatched = 0;
+        conn.note_answer(now);
         let is_open = matches!(conn.phase, Phase::Open);
         let index = conn.upstream;
         self.upstreams[index].note_answer(self.limits.queries_max);

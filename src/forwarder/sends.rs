@@ -52,6 +52,11 @@ impl Sends {
         Some(start)
     }
 
+    /// When it was sent.
+    pub(super) fn start(&self, id: u16) -> Option<Instant> {
+        self.waiting.start(self.place(id)?)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::frame::Deframer;
-use super::in_flight::InFlight;
+use super::arena::Id;
+use super::frame::{Deframer, FRAME_LEN_MAX};
+use super::in_flight::{Found, InFlight};
 use super::output::StreamOutput;
 use super::sends::Sends;
 use super::upstream::NOTHING_UP_PAUSE;
@@ -21,10 +22,17 @@ pub(super) struct UpstreamConn {
     pub(super) output: StreamOutput,
     /// [`super::Action::Transmit`] is queued.
     pub(super) transmitting: bool,
+    /// When the last octet was received, of whatever.
     pub(super) last_received: Instant,
-    /// The oldest send whose query was given up and after which nothing was received.
+    /// When the last answer was received, whole and to something asked. Octets of a frame that does
+    /// not end are no sign of life, nor are answers to nothing.
+    pub(super) last_answer: Instant,
+    /// The answer that was on its way when the connection stalled, by message ID: it is still waited
+    /// for here, and not asked for again at the same upstream.
+    pub(super) arriving: Option<u16>,
+    /// The oldest send whose query was given up and after which nothing was answered.
     unanswered_since: Option<Instant>,
-    /// Queries given up since the last octet received, all sent after it.
+    /// Queries given up since the last answer, all sent after it.
     given_up: u8,
     /// When the last query in flight left.
     pub(super) idle_since: Instant,
@@ -81,6 +89,8 @@ impl UpstreamConn {
             output: StreamOutput::new(limits.output_kept),
             transmitting: false,
             last_received: now,
+            last_answer: now,
+            arriving: None,
             unanswered_since: None,
             given_up: 0,
             idle_since: now,
@@ -95,13 +105,13 @@ impl UpstreamConn {
         }
     }
 
-    /// When nothing was heard for too long: from the later of the oldest waiting send and the last
-    /// octet received. Neither later sends push it back nor queries that are given up before it, or
+    /// When nothing was answered for too long: from the later of the oldest waiting send and the last
+    /// answer. Neither later sends push it back nor queries that are given up before it, or
     /// steady traffic would hide a dead connection for ever.
     pub(super) fn stalls_at(&self) -> Option<Instant> {
         let (_, oldest) = self.sent.oldest()?;
         let oldest = self.unanswered_since.map_or(oldest, |since| since.min(oldest));
-        Some(oldest.max(self.last_received) + STALL_TIMEOUT)
+        Some(oldest.max(self.last_answer) + STALL_TIMEOUT)
     }
 
     /// A query is sent with this message ID, and its silence counts.
@@ -114,8 +124,10 @@ impl UpstreamConn {
         self.sent.arm(id, now);
     }
 
-    pub(super) fn note_received(&mut self, now: Instant) {
-        self.last_received = now;
+    pub(super) fn note_answer(&mut self, now: Instant) {
+        self.last_answer = now;
+        self.answers += 1;
+        self.unmatched = 0;
         self.unanswered_since = None;
         self.given_up = 0;
     }
@@ -128,9 +140,27 @@ impl UpstreamConn {
         {
             self.unanswered_since.get_or_insert(start);
         }
-        if self.sent.disarm(id).is_some_and(|start| start >= self.last_received) {
+        if self.sent.disarm(id).is_some_and(|start| start >= self.last_answer) {
             self.given_up = self.given_up.saturating_add(1);
         }
+    }
+
+    /// The answer whose first octets are there, if something waits for it. Until they say which it is,
+    /// it is taken for that to the oldest query.
+    pub(super) fn arrival(&self, now: Instant) -> Option<Arrival> {
+        let (id, received, length) = match self.deframer.partial_len() {
+            0 => return None,
+            received => self.deframer.begun().or_else(|| {
+                let (oldest, _) = self.sent.oldest()?;
+                Some((oldest, received, FRAME_LEN_MAX))
+            })?,
+        };
+        let Found::Waiting(query) = self.in_flight.find(id) else {
+            return None;
+        };
+        let took = now.saturating_duration_since(self.sent.start(id).unwrap_or(self.opened_at));
+        let quiet = now.saturating_duration_since(self.last_received);
+        Some(Arrival { id, query, pace: Pace::of(took, quiet, received, length) })
     }
 
     /// When it is closed for want of queries.
@@ -187,6 +217,40 @@ impl UpstreamConn {
     }
 }
 
+/// An answer that is arriving.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub(super) id: u16,
+    pub(super) query: Id,
+    pub(super) pace: Pace,
+}
+
+/// How an answer arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// It will be whole in time: a large one on a slow path.
+    Steady,
+    /// It goes on, but will not be whole in time.
+    Trickling,
+    /// It has ceased to.
+    Broken,
+}
+
+impl Pace {
+    /// `received` of `length` octets are there `took` after the query was sent, the last since `quiet`.
+    fn of(took: Duration, quiet: Duration, received: usize, length: usize) -> Self {
+        if quiet >= QUIET_MAX {
+            return Self::Broken;
+        }
+        let whole = took.as_millis() * length as u128;
+        if whole <= WHOLE_TIMEOUT.as_millis() * received as u128 {
+            Self::Steady
+        } else {
+            Self::Trickling
+        }
+    }
+}
+
 /// As many again as may wait: queries that are given up keep their IDs, and those that take their place
 /// need new ones.
 fn ids_max(limits: &Limits) -> usize {
@@ -199,6 +263,12 @@ const GIVEN_UP_MAX: u8 = 2;
 /// Long enough for a resolver that recurses, short enough that the first victim of a forgotten
 /// connection is answered by another one before its stub gives up.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Between two octets of an answer that is still arriving: a second, and a round trip.
+const QUIET_MAX: Duration = Duration::from_millis(1250);
+
+/// From a query to the last octet of its answer, if that is to be of use.
+const WHOLE_TIMEOUT: Duration = RETIRED_TIMEOUT;
 
 /// SYN, and two retransmissions after 1 and 2 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -221,3 +291,33 @@ const AGE_JITTER: u32 = 10;
 const REPLACE_RETRY: Duration = Duration::from_secs(60);
 
 const _: () = assert!(STALL_TIMEOUT.as_millis() < RETIRED_TIMEOUT.as_millis());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_steady_answer_is_told_from_one_that_trickles_and_from_one_that_broke_off() {
+        let of = |took, quiet, received, length| {
+            let [took, quiet] = [took, quiet].map(Duration::from_millis);
+            Pace::of(took, quiet, received, length)
+        };
+        let cases = [
+            // 64 KB at 20, 15 and 14 KB/s.
+            (1500, 20, 30_000, 64_000, Pace::Steady),
+            (1500, 20, 22_500, 64_000, Pace::Steady),
+            (1500, 20, 21_000, 64_000, Pace::Trickling),
+            // An octet in 0.7 s, of a large one and of the shortest; one in a second.
+            (1500, 100, 4, 60_000, Pace::Trickling),
+            (1500, 100, 4, 30, Pace::Trickling),
+            (1500, 1000, 3, 60_000, Pace::Trickling),
+            // The path died behind its first segment, or but one.
+            (1500, 1450, 1_400, 60_000, Pace::Broken),
+            (1500, 1300, 58_000, 60_000, Pace::Broken),
+        ];
+        for (took, quiet, received, length, expected) in cases {
+            let pace = of(took, quiet, received, length);
+            assert_eq!(pace, expected, "{received} of {length} octets in {took} ms");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Upstreams that misbehave about their answers: U7 to U12, U18, U19, U23, U24.
+//! Upstreams that misbehave about their answers: U7 to U12, U18, U19, U23 to U25.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -414,5 +414,87 @@ pub(crate) fn one_percent_never(subject: &dyn Subject) -> Result<Outcome, String
     let slowest = asker.queries().iter().filter(|a| a.is_answered()).filter_map(Asked::delay).max();
     let slowest = slowest.unwrap_or_default();
     outcome.promise(slowest < SLACK, || format!("an answer took {slowest:.1?}"));
+    Ok(outcome)
+}
+
+/// Asks the first, and others every quarter of a second, of which all that come after three seconds are
+/// answered soon.
+fn ask_beside(stage: &Stage, first: &str) -> Outcome {
+    const EVERY: Duration = Duration::from_millis(250);
+    const BY_THEN: Duration = Duration::from_secs(3);
+    const SOON: Duration = Duration::from_secs(2);
+
+    let mut asker = stage.asker();
+    asker.send(&format!("{first}.u25.example"));
+    asker.ask_steadily(EVERY, names("u25", 32));
+    asker.finish();
+    let mut outcome = stage.outcome(&[&asker]);
+    outcome.promise_none_lost();
+    outcome.promise_deadline();
+    for asked in asker.queries().iter().filter(|asked| asked.at >= BY_THEN) {
+        let soon = asked.is_answered() && asked.delay().is_some_and(|delay| delay <= SOON);
+        outcome.promise(soon, || format!("{}: not answered in {SOON:.1?}", asked.name));
+    }
+    outcome.promise_connections(&stage.servers[0], 2);
+    outcome
+}
+
+pub(crate) fn trickling_answer(subject: &dyn Subject) -> Result<Outcome, String> {
+    const EVERY: Duration = Duration::from_millis(700);
+
+    // Nothing can follow on its connection before it is whole, which takes half a day.
+    let mut busy = HashSet::new();
+    let stage = Stage::one(subject, |setup| {
+        setup.handler(move |query| {
+            if query.name.starts_with("large") {
+                busy.insert(query.connection);
+                let answer = message::framed(&answers::sized(query.message, 60_000));
+                let octets = (0..40)
+                    .zip(answer)
+                    .map(|(n, octet)| Act::After(EVERY * n, vec![Act::Raw(vec![octet])]));
+                return octets.collect();
+            }
+            if busy.contains(&query.connection) { Vec::new() } else { query.answer() }
+        })
+    })?;
+    Ok(ask_beside(&stage, "large"))
+}
+
+pub(crate) fn unmatched_answers(subject: &dyn Subject) -> Result<Outcome, String> {
+    const EVERY: Duration = Duration::from_millis(700);
+
+    let stage = Stage::one(subject, |setup| {
+        setup.handler(|query| match (query.connection, query.number) {
+            (0, 0) => {
+                let answer = answers::answer(query.message).expect("a query");
+                let other = message::with_id(&answer, message::id(&answer) ^ 0x8000);
+                let others = (1..40).map(|n| Act::After(EVERY * n, vec![Act::Send(other.clone())]));
+                [Act::Send(answer)].into_iter().chain(others).collect()
+            }
+            (0, _) => Vec::new(),
+            _ => query.answer(),
+        })
+    })?;
+    Ok(ask_beside(&stage, "first"))
+}
+
+pub(crate) fn large_on_slow_path(subject: &dyn Subject) -> Result<Outcome, String> {
+    const PART: usize = 400;
+    const EVERY: Duration = Duration::from_millis(20);
+
+    let stage = Stage::one(subject, |setup| {
+        setup.handler(|query| {
+            let answer = message::framed(&answers::sized(query.message, 64_000));
+            let parts = (0..).zip(answer.chunks(PART));
+            parts.map(|(n, part)| Act::After(EVERY * n, vec![Act::Raw(part.to_vec())])).collect()
+        })
+    })?;
+    let mut client = stage.tcp();
+    client.send(&Query::new("large.u25.example", TXT).bytes());
+    let answered = client.receive().len() > 60_000;
+    let mut outcome = stage.outcome(&[]);
+    outcome.count_other(usize::from(answered), 0, usize::from(!answered));
+    outcome.promise_all_answered();
+    outcome.promise_connections(&stage.servers[0], 1);
     Ok(outcome)
 }

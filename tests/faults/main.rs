@@ -167,6 +167,9 @@ rows! {
     u24_one_percent_never_answered: answers::one_percent_never, |outcome: &Outcome| {
         assert_told(outcome, NETWORK_ERROR, &["#dot.example"]);
     };
+    u25_trickling_answer: answers::trickling_answer;
+    u25_unmatched_answers: answers::unmatched_answers;
+    u25_large_answer_on_a_slow_path: answers::large_on_slow_path, assert_no_failure_logged;
     c1_one_octet_at_a_time: clients::one_octet_at_a_time;
     c2_idle_connections: clients::idle_connections;
     c3_early_close: clients::early_close;

@@ -2,8 +2,10 @@
 
 use dot_proxy::forwarder::{Closed, Fact, Stage};
 
-use crate::sim_support::dns::{NOERROR, SERVFAIL};
-use crate::sim_support::{Attempt, Do, Response, Server, What, World, default_limits, ms};
+use crate::sim_support::dns::{self, NOERROR, SERVFAIL};
+use crate::sim_support::{
+    Ask, Attempt, Do, Response, Server, Step, What, World, default_limits, ms,
+};
 use crate::{close_after, copies, end, failures, numbered, slow_name, slowest, warm, world};
 
 #[test]
@@ -407,5 +409,150 @@ fn u04_a_dead_first_upstream_holds_queries_up_no_longer_than_a_stall_and_a_momen
     w.run_ms(4500);
     assert_eq!(failures(&w), 0);
     assert!(slowest(&w) <= ms(1500 + 250 + 50), "{:?}", slowest(&w));
+    end(w);
+}
+
+/// An answer of 60,000 octets, of which so many arrive at a time.
+fn paced(ask: &Ask<'_>, octets: usize, pause: u64) -> Vec<Step> {
+    let answer = dns::answer(ask.message, ask.serial, NOERROR, 60_000);
+    let pace = Do::Pace(octets, ms(pause));
+    vec![Step::after(10, pace), Step::after(10, Do::Answer(answer))]
+}
+
+#[test]
+fn u25_an_answer_that_trickles_holds_up_no_other() {
+    // As the first of all, after others; and where all connections do that to it, or but one.
+    for (first, always) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut w = if first { world(1) } else { warm(1) };
+        w.servers[0].replies(move |ask| match ask.name {
+            "large.example." if always || ask.link == 0 => paced(ask, 1, 700),
+            _ => vec![ask.answer_after(10)],
+        });
+        w.ask("large.example.");
+        for n in 0..24 {
+            w.run_ms(500);
+            w.ask(&numbered(n));
+        }
+        w.run_ms(5000);
+        for n in 0..24 {
+            let response = w.response(&numbered(n));
+            assert_eq!(response.rcode, NOERROR, "{first} {always}: {response:?}");
+            assert!(response.took() <= ms(1600), "{first} {always}: {response:?}");
+            assert!(n < 5 || response.took() <= ms(30), "{first} {always}: {response:?}");
+        }
+        assert_eq!(w.links.len(), 2, "{first} {always}");
+        end(w);
+    }
+}
+
+#[test]
+fn u25_an_answer_that_trickles_is_asked_of_another_upstream() {
+    let mut w = world(2);
+    w.servers[0].replies(|ask| paced(ask, 1, 700));
+    w.ask("large.example.");
+    w.run_ms(2000);
+    assert_eq!(w.response("large.example.").took(), ms(20 + 1500 + 20 + 10));
+    w.ask("a.example.");
+    w.run_ms(50);
+    assert_eq!(w.response("a.example.").took(), ms(10), "the first has failed");
+    end(w);
+}
+
+#[test]
+fn u25_who_is_taken_for_the_one_whose_answer_trickles_is_sent_again() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| match (ask.link, ask.name) {
+        (0, "large.example.") => paced(ask, 1, 700),
+        (0, _) => Vec::new(),
+        _ => vec![ask.answer_after(10)],
+    });
+    w.ask("other.example.");
+    w.ask("large.example.");
+    w.run_ms(5000);
+    // The fourth octet is there after 10 + 3 * 700 ms.
+    assert_eq!(w.response("other.example.").took(), ms(2110 + 10));
+    assert_eq!(w.response("large.example.").took(), ms(1530));
+    end(w);
+}
+
+#[test]
+fn u25_answers_to_nothing_asked_are_no_sign_of_life() {
+    let mut w = warm(1);
+    let unmatched =
+        dns::framed(&dns::answer(&dns::query(9999, "x.example.", dns::A, None), 0, 0, 0));
+    for n in 0..200 {
+        w.schedule(ms(n * 700), What::Serve { link: 0, what: Do::Octets(unmatched.clone()) });
+    }
+    w.servers[0].replies(|ask| if ask.link == 0 { Vec::new() } else { vec![ask.answer_after(10)] });
+    for n in 0..24 {
+        w.ask(&numbered(n));
+        w.run_ms(500);
+    }
+    assert_eq!(failures(&w), 0);
+    assert!(slowest(&w) <= ms(1530), "{:?}", slowest(&w));
+    assert_eq!(w.links.len(), 2);
+    end(w);
+}
+
+#[test]
+fn u25_a_large_answer_on_a_slow_path_arrives() {
+    // The first on its connection, or not; alone, or with small ones behind it.
+    for (first, others) in [(true, false), (true, true), (false, false), (false, true)] {
+        let mut w = if first { world(1) } else { warm(1) };
+        w.servers[0].replies(|ask| match ask.name {
+            "large.example." => paced(ask, 400, 20),
+            _ => vec![ask.answer_after(10)],
+        });
+        let client = w.tcp_client();
+        w.tcp_send(client, dns::framed(&dns::query(1, "large.example.", dns::A, None)));
+        for n in 0..8 {
+            w.run_ms(500);
+            if others {
+                w.ask(&numbered(n));
+            }
+        }
+        w.run_ms(5000);
+        let response = w.response("large.example.");
+        assert_eq!(response.rcode, NOERROR, "{first} {others}");
+        assert!(response.took() <= ms(3100), "{first} {others}: {:?}", response.took());
+        assert_eq!(copies(&w, "large.example."), 1, "it would take from the slow path");
+        assert_eq!((failures(&w), w.facts.len()), (0, 0), "{first} {others}: {:?}", w.facts);
+        end(w);
+    }
+}
+
+#[test]
+fn u25_several_large_answers_on_slow_connections_arrive() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| paced(ask, 400, 20));
+    for n in 0..6 {
+        let client = w.tcp_client();
+        w.tcp_send(client, dns::framed(&dns::query(1, &numbered(n), dns::A, None)));
+        w.run_ms(1600);
+    }
+    w.run_ms(5000);
+    assert_eq!((failures(&w), w.facts.len()), (0, 0), "{:?}", w.facts);
+    w.servers[0].replies(|ask| vec![ask.answer_after(10)]);
+    w.ask("a.example.");
+    w.run_ms(1600);
+    w.ask("b.example.");
+    w.run_ms(100);
+    assert_eq!(w.response("b.example.").took(), ms(10));
+    end(w);
+}
+
+#[test]
+fn u04_a_connection_that_dies_in_the_middle_of_an_answer_loses_none() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| match ask.link {
+        0 => vec![
+            Step::after(10, Do::Octets(dns::framed(&[0; 60_000])[..1400].to_vec())),
+            Step::after(20, Do::Forget),
+        ],
+        _ => vec![ask.answer_after(10)],
+    });
+    w.ask("a.example.");
+    w.run_ms(2000);
+    assert_eq!(w.response("a.example.").took(), ms(1530));
     end(w);
 }

@@ -202,7 +202,7 @@ impl World {
         loop {
             let link = &mut self.links[number];
             let Some(conn) = link.conn else { return };
-            if link.forgotten || link.told_end {
+            if link.forgotten || link.told_end || link.pace.is_some() && link.readable_due {
                 return;
             }
             if link.outbound.is_empty() {
@@ -211,9 +211,15 @@ impl World {
                 }
                 return;
             }
-            let length = self.roughness.read_length(link.outbound.len(), &mut self.rng);
+            let mut length = self.roughness.read_length(link.outbound.len(), &mut self.rng);
+            let pace = link.pace;
+            length = pace.map_or(length, |(octets, _)| octets.min(link.outbound.len()));
             let bytes: Vec<u8> = link.outbound.drain(..length).collect();
             self.forwarder.handle_stream(self.now, conn, &bytes);
+            if let Some((_, pause)) = pace {
+                self.links[number].readable_due = true;
+                return self.schedule(pause, What::LinkReadable { link: number });
+            }
             let pauses =
                 self.roughness.read_max != usize::MAX && self.links[number].outbound.len() < 500;
             if pauses && self.rng.chance(100) {
@@ -268,6 +274,7 @@ impl World {
                 link.outbound.extend(octets);
                 self.read_link(number);
             }
+            Do::Pace(octets, pause) => link.pace = Some((octets, pause)),
             Do::StopReading => link.room = Some(16 * 1024),
         }
     }

@@ -148,6 +148,8 @@ pub(crate) enum Do {
     Close(Closed),
     /// Send octets, whatever they are.
     Octets(Vec<u8>),
+    /// From now on what is sent arrives so many octets at a time, with this pause between.
+    Pace(usize, Duration),
     /// Forget the connection: nothing more goes either way, and nobody is told.
     Forget,
     /// Take no more octets.
@@ -172,6 +174,7 @@ pub(crate) struct Link {
     /// The end was told to the forwarder.
     pub(super) told_end: bool,
     pub(super) end: Option<Closed>,
+    pub(super) pace: Option<(usize, Duration)>,
     /// Octets from the forwarder that make no whole frame yet.
     pub(super) inbound: Vec<u8>,
     /// Octets for the forwarder that were not read yet.
@@ -208,6 +211,7 @@ impl Link {
             room: None,
             told_end: false,
             end: None,
+            pace: None,
             inbound: Vec::new(),
             outbound: VecDeque::new(),
             outstanding: HashMap::new(),
