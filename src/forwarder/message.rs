@@ -12,7 +12,7 @@ use super::edns::{
 pub use super::edns::{Ede, Opt};
 pub use super::presentation::{Class, NameDisplay, Rcode, Rtype};
 pub use super::wire::HEADER_LEN;
-use super::wire::{Header, QUESTION_FIXED_LEN, Question, RecordStart};
+use super::wire::{Header, QUESTION_FIXED_LEN, Question, RecordStart, name_end};
 
 /// Checks a message of a client.
 ///
@@ -35,9 +35,11 @@ pub fn parse_query(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refus
         records: LocalRecords::default(),
     };
     if header.flags & OPCODE != 0 {
-        return Err(Refusal::Respond(LocalResponse { rcode: Rcode::NOTIMP, ..refusal }));
+        let opt = opt_behind_questions(message, &header);
+        return Err(Refusal::Respond(LocalResponse { rcode: Rcode::NOTIMP, opt, ..refusal }));
     }
     if header.qdcount != 1 {
+        refusal.opt = opt_behind_questions(message, &header);
         return Err(Refusal::Respond(refusal));
     }
     let Some(question) = Question::read(message) else {
@@ -84,6 +86,16 @@ pub fn parse_query(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refus
         opt: records.opt,
         signature: records.signature,
     })
+}
+
+/// The OPT record of a message with any number of questions. Who sent one gets one back, whatever else is
+/// wrong (RFC 6891 section 6.1.1).
+fn opt_behind_questions(message: &[u8], header: &Header) -> Option<Opt> {
+    let mut end = HEADER_LEN;
+    for _ in 0..header.qdcount {
+        end = name_end(message, end)? + QUESTION_FIXED_LEN;
+    }
+    Records::read(message, end, header).opt
 }
 
 /// A query that can be forwarded.
@@ -170,9 +182,10 @@ pub struct LocalRecords<'a> {
 
 /// Appends a response to `query` that is made here, of at most `limit` octets (512 or more).
 ///
-/// ID, OPCODE, RD, CD and the question in the client's spelling come from the query; a response to
-/// another opcode than QUERY copies no CD. `udp_size` is what our OPT record advertises. A query
-/// without a whole header gets no response.
+/// ID, OPCODE, RD, CD and the question in the client's spelling come from the query. A response to another
+/// opcode than QUERY has no flag but QR, as flags mean nothing under an opcode that is not known (RFC 8906
+/// section 3.1.4). `udp_size` is what our OPT record advertises. A query without a whole header gets no
+/// response.
 pub fn local_response(
     out: &mut Vec<u8>,
     query: &[u8],
@@ -188,8 +201,10 @@ pub fn local_response(
         Rcode(16..) if response.opt.is_none() => Rcode::SERVFAIL,
         rcode => rcode,
     };
-    let copied = if header.flags & OPCODE == 0 { RD | CD } else { OPCODE | RD };
-    let mut flags = QR | RA | header.flags & copied | rcode.0 & RCODE;
+    let mut flags = QR | header.flags & OPCODE | rcode.0 & RCODE;
+    if header.flags & OPCODE == 0 {
+        flags |= RA | header.flags & (RD | CD);
+    }
     if response.truncated {
         flags |= TC;
     }
@@ -533,7 +548,7 @@ mod tests {
         let cut_opt: &[u8] = b"\0\0\x29\x04\xd0\0\0\x80\0\0\x09";
         let respond = |rcode, question_end, has_opt| Some((rcode, question_end, has_opt));
         let formerr = Rcode::FORMERR;
-        let cases: [Case; 29] = [
+        let cases: [Case; 33] = [
             ("empty", vec![], None),
             ("11 octets", query(b"", 0)[..11].to_vec(), None),
             ("QR=1", with_flags(&query(b"", 0), 0x8100), None),
@@ -541,6 +556,11 @@ mod tests {
             (
                 "opcode",
                 with_flags(&trailing(&axfr(with_records(&[edns1], [0, 0, 1]))), 0x2900),
+                respond(Rcode::NOTIMP, 12, true),
+            ),
+            (
+                "opcode, OPT cut before its RDATA",
+                with_flags(&query(&OPT[..9], 1), 0x2900),
                 respond(Rcode::NOTIMP, 12, false),
             ),
             (
@@ -549,7 +569,22 @@ mod tests {
                 respond(Rcode::NOTIMP, 12, false),
             ),
             ("no question", with_qdcount(&query(OPT, 1), 0), respond(formerr, 12, false)),
+            (
+                "no question, OPT",
+                [&query(b"", 1)[..5], &[0], &query(b"", 1)[6..12], OPT].concat(),
+                respond(formerr, 12, true),
+            ),
             ("two questions", with_qdcount(&query(OPT, 1), 2), respond(formerr, 12, false)),
+            (
+                "two questions, OPT",
+                with_qdcount(&query(&[b"\xc0\x0c\0\x1c\0\x01", OPT].concat(), 1), 2),
+                respond(formerr, 12, true),
+            ),
+            (
+                "two questions, the second cut, OPT",
+                with_qdcount(&query(&[b"\x40\0\x1c\0\x01", OPT].concat(), 1), 2),
+                respond(formerr, 12, false),
+            ),
             ("question cut in the name", query(b"", 0)[..20].to_vec(), respond(formerr, 12, false)),
             ("question cut", query(b"", 0)[..end - 1].to_vec(), respond(formerr, 12, false)),
             (
@@ -662,9 +697,9 @@ mod tests {
         let response = respond(&query, &without);
         assert_eq!(response, [b"\x12\x34\x81\x82\0\x01\0\0\0\0\0\0", question].concat());
 
-        // Of the flags only RD and CD are copied, of another opcode's only RD.
+        // Of the flags only RD and CD are copied, of another opcode's none.
         for (flags, expected) in
-            [(0x7ff, 0x8190_u16), (0x6ef, 0x8080), (0x7fff, 0xf984), (0x10, 0x8090)]
+            [(0x7ff, 0x8190_u16), (0x6ef, 0x8080), (0x7fff, 0xf804), (0x10, 0x8090)]
         {
             let query = with_flags(&query, flags);
             let response = match parse_query(&query, false) {

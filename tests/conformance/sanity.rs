@@ -6,12 +6,13 @@ use crate::proxying::{is_answer, rcode};
 use crate::stage::Stage;
 use crate::subject::Subject;
 use crate::support::answers;
-use crate::support::message::{self, A, AXFR, FORMERR, NOERROR, QR, RA, RD, TXT};
+use crate::support::message::{self, A, AXFR, FORMERR, NOERROR, NOTIMP, QR, RA, RD, TXT};
 use crate::support::{Act, Query};
 use crate::transports;
 use crate::view::View;
 
 const OPCODE: u16 = 0x7800;
+const CD: u16 = 0x10;
 
 pub(crate) fn local_answers(subject: &dyn Subject) -> Result<Outcome, String> {
     let stage = Stage::one(subject, |setup| setup)?;
@@ -25,16 +26,30 @@ pub(crate) fn local_answers(subject: &dyn Subject) -> Result<Outcome, String> {
         let seen = response.map(|octets| message::flags(&octets) & 15);
         outcome.promise(seen == Some(FORMERR), || format!("two questions, {what}: RCODE {seen:?}"));
     }
+    let with_opt = Query::new("a.s58.example", A).id(0x501).opt(1_232).bytes();
+    for qdcount in [0, 2] {
+        let mut query = match qdcount {
+            0 => [&with_opt[..12], &with_opt[one.len()..]].concat(),
+            _ => [&one[..], &one[12..], &with_opt[one.len()..]].concat(),
+        };
+        (query[5], query[11]) = (qdcount, 1);
+        let opts = client.exchange(&query).and_then(|octets| Some(View::read(&octets)?.opts()));
+        outcome.promise(opts == Some(1), || format!("QDCOUNT {qdcount}: {opts:?} OPT records"));
+    }
     for (n, (what, flags)) in [("IQUERY", 1 << 11), ("UPDATE", 5 << 11), ("DSO", 6 << 11)]
         .into_iter()
         .flat_map(|(what, opcode)| [(what, opcode), (what, opcode | RD)])
         .enumerate()
     {
         let id = 0x600 + n as u16;
-        let response = client.exchange(&Query::new("a.s58.example", A).id(id).flags(flags).bytes());
-        let seen = response.map(|octets| message::flags(&octets));
-        let copied = seen.is_some_and(|seen| seen & (QR | OPCODE | RD) == QR | flags);
+        let query = Query::new("a.s58.example", A).id(id).flags(flags | CD).opt(1_232);
+        let response = client.exchange(&query.bytes());
+        let seen = response.as_ref().map(|octets| message::flags(octets));
+        // No other flag means anything under an opcode that one does not know (RFC 8906 section 3.1.4).
+        let copied = seen.is_some_and(|seen| seen == QR | flags & OPCODE | NOTIMP);
         outcome.promise(copied, || format!("{what}: flags {flags:04x} became {seen:04x?}"));
+        let opts = response.and_then(|octets| Some(View::read(&octets)?.opts()));
+        outcome.promise(opts == Some(1), || format!("{what}: {opts:?} OPT records"));
     }
     for flags in [0, RD] {
         let query = Query::new("wWw.S58.ExAmPlE", AXFR).flags(flags).id(0x700 | flags);

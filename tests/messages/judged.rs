@@ -107,10 +107,10 @@ fn model(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refusal> {
         }))
     };
     if view.flags & 0x7800 != 0 {
-        return respond(Rcode::NOTIMP, HEADER_LEN, None);
+        return respond(Rcode::NOTIMP, HEADER_LEN, view.opt(message));
     }
     let Some(question) = &view.question else {
-        return respond(Rcode::FORMERR, HEADER_LEN, None);
+        return respond(Rcode::FORMERR, HEADER_LEN, view.opt(message));
     };
     let opt = view.opt(message);
     if truncated {
@@ -191,9 +191,13 @@ fn local_response_is_sound(random: &mut Random, query: &[u8], response: &LocalRe
     let message = Message::from_slice(&out).unwrap();
     let (header, counts) = (message.header(), message.header_counts());
     assert_eq!(out[..2], query[..2]);
-    assert!(header.qr() && header.ra() && !header.aa() && !header.ad() && !header.z());
+    assert!(header.qr() && !header.aa() && !header.ad() && !header.z());
     assert_eq!(header.opcode().to_int(), query[2] >> 3 & 15);
-    assert_eq!((header.rd(), header.tc()), (query[2] & 1 == 1, response.truncated));
+    // No flag means anything under an opcode that is not known.
+    let is_known = header.opcode().to_int() == 0;
+    assert_eq!((header.ra(), header.rd()), (is_known, is_known && query[2] & 1 == 1));
+    assert_eq!(header.tc(), response.truncated);
+    assert!(is_known || !header.cd());
     assert_eq!((counts.ancount(), counts.nscount()), (0, 0));
     assert_eq!(message.opt_rcode().to_int(), response.rcode.0);
 

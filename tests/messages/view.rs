@@ -19,7 +19,7 @@ type Data<'a> = AllRecordData<&'a [u8], ParsedName<&'a [u8]>>;
 pub(crate) struct View {
     pub(crate) flags: u16,
     pub(crate) counts: [u16; 4],
-    /// There is one question, and it is readable and not compressed.
+    /// There is one question, and it is readable, which one that is compressed is not.
     pub(crate) question: Option<Question>,
     /// The readable records, and a last one that is an OPT record cut off in its data.
     pub(crate) records: Vec<Record>,
@@ -60,18 +60,17 @@ impl View {
             end: HEADER_LEN,
         };
         let mut questions = message.question();
-        if view.counts[0] == 1
-            && let Some(Ok(question)) = questions.next()
+        while let start = questions.pos()
+            && let Some(question) = questions.next()
         {
+            let Some(question) = question.ok().filter(|_| pointers_aim_back(octets, start)) else {
+                return Some(view);
+            };
             let qname: Name<Vec<u8>> = question.qname().to_name();
-            // A compressed name has another length than what is written.
-            if HEADER_LEN + qname.as_slice().len() + 4 == questions.pos() {
-                let (qtype, qclass) = (question.qtype().to_int(), question.qclass().to_int());
+            let (qtype, qclass) = (question.qtype().to_int(), question.qclass().to_int());
+            if view.counts[0] == 1 {
                 view.question = Some(Question { qname, qtype, qclass, end: questions.pos() });
             }
-        }
-        if view.counts[0] > 1 || view.counts[0] == 1 && view.question.is_none() {
-            return Some(view);
         }
         view.end = questions.pos();
         view.read_records(octets, message);

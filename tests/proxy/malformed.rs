@@ -1,5 +1,6 @@
 //! Messages of clients that are not forwarded: each gets the answer it is due, or none.
 
+use crate::support::answers::{OPT_LEN, at_client};
 use crate::support::message::{
     self, A, AXFR, BADVERS, FORMERR, NOERROR, NOTIMP, OPT, QR, RD, REFUSED,
 };
@@ -61,8 +62,15 @@ fn every_opcode_but_query_is_not_implemented() {
             let flags = opcode << 11 | rd;
             let query = Query::new("a.example", A).id(opcode).flags(flags).opt(1232).bytes();
             let response = ask(&bed, &query);
-            assert_eq!(without_ra(&response), header_only(opcode, QR | flags | NOTIMP));
+            let opt = &at_client(query.clone())[query.len() - OPT_LEN..];
+            let header = message::header(opcode, QR | opcode << 11 | NOTIMP, [0, 0, 0, 1]);
+            assert_eq!(response, [&header, opt].concat());
         }
+        // Neither AD nor CD, nor any other flag that queries have.
+        let query = Query::new("a.example", A).id(opcode).flags(opcode << 11 | 0x07ff).bytes();
+        let expected = header_only(opcode, QR | opcode << 11 | NOTIMP);
+        assert_eq!(ask(&bed, &query), expected);
+        assert_eq!(ask(&bed, &query[..12]), expected, "without the question that it counts");
     }
     assert_eq!(bed.server.log().queries.len(), 0);
 }
@@ -80,6 +88,15 @@ fn anything_but_one_question_is_a_format_error() {
     for query in [two, none] {
         let response = ask(&bed, &query);
         assert_eq!(without_ra(&response), header_only(0x1234, QR | RD | FORMERR));
+        // OPT for OPT (RFC 6891 section 6.1.1).
+        let with_opt = Query::new("a.example", A).opt(1232).bytes();
+        let opt = &with_opt[with_opt.len() - OPT_LEN..];
+        let mut query = [&query[..], opt].concat();
+        query[11] = 1;
+        let response = ask(&bed, &query);
+        let header = message::header(0x1234, QR | RD | FORMERR, [0, 0, 0, 1]);
+        let opt = &at_client(with_opt.clone())[with_opt.len() - OPT_LEN..];
+        assert_eq!(without_ra(&response), [&header, opt].concat());
     }
     assert_eq!(bed.server.log().queries.len(), 0);
 }
