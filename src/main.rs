@@ -7,10 +7,13 @@ use std::process::ExitCode;
 use dot_proxy::config::{self, Command, Config, QueryLog};
 use dot_proxy::memory::Bound;
 use dot_proxy::reactor::Reactor;
+use dot_proxy::signals;
 use dot_proxy::stderr::{GuardedLogger, Stderr};
 use simple_logger::SimpleLogger;
 
 fn main() -> ExitCode {
+    // Not known to fail; and then the signals do what they did before there was a program.
+    signals::block_harmless().ok();
     let mut stderr = Stderr::new();
     let result = match config::parse(std::env::args_os().skip(1).collect()) {
         Ok(Command::Help) => print(&config::usage()),

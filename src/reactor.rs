@@ -160,6 +160,7 @@ impl Reactor {
             if self.ending == Ending::Asked {
                 self.shut_down();
             }
+            self.termination.handle_timeout(self.cx.now);
             // Every turn, or steady traffic would starve the deadlines.
             if self.cx.forwarder.poll_timeout().is_some_and(|at| at <= self.cx.now) {
                 self.cx.forwarder.handle_timeout(self.cx.now);
@@ -182,7 +183,13 @@ impl Reactor {
             Ending::No | Ending::Asked => None,
         };
         let network = self.network.as_ref().and_then(NetworkChanges::listen_at);
-        let until = [self.cx.forwarder.poll_timeout(), self.accept_again, network, ending];
+        let until = [
+            self.cx.forwarder.poll_timeout(),
+            self.accept_again,
+            network,
+            ending,
+            self.termination.poll_timeout(),
+        ];
         until.into_iter().flatten().min().map(|at| at.saturating_duration_since(self.cx.now))
     }
 }
@@ -293,7 +300,7 @@ impl Reactor {
     fn handle_event(&mut self, event: &Event) -> io::Result<()> {
         let token = event.token();
         if token == TERMINATION {
-            if self.termination.take() && self.ending == Ending::No {
+            if self.termination.take(self.cx.now) {
                 self.ending = Ending::Asked;
             }
             return Ok(());

@@ -70,7 +70,7 @@ const TABLE: &[Row] = &[
     ("tls/", &["rustls", "webpki_roots"], &["tls"]),
     ("words.rs", &[], &[]),
     ("datagram.rs", &["libc", "mio"], &["forwarder::DatagramPath"]),
-    ("signals.rs", &["mio", "signal_hook", "signal_hook_mio"], &[]),
+    ("signals.rs", &["mio", "nix", "signal_hook", "signal_hook_mio"], &[]),
     ("network.rs", &["mio", "rustix"], &[]),
     ("stderr.rs", &["rustix"], &[]),
     // The forwarder's tools, each of use without the rest.

@@ -22,6 +22,7 @@ mod network;
 mod observe;
 mod pause;
 mod sharing;
+mod signals;
 mod start;
 mod statements;
 mod steady;

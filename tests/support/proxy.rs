@@ -55,7 +55,18 @@ impl Proxy {
     /// Starts it with a standard error of the test's own.
     #[track_caller]
     pub(crate) fn start_with_stderr<S: AsRef<OsStr>>(args: &[S], stderr: impl Into<Stdio>) -> Self {
-        let mut command = through(&[], args);
+        Self::start_through_with_stderr(&[], args, stderr)
+    }
+
+    /// Starts it through another program, as in [`Self::start_through`], with a standard error of the
+    /// test's own.
+    #[track_caller]
+    pub(crate) fn start_through_with_stderr<S: AsRef<OsStr>>(
+        wrapper: &[&str],
+        args: &[S],
+        stderr: impl Into<Stdio>,
+    ) -> Self {
+        let mut command = through(wrapper, args);
         command.stderr(stderr);
         let mut proxy = Self::spawn(command, args);
         proxy.await_listening(args);
