@@ -337,7 +337,7 @@ impl Forwarder {
     }
 
     /// The upstreams but `index`, those behind it first.
-    fn others(&self, index: usize) -> impl Iterator<Item = (usize, &Upstream)> {
+    pub(super) fn others(&self, index: usize) -> impl Iterator<Item = (usize, &Upstream)> {
         let (before, rest) = self.upstreams.split_at(index);
         let behind = (index + 1..).zip(rest.iter().skip(1));
         behind.chain((0..).zip(before))
@@ -351,12 +351,7 @@ pub(super) fn kept_max(queries_max: usize) -> usize {
 
 /// One copy, of a query that is out once.
 fn may_be_hedged(query: &Query) -> bool {
-    !query.hedged
-        && query.may_be_sent()
-        && !query.is_trial()
-        && query.bound_for.is_none()
-        && query.kept.is_none()
-        && matches!(query.places, [Some(_), None])
+    !query.hedged && query.may_be_copied()
 }
 
 /// Whether the upstream says why, and another would have to say the same, or to know less: an answer

@@ -179,7 +179,9 @@ impl Forwarder {
             let has_stalled = std::mem::replace(&mut query.has_stalled, true);
             query.stalled_at = Some(now);
             let (arrived, avoided) = (query.arrived, query.avoided);
-            match self.another(index, avoided).filter(|_| has_stalled || is_arriving) {
+            let turned_away =
+                || self.another(index, avoided).filter(|_| has_stalled || is_arriving);
+            match self.second_try(now, index, avoided).or_else(turned_away) {
                 Some(other) => self.bind(now, id, other),
                 None if is_arriving => {}
                 None => again.push((arrived, id)),
@@ -250,6 +252,7 @@ impl Forwarder {
                     continue;
                 };
                 self.hedge(now, conn_id);
+                self.overdue(now, conn_id);
                 let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
                     continue;
                 };
@@ -284,7 +287,8 @@ impl Forwarder {
             .filter_map(|conn_id| match self.conns.get(conn_id.0) {
                 Some(Conn::Upstream(conn)) => {
                     let next = conn.next_timeout(self.idle_timeout(conn));
-                    [next, self.next_hedge(conn)].into_iter().flatten().min()
+                    let next = [next, self.next_hedge(conn), Self::next_overdue(conn)];
+                    next.into_iter().flatten().min()
                 }
                 _ => None,
             })

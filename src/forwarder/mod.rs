@@ -27,6 +27,7 @@ mod loss;
 pub mod message;
 mod outage;
 mod output;
+mod overdue;
 mod presentation;
 mod query;
 mod query_limit;

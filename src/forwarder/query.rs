@@ -155,6 +155,15 @@ impl Query {
             && !(self.is_sent_once() && self.sends > 0)
     }
 
+    /// Whether a copy of it may go out beside the one that is out.
+    pub(super) fn may_be_copied(&self) -> bool {
+        self.may_be_sent()
+            && !self.is_trial()
+            && self.bound_for.is_none()
+            && self.kept.is_none()
+            && matches!(self.places, [Some(_), None])
+    }
+
     /// No copy of it may go out.
     pub(super) fn is_sent_once(&self) -> bool {
         self.parsed.signature.is_some() || self.parsed.qtype == Rtype::TKEY

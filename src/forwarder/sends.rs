@@ -6,7 +6,7 @@ use super::in_flight::HIGH_MAX;
 use super::timeouts::Timeouts;
 
 /// When the queries in flight were sent, by message ID, the oldest first; and which of them have
-/// been looked at for being late.
+/// been looked at for being late, and for being overdue.
 #[derive(Debug)]
 pub(super) struct Sends {
     /// By message ID; IDs from `ids_max` up have the places behind that.
@@ -14,15 +14,17 @@ pub(super) struct Sends {
     ids_max: usize,
     /// Those IDs, each in its place while it waits.
     high: Vec<Option<u16>>,
-    /// The oldest that was not looked at; all younger ones were not either.
-    next: Option<u16>,
+    /// The oldest that was not looked at for being late; all younger ones were not either.
+    next_late: Option<u16>,
+    /// The same for being overdue.
+    next_overdue: Option<u16>,
 }
 
 impl Sends {
     /// IDs are below `ids_max`, a few excepted.
     pub(super) fn new(ids_max: usize) -> Self {
         let waiting = Timeouts::with_capacity(ids_max + HIGH_MAX);
-        Self { waiting, ids_max, high: Vec::new(), next: None }
+        Self { waiting, ids_max, high: Vec::new(), next_late: None, next_overdue: None }
     }
 
     /// Octets that it takes at most.
@@ -35,15 +37,19 @@ impl Sends {
         let place =
             if usize::from(id) < self.ids_max { usize::from(id) } else { self.take_high(id) };
         self.waiting.arm(place, now);
-        self.next.get_or_insert(id);
+        self.next_late.get_or_insert(id);
+        self.next_overdue.get_or_insert(id);
     }
 
     /// Takes it out; returns when it was sent.
     pub(super) fn disarm(&mut self, id: u16) -> Option<Instant> {
         let place = self.place(id)?;
         let start = self.waiting.start(place)?;
-        if self.next == Some(id) {
-            self.next = self.younger(place);
+        if self.next_late == Some(id) {
+            self.next_late = self.younger(place);
+        }
+        if self.next_overdue == Some(id) {
+            self.next_overdue = self.younger(place);
         }
         self.waiting.disarm(place);
         if place >= self.ids_max {
@@ -65,18 +71,33 @@ impl Sends {
         self.waiting.oldest().map(|(place, start)| (self.id(place), start))
     }
 
-    /// When the next one has waited for `after`, among those that were not looked at.
+    /// When the next one is late, among those that were not looked at.
     pub(super) fn next_late(&self, after: Duration) -> Option<Instant> {
-        self.waiting.start(self.place(self.next?)?).map(|start| start + after)
+        Some(self.start(self.next_late?)? + after)
     }
 
     /// One that has waited for `after`, each once.
     pub(super) fn pop_late(&mut self, now: Instant, after: Duration) -> Option<u16> {
-        let id = self.next?;
+        let id = self.next_late?;
         if now < self.next_late(after)? {
             return None;
         }
-        self.next = self.younger(self.place(id)?);
+        self.next_late = self.younger(self.place(id)?);
+        Some(id)
+    }
+
+    /// When the next one is overdue, among those that were not looked at.
+    pub(super) fn next_overdue(&self) -> Option<Instant> {
+        Some(self.start(self.next_overdue?)? + OVERDUE_AFTER)
+    }
+
+    /// One that is overdue, each once.
+    pub(super) fn pop_overdue(&mut self, now: Instant) -> Option<u16> {
+        let id = self.next_overdue?;
+        if now < self.next_overdue()? {
+            return None;
+        }
+        self.next_overdue = self.younger(self.place(id)?);
         Some(id)
     }
 
@@ -110,6 +131,10 @@ impl Sends {
     }
 }
 
+/// As long as a resolver that recurses takes on a bad day: what was lost is to be asked again before its
+/// stub gives up.
+pub(super) const OVERDUE_AFTER: Duration = Duration::from_millis(1500);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +157,25 @@ mod tests {
         assert_eq!(sends.pop_late(t0 + 2 * LATE, LATE), Some(1));
         sends.arm(7, t0 + 2 * LATE);
         assert_eq!(sends.next_late(LATE), Some(t0 + 3 * LATE));
+    }
+
+    #[test]
+    fn what_was_late_is_overdue_later() {
+        let t0 = base();
+        let mut sends = Sends::new(8);
+        for id in [5, 2, 7] {
+            sends.arm(id, t0);
+        }
+        assert_eq!(sends.pop_late(t0 + LATE, LATE), Some(5));
+        assert_eq!(sends.pop_overdue(t0 + LATE), None);
+        assert_eq!(sends.next_overdue(), Some(t0 + OVERDUE_AFTER));
+        sends.disarm(2);
+        let overdue = |sends: &mut Sends| {
+            std::iter::from_fn(|| sends.pop_overdue(t0 + OVERDUE_AFTER)).collect::<Vec<_>>()
+        };
+        assert_eq!(overdue(&mut sends), [5, 7]);
+        assert_eq!((overdue(&mut sends), sends.next_overdue()), (vec![], None));
+        assert_eq!(sends.pop_late(t0 + LATE, LATE), Some(7), "the one does not touch the other");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod corners;
 mod datagrams;
 mod dead_ends;
 mod experience;
+mod half_dead;
 mod limits;
 mod once;
 mod places;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::sim_support::dns::{self, Edns, NOERROR, SERVFAIL};
-use crate::sim_support::{World, ms};
+use crate::sim_support::{Server, World, default_limits, default_policy, ms};
 use crate::{close_after, copies, end, numbered, warm, world};
 
 const NAMES: [&str; 2] = ["tsig.example.", "tkey.example."];
@@ -43,6 +43,28 @@ fn a_signed_query_and_tkey_are_not_copied_after_a_stall() {
         w.run_ms(4500);
         assert_eq!(w.response(name).rcode, SERVFAIL);
         assert_eq!(copies(&w, name), 1, "{name}");
+        assert_eq!(copies(&w, "plain.example."), 2);
+        end(w);
+    }
+}
+
+#[test]
+fn a_signed_query_and_tkey_are_not_copied_when_they_are_overdue() {
+    for name in NAMES {
+        let servers = vec![Server::healthy(), Server::healthy()];
+        let mut w = World::with_policy(default_limits(), default_policy(), servers, &[0, 0], 1);
+        // What is answered now and then keeps the connection from stalling.
+        w.servers[0].replies(|ask| match ask.name {
+            name if name.starts_with('n') => vec![ask.answer_after(10)],
+            _ => Vec::new(),
+        });
+        ask_once(&mut w, name);
+        w.ask("plain.example.");
+        for n in 0..10 {
+            w.ask(&numbered(n));
+            w.run_ms(500);
+        }
+        assert_eq!((w.response(name).rcode, copies(&w, name)), (SERVFAIL, 1), "{name}");
         assert_eq!(copies(&w, "plain.example."), 2);
         end(w);
     }
