@@ -195,9 +195,9 @@ impl Forwarder {
         conn_id: ConnId,
         most: usize,
         write: impl FnOnce(&mut Vec<u8>, Room),
-    ) -> usize {
+    ) {
         let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
-            return 0;
+            return;
         };
         let before = client.output.len();
         let room = Room::on_stream(client.peer.ip(), self.limits.udp_size_max);
@@ -215,7 +215,6 @@ impl Forwarder {
             self.clients.timers.idle.disarm(conn_id.key());
         }
         self.shed_client_bytes(now);
-        grown - frame::LENGTH_LEN
     }
 
     /// Notes a query owed an answer.

@@ -6,6 +6,7 @@ use super::arena::Id;
 use super::edit::{self, Ecs, RcodeNeedsOpt, ResponseEdit};
 use super::message::{self, LOCAL_LEN_MAX, LocalResponse, Rcode, ResponseInfo};
 use super::query::{Origin, Query, Trouble};
+use super::query_log::Sent;
 use super::upstream::Upstream;
 use super::{Conn, Ede, Forwarder, Manner, Room, Source, Stage, frame};
 
@@ -41,26 +42,26 @@ impl Forwarder {
                 self.joinable.remove(fingerprint, id);
                 let room = Room::by_datagram(&path, query.parsed.opt, self.limits.udp_size_max);
                 for _ in 0..responses {
-                    let len = match outcome {
-                        Outcome::Orphaned => 0,
-                        _ => self.respond_by_datagram(path, most(&outcome, room.limit), |out| {
-                            write_response(out, &query, &outcome, room, ecs, None);
-                        }),
-                    };
-                    self.note(now, Source::Datagram(path), &query, &outcome, len);
+                    let mut sent = Sent::default();
+                    if !matches!(outcome, Outcome::Orphaned) {
+                        self.respond_by_datagram(path, most(&outcome, room.limit), |out| {
+                            sent = write_response(out, &query, &outcome, room, ecs, None);
+                        });
+                    }
+                    self.note(now, Source::Datagram(path), &query, &outcome, sent);
                 }
             }
             Origin::Stream { client, index } => {
                 let outcome = self.affordable(now, client, outcome);
                 let keepalive = self.keepalive(query.parsed.opt, &query.message);
                 let most = most(&outcome, frame::FRAME_LEN_MAX);
-                let len = match outcome {
-                    Outcome::Orphaned => 0,
-                    _ => self.respond_on_stream(now, client, most, |out, room| {
-                        write_response(out, &query, &outcome, room, ecs, keepalive);
-                    }),
-                };
-                self.note(now, Source::Stream(client), &query, &outcome, len);
+                let mut sent = Sent::default();
+                if !matches!(outcome, Outcome::Orphaned) {
+                    self.respond_on_stream(now, client, most, |out, room| {
+                        sent = write_response(out, &query, &outcome, room, ecs, keepalive);
+                    });
+                }
+                self.note(now, Source::Stream(client), &query, &outcome, sent);
                 self.no_longer_owe(now, client, index);
             }
             Origin::Trial { upstream } => {
@@ -73,14 +74,14 @@ impl Forwarder {
         self.close_upstreams_if_done();
     }
 
-    /// Counts and logs a query that left with a response of `len` octets.
+    /// Counts and logs a query that left.
     fn note(
         &mut self,
         now: Instant,
         source: Source,
         query: &Query,
         outcome: &Outcome<'_>,
-        len: usize,
+        sent: Sent,
     ) {
         self.owed -= 1;
         let took = now.saturating_duration_since(query.arrived);
@@ -91,7 +92,7 @@ impl Forwarder {
                 self.counts.answered += 1;
                 let upstream = &self.upstreams[*upstream].name;
                 if let Some(asked) = asked {
-                    self.query_log.success(asked, info.rcode, info.ancount, len, took, upstream);
+                    self.query_log.success(asked, info.rcode, sent, took, upstream);
                 }
             }
             Outcome::Failed(ede) => {
@@ -111,7 +112,7 @@ impl Forwarder {
             Outcome::Rcode { rcode, .. } => {
                 self.counts.local += 1;
                 if let Some(asked) = asked {
-                    self.query_log.local(asked, *rcode);
+                    self.query_log.local(asked, *rcode, sent.truncated);
                 }
             }
         }
@@ -218,6 +219,7 @@ fn most(outcome: &Outcome<'_>, limit: usize) -> usize {
     }
 }
 
+/// Appends the response; tells what the query log has to say of it.
 fn write_response(
     out: &mut Vec<u8>,
     query: &Query,
@@ -225,7 +227,7 @@ fn write_response(
     room: Room,
     ecs: Ecs,
     keepalive: Option<u16>,
-) {
+) -> Sent {
     let Room { limit, udp_size } = room;
     let parsed = &query.parsed;
     let start = out.len();
@@ -233,15 +235,16 @@ fn write_response(
         Outcome::Answer { response, info, .. } => {
             let edit = ResponseEdit { limit, udp_size, keepalive, ecs };
             match edit::append_response(out, response, info, &query.message, parsed, edit) {
-                Ok(()) => return,
+                Ok(()) => return Sent::of(&out[start..]),
                 Err(RcodeNeedsOpt) => parsed.local_response(Rcode::SERVFAIL, None),
             }
         }
         Outcome::Failed(ede) => parsed.local_response(Rcode::SERVFAIL, Some(*ede)),
         Outcome::Rcode { rcode, .. } => parsed.local_response(*rcode, None),
-        Outcome::Orphaned => return,
+        Outcome::Orphaned => return Sent::default(),
     };
     let local = LocalResponse { keepalive, ..local };
     message::local_response(out, &query.message, &local, udp_size, limit);
     message::set_id(&mut out[start..], parsed.id);
+    Sent::of(&out[start..])
 }

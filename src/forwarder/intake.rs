@@ -156,7 +156,7 @@ impl Forwarder {
         self.counts.local += 1;
         self.respond(now, source, message, response);
         if let Some(asked) = self.asked(source, message, response.question_end) {
-            self.query_log.local(asked, response.rcode);
+            self.query_log.local(asked, response.rcode, response.truncated);
         }
     }
 
@@ -190,11 +190,10 @@ impl Forwarder {
         path: DatagramPath,
         most: usize,
         write: impl FnOnce(&mut Vec<u8>),
-    ) -> usize {
+    ) {
         let len = self.datagrams.push(path, most, write);
         debug_assert!(len <= most);
         self.counts.datagrams_dropped += self.datagrams.shed();
-        len
     }
 
     pub(super) fn asked<'a>(

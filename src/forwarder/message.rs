@@ -262,7 +262,6 @@ pub fn check_response(response: &[u8], query: &[u8], question_end: usize) -> Res
     }
     ResponseCheck::Answer(ResponseInfo {
         rcode: records.rcode(&header),
-        ancount: header.ancount,
         question_end,
         end: records.end,
         opt: records.opt,
@@ -289,8 +288,6 @@ pub enum ResponseCheck {
 pub struct ResponseInfo {
     /// The RCODE, with the upper bits of the OPT record.
     pub rcode: Rcode,
-    /// Records in the answer section.
-    pub ancount: u16,
     /// Where the question ends.
     pub question_end: usize,
     /// Where the last record ends. What stands behind it is no part of the message.
@@ -457,7 +454,7 @@ impl Records {
 const QR: u16 = 0x8000;
 const OPCODE: u16 = 0x7800;
 const AA: u16 = 0x0400;
-const TC: u16 = 0x0200;
+pub(super) const TC: u16 = 0x0200;
 const RD: u16 = 0x0100;
 const RA: u16 = 0x0080;
 const CD: u16 = 0x0010;
@@ -721,7 +718,6 @@ mod tests {
         let end = parsed.question_end;
         let info = ResponseInfo {
             rcode: Rcode::NOERROR,
-            ancount: 2,
             question_end: end,
             end: end + 2 * A.len() + NS.len() + OPT.len(),
             opt: Some(Opt {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::message::{self, Class, NameDisplay, Rcode, Rtype};
+use super::wire::Header;
 
 /// Lines, until the shell takes them.
 #[derive(Debug)]
@@ -21,6 +22,28 @@ pub(super) struct Asked<'a> {
     pub(super) question_end: usize,
     pub(super) client: IpAddr,
     pub(super) over_tcp: bool,
+}
+
+/// What a line says of the response, as it was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// Its octets; 0 if its client was gone.
+    pub(super) len: usize,
+    /// Records in its answer section.
+    pub(super) answers: u16,
+    /// TC is set, here or by the upstream.
+    pub(super) truncated: bool,
+}
+
+impl Sent {
+    pub(super) fn of(response: &[u8]) -> Self {
+        let header = Header::read(response);
+        Self {
+            len: response.len(),
+            answers: header.as_ref().map_or(0, |header| header.ancount),
+            truncated: header.is_some_and(|header| header.flags & message::TC != 0),
+        }
+    }
 }
 
 impl QueryLog {
@@ -43,15 +66,16 @@ impl QueryLog {
         &mut self,
         asked: Asked<'_>,
         rcode: Rcode,
-        answers: u16,
-        bytes: usize,
+        sent: Sent,
         took: Duration,
         upstream: &str,
     ) {
         self.line("SUCCESS", asked, |lines| {
+            let Sent { len, answers, truncated } = sent;
             let plural = if answers == 1 { "" } else { "s" };
             let took = took.as_millis();
-            write!(lines, "{rcode} {answers} answer{plural} {bytes} B {took} ms ")?;
+            write_rcode(lines, rcode, truncated)?;
+            write!(lines, "{answers} answer{plural} {len} B {took} ms ")?;
             write_client(lines, asked)?;
             writeln!(lines, " via {upstream}")
         });
@@ -67,9 +91,9 @@ impl QueryLog {
     }
 
     /// Another response made here was delivered.
-    pub(super) fn local(&mut self, asked: Asked<'_>, rcode: Rcode) {
+    pub(super) fn local(&mut self, asked: Asked<'_>, rcode: Rcode, truncated: bool) {
         self.line("LOCAL", asked, |lines| {
-            write!(lines, "{rcode} ")?;
+            write_rcode(lines, rcode, truncated)?;
             write_client(lines, asked)?;
             writeln!(lines)
         });
@@ -94,6 +118,10 @@ impl QueryLog {
         debug_assert!(written.is_ok(), "writing to memory does not fail");
         debug_assert!(self.lines.len() - start <= LINE_MAX);
     }
+}
+
+fn write_rcode(lines: &mut Vec<u8>, rcode: Rcode, truncated: bool) -> std::io::Result<()> {
+    write!(lines, "{rcode} {}", if truncated { "truncated " } else { "" })
 }
 
 fn write_client(lines: &mut Vec<u8>, asked: Asked<'_>) -> std::io::Result<()> {
@@ -133,24 +161,25 @@ mod tests {
         let mut log = QueryLog::new(true, 1 << 16);
         let message = query(b"\x06google\x03com\0\0\x01\0\x01");
         let asked = asked(&message);
-        log.success(
-            asked,
-            Rcode::NOERROR,
-            1,
-            55,
-            Duration::from_millis(59),
-            "1.1.1.1#cloudflare-dns.com",
-        );
-        log.success(asked, Rcode::NXDOMAIN, 0, 40, Duration::from_micros(999), "up");
+        let one = Sent { len: 55, answers: 1, truncated: false };
+        let took = Duration::from_millis(59);
+        log.success(asked, Rcode::NOERROR, one, took, "1.1.1.1#cloudflare-dns.com");
+        let none = Sent { len: 40, answers: 0, truncated: false };
+        log.success(asked, Rcode::NXDOMAIN, none, Duration::from_micros(999), "up");
+        let cut = Sent { len: 500, answers: 29, truncated: true };
+        log.success(asked, Rcode::NOERROR, cut, took, "up");
         log.failure(asked, Duration::from_millis(4500), "1.1.1.1#x: connect timed out");
-        log.local(Asked { over_tcp: true, ..asked }, Rcode::REFUSED);
+        log.local(Asked { over_tcp: true, ..asked }, Rcode::REFUSED, false);
+        log.local(asked, Rcode::NOERROR, true);
         assert_eq!(
             text(&log),
             "SUCCESS google.com. A NOERROR 1 answer 55 B 59 ms udp 172.17.0.1 via \
              1.1.1.1#cloudflare-dns.com\n\
              SUCCESS google.com. A NXDOMAIN 0 answers 40 B 0 ms udp 172.17.0.1 via up\n\
+             SUCCESS google.com. A NOERROR truncated 29 answers 500 B 59 ms udp 172.17.0.1 via up\n\
              FAILURE google.com. A SERVFAIL 4500 ms udp 172.17.0.1: 1.1.1.1#x: connect timed out\n\
-             LOCAL google.com. A REFUSED tcp 172.17.0.1\n"
+             LOCAL google.com. A REFUSED tcp 172.17.0.1\n\
+             LOCAL google.com. A NOERROR truncated udp 172.17.0.1\n"
         );
         log.clear();
         assert_eq!(text(&log), "");
@@ -160,21 +189,21 @@ mod tests {
     fn another_class_and_control_octets_are_shown() {
         let mut log = QueryLog::new(true, 1 << 16);
         let message = query(b"\x07version\x04bi\x1b\n\0\0\x10\0\x03");
-        log.local(asked(&message), Rcode::NOERROR);
+        log.local(asked(&message), Rcode::NOERROR, false);
         assert_eq!(text(&log), "LOCAL version.bi\\027\\010. CH TXT NOERROR udp 172.17.0.1\n");
     }
 
     #[test]
     fn a_question_that_could_not_be_read_is_a_question_mark() {
         let mut log = QueryLog::new(true, 1 << 16);
-        log.local(Asked { question_end: 12, ..asked(&query(b"\xff")) }, Rcode::FORMERR);
+        log.local(Asked { question_end: 12, ..asked(&query(b"\xff")) }, Rcode::FORMERR, false);
         assert_eq!(text(&log), "LOCAL ? FORMERR udp 172.17.0.1\n");
     }
 
     #[test]
     fn nothing_is_written_when_it_is_off() {
         let mut log = QueryLog::new(false, 1 << 16);
-        log.local(asked(&query(b"\0\0\x01\0\x01")), Rcode::FORMERR);
+        log.local(asked(&query(b"\0\0\x01\0\x01")), Rcode::FORMERR, false);
         assert_eq!(text(&log), "");
     }
 

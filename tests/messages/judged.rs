@@ -250,7 +250,6 @@ fn response_agrees(response: &[u8], query: &[u8], origin: Origin) -> bool {
     } else {
         let info = ResponseInfo {
             rcode: Rcode(rcode),
-            ancount: counts[1],
             question_end,
             end: view.end,
             opt: view.opt(response),

@@ -30,13 +30,15 @@ fn delivered_responses_are_successes() {
     udp.ask(&Query::new("google.com", A).opt(1232).bytes());
     tcp.ask(&Query::new("google.com", A).bytes());
     udp.ask(&Query::new("nx.example", A).bytes());
-    udp.ask(&Query::new("size-3000.example", TXT).bytes());
+    let cut = udp.ask(&Query::new("size-3000.example", TXT).bytes());
+    let cut_with_opt = udp.ask(&Query::new("size-5000.example", TXT).opt(1232).bytes());
+    tcp.ask(&Query::new("size-3000.example", TXT).bytes());
     udp.ask(&Query::new("fail.example", 65_280).class(3).bytes());
     udp.ask(&Query::new("", 2).bytes());
 
     let via = format!("via {}#dot.example", bed.server.address());
     let lines =
-        bed.proxy.await_lines("lines of the query log", 6, |line| line.starts_with("SUCCESS "));
+        bed.proxy.await_lines("lines of the query log", 8, |line| line.starts_with("SUCCESS "));
     let lines: Vec<_> = lines.iter().map(|line| timeless(line)).collect();
     assert_eq!(
         lines[0],
@@ -47,9 +49,17 @@ fn delivered_responses_are_successes() {
         format!("SUCCESS google.com. A NOERROR 1 answer 44 B N ms tcp 127.0.0.1 {via}")
     );
     assert!(lines[2].starts_with("SUCCESS nx.example. A NXDOMAIN 0 answers "), "{}", lines[2]);
-    assert!(lines[3].starts_with("SUCCESS size-3000.example. TXT NOERROR "), "{}", lines[3]);
-    assert!(lines[4].starts_with("SUCCESS fail.example. CH TYPE65280 SERVFAIL 0 "), "{}", lines[4]);
-    assert!(lines[5].starts_with("SUCCESS . NS NOERROR 0 answers "), "{}", lines[5]);
+    // What was sent, not what came.
+    assert_eq!((cut[7], cut.len()), (1, 285));
+    let start = "SUCCESS size-3000.example. TXT NOERROR truncated 1 answer 285 B N ms udp ";
+    assert!(lines[3].starts_with(start), "{}", lines[3]);
+    let len = cut_with_opt.len();
+    let start = "SUCCESS size-5000.example. TXT NOERROR truncated 0 answers";
+    assert!(lines[4].starts_with(&format!("{start} {len} B N ms udp ")), "{}", lines[4]);
+    let start = "SUCCESS size-3000.example. TXT NOERROR 12 answers 3000 B N ms tcp ";
+    assert!(lines[5].starts_with(start), "{}", lines[5]);
+    assert!(lines[6].starts_with("SUCCESS fail.example. CH TYPE65280 SERVFAIL 0 "), "{}", lines[6]);
+    assert!(lines[7].starts_with("SUCCESS . NS NOERROR 0 answers "), "{}", lines[7]);
 }
 
 #[test]
@@ -73,10 +83,13 @@ fn other_answers_made_here_are_local() {
     udp.ask(&Query::new("example.com", AXFR).bytes());
     bed.tcp().ask(&Query::new("example.com", A).opt(1232).edns_version(1).bytes());
     udp.ask(&Query::new("example.com", A).flags(4 << 11 | RD).bytes());
-    let lines = bed.proxy.await_lines("LOCAL lines", 3, |line| line.starts_with("LOCAL "));
+    // Longer than the receive buffer.
+    udp.ask(&Query::new("example.com", A).opt(1232).option(65_001, &[0; 5_000]).bytes());
+    let lines = bed.proxy.await_lines("LOCAL lines", 4, |line| line.starts_with("LOCAL "));
     assert_eq!(lines[0], "LOCAL example.com. AXFR REFUSED udp 127.0.0.1");
     assert_eq!(lines[1], "LOCAL example.com. A BADVERS tcp 127.0.0.1");
     assert!(lines[2].starts_with("LOCAL ") && lines[2].ends_with(" NOTIMP udp 127.0.0.1"));
+    assert_eq!(lines[3], "LOCAL example.com. A NOERROR truncated udp 127.0.0.1");
 }
 
 #[test]
