@@ -15,7 +15,7 @@ use super::edns::{
     OPT_LEN_MIN, OPTION_COOKIE, OPTION_ECS, OPTION_HEADER_LEN, OPTION_KEEPALIVE, OPTION_PADDING,
     Opt, TYPE_OPT,
 };
-use super::message::{self, ParsedQuery, ResponseInfo};
+use super::message::{self, ParsedQuery, ResponseInfo, Rtype};
 use super::{compression, wire};
 
 /// Appends `query` as an upstream gets it, with the message ID `id`.
@@ -109,7 +109,7 @@ impl From<IpAddr> for Family {
 /// with EDNS gets the question and the OPT record, without its options if they do not fit; one without
 /// gets as many whole answer records as fit and nothing behind them, as some stubs have no TCP and use
 /// what there is. Of a signed response only the question is left, as what is cut cannot be signed again
-/// (RFC 8945 section 5.3). Octets behind the last record are left out, unless the query is signed.
+/// (RFC 8945 section 5.3). Octets behind the last record are left out, unless query or response is signed.
 pub fn append_response(
     out: &mut Vec<u8>,
     response: &[u8],
@@ -119,7 +119,7 @@ pub fn append_response(
     edit: ResponseEdit,
 ) -> Result<(), RcodeNeedsOpt> {
     let mut draft = Draft::new(out, edit.limit);
-    if parsed.signature.is_some() {
+    if parsed.signature.is_some() || info.signature.is_some() {
         if response.len() > edit.limit {
             message::append_cut(draft.out, response, info, 0, 0);
         } else {
@@ -171,6 +171,12 @@ pub fn needs_opt(info: &ResponseInfo, query: &ParsedQuery) -> bool {
     query.signature.is_none()
         && query.opt.is_none()
         && info.opt.is_some_and(|opt| opt.extended_rcode != 0)
+}
+
+/// Whether the response is signed although `query` is not. No server may do that but in the
+/// answer to TKEY (RFC 8945 section 5.3), and what is signed cannot be edited for the client's hop.
+pub fn has_unasked_signature(info: &ResponseInfo, query: &ParsedQuery) -> bool {
+    info.signature.is_some() && query.signature.is_none() && query.qtype != Rtype::TKEY
 }
 
 /// What [`append_response`] has to know.
@@ -534,6 +540,41 @@ mod tests {
             assert_eq!(out[HEADER_LEN..QUESTION_END], expected[HEADER_LEN..QUESTION_END], "{what}");
             assert!(is_restored || out[2..] == response[2..], "{what}: changed");
             assert_eq!(out[..2], [0x12, 0x34], "{what}");
+        }
+    }
+
+    /// RFC 8945 section 5.3.
+    #[test]
+    fn a_signature_that_nobody_asked_for() {
+        const TSIG: &[u8] = b"\x03key\0\0\xfa\0\xff\0\0\0\0\0\x01x";
+        const SIG0: &[u8] = b"\0\0\x18\0\xff\0\0\0\0\0\x03\0\0\x05";
+        let tkey = |query: &[u8]| {
+            let mut query = query.to_vec();
+            query[QUESTION_END - 3] = 249;
+            query
+        };
+        let cases = [
+            (query(b"", 0), response(b"", [0, 0]), false),
+            (query(b"", 0), response(TSIG, [0, 1]), true),
+            (query(b"", 0), response(SIG0, [0, 1]), true),
+            (query(TSIG, 1), response(TSIG, [0, 1]), false),
+            (query(SIG0, 1), response(SIG0, [0, 1]), false),
+            // A client that signs can tell by itself.
+            (query(TSIG, 1), response(b"", [0, 0]), false),
+            (tkey(&query(b"", 0)), tkey(&response(TSIG, [0, 1])), false),
+        ];
+        for (query, response, expected) in cases {
+            let parsed = parse_query(&query, false).unwrap();
+            let ResponseCheck::Answer(info) = check_response(&response, &query, QUESTION_END)
+            else {
+                panic!("{response:x?}")
+            };
+            assert_eq!(has_unasked_signature(&info, &parsed), expected, "{response:x?}");
+            if !expected && info.signature.is_some() {
+                let mut out = Vec::new();
+                append_response(&mut out, &response, &info, &query, &parsed, BY_DATAGRAM).unwrap();
+                assert_eq!(out, response, "nothing but the ID may change");
+            }
         }
     }
 

@@ -257,7 +257,11 @@ pub fn check_response(response: &[u8], query: &[u8], question_end: usize) -> Res
         return ResponseCheck::Malformed("malformed answer: it answers another question");
     }
     let records = Records::read(response, question_end, &header);
-    if !records.complete || !records.opt_valid || !records.is_opt_removable(response) {
+    if !records.complete
+        || !records.opt_valid
+        || !records.signature_valid
+        || !records.is_opt_removable(response)
+    {
         return ResponseCheck::Unreadable;
     }
     ResponseCheck::Answer(ResponseInfo {
@@ -279,7 +283,7 @@ pub enum ResponseCheck {
     /// No response to the query, and the reason: the connection is out of step or the server broken.
     Malformed(&'static str),
     /// The response to the query, but its records cannot be read, or its OPT record is not where and
-    /// what RFC 6891 section 6.1.1 wants.
+    /// what RFC 6891 section 6.1.1 wants, or its signature is not the last record (RFC 8945 section 5.2).
     Unreadable,
 }
 
@@ -787,9 +791,26 @@ mod tests {
             ("two OPTs", response(&[OPT, OPT], [0, 0, 2])),
             ("OPT as answer", response(&[OPT], [1, 0, 0])),
             ("name in the OPT", response(&[OPT, NAME_IN_OPT], [0, 0, 2])),
+            ("TSIG, OPT", response(&[TSIG, OPT], [0, 0, 2])),
+            ("TSIG, A", response(&[TSIG, A], [0, 0, 2])),
+            ("SIG(0), A", response(&[SIG0, A], [0, 0, 2])),
+            ("two TSIGs", response(&[TSIG, TSIG], [0, 0, 2])),
+            ("SIG(0), TSIG", response(&[SIG0, TSIG], [0, 0, 2])),
+            ("TSIG as answer", response(&[TSIG], [1, 0, 0])),
+            ("TSIG in authority", response(&[TSIG], [0, 1, 0])),
         ];
         for (what, response) in unreadable {
             assert_eq!(check(&response), ResponseCheck::Unreadable, "{what}");
+        }
+        for (records, signature) in [
+            (&[A, OPT, TSIG][..], Some(Signature::Tsig)),
+            (&[A, TSIG], Some(Signature::Tsig)),
+            (&[A, SIG0], Some(Signature::Sig0)),
+            (&[A, SIG], None),
+        ] {
+            let response = response(records, [1, 0, records.len() as u16 - 1]);
+            let ResponseCheck::Answer(info) = check(&response) else { panic!("{response:x?}") };
+            assert_eq!(info.signature, signature, "{response:x?}");
         }
         let more = [&answer[..], b"x"].concat();
         assert!(matches!(check(&more), ResponseCheck::Answer(_)), "octets after the last record");

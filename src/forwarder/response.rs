@@ -90,6 +90,10 @@ impl Forwarder {
             ResponseCheck::Answer(info) if edit::needs_opt(&info, &query.parsed) => {
                 self.useless_answer(now, place, query_id, "an RCODE that needs EDNS");
             }
+            ResponseCheck::Answer(info) if edit::has_unasked_signature(&info, &query.parsed) => {
+                let what = "a signed answer to a query that is not signed";
+                self.useless_answer(now, place, query_id, what);
+            }
             ResponseCheck::Answer(info) => {
                 self.forget_place(place, query_id);
                 self.answered(now, place);

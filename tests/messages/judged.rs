@@ -124,14 +124,7 @@ fn model(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refusal> {
             records: LocalRecords::default(),
         }));
     }
-    let signatures: Vec<_> =
-        view.records.iter().filter(|record| record.signature(message).is_some()).collect();
-    let signed_in_place = match signatures[..] {
-        [] => true,
-        [one] => one.section == 2 && one.start == view.records.last().unwrap().start,
-        _ => false,
-    };
-    if !view.complete || !view.opt_valid(message) || !signed_in_place {
+    if !view.complete || !view.opt_valid(message) || !view.signed_in_place(message) {
         respond(Rcode::FORMERR, question.end, opt)
     } else if opt.is_some_and(|opt| opt.version != 0) {
         respond(Rcode::BADVERS, question.end, opt)
@@ -146,7 +139,7 @@ fn model(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refusal> {
             qclass: message::Class(question.qclass),
             question_end: question.end,
             opt,
-            signature: signatures.first().and_then(|record| record.signature(message)),
+            signature: view.signature(message),
         })
     }
 }
@@ -240,7 +233,7 @@ fn response_agrees(response: &[u8], query: &[u8], origin: Origin) -> bool {
         assert_eq!(found, ResponseCheck::ErrorWithoutQuestion(Rcode(rcode)));
     } else if question.is_none() || view.question != question {
         assert!(matches!(found, ResponseCheck::Malformed(_)), "{found:?} {response:x?}");
-    } else if !view.complete || !view.opt_valid(response) {
+    } else if !view.complete || !view.opt_valid(response) || !view.signed_in_place(response) {
         assert_eq!(found, ResponseCheck::Unreadable, "{response:x?}");
     } else if origin == Origin::Damaged
         && found == ResponseCheck::Unreadable

@@ -164,6 +164,16 @@ impl View {
         self.records.iter().filter_map(|record| record.signature(octets)).next_back()
     }
 
+    /// At most one signature, and nothing behind it (RFC 8945 section 5.2).
+    pub(crate) fn signed_in_place(&self, octets: &[u8]) -> bool {
+        let mut signatures = self.records.iter().filter(|r| r.signature(octets).is_some());
+        match (signatures.next(), signatures.next()) {
+            (None, _) => true,
+            (Some(one), None) => one.section == 2 && Some(one) == self.records.last(),
+            (Some(_), Some(_)) => false,
+        }
+    }
+
     pub(crate) fn opt_valid(&self, octets: &[u8]) -> bool {
         self.opts().count() <= 1
             && self.opts().all(|record| {

@@ -203,6 +203,52 @@ fn u10_octets_behind_the_last_record_are_left_out() {
     end(w);
 }
 
+/// RFC 8945 sections 5.2 and 5.3. The upstream works, and the connection to it; only the answer is of no
+/// use.
+#[test]
+fn u10_answers_with_a_signature_out_of_place_or_not_asked_for_go_to_nobody() {
+    // Classes ANY and IN, with octets that matter to nobody here; a SIG that covers no type.
+    const TSIG: &[u8] = b"\x03key\0\0\xfa\0\xff\0\0\0\0\0\x04xxxx";
+    const TSIG_IN: &[u8] = b"\x03key\0\0\xfa\0\x01\0\0\0\0\0\x04xxxx";
+    const SIG0: &[u8] = b"\0\0\x18\0\xff\0\0\0\0\0\x04\0\0xx";
+    const A: &[u8] = b"\0\0\x01\0\x01\0\0\0\0\0\x04xxxx";
+    let cases: [(&[&[u8]], &[&[u8]]); 8] = [
+        (&[], &[TSIG]),
+        (&[], &[TSIG_IN]),
+        (&[], &[SIG0]),
+        (&[TSIG], &[]),
+        (&[], &[TSIG, A]),
+        (&[SIG0], &[]),
+        (&[], &[TSIG, TSIG]),
+        (&[TSIG], &[SIG0]),
+    ];
+    for (before_opt, behind_opt) in cases {
+        let mut w = warm(1);
+        w.servers[0].replies(move |ask| {
+            let mut answer = ask.answer();
+            if ask.name.starts_with("bad") {
+                let opt = answer.split_off(answer.len() - 11);
+                answer.extend([before_opt.concat(), opt, behind_opt.concat()].concat());
+                answer[11] += (before_opt.len() + behind_opt.len()) as u8;
+            }
+            vec![Step::after(10, Do::Answer(answer))]
+        });
+        w.ask("bad.plain.example.");
+        w.ask_edns("bad.edns.example.");
+        w.ask("good.example.");
+        w.run_ms(100);
+        let what = format!("{before_opt:x?} OPT {behind_opt:x?}");
+        for name in ["bad.plain.example.", "bad.edns.example."] {
+            let response = w.response(name);
+            assert_eq!((response.rcode, response.upstream), (SERVFAIL, false), "{name} {what}");
+        }
+        assert_eq!(w.response("bad.edns.example.").extended_error, Some(0), "{what}");
+        assert_eq!((w.response("good.example.").rcode, w.links.len()), (NOERROR, 1), "{what}");
+        assert_eq!(w.facts, [], "{what}");
+        end(w);
+    }
+}
+
 /// The judge takes no response with another spelling for one that is owed.
 #[test]
 fn u29_the_client_gets_its_own_spelling_from_a_server_that_changes_it() {
