@@ -5,6 +5,7 @@
 //! 8.1), the key for the configured pins, and nothing here can turn that off; a resumed handshake
 //! relies on the one that was.
 
+mod chain;
 mod meter;
 mod pins;
 mod sessions;
@@ -18,8 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustls::client::danger::ServerCertVerifier;
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -30,8 +30,9 @@ use rustls::{
 
 use crate::pin::Pin;
 use crate::words::system_error;
+use chain::Checks;
 use meter::{Meter, Metered, READ_MAX, RECORDS_MAX, UNUSED_MAX};
-use pins::{PinVerifier, Pkix};
+use pins::Verifier;
 use sessions::{SESSION_LEN_MAX, Session, SessionStore};
 use words::{
     CLOSED_DURING_HANDSHAKE, OLD_TLS, alert_words, camel_words, certificate_words, pem_words,
@@ -86,7 +87,7 @@ pub fn connectors<'a>(
 #[derive(Debug)]
 pub struct Connector {
     config: ClientConfig,
-    verifier: Arc<dyn ServerCertVerifier>,
+    verifier: Arc<Verifier>,
     name: ServerName<'static>,
     /// The roots in words, if they count.
     trust: Option<Arc<str>>,
@@ -143,9 +144,10 @@ impl Connector {
 
     fn may_resume(&mut self, now: Instant) -> bool {
         let time = self.config.time_provider.current_time();
+        let checks = Checks::default();
         let verifies = |certificates: &[CertificateDer<'_>], time| {
             certificates.split_first().is_some_and(|(first, rest)| {
-                self.verifier.verify_server_cert(first, rest, &self.name, &[], time).is_ok()
+                self.verifier.verify(&checks, first, rest, &self.name, time).is_ok()
             })
         };
         self.session.as_mut().is_some_and(|session| session.is_resumable(now, time, verifies))
@@ -446,19 +448,14 @@ fn connectors_with<'a>(
 ) -> Result<Vec<Connector>, String> {
     let provider = Arc::new(ring::default_provider());
     let roots = Arc::new(roots);
-    let verifier =
-        WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
-            .build()
-            .map_err(|error| error.to_string())?;
-    let pkix = Pkix { verifier, roots };
     let trust = Arc::from(trust);
-    servers.map(|server| connector(server, &provider, &pkix, &trust, limits)).collect()
+    servers.map(|server| connector(server, &provider, &roots, &trust, limits)).collect()
 }
 
 fn connector(
     server: Identity<'_>,
     provider: &Arc<CryptoProvider>,
-    pkix: &Pkix,
+    roots: &Arc<RootCertStore>,
     trust: &Arc<str>,
     limits: Limits,
 ) -> Result<Connector, String> {
@@ -468,19 +465,14 @@ fn connector(
             .to_owned(),
         None => NAMELESS.into(),
     };
-    let verifier: Arc<dyn ServerCertVerifier> = match (server.name, server.pins) {
-        (Some(_), []) => Arc::<WebPkiServerVerifier>::clone(&pkix.verifier),
-        (name, pins) => {
-            let pkix = name.map(|_| pkix.clone());
-            let algorithms = provider.signature_verification_algorithms;
-            Arc::new(PinVerifier::new(pins, pkix, algorithms))
-        }
-    };
+    let roots = server.name.map(|_| Arc::clone(roots));
+    let algorithms = provider.signature_verification_algorithms;
+    let verifier = Arc::new(Verifier::new(server.pins, roots, algorithms));
     let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(|error| error.to_string())?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::clone(&verifier))
+        .with_custom_certificate_verifier(Arc::<Verifier>::clone(&verifier))
         .with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
     // Each connection gets its own; the usual one has room for 256 sessions.

@@ -66,6 +66,7 @@ const TABLE: &[Row] = &[
     ),
     ("pin.rs", &[], &[]),
     ("tls.rs", &["rustls", "webpki_roots"], &["pin", "words"]),
+    ("tls/chain.rs", &["ring", "rustls", "webpki"], &["pin", "tls"]),
     ("tls/pins.rs", &["ring", "rustls", "webpki"], &["pin", "tls"]),
     ("tls/", &["rustls", "webpki_roots"], &["tls"]),
     ("words.rs", &[], &[]),

@@ -1,49 +1,85 @@
-//! Servers that are known by their keys, alone or besides their names (RFC 7858 section 4.2, RFC 8310
-//! section 6.4).
+//! Servers that are known by their names, by their keys, or by both (RFC 7858 section 4.2, RFC 8310
+//! sections 6.4 and 8.1).
 
 use std::error;
 use std::fmt;
 use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::pki_types::{
+    CertificateDer, ServerName, SignatureVerificationAlgorithm as Algorithm,
+    SubjectPublicKeyInfoDer, UnixTime,
+};
 use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
 };
 use webpki::{Cert, EndEntityCert, KeyUsage, VerifiedPath, spki_for_anchor};
 
+use super::chain::{self, Checks};
 use crate::pin::Pin;
 
-/// Accepts servers with one of these keys, and of these only those whose certificates verify, if names
-/// are known. That a server has the key its certificate shows, its signature in the handshake must
-/// prove.
+/// Accepts servers that have what is known of them: a certificate for their name, one of these keys, or
+/// both. That a server has the key its certificate shows, its signature in the handshake must prove.
 #[derive(Debug)]
-pub(super) struct PinVerifier {
+pub(super) struct Verifier {
+    /// None: any key will do, if the name is known.
     pins: Box<[Pin]>,
-    /// How names are verified; without it nothing of a certificate counts but its key, no name, no
-    /// issuer and no date.
-    pkix: Option<Pkix>,
+    /// Where certificates for a name lead to; without them nothing of a certificate counts but its key,
+    /// no name, no issuer and no date.
+    roots: Option<Arc<RootCertStore>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// A verifier, and the roots that it trusts.
-#[derive(Clone, Debug)]
-pub(super) struct Pkix {
-    pub(super) verifier: Arc<WebPkiServerVerifier>,
-    pub(super) roots: Arc<RootCertStore>,
-}
-
-impl PinVerifier {
+impl Verifier {
     pub(super) fn new(
         pins: &[Pin],
-        pkix: Option<Pkix>,
+        roots: Option<Arc<RootCertStore>>,
         algorithms: WebPkiSupportedAlgorithms,
     ) -> Self {
-        Self { pins: pins.into(), pkix, algorithms }
+        Self { pins: pins.into(), roots, algorithms }
+    }
+
+    /// Verifies a chain, with what is left of `checks`.
+    pub(super) fn verify(
+        &self,
+        checks: &Checks,
+        first: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        time: UnixTime,
+    ) -> Result<(), Error> {
+        chain::check_count(rest)?;
+        // First, as the reason why a certificate does not verify is the better one.
+        let certificate = ParsedCertificate::try_from(first)?;
+        let algorithms = checks.limit(&self.algorithms);
+        let algorithms: Vec<_> =
+            algorithms.iter().map(|limited| limited as &dyn Algorithm).collect();
+        if let Some(roots) = &self.roots {
+            if let Ok(certificate) = EndEntityCert::try_from(first) {
+                chain::check_search(&certificate, rest, roots)?;
+            }
+            verify_server_cert_signed_by_trust_anchor(&certificate, roots, rest, time, &algorithms)
+                .map_err(|error| checks.reason().map_or(error, Error::from))?;
+            verify_server_name(&certificate, name)?;
+            if self.pins.is_empty() {
+                return Ok(());
+            }
+        }
+        let key = certificate.subject_public_key_info();
+        // The path is built once more only for pins of issuers, which are rare.
+        if self.is_pinned(&key) || self.has_pinned_issuer(first, rest, time, &algorithms) {
+            return Ok(());
+        }
+        let wrong = WrongKey {
+            seen: pin(&key),
+            expected: self.pins.clone(),
+            or_issuers: self.roots.is_some(),
+        };
+        Err(CertificateError::Other(OtherError(Arc::new(wrong))).into())
     }
 
     fn is_pinned(&self, key: &SubjectPublicKeyInfoDer<'_>) -> bool {
@@ -56,10 +92,10 @@ impl PinVerifier {
     /// else's with it costs an attacker nothing.
     fn has_pinned_issuer(
         &self,
-        pkix: &Pkix,
         first: &CertificateDer<'_>,
         rest: &[CertificateDer<'_>],
         time: UnixTime,
+        algorithms: &[&dyn Algorithm],
     ) -> bool {
         let is_pinned = |path: &VerifiedPath<'_>| {
             let mut issuers = path.intermediate_certificates().map(Cert::subject_public_key_info);
@@ -71,10 +107,11 @@ impl PinVerifier {
             // Another path may have one.
             Err(webpki::Error::UnknownIssuer)
         };
+        let Some(roots) = &self.roots else { return false };
         EndEntityCert::try_from(first).is_ok_and(|certificate| {
             let path = certificate.verify_for_usage(
-                self.algorithms.all,
-                &pkix.roots.roots,
+                algorithms,
+                &roots.roots,
                 rest,
                 time,
                 KeyUsage::server_auth(),
@@ -86,35 +123,17 @@ impl PinVerifier {
     }
 }
 
-impl ServerCertVerifier for PinVerifier {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         first: &CertificateDer<'_>,
         rest: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        ocsp: &[u8],
+        _ocsp: &[u8],
         time: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        // First, as the reason why a certificate does not verify is the better one.
-        if let Some(pkix) = &self.pkix {
-            pkix.verifier.verify_server_cert(first, rest, name, ocsp, time)?;
-        }
-        let key = ParsedCertificate::try_from(first)?.subject_public_key_info();
-        // The path is built once more only for pins of issuers, which are rare.
-        if self.is_pinned(&key)
-            || self
-                .pkix
-                .as_ref()
-                .is_some_and(|pkix| self.has_pinned_issuer(pkix, first, rest, time))
-        {
-            return Ok(ServerCertVerified::assertion());
-        }
-        let wrong = WrongKey {
-            seen: pin(&key),
-            expected: self.pins.clone(),
-            or_issuers: self.pkix.is_some(),
-        };
-        Err(CertificateError::Other(OtherError(Arc::new(wrong))).into())
+        self.verify(&Checks::default(), first, rest, name, time)?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -161,7 +180,7 @@ impl fmt::Display for WrongKey {
     }
 }
 
-fn pin(key: &SubjectPublicKeyInfoDer<'_>) -> Pin {
+pub(super) fn pin(key: &SubjectPublicKeyInfoDer<'_>) -> Pin {
     let digest = digest(&SHA256, key.as_ref());
     Pin::of_digest(digest.as_ref().try_into().expect("SHA-256 gives 32 octets"))
 }

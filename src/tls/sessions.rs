@@ -62,8 +62,7 @@ impl Session {
         }
         let end = self.verified_time.as_secs().saturating_add(SESSION_TIMEOUT.as_secs());
         let end = UnixTime::since_unix_epoch(Duration::from_secs(end));
-        *self.outlasted.get_or_insert_with(|| verifies(&self.certificates, end))
-            || time.is_some_and(|time| verifies(&self.certificates, time))
+        is_good(&mut self.outlasted, end, time, |time| verifies(&self.certificates, time))
     }
 
     /// Nothing more is kept for it, by whichever connection.
@@ -75,6 +74,16 @@ impl Session {
     pub(super) fn tickets(&self) -> Arc<Tickets> {
         Arc::clone(&self.tickets)
     }
+}
+
+/// Whether something is good at the `end` of its use, which `outlasted` remembers, or else at this time.
+fn is_good(
+    outlasted: &mut Option<bool>,
+    end: UnixTime,
+    time: Option<UnixTime>,
+    verifies: impl Fn(UnixTime) -> bool,
+) -> bool {
+    *outlasted.get_or_insert_with(|| verifies(end)) || time.is_some_and(verifies)
 }
 
 /// The sessions as one connection sees them: one that it may resume, and room for what it is given.
@@ -244,13 +253,12 @@ pub(super) const SESSION_LEN_MAX: usize = 4_608;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::cell::Cell;
 
     use rcgen::{CertificateParams, date_time_ymd};
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::ServerConfig;
     use rustls::crypto::ring;
     use rustls::server::ProducesTickets;
-    use rustls::{DigitallySignedStruct, Error, ServerConfig, SignatureScheme};
 
     use super::super::tests::{
         Authority, LIMITS, Link, NAME, Signer, Time, VERSIONS, extension, hello_of, server, start,
@@ -423,24 +431,21 @@ mod tests {
 
     #[test]
     fn certificates_are_verified_again_once_unless_they_expire_within_the_day() {
-        let authority = Authority::new();
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let day = 24 * 60 * 60;
         for (begin, counts) in [
-            (NEW_YEAR - 25 * 60 * 60, [0, 1, 1, 1]),
+            (NEW_YEAR - 25 * 60 * 60, [1, 1, 1]),
             // Each time for the end of the session first, but that is answered by the dates.
-            (NEW_YEAR - 23 * 60 * 60, [0, 2, 3, 4]),
+            (NEW_YEAR - 23 * 60 * 60, [2, 3, 4]),
         ] {
-            let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();
-            params.not_after = date_time_ymd(2030, 1, 1);
-            let signer = Signer::Issuer(&authority.issuer);
-            let server = server(&rustls::version::TLS13, &params, &signer, with_tickets);
-            let mut connector = authority.connector(NAME);
-            connector.config.time_provider = Arc::new(Time::from(begin));
-            let verifier = Arc::clone(&connector.verifier);
-            let counting = Arc::new(Counting { verifier, calls: AtomicUsize::new(0) });
-            connector.verifier = Arc::<Counting>::clone(&counting);
-            for (index, count) in counts.into_iter().enumerate() {
-                assert_eq!(Link::established(&mut connector, &server).resumed, index > 0);
-                assert_eq!(counting.calls.load(Ordering::Relaxed), count, "connection {index}");
+            let (mut outlasted, calls) = (None, Cell::new(0));
+            for count in counts {
+                let verifies = |time: UnixTime| {
+                    calls.set(calls.get() + 1);
+                    time < at(NEW_YEAR)
+                };
+                assert!(is_good(&mut outlasted, at(begin + day), Some(at(begin)), verifies));
+                assert_eq!(calls.get(), count);
             }
         }
     }
@@ -595,48 +600,6 @@ mod tests {
         fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
             let last = self.0.lock().unwrap();
             (ticket == last.0.to_be_bytes()).then(|| last.1.clone())
-        }
-    }
-
-    #[derive(Debug)]
-    struct Counting {
-        verifier: Arc<dyn ServerCertVerifier>,
-        calls: AtomicUsize,
-    }
-
-    impl ServerCertVerifier for Counting {
-        fn verify_server_cert(
-            &self,
-            first: &CertificateDer<'_>,
-            rest: &[CertificateDer<'_>],
-            name: &ServerName<'_>,
-            ocsp: &[u8],
-            time: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            self.calls.fetch_add(1, Ordering::Relaxed);
-            self.verifier.verify_server_cert(first, rest, name, ocsp, time)
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            unreachable!("resumption checks no signature of the server")
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            unreachable!("resumption checks no signature of the server")
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.verifier.supported_verify_schemes()
         }
     }
 }

@@ -7,6 +7,7 @@ use rustls::pki_types::{UnixTime, pem};
 use rustls::{AlertDescription, CertificateError};
 
 use super::FailedAt;
+use super::chain::TooCostly;
 use super::pins::WrongKey;
 
 /// `trust` is the roots in words, if they count.
@@ -63,10 +64,12 @@ pub(super) fn certificate_words(error: &CertificateError, trust: Option<&str>) -
         CertificateError::Other(error) if error.to_string() == "CaUsedAsEndEntity" => {
             "the certificate is that of a CA; one for a server was expected".into()
         }
-        CertificateError::Other(error) => match error.0.downcast_ref::<WrongKey>() {
-            Some(wrong) => wrong.to_string(),
-            None => format!("the certificate cannot be verified: {}", camel_words(&error.0)),
-        },
+        CertificateError::Other(error) if error.0.is::<WrongKey>() || error.0.is::<TooCostly>() => {
+            error.to_string()
+        }
+        CertificateError::Other(error) => {
+            format!("the certificate cannot be verified: {}", camel_words(&error.0))
+        }
         other => format!("the certificate cannot be verified: {}", camel_words(other)),
     }
 }

@@ -1,6 +1,7 @@
 //! The bounds that `--print-limits` prints hold, under the worst load there is: the query table full of
 //! long queries, the client table full of clients that do not read, answers of 64 KiB, upstreams that
-//! stop reading or stop in the middle of an answer, the query log on and nobody who reads it.
+//! stop reading or stop in the middle of an answer, the query log on and nobody who reads it. So does the
+//! bound on what an upstream may make the loop do at a time.
 
 #[path = "../support/mod.rs"]
 #[allow(
@@ -13,6 +14,7 @@ mod support;
 mod allocator;
 mod cgroup;
 mod counted;
+mod instructions;
 mod load;
 mod program;
 mod sockets;
