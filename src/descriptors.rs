@@ -3,6 +3,7 @@
 use rustix::process::{Resource, getrlimit};
 
 use crate::config::Config;
+use crate::network;
 
 /// As many clients as leave descriptors for everything else: without one for an upstream, nobody is
 /// answered.
@@ -28,8 +29,9 @@ pub(crate) fn clients_max(config: &Config) -> Result<usize, String> {
     Ok(wanted.min(free))
 }
 
-/// stdin, stdout, stderr twice, epoll, the pair that signals come through, netlink, and some to spare.
-const OWN: usize = 11;
+/// stdin, stdout, stderr twice, epoll, the pair that signals come through, netlink, what looks at the
+/// network, and one to spare.
+const OWN: usize = 9 + network::LOOKERS;
 
 /// UDP and TCP.
 const PER_LISTENER: usize = 2;

@@ -137,6 +137,7 @@ fn kernel(config: &Config, process: usize) -> Vec<Term> {
     // A TCP socket listens beside the one for datagrams.
     let listener =
         2 * SOCKET + DOUBLED * (sockets.datagram_receive_asked + sockets.datagram_send_asked);
+    let network = network::LOOKERS * SOCKET + DOUBLED * network::RECEIVE_ASKED;
     vec![
         Term::new("listener", listeners, listener),
         // The kernel takes one more than it is told.
@@ -147,7 +148,7 @@ fn kernel(config: &Config, process: usize) -> Vec<Term> {
         ),
         Term::new("client", config.limits.clients_max, client),
         Term::new("connection to an upstream", config.limits.upstream_conns_max, upstream),
-        Term::new("page tables and others", 1, DOUBLED * network::RECEIVE_ASKED + OTHERS + tables),
+        Term::new("page tables and others", 1, network + OTHERS + tables),
     ]
 }
 

@@ -1,10 +1,13 @@
-//! Changes of routes, addresses and links, as the kernel tells them (rtnetlink(7)).
+//! The ways to the upstreams, and when they change.
 //!
-//! What was unreachable may be reachable after one, so backoffs end. A busy router changes routes all
-//! day: then it is told ever more rarely, and in between nobody listens, so that what changes costs
-//! nothing either.
+//! The kernel tells of routes, addresses and links that come and go (rtnetlink(7)), those of containers
+//! too, which lead to no upstream. So its messages are not read for what they say: each leads to a look
+//! at which address the kernel sends from to each upstream, and only a difference is a change. What a
+//! look cannot tell is a gateway that is another now while our address stays. A connection that does not
+//! survive that falls silent, as on any path that breaks.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -13,297 +16,318 @@ use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketFlags, SocketType, bind, connect, connect_unspec, getsockname,
+    recv, socket_with,
+};
 
-/// Where the kernel tells them.
+/// Where the kernel tells of changes, and the ways as of the last look.
 #[derive(Debug)]
-pub(crate) struct NetworkChanges {
-    socket: OwnedFd,
+pub(crate) struct Network {
+    messages: OwnedFd,
     token: Token,
-    pace: Pace,
-    /// Until then nobody listens.
-    listen_at: Option<Instant>,
+    looker: Looker,
+    /// By upstream; `None` where it was never known.
+    ways: Vec<Option<Way>>,
+    looked_at: Instant,
+    /// A message came. Until then nobody listens.
+    look_at: Option<Instant>,
 }
 
-impl NetworkChanges {
-    /// Listens. It is an error where there is no netlink, as in some sandboxes.
-    pub(crate) fn listen(registry: &Registry, token: Token) -> io::Result<Self> {
+/// The address that is sent from to an upstream; `None`: there is no way to it.
+pub(crate) type Way = Option<IpAddr>;
+
+/// What became of the way to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) before: Way,
+    pub(crate) now: Way,
+}
+
+impl Network {
+    /// Listens, and looks at the ways to these upstreams. It is an error where there is no netlink, as in
+    /// some sandboxes.
+    pub(crate) fn listen(
+        registry: &Registry,
+        token: Token,
+        upstreams: &[SocketAddr],
+        now: Instant,
+    ) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         // No protocol is the first, NETLINK_ROUTE.
-        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-        set_socket_recv_buffer_size(&socket, RECEIVE_ASKED)?;
-        bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
-        let changes = Self { socket, token, pace: Pace::default(), listen_at: None };
-        changes.register(registry)?;
-        Ok(changes)
+        let messages = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+        set_socket_recv_buffer_size(&messages, RECEIVE_ASKED)?;
+        bind(&messages, &SocketAddrNetlink::new(0, GROUPS))?;
+        let looker = Looker::new(upstreams);
+        let ways = upstreams.iter().map(|upstream| looker.way(*upstream)).collect();
+        let network = Self { messages, token, looker, ways, looked_at: now, look_at: None };
+        network.register(registry)?;
+        Ok(network)
     }
 
-    /// The socket is readable. Whether something changed; if so, nobody listens for a while.
-    pub(crate) fn take(&mut self, registry: &Registry, now: Instant) -> io::Result<bool> {
-        let has_changed = self.listen_at.is_none() && self.read()?;
-        if has_changed {
-            registry.deregister(&mut SourceFd(&self.socket.as_raw_fd()))?;
-            self.listen_at = Some(now + self.pace.pause(now));
-        }
-        Ok(has_changed)
-    }
-
-    /// When [`Self::listen_again`] is due.
-    pub(crate) fn listen_at(&self) -> Option<Instant> {
-        self.listen_at
-    }
-
-    /// Listens again, if it is time: of what changed meanwhile the poll will tell.
-    pub(crate) fn listen_again(&mut self, registry: &Registry, now: Instant) -> io::Result<()> {
-        if self.listen_at.is_some_and(|at| at <= now) {
-            self.listen_at = None;
-            self.register(registry)?;
+    /// A message is there. Nobody listens until the look that it leads to, so that many cost nothing.
+    pub(crate) fn message_came(&mut self, registry: &Registry, now: Instant) -> io::Result<()> {
+        if self.look_at.is_none() {
+            registry.deregister(&mut SourceFd(&self.messages.as_raw_fd()))?;
+            self.look_at = Some(look_at(now, self.looked_at));
         }
         Ok(())
     }
 
-    fn register(&self, registry: &Registry) -> io::Result<()> {
-        registry.register(&mut SourceFd(&self.socket.as_raw_fd()), self.token, Interest::READABLE)
+    /// When a look is due.
+    pub(crate) fn look_at(&self) -> Option<Instant> {
+        self.look_at
     }
 
-    fn read(&self) -> io::Result<bool> {
-        let mut has_changed = false;
-        // What is at the end of a longer message is of no interest here.
-        let mut buffer = [0; 4096];
+    /// Whether it is time to look; if so, what comes from now on is told again.
+    pub(crate) fn is_due(&mut self, registry: &Registry, now: Instant) -> io::Result<bool> {
+        if self.look_at.is_none_or(|at| now < at) {
+            return Ok(false);
+        }
+        // Before the look: what changes after it has a message of its own.
+        self.discard_messages()?;
+        self.look_at = None;
+        self.looked_at = now;
+        self.register(registry)?;
+        Ok(true)
+    }
+
+    /// Looks at the way to this upstream.
+    pub(crate) fn look(&mut self, index: usize, upstream: SocketAddr) -> Option<Change> {
+        let now = self.looker.way(upstream)?;
+        let before = self.ways[index].replace(now)?;
+        (before != now).then_some(Change { before, now })
+    }
+
+    /// Whether a connection from this address of ours comes through no more, after this change.
+    pub(crate) fn is_lost(&self, change: Change, local: SocketAddr) -> bool {
+        is_lost(change.now, local.ip(), || self.looker.is_ours(local))
+    }
+
+    fn register(&self, registry: &Registry) -> io::Result<()> {
+        registry.register(&mut SourceFd(&self.messages.as_raw_fd()), self.token, Interest::READABLE)
+    }
+
+    fn discard_messages(&self) -> io::Result<()> {
+        let mut buffer = [0; 512];
         for _ in 0..READS_MAX {
-            match recv(&self.socket, &mut buffer, RecvFlags::empty()) {
-                Ok((len, _)) => has_changed |= is_change(&buffer[..len]),
-                Err(Errno::INTR) => {}
+            match recv(&self.messages, &mut buffer, RecvFlags::TRUNC) {
                 // More came than the socket could hold.
-                Err(Errno::NOBUFS) => has_changed = true,
-                Err(Errno::WOULDBLOCK) => return Ok(has_changed),
+                Ok(_) | Err(Errno::INTR | Errno::NOBUFS) => {}
+                Err(Errno::WOULDBLOCK) => break,
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(true)
+        Ok(())
     }
 }
 
-/// How often changes are told.
-#[derive(Debug, Default)]
-struct Pace {
-    /// The last was told then, with this pause after it.
-    last: Option<(Instant, Duration)>,
-    /// How many were told with little quiet in between.
-    in_a_row: u32,
-}
-
-impl Pace {
-    /// The pause after a change that is told now: at first so short that a cable plugged in, the
-    /// addresses and routes that follow and what they make possible are each told when they come.
-    fn pause(&mut self, now: Instant) -> Duration {
-        let goes_on = self.last.is_some_and(|(at, pause)| now < at + 2 * pause);
-        self.in_a_row = if goes_on { self.in_a_row + 1 } else { 0 };
-        let doublings = self.in_a_row.saturating_sub(SHORT_PAUSES).min(u8::BITS);
-        let pause = (PAUSE_MIN * (1 << doublings)).min(PAUSE_MAX);
-        self.last = Some((now, pause));
-        pause
-    }
-}
-
-/// Whether a message from the kernel tells of a way to other hosts that came, went or is another now.
-/// What cannot be read counts.
-fn is_change(mut messages: &[u8]) -> bool {
-    while let Some((header, rest)) = messages.split_first_chunk::<HEADER_LEN>() {
-        let [a, b, c, d, kind_a, kind_b, ..] = *header;
-        let len = u32::from_ne_bytes([a, b, c, d]) as usize;
-        let body_len = len.saturating_sub(HEADER_LEN).min(rest.len());
-        let kind = u16::from_ne_bytes([kind_a, kind_b]);
-        if is_change_of(kind, &rest[..body_len]).unwrap_or(true) {
-            return true;
+impl Change {
+    /// Whether it is another way, by all that can be told. A temporary address that takes the place of
+    /// another in its network (RFC 8981), as it does every few hours, is none.
+    pub(crate) fn is_another_way(self) -> bool {
+        match (self.before, self.now) {
+            (Some(before), Some(now)) => !is_same_ipv6_network(before, now),
+            _ => true,
         }
-        messages = rest.get(aligned(body_len)..).unwrap_or_default();
-    }
-    false
-}
-
-/// `None`: it is too short for its kind.
-fn is_change_of(kind: u16, body: &[u8]) -> Option<bool> {
-    match kind {
-        // struct ifinfomsg, and struct ifaddrmsg.
-        RTM_NEWLINK | RTM_DELLINK | RTM_NEWADDR | RTM_DELADDR => Some(number(body, 4)? != LOOPBACK),
-        // struct rtmsg. Local and multicast routes come with addresses and lead nowhere.
-        RTM_NEWROUTE | RTM_DELROUTE => {
-            let leads_out = matches!(
-                *body.get(7)?,
-                RTN_UNICAST | RTN_BLACKHOLE | RTN_UNREACHABLE | RTN_PROHIBIT
-            );
-            let is_cached = number(body, 8)? & RTM_F_CLONED != 0;
-            Some(leads_out && !is_cached && interface_of_route(body) != Some(LOOPBACK))
-        }
-        _ => Some(false),
     }
 }
 
-fn interface_of_route(body: &[u8]) -> Option<u32> {
-    let mut attributes = body.get(ROUTE_LEN..)?;
-    // An unreachable route is the loopback interface's, on paper.
-    if body[7] != RTN_UNICAST {
-        return None;
+/// Sockets that never send, of each family that upstreams have: opened at the start, as a sandbox may
+/// allow none later.
+#[derive(Debug)]
+struct Looker {
+    v4: Option<OwnedFd>,
+    v6: Option<OwnedFd>,
+}
+
+impl Looker {
+    fn new(upstreams: &[SocketAddr]) -> Self {
+        let open = |family| {
+            // Without it, there are no connections either.
+            socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()
+        };
+        let v4 = upstreams.iter().any(SocketAddr::is_ipv4).then(|| open(AddressFamily::INET));
+        let v6 = upstreams.iter().any(SocketAddr::is_ipv6).then(|| open(AddressFamily::INET6));
+        Self { v4: v4.flatten(), v6: v6.flatten() }
     }
-    loop {
-        let [len_a, len_b, kind_a, kind_b] = *attributes.first_chunk()?;
-        if u16::from_ne_bytes([kind_a, kind_b]) == RTA_OIF {
-            return number(attributes, 4);
-        }
-        let len = usize::from(u16::from_ne_bytes([len_a, len_b]));
-        attributes = attributes.get(aligned(len.max(4))..)?;
+
+    /// The way there; `None` where nothing can be told.
+    fn way(&self, to: SocketAddr) -> Option<Way> {
+        way(self.source(to)?)
+    }
+
+    /// Whether it is an address of this host.
+    fn is_ours(&self, address: SocketAddr) -> bool {
+        // From one's own address one reaches it.
+        self.source(address).and_then(Result::ok) == Some(address.ip())
+    }
+
+    /// The address that the kernel sends from. Connecting sends nothing.
+    fn source(&self, to: SocketAddr) -> Option<Result<IpAddr, Errno>> {
+        let socket = if to.is_ipv4() { &self.v4 } else { &self.v6 }.as_ref()?;
+        let connected = connect(socket, &to).and_then(|()| getsockname(socket));
+        let local = connected.and_then(|local| Ok(SocketAddr::try_from(local)?.ip()));
+        // Else it keeps its address, and the interface of a link-local one.
+        let dissolved = connect_unspec(socket);
+        Some(dissolved.and(local))
     }
 }
 
-fn number(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|octets| u32::from_ne_bytes(*octets))
+/// When to look after a message that comes now. What is changed together comes in several messages:
+/// in between, an address that is only renewed may be gone.
+fn look_at(now: Instant, looked_at: Instant) -> Instant {
+    (now + SETTLING).max(looked_at + PAUSE)
 }
 
-fn aligned(len: usize) -> usize {
-    len.next_multiple_of(4)
+/// What an attempt to connect says about the way; `None`: nothing.
+fn way(source: Result<IpAddr, Errno>) -> Option<Way> {
+    match source {
+        Ok(local) => Some(Some(local)),
+        // What the kinds of route that lead nowhere give, and having no address or no interface.
+        Err(
+            Errno::NETUNREACH
+            | Errno::HOSTUNREACH
+            | Errno::ACCESS
+            | Errno::INVAL
+            | Errno::ADDRNOTAVAIL
+            | Errno::NETDOWN
+            | Errno::NODEV,
+        ) => Some(None),
+        Err(_) => None,
+    }
 }
 
-/// `RTMGRP_LINK`, `IPV4_IFADDR`, `IPV4_ROUTE`, `IPV6_IFADDR` and `IPV6_ROUTE` of `linux/rtnetlink.h`,
-/// as what follows.
-const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
-const RTM_NEWLINK: u16 = 16;
-const RTM_DELLINK: u16 = 17;
-const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
-const RTM_NEWROUTE: u16 = 24;
-const RTM_DELROUTE: u16 = 25;
-const RTN_UNICAST: u8 = 1;
-const RTN_BLACKHOLE: u8 = 6;
-const RTN_UNREACHABLE: u8 = 7;
-const RTN_PROHIBIT: u8 = 8;
-const RTM_F_CLONED: u32 = 0x200;
-const RTA_OIF: u16 = 4;
+/// Whether a connection from this address of ours comes through no more, with this way there is now. One
+/// from another temporary address in the same network does, as long as that is ours.
+fn is_lost(now: Way, local: IpAddr, is_ours: impl FnOnce() -> bool) -> bool {
+    match now {
+        None => true,
+        Some(now) => now != local && !(is_same_ipv6_network(now, local) && is_ours()),
+    }
+}
 
-/// `struct nlmsghdr`.
-const HEADER_LEN: usize = 16;
+/// The first 64 bits (RFC 4291 section 2.5.4).
+fn is_same_ipv6_network(a: IpAddr, b: IpAddr) -> bool {
+    match (a.to_canonical(), b.to_canonical()) {
+        (IpAddr::V6(a), IpAddr::V6(b)) => a.segments()[..4] == b.segments()[..4],
+        _ => false,
+    }
+}
 
-/// `struct rtmsg`.
-const ROUTE_LEN: usize = 12;
+/// The groups of `linux/rtnetlink.h` by number, as what follows: `LINK`, `IPV4_IFADDR`, `IPV4_ROUTE`,
+/// `IPV4_RULE`, `IPV6_IFADDR`, `IPV6_ROUTE` and `IPV6_RULE`.
+const GROUPS: u32 = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 18;
 
-/// The index of the loopback interface, in every network namespace.
-const LOOPBACK: u32 = 1;
-
-/// Octets asked of the kernel for messages that wait. What does not fit is a change, too.
+/// Octets asked of the kernel for messages that wait. What does not fit would say nothing new.
 pub(crate) const RECEIVE_ASKED: usize = 4 * 1024;
 
-/// Messages read at a time. So many at once are a change.
+/// Sockets that look.
+pub(crate) const LOOKERS: usize = 2;
+
+/// More messages than fit into the socket. Those that come meanwhile lead to another look.
 const READS_MAX: usize = 256;
 
-/// What changes together is told once or twice.
-const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// Between two looks: on a host whose containers come and go all day, or a router with many routes,
+/// they cost next to nothing.
+const PAUSE: Duration = Duration::from_secs(1);
 
-/// Longer than backoffs are where one change may end them, so that many changes do not.
-const PAUSE_MAX: Duration = Duration::from_secs(30);
-
-/// A host that starts, or a laptop that comes to another network, needs a few seconds.
-const SHORT_PAUSES: u32 = 5;
+/// Longer than a script takes that replaces an address.
+const SETTLING: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    fn way_from(text: &str) -> Way {
+        (text != "-").then(|| ip(text))
+    }
+
     #[test]
-    fn links_and_addresses_count_but_those_of_loopback() {
-        for kind in [RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR] {
-            let on = |index| is_change(&message(kind, &[&[2, 24, 0, 0], &u32_bytes(index)[..]]));
-            assert!(on(2), "{kind}");
-            assert!(!on(1), "{kind}");
+    #[expect(clippy::disallowed_methods, reason = "a time to count from")]
+    fn looks_come_after_a_moment_and_at_most_once_a_second() {
+        let looked = Instant::now();
+        for (came, due) in [(0, 1000), (10, 1000), (749, 1000), (751, 1001), (5000, 5250)] {
+            let due = looked + Duration::from_millis(due);
+            assert_eq!(look_at(looked + Duration::from_millis(came), looked), due, "{came}");
         }
     }
 
     #[test]
-    fn routes_count_that_lead_somewhere() {
-        let oif = |index: u32| attribute(4, &u32_bytes(index));
-        let gateway = attribute(5, &[10, 0, 0, 1]);
-        let odd = attribute(22, &[1, 2, 3, 4, 5]);
-        for (what, expected, body) in [
-            ("default", true, route(1, 0, &[&gateway, &oif(2)])),
-            ("several ways", true, route(1, 0, &[&odd])),
-            ("no attributes", true, route(1, 0, &[])),
-            ("unreachable", true, route(7, 0, &[&oif(1)])),
-            ("through loopback", false, route(1, 0, &[&odd, &gateway, &oif(1)])),
-            ("local", false, route(2, 0, &[&oif(2)])),
-            ("broadcast", false, route(3, 0, &[&oif(2)])),
-            ("multicast", false, route(5, 0, &[&oif(2)])),
-            ("cached", false, route(1, RTM_F_CLONED, &[&oif(2)])),
+    fn only_what_is_about_the_way_tells_that_there_is_none() {
+        let local = ip("192.0.2.1");
+        for (source, expected) in [
+            (Ok(local), Some(Some(local))),
+            (Err(Errno::NETUNREACH), Some(None)),
+            (Err(Errno::HOSTUNREACH), Some(None)),
+            (Err(Errno::ACCESS), Some(None)),
+            (Err(Errno::INVAL), Some(None)),
+            (Err(Errno::ADDRNOTAVAIL), Some(None)),
+            (Err(Errno::AGAIN), None),
+            (Err(Errno::PERM), None),
+            (Err(Errno::NOBUFS), None),
+            (Err(Errno::NOMEM), None),
         ] {
-            for kind in [RTM_NEWROUTE, RTM_DELROUTE] {
-                assert_eq!(is_change(&message(kind, &[&body])), expected, "{what}");
+            assert_eq!(way(source), expected, "{source:?}");
+        }
+    }
+
+    #[test]
+    fn changes_and_what_they_leave_of_connections() {
+        // What was sent from before, and is now; whether the old address is still ours; whether this is
+        // another way, and what was connected from the old address is lost.
+        for (what, before, now, ours, another_way, lost) in [
+            ("no way any more", "10.0.0.5", "-", true, true, true),
+            ("no way any more", "2001:db8::5", "-", true, true, true),
+            ("a way again", "-", "10.0.0.5", false, true, false),
+            ("another network", "10.0.0.5", "192.168.1.7", false, true, true),
+            ("a VPN", "192.168.1.7", "10.8.0.2", true, true, true),
+            ("a VPN", "2001:db8:1::7", "fd00:8::2", true, true, true),
+            ("another lease", "192.168.1.7", "192.168.1.8", false, true, true),
+            ("a temporary address", "2001:db8:1::7", "2001:db8:1::8", true, false, false),
+            ("the old one gone", "2001:db8:1::7", "2001:db8:1::8", false, false, true),
+            ("renumbered", "2001:db8:1::7", "2001:db8:2::7", true, true, true),
+            ("mapped", "::ffff:10.0.0.5", "::ffff:192.168.1.7", true, true, true),
+        ] {
+            let change = Change { before: way_from(before), now: way_from(now) };
+            assert_eq!(change.is_another_way(), another_way, "{what}: {change:?}");
+            if let Some(local) = change.before {
+                assert_eq!(is_lost(change.now, local, || ours), lost, "{what}: {change:?}");
+            }
+            if let Some(local) = change.now {
+                assert!(!is_lost(change.now, local, || true), "{what}: {change:?}");
             }
         }
     }
 
     #[test]
-    fn other_messages_do_not_count_and_what_follows_them_does() {
-        let neighbour = message(28, &[&[2, 0, 0, 0], &u32_bytes(2)[..]]);
-        let loopback = message(RTM_NEWADDR, &[&[2, 8, 0, 0], &u32_bytes(1)[..], &[7; 3]]);
-        let address = message(RTM_NEWADDR, &[&[2, 24, 0, 0], &u32_bytes(2)[..]]);
-        assert!(!is_change(&[]));
-        assert!(!is_change(&[&neighbour[..], &loopback, &neighbour].concat()));
-        assert!(is_change(&[&neighbour[..], &loopback, &address].concat()));
-    }
-
-    #[test]
-    fn what_is_cut_counts_and_nothing_is_read_beyond_it() {
-        let attributes = [attribute(5, &[10, 0, 0, 1]), attribute(4, &u32_bytes(1))].concat();
-        let whole = message(RTM_NEWROUTE, &[&route(1, 0, &[&attributes])]);
-        assert!(!is_change(&whole));
-        for len in HEADER_LEN..whole.len() {
-            assert!(is_change(&whole[..len]), "{len} octets");
-        }
-        // Lengths that lie.
-        for octet in 0..whole.len() {
-            for value in [0, 1, 3, 255] {
-                let mut lie = whole.clone();
-                lie[octet] = value;
-                is_change(&lie);
+    fn each_look_is_a_new_one() {
+        let addresses = ["127.0.0.1:853", "[::1]:853"].map(|text| text.parse().expect("one"));
+        let looker = Looker::new(&addresses);
+        for _ in 0..3 {
+            for address in addresses {
+                // A host may be without IPv6.
+                if let Some(Some(local)) = looker.way(address) {
+                    assert_eq!(local, address.ip());
+                }
             }
+            // No route leads here, or the answer is that of an interface; a documentation address is not ours.
+            assert!(!looker.is_ours("192.0.2.77:853".parse().expect("one")));
+            assert!(looker.is_ours(addresses[0]));
+            let socket = looker.v4.as_ref().expect("IPv4");
+            let local = SocketAddr::try_from(getsockname(socket).expect("a socket"));
+            assert!(local.expect("one").ip().is_unspecified(), "{local:?}");
         }
     }
 
     #[test]
-    fn changes_are_told_ever_more_rarely_while_they_go_on() {
-        let start = Instant::now();
-        let mut pace = Pace::default();
-        let mut at = start;
-        let mut told = Vec::new();
-        while at < start + Duration::from_secs(600) {
-            told.push((at - start).as_secs());
-            at += pace.pause(at);
-        }
-        assert_eq!(told[..12], [0, 1, 2, 3, 4, 5, 6, 8, 12, 20, 36, 66]);
-        assert!(told.len() < 32, "{told:?}");
-        // Quiet for as long as the last pause was.
-        assert_eq!(pace.pause(at + PAUSE_MAX), PAUSE_MIN);
-        assert_eq!(pace.pause(at + PAUSE_MAX + 2 * PAUSE_MIN), PAUSE_MIN);
-    }
-
-    fn message(kind: u16, body: &[&[u8]]) -> Vec<u8> {
-        let body = body.concat();
-        let len = (HEADER_LEN + body.len()) as u32;
-        let mut message = [&len.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10], &body].concat();
-        message.resize(aligned(message.len()), 0);
-        message
-    }
-
-    fn route(kind: u8, flags: u32, attributes: &[&[u8]]) -> Vec<u8> {
-        [&[2, 0, 0, 0, 254, 3, 0, kind][..], &flags.to_ne_bytes(), &attributes.concat()].concat()
-    }
-
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let len = 4 + value.len() as u16;
-        let mut attribute = [&len.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
-        attribute.resize(aligned(attribute.len()), 0);
-        attribute
-    }
-
-    fn u32_bytes(value: u32) -> [u8; 4] {
-        value.to_ne_bytes()
+    fn families_without_upstreams_have_no_socket() {
+        let v4 = Looker::new(&["192.0.2.1:853".parse().expect("one")]);
+        assert!(v4.v4.is_some() && v4.v6.is_none());
+        assert_eq!(v4.way("[::1]:853".parse().expect("one")), None);
     }
 }

@@ -20,7 +20,7 @@ use crate::datagram::Buffers;
 use crate::descriptors;
 use crate::forwarder::{Action, Closed, ConnId, Forwarder, Manner};
 use crate::listener::Listener;
-use crate::network::NetworkChanges;
+use crate::network::{Change, Network, Way};
 use crate::signals::Termination;
 use crate::socket::{self, Context, Server, Socket};
 use crate::stderr::Stderr;
@@ -33,7 +33,7 @@ pub struct Reactor {
     cx: Context,
     termination: Termination,
     /// `None` where the kernel does not tell.
-    network: Option<NetworkChanges>,
+    network: Option<Network>,
     listeners: Vec<Listener>,
     datagrams: Buffers,
     /// Indexed by [`ConnId::key`]. A slot is emptied when the core's close is taken, and the core
@@ -100,8 +100,10 @@ impl Reactor {
         let poll = Poll::new()?;
         let mut termination = Termination::new()?;
         poll.registry().register(&mut termination, TERMINATION, Interest::READABLE)?;
-        let network =
-            NetworkChanges::listen(poll.registry(), NETWORK).inspect_err(tell_unnoticed).ok();
+        let upstreams: Vec<_> = cx.servers.iter().map(|server| server.address).collect();
+        let network = Network::listen(poll.registry(), NETWORK, &upstreams, cx.now)
+            .inspect_err(tell_unnoticed)
+            .ok();
         for (index, listener) in listeners.iter_mut().enumerate() {
             listener.register(poll.registry(), udp_token(index), tcp_token(index))?;
         }
@@ -150,7 +152,7 @@ impl Reactor {
             }
             let happened = self.clocks.look(self.cx.now);
             self.tell_clocks(happened);
-            self.listen_to_network();
+            self.look_at_network();
             self.read_unread();
             for event in &events {
                 self.handle_event(event)?;
@@ -182,7 +184,7 @@ impl Reactor {
             Ending::Until(at) => Some(at),
             Ending::No | Ending::Asked => None,
         };
-        let network = self.network.as_ref().and_then(NetworkChanges::listen_at);
+        let network = self.network.as_ref().and_then(Network::look_at);
         let until = [
             self.cx.forwarder.poll_timeout(),
             self.accept_again,
@@ -306,7 +308,7 @@ impl Reactor {
             return Ok(());
         }
         if token == NETWORK {
-            self.network_changed();
+            self.network_message_came();
             return Ok(());
         }
         let index = token.0 - FIRST_LISTENER;
@@ -347,26 +349,39 @@ impl Reactor {
         }
     }
 
-    fn network_changed(&mut self) {
+    fn network_message_came(&mut self) {
         let Some(network) = &mut self.network else { return };
-        match network.take(self.poll.registry(), self.cx.now) {
-            Ok(true) => {
-                log::debug!("routes, addresses or links changed: failed upstreams are tried again");
-                self.cx.forwarder.handle_network_change(self.cx.now);
-            }
-            Ok(false) => {}
-            Err(error) => {
-                tell_unnoticed(&error);
-                self.network = None;
-            }
+        if let Err(error) = network.message_came(self.poll.registry(), self.cx.now) {
+            tell_unnoticed(&error);
+            self.network = None;
         }
     }
 
-    fn listen_to_network(&mut self) {
+    fn look_at_network(&mut self) {
         let Some(network) = &mut self.network else { return };
-        if let Err(error) = network.listen_again(self.poll.registry(), self.cx.now) {
-            tell_unnoticed(&error);
-            self.network = None;
+        match network.is_due(self.poll.registry(), self.cx.now) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tell_unnoticed(&error);
+                self.network = None;
+                return;
+            }
+        }
+        for (index, server) in self.cx.servers.iter().enumerate() {
+            let Some(change) = network.look(index, server.address) else { continue };
+            let upstreams = self.sockets.iter().flatten();
+            let lost: Vec<ConnId> = upstreams
+                .filter(|socket| {
+                    let local = socket.local_address_to(index);
+                    local.is_some_and(|local| network.is_lost(change, local))
+                })
+                .map(Socket::conn)
+                .collect();
+            if change.is_another_way() || !lost.is_empty() {
+                log::debug!("{}: {}", server.name, changed(change, lost.len()));
+                self.cx.forwarder.handle_network_change(self.cx.now, index, &lost);
+            }
         }
     }
 
@@ -494,6 +509,12 @@ fn udp_token(listener: usize) -> Token {
 
 fn tcp_token(listener: usize) -> Token {
     Token(FIRST_LISTENER + 2 * listener + 1)
+}
+
+fn changed(change: Change, lost: usize) -> String {
+    let from = |way: Way| way.map_or("no way there".into(), |local| format!("from {local}"));
+    let (before, now) = (from(change.before), from(change.now));
+    format!("the network changed: {now}, was {before}; connections given up: {lost}")
 }
 
 /// Nothing is lost but time: what failed is tried again after its backoff.

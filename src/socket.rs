@@ -104,6 +104,16 @@ impl Socket {
         }
     }
 
+    /// The address of ours that it has, if it is a socket of a connection to server `index`.
+    pub(crate) fn local_address_to(&self, index: usize) -> Option<SocketAddr> {
+        match self {
+            Self::Upstream(upstream) if upstream.server == index => {
+                upstream.stream.local_addr().ok()
+            }
+            Self::Upstream(_) | Self::Client(_) => None,
+        }
+    }
+
     /// What to register.
     pub(crate) fn source(&mut self) -> &mut impl Source {
         match self {

@@ -47,7 +47,7 @@ const TABLE: &[Row] = &[
     ),
     ("burst.rs", &[], &[]),
     ("clocks.rs", &["rustix"], &[]),
-    ("descriptors.rs", &["rustix"], &["config"]),
+    ("descriptors.rs", &["rustix"], &["config", "network"]),
     (
         "listener.rs",
         &["mio", "socket2"],

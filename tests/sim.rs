@@ -646,7 +646,12 @@ impl Workload {
             world.schedule(Duration::ZERO, What::Freeze { length });
         }
         if self.swarm.host_changes && self.rng.chance(10) {
-            let what = if self.rng.chance(500) { What::NetworkChange } else { What::Resume };
+            let what = if self.rng.chance(500) {
+                let server = self.rng.below(world.servers.len() as u64) as usize;
+                What::NetworkChange { server, lost: self.rng.chance(500) }
+            } else {
+                What::Resume
+            };
             world.schedule(Duration::ZERO, what);
         }
         if self.swarm.garbage && self.rng.chance(50) {

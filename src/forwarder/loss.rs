@@ -223,10 +223,8 @@ impl Forwarder {
         }
     }
 
-    /// Drops every upstream connection: none can be trusted after a suspend.
-    pub(super) fn drop_upstream_conns(&mut self, now: Instant) {
-        let conns: Vec<ConnId> =
-            self.upstreams.iter().flat_map(|upstream| upstream.conns.iter().copied()).collect();
+    /// Drops connections that cannot be trusted any more, which is nobody's fault.
+    pub(super) fn drop_upstream_conns(&mut self, now: Instant, conns: Vec<ConnId>) {
         let mut waiting = Vec::new();
         for conn_id in conns {
             let Some(conn) = self.close_upstream(conn_id, Manner::Abort) else {

@@ -228,11 +228,16 @@ impl Forwarder {
         self.dispatch(now);
     }
 
-    /// Routes or addresses changed: what failed may work now, so backoffs end.
-    pub fn handle_network_change(&mut self, now: Instant) {
-        self.forget_experience();
-        self.end_backoffs(now);
-        self.dispatch(now);
+    /// There is another way to this upstream than before, or one again, or none any more. What failed
+    /// may work now, so its backoff ends. `lost` are those of its connections that come through no more;
+    /// what waits on them is sent again.
+    pub fn handle_network_change(&mut self, now: Instant, upstream: usize, lost: &[ConnId]) {
+        self.upstreams[upstream].forget_experience();
+        self.upstreams[upstream].end_backoff(now);
+        // One that has ended by itself may not be taken yet.
+        let conns = self.upstreams[upstream].conns.iter();
+        let lost = conns.filter(|conn| lost.contains(conn)).copied().collect();
+        self.drop_upstream_conns(now, lost);
     }
 
     /// The time of day was set: certificates that were not valid may be now, so backoffs end.
@@ -243,9 +248,10 @@ impl Forwarder {
 
     /// The machine was suspended: every upstream connection is dropped, as none can be trusted.
     pub fn handle_resume(&mut self, now: Instant) {
-        self.forget_experience();
+        self.upstreams.iter_mut().for_each(Upstream::forget_experience);
         self.end_backoffs(now);
-        self.drop_upstream_conns(now);
+        let all = self.upstreams.iter().flat_map(|upstream| upstream.conns.iter().copied());
+        self.drop_upstream_conns(now, all.collect());
     }
 
     /// The end was asked for: clients may be read for all that they have sent, so that

@@ -145,17 +145,8 @@ impl Forwarder {
         }
     }
 
-    /// After what may have changed the servers or the ways to them.
-    pub(super) fn forget_experience(&mut self) {
-        self.upstreams.iter_mut().for_each(Upstream::forget_experience);
-    }
-
     pub(super) fn end_backoffs(&mut self, now: Instant) {
-        for upstream in &mut self.upstreams {
-            if let Some(outage) = upstream.outage_mut() {
-                outage.retry_at = now;
-            }
-        }
+        self.upstreams.iter_mut().for_each(|upstream| upstream.end_backoff(now));
     }
 }
 

@@ -175,6 +175,13 @@ impl Upstream {
         random.jitter(pause, BACKOFF_JITTER)
     }
 
+    /// If it failed, it may be tried again at once.
+    pub(super) fn end_backoff(&mut self, now: Instant) {
+        if let Some(outage) = self.outage_mut() {
+            outage.retry_at = now;
+        }
+    }
+
     /// It answered a query: what went wrong before is forgotten.
     pub(super) fn note_answer(&mut self, window_max: usize) {
         self.backoff = BACKOFF_MIN;

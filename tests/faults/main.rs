@@ -25,14 +25,24 @@ mod asker;
 mod clients;
 mod connections;
 mod handshakes;
+#[path = "../hosts/namespace.rs"]
+#[allow(dead_code, reason = "what is offered to the tests need not all be used by these")]
+mod namespace;
 mod outcome;
 mod own;
 mod stage;
 mod subject;
 
+use std::io::Write;
+use std::sync::Once;
+use std::time::Duration;
+
+use namespace::{Namespace, in_namespace, while_interfaces_come_and_go};
 use outcome::Outcome;
 use own::DotProxy;
 use subject::Subject;
+
+type Row = fn(&dyn Subject) -> Result<Outcome, String>;
 
 /// EDE codes (RFC 8914 section 4).
 const OTHER: u16 = 0;
@@ -42,8 +52,29 @@ const NETWORK_ERROR: u16 = 23;
 /// Runs a row; `None` if this machine cannot, which is printed past the capture of the test harness, so
 /// that nobody takes it for a pass.
 #[track_caller]
-fn run(name: &str, row: fn(&dyn Subject) -> Result<Outcome, String>) -> Option<Outcome> {
-    match row(&DotProxy) {
+fn run(name: &str, row: Row) -> Option<Outcome> {
+    judge(name, apart(|| row(&DotProxy)))
+}
+
+/// Does it in a network of its own where that may be had, so that nothing on the host disturbs it.
+fn apart<T: Send>(inside: impl FnOnce() -> T + Send) -> T {
+    static TOLD: Once = Once::new();
+
+    match Namespace::new() {
+        Ok(namespace) => namespace.enter(inside),
+        Err(reason) => {
+            TOLD.call_once(|| {
+                let line = format!("\non the network of the host: {}\n", reason.trim());
+                std::io::stdout().write_all(line.as_bytes()).expect("a standard output");
+            });
+            inside()
+        }
+    }
+}
+
+#[track_caller]
+fn judge(name: &str, result: Result<Outcome, String>) -> Option<Outcome> {
+    match result {
         Ok(outcome) => {
             assert!(
                 outcome.broken.is_empty(),
@@ -89,6 +120,26 @@ fn assert_no_failure_logged(outcome: &Outcome) {
 #[track_caller]
 fn assert_few_lines(outcome: &Outcome) {
     assert!(outcome.lines.len() <= 12, "{:#?}", outcome.lines);
+}
+
+/// Runs a row on a host whose containers come and go.
+fn run_while_interfaces_come_and_go(name: &str, row: Row) {
+    let pauses = [250, 1_000, 3_000].map(Duration::from_millis);
+    in_namespace(name, "", || {
+        judge(name, while_interfaces_come_and_go(&pauses, || row(&DotProxy)));
+    });
+}
+
+#[test]
+fn u08_while_interfaces_come_and_go() {
+    let row = answers::only_the_first_query;
+    run_while_interfaces_come_and_go("u08_while_interfaces_come_and_go", row);
+}
+
+#[test]
+fn u19_while_interfaces_come_and_go() {
+    let row = answers::stops_reading_first;
+    run_while_interfaces_come_and_go("u19_while_interfaces_come_and_go", row);
 }
 
 macro_rules! rows {

@@ -16,6 +16,7 @@ mod addresses;
 mod clock;
 mod descriptors;
 mod end;
+mod interfaces;
 mod loops;
 mod namespace;
 mod network;

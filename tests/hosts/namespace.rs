@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -95,10 +96,46 @@ pub(crate) fn in_namespace(name: &str, rules: &str, test: impl FnOnce() + Send) 
     }
 }
 
+/// Does it while pairs of interfaces come and go beside it, as those of containers do, with these pauses
+/// in turn.
+pub(crate) fn while_interfaces_come_and_go<T>(
+    pauses: &[Duration],
+    inside: impl FnOnce() -> T,
+) -> T {
+    let (end, ended) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for (number, pause) in pauses.iter().cycle().enumerate() {
+                let name = format!("pair{number}");
+                let peer = format!("peer{number}");
+                ip(&["link", "add", "name", &name, "type", "veth", "peer", "name", &peer]);
+                ip(&["link", "set", "dev", &name, "up"]);
+                ip(&["link", "set", "dev", &peer, "up"]);
+                let over = ended.recv_timeout(*pause) == Err(RecvTimeoutError::Disconnected);
+                ip(&["link", "delete", "dev", &name]);
+                if over {
+                    break;
+                }
+            }
+        });
+        let result = inside();
+        drop(end);
+        result
+    })
+}
+
 /// Runs `ip` with these arguments.
 #[track_caller]
 pub(crate) fn ip(arguments: &[&str]) {
     if let Err(error) = run("ip", arguments, "") {
+        panic!("{error}");
+    }
+}
+
+/// Runs `ip` once with these lines of arguments, so that no time passes between them.
+#[track_caller]
+pub(crate) fn ip_lines(lines: &str) {
+    if let Err(error) = run("ip", &["-batch", "-"], lines) {
         panic!("{error}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use dot_proxy::forwarder::{Closed, Fact, Stage};
 
 use crate::sim_support::dns::{NOERROR, SERVFAIL};
-use crate::sim_support::{Attempt, Do, What, ms};
+use crate::sim_support::{Attempt, Do, What, World, ms};
 use crate::{copies, end, failures, numbered, slowest, warm, world};
 
 #[test]
@@ -296,19 +296,64 @@ fn every_query_is_answered_by_its_deadline() {
     end(w);
 }
 
-#[test]
-fn a_change_of_the_network_ends_backoffs() {
-    let mut w = world(2);
-    w.servers[0].attempts(Attempt::failed(Stage::Certificate, "not yet valid"));
+/// A world whose first two of three servers have failed for long, and a query is answered by the third.
+fn two_of_three_backed_off() -> World {
+    let mut w = world(3);
+    for server in [0, 1] {
+        w.servers[server].attempts(Attempt::failed(Stage::Certificate, "not yet valid"));
+    }
     for n in 0..600 {
         w.ask(&numbered(n));
         w.run_ms(100);
     }
-    let before = w.links_to(0).len();
-    w.schedule(Duration::ZERO, What::NetworkChange);
+    w
+}
+
+#[test]
+fn a_change_of_the_network_ends_the_backoff_of_its_upstream_alone() {
+    let mut w = two_of_three_backed_off();
+    let before = [0, 1].map(|server| w.links_to(server).len());
+    w.schedule(Duration::ZERO, What::NetworkChange { server: 0, lost: false });
     w.ask("a.example.");
     w.run_ms(10);
-    assert_eq!(w.links_to(0).len(), before + 1, "tried again with the next query");
+    let after = [0, 1].map(|server| w.links_to(server).len());
+    assert_eq!(after, [before[0] + 1, before[1]], "tried again with the next query");
+    end(w);
+}
+
+#[test]
+fn u04_connections_lost_with_a_change_of_the_network_are_given_up_at_once() {
+    let mut w = warm(2);
+    w.servers[0].replies(|ask| if ask.link == 0 { Vec::new() } else { vec![ask.answer_after(10)] });
+    w.ask("a.example.");
+    w.run_ms(100);
+    w.schedule(Duration::ZERO, What::NetworkChange { server: 0, lost: true });
+    w.run_ms(100);
+    assert!(w.links[0].closed.is_some());
+    assert_eq!(w.response("a.example.").took(), ms(100 + 20 + 10), "sent again, where it was");
+    assert_eq!(failures(&w), 0, "nobody's fault");
+    // What was learned of others and their connections are as before.
+    w.ask("b.example.");
+    w.run_ms(100);
+    w.schedule(Duration::ZERO, What::NetworkChange { server: 1, lost: true });
+    w.ask("c.example.");
+    w.run_ms(100);
+    assert_eq!(w.response("c.example.").took(), ms(10));
+    assert_eq!(w.links.len(), 2);
+    end(w);
+}
+
+#[test]
+fn u04_an_attempt_that_is_lost_with_a_change_of_the_network_is_made_anew() {
+    let mut w = world(1);
+    w.servers[0].attempts(Attempt::black_hole());
+    w.ask("a.example.");
+    w.run_ms(500);
+    w.servers[0].attempts(Attempt::good(10));
+    w.schedule(Duration::ZERO, What::NetworkChange { server: 0, lost: true });
+    w.run_ms(100);
+    assert_eq!(w.response("a.example.").took(), ms(500 + 20 + 10));
+    assert_eq!(failures(&w), 0);
     end(w);
 }
 

@@ -150,7 +150,7 @@ fn what_is_known_about_idle_time_is_forgotten_when_the_network_changes() {
     w.ask("a.example.");
     w.run_ms(3000);
     w.servers[0].idle_close = None;
-    w.schedule(ms(0), crate::What::NetworkChange);
+    w.schedule(ms(0), crate::What::NetworkChange { server: 0, lost: false });
     w.ask("b.example.");
     w.run_ms(10_000);
     w.ask("c.example.");

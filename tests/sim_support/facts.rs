@@ -83,7 +83,15 @@ impl World {
                 self.links[link].writable_due = false;
                 self.write_link(link);
             }
-            What::NetworkChange => self.forwarder.handle_network_change(self.now),
+            What::NetworkChange { server, lost } => {
+                let mut conns = Vec::new();
+                let links = self.links.iter_mut().filter(|link| lost && link.server == server);
+                for link in links {
+                    link.forgotten = true;
+                    conns.extend(link.conn);
+                }
+                self.forwarder.handle_network_change(self.now, server, &conns);
+            }
             What::Resume => self.forwarder.handle_resume(self.now),
             What::Serve { link, what } => self.serve(link, what),
             What::ServerDies { server } => {

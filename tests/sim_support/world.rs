@@ -144,7 +144,11 @@ pub(crate) enum What {
     Freeze {
         length: Duration,
     },
-    NetworkChange,
+    /// The way to a server is another, which its connections survive or not.
+    NetworkChange {
+        server: usize,
+        lost: bool,
+    },
     Resume,
     /// A server does something to one of its connections.
     Serve {

@@ -31,6 +31,7 @@ const STEPS_MAX: usize = 2_000;
 /// What the forwarder believes in.
 struct Shell {
     forwarder: Forwarder,
+    upstreams: usize,
     now: Instant,
     conns: Vec<Conn>,
 }
@@ -85,9 +86,10 @@ impl Shell {
         };
         let upstreams = ["192.0.2.1#a.example", "192.0.2.2#a.example", "192.0.2.3#b.example"];
         let upstreams = upstreams[..=usize::from(bits >> 6) % 3].iter();
-        let upstreams = upstreams.map(|name| Box::from(*name)).collect();
+        let upstreams: Vec<_> = upstreams.map(|name| Box::from(*name)).collect();
+        let count = upstreams.len();
         let forwarder = Forwarder::new(limits, policy, upstreams, bits.into());
-        Self { forwarder, now: base(), conns: Vec::new() }
+        Self { forwarder, upstreams: count, now: base(), conns: Vec::new() }
     }
 
     fn step(&mut self, choices: &mut Choices<'_>) {
@@ -156,12 +158,19 @@ impl Shell {
                 }
             }
             _ => match choices.octet() % 8 {
-                0 => self.forwarder.handle_network_change(now),
+                0 => self.change_network(choices.octet()),
                 1 => self.forwarder.handle_clock_set(now),
                 2 => self.forwarder.handle_resume(now),
                 _ => {}
             },
         }
+    }
+
+    /// The way to an upstream is another; every second connection, whosever it is, is lost with it.
+    fn change_network(&mut self, which: u8) {
+        let upstream = usize::from(which) % self.upstreams;
+        let lost: Vec<ConnId> = self.conns.iter().step_by(2).map(|conn| conn.id).collect();
+        self.forwarder.handle_network_change(self.now, upstream, &lost);
     }
 
     fn client_octets(&mut self, which: u8, octets: &[u8]) {
