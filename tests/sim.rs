@@ -155,9 +155,20 @@ fn run(seed: u64, is_traced: bool) -> Summary {
         let failed =
             world.oracle.responses.iter().find(|r| !r.upstream && r.rcode == dns::SERVFAIL);
         assert!(failed.is_none(), "failed without a fault: {failed:?}");
+        check_connections(&world, &workload.swarm);
     }
     check_facts(&world);
     Summary { counts: world.forwarder.counts(), facts: world.facts.len(), turns: world.turns }
+}
+
+/// Whatever clients do, each server has one connection, or few that follow each other.
+fn check_connections(world: &World, swarm: &Swarm) {
+    for (server, faults) in swarm.faults.iter().enumerate() {
+        let links = world.links_to(server).len();
+        // Answers to nothing asked end a connection when there are many.
+        let is_well = faults.idle_close.is_none() && faults.duplicate + faults.unknown_id == 0;
+        assert!(!is_well || links <= 3, "{links} connections to a server without a fault");
+    }
 }
 
 /// An upstream fails and comes back in turns, and the log is not flooded.
@@ -240,6 +251,8 @@ struct Faults {
     silent: u64,
     answers_one: u64,
     stop_reading: u64,
+    trickle: u64,
+    in_turn: u64,
     idle_close: Option<Duration>,
     drop: u64,
     late: u64,
@@ -275,7 +288,7 @@ impl Swarm {
         let is_harmless = rng.chance(125);
         let faults_end = ms(5000) + rng.up_to(ms(30_000));
         // Which faults there are at all is drawn first, so that upstreams can share one.
-        let on: Vec<bool> = (0..33).map(|_| !is_harmless && rng.chance(500)).collect();
+        let on: Vec<bool> = (0..35).map(|_| !is_harmless && rng.chance(500)).collect();
         let gentle: Vec<bool> = (0..18).map(|_| rng.chance(500)).collect();
         let upstreams = rng.within(1, 4);
         let faults = (0..upstreams)
@@ -297,6 +310,8 @@ impl Swarm {
                     silent: draw(10, 500),
                     answers_one: draw(11, 500),
                     stop_reading: draw(12, 500),
+                    trickle: draw(33, 500),
+                    in_turn: draw(34, 1000),
                     drop: draw(13, 20),
                     late: draw(14, 50),
                     wrong_question: draw(15, 50),
@@ -394,6 +409,10 @@ struct Fate {
     silent: bool,
     answers_one: bool,
     stop_reading_at: Option<usize>,
+    /// From then on answers arrive an octet at a time.
+    trickle_at: Option<usize>,
+    /// It works on one query at a time, for so long on each, and is busy until then.
+    in_turn: Option<(Duration, Duration)>,
 }
 
 /// A server that has `faults` until `faults_end`.
@@ -436,6 +455,12 @@ impl Fate {
         fate.answers_one = rng.chance(faults.answers_one);
         if rng.chance(faults.stop_reading) {
             fate.stop_reading_at = Some(rng.within(1, 20));
+        }
+        if rng.chance(faults.trickle) {
+            fate.trickle_at = Some(rng.within(1, 20));
+        }
+        if rng.chance(faults.in_turn) {
+            fate.in_turn = Some((rng.pick(&[ms(20), ms(150), ms(400)]), Duration::ZERO));
         }
         fate
     }
@@ -549,8 +574,16 @@ fn reply(faults: &Faults, fate: &mut Fate, ask: &Ask<'_>, rng: &mut Rng) -> Vec<
     if let Some(spoilt) = spoilt {
         step.what = Do::Answer(spoilt);
     }
+    if let Some((each, busy_until)) = &mut fate.in_turn {
+        *busy_until = (*busy_until).max(ask.at) + *each;
+        step.after += *busy_until - ask.at;
+    }
     let after = step.after;
-    let mut steps = vec![step];
+    let mut steps = Vec::new();
+    if fate.trickle_at == Some(ask.nth) {
+        steps.push(Step::after(0, Do::Pace(1, ms(700))));
+    }
+    steps.push(step);
     steps.extend(extra);
     if let Some((answers, how)) = &fate.close_after
         && ask.nth >= *answers

@@ -10,8 +10,7 @@ use super::message::{self, Refusal};
 use super::output::StreamOutput;
 use super::query::Origin;
 use super::{
-    Action, Closed, Conn, ConnId, DatagramPath, Fact, Forwarder, Manner, Outcome, Room, Source,
-    access,
+    Action, Closed, Conn, ConnId, DatagramPath, Fact, Forwarder, Manner, Room, Source, access,
 };
 
 /// A client's TCP connection (RFC 7766).
@@ -426,7 +425,7 @@ impl Forwarder {
         self.clients.bytes -= client.held_bytes();
         self.clients.remove(conn_id.key(), client.peer.ip());
         for query in client.queries {
-            self.finish(now, query, Outcome::Orphaned);
+            self.orphan(now, query);
         }
     }
 }

@@ -194,6 +194,17 @@ impl Forwarder {
         }
     }
 
+    /// Connects to an upstream that has a connection which serves, unless that was done lately.
+    fn replace(&mut self, now: Instant, index: usize) {
+        let connects = self.counts.connects;
+        if self.upstreams[index].replacements.allow_one(now) {
+            self.connect(now, index);
+        }
+        if self.counts.connects > connects {
+            self.upstreams[index].replacements.note(now);
+        }
+    }
+
     fn wants_attempt(&self, now: Instant, index: usize) -> bool {
         let upstream = &self.upstreams[index];
         let attempts = upstream.attempts.len();
@@ -318,8 +329,10 @@ impl Forwarder {
             return None;
         }
         let queries_max = self.upstreams[index].query_limit.queries_max(now);
-        if conn.wants_replacement(now) || conn.is_nearly_full(queries_max) {
+        if conn.is_nearly_full(queries_max) || conn.needs_replacement(now) {
             self.connect(now, index);
+        } else if conn.wants_replacement(now) {
+            self.replace(now, index);
         }
         Some(conn_id)
     }
@@ -377,9 +390,9 @@ impl Forwarder {
         {
             let (index, found) = (conn.upstream, conn.in_flight.find(own));
             self.push_bound(id, index);
-            if found == Found::Abandoned {
+            if matches!(found, Found::Abandoned(_)) {
                 // It may never be free here.
-                self.connect(now, index);
+                self.replace(now, index);
             }
         }
     }

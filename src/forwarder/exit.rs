@@ -64,6 +64,7 @@ impl Forwarder {
                 self.note(now, Source::Stream(client), &query, &outcome, sent);
                 self.no_longer_owe(now, client, index);
             }
+            Origin::Orphan => {}
             Origin::Trial { upstream } => {
                 if let Some(outage) = self.upstreams[upstream].outage_mut() {
                     outage.trial.take_if(|trial| *trial == id);
@@ -115,6 +116,26 @@ impl Forwarder {
                     self.query_log.local(asked, *rcode, sent.truncated);
                 }
             }
+        }
+    }
+
+    /// The query's client is gone, without its response.
+    pub(super) fn orphan(&mut self, now: Instant, id: Id) {
+        let sent = self.queries.get_mut(id).filter(|query| query.is_sent());
+        let Some(query) = sent.filter(|_| !self.shutting_down) else {
+            self.finish(now, id, Outcome::Orphaned);
+            return;
+        };
+        query.origin = Origin::Orphan;
+        query.bound_for = None;
+        query.kept = None;
+        let places = std::mem::take(&mut query.places);
+        self.queue.disarm(id.key());
+        self.kept.disarm(id.key());
+        self.owed -= 1;
+        self.counts.orphaned += 1;
+        for place in places.into_iter().flatten() {
+            self.abandon(now, place);
         }
     }
 

@@ -24,7 +24,7 @@ pub(super) struct InFlight {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slot {
-    Abandoned,
+    Abandoned(Id),
     Free,
     Waiting(Id),
 }
@@ -32,8 +32,8 @@ enum Slot {
 /// What a message ID of a response stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// Its query left by another way.
-    Abandoned,
+    /// This query left by another way.
+    Abandoned(Id),
     /// Nothing was asked with it.
     Unknown,
     Waiting(Id),
@@ -118,7 +118,7 @@ impl InFlight {
     pub(super) fn find(&self, id: u16) -> Found {
         match self.slot(id) {
             Some(Slot::Waiting(query)) => Found::Waiting(*query),
-            Some(Slot::Abandoned) => Found::Abandoned,
+            Some(Slot::Abandoned(query)) => Found::Abandoned(*query),
             Some(Slot::Free) | None => Found::Unknown,
         }
     }
@@ -127,7 +127,7 @@ impl InFlight {
     pub(super) fn free(&mut self, id: u16) {
         match self.slot(id) {
             Some(Slot::Waiting(_)) => self.waiting -= 1,
-            Some(Slot::Abandoned) => self.abandoned -= 1,
+            Some(Slot::Abandoned(_)) => self.abandoned -= 1,
             Some(Slot::Free) | None => return,
         }
         if let Some(slot) = self.slots.get_mut(usize::from(id)) {
@@ -140,8 +140,10 @@ impl InFlight {
 
     /// The query left by another way: the ID stays reserved.
     pub(super) fn abandon(&mut self, id: u16) {
-        if let Some(slot @ Slot::Waiting(_)) = self.slot_mut(id) {
-            *slot = Slot::Abandoned;
+        if let Some(slot) = self.slot_mut(id)
+            && let Slot::Waiting(query) = *slot
+        {
+            *slot = Slot::Abandoned(query);
             self.waiting -= 1;
             self.abandoned += 1;
         }
@@ -161,9 +163,9 @@ impl InFlight {
         !self.free.is_empty() || self.slots.len() < self.ids_max
     }
 
-    /// Nothing will be sent with it any more, unless late answers come.
+    /// There will soon be too few for what may wait at a time.
     pub(super) fn is_worn_out(&self) -> bool {
-        self.abandoned >= self.ids_max
+        self.abandoned * 4 >= self.ids_max * 3
     }
 
     /// Every waiting query.
@@ -171,7 +173,7 @@ impl InFlight {
         let high = self.high.iter().map(|(_, slot)| slot);
         self.slots.iter().chain(high).filter_map(|slot| match slot {
             Slot::Waiting(query) => Some(*query),
-            Slot::Abandoned | Slot::Free => None,
+            Slot::Abandoned(_) | Slot::Free => None,
         })
     }
 }
@@ -193,7 +195,7 @@ mod tests {
         table.abandon(ids[2]);
 
         assert_eq!(table.take(query), None);
-        assert_eq!(table.find(ids[2]), Found::Abandoned);
+        assert_eq!(table.find(ids[2]), Found::Abandoned(query));
         assert_eq!(table.waiting(), 3);
         assert!(table.is_worn());
         table.free(ids[2]);
@@ -259,7 +261,7 @@ mod tests {
         for id in [2, 60_000] {
             table.abandon(id);
             assert!(!table.take_exact(id, query), "reserved for its late answer");
-            assert_eq!(table.find(id), Found::Abandoned);
+            assert_eq!(table.find(id), Found::Abandoned(query));
             table.free(id);
             assert_eq!(table.find(id), Found::Unknown);
             assert!(table.take_exact(id, query));

@@ -218,7 +218,7 @@ impl Forwarder {
     /// Gives the place up: its query left by another way.
     pub(super) fn abandon(&mut self, now: Instant, place: Place) {
         if let Some(Conn::Upstream(conn)) = self.conns.get_mut(place.conn.0) {
-            conn.abandon(place.id);
+            conn.abandon(now, place.id);
             self.settle_upstream(now, place.conn);
         }
     }

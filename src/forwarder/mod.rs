@@ -33,6 +33,7 @@ mod query;
 mod query_limit;
 mod query_log;
 mod random;
+mod replacements;
 mod response;
 mod room;
 mod round_trip;
@@ -268,6 +269,11 @@ impl Forwarder {
             if let Some(trial) = self.upstreams[index].outage().and_then(|outage| outage.trial) {
                 self.finish(now, trial, Outcome::Orphaned);
             }
+        }
+        let orphans: Vec<Id> =
+            self.queries.iter().filter(|(_, query)| query.is_orphan()).map(|(id, _)| id).collect();
+        for orphan in orphans {
+            self.finish(now, orphan, Outcome::Orphaned);
         }
         self.close_upstreams_if_done();
     }

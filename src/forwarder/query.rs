@@ -56,6 +56,9 @@ pub(super) enum Origin {
     Datagram { path: DatagramPath, responses: u8, fingerprint: u64 },
     /// A client connection; `index` is the place in its list of queries.
     Stream { client: ConnId, index: usize },
+    /// A client that is gone after it was sent: it stays in that client's share until its answer comes or
+    /// its time is over. Who resets could else have upstreams work without end.
+    Orphan,
     /// Nobody: a copy of a query that a stalled upstream must answer to be usable again.
     Trial { upstream: usize },
 }
@@ -118,6 +121,10 @@ impl Query {
         matches!(self.origin, Origin::Trial { .. })
     }
 
+    pub(super) fn is_orphan(&self) -> bool {
+        self.origin == Origin::Orphan
+    }
+
     pub(super) fn is_sent(&self) -> bool {
         self.places.iter().any(Option::is_some)
     }
@@ -153,6 +160,7 @@ impl Query {
         self.sends < SENDS_MAX
             && self.no_answer_sends < NO_ANSWER_SENDS_MAX
             && !(self.is_sent_once() && self.sends > 0)
+            && !self.is_orphan()
     }
 
     /// Whether a copy of it may go out beside the one that is out.

@@ -7,7 +7,7 @@ use super::edit;
 use super::in_flight::Found;
 use super::loss::Loss;
 use super::message::{self, Rcode, ResponseCheck, ResponseInfo};
-use super::query::{Place, Trouble};
+use super::query::{Place, Query, Trouble};
 use super::upstream_conn::Phase;
 use super::upstream_limits::LARGE;
 use super::{Action, Conn, ConnId, Ede, Fact, Forwarder, Manner, Outcome};
@@ -63,9 +63,12 @@ impl Forwarder {
         let place = Place { conn: conn_id, id };
         let query_id = match conn.in_flight.find(id) {
             Found::Waiting(id) => id,
-            Found::Abandoned => {
+            Found::Abandoned(id) => {
                 // Late, but an answer.
                 self.answered(now, place);
+                if self.queries.get(id).is_some_and(Query::is_orphan) {
+                    self.finish(now, id, Outcome::Orphaned);
+                }
                 return Ok(());
             }
             Found::Unknown => {

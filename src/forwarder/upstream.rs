@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::arena::Id;
 use super::query_limit::QueryLimit;
+use super::replacements::Replacements;
 use super::round_trip::RoundTrip;
 use super::{ConnId, Random, Stage};
 
@@ -47,6 +48,7 @@ pub(super) struct Upstream {
     pub(super) silences: u8,
     /// Queries ever sent to it.
     pub(super) sends: u64,
+    pub(super) replacements: Replacements,
     /// How many queries a connection carries.
     pub(super) query_limit: QueryLimit,
     /// Queries to be sent to it whatever the order of upstreams, once it has a connection. One that
@@ -119,6 +121,7 @@ impl Upstream {
             is_silent: false,
             silences: 0,
             sends: 0,
+            replacements: Replacements::default(),
             query_limit: QueryLimit::default(),
             bound: VecDeque::new(),
         }

@@ -8,7 +8,7 @@ use super::in_flight::{Found, InFlight};
 use super::output::StreamOutput;
 use super::sends::Sends;
 use super::upstream::NOTHING_UP_PAUSE;
-use super::{Limits, Random};
+use super::{Limits, Random, replacements};
 
 /// A connection to an upstream.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(super) struct UpstreamConn {
     pub(super) arriving: Option<u16>,
     /// The oldest send whose query was given up and after which nothing was answered.
     unanswered_since: Option<Instant>,
-    /// Queries given up since the last answer, all sent after it.
+    /// Queries given up since the last answer, all sent after it, and none when it was new.
     given_up: u8,
     /// When the last query in flight left.
     pub(super) idle_since: Instant,
@@ -133,14 +133,15 @@ impl UpstreamConn {
     }
 
     /// The query left by another way: its ID stays reserved.
-    pub(super) fn abandon(&mut self, id: u16) {
+    pub(super) fn abandon(&mut self, now: Instant, id: u16) {
         self.in_flight.abandon(id);
         if let Some((oldest, start)) = self.sent.oldest()
             && oldest == id
         {
             self.unanswered_since.get_or_insert(start);
         }
-        if self.sent.disarm(id).is_some_and(|start| start >= self.last_answer) {
+        let counts = !self.is_new(now);
+        if self.sent.disarm(id).is_some_and(|start| start >= self.last_answer) && counts {
             self.given_up = self.given_up.saturating_add(1);
         }
     }
@@ -180,14 +181,21 @@ impl UpstreamConn {
         }
     }
 
-    pub(super) fn wants_replacement(&self, now: Instant) -> bool {
-        (now >= self.replace_at || self.in_flight.is_worn() || self.given_up >= GIVEN_UP_MAX)
-            && self.replacement_failed_at.is_none_or(|at| now >= at + self.replace_pause())
+    /// What its queries come to says little about it yet.
+    fn is_new(&self, now: Instant) -> bool {
+        now < self.opened_at + replacements::PAUSE_MIN
     }
 
-    /// One that serves on can wait.
-    fn replace_pause(&self) -> Duration {
-        if self.in_flight.is_worn_out() { NOTHING_UP_PAUSE } else { REPLACE_RETRY }
+    pub(super) fn wants_replacement(&self, now: Instant) -> bool {
+        !self.is_new(now)
+            && (now >= self.replace_at || self.in_flight.is_worn() || self.given_up >= GIVEN_UP_MAX)
+            && self.replacement_failed_at.is_none_or(|at| now >= at + REPLACE_RETRY)
+    }
+
+    /// It will soon have no message IDs left.
+    pub(super) fn needs_replacement(&self, now: Instant) -> bool {
+        self.in_flight.is_worn_out()
+            && self.replacement_failed_at.is_none_or(|at| now >= at + NOTHING_UP_PAUSE)
     }
 
     /// It carried as many queries as it is to carry.

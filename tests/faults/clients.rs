@@ -1,4 +1,4 @@
-//! Clients that misbehave: C1 to C9. The server of these rows does everything right.
+//! Clients that misbehave: C1 to C9, C11. The server of these rows does everything right.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -473,5 +473,34 @@ pub(crate) fn retransmissions(subject: &dyn Subject) -> Result<Outcome, String> 
     outcome.promise_all_answered();
     outcome.promise(answered <= COPIES, || format!("{answered} answers to {COPIES} datagrams"));
     outcome.promise(copies == 1, || format!("the upstream got {copies} copies"));
+    Ok(outcome)
+}
+
+pub(crate) fn resets(subject: &dyn Subject) -> Result<Outcome, String> {
+    const RESETS: usize = 120;
+    const EVERY: Duration = Duration::from_millis(40);
+    const SLOW: Duration = Duration::from_secs(3);
+
+    let stage = Stage::one(subject, |setup| slow_and_held(setup, SLOW))?;
+    let mut asker = stage.asker();
+    asker.ask("first.c11.example");
+    for n in 0..RESETS {
+        let mut client = stage.tcp();
+        for m in 0..3 {
+            client.send(&Query::new(&format!("slow-{n}-{m}.c11.example"), A).id(m).bytes());
+        }
+        asker.listen(EVERY);
+        socket2::SockRef::from(client.stream())
+            .set_linger(Some(Duration::ZERO))
+            .expect("a connected socket");
+        drop(client);
+        if n % 5 == 4 {
+            asker.ask(&format!("n{n}.c11.example"));
+        }
+    }
+    let mut outcome = stage.outcome(&[&asker]);
+    outcome.promise_all_answered();
+    outcome.promise_within(SLACK);
+    outcome.promise_connections(&stage.servers[0], 4);
     Ok(outcome)
 }

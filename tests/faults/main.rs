@@ -230,4 +230,5 @@ rows! {
     c7_burst: clients::burst;
     c8_malformed_queries: clients::malformed_queries;
     c9_retransmissions: clients::retransmissions;
+    c11_resets: clients::resets, assert_no_failure_logged;
 }

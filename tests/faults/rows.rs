@@ -54,4 +54,5 @@ pub(crate) const ROWS: &[Row] = rows! {
     "C7", "a burst of 80 % of the receive buffer", clients::burst;
     "C8", "malformed queries", clients::malformed_queries;
     "C9", "retransmissions, the same ID from many", clients::retransmissions;
+    "C11", "resets with queries in flight, 25 a second", clients::resets;
 };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dot_proxy::forwarder::Manner;
 
 use crate::sim_support::dns::{self, NOERROR, SERVFAIL};
-use crate::sim_support::{Attempt, Do, State, Step, What, ms, path_from};
+use crate::sim_support::{Attempt, Do, State, Step, What, World, ms, path_from};
 use crate::{end, failures, numbered, question, slowest, warm, with_limits, world};
 
 #[test]
@@ -337,7 +337,7 @@ fn a_worn_connection_whose_replacement_is_refused_serves_on_and_causes_no_storm(
     }
     assert_eq!(w.links.len(), 2, "one attempt to replace it within a minute");
     w.servers[0].attempts(Attempt::good(10));
-    for n in 5000..6100 {
+    for n in 5000..6300 {
         w.ask(&numbered(n));
         w.run_ms(10);
         assert_eq!(w.response(&numbered(n)).rcode, NOERROR);
@@ -445,4 +445,88 @@ pub(crate) fn long_question(id: u16, name: &str, len: u16) -> Vec<u8> {
     message.extend(len.to_be_bytes());
     message.resize(message.len() + usize::from(len), 0);
     message
+}
+
+/// Asks three slow names over TCP and resets, again and again from one address.
+fn ask_and_reset(w: &mut World, times: u16, every: u64) {
+    for burst in 0..times {
+        let client = w.tcp_client();
+        w.clients[client].peer = SocketAddr::from((Ipv4Addr::new(10, 1, 0, 1), 1024 + burst));
+        for n in 0..3 {
+            let slow = dns::query(n, &format!("slow{burst}-{n}.example."), dns::A, None);
+            w.tcp_send(client, dns::framed(&slow));
+        }
+        w.schedule(ms(2), What::ClientResets { client });
+        w.run_ms(every);
+    }
+}
+
+#[test]
+fn c11_clients_that_reset_cause_few_connections() {
+    // Names that take their time, and names that nobody answers; 22 and 500 resets a second.
+    for slow in [Some(3000), None] {
+        for (times, every) in [(176, 45), (4000, 2)] {
+            let mut w = warm(1);
+            w.servers[0].replies(move |ask| match slow {
+                _ if !ask.name.starts_with("slow") => vec![ask.answer_after(10)],
+                Some(after) => vec![ask.answer_after(after)],
+                None => Vec::new(),
+            });
+            w.run_ms(100);
+            ask_and_reset(&mut w, times, every);
+            w.ask("good.example.");
+            w.run_ms(100);
+            assert_eq!(w.response("good.example.").took(), ms(10), "{slow:?} {every}");
+            let most = if every == 45 { 4 } else { 8 };
+            assert!(w.links.len() <= most, "{slow:?} {every}: {} connections", w.links.len());
+            assert_eq!(w.facts, []);
+            w.run_ms(5000);
+            assert_eq!(w.forwarder.counts().queries_held, 0);
+            end(w);
+        }
+    }
+}
+
+#[test]
+fn c11_what_a_client_that_reset_has_asked_stays_in_its_share() {
+    let mut w = with_limits(|limits| limits.queries_max = 16);
+    w.servers[0].replies(|ask| {
+        let slow = ask.name.starts_with("slow");
+        vec![ask.answer_after(if slow { 3000 } else { 10 })]
+    });
+    w.ask("warm.example.");
+    w.run_ms(100);
+    ask_and_reset(&mut w, 100, 10);
+    let seen = w.links[0].seen.len();
+    assert!(seen <= 1 + 16, "{seen} queries");
+    // Others have theirs.
+    w.ask("other.example.");
+    w.run_ms(100);
+    assert_eq!(w.response("other.example.").took(), ms(10));
+    w.run_ms(2900);
+    assert!(w.links[0].names().contains(&"slow0-0.example."));
+    let seen = w.links[0].seen.len();
+    ask_and_reset(&mut w, 100, 10);
+    assert!(w.links[0].seen.len() > seen, "when its answers have come, it may ask again");
+    end(w);
+}
+
+#[test]
+fn c11_signed_queries_cause_no_connection_each() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| {
+        if ask.name.starts_with('n') { Vec::new() } else { vec![ask.answer_after(10)] }
+    });
+    for n in 0..60 {
+        for id in 5000..5020 {
+            crate::once::ask_with_sig0(&mut w, &numbered(n), id);
+        }
+        for m in 0..100 {
+            w.ask(&format!("good{n}-{m}.example."));
+            w.run_ms(10);
+        }
+    }
+    assert!(w.links.len() <= 12, "{} connections in a minute", w.links.len());
+    w.run_ms(5000);
+    end(w);
 }
