@@ -218,8 +218,9 @@ Usage: dot-proxy [OPTION]...
                             {clients_least} to {clients_most}.
                             [default: {clients}; by size: {clients_by_size}]
   --tcp-clients-per-address-max N
-                            Of these, this many from one address; loopback may have
-                            all. [default: {per_address}; by size: {per_address_by_size}]
+                            When all are taken, an address with more than this, unless
+                            it is a loopback one, is the first to make room.
+                            [default: {per_address}; by size: {per_address_by_size}]
   -h, --help                Print this.
   -V, --version             Print the version.
 ",

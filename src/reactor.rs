@@ -174,12 +174,11 @@ impl Reactor {
     /// what the turn's work took.
     fn timeout(&self) -> Option<Duration> {
         let acceptable = self.listeners.iter().any(Listener::is_acceptable);
-        let work_left = !self.unread.is_empty()
-            || self.listeners.iter().any(Listener::is_readable)
-            || (acceptable && self.accept_again.is_none());
-        if work_left {
+        if !self.unread.is_empty() || self.listeners.iter().any(Listener::is_readable) {
             return Some(Duration::ZERO);
         }
+        let accept = acceptable.then(|| self.cx.forwarder.accept_at(self.cx.now)).flatten();
+        let accept = accept.max(accept.and(self.accept_again));
         let ending = match self.ending {
             Ending::Until(at) => Some(at),
             Ending::No | Ending::Asked => None,
@@ -187,7 +186,7 @@ impl Reactor {
         let network = self.network.as_ref().and_then(Network::look_at);
         let until = [
             self.cx.forwarder.poll_timeout(),
-            self.accept_again,
+            accept,
             network,
             ending,
             self.termination.poll_timeout(),
@@ -417,6 +416,12 @@ impl Reactor {
         self.accept_again = None;
         for index in 0..self.listeners.len() {
             for _ in 0..max {
+                if !self.listeners[index].is_acceptable() {
+                    break;
+                }
+                if !self.cx.forwarder.poll_accept(self.cx.now) {
+                    return;
+                }
                 match self.listeners[index].accept() {
                     Ok(None) => break,
                     Ok(Some((stream, peer))) => {

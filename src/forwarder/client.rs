@@ -77,8 +77,7 @@ impl Forwarder {
             transmitting: false,
         };
         let conn_id = ConnId(self.conns.insert(Conn::Client(Box::new(client))));
-        self.clients.add(conn_id.key(), peer.ip());
-        self.clients.timers.idle.arm(conn_id.key(), now);
+        self.clients.add(now, conn_id.key(), peer.ip());
         Some(conn_id)
     }
 
@@ -113,6 +112,7 @@ impl Forwarder {
             // Only whole messages count against idleness (RFC 7766 section 6.2.3), and each
             // partial one has its own time.
             self.clients.timers.partial.disarm(conn_id.key());
+            self.clients.timers.fresh.disarm(conn_id.key());
             is_dns = self.client_message(now, conn_id, message);
         }
         let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::BuildHasherDefault;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
+use super::fact::OnceAMinute;
 use super::message::Opt;
 use super::timeouts::Timeouts;
-use super::{Conn, ConnId, Ede, Forwarder, Limits, Manner, Outcome, frame};
+use super::{Action, Conn, ConnId, Ede, Fact, Forwarder, Limits, Manner, Outcome, frame};
 
 /// What is known of all connected clients, which are named by the keys of their connections.
 #[derive(Debug)]
@@ -17,14 +18,24 @@ pub(super) struct Clients {
     len: usize,
     /// What all hold: answers not taken yet, and partial messages.
     pub(super) bytes: usize,
-    by_address: HashMap<IpAddr, Vec<usize>, BuildHasherDefault<DefaultHasher>>,
+    /// How many there are of each network.
+    by_network: HashMap<IpAddr, usize, BuildHasherDefault<DefaultHasher>>,
     pub(super) timers: ClientTimers,
+    /// The shell was told that a newcomer has to wait.
+    declined: bool,
+    /// The one that may be accepted now had to.
+    waited: bool,
+    told_of_room: OnceAMinute,
+    told_of_waiting: OnceAMinute,
 }
 
 #[derive(Debug)]
 pub(super) struct ClientTimers {
     /// Open with nothing owed and nothing unsent: since the last whole message or the last answer.
     pub(super) idle: Timeouts,
+    /// Of these, those that have sent no whole message yet: since they were accepted. One whose first
+    /// second is over may still be among them.
+    pub(super) fresh: Timeouts,
     /// A partial message: since its first octet, whatever trickles in after it.
     pub(super) partial: Timeouts,
     /// Output waits: since some of it was last taken.
@@ -51,65 +62,73 @@ impl Clients {
             len: 0,
             bytes: 0,
             // Twice as many, as in `Joinable`.
-            by_address: HashMap::with_capacity_and_hasher(
+            by_network: HashMap::with_capacity_and_hasher(
                 2 * limits.clients_max,
                 BuildHasherDefault::default(),
             ),
             timers: ClientTimers {
                 idle: timeouts(),
+                fresh: timeouts(),
                 partial: timeouts(),
                 unsent: timeouts(),
                 lingering: timeouts(),
                 held_back: timeouts(),
             },
+            declined: false,
+            waited: false,
+            told_of_room: OnceAMinute::default(),
+            told_of_waiting: OnceAMinute::default(),
         }
     }
 
     /// Octets that it takes.
     pub(super) fn octets(limits: &Limits) -> usize {
         let places = (2 * limits.clients_max * 8 / 7 + 1).next_power_of_two();
-        let entry = size_of::<(IpAddr, Vec<usize>)>() + 1;
-        // A list doubles, and has four places at least.
-        let lists = limits.clients_max * 4 * size_of::<usize>();
-        places * entry + 16 + lists + 5 * Timeouts::octets(limits.conns_max())
+        let entry = size_of::<(IpAddr, usize)>() + 1;
+        places * entry + 16 + 6 * Timeouts::octets(limits.conns_max())
     }
 
-    pub(super) fn add(&mut self, key: usize, address: IpAddr) {
+    /// A client was accepted.
+    pub(super) fn add(&mut self, now: Instant, key: usize, address: IpAddr) {
         self.len += 1;
-        self.by_address.entry(address.to_canonical()).or_default().push(key);
+        *self.by_network.entry(network(address)).or_default() += 1;
+        self.timers.idle.arm(key, now);
+        self.timers.fresh.arm(key, now);
     }
 
     pub(super) fn remove(&mut self, key: usize, address: IpAddr) {
         self.timers.idle.disarm(key);
+        self.timers.fresh.disarm(key);
         self.timers.partial.disarm(key);
         self.timers.unsent.disarm(key);
         self.timers.lingering.disarm(key);
         self.timers.held_back.disarm(key);
         self.len -= 1;
-        let address = address.to_canonical();
-        if let Some(keys) = self.by_address.get_mut(&address) {
-            keys.retain(|other| *other != key);
-            if keys.is_empty() {
-                self.by_address.remove(&address);
-            } else if keys.len() < keys.capacity() / 4 {
-                keys.shrink_to(2 * keys.len());
+        let network = network(address);
+        if let Some(count) = self.by_network.get_mut(&network) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_network.remove(&network);
             }
         }
     }
 
-    fn at(&self, address: IpAddr) -> &[usize] {
-        self.by_address.get(&address.to_canonical()).map_or(&[], Vec::as_slice)
+    /// How many connections the network of this address has.
+    fn of_network(&self, address: IpAddr) -> usize {
+        self.by_network.get(&network(address)).copied().unwrap_or_default()
+    }
+
+    /// Those that could make room for another, longest idle first.
+    fn may_go(&self) -> impl Iterator<Item = usize> {
+        let idle = &self.timers.idle;
+        let longest = idle.oldest().map(|(key, _)| key);
+        let all = std::iter::successors(longest, |key| idle.younger(*key));
+        all.filter(|key| !self.timers.fresh.is_armed(*key))
     }
 
     /// Those that hold something or are owed something.
     fn busy(&self) -> usize {
         self.len - self.timers.idle.len()
-    }
-
-    /// Of these, the one idle for longest.
-    fn longest_idle(&self, keys: &[usize]) -> Option<usize> {
-        let idle = keys.iter().filter_map(|key| Some((self.timers.idle.start(*key)?, *key)));
-        idle.min().map(|(_, key)| key)
     }
 }
 
@@ -139,38 +158,76 @@ impl Default for AnswerLen {
 }
 
 impl Forwarder {
-    /// Whether one more client from this address is accepted. With all places taken, its address's
-    /// or all there are, the one idle for longest makes room; while all are owed something, the
-    /// newcomer is refused.
-    pub(super) fn admit_client(&mut self, now: Instant, address: IpAddr) -> bool {
-        let of_address = self.clients.at(address);
-        let idle = if self.is_address_full(address, of_address.len()) {
-            self.clients.longest_idle(of_address)
-        } else if self.clients.len >= self.limits.clients_max {
-            self.clients.timers.idle.oldest().map(|(key, _)| key)
-        } else {
+    /// From when on the next client may be accepted, as things stand; `None`: not until a client is done.
+    /// Behind the others in the backlog of its listener it loses nothing but time, where a connection
+    /// that is closed may have brought its query already.
+    pub fn accept_at(&self, now: Instant) -> Option<Instant> {
+        let ClientTimers { idle, fresh, .. } = &self.clients.timers;
+        if self.clients.len < self.limits.clients_max || idle.len() > fresh.len() {
+            return Some(now);
+        }
+        fresh.next(FRESH_TIMEOUT)
+    }
+
+    /// Whether a client may be accepted now. To be asked before each, and only if one may be waiting.
+    pub fn poll_accept(&mut self, now: Instant) -> bool {
+        let may = self.accept_at(now).is_some_and(|at| at <= now);
+        let declined = std::mem::replace(&mut self.clients.declined, !may);
+        self.clients.waited = may && declined;
+        may
+    }
+
+    /// Makes room for a client from this address, of one that is idle if there is no place left. While
+    /// all are owed something, the newcomer is refused.
+    pub(super) fn admit_client(&mut self, now: Instant, newcomer: IpAddr) -> bool {
+        let clients_max = self.limits.clients_max;
+        if std::mem::take(&mut self.clients.waited) && self.clients.told_of_waiting.is_due(now) {
+            let fact = Fact::ClientWaited { client: newcomer.to_canonical(), clients_max };
+            self.actions.push_back(Action::Log(fact));
+        }
+        if self.clients.len < clients_max {
             return true;
+        }
+        while self.clients.timers.fresh.pop(now, FRESH_TIMEOUT).is_some() {}
+        let limit = self.limits.clients_per_address_max;
+        let address_of = |key| match self.conns.get(self.conns.id_at(key)?)? {
+            Conn::Client(client) => Some((key, client.peer.ip())),
+            Conn::Upstream(_) | Conn::Closing => None,
         };
-        let Some(idle) = idle.and_then(|key| self.conns.id_at(key)) else {
+        let idle = self.clients.may_go().take(LOOKED_AT).filter_map(address_of);
+        let idle = idle.map(|(key, ip)| (key, ip, self.clients.of_network(ip)));
+        let newcomers = self.clients.of_network(newcomer);
+        let goes = makes_room(newcomer, newcomers, limit, idle);
+        let Some((id, client)) =
+            goes.and_then(|(key, client)| Some((self.conns.id_at(key)?, client)))
+        else {
             self.counts.crowded_out += 1;
             return false;
         };
-        self.close_client(now, ConnId(idle), Manner::Orderly);
+        if self.clients.told_of_room.is_due(now) {
+            self.actions.push_back(Action::Log(Fact::ClientMadeRoom {
+                client: client.to_canonical(),
+                newcomer: newcomer.to_canonical(),
+                clients_max,
+                of_client: Some(self.clients.of_network(client))
+                    .filter(|count| is_above(client, *count, limit)),
+                per_address_max: limit,
+            }));
+        }
+        self.counts.made_room += 1;
+        self.close_client(now, ConnId(id), Manner::Orderly);
         true
     }
 
-    fn is_address_full(&self, address: IpAddr, clients: usize) -> bool {
-        clients >= self.limits.clients_per_address_max && !address.to_canonical().is_loopback()
-    }
-
     /// For how long a client may be idle now (RFC 7766 section 6.2.3): with more than half of the
-    /// places taken the time falls evenly, down to a tenth when all are.
+    /// places taken the time falls evenly, down to a tenth when all are, but not below the time in which
+    /// its first query may be on its way.
     pub(super) fn client_idle_time(&self) -> Duration {
         let half = self.limits.clients_max / 2;
         let others = (self.limits.clients_max - half).max(1);
         let free = others - self.clients.len.saturating_sub(half).min(others);
         let tenth = self.limits.client_idle_timeout / 10;
-        tenth + tenth * 9 * free as u32 / others as u32
+        (tenth + tenth * 9 * free as u32 / others as u32).max(FRESH_TIMEOUT)
     }
 
     /// What a client on a stream is told of the time its connection may idle, in units of 100 ms
@@ -276,6 +333,44 @@ impl Forwarder {
     }
 }
 
+/// Which of the idle clients makes room for one more, when all places are taken: its key and address.
+/// `idle` has them with how many connections their network holds, longest idle first.
+///
+/// The limit for each network decides who goes, not whether: a network with more is the first to lose
+/// what it does not use, and for its own newcomers its own before those of others.
+fn makes_room(
+    newcomer: IpAddr,
+    newcomers: usize,
+    limit: usize,
+    idle: impl Iterator<Item = (usize, IpAddr, usize)>,
+) -> Option<(usize, IpAddr)> {
+    let newcomer_is_above = is_above(newcomer, newcomers + 1, limit);
+    let (key, address, _) = idle.min_by_key(|(_, address, held)| {
+        if newcomer_is_above && network(*address) == network(newcomer) {
+            0
+        } else if is_above(*address, *held, limit) {
+            1
+        } else {
+            2
+        }
+    })?;
+    Some((key, address))
+}
+
+/// Whether so many connections are more than this address should have while there are no places left.
+fn is_above(address: IpAddr, held: usize, limit: usize) -> bool {
+    held > limit && !address.to_canonical().is_loopback()
+}
+
+/// Who counts as one: an IPv4 address, or the /64 of an IPv6 address, of which one host may have as many
+/// as it likes (RFC 8981).
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        v4 => v4,
+    }
+}
+
 const UNREAD: &str = "too many answers wait to be read";
 
 /// Of a client that has had no answer yet: with [`Limits`] as they are by default it
@@ -290,3 +385,50 @@ const ANSWERS_LEN_MIN: usize = 4 * 1024;
 
 /// Who has taken none of its answers for this long does not read, while others want to.
 const READING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A connection that has asked nothing yet is not idle: its first query follows the handshake within this
+/// time, a lost packet included.
+const FRESH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Of the clients that are idle for longest, so many are looked at for one that makes room: all but with
+/// limits that somebody has raised.
+const LOOKED_AT: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_makes_room() {
+        // The newcomer, how many its network has, the idle ones and how many theirs have, who goes.
+        type Case<'a> = (&'a str, usize, &'a [(&'a str, usize)], Option<usize>);
+        let cases: [Case<'_>; 14] = [
+            ("10.0.0.1", 0, &[], None),
+            ("10.0.0.1", 9, &[], None),
+            ("10.0.0.1", 0, &[("10.0.0.2", 1), ("10.0.0.3", 1)], Some(0)),
+            // One that has more than its limit goes first, but not one that has just that.
+            ("10.0.0.1", 0, &[("10.0.0.2", 1), ("10.0.0.3", 4)], Some(1)),
+            ("10.0.0.1", 0, &[("10.0.0.2", 1), ("10.0.0.3", 3)], Some(0)),
+            ("10.0.0.1", 0, &[("10.0.0.2", 4), ("10.0.0.3", 9)], Some(0)),
+            // Whoever has its limit makes room for its own, ...
+            ("10.0.0.1", 3, &[("10.0.0.2", 9), ("10.0.0.1", 3), ("10.0.0.1", 3)], Some(1)),
+            ("10.0.0.1", 2, &[("10.0.0.2", 1), ("10.0.0.1", 2)], Some(0)),
+            ("::ffff:10.0.0.1", 3, &[("10.0.0.2", 1), ("10.0.0.1", 3)], Some(1)),
+            // ... but is not shut out where others leave theirs unused.
+            ("10.0.0.1", 9, &[("10.0.0.2", 1)], Some(0)),
+            // Loopback has no limit.
+            ("127.0.0.1", 9, &[("10.0.0.2", 1), ("127.0.0.1", 9)], Some(0)),
+            ("10.0.0.1", 0, &[("10.0.0.2", 1), ("::1", 9)], Some(0)),
+            // A network is a /64.
+            ("fd00::1", 3, &[("fd00:0:0:1::1", 1), ("fd00::2", 3)], Some(1)),
+            ("fd00::1", 3, &[("fd00:0:0:1::1", 1), ("fd00:0:0:2::1", 1)], Some(0)),
+        ];
+        for (newcomer, newcomers, idle, goes) in cases {
+            let others = idle.iter().enumerate();
+            let others = others.map(|(key, (ip, held))| (key, ip.parse().unwrap(), *held));
+            let found = makes_room(newcomer.parse().unwrap(), newcomers, 3, others);
+            let expected = goes.map(|key| (key, idle[key].0.parse().unwrap()));
+            assert_eq!(found, expected, "{newcomer}, {newcomers} of them, {idle:?}");
+        }
+    }
+}

@@ -1,13 +1,34 @@
 //! Changes of state that the person who runs this program is told.
 
 use std::fmt;
-use std::time::Duration;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use super::Stage;
 
 /// A change of state worth a log line; `Display` gives the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
+    /// An idle client was closed to make room for another, as all places are taken; at most once a minute.
+    ClientMadeRoom {
+        /// Its address.
+        client: IpAddr,
+        /// For whom.
+        newcomer: IpAddr,
+        /// Clients at a time.
+        clients_max: usize,
+        /// How many connections its network had, if that is more than its limit.
+        of_client: Option<usize>,
+        /// That limit.
+        per_address_max: usize,
+    },
+    /// A client was accepted late, as all others were owed answers; at most once a minute.
+    ClientWaited {
+        /// Its address.
+        client: IpAddr,
+        /// Clients at a time.
+        clients_max: usize,
+    },
     /// A source outside the addresses that are served asked; said once.
     SourceRefused,
     /// An upstream became unusable.
@@ -54,7 +75,9 @@ impl Fact {
     /// How much it matters.
     pub fn level(&self) -> log::Level {
         match self {
-            Self::SourceRefused
+            Self::ClientMadeRoom { .. }
+            | Self::ClientWaited { .. }
+            | Self::SourceRefused
             | Self::UpstreamFailed { .. }
             | Self::UpstreamStillFailed { .. } => log::Level::Warn,
             Self::UpstreamUsable { .. } | Self::UpstreamWithoutEdns { .. } => log::Level::Info,
@@ -65,6 +88,26 @@ impl Fact {
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ClientMadeRoom { client, newcomer, clients_max, of_client, per_address_max } => {
+                write!(
+                    f,
+                    "TCP clients: {client} was disconnected, being idle, for {newcomer}: all {clients_max} \
+                     places are taken (--tcp-clients-max)"
+                )?;
+                match of_client {
+                    Some(count) => write!(
+                        f,
+                        ", {count} of them by {client}, where one address should have \
+                         {per_address_max} (--tcp-clients-per-address-max)"
+                    ),
+                    None => Ok(()),
+                }
+            }
+            Self::ClientWaited { client, clients_max } => write!(
+                f,
+                "TCP clients: {client} had to wait, as all {clients_max} places were taken by clients that \
+                 wait for answers: with a higher --tcp-clients-max there are more"
+            ),
             Self::SourceRefused => f.write_str(
                 "a query from another network was dropped, as all such will be: only loopback, \
                  private, link-local and unique-local addresses are served",
@@ -92,9 +135,63 @@ impl fmt::Display for Fact {
     }
 }
 
+/// Keeps lines of one kind apart, which clients could cause at any rate.
+#[derive(Debug, Default)]
+pub(super) struct OnceAMinute {
+    told: Option<Instant>,
+}
+
+impl OnceAMinute {
+    /// Whether a line may be written now, which counts as done then.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.told.is_none_or(|told| told + MINUTE <= now);
+        if is_due {
+            self.told = Some(now);
+        }
+        is_due
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
 #[cfg(test)]
 mod tests {
+    use super::super::tests::base;
     use super::*;
+
+    #[test]
+    fn lines_of_a_kind_are_a_minute_apart() {
+        let t0 = base();
+        let mut told = OnceAMinute::default();
+        let due = [0, 1, 59, 60, 61, 119, 121].map(|s| told.is_due(t0 + Duration::from_secs(s)));
+        assert_eq!(due, [true, false, false, true, false, false, true]);
+    }
+
+    #[test]
+    fn lines_about_clients_name_them_and_the_flags() {
+        let (client, newcomer) = ([10, 0, 0, 9].into(), [10, 0, 0, 1].into());
+        let line = |of_client| {
+            let per_address_max = 25;
+            Fact::ClientMadeRoom { client, newcomer, clients_max: 150, of_client, per_address_max }
+                .to_string()
+        };
+        assert_eq!(
+            line(None),
+            "TCP clients: 10.0.0.9 was disconnected, being idle, for 10.0.0.1: all 150 places are taken \
+             (--tcp-clients-max)"
+        );
+        assert_eq!(
+            line(Some(90)),
+            "TCP clients: 10.0.0.9 was disconnected, being idle, for 10.0.0.1: all 150 places are taken \
+             (--tcp-clients-max), 90 of them by 10.0.0.9, where one address should have 25 \
+             (--tcp-clients-per-address-max)"
+        );
+        assert_eq!(
+            Fact::ClientWaited { client, clients_max: 8 }.to_string(),
+            "TCP clients: 10.0.0.9 had to wait, as all 8 places were taken by clients that wait for \
+             answers: with a higher --tcp-clients-max there are more"
+        );
+    }
 
     #[test]
     fn lines_name_upstream_phase_and_cause() {

@@ -178,7 +178,7 @@ impl Forwarder {
         self.client_datagram(now, path, message, truncated);
     }
 
-    /// A client connected. `None`: it is refused, drop the socket.
+    /// A client connected, which [`Self::poll_accept`] had allowed. `None`: it is refused, drop the socket.
     pub fn handle_accept(&mut self, now: Instant, peer: SocketAddr) -> Option<ConnId> {
         self.accept_client(now, peer)
     }

@@ -180,7 +180,8 @@ pub struct Limits {
     pub query_bytes_max: usize,
     /// Client connections at a time.
     pub clients_max: usize,
-    /// Client connections per source address, loopback excepted.
+    /// Client connections per source address, loopback excepted, of which those beyond make room first
+    /// where no places are left.
     pub clients_per_address_max: usize,
     /// Queries in flight per client connection.
     pub client_queries_max: usize,
@@ -239,6 +240,8 @@ pub struct Counts {
     pub shed: u64,
     /// Client connections refused because there were too many.
     pub crowded_out: u64,
+    /// Idle client connections closed to make room for others.
+    pub made_room: u64,
     /// Datagrams and connections from addresses that are not served.
     pub refused: u64,
     /// Datagrams to clients that could not be sent, or found the buffer full.

@@ -92,11 +92,12 @@ const INSIDE: &[(u8, &[&str])] = &[
             "c01_an_idle_client_is_closed_after_10_s_and_only_whole_messages_refresh_that",
         ],
     ),
-    // Limits per address, which loopback has none of, and of descriptors.
+    // Limits per address, which hold where no places are left, and of descriptors.
     (
         23,
         &[
-            "clients_per_address_are_limited_except_on_loopback",
+            "c10_one_address_may_have_every_place_that_is_free",
+            "c02_an_address_with_more_than_its_share_makes_room_for_others",
             "c02_with_the_table_of_clients_full_the_one_idle_for_longest_makes_room",
             "h01_few_descriptors",
         ],

@@ -14,6 +14,7 @@ mod support;
 
 mod addresses;
 mod clock;
+mod crowds;
 mod descriptors;
 mod end;
 mod interfaces;

@@ -1,7 +1,9 @@
 //! Clients over TCP.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
+
+use dot_proxy::forwarder::Fact;
 
 use crate::sim_support::dns::{self, NOERROR};
 use crate::sim_support::{Do, Server, State, Step, To, What, World, default_limits, ms};
@@ -192,38 +194,132 @@ fn what_is_no_dns_over_tcp_ends_in_a_shutdown_behind_the_answers_owed() {
     }
 }
 
+/// A client at this address, connected after what came before.
+fn client_at(w: &mut World, ip: impl Into<IpAddr>) -> usize {
+    let client = w.tcp_client();
+    let port = w.clients[client].peer.port();
+    w.clients[client].peer = SocketAddr::new(ip.into(), port);
+    client
+}
+
+/// Lines about clients that waited, and about those that made room.
+fn told_of_places(w: &World) -> [usize; 2] {
+    let count = |is: fn(&Fact) -> bool| w.facts.iter().filter(|(_, fact)| is(fact)).count();
+    [
+        count(|fact| matches!(fact, Fact::ClientWaited { .. })),
+        count(|fact| matches!(fact, Fact::ClientMadeRoom { .. })),
+    ]
+}
+
 #[test]
-fn clients_per_address_are_limited_except_on_loopback() {
-    for (ip, most) in [
-        (Ipv4Addr::new(192, 168, 0, 1), 25),
-        (Ipv4Addr::LOCALHOST, 30),
-        (Ipv4Addr::new(198, 51, 100, 1), 0),
+fn c10_one_address_may_have_every_place_that_is_free() {
+    for (ip, clients, open) in [
+        (IpAddr::from([192, 168, 0, 1]), 60, 60),
+        (IpAddr::from([192, 168, 0, 1]), 150, 150),
+        (IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1]), 150, 150),
+        (Ipv4Addr::LOCALHOST.into(), 150, 150),
+        (IpAddr::from([198, 51, 100, 1]), 30, 0),
     ] {
-        let mut w = world(1);
-        for port in 1..=30 {
-            let client = w.tcp_client();
-            w.clients[client].peer = SocketAddr::from((ip, port));
+        let mut w = warm(1);
+        w.servers[0].replies(|ask| vec![ask.answer_after(60)]);
+        for n in 0..clients {
+            let client = client_at(&mut w, ip);
+            w.tcp_send(client, dns::framed(&question(n)));
         }
-        w.run_ms(10);
-        let open = w.clients.iter().filter(|client| client.state == State::Open);
-        assert_eq!(open.count(), most, "{ip}");
+        w.run_ms(100);
+        let answered = w.oracle.responses.len() - 1;
+        assert_eq!((failures(&w), answered), (0, open), "{ip}");
+        let states = w.clients.iter().map(|client| client.state);
+        assert_eq!(states.filter(|state| *state == State::Open).count(), open, "{ip}");
+        assert_eq!(told_of_places(&w), [0, 0], "{ip}");
         end(w);
     }
+}
+
+/// Each has sent its query with its handshake, and none is refused.
+#[test]
+fn c10_more_than_there_are_places_for_wait_and_are_answered() {
+    let mut w = with_limits(|limits| {
+        limits.clients_max = 8;
+        limits.clients_per_address_max = 4;
+    });
+    w.ask("warm.example.");
+    w.run_ms(100);
+    w.servers[0].replies(|ask| vec![ask.answer_after(60)]);
+    for n in 0..40 {
+        let client = client_at(&mut w, [192, 168, 0, 1]);
+        w.tcp_send(client, dns::framed(&question(n)));
+    }
+    w.run_ms(59);
+    assert_eq!(w.oracle.responses.len(), 1);
+    w.run_ms(5 * 60);
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 41), "in five rounds");
+    assert_eq!(w.forwarder.counts().crowded_out, 0);
+    assert_eq!(told_of_places(&w), [1, 1], "one line a minute of each kind");
+    w.run_ms(60_000);
+    for n in 40..60 {
+        let client = client_at(&mut w, [192, 168, 0, 1]);
+        w.tcp_send(client, dns::framed(&question(n)));
+    }
+    w.run_ms(500);
+    assert_eq!((failures(&w), told_of_places(&w)), (0, [2, 2]));
+    end(w);
+}
+
+#[test]
+fn c10_who_has_asked_nothing_yet_is_not_idle_for_a_second() {
+    let mut w = with_limits(|limits| limits.clients_max = 3);
+    w.servers[0].replies(|ask| vec![ask.answer_after(10)]);
+    let slow: Vec<_> = (0..3).map(|_| w.tcp_client()).collect();
+    w.run_ms(100);
+    let newcomer = w.tcp_client();
+    w.tcp_send(newcomer, dns::framed(&question(9)));
+    w.run_ms(850);
+    assert_eq!(w.clients[newcomer].state, State::Outside);
+    // The query of one comes late, and the place that it leaves then is the newcomer's.
+    w.tcp_send(slow[1], dns::framed(&question(1)));
+    w.run_ms(40);
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 2));
+    let states = [0, 1, 2].map(|n| w.clients[slow[n]].state);
+    assert_eq!(states, [State::Open, State::Closed, State::Open]);
+    // With all places taken a second is the idle time of the others, too, the newcomer's among them.
+    w.run_ms(20);
+    assert_eq!(w.clients[slow[0]].state, State::Closed);
+    end(w);
+}
+
+/// However short the time is in which clients may be idle.
+#[test]
+fn c10_who_has_asked_nothing_yet_has_a_second_where_idle_clients_have_less() {
+    let mut w = with_limits(|limits| {
+        limits.clients_max = 3;
+        limits.client_idle_timeout = ms(1000);
+    });
+    let clients: Vec<_> = (0..3).map(|_| w.tcp_client()).collect();
+    w.run_ms(990);
+    assert!(clients.iter().all(|client| w.clients[*client].state == State::Open));
+    w.run_ms(20);
+    assert!(clients.iter().all(|client| w.clients[*client].state == State::Closed));
+    end(w);
 }
 
 #[test]
 fn c02_with_the_table_of_clients_full_the_one_idle_for_longest_makes_room() {
     let mut w = with_limits(|limits| limits.clients_max = 3);
-    w.servers[0].replies(|ask| vec![ask.answer_after(1000)]);
+    w.servers[0]
+        .replies(|ask| vec![ask.answer_after(if ask.name == numbered(0) { 1000 } else { 10 })]);
     let busy = w.tcp_client();
     w.tcp_send(busy, dns::framed(&question(0)));
-    w.run_ms(100);
     let idle = [w.tcp_client(), w.tcp_client()];
-    w.run_ms(100);
+    for (n, client) in (1..).zip(idle) {
+        w.tcp_send(client, dns::framed(&question(n)));
+        w.run_ms(100);
+    }
     let newcomer = w.tcp_client();
     w.run_ms(100);
     let states = [busy, idle[0], idle[1], newcomer].map(|client| w.clients[client].state);
     assert_eq!(states, [State::Open, State::Closed, State::Open, State::Open]);
+    assert_eq!(told_of_places(&w), [0, 1]);
     w.run_ms(1000);
     assert_eq!(w.response(&numbered(0)).rcode, NOERROR);
     end(w);
@@ -240,45 +336,74 @@ fn c02_a_thousand_idle_clients_keep_nobody_out() {
     let newcomer = w.tcp_client();
     w.tcp_send(newcomer, dns::framed(&question(1)));
     w.run_ms(100);
-    assert_eq!(
-        (w.response(&numbered(0)).rcode, w.response(&numbered(1)).took()),
-        (NOERROR, ms(100))
-    );
-    let open = idle.iter().filter(|client| w.clients[**client].state == State::Open);
-    // The last to come, but one for the newcomer.
-    assert_eq!(open.copied().collect::<Vec<_>>(), idle[1000 - 148..]);
-    assert_eq!(w.forwarder.counts().crowded_out, 0);
+    assert_eq!(w.response(&numbered(0)).rcode, NOERROR);
+    assert!(!w.is_answered(&numbered(1)), "behind those that came before it");
+    // In each second all places but those in use are free.
+    w.run_ms(1000 / 149 * 1000 + 100);
+    assert_eq!(w.response(&numbered(1)).took(), ms(100));
+    assert!(idle[..850].iter().all(|client| w.clients[*client].state == State::Closed));
+    assert_eq!((w.forwarder.counts().crowded_out, told_of_places(&w)), (0, [1, 1]));
     end(w);
 }
 
 #[test]
 fn c02_an_address_with_all_its_clients_makes_room_among_them() {
-    let mut w = with_limits(|limits| limits.clients_per_address_max = 3);
+    let mut w = with_limits(|limits| {
+        limits.clients_max = 4;
+        limits.clients_per_address_max = 3;
+    });
     w.servers[0].replies(|ask| vec![ask.answer_after(1000)]);
-    let stranger = w.tcp_client();
     let of_address = |w: &mut World| {
-        let client = w.tcp_client();
-        let port = w.clients[client].peer.port();
-        w.clients[client].peer = SocketAddr::from((Ipv4Addr::new(10, 9, 9, 9), port));
+        let client = client_at(w, [10, 9, 9, 9]);
         w.run_ms(10);
         client
     };
+    let stranger = w.tcp_client();
     let busy = of_address(&mut w);
     w.tcp_send(busy, dns::framed(&question(0)));
     let idle = [of_address(&mut w), of_address(&mut w)];
+    w.run_ms(970);
+    // The stranger is idle for longer, and who comes has its share already.
     let newcomers = [of_address(&mut w), of_address(&mut w)];
     for (n, client) in (1..).zip(newcomers) {
         w.tcp_send(client, dns::framed(&question(n)));
     }
     w.run_ms(10);
-    // All three are owed an answer.
-    let refused = of_address(&mut w);
     assert_eq!(idle.map(|client| w.clients[client].state), [State::Closed; 2]);
-    let others = [stranger, busy, newcomers[0], newcomers[1]];
-    assert_eq!(others.map(|client| w.clients[client].state), [State::Open; 4]);
-    assert_eq!(w.clients[refused].state, State::Outside);
+    let others = [busy, newcomers[0], newcomers[1]];
+    assert_eq!(others.map(|client| w.clients[client].state), [State::Open; 3]);
     w.run_ms(1000);
     assert_eq!((failures(&w), w.oracle.responses.len()), (0, 3));
+    assert_eq!(w.clients[stranger].state, State::Closed, "after its time");
+    end(w);
+}
+
+#[test]
+fn c02_an_address_with_more_than_its_share_makes_room_for_others() {
+    let mut w = with_limits(|limits| {
+        limits.clients_max = 6;
+        limits.clients_per_address_max = 3;
+    });
+    w.servers[0].replies(|ask| vec![ask.answer_after(10)]);
+    let ask = |w: &mut World, n, ip: [u8; 4]| {
+        let client = client_at(w, ip);
+        w.tcp_send(client, dns::framed(&question(n)));
+        w.run_ms(100);
+        client
+    };
+    let patient = ask(&mut w, 0, [10, 0, 0, 1]);
+    let many: Vec<_> = (1..=5).map(|n| ask(&mut w, n, [10, 0, 0, 2])).collect();
+    let newcomers: Vec<_> = (6..=8).map(|n| ask(&mut w, n, [10, 0, 0, n as u8])).collect();
+    let state = |client: &usize| w.clients[*client].state;
+    // Down to its share, it is treated as all others are.
+    assert!(many[..2].iter().all(|client| state(client) == State::Closed));
+    assert!(many[2..].iter().all(|client| state(client) == State::Open));
+    assert_eq!(state(&patient), State::Closed);
+    assert!(newcomers.iter().all(|client| state(client) == State::Open));
+    assert_eq!(failures(&w), 0);
+    let [(_, told)] = &w.facts[..] else { panic!("one line: {:?}", w.facts) };
+    let told = told.to_string();
+    assert!(told.contains("10.0.0.2") && told.contains("--tcp-clients-per-address-max"), "{told}");
     end(w);
 }
 

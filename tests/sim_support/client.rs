@@ -30,6 +30,8 @@ pub(crate) struct TcpClient {
     /// Octets handed to the forwarder that make no whole frame yet.
     pub(super) partial: Vec<u8>,
     pub(super) partial_since: Option<Duration>,
+    /// It was accepted then, and has sent no whole frame since.
+    pub(super) fresh_since: Option<Duration>,
     /// No query is taken from it any more.
     pub(super) ended: bool,
     /// Octets of the forwarder's output that were looked at already.
@@ -44,7 +46,7 @@ pub(crate) struct TcpClient {
 /// Where a client stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Not accepted yet, or refused.
+    /// Not accepted yet, or refused, or gone before that.
     Outside,
     Open,
     /// It reset the connection.
@@ -76,11 +78,17 @@ impl TcpClient {
             fin: Fin::None,
             partial: Vec::new(),
             partial_since: None,
+            fresh_since: None,
             ended: false,
             looked: 0,
             response: Vec::new(),
             writable_due: false,
             stuck_since: None,
         }
+    }
+
+    /// Its first query may be on its way.
+    pub(super) fn is_fresh(&self, at: Duration) -> bool {
+        self.fresh_since.is_some_and(|since| at < since + Duration::from_secs(1))
     }
 }

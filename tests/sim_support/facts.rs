@@ -1,9 +1,9 @@
 //! Facts in: what happens in the simulated network, told to the forwarder.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use dot_proxy::forwarder::{Closed, Limits};
+use dot_proxy::forwarder::Closed;
 
 use super::client::{Fin, State};
 use super::dns::{self, Due};
@@ -25,7 +25,10 @@ impl World {
                 self.clients[client].unread.extend(bytes);
                 self.read_client(client);
             }
-            What::ClientConnects { client } => self.accept(client),
+            What::ClientConnects { client } => {
+                self.backlog.push_back(client);
+                self.accept();
+            }
             What::ClientFin { client } => {
                 if self.clients[client].fin == Fin::None {
                     self.clients[client].fin = Fin::Arrived;
@@ -38,6 +41,7 @@ impl World {
                 self.write_client(client);
             }
             What::ClientResets { client } => {
+                self.backlog.retain(|waiting| *waiting != client);
                 if let Some(conn) = self.clients[client].conn {
                     self.clients[client].state = State::Reset;
                     self.oracle.forgive(client);
@@ -115,35 +119,59 @@ impl World {
         }
     }
 
-    fn accept(&mut self, client: usize) {
-        let Some(conn) = self.forwarder.handle_accept(self.now, self.clients[client].peer) else {
-            self.check_refusal(client);
-            return;
-        };
-        self.clients[client].conn = Some(conn);
-        self.clients[client].state = State::Open;
-        self.put(conn, Socket::Client { conn, client });
-        self.read_client(client);
+    /// When the next client can be accepted that waits.
+    pub(super) fn accept_at(&self) -> Option<Instant> {
+        let waits = !self.shutting_down && !self.backlog.is_empty();
+        waits.then(|| self.forwarder.accept_at(self.now)).flatten()
     }
 
-    /// A client that was refused found all places taken, by clients that are owed something.
-    fn check_refusal(&mut self, refused: usize) {
-        let address = self.clients[refused].peer.ip();
-        if self.shutting_down || !is_served(address) {
-            return;
+    /// All clients leave, and those that wait to be accepted give up.
+    pub(crate) fn empty_places(&mut self) {
+        self.backlog.clear();
+        for client in 0..self.clients.len() {
+            if self.clients[client].conn.is_some() {
+                self.schedule(Duration::ZERO, What::ClientResets { client });
+            }
         }
+    }
+
+    pub(super) fn accept(&mut self) {
+        while !self.shutting_down
+            && let Some(&client) = self.backlog.front()
+        {
+            if !self.forwarder.poll_accept(self.now) {
+                self.check_all_in_use();
+                return;
+            }
+            self.backlog.pop_front();
+            let peer = self.clients[client].peer;
+            let Some(conn) = self.forwarder.handle_accept(self.now, peer) else {
+                assert!(!is_served(peer.ip()), "{peer} is refused a place");
+                continue;
+            };
+            let at = self.at();
+            self.clients[client].conn = Some(conn);
+            self.clients[client].state = State::Open;
+            self.clients[client].fresh_since = Some(at);
+            self.put(conn, Socket::Client { conn, client });
+            self.read_client(client);
+            // What was closed to make room.
+            self.drain();
+        }
+    }
+
+    /// Who waits to be accepted found all places taken, by clients that are owed something or may be about
+    /// to ask.
+    fn check_all_in_use(&mut self) {
         let connected: Vec<_> =
             (0..self.clients.len()).filter(|n| self.clients[*n].conn.is_some()).collect();
-        let of_address: Vec<_> = connected
-            .iter()
-            .copied()
-            .filter(|client| self.clients[*client].peer.ip() == address)
-            .collect();
-        let Limits { clients_max, clients_per_address_max, .. } = self.limits;
-        let is_address_full = of_address.len() >= clients_per_address_max && !address.is_loopback();
-        assert!(is_address_full || connected.len() >= clients_max, "{address} is refused a place");
-        for client in if is_address_full { of_address } else { connected } {
-            assert!(!self.is_idle(client), "client {refused} is refused with {client} idle");
+        assert!(connected.len() >= self.limits.clients_max, "a newcomer waits with places free");
+        for client in connected {
+            // Who broke the rules may have been told to go, and has a second for that.
+            let may_stay = self.clients[client].is_fresh(self.at())
+                || self.clients[client].offender
+                || !self.is_idle(client);
+            assert!(may_stay, "a newcomer waits with {client} idle");
         }
     }
 
@@ -185,6 +213,7 @@ impl World {
             let mut is_whole = false;
             while let Some(message) = dns::take_frame(&mut self.clients[number].partial) {
                 is_whole = true;
+                self.clients[number].fresh_since = None;
                 if self.clients[number].ended {
                     continue;
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::{Action, ConnId, Manner};
 
-use super::client::State;
+use super::client::{Fin, State};
 use super::dns::{self, Message};
 use super::oracle::To;
 use super::server::{Ask, Attempt, Link, Seen, Step};
@@ -95,6 +95,9 @@ impl World {
                 } else if blameless {
                     assert_eq!(unsent, 0, "client {client} is closed with octets unsent");
                     assert!(!owes, "client {client} is closed with answers owed");
+                    let may_ask = self.clients[client].fin != Fin::Told && !self.shutting_down;
+                    let is_early = may_ask && self.clients[client].is_fresh(at);
+                    assert!(!is_early, "client {client} is closed before it could ask");
                 }
                 self.oracle.forgive(client);
                 self.clients[client].conn = None;

@@ -1,7 +1,7 @@
 //! The simulated network and the shell around the forwarder, under a virtual clock.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::fmt::{self, Debug};
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Write};
@@ -60,6 +60,8 @@ pub(crate) struct World {
     pub(crate) trace: bool,
     pub(super) limits: Limits,
     pub(super) shutting_down: bool,
+    /// Clients that the forwarder has not accepted, in order.
+    pub(super) backlog: VecDeque<usize>,
     /// Clients that kept the rules and were closed for what all held.
     pub(super) blameless_shed: u64,
     pub(super) base: Instant,
@@ -216,6 +218,7 @@ impl World {
             oracle: Oracle::new(limits.query_timeout, policy.special_names.clone()),
             limits: limits.clone(),
             shutting_down: false,
+            backlog: VecDeque::new(),
             blameless_shed: 0,
             forwarder: Forwarder::new(limits, policy, names.collect(), seed),
             servers,
@@ -266,7 +269,8 @@ impl World {
         loop {
             let event = self.events.peek().map(|Reverse(event)| event.at);
             let timeout = self.forwarder.poll_timeout();
-            let Some(next) = event.into_iter().chain(timeout).min() else {
+            let accept = self.accept_at();
+            let Some(next) = event.into_iter().chain(timeout).chain(accept).min() else {
                 break;
             };
             if next > end {
@@ -318,6 +322,7 @@ impl World {
             told = true;
             self.deliver(event.what);
         }
+        self.accept();
         if self.forwarder.poll_timeout().is_some_and(|due| due <= self.now) {
             self.note(format_args!("handle_timeout"));
             self.forwarder.handle_timeout(self.now);
@@ -370,12 +375,6 @@ impl World {
         let connected = || self.clients.iter().filter(|client| client.conn.is_some());
         let all = connected().count();
         assert!(all <= self.limits.clients_max, "{all} clients are connected");
-        for client in connected().filter(|client| !client.peer.ip().is_loopback()) {
-            let address = client.peer.ip();
-            let of_address = connected().filter(|other| other.peer.ip() == address).count();
-            let most = self.limits.clients_per_address_max;
-            assert!(of_address <= most, "{of_address} clients of {address} are connected");
-        }
     }
 
     pub(super) fn note(&self, what: fmt::Arguments<'_>) {
