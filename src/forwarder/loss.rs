@@ -111,7 +111,8 @@ impl Forwarder {
                 }
                 self.note_blame(index)
             }
-            None => conn.answers == 0 && was_waiting && !lost_twice,
+            // What an answer to one query is worth says nothing about the others.
+            None => conn.answers == 0 && was_waiting && !lost_twice && loss.victim.is_none(),
         };
         if is_upstreams_failure && was_open {
             self.fail_upstream(now, index, Stage::Read, loss.what.into());

@@ -2,7 +2,7 @@
 
 use crate::sim_support::dns::{self, NOERROR, REFUSED, SERVFAIL};
 use crate::sim_support::{Ask, Do, Step, ms};
-use crate::{Spoil, copies, end, failures, id_of, numbered, question, warm, wrong_question};
+use crate::{Spoil, copies, end, failures, id_of, numbered, question, warm, world, wrong_question};
 
 #[test]
 fn u10_duplicate_answers_go_to_nobody() {
@@ -301,4 +301,26 @@ fn an_rcode_that_needs_edns_is_servfail_for_a_client_without_and_a_failure_in_th
     let line = w.query_log.iter().find(|line| line.contains("plain.example.")).expect("a line");
     assert!(line.starts_with("FAILURE") && line.contains("needs EDNS"), "{line}");
     end(w);
+}
+
+#[test]
+fn u10_two_answers_to_another_question_cost_the_next_query_nothing() {
+    // On a cold upstream, on one that answered; the only one, or one of two.
+    for (cold, servers) in [(true, 1), (false, 1), (true, 2), (false, 2)] {
+        let mut w = if cold { world(servers) } else { warm(servers) };
+        w.servers[0].replies(|ask| match ask.name {
+            "bad.example." => vec![Step::after(10, Do::Answer(wrong_question(ask)))],
+            _ => vec![ask.answer_after(10)],
+        });
+        w.ask("bad.example.");
+        w.run_ms(100);
+        assert!(w.is_answered("bad.example."));
+        w.ask("next.example.");
+        w.run_ms(1500);
+        let next = w.response("next.example.");
+        assert_eq!(next.rcode, NOERROR);
+        assert!(next.took() <= ms(30), "{cold} {servers}: {:?}", next.took());
+        assert_eq!(w.facts, [], "{cold} {servers}");
+        end(w);
+    }
 }
