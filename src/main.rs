@@ -27,9 +27,13 @@ fn main() -> ExitCode {
         Err(error) => Err(Failure::Usage(error)),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            stderr.finish();
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
             stderr.write_lines(format!("dot-proxy: {failure}\n").as_bytes());
+            stderr.finish();
             failure.into()
         }
     }
@@ -48,11 +52,13 @@ fn run(mut config: Config, stderr: Stderr) -> Result<(), Failure> {
     log::set_max_level(config.log_level);
 
     let reactor = Reactor::bind(&config, stderr).map_err(Failure::Runtime)?;
+    // Serving goes on if nobody reads stdout, and begins if it was full already.
+    let mut stdout = Stderr::stdout();
     for address in reactor.local_addresses() {
         log::info!("listening on {address}, UDP and TCP");
-        // Serving goes on if nobody reads stdout.
-        print(&format!("listening {address} udp tcp\n")).ok();
+        stdout.write_lines(format!("listening {address} udp tcp\n").as_bytes());
     }
+    stdout.finish();
     reactor.run().map_err(Failure::Runtime)
 }
 

@@ -3,12 +3,16 @@
 //! Whoever reads stderr may stop, leave, or run out of disk, and DNS must go on. `eprintln!` waits
 //! in the first case and panics in the others, so nothing that runs beside the event loop uses it.
 
+use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use log::{Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, write};
 
 /// The process's stderr. Clones write to the same one and keep their lines apart.
@@ -19,6 +23,11 @@ impl Stderr {
     /// Stderr as it is now.
     pub fn new() -> Self {
         Self::over(rustix::stdio::stderr())
+    }
+
+    /// The process's stdout, which may be the same terminal, to be written to in the same way.
+    pub fn stdout() -> Self {
+        Self::over(rustix::stdio::stdout())
     }
 
     fn over(fd: BorrowedFd<'_>) -> Self {
@@ -37,6 +46,17 @@ impl Stderr {
     /// How many lines were dropped so far.
     pub fn dropped(&self) -> u64 {
         self.output().dropped
+    }
+
+    /// Ends it. What a [relay](Output::relay) still has of it gets a moment to arrive.
+    pub fn finish(&mut self) {
+        let mut output = self.output();
+        output.catch_up();
+        output.fd = None;
+        if let Some(ended) = output.relay.take() {
+            // The thread sends nothing: it ends, or it waits for ever.
+            ended.recv_timeout(RELAY_TIMEOUT).ok();
+        }
     }
 
     fn output(&self) -> MutexGuard<'_, Output> {
@@ -90,6 +110,8 @@ struct Output {
     fd: Option<OwnedFd>,
     /// Whether a write to `fd` returns at once, rather than when all of it is written.
     nonblocking: bool,
+    /// `fd` is a pipe from which a thread writes to a terminal; of the thread's end this tells.
+    relay: Option<Receiver<()>>,
     /// The end of a line of which the front was written, and less than [`PIECE_MAX`].
     rest: Vec<u8>,
     dropped: u64,
@@ -102,8 +124,12 @@ impl Output {
     /// and pipes are opened a second time. Others are not: a regular file because a second
     /// description has an offset of its own, at which it would overwrite what is written through
     /// the first; a socket because it cannot be.
+    ///
+    /// A terminal of another user (su, setpriv) cannot be opened again. poll(2) is of no use there, as it
+    /// promises room for one octet, and a write of more waits.
     fn over(fd: BorrowedFd<'_>) -> Self {
-        let own = match fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+        let kind = fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode));
+        let own = match kind {
             Ok(FileType::CharacterDevice | FileType::Fifo) => open(
                 format!("/proc/self/fd/{}", fd.as_raw_fd()),
                 OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
@@ -112,9 +138,24 @@ impl Output {
             .ok(),
             _ => None,
         };
-        let nonblocking = own.is_some();
-        let fd = own.or_else(|| fcntl_dupfd_cloexec(fd, FIRST_AFTER_STDIO).ok());
-        Self { fd, nonblocking, rest: Vec::new(), dropped: 0, untold: 0 }
+        match (own, kind) {
+            (Some(own), _) => Self::new(Some(own), true),
+            (None, Ok(FileType::CharacterDevice)) => Self::relayed(fd),
+            (None, _) => Self::new(fcntl_dupfd_cloexec(fd, FIRST_AFTER_STDIO).ok(), false),
+        }
+    }
+
+    fn new(fd: Option<OwnedFd>, nonblocking: bool) -> Self {
+        Self { fd, nonblocking, relay: None, rest: Vec::new(), dropped: 0, untold: 0 }
+    }
+
+    /// Writes to a pipe, and has a thread write to `fd` what it finds there, and wait. Where there can be
+    /// no thread, nothing is written.
+    fn relayed(fd: BorrowedFd<'_>) -> Self {
+        match relay(fd) {
+            Ok((writer, ended)) => Self { relay: Some(ended), ..Self::new(Some(writer), true) },
+            Err(_) => Self::new(None, true),
+        }
     }
 
     fn write_lines(&mut self, mut lines: &[u8]) {
@@ -196,8 +237,40 @@ impl Output {
     }
 }
 
-/// POLLOUT promises room for `PIPE_BUF` octets in a pipe, and for more in a socket. In a terminal
-/// it promises one, so this is the best for one that could not be opened again.
+/// What is written to the pipe that is returned arrives at `fd` as fast as that takes it.
+fn relay(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, Receiver<()>)> {
+    let fd = fcntl_dupfd_cloexec(fd, FIRST_AFTER_STDIO)?;
+    let (reader, writer) = io::pipe()?;
+    fcntl_setfl(&writer, fcntl_getfl(&writer)? | OFlags::NONBLOCK)?;
+    let (alive, ended) = mpsc::channel();
+    thread::Builder::new().name("stderr".to_owned()).stack_size(RELAY_STACK).spawn(move || {
+        pass_on(reader, &fd);
+        drop(alive);
+    })?;
+    Ok((writer.into(), ended))
+}
+
+/// Returns when either side has left.
+fn pass_on(mut reader: PipeReader, fd: &OwnedFd) {
+    let mut buffer = [0; PIECE_MAX];
+    while let Ok(len @ 1..) = reader.read(&mut buffer) {
+        let mut octets = &buffer[..len];
+        while !octets.is_empty() {
+            match write(fd, octets) {
+                Ok(written) => octets = &octets[written..],
+                Err(Errno::INTR) => {}
+                // Another process that shares it has made it nonblocking.
+                Err(Errno::AGAIN) => {
+                    poll(&mut [PollFd::new(fd, PollFlags::OUT)], None).ok();
+                }
+                Err(Errno::BADF | Errno::IO | Errno::NXIO | Errno::PIPE) => return,
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+/// POLLOUT promises room for `PIPE_BUF` octets in a pipe, and for more in a socket.
 fn write_if_ready(fd: BorrowedFd<'_>, octets: &[u8]) -> rustix::io::Result<usize> {
     let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
     poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
@@ -213,20 +286,23 @@ fn write_if_ready(fd: BorrowedFd<'_>, octets: &[u8]) -> rustix::io::Result<usize
 
 const FIRST_AFTER_STDIO: i32 = 3;
 
+/// A piece of a pipe, and calls.
+const RELAY_STACK: usize = 64 * 1024;
+
+/// Enough for a terminal that somebody reads, and nothing to wait for with one that nobody does.
+const RELAY_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// Linux' `PIPE_BUF`: so much goes into a pipe whole or not at all, even with other writers.
 const PIECE_MAX: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::io::{self, PipeWriter, Read, Seek, Write as _};
+    use std::io::{PipeWriter, Seek, Write as _};
     use std::os::unix::net::UnixStream;
-    use std::sync::mpsc;
-    use std::thread;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use log::{Level, LevelFilter};
-    use rustix::fs::fcntl_getfl;
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
     use super::*;
@@ -329,35 +405,66 @@ mod tests {
 
     #[test]
     fn a_terminal_that_nobody_reads_is_never_waited_for() {
+        for open in [Output::over, Output::relayed] {
+            within_limit(move || {
+                let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+                unlockpt(&terminal).unwrap();
+                let peer =
+                    ioctl_tiocgptpeer(&terminal, OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+                let flags = fcntl_getfl(&peer).unwrap();
+                let mut stderr = Stderr(Arc::new(Mutex::new(open(peer.as_fd()))));
+                assert!(stderr.output().nonblocking);
+                assert_eq!(fcntl_getfl(&peer).unwrap(), flags);
+
+                let mut submitted = 0;
+                while stderr.dropped() < 10 {
+                    stderr.write_lines(&line(submitted));
+                    logger(&stderr).log(&record(Level::Info));
+                    submitted += 1;
+                }
+
+                let text = read_terminal(&terminal, &mut stderr, 2 * submitted as u64);
+                let mut last = None;
+                for line in text.lines().filter(|line| !line.starts_with('(') && *line != RECORD) {
+                    assert_eq!(line.len(), 127);
+                    let number = line.parse::<usize>().unwrap();
+                    assert!(last < Some(number), "{last:?} before {number}");
+                    last = Some(number);
+                }
+
+                drop(terminal);
+                let start = Instant::now();
+                while stderr.output().fd.is_some() {
+                    assert!(start.elapsed() < LIMIT);
+                    stderr.write_lines(b"hung up\n");
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn the_last_line_arrives_through_a_relay() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let mut stderr = Stderr(Arc::new(Mutex::new(Output::relayed(writer.as_fd()))));
+        drop(writer);
+        stderr.clone().write_lines(b"why it ends\n");
+        stderr.finish();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "why it ends\n");
+        stderr.write_lines(b"later\n");
+        assert_eq!(stderr.dropped(), 1);
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_who_reads_a_relay() {
         within_limit(|| {
-            let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-            unlockpt(&terminal).unwrap();
-            let peer =
-                ioctl_tiocgptpeer(&terminal, OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-            let flags = fcntl_getfl(&peer).unwrap();
-            let mut stderr = Stderr::over(peer.as_fd());
-            assert!(stderr.output().nonblocking);
-            assert_eq!(fcntl_getfl(&peer).unwrap(), flags);
-
-            let mut submitted = 0;
-            while stderr.dropped() < 10 {
-                stderr.write_lines(&line(submitted));
-                logger(&stderr).log(&record(Level::Info));
-                submitted += 1;
+            let (_reader, writer) = io::pipe().unwrap();
+            let mut stderr = Stderr(Arc::new(Mutex::new(Output::relayed(writer.as_fd()))));
+            while stderr.dropped() == 0 {
+                stderr.write_lines(&line(0));
             }
-
-            let text = read_terminal(&terminal, &mut stderr, 2 * submitted as u64);
-            let mut last = None;
-            for line in text.lines().filter(|line| !line.starts_with('(') && *line != RECORD) {
-                assert_eq!(line.len(), 127);
-                let number = line.parse::<usize>().unwrap();
-                assert!(last < Some(number), "{last:?} before {number}");
-                last = Some(number);
-            }
-
-            drop(terminal);
-            stderr.write_lines(b"hung up\n");
-            assert!(stderr.output().fd.is_none());
+            stderr.finish();
         });
     }
 
@@ -451,13 +558,7 @@ mod tests {
         },
         |writer| {
             let stderr = Stderr::over(writer.as_fd());
-            *stderr.output() = Output {
-                fd: Some(writer.try_clone().unwrap().into()),
-                nonblocking: false,
-                rest: Vec::new(),
-                dropped: 0,
-                untold: 0,
-            };
+            *stderr.output() = Output::new(Some(writer.try_clone().unwrap().into()), false);
             stderr
         },
     ];

@@ -28,3 +28,4 @@ mod signals;
 mod start;
 mod statements;
 mod steady;
+mod terminal;

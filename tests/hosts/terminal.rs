@@ -1,0 +1,127 @@
+//! Row H12: terminals that nobody reads, of the program's user and of another.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags, fchmod, fcntl_getfl, fcntl_setfl};
+use rustix::io::{Errno, write};
+use rustix::process::{Signal, geteuid};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+
+use crate::start::Copied;
+use crate::support::message::{A, NOERROR};
+use crate::support::proxy::arguments;
+use crate::support::server::LIMIT;
+use crate::support::skip::skip;
+use crate::support::{Authority, DotServer, Proxy, Query, Response, Setup, UdpClient};
+
+/// More lines than a terminal and a pipe hold, of 200 octets at least.
+const QUERIES: usize = 1_500;
+
+/// A terminal that only its user may open, and the side that is to be written to.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let terminal = openpt(flags).expect("a terminal");
+    unlockpt(&terminal).expect("a terminal");
+    let peer = ioctl_tiocgptpeer(&terminal, flags).expect("a terminal");
+    fchmod(&peer, Mode::RUSR | Mode::WUSR).expect("our terminal");
+    (terminal, peer)
+}
+
+/// Writes to it until it takes no more.
+fn fill(peer: &OwnedFd) {
+    // What was written moves on to the reader's side, a moment later, until that is full as well.
+    const MOMENT: Duration = Duration::from_millis(100);
+
+    let flags = fcntl_getfl(peer).expect("our terminal");
+    fcntl_setfl(peer, flags | OFlags::NONBLOCK).expect("our terminal");
+    let mut taken_at = Instant::now();
+    while taken_at.elapsed() < MOMENT {
+        match write(peer, b".") {
+            Ok(_) => taken_at = Instant::now(),
+            Err(Errno::AGAIN) => std::thread::sleep(MOMENT / 10),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    fcntl_setfl(peer, flags).expect("our terminal");
+}
+
+#[track_caller]
+fn assert_answers(address: SocketAddr, queries: usize) {
+    let client = UdpClient::new(address);
+    let long = format!("{0}.{0}.{0}", "long".repeat(15));
+    for n in 0..queries {
+        let response = client.ask(&Query::new(&format!("n{n}.{long}.example"), A).bytes());
+        assert_eq!(Response::read(&response).rcode, NOERROR);
+    }
+}
+
+#[test]
+fn h12_an_unread_terminal_of_another_user_stops_nothing() {
+    const NAME: &str = "h12_an_unread_terminal_of_another_user_stops_nothing";
+
+    if !geteuid().is_root() {
+        return skip(NAME, "only root can start a process as another user");
+    }
+    let authority = Authority::new();
+    let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+    let program = Copied::new(NAME);
+    let (_terminal, peer) = terminal();
+    let args = arguments(&authority, &[server.address()], &[]);
+    let mut proxy = Proxy::start_through_with_stderr(&program.as_nobody(), &args, peer);
+    assert_answers(proxy.address(), QUERIES);
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.await_exit().code(), Some(0));
+}
+
+/// Ended when dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn h12_a_terminal_that_is_full_at_the_start_stops_nothing() {
+    const NAME: &str = "h12_a_terminal_that_is_full_at_the_start_stops_nothing";
+
+    let authority = Authority::new();
+    let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+    let program = Copied::new(NAME);
+    let (own, shifted) = (vec![env!("CARGO_BIN_EXE_dot-proxy")], vec!["dot-proxy"]);
+    let commands = if geteuid().is_root() {
+        vec![own, [program.as_nobody(), shifted].concat()]
+    } else {
+        vec![own]
+    };
+    for command in commands {
+        let (_terminal, peer) = terminal();
+        fill(&peer);
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = taken.local_addr().expect("bound");
+        drop(taken);
+        let listen = ["--listen", &address.to_string()];
+        let mut command = command.iter();
+        let _running = Running(
+            Command::new(command.next().expect("a program"))
+                .args(command)
+                .args(arguments(&authority, &[server.address()], &listen))
+                .stdin(Stdio::null())
+                .stdout(peer.try_clone().expect("a descriptor"))
+                .stderr(peer)
+                .spawn()
+                .expect("the program starts"),
+        );
+        let start = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(start.elapsed() < LIMIT, "it does not listen");
+        }
+        assert_answers(address, 1);
+    }
+}
