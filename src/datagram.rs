@@ -18,18 +18,20 @@ use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 
 use crate::forwarder::DatagramPath;
+use crate::words::system_error;
 
 /// A nonblocking UDP socket that clients ask.
 pub struct DatagramSocket {
     listener: u16,
     socket: UdpSocket,
+    calls: Calls,
 }
 
 impl DatagramSocket {
     /// `listener` goes into the [`DatagramPath`] of what is received here. `socket` is bound and
     /// nonblocking; [`report_local_address`] was called on it if it is bound to a wildcard address.
-    pub fn new(listener: u16, socket: UdpSocket) -> Self {
-        Self { listener, socket }
+    pub fn new(listener: u16, socket: UdpSocket, calls: Calls) -> Self {
+        Self { listener, socket, calls }
     }
 
     /// The address it is bound to.
@@ -74,15 +76,7 @@ impl DatagramSocket {
                 // SAFETY: each of the first `batch` headers points to a name, a vector and a control
                 // buffer of its own, with their true sizes; the vector points to a receive buffer of its own. All are
                 // borrowed by this function and outlive the call.
-                to_count(unsafe {
-                    libc::recvmmsg(
-                        self.socket.as_raw_fd(),
-                        headers.as_mut_ptr(),
-                        batch as libc::c_uint,
-                        libc::MSG_DONTWAIT as _,
-                        ptr::null_mut(),
-                    )
-                })
+                unsafe { self.calls.receive(self.socket.as_raw_fd(), &mut headers[..batch]) }
             })
         })?;
         let rooms = received.chunks_exact(DATAGRAM_MAX);
@@ -132,14 +126,7 @@ impl DatagramSocket {
                     // SAFETY: each header points to the name, vector and control buffer filled for
                     // it above, with the sizes filled; the vector points to a message that lives for
                     // 'a. All outlive the call, which writes only to `msg_len` of the headers.
-                    to_count(unsafe {
-                        libc::sendmmsg(
-                            self.socket.as_raw_fd(),
-                            rest.as_mut_ptr(),
-                            rest.len() as libc::c_uint,
-                            libc::MSG_DONTWAIT as _,
-                        )
-                    })
+                    unsafe { self.calls.send(self.socket.as_raw_fd(), rest) }
                 })
             });
             match result {
@@ -182,6 +169,125 @@ impl Source for DatagramSocket {
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         self.socket.deregister(registry)
     }
+}
+
+/// Which system calls receive and send: recvmmsg(2) and sendmmsg(2), or where a sandbox refuses these,
+/// recvmsg(2) and sendmsg(2), for each datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calls {
+    receive: Amount,
+    send: Amount,
+}
+
+/// How many datagrams a system call takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Amount {
+    Many,
+    One,
+}
+
+impl Calls {
+    /// Those that are there everywhere but in a sandbox.
+    pub const USUAL: Self = Self { receive: Amount::Many, send: Amount::Many };
+
+    /// Tries them on `socket`, which nothing is sent to, as it is neither bound nor connected. The error
+    /// is one line.
+    pub fn find(socket: BorrowedFd<'_>) -> Result<Self, String> {
+        let socket = socket.as_raw_fd();
+        let calls = [Amount::Many, Amount::One];
+        // SAFETY: an empty header has neither name nor vector nor control buffer to point to.
+        let receive = calls.map(|receive| unsafe {
+            Self { receive, ..Self::USUAL }.receive(socket, &mut [EMPTY_HEADER])
+        });
+        // SAFETY: as above.
+        let send = calls
+            .map(|send| unsafe { Self { send, ..Self::USUAL }.send(socket, &mut [EMPTY_HEADER]) });
+        Ok(Self {
+            receive: choose(&receive, ["recvmmsg", "recvmsg"])?,
+            send: choose(&send, ["sendmmsg", "sendmsg"])?,
+        })
+    }
+
+    /// Receives as many datagrams as wait, one for each of `headers` at most. Returns how many; an error
+    /// only if there was none before it.
+    ///
+    /// # Safety
+    ///
+    /// What the headers point to is theirs alone, of the sizes they say, and outlives the call.
+    unsafe fn receive(self, socket: c_int, headers: &mut [libc::mmsghdr]) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT as _;
+        match self.receive {
+            Amount::Many => {
+                let (headers, len) = (headers.as_mut_ptr(), headers.len() as libc::c_uint);
+                // SAFETY: there are `len` headers; the rest is this function's condition.
+                to_count(unsafe { libc::recvmmsg(socket, headers, len, flags, ptr::null_mut()) })
+            }
+            Amount::One => one_by_one(headers, |header| {
+                // SAFETY: this function's condition.
+                let received = unsafe { libc::recvmsg(socket, &raw mut header.msg_hdr, flags) };
+                header.msg_len = to_count(received)? as libc::c_uint;
+                Ok(())
+            }),
+        }
+    }
+
+    /// Sends a datagram for each of `headers`. Returns how many; an error only if it was the first's.
+    ///
+    /// # Safety
+    ///
+    /// What the headers point to is of the sizes they say and outlives the call.
+    unsafe fn send(self, socket: c_int, headers: &mut [libc::mmsghdr]) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT as _;
+        match self.send {
+            Amount::Many => {
+                let (headers, len) = (headers.as_mut_ptr(), headers.len() as libc::c_uint);
+                // SAFETY: there are `len` headers; the rest is this function's condition.
+                to_count(unsafe { libc::sendmmsg(socket, headers, len, flags) })
+            }
+            Amount::One => one_by_one(headers, |header| {
+                // SAFETY: this function's condition.
+                let sent = unsafe { libc::sendmsg(socket, &raw const header.msg_hdr, flags) };
+                to_count(sent).map(drop)
+            }),
+        }
+    }
+}
+
+/// `results` of the calls for many datagrams and for one, which have these names.
+fn choose(results: &[io::Result<usize>; 2], names: [&str; 2]) -> Result<Amount, String> {
+    // All other errors are the socket's, of which nobody knows.
+    let refusal = |result: &io::Result<usize>| {
+        let refusals = [io::ErrorKind::PermissionDenied, io::ErrorKind::Unsupported];
+        let error = result.as_ref().err().filter(|error| refusals.contains(&error.kind()));
+        error.map(system_error)
+    };
+    let [many, one] = names;
+    let Some(why) = refusal(&results[0]) else { return Ok(Amount::Many) };
+    if let Some(also) = refusal(&results[1]) {
+        return Err(format!(
+            "no UDP here: {many}: {why}; {one}: {also}; have the sandbox (seccomp) allow one of them"
+        ));
+    }
+    log::warn!(
+        "UDP takes more time than it need: {many}: {why}; {one} is used instead; have the sandbox (seccomp) \
+         allow {many}"
+    );
+    Ok(Amount::One)
+}
+
+/// A call for each header, up to the first that fails.
+fn one_by_one(
+    headers: &mut [libc::mmsghdr],
+    mut call: impl FnMut(&mut libc::mmsghdr) -> io::Result<()>,
+) -> io::Result<usize> {
+    for (done, header) in headers.iter_mut().enumerate() {
+        match call(header) {
+            Ok(()) => {}
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => return Ok(done),
+        }
+    }
+    Ok(headers.len())
 }
 
 /// What became of a batch.
@@ -363,8 +469,8 @@ fn octets_at<const N: usize>(octets: &[u8], start: usize) -> [u8; N] {
     field
 }
 
-fn to_count(result: c_int) -> io::Result<usize> {
-    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+fn to_count(result: impl TryInto<usize>) -> io::Result<usize> {
+    result.try_into().map_err(|_| io::Error::last_os_error())
 }
 
 fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
@@ -414,10 +520,18 @@ mod tests {
 
     const LISTENER: u16 = 7;
 
+    const EACH_ALONE: Calls = Calls { receive: Amount::One, send: Amount::One };
+
     #[test]
     fn a_batch_comes_in_and_goes_out_in_order() {
-        for address in ["127.0.0.1:0", "[::1]:0"] {
-            let (socket, mut buffers) = (bind(address), Buffers::new(BATCH_MAX));
+        for (address, calls) in [
+            ("127.0.0.1:0", Calls::USUAL),
+            ("[::1]:0", Calls::USUAL),
+            ("127.0.0.1:0", EACH_ALONE),
+            ("[::1]:0", EACH_ALONE),
+        ] {
+            let (mut socket, mut buffers) = (bind(address), Buffers::new(BATCH_MAX));
+            socket.calls = calls;
             let client = client(address);
             let to = socket.local_addr().unwrap();
             let sizes = 0..100_usize;
@@ -443,32 +557,70 @@ mod tests {
 
     #[test]
     fn a_batch_is_as_large_as_the_buffers() {
-        let (socket, mut buffers) = (bind("127.0.0.1:0"), Buffers::new(3));
-        let client = client("127.0.0.1:0");
-        for size in 0..8 {
-            client.send_to(&message(size), socket.local_addr().unwrap()).unwrap();
-        }
-        let mut received = Vec::new();
-        for expected in [3, 3, 2] {
-            let sink = |path: DatagramPath, m: &[u8], cut: bool| {
-                received.push((path, m.to_vec(), cut));
-            };
-            assert_eq!(socket.receive(&mut buffers, sink).unwrap(), expected);
-        }
-        let batch = received.iter().map(|(path, m, _)| (*path, &m[..]));
-        assert_eq!(socket.send(&mut buffers, batch).taken, 3);
-        assert_eq!(send_all(&socket, &mut buffers, &received[3..]), 0);
-        for size in 0..8 {
-            assert_eq!(answer(&client).0, message(size));
+        for calls in [Calls::USUAL, EACH_ALONE] {
+            let (mut socket, mut buffers) = (bind("127.0.0.1:0"), Buffers::new(3));
+            socket.calls = calls;
+            let client = client("127.0.0.1:0");
+            for size in 0..8 {
+                client.send_to(&message(size), socket.local_addr().unwrap()).unwrap();
+            }
+            let mut received = Vec::new();
+            for expected in [3, 3, 2] {
+                let sink = |path: DatagramPath, m: &[u8], cut: bool| {
+                    received.push((path, m.to_vec(), cut));
+                };
+                assert_eq!(socket.receive(&mut buffers, sink).unwrap(), expected);
+            }
+            let batch = received.iter().map(|(path, m, _)| (*path, &m[..]));
+            assert_eq!(socket.send(&mut buffers, batch).taken, 3);
+            assert_eq!(send_all(&socket, &mut buffers, &received[3..]), 0);
+            for size in 0..8 {
+                assert_eq!(answer(&client).0, message(size));
+            }
         }
     }
 
     #[test]
     fn an_empty_socket_would_block() {
-        let result =
-            bind("127.0.0.1:0").receive(&mut Buffers::new(BATCH_MAX), |_, _, _| unreachable!());
+        for calls in [Calls::USUAL, EACH_ALONE] {
+            let mut socket = bind("127.0.0.1:0");
+            socket.calls = calls;
 
-        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            let result = socket.receive(&mut Buffers::new(BATCH_MAX), |_, _, _| unreachable!());
+
+            assert_eq!(result.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        }
+    }
+
+    #[test]
+    fn a_call_that_is_refused_is_replaced_if_it_can_be() {
+        let cases: [(i32, i32, Option<Amount>); 7] = [
+            (libc::EAGAIN, libc::EAGAIN, Some(Amount::Many)),
+            (libc::EAGAIN, libc::EPERM, Some(Amount::Many)),
+            (libc::EDESTADDRREQ, libc::EDESTADDRREQ, Some(Amount::Many)),
+            (libc::EPERM, libc::EAGAIN, Some(Amount::One)),
+            (libc::ENOSYS, libc::EDESTADDRREQ, Some(Amount::One)),
+            (libc::EPERM, libc::EPERM, None),
+            (libc::ENOSYS, libc::EACCES, None),
+        ];
+        for (many, one, expected) in cases {
+            let results = [many, one].map(|errno| Err(io::Error::from_raw_os_error(errno)));
+            let chosen = choose(&results, ["recvmmsg", "recvmsg"]);
+            assert_eq!(chosen.clone().ok(), expected, "{many} {one}");
+            if let Err(line) = chosen {
+                assert!(line.contains("recvmmsg") && line.contains("recvmsg"), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_usual_calls_are_found_where_they_are() {
+        use std::os::fd::AsFd;
+
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let socket = net::UdpSocket::bind(address).unwrap();
+            assert_eq!(Calls::find(socket.as_fd()), Ok(Calls::USUAL));
+        }
     }
 
     #[test]
@@ -529,27 +681,30 @@ mod tests {
 
     #[test]
     fn one_that_cannot_be_sent_does_not_lose_the_others() {
-        let (socket, mut buffers) = (bind("127.0.0.1:0"), Buffers::new(BATCH_MAX));
-        let client = client("127.0.0.1:0");
-        let path = |client: SocketAddr| DatagramPath {
-            listener: LISTENER,
-            client,
-            local: None,
-            interface: 0,
-        };
-        let good = path(client.local_addr().unwrap());
-        let no_port = path("127.0.0.1:0".parse().unwrap());
-        let other_family = path("[::1]:53".parse().unwrap());
-        let batch: Vec<_> = [no_port, good, good, no_port, other_family, good, no_port]
-            .into_iter()
-            .zip(0_u8..)
-            .map(|(path, i)| (path, vec![i], false))
-            .collect();
+        for calls in [Calls::USUAL, EACH_ALONE] {
+            let (mut socket, mut buffers) = (bind("127.0.0.1:0"), Buffers::new(BATCH_MAX));
+            socket.calls = calls;
+            let client = client("127.0.0.1:0");
+            let path = |client: SocketAddr| DatagramPath {
+                listener: LISTENER,
+                client,
+                local: None,
+                interface: 0,
+            };
+            let good = path(client.local_addr().unwrap());
+            let no_port = path("127.0.0.1:0".parse().unwrap());
+            let other_family = path("[::1]:53".parse().unwrap());
+            let batch: Vec<_> = [no_port, good, good, no_port, other_family, good, no_port]
+                .into_iter()
+                .zip(0_u8..)
+                .map(|(path, i)| (path, vec![i], false))
+                .collect();
 
-        assert_eq!(send_all(&socket, &mut buffers, &batch), 4);
+            assert_eq!(send_all(&socket, &mut buffers, &batch), 4);
 
-        for i in [1, 2, 5] {
-            assert_eq!(answer(&client).0, [i]);
+            for i in [1, 2, 5] {
+                assert_eq!(answer(&client).0, [i]);
+            }
         }
     }
 
@@ -653,6 +808,6 @@ mod tests {
         if address.ip().is_unspecified() {
             report_local_address(socket.as_fd(), &address).unwrap();
         }
-        DatagramSocket::new(LISTENER, UdpSocket::from_std(socket))
+        DatagramSocket::new(LISTENER, UdpSocket::from_std(socket), Calls::USUAL)
     }
 }

@@ -35,6 +35,7 @@ pub mod datagram;
 mod descriptors;
 pub mod forwarder;
 mod listener;
+mod logged;
 pub mod memory;
 mod network;
 mod outgoing;

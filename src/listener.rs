@@ -3,14 +3,16 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::time::Instant;
 
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Type};
 
 use crate::config::SocketLimits;
-use crate::datagram::{self, Buffers, DatagramSocket, Sent};
+use crate::datagram::{self, Buffers, Calls, DatagramSocket, Sent};
 use crate::forwarder::DatagramPath;
+use crate::logged::Logged;
 use crate::words::system_error;
 
 /// The two sockets of a listening address, and what is known to wait in them: epoll tells of
@@ -25,6 +27,7 @@ pub(crate) struct Listener {
     readable: bool,
     acceptable: bool,
     blocked: bool,
+    logged: Logged,
 }
 
 /// Whether other processes may listen on the same address.
@@ -38,12 +41,13 @@ enum Sharing {
 
 impl Listener {
     /// Binds `address` for UDP and TCP; port 0 picks one that is free for both. `index` is this
-    /// listener's number in [`DatagramPath`]. With `reuse_port` other processes may do the same. The
-    /// error is one line for the user.
+    /// listener's number in [`DatagramPath`]. With `reuse_port` other processes may do the same. `calls`
+    /// are those of [`find_calls`]. The error is one line for the user.
     pub(crate) fn bind(
         index: u16,
         address: SocketAddr,
         reuse_port: bool,
+        calls: Calls,
         limits: &SocketLimits,
     ) -> Result<Self, String> {
         let reuse = match (reuse_port, address.port()) {
@@ -65,13 +69,14 @@ impl Listener {
                 Ok(tcp) => {
                     return Ok(Self {
                         address: bound,
-                        udp: DatagramSocket::new(index, udp),
+                        udp: DatagramSocket::new(index, udp, calls),
                         receive_buffer,
                         tcp: Some(tcp),
                         sharing: if reuse_port { Sharing::Yes } else { Sharing::No },
                         readable: false,
                         acceptable: false,
                         blocked: false,
+                        logged: Logged::default(),
                     });
                 }
             }
@@ -144,6 +149,7 @@ impl Listener {
     /// Receives up to `batches_max` batches; see [`Self::is_readable`] for whether more may wait.
     pub(crate) fn receive(
         &mut self,
+        now: Instant,
         buffers: &mut Buffers,
         batches_max: usize,
         mut sink: impl FnMut(DatagramPath, &[u8], bool),
@@ -163,7 +169,7 @@ impl Listener {
                 }
                 // Reading a socket's pending error clears it; what waits behind it is read next.
                 Err(error) => {
-                    log::debug!("{} UDP: receiving: {}", self.address, system_error(&error));
+                    self.log(now, "UDP: receiving", &error);
                     errors += 1;
                 }
             }
@@ -175,12 +181,16 @@ impl Listener {
     /// Sends a batch of `datagrams`. If the socket takes no more, `token` comes once it does.
     pub(crate) fn send<'a>(
         &mut self,
+        now: Instant,
         registry: &Registry,
         token: Token,
         buffers: &mut Buffers,
         datagrams: impl Iterator<Item = (DatagramPath, &'a [u8])>,
     ) -> io::Result<Sent> {
         let sent = self.udp.send(buffers, datagrams);
+        if let Some(error) = &sent.last_error {
+            self.log(now, "UDP: not sent", error);
+        }
         if sent.blocked {
             self.blocked = true;
             // Registering anew reports a socket that has become writable meanwhile, too.
@@ -190,9 +200,9 @@ impl Listener {
         Ok(sent)
     }
 
-    /// Accepts a connection; `None` when no more wait. An error means that none can be accepted for
-    /// now, most likely for want of file descriptors.
-    pub(crate) fn accept(&mut self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+    /// Accepts a connection; `None` when no more wait. An error, which was logged, means that none can be
+    /// accepted for now, most likely for want of file descriptors.
+    pub(crate) fn accept(&mut self, now: Instant) -> io::Result<Option<(TcpStream, SocketAddr)>> {
         while self.acceptable
             && let Some(tcp) = &self.tcp
         {
@@ -202,11 +212,19 @@ impl Listener {
                     io::ErrorKind::WouldBlock => self.acceptable = false,
                     // That client is gone; the next one waits.
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
-                    _ => return Err(error),
+                    _ => {
+                        self.log(now, "TCP: new clients wait", &error);
+                        return Err(error);
+                    }
                 },
             }
         }
         Ok(None)
+    }
+
+    fn log(&mut self, now: Instant, what: &'static str, error: &io::Error) {
+        let level = self.logged.level(now, what, error);
+        log::log!(level, "{} {what}: {}", self.address, system_error(error));
     }
 
     /// Leaves a shared address to the other processes. What has come is still received, and answers
@@ -243,6 +261,15 @@ impl Listener {
     /// Answers are sent as before.
     pub(crate) fn stop(&mut self) {
         self.tcp = None;
+    }
+}
+
+/// Finds the system calls that there are for UDP. The error is one line for the user.
+pub(crate) fn find_calls(address: SocketAddr) -> Result<Calls, String> {
+    match new_socket(address, Type::DGRAM, Protocol::UDP) {
+        Ok(socket) => Calls::find(socket.as_fd()),
+        // As the listener will tell.
+        Err(_) => Ok(Calls::USUAL),
     }
 }
 
@@ -351,7 +378,7 @@ mod tests {
     const BATCH: usize = 8;
 
     fn bind(index: u16, address: SocketAddr) -> Result<Listener, String> {
-        Listener::bind(index, address, false, &Size::Small.sockets())
+        Listener::bind(index, address, false, Calls::USUAL, &Size::Small.sockets())
     }
 
     #[test]
@@ -451,16 +478,17 @@ mod tests {
         let mut buffers = Buffers::new(BATCH);
         let mut received = 0;
 
-        listener.receive(&mut buffers, 1, |_, _, _| received += 1);
+        let now = Instant::now();
+        listener.receive(now, &mut buffers, 1, |_, _, _| received += 1);
         assert_eq!((received, listener.is_readable()), (BATCH, true));
-        listener.receive(&mut buffers, 2, |_, _, _| received += 1);
+        listener.receive(now, &mut buffers, 2, |_, _, _| received += 1);
         assert_eq!((received, listener.is_readable()), (count, false));
 
         for _ in &streams {
-            assert!(listener.accept().unwrap().is_some());
+            assert!(listener.accept(Instant::now()).unwrap().is_some());
             assert!(listener.is_acceptable());
         }
-        assert!(listener.accept().unwrap().is_none());
+        assert!(listener.accept(Instant::now()).unwrap().is_none());
         assert!(!listener.is_acceptable());
     }
 
@@ -474,7 +502,7 @@ mod tests {
 
         assert!(!listener.is_readable());
         assert!(!listener.is_acceptable());
-        assert!(listener.accept().unwrap().is_none());
+        assert!(listener.accept(Instant::now()).unwrap().is_none());
     }
 
     fn wait(poll: &mut Poll) -> Vec<Token> {

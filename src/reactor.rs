@@ -16,10 +16,11 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::clocks::{Clocks, Happened};
 use crate::config::Config;
-use crate::datagram::Buffers;
+use crate::datagram::{Buffers, Calls};
 use crate::descriptors;
 use crate::forwarder::{Action, Closed, ConnId, Forwarder, Manner};
-use crate::listener::Listener;
+use crate::listener::{self, Listener};
+use crate::logged::Logged;
 use crate::network::{Change, Network, Way};
 use crate::signals::Termination;
 use crate::socket::{self, Context, Server, Socket};
@@ -46,8 +47,7 @@ pub struct Reactor {
     ending: Ending,
     clocks: Clocks,
     stderr: Stderr,
-    accept_failure_told: bool,
-    send_failure_told: bool,
+    logged: Logged,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,10 +86,12 @@ impl Reactor {
             limits: config.sockets,
             unacknowledged: Vec::new(),
         };
+        let calls =
+            config.listen.first().map_or(Ok(Calls::USUAL), |it| listener::find_calls(*it))?;
         let listeners: Result<Vec<_>, _> = (0..)
             .zip(&config.listen)
             .map(|(index, address)| {
-                Listener::bind(index, *address, config.reuse_port, &config.sockets)
+                Listener::bind(index, *address, config.reuse_port, calls, &config.sockets)
             })
             .collect();
         Self::with(listeners?, cx, stderr)
@@ -120,8 +122,7 @@ impl Reactor {
             ending: Ending::No,
             clocks: Clocks::default(),
             stderr,
-            accept_failure_told: false,
-            send_failure_told: false,
+            logged: Logged::default(),
         })
     }
 
@@ -243,7 +244,8 @@ impl Reactor {
         let all = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
         let token = Token(FIRST_LISTENER + 2 * self.listeners.len() + conn.key());
         if let Err(error) = self.poll.registry().register(socket.source(), token, all) {
-            log::warn!("a connection is given up: epoll: {}", system_error(&error));
+            let level = self.logged.level(self.cx.now, "epoll", &error);
+            log::log!(level, "a connection is given up: epoll: {}", system_error(&error));
             self.cx.forwarder.handle_closed(self.cx.now, conn, Closed::Reset);
             return;
         }
@@ -279,13 +281,9 @@ impl Reactor {
             let datagrams = self.cx.forwarder.datagrams();
             let batch = datagrams.take_while(|(path, _)| path.listener == first.listener);
             let registry = self.poll.registry();
-            let sent = listener.send(registry, udp_token(index), &mut self.datagrams, batch)?;
+            let (now, token) = (self.cx.now, udp_token(index));
+            let sent = listener.send(now, registry, token, &mut self.datagrams, batch)?;
             self.cx.forwarder.advance_datagrams(sent.taken, sent.skipped);
-            if let Some(error) = sent.last_error {
-                let level = once(&mut self.send_failure_told);
-                let (address, skipped) = (listener.address(), sent.skipped);
-                log::log!(level, "{address} UDP: {skipped} not sent: {}", system_error(&error));
-            }
         }
     }
 
@@ -402,9 +400,10 @@ impl Reactor {
         let Context { forwarder, now, .. } = &mut self.cx;
         for listener in &mut self.listeners {
             if listener.is_readable() {
-                listener.receive(&mut self.datagrams, batches_max, |path, message, truncated| {
+                let sink = |path, message: &[u8], truncated| {
                     forwarder.handle_datagram(*now, path, message, truncated);
-                });
+                };
+                listener.receive(*now, &mut self.datagrams, batches_max, sink);
             }
         }
     }
@@ -422,7 +421,7 @@ impl Reactor {
                 if !self.cx.forwarder.poll_accept(self.cx.now) {
                     return;
                 }
-                match self.listeners[index].accept() {
+                match self.listeners[index].accept(self.cx.now) {
                     Ok(None) => break,
                     Ok(Some((stream, peer))) => {
                         if let Some(conn) = self.cx.forwarder.handle_accept(self.cx.now, peer) {
@@ -431,16 +430,9 @@ impl Reactor {
                         // The core may have closed an idle one for it: its descriptor is needed.
                         self.act();
                     }
-                    Err(error) => {
+                    Err(_) => {
                         // Most likely no descriptor is free, and trying at once would only spin.
                         self.accept_again = Some(self.cx.now + ACCEPT_PAUSE);
-                        let level = once(&mut self.accept_failure_told);
-                        let address = self.listeners[index].address();
-                        log::log!(
-                            level,
-                            "{address} TCP: new clients wait: {}",
-                            system_error(&error)
-                        );
                         break;
                     }
                 }
@@ -525,11 +517,6 @@ fn changed(change: Change, lost: usize) -> String {
 /// Nothing is lost but time: what failed is tried again after its backoff.
 fn tell_unnoticed(error: &io::Error) {
     log::debug!("changes of routes and addresses go unnoticed: netlink: {}", system_error(error));
-}
-
-/// The level for a condition that is worth a warning the first time only.
-fn once(told: &mut bool) -> log::Level {
-    if std::mem::replace(told, true) { log::Level::Debug } else { log::Level::Warn }
 }
 
 /// The one reading of the clock, once at the start and once in each turn.

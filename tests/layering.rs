@@ -40,6 +40,7 @@ const TABLE: &[Row] = &[
             "signals",
             "stderr",
             "listener",
+            "logged",
             "network",
             "socket",
             "words",
@@ -51,7 +52,14 @@ const TABLE: &[Row] = &[
     (
         "listener.rs",
         &["mio", "socket2"],
-        &["config::Size", "config::SocketLimits", "datagram", "forwarder::DatagramPath", "words"],
+        &[
+            "config::Size",
+            "config::SocketLimits",
+            "datagram",
+            "forwarder::DatagramPath",
+            "logged",
+            "words",
+        ],
     ),
     (
         "memory.rs",
@@ -70,7 +78,8 @@ const TABLE: &[Row] = &[
     ("tls/pins.rs", &["ring", "rustls", "webpki"], &["pin", "tls"]),
     ("tls/", &["rustls", "webpki_roots"], &["tls"]),
     ("words.rs", &[], &[]),
-    ("datagram.rs", &["libc", "mio"], &["forwarder::DatagramPath"]),
+    ("logged.rs", &[], &[]),
+    ("datagram.rs", &["libc", "mio"], &["forwarder::DatagramPath", "words"]),
     ("signals.rs", &["mio", "nix", "signal_hook", "signal_hook_mio"], &[]),
     ("network.rs", &["mio", "rustix"], &[]),
     ("stderr.rs", &["rustix"], &[]),

@@ -23,6 +23,7 @@ mod namespace;
 mod network;
 mod observe;
 mod pause;
+mod sandbox;
 mod sharing;
 mod signals;
 mod start;
