@@ -47,7 +47,10 @@ impl DatagramSocket {
 
     /// Receives up to a [batch](Buffers::batch) of datagrams and gives each to `sink`: how it came, its
     /// octets, and
-    /// whether it was cut at [`DATAGRAM_MAX`]. Returns how many; `WouldBlock` when there are none.
+    /// whether it was cut at [`DATAGRAM_MAX`]. `WouldBlock` when there are none.
+    ///
+    /// Not given are those to a broadcast or multicast address, which make many hosts answer whoever
+    /// their source says sent them, and those from port 0, which cannot be answered.
     ///
     /// After fewer than a full batch none wait: what ends a batch early otherwise is an error, which is
     /// an event of its own, and no client can cause one on a socket that is not connected.
@@ -55,7 +58,7 @@ impl DatagramSocket {
         &self,
         buffers: &mut Buffers,
         mut sink: impl FnMut(DatagramPath, &[u8], bool),
-    ) -> io::Result<usize> {
+    ) -> io::Result<Received> {
         let Buffers { received, names, controls } = buffers;
         let mut vectors = [EMPTY_VECTOR; BATCH_MAX];
         let mut headers = [EMPTY_HEADER; BATCH_MAX];
@@ -80,17 +83,21 @@ impl DatagramSocket {
             })
         })?;
         let rooms = received.chunks_exact(DATAGRAM_MAX);
+        let mut ignored = 0;
         for ((i, header), room) in headers[..count].iter().enumerate().zip(rooms) {
-            // A source that is no IP address cannot be answered; an IP socket has none.
-            let Some(client) = names[i].address() else {
+            // A source that is no IP address cannot be answered either; an IP socket has none.
+            let client = names[i].address().filter(|client| client.port() != 0);
+            let destination = controls[i].destination(header.msg_hdr.msg_controllen as _);
+            let (Some(client), Destination::One { local, interface }) = (client, destination)
+            else {
+                ignored += 1;
                 continue;
             };
-            let (local, interface) = controls[i].local_address(header.msg_hdr.msg_controllen as _);
             let path = DatagramPath { listener: self.listener, client, local, interface };
             let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             sink(path, &room[..header.msg_len as usize], truncated);
         }
-        Ok(count)
+        Ok(Received { count, ignored })
     }
 
     /// Sends up to a batch of `datagrams`, in order, each from the local address its path names.
@@ -169,6 +176,15 @@ impl Source for DatagramSocket {
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         self.socket.deregister(registry)
     }
+}
+
+/// What came in a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Datagrams.
+    pub count: usize,
+    /// Of those, the ones that were not given.
+    pub ignored: usize,
 }
 
 /// Which system calls receive and send: recvmmsg(2) and sendmmsg(2), or where a sandbox refuses these,
@@ -401,6 +417,15 @@ impl Name {
     }
 }
 
+/// Whom a datagram was sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Destination {
+    /// This host, at an address to answer from if the kernel says it, on this interface.
+    One { local: Option<IpAddr>, interface: u32 },
+    /// All hosts of a network, or of a group.
+    Many,
+}
+
 /// One PKTINFO control message. The data is an `in_pktinfo`: the interface, the local address, the
 /// destination in the header; or an `in6_pktinfo`: the local address, the interface.
 #[derive(Clone, Copy)]
@@ -411,25 +436,35 @@ struct Control {
 }
 
 impl Control {
-    /// The local address a datagram was sent to, if it can be answered from, and its interface.
-    /// `len` is the `msg_controllen` of its header: PKTINFO is all that is asked for, so the first
-    /// control message is the only one.
-    fn local_address(&self, len: usize) -> (Option<IpAddr>, u32) {
+    /// Where a datagram was sent to. `len` is the `msg_controllen` of its header: PKTINFO is all that is
+    /// asked for, so the first control message is the only one.
+    ///
+    /// For IPv4 the kernel gives the destination in the datagram's header and the address to answer from.
+    /// They are the same for every address that the routing table says is local, be it one of an
+    /// interface or not (`ip route add local`, TPROXY), after any NAT. Those of a broadcast or multicast
+    /// are not.
+    fn destination(&self, len: usize) -> Destination {
         let data_len = len.saturating_sub(offset_of!(Self, data));
         let (local, interface) = match (self.header.cmsg_level, self.header.cmsg_type) {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) if data_len >= size_of::<libc::in_pktinfo>() => {
-                // Not the destination in the header: of a broadcast, that is no address of ours.
-                (IpAddr::from(octets_at::<4>(&self.data, 4)), octets_at(&self.data, 0))
+                let local: [u8; 4] = octets_at(&self.data, 4);
+                if octets_at(&self.data, 8) != local {
+                    return Destination::Many;
+                }
+                (IpAddr::from(local), octets_at(&self.data, 0))
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)
                 if data_len >= size_of::<libc::in6_pktinfo>() =>
             {
                 (IpAddr::from(octets_at::<16>(&self.data, 0)), octets_at(&self.data, 16))
             }
-            _ => return (None, 0),
+            _ => return Destination::One { local: None, interface: 0 },
         };
-        let answerable = !local.is_unspecified() && !local.is_multicast();
-        (answerable.then_some(local), u32::from_ne_bytes(interface))
+        if local.is_multicast() {
+            return Destination::Many;
+        }
+        let local = Some(local).filter(|local| !local.is_unspecified());
+        Destination::One { local, interface: u32::from_ne_bytes(interface) }
     }
 
     /// Has the datagram leave from `local`. Returns the length for `msg_controllen`.
@@ -505,6 +540,7 @@ const _: () = {
     assert!(offset_of!(libc::sockaddr_in6, sin6_addr) == 8);
     assert!(offset_of!(libc::sockaddr_in6, sin6_scope_id) == 24);
     assert!(offset_of!(libc::in_pktinfo, ipi_spec_dst) == 4);
+    assert!(offset_of!(libc::in_pktinfo, ipi_addr) == 8);
     assert!(offset_of!(libc::in6_pktinfo, ipi6_ifindex) == 16);
 };
 
@@ -569,7 +605,7 @@ mod tests {
                 let sink = |path: DatagramPath, m: &[u8], cut: bool| {
                     received.push((path, m.to_vec(), cut));
                 };
-                assert_eq!(socket.receive(&mut buffers, sink).unwrap(), expected);
+                assert_eq!(socket.receive(&mut buffers, sink).unwrap().count, expected);
             }
             let batch = received.iter().map(|(path, m, _)| (*path, &m[..]));
             assert_eq!(socket.send(&mut buffers, batch).taken, 3);
@@ -726,19 +762,40 @@ mod tests {
 
             let len = control.set_source(local.parse().unwrap(), 3);
 
-            assert_eq!(control.local_address(len), (Some(local.parse().unwrap()), expected));
+            let local = Some(local.parse().unwrap());
+            assert_eq!(control.destination(len), Destination::One { local, interface: expected });
         }
     }
 
     #[test]
-    fn an_address_that_cannot_be_answered_from_is_left_out() {
-        for local in ["0.0.0.0", "::", "224.0.0.251", "ff02::1"] {
+    fn what_was_sent_to_many_is_told_from_what_was_sent_to_one() {
+        let one = |local: &str| Destination::One { local: local.parse().ok(), interface: 3 };
+        for (header, local, expected) in [
+            ("10.0.0.1", "10.0.0.1", one("10.0.0.1")),
+            ("127.0.0.2", "127.0.0.2", one("127.0.0.2")),
+            ("10.0.0.255", "10.0.0.1", Destination::Many),
+            ("255.255.255.255", "10.0.0.1", Destination::Many),
+            ("255.255.255.255", "0.0.0.0", Destination::Many),
+            ("224.0.0.251", "10.0.0.1", Destination::Many),
+            ("224.0.0.251", "224.0.0.251", Destination::Many),
+            ("fd00::1", "fd00::1", one("fd00::1")),
+            ("fe80::1", "fe80::1", one("fe80::1")),
+            ("::", "::", one("nothing")),
+            ("ff02::1", "ff02::1", Destination::Many),
+        ] {
             let mut control = EMPTY_CONTROL;
-
             let len = control.set_source(local.parse().unwrap(), 3);
+            match header.parse().unwrap() {
+                IpAddr::V4(header) => {
+                    control.data[..4].copy_from_slice(&3_u32.to_ne_bytes());
+                    control.data[8..12].copy_from_slice(&header.octets());
+                }
+                IpAddr::V6(_) => control.data[16..20].copy_from_slice(&3_u32.to_ne_bytes()),
+            }
 
-            assert_eq!(control.local_address(len).0, None);
-            assert_eq!(control.local_address(0), (None, 0), "no control message");
+            assert_eq!(control.destination(len), expected, "{header} {local}");
+            let unknown = Destination::One { local: None, interface: 0 };
+            assert_eq!(control.destination(0), unknown, "no control message");
         }
     }
 
@@ -754,9 +811,9 @@ mod tests {
         assert_eq!(answer(&client), (b"query".to_vec(), asked));
     }
 
-    type Received = (DatagramPath, Vec<u8>, bool);
+    type Given = (DatagramPath, Vec<u8>, bool);
 
-    fn receive(socket: &DatagramSocket, buffers: &mut Buffers, count: usize) -> Vec<Received> {
+    fn receive(socket: &DatagramSocket, buffers: &mut Buffers, count: usize) -> Vec<Given> {
         let mut received = Vec::new();
         // On loopback a datagram is in the receiver's buffer when the send returns.
         while received.len() < count {
@@ -770,7 +827,7 @@ mod tests {
     }
 
     /// Returns how many were skipped.
-    fn send_all(socket: &DatagramSocket, buffers: &mut Buffers, datagrams: &[Received]) -> usize {
+    fn send_all(socket: &DatagramSocket, buffers: &mut Buffers, datagrams: &[Given]) -> usize {
         let (mut taken, mut skipped) = (0, 0);
         while taken < datagrams.len() {
             let rest = datagrams[taken..].iter().map(|(path, m, _)| (*path, &m[..]));

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
+use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Domain, Protocol, Type};
 
 use crate::config::SocketLimits;
@@ -146,26 +147,29 @@ impl Listener {
         self.blocked
     }
 
-    /// Receives up to `batches_max` batches; see [`Self::is_readable`] for whether more may wait.
+    /// Receives up to `batches_max` batches; see [`Self::is_readable`] for whether more may wait. Returns
+    /// how many datagrams were [ignored](DatagramSocket::receive).
     pub(crate) fn receive(
         &mut self,
         now: Instant,
         buffers: &mut Buffers,
         batches_max: usize,
         mut sink: impl FnMut(DatagramPath, &[u8], bool),
-    ) {
-        let mut errors = 0;
+    ) -> usize {
+        let (mut errors, mut ignored) = (0, 0);
         for _ in 0..batches_max {
             match self.udp.receive(buffers, &mut sink) {
-                Ok(count) if count == buffers.batch() => {}
-                // It is empty, and epoll tells of the next.
-                Ok(_) => {
-                    self.readable = false;
-                    return;
+                Ok(received) => {
+                    ignored += received.ignored;
+                    if received.count < buffers.batch() {
+                        // It is empty, and epoll tells of the next.
+                        self.readable = false;
+                        return ignored;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.readable = false;
-                    return;
+                    return ignored;
                 }
                 // Reading a socket's pending error clears it; what waits behind it is read next.
                 Err(error) => {
@@ -176,6 +180,7 @@ impl Listener {
         }
         // A socket that gives nothing but errors must not keep the loop busy.
         self.readable = errors < batches_max;
+        ignored
     }
 
     /// Sends a batch of `datagrams`. If the socket takes no more, `token` comes once it does.
@@ -290,12 +295,42 @@ fn bind_udp(
     let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
     socket.set_recv_buffer_size(limits.datagram_receive_asked)?;
     socket.set_send_buffer_size(limits.datagram_send_asked)?;
+    if address.is_ipv4() && is_broadcast(address) {
+        return Err(io::ErrorKind::AddrNotAvailable.into());
+    }
+    if let Err(error) = answer_hosts_only(&socket, address) {
+        log::debug!("{address} UDP: socket options: {}", system_error(&error));
+    }
     if address.ip().is_unspecified() {
         datagram::report_local_address(socket.as_fd(), &address)?;
     }
     bind(&socket, address, reuse)?;
     let granted = socket.recv_buffer_size()?;
     Ok((UdpSocket::from_std(socket.into()), granted))
+}
+
+/// Has answers leave in fragments only if their size needs it: whoever forges an ICMP "fragmentation
+/// needed" would have all of them do so, and then put in a second fragment of his own. And has the socket
+/// get no datagrams to groups that other programs have joined.
+fn answer_hosts_only(socket: &socket2::Socket, address: SocketAddr) -> io::Result<()> {
+    match address {
+        SocketAddr::V4(_) => {
+            sockopt::set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::OMIT)?;
+            socket.set_multicast_all_v4(false)
+        }
+        SocketAddr::V6(_) => {
+            sockopt::set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::OMIT)?;
+            socket.set_multicast_all_v6(false)
+        }
+    }
+}
+
+/// Whether it is a broadcast address of a network of this host. The kernel lets a socket be bound to it.
+fn is_broadcast(address: SocketAddr) -> bool {
+    // Which the kernel says by keeping a socket from sending there by accident.
+    let socket = new_socket(address, Type::DGRAM, Protocol::UDP);
+    let result = socket.and_then(|socket| socket.connect(&address.into()));
+    result.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 fn bind_tcp(address: SocketAddr, reuse: Reuse, limits: &SocketLimits) -> io::Result<TcpListener> {

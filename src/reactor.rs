@@ -403,7 +403,8 @@ impl Reactor {
                 let sink = |path, message: &[u8], truncated| {
                     forwarder.handle_datagram(*now, path, message, truncated);
                 };
-                listener.receive(*now, &mut self.datagrams, batches_max, sink);
+                let ignored = listener.receive(*now, &mut self.datagrams, batches_max, sink);
+                forwarder.handle_ignored_datagrams(ignored);
             }
         }
     }

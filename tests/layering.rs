@@ -51,7 +51,7 @@ const TABLE: &[Row] = &[
     ("descriptors.rs", &["rustix"], &["config", "network"]),
     (
         "listener.rs",
-        &["mio", "socket2"],
+        &["mio", "rustix", "socket2"],
         &[
             "config::Size",
             "config::SocketLimits",

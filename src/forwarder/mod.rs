@@ -167,6 +167,11 @@ impl Forwarder {
         footprint::footprint(limits, upstreams)
     }
 
+    /// So many datagrams came that are nobody's query.
+    pub fn handle_ignored_datagrams(&mut self, count: usize) {
+        self.counts.ignored += count as u64;
+    }
+
     /// A datagram of a client; `truncated` if it was cut at the receive buffer's size.
     pub fn handle_datagram(
         &mut self,

@@ -232,6 +232,8 @@ pub struct Counts {
     pub local: u64,
     /// Without a response, as their client went away.
     pub orphaned: u64,
+    /// Datagrams that were not for this host alone, or came from port 0.
+    pub ignored: u64,
     /// Messages dropped: QR=1 or under 12 octets (RFC 5625 section 6.3).
     pub dropped: u64,
     /// Retransmissions dropped: more of one query than are answered.

@@ -19,6 +19,7 @@ mod descriptors;
 mod end;
 mod interfaces;
 mod loops;
+mod many;
 mod namespace;
 mod network;
 mod observe;
