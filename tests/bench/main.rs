@@ -41,6 +41,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bench::bare_loop::BareLoop;
+use bench::cpu;
 use bench::load::{self, Pace, Plan, Report, Transport};
 use bench::upstream::{Counts, Upstream};
 use rustls::SupportedProtocolVersion;
@@ -119,6 +120,28 @@ fn what_is_no_answer_does_not_count() {
     assert_eq!((report.answered, report.responses), (0, 0), "{report}");
     assert!(report.failed > 0 && report.strays > 0 && report.lost > 0, "{report}");
     assert_eq!(report.failed + report.lost, report.sent, "{report}");
+}
+
+#[test]
+fn what_threads_used_counts_when_they_have_ended() {
+    const USED: Duration = Duration::from_millis(200);
+    const TICKS: Duration = Duration::from_millis(20);
+    let pid = std::process::id();
+    for of_process in [cpu::of_process, cpu::from_outside] {
+        let (sender, used) = mpsc::channel();
+        let before = cpu::own();
+        let thread = std::thread::spawn(move || {
+            // Others only add to it.
+            while cpu::own() < before + USED {}
+            sender.send(of_process(pid).expect("its own")).expect("it is received below");
+        });
+        let used = used.recv().expect("a time");
+        thread.join().expect("no panic");
+
+        let after = of_process(pid).expect("its own");
+
+        assert!(after + TICKS >= used, "{after:?} after {used:?}");
+    }
 }
 
 /// A running upstream, as long as the test.

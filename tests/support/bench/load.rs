@@ -254,7 +254,8 @@ impl<'a> Run<'a> {
         let now = Instant::now();
         self.report.lost += self.window.expire(now, self.plan.timeout);
         match &self.phase {
-            Phase::WarmUp if now >= self.start + self.plan.warm_up => {
+            // Where the process did not run meanwhile, the first query comes late, and is not measured.
+            Phase::WarmUp if now >= self.start + self.plan.warm_up && self.window.next() > 0 => {
                 let watched = self.watched()?;
                 self.phase = Phase::Measure { since: now, own: cpu::own(), watched };
                 self.first = Some(self.window.next());
