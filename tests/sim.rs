@@ -200,6 +200,7 @@ fn check_facts(world: &World) {
                 let is_late = last.is_none_or(|last| *at >= last + ms(60_000));
                 assert!(is_late, "{fact}: twice in a minute, {last:?} and {at:?}");
             }
+            Fact::UpstreamInTurn { .. } => {}
             Fact::SourceRefused => panic!("all sources are served here"),
         }
     }

@@ -94,7 +94,10 @@ impl Forwarder {
                     self.dispatch_at = Some(self.dispatch_at.map_or(at, |other| other.min(at)));
                     return false;
                 }
-                self.upstreams[index].patience_ends_at().filter(|at| now < *at)
+                let upstream = &self.upstreams[index];
+                // What it cannot answer in time another one can.
+                let overflows = upstream.at_once.max(now).is_some();
+                upstream.patience_ends_at().filter(|at| now < *at && !overflows)
             } else {
                 self.retry(now, index)
             };
@@ -208,9 +211,14 @@ impl Forwarder {
     fn wants_attempt(&self, now: Instant, index: usize) -> bool {
         let upstream = &self.upstreams[index];
         let attempts = upstream.attempts.len();
-        let Some(queries_max) = upstream.query_limit.queries_max(now) else {
+        let allowance = upstream.allowance(now);
+        let Some(queries_max) = allowance.each() else {
             return attempts == 0;
         };
+        if attempts > 0 && allowance.queries.is_none() && self.another(index, 0).is_some() {
+            // Which gets the rest.
+            return false;
+        }
         let is_of_use = |conn: &&ConnId| match self.conns.get(conn.0) {
             Some(Conn::Upstream(conn)) => {
                 !matches!(conn.phase, Phase::Retired { stalled: true, .. })
@@ -282,7 +290,7 @@ impl Forwarder {
         };
         conn.asked_keepalive |= is_unsigned && edit.opt;
         conn.queries += 1;
-        let is_full = conn.is_full(self.upstreams[conn.upstream].query_limit.queries_max(now));
+        let is_full = conn.is_full(self.upstreams[conn.upstream].allowance(now));
         let index = conn.upstream;
         let most = frame::LENGTH_LEN + query.message.len() + edit::QUERY_GROWTH_MAX;
         frame::append_with(conn.output.buffer(most), |out| {
@@ -328,8 +336,12 @@ impl Forwarder {
             self.stall(now, conn_id);
             return None;
         }
-        let queries_max = self.upstreams[index].query_limit.queries_max(now);
-        if conn.is_nearly_full(queries_max) || conn.needs_replacement(now) {
+        let allowance = self.upstreams[index].allowance(now);
+        if conn.is_full(allowance) {
+            self.retire(now, conn_id);
+            return None;
+        }
+        if conn.is_nearly_full(allowance) || conn.needs_replacement(now) {
             self.connect(now, index);
         } else if conn.wants_replacement(now) {
             self.replace(now, index);
@@ -346,7 +358,7 @@ impl Forwarder {
         matches!(conn.phase, Phase::Open)
             && conn.has_room(&self.limits)
             && upstream.window.is_none_or(|window| conn.in_flight.waiting() < window)
-            && !conn.is_full(upstream.query_limit.queries_max(now))
+            && !conn.is_full(upstream.allowance(now))
     }
 
     /// Sends at most `sends_max` queries; returns how many.

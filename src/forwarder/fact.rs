@@ -62,6 +62,13 @@ pub enum Fact {
         /// Its display name.
         upstream: Box<str>,
     },
+    /// An upstream works on one query of a connection at a time, and too long on each; said once.
+    UpstreamInTurn {
+        /// Its display name.
+        upstream: Box<str>,
+        /// How long it works on each.
+        each: Duration,
+    },
     /// An upstream can be used again.
     UpstreamUsable {
         /// Its display name.
@@ -80,7 +87,9 @@ impl Fact {
             | Self::SourceRefused
             | Self::UpstreamFailed { .. }
             | Self::UpstreamStillFailed { .. } => log::Level::Warn,
-            Self::UpstreamUsable { .. } | Self::UpstreamWithoutEdns { .. } => log::Level::Info,
+            Self::UpstreamInTurn { .. }
+            | Self::UpstreamUsable { .. }
+            | Self::UpstreamWithoutEdns { .. } => log::Level::Info,
         }
     }
 }
@@ -127,6 +136,13 @@ impl fmt::Display for Fact {
                 f,
                 "{upstream}: does not understand EDNS: queries that it refuses for that are sent again \
                  without, and unpadded"
+            ),
+            Self::UpstreamInTurn { upstream, each } => write!(
+                f,
+                "{upstream}: works on one query of a connection at a time, {} ms on each: as many wait \
+                 there as it answers within a second, the rest on more connections or at another \
+                 upstream",
+                each.as_millis()
             ),
             Self::UpstreamUsable { upstream, down } => {
                 write!(f, "{upstream}: usable again after {:.1} s", down.as_secs_f64())

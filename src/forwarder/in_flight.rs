@@ -153,6 +153,11 @@ impl InFlight {
         self.waiting
     }
 
+    /// IDs that wait or are abandoned.
+    pub(super) fn taken(&self) -> usize {
+        self.waiting + self.abandoned
+    }
+
     /// An upstream that never answers some queries must not eat the table: with an eighth of the
     /// IDs abandoned, a quarter of what may wait at a time, the connection wants to be replaced.
     pub(super) fn is_worn(&self) -> bool {

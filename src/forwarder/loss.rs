@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use super::arena::Id;
 use super::query::{Origin, Place, Trouble};
 use super::upstream_conn::{
-    HANDSHAKE_TIMEOUT, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, UpstreamConn,
+    Arrival, HANDSHAKE_TIMEOUT, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, UpstreamConn,
 };
-use super::{Action, Closed, Conn, ConnId, Ede, Forwarder, Manner, Outcome, Stage};
+use super::{Action, Closed, Conn, ConnId, Ede, Fact, Forwarder, Manner, Outcome, Stage};
 
 /// How a connection was lost.
 #[derive(Clone, Copy, Debug)]
@@ -165,6 +165,45 @@ impl Forwarder {
         } else if was_open && is_silent_again && !is_slow && self.another(index, 0).is_some() {
             self.fail_upstream(now, index, Stage::Read, "connections fall silent".into());
         }
+        self.send_elsewhere(now, conn_id, waiting, arrival, false);
+    }
+
+    /// The server works on one query of a connection at a time, for so long on each that those that wait
+    /// here would expire. They go to another upstream, or are spread over several connections, as far as
+    /// each answers them in time; so do all that follow.
+    fn relieve(&mut self, now: Instant, conn_id: ConnId, each: Duration) {
+        let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
+            return;
+        };
+        if !conn.phase.is_trusted() {
+            return;
+        }
+        conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: true };
+        let waiting: Vec<Id> = conn.in_flight.iter().collect();
+        let upstream = &mut self.upstreams[conn.upstream];
+        upstream.open.take_if(|open| *open == conn_id);
+        upstream.at_once.teach(now, each);
+        if !std::mem::replace(&mut upstream.told_in_turn, true) {
+            let fact = Fact::UpstreamInTurn { upstream: upstream.name.clone(), each };
+            self.actions.push_back(Action::Log(fact));
+        }
+        self.send_elsewhere(now, conn_id, waiting, None, true);
+    }
+
+    /// Has what waits on a stalled connection sent again, but for an answer that is arriving: to another
+    /// upstream if it did not stall the first time, or if that is wanted.
+    fn send_elsewhere(
+        &mut self,
+        now: Instant,
+        conn_id: ConnId,
+        waiting: Vec<Id>,
+        arrival: Option<Arrival>,
+        to_another: bool,
+    ) {
+        let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
+            return;
+        };
+        let index = conn.upstream;
         let mut again: Vec<(Instant, Id)> = Vec::new();
         for id in waiting {
             let is_arriving = arrival.is_some_and(|arrival| arrival.query == id);
@@ -180,8 +219,9 @@ impl Forwarder {
             let has_stalled = std::mem::replace(&mut query.has_stalled, true);
             query.stalled_at = Some(now);
             let (arrived, avoided) = (query.arrived, query.avoided);
-            let turned_away =
-                || self.another(index, avoided).filter(|_| has_stalled || is_arriving);
+            let turned_away = || {
+                self.another(index, avoided).filter(|_| has_stalled || is_arriving || to_another)
+            };
             match self.second_try(now, index, avoided).or_else(turned_away) {
                 Some(other) => self.bind(now, id, other),
                 None if is_arriving => {}
@@ -208,11 +248,21 @@ impl Forwarder {
     pub(super) fn free(&mut self, now: Instant, place: Place) {
         if let Some(Conn::Upstream(conn)) = self.conns.get_mut(place.conn.0) {
             conn.in_flight.free(place.id);
-            if let Some(sent_at) = conn.sent.disarm(place.id) {
-                let took = now.saturating_duration_since(sent_at);
-                self.upstreams[conn.upstream].round_trip.note(now, took);
+            let was_oldest = conn.sent.is_oldest(place.id);
+            let Some(sent_at) = conn.sent.disarm(place.id) else {
+                self.settle_upstream(now, place.conn);
+                return;
+            };
+            let upstream = &mut self.upstreams[conn.upstream];
+            upstream.round_trip.note(now, now.saturating_duration_since(sent_at));
+            if !was_oldest {
+                upstream.at_once.forget();
             }
+            let each = conn.note_turn(now, sent_at, was_oldest);
             self.settle_upstream(now, place.conn);
+            if let Some(each) = each {
+                self.relieve(now, place.conn, each);
+            }
         }
     }
 

@@ -42,6 +42,7 @@ mod shares;
 mod special;
 mod surface;
 mod timeouts;
+mod turns;
 mod upstream;
 mod upstream_conn;
 mod upstream_limits;

@@ -58,6 +58,10 @@ impl Sends {
         Some(start)
     }
 
+    pub(super) fn is_oldest(&self, id: u16) -> bool {
+        self.oldest().is_some_and(|(oldest, _)| oldest == id)
+    }
+
     /// When it was sent.
     pub(super) fn start(&self, id: u16) -> Option<Instant> {
         self.waiting.start(self.place(id)?)

@@ -7,6 +7,7 @@ use super::arena::Id;
 use super::query_limit::QueryLimit;
 use super::replacements::Replacements;
 use super::round_trip::RoundTrip;
+use super::turns::AtOnce;
 use super::{ConnId, Random, Stage};
 
 /// An upstream: its health, and its connections.
@@ -27,6 +28,8 @@ pub(super) struct Upstream {
     pub(super) attempted_at: Option<Instant>,
     /// The log said that it does not understand EDNS.
     pub(super) told_without_edns: bool,
+    /// The log said that it works on one query of a connection at a time.
+    pub(super) told_in_turn: bool,
     /// When the log last said that it failed.
     pub(super) told_at: Option<Instant>,
     /// The pause after the next failure.
@@ -51,6 +54,8 @@ pub(super) struct Upstream {
     pub(super) replacements: Replacements,
     /// How many queries a connection carries.
     pub(super) query_limit: QueryLimit,
+    /// How many at a time.
+    pub(super) at_once: AtOnce,
     /// Queries to be sent to it whatever the order of upstreams, once it has a connection. One that
     /// is no longer bound for it is passed over.
     pub(super) bound: VecDeque<Id>,
@@ -60,6 +65,23 @@ pub(super) struct Upstream {
 pub(super) enum Health {
     Failed(Outage),
     Usable,
+}
+
+/// What a connection carries; nothing is known where there is no number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowance {
+    /// Queries in all.
+    pub(super) queries: Option<u64>,
+    /// Queries at a time.
+    pub(super) at_once: Option<usize>,
+}
+
+impl Allowance {
+    /// Queries that one more connection would get.
+    pub(super) fn each(self) -> Option<u64> {
+        let at_once = self.at_once.map(|at_once| at_once as u64);
+        self.queries.into_iter().chain(at_once).min()
+    }
 }
 
 /// Since when and why an upstream is not usable.
@@ -110,6 +132,7 @@ impl Upstream {
             open: None,
             attempted_at: None,
             told_without_edns: false,
+            told_in_turn: false,
             told_at: None,
             closed_idle: None,
             idle_timeout: None,
@@ -123,6 +146,7 @@ impl Upstream {
             sends: 0,
             replacements: Replacements::default(),
             query_limit: QueryLimit::default(),
+            at_once: AtOnce::default(),
             bound: VecDeque::new(),
         }
     }
@@ -143,6 +167,11 @@ impl Upstream {
             Health::Failed(outage) => Some(outage),
             Health::Usable => None,
         }
+    }
+
+    /// What a connection may carry, by experience.
+    pub(super) fn allowance(&self, now: Instant) -> Allowance {
+        Allowance { queries: self.query_limit.queries_max(now), at_once: self.at_once.max(now) }
     }
 
     /// When the attempt takes longer than connecting does on an ordinary day.
@@ -238,6 +267,7 @@ impl Upstream {
         self.silences = 0;
         self.blames = 0;
         self.query_limit.forget();
+        self.at_once.forget();
         self.round_trip = RoundTrip::default();
     }
 

@@ -7,7 +7,8 @@ use super::frame::{Deframer, FRAME_LEN_MAX};
 use super::in_flight::{Found, InFlight};
 use super::output::StreamOutput;
 use super::sends::Sends;
-use super::upstream::NOTHING_UP_PAUSE;
+use super::turns::Turns;
+use super::upstream::{Allowance, NOTHING_UP_PAUSE};
 use super::{Limits, Random, replacements};
 
 /// A connection to an upstream.
@@ -46,6 +47,7 @@ pub(super) struct UpstreamConn {
     pub(super) asked_keepalive: bool,
     /// What the server said to that, less what the way to it takes (RFC 7828 section 3.2.2).
     pub(super) keepalive: Option<Duration>,
+    turns: Turns,
     /// Queries sent on it.
     pub(super) queries: u64,
     /// Matching answers so far. While there are none, its failure is the
@@ -99,6 +101,7 @@ impl UpstreamConn {
             opened_at: now,
             asked_keepalive: false,
             keepalive: None,
+            turns: Turns::new(now),
             queries: 0,
             answers: 0,
             unmatched: 0,
@@ -198,14 +201,32 @@ impl UpstreamConn {
             && self.replacement_failed_at.is_none_or(|at| now >= at + NOTHING_UP_PAUSE)
     }
 
-    /// It carried as many queries as it is to carry.
-    pub(super) fn is_full(&self, queries_max: Option<u64>) -> bool {
-        queries_max.is_some_and(|queries_max| self.queries >= queries_max)
+    /// An answer came to a query sent then. Returns how long the server works on each query, if it turns
+    /// out now that this is too long, as it works on one at a time.
+    pub(super) fn note_turn(
+        &mut self,
+        now: Instant,
+        sent_at: Instant,
+        was_oldest: bool,
+    ) -> Option<Duration> {
+        let oldest = || self.sent.oldest().map(|(_, start)| start);
+        self.turns.note(now, sent_at, was_oldest, oldest)
+    }
+
+    /// It carries as many queries as it is to carry. Those that were given up are still at the server.
+    pub(super) fn is_full(&self, allowance: Allowance) -> bool {
+        self.is_fuller_than(allowance, 0)
     }
 
     /// The next query is the last it is to carry.
-    pub(super) fn is_nearly_full(&self, queries_max: Option<u64>) -> bool {
-        queries_max.is_some_and(|queries_max| self.queries + 1 >= queries_max)
+    pub(super) fn is_nearly_full(&self, allowance: Allowance) -> bool {
+        self.is_fuller_than(allowance, 1)
+    }
+
+    fn is_fuller_than(&self, allowance: Allowance, more: usize) -> bool {
+        let Allowance { queries, at_once } = allowance;
+        queries.is_some_and(|max| self.queries + more as u64 >= max)
+            || at_once.is_some_and(|max| self.in_flight.taken() + more >= max)
     }
 
     pub(super) fn has_room(&self, limits: &Limits) -> bool {

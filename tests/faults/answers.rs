@@ -1,7 +1,7 @@
-//! Upstreams that misbehave about their answers: U7 to U12, U18, U19, U23 to U25.
+//! Upstreams that misbehave about their answers: U7 to U12, U18, U19, U23 to U25, U27.
 
-use std::collections::HashSet;
-use std::time::Duration;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use crate::asker::{Asked, Asker};
 use crate::outcome::{DEADLINE, Outcome, SLACK};
@@ -497,4 +497,44 @@ pub(crate) fn large_on_slow_path(subject: &dyn Subject) -> Result<Outcome, Strin
     outcome.promise_all_answered();
     outcome.promise_connections(&stage.servers[0], 1);
     Ok(outcome)
+}
+
+/// Works for 150 ms on each query, one of a connection at a time, in the order in which they come.
+fn in_turn(setup: Setup) -> Setup {
+    const EACH: Duration = Duration::from_millis(150);
+
+    let mut busy_until = HashMap::new();
+    setup.handler(move |query| {
+        let now = Instant::now();
+        let until = busy_until.entry(query.connection).or_insert(now);
+        *until = now.max(*until) + EACH;
+        vec![Act::After(*until - now, query.answer())]
+    })
+}
+
+/// Asks bursts of 40, each when the one before is over, all of which are answered.
+fn ask_in_bursts(stage: &Stage) -> Outcome {
+    let mut askers: Vec<_> = (0..4).map(|_| stage.asker()).collect();
+    for (burst, asker) in askers.iter_mut().enumerate() {
+        for name in names(&format!("burst{burst}.u27"), 40) {
+            asker.send(&name);
+        }
+        asker.finish();
+    }
+    let mut outcome = stage.outcome(&askers.iter().collect::<Vec<_>>());
+    outcome.promise_all_answered();
+    outcome.promise_deadline();
+    outcome
+}
+
+pub(crate) fn one_at_a_time(subject: &dyn Subject) -> Result<Outcome, String> {
+    let stage = Stage::one(subject, in_turn)?;
+    let mut outcome = ask_in_bursts(&stage);
+    outcome.promise_connections(&stage.servers[0], 4 * 16);
+    Ok(outcome)
+}
+
+pub(crate) fn one_at_a_time_first(subject: &dyn Subject) -> Result<Outcome, String> {
+    let stage = Stage::two(subject, in_turn)?;
+    Ok(ask_in_bursts(&stage))
 }

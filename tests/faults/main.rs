@@ -221,6 +221,8 @@ rows! {
     u25_trickling_answer: answers::trickling_answer;
     u25_unmatched_answers: answers::unmatched_answers;
     u25_large_answer_on_a_slow_path: answers::large_on_slow_path, assert_no_failure_logged;
+    u27_one_query_at_a_time: answers::one_at_a_time_first, assert_few_lines;
+    u27_one_query_at_a_time_alone: answers::one_at_a_time, assert_few_lines;
     c1_one_octet_at_a_time: clients::one_octet_at_a_time;
     c2_idle_connections: clients::idle_connections;
     c3_early_close: clients::early_close;

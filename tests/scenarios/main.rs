@@ -16,6 +16,7 @@ mod datagrams;
 mod dead_ends;
 mod experience;
 mod half_dead;
+mod in_turn;
 mod limits;
 mod once;
 mod places;

@@ -1,0 +1,116 @@
+//! Servers that work on one query of a connection at a time.
+
+use std::collections::HashMap;
+
+use dot_proxy::forwarder::Fact;
+
+use crate::sim_support::dns::NOERROR;
+use crate::sim_support::{Server, World, default_limits, ms};
+use crate::{end, failures, numbered, slowest, world};
+
+/// Has the server work for so long on each query of a connection, one at a time.
+fn in_turn(w: &mut World, server: usize, each: u64) {
+    let mut busy_until = HashMap::new();
+    w.servers[server].replies(move |ask| {
+        let until = busy_until.entry(ask.link).or_default();
+        *until = ask.at.max(*until) + ms(each);
+        vec![ask.answer_after((*until - ask.at).as_millis() as u64)]
+    });
+}
+
+/// Asks so many at once; returns how many were answered of them.
+fn burst(w: &mut World, queries: u32) -> usize {
+    let first = w.oracle.responses.len();
+    for n in 0..queries {
+        w.ask(&numbered(first as u32 + n));
+    }
+    w.run_ms(6000);
+    w.oracle.responses[first..].iter().filter(|response| response.rcode == NOERROR).count()
+}
+
+#[test]
+fn u27_bursts_are_spread_over_connections() {
+    for each in [50, 150, 250, 400] {
+        let mut w = world(1);
+        in_turn(&mut w, 0, each);
+        let answered: Vec<_> = (0..5).map(|_| burst(&mut w, 40)).collect();
+        assert_eq!(answered, [40; 5], "{each} ms each");
+        let open = w.links.iter().filter(|link| link.conn.is_some()).count();
+        assert!(open <= 1, "{open} connections are left");
+        assert!(w.links.len() <= 5 * 20, "{} connections", w.links.len());
+        assert_eq!(w.facts.len(), 1, "{:?}", w.facts);
+        assert!(matches!(&w.facts[0].1, Fact::UpstreamInTurn { .. }));
+        end(w);
+    }
+}
+
+#[test]
+fn u27_another_upstream_gets_what_one_cannot_answer_in_time() {
+    let mut w = world(2);
+    in_turn(&mut w, 0, 150);
+    let answered: Vec<_> = (0..5).map(|_| burst(&mut w, 40)).collect();
+    assert_eq!(answered, [40; 5]);
+    assert!(slowest(&w) <= ms(1800), "{:?}", slowest(&w));
+    let later = w.oracle.responses[40..].iter().map(|response| response.took()).max();
+    assert!(later <= Some(ms(1500)), "{later:?}");
+    // What it can answer in time is still asked of the first.
+    let asked = w.links_to(0).iter().map(|link| link.seen.len()).sum::<usize>();
+    assert!(asked >= 40 + 4 * 4, "{asked}");
+    assert!(w.links_to(0).len() <= 12, "{} connections", w.links_to(0).len());
+    end(w);
+}
+
+#[test]
+fn u27_a_steady_load_that_one_connection_cannot_bear_is_borne_by_several() {
+    let mut w = world(1);
+    in_turn(&mut w, 0, 150);
+    for n in 0..600 {
+        w.ask(&numbered(n));
+        w.run_ms(50);
+    }
+    w.run_ms(5000);
+    assert!(failures(&w) <= 2, "{} of 600 failed", failures(&w));
+    let late = w.oracle.responses[100..].iter().filter(|response| response.took() > ms(2000));
+    assert_eq!(late.count(), 0);
+    end(w);
+}
+
+#[test]
+fn u27_where_few_connections_may_be_they_carry_what_they_can() {
+    let mut limits = default_limits();
+    limits.upstream_conns_max = 3;
+    let mut w = World::new(limits, vec![Server::healthy()], 1);
+    in_turn(&mut w, 0, 150);
+    let answered: Vec<_> = (0..5).map(|_| burst(&mut w, 120)).collect();
+    assert!(answered[1..].iter().all(|answered| *answered >= 40), "{answered:?}");
+    assert!(slowest(&w) <= ms(4500));
+    end(w);
+}
+
+#[test]
+fn u27_a_server_that_works_on_all_at_once_keeps_its_one_connection() {
+    let mut w = world(1);
+    // Names that take from nothing to 3 s, among them all those of a burst.
+    w.servers[0].replies(|ask| {
+        let hash = ask.name.bytes().fold(7_u64, |hash, octet| hash * 31 % 1009 + u64::from(octet));
+        vec![ask.answer_after(10 + hash * hash % 3000)]
+    });
+    for _ in 0..10 {
+        assert_eq!(burst(&mut w, 40), 40);
+    }
+    assert_eq!((w.links.len(), w.facts.len()), (1, 0), "{:?}", w.facts);
+    end(w);
+}
+
+#[test]
+fn u27_what_was_learned_is_forgotten_when_it_no_longer_holds() {
+    let mut w = world(1);
+    in_turn(&mut w, 0, 150);
+    assert_eq!((burst(&mut w, 40), burst(&mut w, 40)), (40, 40));
+    w.servers[0].replies(|ask| vec![ask.answer_after(200 - ask.nth as u64 % 100)]);
+    burst(&mut w, 40);
+    let links = w.links.len();
+    burst(&mut w, 40);
+    assert!(w.links.len() <= links + 1, "{} more connections", w.links.len() - links);
+    end(w);
+}
