@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use mio::net::{TcpListener, TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Domain, Protocol, Type};
 
@@ -330,7 +331,8 @@ fn is_broadcast(address: SocketAddr) -> bool {
     // Which the kernel says by keeping a socket from sending there by accident.
     let socket = new_socket(address, Type::DGRAM, Protocol::UDP);
     let result = socket.and_then(|socket| socket.connect(&address.into()));
-    result.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    // Not EPERM, which others say: an eBPF program of a network plugin, say.
+    result.is_err_and(|error| error.raw_os_error() == Some(Errno::ACCESS.raw_os_error()))
 }
 
 fn bind_tcp(address: SocketAddr, reuse: Reuse, limits: &SocketLimits) -> io::Result<TcpListener> {

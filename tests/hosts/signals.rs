@@ -8,6 +8,7 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
 use crate::support::message::{A, NOERROR};
 use crate::support::proxy::arguments;
+use crate::support::server::LIMIT;
 use crate::support::{
     Act, Authority, DotServer, Proxy, Query, Response, Setup, UdpClient, answers,
 };
@@ -78,14 +79,23 @@ fn h10_a_request_that_comes_twice_is_one() {
         [Signal::TERM, Signal::HUP],
     ] {
         let held = Held::new();
-        let mut proxy = Proxy::start(&held.args());
-        let client = held.ask(&proxy);
-        proxy.signal(signals[0]);
-        // Two that wait are one to the kernel, so the second comes when the first was taken.
-        await_no_listener(&proxy);
-        proxy.signal(signals[1]);
-        held.assert_answered(&client);
-        assert_eq!(proxy.await_exit().code(), Some(0), "{signals:?}");
+        let is_one = || {
+            let mut proxy = Proxy::start(&held.args());
+            let client = held.ask(&proxy);
+            let start = Instant::now();
+            proxy.signal(signals[0]);
+            // Two that wait are one to the kernel, so the second comes when the first was taken.
+            await_no_listener(&proxy);
+            proxy.signal(signals[1]);
+            let is_in_time = start.elapsed() < Duration::from_secs(1);
+            if is_in_time {
+                held.assert_answered(&client);
+                assert_eq!(proxy.await_exit().code(), Some(0), "{signals:?}");
+            }
+            is_in_time
+        };
+        // A busy machine is slow now and then.
+        assert!((0..5).any(|_| is_one()), "never two within a second");
     }
 }
 
@@ -94,7 +104,8 @@ fn h10_a_request_that_comes_twice_is_one() {
 fn await_no_listener(proxy: &Proxy) {
     let start = Instant::now();
     while std::net::TcpStream::connect(proxy.address()).is_ok() {
-        assert!(start.elapsed() < Duration::from_secs(30), "it goes on listening");
+        assert!(start.elapsed() < LIMIT, "it goes on listening");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -108,7 +119,7 @@ fn h10_the_same_request_after_a_second_ends_at_once() {
     await_no_listener(&proxy);
     std::thread::sleep(Duration::from_millis(1_100).saturating_sub(start.elapsed()));
     // Its loop may be late on a busy machine, but not by as much as the query has left.
-    for _ in 0..20 {
+    for _ in 0..50 {
         proxy.signal(Signal::TERM);
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -155,21 +166,21 @@ fn h10_a_hangup_at_a_terminal_is_a_request_to_end_unless_ignored() {
 
 #[test]
 fn h10_a_log_file_of_the_greatest_length_costs_lines_only() {
-    const LIMIT: u64 = 4_096;
+    const LENGTH_MAX: u64 = 4_096;
 
     let authority = Authority::new();
     let server = DotServer::start(Setup::new(authority.identity("dot.example")));
     let args = arguments(&authority, &[server.address()], &[]);
     let path = std::env::temp_dir().join(format!("dot-proxy-h10-{}", std::process::id()));
     let file = File::create(&path).expect("a writable directory");
-    let limit = format!("--fsize={LIMIT}");
+    let limit = format!("--fsize={LENGTH_MAX}");
     let mut proxy = Proxy::start_through_with_stderr(&["prlimit", &limit], &args, file);
     let client = UdpClient::new(proxy.address());
     let mut asked_at_limit = 0;
     for n in 0.. {
         let query = Query::new(&format!("n{n}.example"), A).bytes();
         assert_eq!(Response::read(&client.ask(&query)).rcode, NOERROR);
-        asked_at_limit += u32::from(fs::metadata(&path).expect("our file").len() == LIMIT);
+        asked_at_limit += u32::from(fs::metadata(&path).expect("our file").len() == LENGTH_MAX);
         if asked_at_limit == 10 {
             break;
         }
