@@ -6,6 +6,8 @@
 //! relies on the one that was.
 
 mod chain;
+mod client_certificate;
+mod keys;
 mod meter;
 mod pins;
 mod sessions;
@@ -31,12 +33,11 @@ use rustls::{
 use crate::pin::Pin;
 use crate::words::system_error;
 use chain::Checks;
+use client_certificate::ClientCertificate;
 use meter::{Meter, Metered, READ_MAX, RECORDS_MAX, UNUSED_MAX};
 use pins::Verifier;
 use sessions::{SESSION_LEN_MAX, Session, SessionStore};
-use words::{
-    CLOSED_DURING_HANDSHAKE, OLD_TLS, alert_words, camel_words, certificate_words, pem_words,
-};
+use words::{OLD_TLS, alert_words, camel_words, certificate_words, pem_words};
 
 /// What a connection may hold.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +94,8 @@ pub struct Connector {
     trust: Option<Arc<str>>,
     limits: Limits,
     session: Option<Session>,
+    /// One for all connections: rustls resumes no session with another.
+    certificate: Arc<ClientCertificate>,
 }
 
 impl Connector {
@@ -100,6 +103,9 @@ impl Connector {
     pub fn start(&mut self, now: Instant) -> Result<TlsStream, Failure> {
         if !self.may_resume(now) {
             self.forget_session();
+        }
+        if self.session.is_none() {
+            self.certificate.forget();
         }
         let earlier = self.session.as_ref().map(Session::tickets);
         let sessions = Arc::new(SessionStore::new(earlier, self.limits.tickets_max));
@@ -112,6 +118,7 @@ impl Connector {
                     conn,
                     trust: self.trust.clone(),
                     sessions,
+                    certificate: Arc::clone(&self.certificate),
                     meter: Meter::default(),
                     limits: self.limits,
                 })
@@ -163,6 +170,7 @@ pub struct TlsStream {
     conn: ClientConnection,
     trust: Option<Arc<str>>,
     sessions: Arc<SessionStore>,
+    certificate: Arc<ClientCertificate>,
     meter: Meter,
     limits: Limits,
 }
@@ -187,7 +195,9 @@ impl TlsStream {
             let octets_max = if handshaking { self.limits.handshake_max } else { UNUSED_MAX };
             match self.conn.read_tls(&mut Metered::new(io, &mut self.meter, octets_max)) {
                 Ok(0) if handshaking => {
-                    return Err(Failure::new(FailedAt::Handshake, CLOSED_DURING_HANDSHAKE));
+                    return Err(
+                        self.tls_failure(&Error::AlertReceived(AlertDescription::CloseNotify))
+                    );
                 }
                 Ok(0) => {
                     return Ok(Progress { closed: true, more: false });
@@ -342,7 +352,9 @@ impl TlsStream {
         let detail = match error {
             Error::InvalidCertificate(error) => certificate_words(error, self.trust.as_deref()),
             Error::NoCertificatesPresented => "the server sent no certificate".into(),
-            Error::AlertReceived(alert) => alert_words(*alert, at),
+            Error::AlertReceived(alert) => {
+                alert_words(*alert, at, self.certificate.was_asked_for())
+            }
             Error::DecryptError => "a record of the server could not be decrypted".into(),
             Error::FailedToGetCurrentTime => "the system clock is set before 1970".into(),
             Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
@@ -468,17 +480,18 @@ fn connector(
     let roots = server.name.map(|_| Arc::clone(roots));
     let algorithms = provider.signature_verification_algorithms;
     let verifier = Arc::new(Verifier::new(server.pins, roots, algorithms));
+    let certificate = Arc::<ClientCertificate>::default();
     let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(|error| error.to_string())?
         .dangerous()
         .with_custom_certificate_verifier(Arc::<Verifier>::clone(&verifier))
-        .with_no_client_auth();
+        .with_client_cert_resolver(Arc::<ClientCertificate>::clone(&certificate));
     config.alpn_protocols = vec![ALPN.to_vec()];
     // Each connection gets its own; the usual one has room for 256 sessions.
     config.resumption = Resumption::disabled();
     let trust = server.name.map(|_| Arc::clone(trust));
-    Ok(Connector { config, verifier, name, trust, limits, session: None })
+    Ok(Connector { config, verifier, name, trust, limits, session: None, certificate })
 }
 
 fn read_roots(file: &Path) -> Result<RootCertStore, String> {
@@ -498,6 +511,16 @@ fn read_roots(file: &Path) -> Result<RootCertStore, String> {
             format!("certificate {number} in {path} is damaged: it is not an X.509 certificate")
         })?;
     }
+    // Those of OpenSSL with a purpose, and those that do not begin a line.
+    let passed_over = certificates_begun(&octets).saturating_sub(roots.len());
+    if passed_over > 0 {
+        return Err(format!(
+            "{path}: {passed_over} of {} certificates cannot be read; each is expected between lines of \
+             its own, \"-----BEGIN CERTIFICATE-----\" and \"-----END CERTIFICATE-----\"; openssl x509 -in \
+             FILE writes one so",
+            roots.len() + passed_over
+        ));
+    }
     if roots.is_empty() {
         return Err(format!(
             "{path} holds no certificate; one in PEM form, \"-----BEGIN CERTIFICATE-----\", was \
@@ -505,6 +528,14 @@ fn read_roots(file: &Path) -> Result<RootCertStore, String> {
         ));
     }
     Ok(roots)
+}
+
+/// How many certificates a file has, whether they can be read or not, and under whatever name OpenSSL
+/// has for them: "CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE".
+fn certificates_begun(octets: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(octets);
+    let labels = text.split("-BEGIN ").skip(1).filter_map(|behind| behind.split('-').next());
+    labels.filter(|label| label.trim_end().ends_with("CERTIFICATE")).count()
 }
 
 /// Stands for no name: servers are told none that is an address (RFC 6066 section 3).
@@ -580,10 +611,12 @@ mod tests {
     use std::time::Duration;
 
     use rcgen::{
-        BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-        KeyPair, SanType, date_time_ymd,
+        BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose,
+        IsCa, Issuer, KeyPair, SanType, date_time_ymd,
     };
     use rustls::pki_types::PrivateKeyDer;
+    use rustls::server::WebPkiClientVerifier;
+    use rustls::sign::{CertifiedKey, SingleCertAndKey};
     use rustls::time_provider::TimeProvider;
     use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
 
@@ -836,7 +869,7 @@ mod tests {
         let stranger = Authority::named("stranger");
         let namesake = Authority::new();
         let ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let cases: [(&str, Signer, Change, &str); 10] = [
+        let cases: [(&str, Signer, Change, &str); 13] = [
             (
                 "expired",
                 Signer::Issuer(&authority.issuer),
@@ -912,6 +945,32 @@ mod tests {
                 "the certificate is not for a server; its extended key usage allows client \
                  authentication",
             ),
+            (
+                "for anything",
+                Signer::Issuer(&authority.issuer),
+                &|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any],
+                "the certificate is not for a server; its extended key usage allows any \
+                 (anyExtendedKeyUsage), which does not count: serverAuth was expected",
+            ),
+            (
+                "for something else",
+                Signer::Issuer(&authority.issuer),
+                &|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning],
+                "the certificate is not for a server; its extended key usage allows \
+                 1.3.6.1.5.5.7.3.3",
+            ),
+            (
+                "with an extension of its own",
+                Signer::Issuer(&authority.issuer),
+                &|params| {
+                    let oid = [1, 3, 6, 1, 4, 1, 99];
+                    let mut extension = CustomExtension::from_oid_content(&oid, vec![5, 0]);
+                    extension.set_criticality(true);
+                    params.custom_extensions.push(extension);
+                },
+                "the certificate, or one above it, has an extension that is marked critical and is \
+                 not understood here",
+            ),
         ];
         for (case, signer, change, detail) in cases {
             for (version, words) in VERSIONS {
@@ -922,6 +981,61 @@ mod tests {
                 assert_eq!(failure.at, FailedAt::Certificate, "{case}, {words}");
                 assert!(failure.detail.starts_with(detail), "{case}, {words}: {}", failure.detail);
             }
+        }
+    }
+
+    #[test]
+    fn what_a_server_signed_for_itself_is_refused_with_its_pin() {
+        let authority = Authority::new();
+        // As `openssl req -x509` makes them, and as others do.
+        for is_ca in [IsCa::Ca(BasicConstraints::Unconstrained), IsCa::NoCa] {
+            for (version, words) in VERSIONS {
+                let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();
+                params.is_ca = is_ca;
+                let server = server(version, &params, &Signer::Itself, |_| ());
+                let failure = Link::refused(&mut authority.connector(NAME), &server);
+                let (_, pin) = failure.detail.split_once("this is its key, write #").unwrap();
+                let pin = pin.strip_suffix(" in place of the name").unwrap().parse().unwrap();
+                let known = [Identity { name: None, pins: &[pin] }];
+                let mut connectors = Authority::connectors_of(&[&authority], known.into_iter());
+                Link::established(&mut connectors[0], &server);
+                assert_eq!(failure.at, FailedAt::Certificate, "{words}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_that_wants_a_certificate_of_ours_is_told_of() {
+        let authority = Authority::new();
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.root.clone()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let verifier = verifier.build().unwrap();
+        for (version, words) in VERSIONS {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new([NAME.to_owned()]).unwrap();
+            let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+            let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+            let provider = Arc::new(ring::default_provider());
+            let server = ServerConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_client_cert_verifier(Arc::clone(&verifier))
+                .with_single_cert(vec![certificate.der().clone()], key)
+                .unwrap();
+            let stream = start(&mut authority.connector(NAME));
+            let mut link = Link::new(stream, &Arc::new(server), 100_000, false);
+            link.to_write = b"query".to_vec();
+            link.run();
+            let failure = link.failure.expect("it is refused");
+            // TLS 1.3 has no say before our handshake is done.
+            let at = if words == "TLS 1.3" { FailedAt::Read } else { FailedAt::Handshake };
+            assert_eq!(failure.at, at, "{words}");
+            let what_to_do = "; it asks its clients for certificates, which are not supported here: \
+                              turn that off there";
+            assert!(failure.detail.contains("certificate required"), "{words}: {failure:?}");
+            assert!(failure.detail.ends_with(what_to_do), "{words}: {failure:?}");
         }
     }
 
@@ -1090,7 +1204,13 @@ mod tests {
     #[test]
     fn roots_come_from_a_file() {
         let authority = Authority::new();
-        let file = TempFile::new("good.pem", authority.pem.repeat(2).as_bytes());
+        // What else stands in such files does no harm.
+        let request =
+            "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n";
+        let key = KeyPair::generate().unwrap().serialize_pem();
+        let pem =
+            [&*authority.pem, "Issuer: CERTIFICATE\n", request, &key, &authority.pem].concat();
+        let file = TempFile::new("good.pem", pem.as_bytes());
         let mut connector =
             connectors(Some(&file.0), [named(NAME)].into_iter(), LIMITS).unwrap().pop().unwrap();
         let trust = format!("the 2 roots in {}", file.0.display());
@@ -1108,6 +1228,13 @@ mod tests {
         let good = Authority::new().pem;
         let key = KeyPair::generate().unwrap().serialize_pem();
         let der = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let passed_over = |how_many| {
+            format!(
+                "PATH: {how_many} certificates cannot be read; each is expected between lines of its \
+                 own, \"-----BEGIN CERTIFICATE-----\" and \"-----END CERTIFICATE-----\"; openssl x509 \
+                 -in FILE writes one so"
+            )
+        };
         for (content, error) in [
             (String::new(), "PATH is empty; certificates in PEM form were expected"),
             (
@@ -1123,7 +1250,19 @@ mod tests {
                 good.clone() + &good.replacen('M', "!", 1),
                 "certificate 2 in PATH is damaged: it is not valid base64",
             ),
-            (good + der, "certificate 2 in PATH is damaged: it is not an X.509 certificate"),
+            (
+                good.clone() + der,
+                "certificate 2 in PATH is damaged: it is not an X.509 certificate",
+            ),
+            (good.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), &passed_over("1 of 1")),
+            (
+                good.clone() + &good.replace("CERTIFICATE", "X509 CERTIFICATE"),
+                &passed_over("1 of 2"),
+            ),
+            // Files put together whose last lines do not end.
+            (good.trim_end().repeat(3), &passed_over("2 of 3")),
+            (format!("{good}  {good}"), &passed_over("1 of 2")),
+            (format!("\u{feff}{good}{good}"), &passed_over("1 of 2")),
         ] {
             let file = TempFile::new("bad.pem", content.as_bytes());
             let expected = error.replace("PATH", &file.0.to_string_lossy());
@@ -1478,12 +1617,13 @@ mod tests {
             Signer::Itself => params.self_signed(&key).unwrap(),
         };
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let key = ring::sign::any_supported_type(&key).unwrap();
+        let certified = CertifiedKey::new(vec![certificate.der().clone()], key);
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[version])
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         change(&mut config);
         Arc::new(config)
     }

@@ -180,7 +180,8 @@ impl Forwarder {
                     Stage::Certificate => Ede::OTHER,
                     Stage::Read | Stage::Write => Ede::NETWORK_ERROR,
                 };
-                (code, format!("{name}: {}: {}", outage.stage, outage.detail))
+                let hint = self.hint(outage.stage);
+                (code, format!("{name}: {}: {}{hint}", outage.stage, outage.detail))
             }
             (Some(trouble), None) => self.explain(&trouble),
             (None, None) => (Ede::NO_REACHABLE_AUTHORITY, self.explain_waiting()),
@@ -189,7 +190,8 @@ impl Forwarder {
     }
 
     fn explain(&self, trouble: &Trouble) -> (u16, String) {
-        (trouble.code, format!("{}: {}", self.upstreams[trouble.upstream].name, trouble.what))
+        let upstream = &self.upstreams[trouble.upstream];
+        (trouble.code, format!("{}: {}", upstream.name, upstream.explain(trouble.what)))
     }
 
     /// Why a query was never sent, although nothing failed yet.

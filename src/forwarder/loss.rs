@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::arena::Id;
 use super::query::{Origin, Place, Trouble};
+use super::upstream::{BROKE_READING, BROKE_SENDING};
 use super::upstream_conn::{
     Arrival, HANDSHAKE_TIMEOUT, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, UpstreamConn,
 };
@@ -47,12 +48,15 @@ impl Forwarder {
             self.attempt_failed(now, conn_id, stage, detail);
             return;
         }
-        let what = match how {
+        let what = match &how {
             Closed::Eof => "closed before answering",
             Closed::Reset => "connection reset before answering",
-            Closed::Failed { stage: Stage::Write, .. } => "connection broke while sending",
-            Closed::Failed { .. } => "connection broke before answering",
+            Closed::Failed { stage: Stage::Write, .. } => BROKE_SENDING,
+            Closed::Failed { .. } => BROKE_READING,
         };
+        if let Closed::Failed { detail, .. } = how {
+            self.upstreams[conn.upstream].broke = Some(detail);
+        }
         self.lose(
             now,
             conn_id,
@@ -115,7 +119,8 @@ impl Forwarder {
             None => conn.answers == 0 && was_waiting && !lost_twice && loss.victim.is_none(),
         };
         if is_upstreams_failure && was_open {
-            self.fail_upstream(now, index, Stage::Read, loss.what.into());
+            let detail = self.upstreams[index].explain(loss.what).into();
+            self.fail_upstream(now, index, Stage::Read, detail);
         }
         // Who closes again and again may be unable to carry the load, while another upstream is.
         if self.another(index, 0).is_some() {

@@ -37,6 +37,7 @@ impl Forwarder {
         let retry_at = now + upstream.next_backoff(stage, &mut self.random);
         let name = upstream.name.clone();
         let must_answer = stage == Stage::Read;
+        let mut told_now = false;
         let trial = match &mut upstream.health {
             Health::Usable => {
                 // One that fails and returns all the time is told of now and then.
@@ -55,8 +56,7 @@ impl Forwarder {
                 });
                 if told {
                     upstream.told_at = Some(now);
-                    let fact = Fact::UpstreamFailed { upstream: name, stage, detail };
-                    self.actions.push_back(Action::Log(fact));
+                    told_now = true;
                 }
                 None
             }
@@ -65,24 +65,34 @@ impl Forwarder {
                     // Behind a refused connection, say, a certificate that is wrong.
                     outage.told_lasting = true;
                     outage.told = true;
-                    let fact =
-                        Fact::UpstreamFailed { upstream: name, stage, detail: detail.clone() };
-                    self.actions.push_back(Action::Log(fact));
+                    told_now = true;
                 }
                 outage.attempts += 1;
                 outage.is_long |= now >= outage.since + LONG_OUTAGE;
                 outage.stage = stage;
-                outage.detail = detail;
+                outage.detail.clone_from(&detail);
                 outage.retry_at = retry_at;
                 outage.must_answer |= must_answer;
                 outage.trial.take()
             }
         };
+        if told_now {
+            let mut detail = detail.into_string();
+            detail.push_str(self.hint(stage));
+            let fact = Fact::UpstreamFailed { upstream: name, stage, detail: detail.into() };
+            self.actions.push_back(Action::Log(fact));
+        }
         if let Some(trial) = trial {
             self.finish(now, trial, Outcome::Orphaned);
         }
         self.summarize(now);
         self.unbind(now, index);
+    }
+
+    /// What several upstreams have in common that failed in this phase.
+    pub(super) fn hint(&self, stage: Stage) -> &'static str {
+        let alike = self.upstreams.iter().filter_map(Upstream::outage);
+        hint(stage, alike.filter(|outage| outage.stage == stage).count())
     }
 
     /// A query was blamed for a lost connection. Whether the upstream is to blame instead: after the
@@ -134,7 +144,7 @@ impl Forwarder {
             down: now.saturating_duration_since(outage.since),
             attempts: outage.attempts,
             stage: outage.stage,
-            detail: outage.detail.clone(),
+            detail: format!("{}{}", outage.detail, self.hint(outage.stage)).into(),
             failed: failed.count(),
             of: self.upstreams.len(),
         }));
@@ -147,6 +157,17 @@ impl Forwarder {
 
     pub(super) fn end_backoffs(&mut self, now: Instant) {
         self.upstreams.iter_mut().for_each(|upstream| upstream.end_backoff(now));
+    }
+}
+
+/// What so many addresses that fail in the same phase have in common. One server may be no DNS server;
+/// that several are none at once, or speak an old TLS, is what a network looks like that answers for all.
+fn hint(stage: Stage, alike: usize) -> &'static str {
+    match (stage, alike) {
+        (Stage::Negotiation, 2..) => {
+            "; other upstreams fail in the same way: something in between may intercept TLS"
+        }
+        _ => "",
     }
 }
 
@@ -163,3 +184,24 @@ const SUMMARY_PAUSE_MIN: Duration = Duration::from_secs(60);
 const TOLD_PAUSE: Duration = Duration::from_secs(60);
 
 const SUMMARY_PAUSE_MAX: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_that_are_no_dns_servers_at_once_look_like_interception() {
+        for (stage, alike, is_told) in [
+            (Stage::Negotiation, 1, false),
+            (Stage::Negotiation, 2, true),
+            (Stage::Negotiation, 4, true),
+            // A server that is down, or a clock that is wrong, is more likely.
+            (Stage::Connect, 4, false),
+            (Stage::Tls, 4, false),
+            (Stage::Certificate, 4, false),
+            (Stage::Read, 4, false),
+        ] {
+            assert_eq!(!hint(stage, alike).is_empty(), is_told, "{stage}, {alike}");
+        }
+    }
+}

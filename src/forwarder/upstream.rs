@@ -32,6 +32,8 @@ pub(super) struct Upstream {
     pub(super) told_in_turn: bool,
     /// When the log last said that it failed.
     pub(super) told_at: Option<Instant>,
+    /// How its last connection broke that did so.
+    pub(super) broke: Option<Box<str>>,
     /// The pause after the next failure.
     backoff: Duration,
     /// How long the last connection had been idle that the server closed.
@@ -134,6 +136,7 @@ impl Upstream {
             told_without_edns: false,
             told_in_turn: false,
             told_at: None,
+            broke: None,
             closed_idle: None,
             idle_timeout: None,
             closed_lossy: false,
@@ -159,6 +162,16 @@ impl Upstream {
         match &self.health {
             Health::Failed(outage) => Some(outage),
             Health::Usable => None,
+        }
+    }
+
+    /// What went wrong with a connection, with the reason if it broke.
+    pub(super) fn explain(&self, what: &'static str) -> String {
+        match &self.broke {
+            Some(detail) if matches!(what, BROKE_READING | BROKE_SENDING) => {
+                format!("{what}: {detail}")
+            }
+            _ => what.to_owned(),
         }
     }
 
@@ -277,6 +290,9 @@ impl Upstream {
         self.open.take_if(|open| *open == conn);
     }
 }
+
+pub(super) const BROKE_READING: &str = "connection broke before answering";
+pub(super) const BROKE_SENDING: &str = "connection broke while sending";
 
 /// How long queries wait for one upstream's connection before the next is asked as well.
 pub(super) const PATIENCE: Duration = Duration::from_millis(1500);

@@ -16,7 +16,10 @@ use rustls::pki_types::{
     AlgorithmIdentifier, CertificateDer, InvalidSignature, SignatureVerificationAlgorithm,
 };
 use rustls::{CertificateError, Error, OtherError, RootCertStore};
-use webpki::{EndEntityCert, anchor_from_trusted_cert};
+use webpki::{EndEntityCert, anchor_from_trusted_cert, spki_for_anchor};
+
+use super::keys;
+use crate::pin::Pin;
 
 /// Refuses what is too many certificates for any kind of server.
 pub(super) fn check_count(rest: &[CertificateDer<'_>]) -> Result<(), TooCostly> {
@@ -211,6 +214,75 @@ impl From<TooCostly> for Error {
     }
 }
 
+/// Puts what can be seen in the certificates themselves in the place of an error that does not tell.
+pub(super) fn explain(
+    error: Error,
+    first: &EndEntityCert<'_>,
+    rest: &[CertificateDer<'_>],
+    roots: &RootCertStore,
+) -> Error {
+    let Error::InvalidCertificate(why) = &error else { return error };
+    let is_ca =
+        matches!(why, CertificateError::Other(why) if why.to_string() == "CaUsedAsEndEntity");
+    match why {
+        CertificateError::BadSignature => {
+            let others: Vec<_> =
+                rest.iter().filter_map(|other| EndEntityCert::try_from(other).ok()).collect();
+            let is_issuer = |subject: &[u8]| {
+                first.issuer() == subject || others.iter().any(|other| other.issuer() == subject)
+            };
+            let of_others = others
+                .iter()
+                .filter(|other| is_issuer(other.subject()))
+                .map(|other| other.subject_public_key_info());
+            let of_roots = roots.roots.iter().filter(|root| is_issuer(&root.subject));
+            let mut keys = of_others.chain(of_roots.map(spki_for_anchor));
+            match keys.find_map(|key| keys::unsupported_rsa_bits(&key)) {
+                Some(bits) => Unfit::Rsa { whose: "an issuer's", bits }.into(),
+                None => Unfit::Signature.into(),
+            }
+        }
+        CertificateError::UnknownIssuer if first.issuer() == first.subject() => {
+            Unfit::SelfSigned { is_ca, pin: keys::pin(&first.subject_public_key_info()) }.into()
+        }
+        _ if is_ca && first.issuer() == first.subject() => {
+            Unfit::SelfSigned { is_ca, pin: keys::pin(&first.subject_public_key_info()) }.into()
+        }
+        _ => error,
+    }
+}
+
+/// What rustls does not tell of a certificate that is not good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// An RSA key has a length that is not supported.
+    Rsa {
+        whose: &'static str,
+        bits: usize,
+    },
+    SelfSigned {
+        is_ca: bool,
+        pin: Pin,
+    },
+    /// An issuer's, not that of the handshake.
+    Signature,
+}
+
+impl error::Error for Unfit {}
+
+impl fmt::Display for Unfit {
+    /// For whom there is no better way to say it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl From<Unfit> for Error {
+    fn from(why: Unfit) -> Self {
+        CertificateError::Other(OtherError(Arc::new(why))).into()
+    }
+}
+
 /// webpki takes no path with more; public servers send one or two.
 const OTHERS_MAX: usize = 6;
 
@@ -234,7 +306,8 @@ mod tests {
     use rustls::crypto::ring::default_provider;
     use rustls::pki_types::{ServerName, UnixTime};
 
-    use super::super::pins::{Verifier, pin};
+    use super::super::keys::tests::Rsa;
+    use super::super::pins::Verifier;
     use super::super::tests::NAME;
     use super::*;
     use crate::pin::Pin;
@@ -297,8 +370,8 @@ mod tests {
         for (what, make, expected) in cases {
             let key = KeyPair::generate().unwrap();
             let chain = make(&key, &root);
-            let of_key = pin(&key.subject_public_key_info().into());
-            let of_root = pin(&root.issuer.key().subject_public_key_info().into());
+            let of_key = keys::pin(&key.subject_public_key_info().into());
+            let of_root = keys::pin(&root.issuer.key().subject_public_key_info().into());
             for (name, pins) in
                 [(true, &[][..]), (true, &[of_key]), (true, &[of_root]), (false, &[of_key])]
             {
@@ -355,6 +428,27 @@ mod tests {
         ] {
             assert_eq!(steps(&mut vec![&leaf], &links), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn a_weak_key_of_an_issuer_is_told_apart_from_a_wrong_signature() {
+        let (root, namesake) = (Maker::new("root"), Maker::new("root"));
+        let key = KeyPair::generate().unwrap();
+        let error = verify(&[namesake.leaf(&key)], Some(&root), &[]).unwrap_err();
+        assert_eq!(error, Error::from(Unfit::Signature).to_string());
+
+        let weak = Issuer::new(root.params.clone(), Rsa::new(1_024));
+        let mut roots = RootCertStore::empty();
+        roots.add(root.params.self_signed(weak.key()).unwrap().der().clone()).unwrap();
+        let leaf = CertificateParams::new([NAME.to_owned()]).unwrap();
+        let leaf = leaf.signed_by(&key, &weak).unwrap().der().clone();
+        let algorithms = default_provider().signature_verification_algorithms;
+        let name = ServerName::try_from(NAME).unwrap();
+        let error = Verifier::new(&[], Some(Arc::new(roots)), algorithms)
+            .verify(&Checks::default(), &leaf, &[], &name, UnixTime::now())
+            .unwrap_err();
+        let expected = Error::from(Unfit::Rsa { whose: "an issuer's", bits: 1_024 });
+        assert_eq!(error.to_string(), expected.to_string());
     }
 
     fn verify(

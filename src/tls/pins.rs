@@ -5,7 +5,6 @@ use std::error;
 use std::fmt;
 use std::sync::Arc;
 
-use ring::digest::{SHA256, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -19,7 +18,8 @@ use rustls::{
 };
 use webpki::{Cert, EndEntityCert, KeyUsage, VerifiedPath, spki_for_anchor};
 
-use super::chain::{self, Checks};
+use super::chain::{self, Checks, Unfit};
+use super::keys::{self, pin};
 use crate::pin::Pin;
 
 /// Accepts servers that have what is known of them: a certificate for their name, one of these keys, or
@@ -59,11 +59,13 @@ impl Verifier {
         let algorithms: Vec<_> =
             algorithms.iter().map(|limited| limited as &dyn Algorithm).collect();
         if let Some(roots) = &self.roots {
-            if let Ok(certificate) = EndEntityCert::try_from(first) {
-                chain::check_search(&certificate, rest, roots)?;
-            }
+            let own = EndEntityCert::try_from(first).map_err(|_| CertificateError::BadEncoding)?;
+            chain::check_search(&own, rest, roots)?;
             verify_server_cert_signed_by_trust_anchor(&certificate, roots, rest, time, &algorithms)
-                .map_err(|error| checks.reason().map_or(error, Error::from))?;
+                .map_err(|error| match checks.reason() {
+                    Some(reason) => reason.into(),
+                    None => chain::explain(error, &own, rest, roots),
+                })?;
             verify_server_name(&certificate, name)?;
             if self.pins.is_empty() {
                 return Ok(());
@@ -143,6 +145,7 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls12_signature(message, certificate, signed, &self.algorithms)
+            .map_err(|error| explain_own(error, certificate))
     }
 
     fn verify_tls13_signature(
@@ -152,6 +155,7 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls13_signature(message, certificate, signed, &self.algorithms)
+            .map_err(|error| explain_own(error, certificate))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -180,9 +184,15 @@ impl fmt::Display for WrongKey {
     }
 }
 
-pub(super) fn pin(key: &SubjectPublicKeyInfoDer<'_>) -> Pin {
-    let digest = digest(&SHA256, key.as_ref());
-    Pin::of_digest(digest.as_ref().try_into().expect("SHA-256 gives 32 octets"))
+/// Why the signature of a handshake is wrong, if the key cannot have made a good one.
+fn explain_own(error: Error, certificate: &CertificateDer<'_>) -> Error {
+    if error != CertificateError::BadSignature.into() {
+        return error;
+    }
+    EndEntityCert::try_from(certificate)
+        .ok()
+        .and_then(|own| keys::unsupported_rsa_bits(&own.subject_public_key_info()))
+        .map_or(error, |bits| Unfit::Rsa { whose: "the server's", bits }.into())
 }
 
 #[cfg(test)]
@@ -195,9 +205,10 @@ mod tests {
     };
     use rustls::crypto::ring as provider;
     use rustls::pki_types::PrivateKeyDer;
-    use rustls::sign::{CertifiedKey, SingleCertAndKey};
+    use rustls::sign::{self, CertifiedKey, SingleCertAndKey};
     use rustls::{ServerConfig, SupportedProtocolVersion};
 
+    use super::super::keys::tests::Rsa;
     use super::super::tests::{Authority, Link, NAME, Time, VERSIONS, extension, hello_of, start};
     use super::super::{Connector, FailedAt, Identity};
     use super::*;
@@ -285,15 +296,57 @@ mod tests {
     fn a_pinned_key_must_be_proved() {
         let authority = Authority::new();
         let (key, other) = (key(), KeyPair::generate().unwrap());
-        for (version, words) in VERSIONS {
+        for (version, _) in VERSIONS {
             // It shows the certificate, which everybody can see, and signs with what it has.
             let impostor = server(version, vec![leaf(&key, &authority.issuer)], &other);
             let mut alone = connector(&[&authority], None, &[pin_of(&key)]);
             let error = "the server does not have the key that its certificate shows";
             assert_refused(&mut alone, &impostor, error);
-            let mut named = connector(&[&authority], Some(NAME), &[pin_of(&key)]);
-            let failure = Link::refused(&mut named, &impostor);
-            assert_eq!(failure.at, FailedAt::Certificate, "{words}");
+            for pins in [&[][..], &[pin_of(&key)]] {
+                let mut named = connector(&[&authority], Some(NAME), pins);
+                assert_refused(&mut named, &impostor, error);
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_with_a_weak_key_is_told_so() {
+        #[derive(Debug)]
+        struct Garbage;
+
+        impl sign::SigningKey for Garbage {
+            fn choose_scheme(&self, _: &[SignatureScheme]) -> Option<Box<dyn sign::Signer>> {
+                Some(Box::new(Self))
+            }
+
+            fn algorithm(&self) -> rustls::SignatureAlgorithm {
+                rustls::SignatureAlgorithm::RSA
+            }
+        }
+
+        impl sign::Signer for Garbage {
+            fn sign(&self, _: &[u8]) -> Result<Vec<u8>, Error> {
+                Ok(vec![1; 128])
+            }
+
+            fn scheme(&self) -> SignatureScheme {
+                SignatureScheme::RSA_PSS_SHA256
+            }
+        }
+
+        let authority = Authority::new();
+        let key = Rsa::new(1_024);
+        let params = CertificateParams::new([NAME.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &authority.issuer).unwrap().der().clone();
+        let pin = pin(&key.subject_public_key_info().as_slice().into());
+        for (version, _) in VERSIONS {
+            let certified = CertifiedKey::new(vec![certificate.clone()], Arc::new(Garbage));
+            let server = server_with(version, certified);
+            for (name, pins) in [(Some(NAME), &[][..]), (Some(NAME), &[pin]), (None, &[pin])] {
+                let error = "the server's RSA key is too weak: it has 1024 bits, and 2048 to 8192 are \
+                             taken";
+                assert_refused(&mut connector(&[&authority], name, pins), &server, error);
+            }
         }
     }
 
@@ -471,14 +524,19 @@ mod tests {
     ) -> Arc<ServerConfig> {
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let key = provider::sign::any_supported_type(&key).unwrap();
+        server_with(version, CertifiedKey::new(chain, key))
+    }
+
+    fn server_with(
+        version: &'static SupportedProtocolVersion,
+        certified: CertifiedKey,
+    ) -> Arc<ServerConfig> {
         let mut config =
             ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
                 .with_protocol_versions(&[version])
                 .unwrap()
                 .with_no_client_auth()
-                .with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(
-                    chain, key,
-                ))));
+                .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         config.ticketer = provider::Ticketer::new().unwrap();
         Arc::new(config)
     }

@@ -1,5 +1,6 @@
 //! What the TLS of an upstream costs, counted in instructions by callgrind: nothing that an upstream
 //! sends, authenticated or not, holds the loop up for long.
+#![expect(clippy::unwrap_used, reason = "what cannot be made ends the program that is counted")]
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};

@@ -65,7 +65,12 @@ fn unusable_ca_file_is_an_error_at_the_start() {
         assert_refuses(&["--ca-file", file], 1, &[file, word]);
     }
     assert_refuses(&["--ca-file", directory], 1, &[directory]);
-    for file in [empty, text] {
+    let trusted = name("trusted");
+    let root = Authority::new().pem();
+    let both = root.clone() + &root.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
+    std::fs::write(&trusted, both).expect("a writable directory");
+    assert_refuses(&["--ca-file", &trusted], 1, &[&trusted, "1 of 2 certificates cannot be read"]);
+    for file in [empty, text, trusted] {
         std::fs::remove_file(file).expect("it was just read");
     }
 }

@@ -1,5 +1,7 @@
 //! No query leaves before the server's certificate is verified for the configured name.
 
+use rustls::SupportedProtocolVersion;
+
 use crate::support::message::{A, NOERROR, SERVFAIL};
 use crate::support::{
     Authority, Bed, DotServer, Identity, Proxy, Query, Response, Setup, UdpClient,
@@ -57,6 +59,67 @@ fn bad_certificates_get_no_query() {
         assert_eq!(log.application_octets(), 0, "{name}: {log:#?}");
         assert!(log.connections.iter().all(|c| c.first_octet == Some(22)), "{name}: clear text");
     }
+}
+
+#[test]
+fn the_pin_of_a_certificate_that_a_server_signed_itself_can_be_copied_from_the_log() {
+    for identity in [Identity::self_signed_ca("dot.example"), Identity::self_signed("dot.example")]
+    {
+        let authority = Authority::new();
+        let server = DotServer::start(Setup::new(identity));
+        let proxy = Proxy::before(&authority, &[&server], &[]);
+        let client = UdpClient::new(proxy.address());
+        let query = Query::new("secret.example", A).opt(1232).bytes();
+        assert_eq!(Response::read(&client.ask(&query)).rcode, SERVFAIL);
+        let line = proxy.await_line("line about it", |line| line.contains("not usable"));
+        let (_, pin) = line.split_once("write #").expect("what to write");
+        let (pin, _) = pin.split_once(' ').expect("what it stands for");
+
+        let upstream = format!("{}#{pin}", server.address());
+        let proxy = Proxy::start(&["--upstream", &upstream]);
+        let response = UdpClient::new(proxy.address()).ask(&query);
+        assert_eq!(Response::read(&response).rcode, NOERROR, "{line}");
+    }
+}
+
+#[test]
+fn a_server_that_wants_a_certificate_of_its_clients_is_told_of() {
+    static VERSIONS: [&[&SupportedProtocolVersion]; 2] =
+        [&[&rustls::version::TLS12], &[&rustls::version::TLS13]];
+
+    for versions in VERSIONS {
+        let bed = Bed::with(|setup| Setup { wants_client_certificate: true, versions, ..setup });
+        let query = Query::new("secret.example", A).opt(1232).bytes();
+        let response = Response::read(&bed.udp().ask(&query));
+        assert_eq!(response.rcode, SERVFAIL);
+        let errors = response.opt.expect("OPT answers OPT").errors;
+        let [(_, text)] = &errors[..] else { panic!("one EDE, not {errors:?}") };
+        let line = bed.proxy.await_line("line about it", |line| line.contains("not usable"));
+        let upstream = format!("{}#dot.example", bed.server.address());
+        for word in [&upstream, "certificate required", "asks its clients for certificates"] {
+            assert!(line.contains(word), "{versions:?}: {word:?} is not in {line:?}");
+            assert!(text.contains(word), "{versions:?}: {word:?} is not in {text:?}");
+        }
+        assert_eq!(bed.server.log().queries.len(), 0);
+    }
+}
+
+#[test]
+fn upstreams_that_are_no_dns_servers_at_several_addresses_look_like_interception() {
+    let authority = Authority::new();
+    let servers = [0, 1].map(|_| {
+        let setup = Setup::new(authority.identity("dot.example"));
+        DotServer::start(Setup { alpn: vec![b"h2".to_vec()], ..setup })
+    });
+    let proxy = Proxy::before(&authority, &[&servers[0], &servers[1]], &[]);
+    let query = Query::new("secret.example", A).opt(1232).bytes();
+    let response = Response::read(&UdpClient::new(proxy.address()).ask(&query));
+    assert_eq!(response.rcode, SERVFAIL);
+    let errors = response.opt.expect("OPT answers OPT").errors;
+    assert!(errors[0].1.contains("may intercept TLS"), "{errors:?}");
+    proxy.await_line("line about it", |line| {
+        line.contains("not usable") && line.contains("something in between may intercept TLS")
+    });
 }
 
 #[test]

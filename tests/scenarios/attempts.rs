@@ -74,6 +74,25 @@ fn u06_after_1500_ms_without_a_connection_the_next_upstream_is_asked_too() {
 }
 
 #[test]
+fn several_upstreams_that_are_no_dns_servers_at_once_look_like_interception() {
+    let mut w = world(3);
+    for server in &mut w.servers {
+        server.attempts(Attempt::failed(Stage::Negotiation, "no DNS here"));
+    }
+    w.ask("a.example.");
+    w.run_ms(500);
+    let details = w.facts.iter().filter_map(|(_, fact)| match fact {
+        Fact::UpstreamFailed { detail, .. } => Some(&**detail),
+        _ => None,
+    });
+    let hint = "no DNS here; other upstreams fail in the same way: something in between may \
+                intercept TLS";
+    assert_eq!(details.collect::<Vec<_>>(), ["no DNS here", hint, hint]);
+    w.run_ms(4_500);
+    end(w);
+}
+
+#[test]
 fn u14_certificate_failures_are_answered_at_once() {
     let mut w = world(2);
     for server in &mut w.servers {

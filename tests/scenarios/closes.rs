@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Closed, Manner, Stage};
+use dot_proxy::forwarder::{Closed, Fact, Manner, Stage};
 
 use crate::sim_support::dns::{NOERROR, SERVFAIL};
 use crate::sim_support::{Attempt, Do, Step, What, ms};
@@ -64,6 +64,28 @@ fn u13_a_close_without_close_notify_is_a_close_like_any() {
         assert_eq!(w.facts, []);
         end(w);
     }
+}
+
+#[test]
+fn why_a_connection_broke_is_told_in_the_log() {
+    let detail = "the server closed with an alert: certificate required";
+    let mut w = world(1);
+    w.servers[0].replies(move |_| {
+        let how = Closed::Failed { stage: Stage::Read, detail: detail.into() };
+        vec![Step::after(5, Do::Close(how))]
+    });
+    w.ask_edns("a.example.");
+    w.run_ms(6_000);
+    let text = format!("connection broke before answering: {detail}");
+    let told = w.facts.iter().filter(|(_, fact)| match fact {
+        Fact::UpstreamFailed { stage, detail, .. } => *stage == Stage::Read && **detail == *text,
+        _ => false,
+    });
+    assert_eq!(told.count(), 1, "{:?}", w.facts);
+    let response = w.response("a.example.");
+    assert_eq!(response.rcode, SERVFAIL);
+    assert_eq!(response.extended_error, Some(23));
+    end(w);
 }
 
 #[test]

@@ -144,6 +144,16 @@ impl Identity {
         Self { certificate: certificate.der().clone(), key: key.into() }
     }
 
+    /// The same as `openssl req -x509` makes it: as that of a CA.
+    pub(crate) fn self_signed_ca(name: &str) -> Self {
+        let mut params = leaf(name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.extended_key_usages.clear();
+        let key = key();
+        let certificate = params.self_signed(&key).expect("a self-signed certificate");
+        Self { certificate: certificate.der().clone(), key: key.into() }
+    }
+
     /// The pin of its key, as `--upstream` takes it.
     pub(crate) fn pin(&self) -> String {
         let certificate = EndEntityCert::try_from(&self.certificate).expect("a certificate");

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::SupportedProtocolVersion;
-use rustls::server::ServerConfig;
+use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::{RootCertStore, SupportedProtocolVersion};
 
 use super::super::answers;
 use super::super::authority::Identity;
 
 /// How a server behaves.
+#[expect(clippy::struct_excessive_bools, reason = "each is something that it does or does not")]
 pub(crate) struct Setup {
     pub(crate) identity: Identity,
     pub(crate) versions: &'static [&'static SupportedProtocolVersion],
@@ -17,6 +18,8 @@ pub(crate) struct Setup {
     pub(crate) alpn: Vec<Vec<u8>>,
     /// Whether its tickets allow early data.
     pub(crate) early_data: bool,
+    /// Whether it refuses clients that have no certificate.
+    pub(crate) wants_client_certificate: bool,
     /// What the connection of this number, from 0, meets.
     pub(crate) greeting: Box<dyn FnMut(usize) -> Greeting + Send>,
     /// What is done about a query.
@@ -41,6 +44,7 @@ impl Setup {
             versions: rustls::ALL_VERSIONS,
             alpn: vec![b"dot".to_vec()],
             early_data: false,
+            wants_client_certificate: false,
             greeting: Box::new(|_| Greeting::Tls),
             handler: Box::new(answer),
             idle: None,
@@ -71,10 +75,19 @@ impl Setup {
     /// The TLS side of it, with this certificate and no memory of sessions.
     pub(super) fn tls_config(&self, identity: &Identity) -> Arc<ServerConfig> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(self.versions)
-            .expect("versions that the provider has")
-            .with_no_client_auth()
+            .expect("versions that the provider has");
+        let config = if self.wants_client_certificate {
+            // Whoever they are from: no client has one.
+            let mut roots = RootCertStore::empty();
+            roots.add(identity.certificate.clone()).expect("a certificate");
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            config.with_client_cert_verifier(verifier.build().expect("there are roots"))
+        } else {
+            config.with_no_client_auth()
+        };
+        let mut config = config
             .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())
             .expect("a key that fits the certificate");
         config.alpn_protocols.clone_from(&self.alpn);
