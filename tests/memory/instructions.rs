@@ -126,7 +126,7 @@ struct Hostile {
 type Make = fn(&World, &KeyPair) -> Hostile;
 
 const CASES: [(&str, Make); 18] = [
-    ("an honest server", |world, key| world.chain(&[(leaf(), key, &world.root)])),
+    ("an honest server", |world, key| chain(&[(leaf(), key, &world.root)])),
     ("six issuers in a row", |world, key| {
         let mut chain = Vec::new();
         let mut above = Issuer::new(ca("root"), world.root.key());
@@ -140,38 +140,32 @@ const CASES: [(&str, Make); 18] = [
         chain.reverse();
         Hostile { chain, ..Hostile::default() }
     }),
-    ("nine of one name and many that fit nowhere", |world, key| {
+    ("nine of one name and many that fit nowhere", |_, key| {
         let (fake, other) = (issuer("middle", p256()), issuer("other", p256()));
         let (keys, junk) = (keys(9), keys(60));
         let mut certificates = vec![(leaf(), key, &fake)];
         certificates.extend(keys.iter().map(|key| (ca("middle"), key, &fake)));
         certificates.extend(junk.iter().map(|key| (ca("other"), key, &other)));
-        world.chain(&certificates)
+        chain(&certificates)
     }),
-    ("six with the name of the root", |world, key| world.namesakes(key, "root", 6, |_| ())),
-    ("three with the name of the root", |world, key| world.namesakes(key, "root", 3, |_| ())),
+    ("six with the name of the root", |_, key| namesakes(key, "root", 6, |_| ())),
+    ("three with the name of the root", |_, key| namesakes(key, "root", 3, |_| ())),
     ("six keys of one issuer, none of which has signed", |world, key| {
         let keys: Vec<_> = (0..6).map(|_| p384()).collect();
         let fake = issuer("middle", p384());
         let mut certificates = vec![(leaf(), key, &fake)];
         certificates.extend(keys.iter().map(|key| (ca("middle"), key, &world.root)));
-        world.chain(&certificates)
+        chain(&certificates)
     }),
-    ("six of one name", |world, key| world.namesakes(key, "middle", 6, |_| ())),
-    ("six of one name with many purposes", |world, key| {
-        world.namesakes(key, "middle", 6, many_purposes)
-    }),
-    ("three of one name with many purposes", |world, key| {
-        world.namesakes(key, "middle", 3, many_purposes)
-    }),
-    ("six of one name with many extensions", |world, key| {
-        world.namesakes(key, "middle", 6, many_extensions)
-    }),
-    ("three of one name with many extensions", |world, key| {
-        world.namesakes(key, "middle", 3, many_extensions)
+    ("six of one name", |_, key| namesakes(key, "middle", 6, |_| ())),
+    ("six of one name with many purposes", |_, key| namesakes(key, "middle", 6, many_purposes)),
+    ("three of one name with many purposes", |_, key| namesakes(key, "middle", 3, many_purposes)),
+    ("six of one name with many extensions", |_, key| namesakes(key, "middle", 6, many_extensions)),
+    ("three of one name with many extensions", |_, key| {
+        namesakes(key, "middle", 3, many_extensions)
     }),
     ("a thousand certificates", |world, key| {
-        let mut hostile = world.chain(&[(leaf(), key, &world.root)]);
+        let mut hostile = chain(&[(leaf(), key, &world.root)]);
         hostile.chain.extend((0..1_000).map(|_| CertificateDer::from(vec![0x30; 20])));
         hostile
     }),
@@ -180,7 +174,7 @@ const CASES: [(&str, Make); 18] = [
     ("many names, none of them right", |world, key| {
         let mut params = CertificateParams::default();
         params.subject_alt_names = (0..4_000).map(|n| dns_name(&format!("a{n}"))).collect();
-        world.chain(&[(params, key, &world.root)])
+        chain(&[(params, key, &world.root)])
     }),
     ("the longest RSA key", |world, _| Hostile {
         garbage: Some(SignatureScheme::RSA_PSS_SHA256),
@@ -188,11 +182,11 @@ const CASES: [(&str, Make); 18] = [
     }),
     ("many tickets", |world, key| Hostile {
         tickets: 1_000,
-        ..world.chain(&[(leaf(), key, &world.root)])
+        ..chain(&[(leaf(), key, &world.root)])
     }),
     ("many updates of keys", |world, key| Hostile {
         updates: true,
-        ..world.chain(&[(leaf(), key, &world.root)])
+        ..chain(&[(leaf(), key, &world.root)])
     }),
 ];
 
@@ -309,34 +303,6 @@ impl World {
         Self { pin: pin_of(certificate.der()), root: Issuer::new(params, key), file }
     }
 
-    fn chain(
-        &self,
-        certificates: &[(CertificateParams, &KeyPair, &Issuer<'static, KeyPair>)],
-    ) -> Hostile {
-        let sign =
-            |(params, key, issuer): &(CertificateParams, &KeyPair, &Issuer<'static, KeyPair>)| {
-                params.signed_by(*key, *issuer).unwrap().der().clone()
-            };
-        Hostile { chain: certificates.iter().map(sign).collect(), ..Hostile::default() }
-    }
-
-    /// So many with the same name, which issue each other and the server's, as far as names go.
-    fn namesakes(
-        &self,
-        key: &KeyPair,
-        name: &str,
-        count: usize,
-        change: fn(&mut CertificateParams),
-    ) -> Hostile {
-        let fake = issuer(name, p384());
-        let mut params = ca(name);
-        change(&mut params);
-        let keys = keys(count);
-        let mut certificates = vec![(leaf(), key, &fake)];
-        certificates.extend(keys.iter().map(|key| (params.clone(), key, &fake)));
-        self.chain(&certificates)
-    }
-
     fn constrained(&self, key: &KeyPair, names: usize, constraints: usize, len: usize) -> Hostile {
         let mut params = ca("middle");
         let part = "a".repeat(len);
@@ -349,7 +315,7 @@ impl World {
         let mut leaf = leaf();
         leaf.subject_alt_names
             .extend((0..names).map(|n| dns_name(&format!("{part}.y{n}.a{part}"))));
-        self.chain(&[(leaf, key, &middle), (params, middle.key(), &self.root)])
+        chain(&[(leaf, key, &middle), (params, middle.key(), &self.root)])
     }
 
     fn chain_of_rsa(&self) -> Hostile {
@@ -362,6 +328,30 @@ impl Drop for World {
     fn drop(&mut self) {
         drop(fs::remove_file(&self.file));
     }
+}
+
+fn chain(certificates: &[(CertificateParams, &KeyPair, &Issuer<'static, KeyPair>)]) -> Hostile {
+    let sign =
+        |(params, key, issuer): &(CertificateParams, &KeyPair, &Issuer<'static, KeyPair>)| {
+            params.signed_by(*key, *issuer).unwrap().der().clone()
+        };
+    Hostile { chain: certificates.iter().map(sign).collect(), ..Hostile::default() }
+}
+
+/// So many with the same name, which issue each other and the server's, as far as names go.
+fn namesakes(
+    key: &KeyPair,
+    name: &str,
+    count: usize,
+    change: fn(&mut CertificateParams),
+) -> Hostile {
+    let fake = issuer(name, p384());
+    let mut params = ca(name);
+    change(&mut params);
+    let keys = keys(count);
+    let mut certificates = vec![(leaf(), key, &fake)];
+    certificates.extend(keys.iter().map(|key| (params.clone(), key, &fake)));
+    chain(&certificates)
 }
 
 fn many_purposes(params: &mut CertificateParams) {
@@ -414,12 +404,11 @@ fn pin_of(certificate: &CertificateDer<'_>) -> Pin {
 }
 
 fn config(hostile: &Hostile, key: &KeyPair) -> Arc<ServerConfig> {
-    let key = match hostile.garbage {
-        Some(scheme) => Arc::new(Garbage(scheme)),
-        None => {
-            let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-            provider::sign::any_supported_type(&key).unwrap()
-        }
+    let key: Arc<dyn SigningKey> = if let Some(scheme) = hostile.garbage {
+        Arc::new(Garbage(scheme))
+    } else {
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        provider::sign::any_supported_type(&key).unwrap()
     };
     let certified = CertifiedKey::new(hostile.chain.clone(), key);
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
