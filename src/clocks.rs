@@ -9,7 +9,6 @@ use rustix::time::{ClockId, clock_gettime};
 pub(crate) struct Clocks {
     suspended: Drift,
     set: Drift,
-    first: Option<Instant>,
     /// The next look at the time of day.
     time_at: Option<Instant>,
 }
@@ -26,17 +25,17 @@ pub(crate) enum Happened {
 }
 
 impl Clocks {
-    /// What happened since the last look; of both, the one that weighs more. `now` was just read.
+    /// What happened since the last look; of both, the one that weighs more.
     ///
     /// The loop looks in every turn, before anything is sent on a connection that a suspend has ended.
     /// The time of day is looked at less often, as each look costs; see [`Self::look_closely`].
     pub(crate) fn look(&mut self, now: Instant) -> Option<Happened> {
-        let first = *self.first.get_or_insert(now);
-        let time = (self.time_at.is_none_or(|at| now >= at)).then(time_of_day);
+        let Reading { monotonic, boottime, time } =
+            Reading::take(self.time_at.is_none_or(|at| now >= at))?;
         if time.is_some() {
             self.time_at = Some(now + TIME_PAUSE);
         }
-        self.compare(time, since_boot(), now.saturating_duration_since(first))
+        self.compare(time, boottime, monotonic)
     }
 
     /// The same, at the time of day in any case: before it decides about a session or a certificate.
@@ -78,13 +77,36 @@ fn time_of_day() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-fn since_boot() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
+/// What the clocks said at one moment.
+struct Reading {
+    monotonic: Duration,
+    boottime: Duration,
+    time: Option<Duration>,
 }
 
-/// The clocks are read one after the other, with anything in between, and are slewed. No suspend is
-/// this short, and no certificate depends on less.
+impl Reading {
+    /// `None`: others had the processor meanwhile, and it was more than one moment. What the loop's own
+    /// reading is old by, when it has worked for long in a turn, would look like a suspend.
+    fn take(with_time: bool) -> Option<Self> {
+        let since = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
+        let before = since(ClockId::Monotonic);
+        let time = with_time.then(time_of_day);
+        let boottime = since(ClockId::Boottime);
+        let monotonic = since(ClockId::Monotonic);
+        is_one_moment(before, monotonic).then_some(Self { monotonic, boottime, time })
+    }
+}
+
+fn is_one_moment(before: Duration, after: Duration) -> bool {
+    after.saturating_sub(before) < MOMENT_MAX
+}
+
+/// The clocks are read one after the other, and are slewed. No suspend is this short, and no certificate
+/// depends on less.
 const CHANGE_MIN: Duration = Duration::from_secs(1);
+
+/// Far less than a change.
+const MOMENT_MAX: Duration = Duration::from_millis(100);
 
 /// Between looks at the time of day.
 const TIME_PAUSE: Duration = Duration::from_millis(100);
@@ -110,6 +132,25 @@ mod tests {
         assert_eq!(look(seconds(1030) + Duration::from_millis(900), seconds(930)), None);
         assert_eq!(look(seconds(2040), seconds(940)), Some(Happened::Suspended));
         assert_eq!(look(seconds(2050), seconds(950)), None, "once");
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a turn that takes long")]
+    fn h02_a_long_turn_is_no_suspend() {
+        let mut clocks = Clocks::default();
+        let turn = Instant::now();
+        assert_eq!(clocks.look(turn), None);
+        std::thread::sleep(CHANGE_MIN + MOMENT_MAX);
+        assert_eq!(clocks.look_closely(turn), None, "a connection is made at its end");
+        assert_eq!(clocks.look(Instant::now()), None);
+    }
+
+    #[test]
+    fn h02_clocks_between_which_others_had_the_processor_are_not_compared() {
+        for (between, expected) in [(0, true), (99, true), (100, false), (5_000, false)] {
+            let after = seconds(7) + Duration::from_millis(between);
+            assert_eq!(is_one_moment(seconds(7), after), expected, "{between} ms");
+        }
     }
 
     #[test]
