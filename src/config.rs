@@ -5,13 +5,14 @@
 mod address;
 mod flag;
 mod size;
+mod suggest;
 mod upstream;
 mod words;
 mod zone;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -133,7 +134,10 @@ pub fn parse(args: Vec<OsString>) -> Result<Command, UsageError> {
     while let Some(arg) = rest.next() {
         // pico-args looks through all arguments for one spelling of a flag after the other, which
         // would lose the order of upstreams; so it is shown one flag and its value at a time.
-        let (flag, spelling) = Flag::of(&arg.to_string_lossy())?;
+        let value =
+            rest.peek().filter(|next| !is_like_a_flag(next)).map(|next| next.to_string_lossy());
+        let listen = options.listen.last().map(SocketAddr::ip);
+        let (flag, spelling) = Flag::of(&arg.to_string_lossy(), value.as_deref(), listen)?;
         let mut pair = vec![arg];
         if pair[0] == *spelling {
             pair.extend(rest.next_if(|next| !is_like_a_flag(next)));
@@ -167,60 +171,66 @@ Forwards plain DNS (UDP and TCP) to an authenticated DNS-over-TLS resolver.
 
 Usage: dot-proxy [OPTION]...
 
-  -l, --listen ADDR[:PORT]  Serve clients here over UDP and TCP; repeatable. Without
-                            a port: {LISTEN_PORT}. Port 0: one free port for both.
-                            [default: {LISTEN_DEFAULT}]
-  --reuse-port on|off       Share these addresses with other processes of the same user
-                            that have this on, too: one for each core. [default: off]
-  -u, --upstream SPEC       Ask this server; repeatable, the first usable one in order
-                            is asked. IP[:PORT]#NAME, [IPv6]:PORT#NAME or a preset:
-                            {presets}. Pins may follow NAME
-                            or stand in its place: #NAME,sha256/BASE64.
+  -l, --listen ADDR[:PORT]  Serve clients here over UDP and TCP; repeatable.
+                            Without a port: {LISTEN_PORT}. Port 0: one free port for
+                            both. [default: {LISTEN_DEFAULT}]
+  --reuse-port on|off       Share these addresses with other processes of the
+                            same user that have this on, too: one for each
+                            core. [default: off]
+  -u, --upstream SPEC       Ask this server; repeatable, the first usable one in
+                            order is asked. IP[:PORT]#NAME, [IPv6]:PORT#NAME or
+                            a preset: {presets}.
+                            Pins may follow NAME or stand in its place:
+                            #NAME,sha256/BASE64. An IP alone is its own NAME.
                             [default: {UPSTREAM_DEFAULT}]
   --upstream-policy ordered|fastest|spread
-                            Ask the first usable upstream, the one that answered fastest
-                            lately, or the one with the fewest queries in flight.
-                            [default: ordered]
-  --hedge off|same|any      Copy a query whose answer is late to nobody, to another
-                            upstream with the same NAME, or to any other upstream.
-                            [default: same, and any unless ordered]
-  --retry-servfail on|off   When an upstream answers SERVFAIL or REFUSED, ask one with
-                            another NAME as well. [default: on]
-  --ecs strip|pass          Take EDNS Client Subnet options out and tell upstreams to add
-                            none, or let them pass. [default: strip]
+                            Ask the first usable upstream, the one that answered
+                            fastest lately, or the one with the fewest queries
+                            in flight. [default: ordered]
+  --hedge off|same|any      Copy a query whose answer is late to nobody, to
+                            another upstream with the same NAME, or to any other
+                            upstream. [default: same, and any unless ordered]
+  --retry-servfail on|off   When an upstream answers SERVFAIL or REFUSED, ask
+                            one with another NAME as well. [default: on]
+  --ecs strip|pass          Take EDNS Client Subnet options out and tell
+                            upstreams to add none, or let them pass.
+                            [default: strip]
   --special-names local|forward
-                            Answer here, or forward, names that are not for the public
-                            DNS: localhost, test, local, onion, home.arpa, reverse
-                            names of private addresses and the like. [default: local]
-  --forward-zone NAME       Forward NAME, such as {ZONE_EXAMPLE}, and what is below it,
-                            although special; repeatable.
-  --ca-file FILE            Trust the PEM certificates in FILE instead of the built-in
-                            roots.
-  --query-log on|off|auto   Write a line per query to stderr; auto: if stderr is a
-                            terminal. [default: auto]
+                            Answer here, or forward, names that are not for the
+                            public DNS: localhost, test, local, onion,
+                            home.arpa, reverse names of private addresses and
+                            the like. [default: local]
+  --forward-zone NAME       Forward NAME, such as {ZONE_EXAMPLE}, and what is
+                            below it, although special; repeatable.
+  --ca-file FILE            Trust the PEM certificates in FILE instead of the
+                            built-in roots.
+  --query-log on|off|auto   Write a line per query to stderr; auto: if stderr is
+                            a terminal. [default: auto]
   --log-level LEVEL         {levels}.
                             [default: {log_level}]
   --upstream-idle-timeout SECONDS
-                            Close a connection to an upstream after this long without
-                            use, {idle_min} to {idle_max}. [default: {upstream_idle}]
+                            Close a connection to an upstream after this long
+                            without use, {idle_min} to {idle_max}. [default: {upstream_idle}]
   --client-idle-timeout SECONDS
-                            Close a TCP connection of a client after this long without
-                            use, {idle_min} to {idle_max}; sooner when there are many.
-                            [default: {client_idle}]
+                            Close a TCP connection of a client after this long
+                            without use, {idle_min} to {idle_max}; sooner when there are
+                            many. [default: {client_idle}]
   --size small|default|large
-                            How much is served and held at a time; small stays under 6 MB
-                            of memory, and takes {small_upstreams} upstreams. [default: default]
-  --print-limits            Print how much memory is used at most with the other flags,
-                            and of what, and end.
-  --udp-size-max OCTETS     Send UDP responses of at most this many octets, 512 to 4096.
-                            [default: 1232, and 4096 to loopback addresses]
-  --tcp-clients-max N       Serve this many TCP connections of clients at a time,
-                            {clients_least} to {clients_most}.
+                            How much is served and held at a time; small stays
+                            under 6 MB of memory, and takes {small_upstreams} upstreams.
+                            [default: default]
+  --print-limits            Print how much memory is used at most with the other
+                            flags, and of what, and end.
+  --udp-size-max OCTETS     Send UDP responses of at most this many octets, 512
+                            to 4096. [default: 1232, and 4096 to loopback
+                            addresses]
+  --tcp-clients-max N       Serve this many TCP connections of clients at a
+                            time, {clients_least} to {clients_most}.
                             [default: {clients}; by size: {clients_by_size}]
   --tcp-clients-per-address-max N
-                            When all are taken, an address with more than this, unless
-                            it is a loopback one, is the first to make room.
-                            [default: {per_address}; by size: {per_address_by_size}]
+                            When all are taken, an address with more than this,
+                            unless it is a loopback one, is the first to make
+                            room. [default: {per_address}; by size: {per_address_by_size}]
   -h, --help                Print this.
   -V, --version             Print the version.
 ",
@@ -294,10 +304,17 @@ impl Options {
 
     fn add_listener(&mut self, value: &str) -> Result<(), String> {
         let address = address(value, LISTEN_PORT).map_err(|problem| {
-            format!("{problem}; write ADDR[:PORT], such as {LISTEN_DEFAULT} or [::1]:5300")
+            suggest::listener(value).unwrap_or_else(|| {
+                format!("{problem}; write ADDR[:PORT], such as {LISTEN_DEFAULT} or [::1]:5300")
+            })
         })?;
-        if address.ip().is_multicast() {
-            return Err("is a multicast address; write an address of this machine".into());
+        let kind = match address.ip() {
+            ip if ip.is_multicast() => Some("a multicast"),
+            ip if ip == Ipv4Addr::BROADCAST => Some("the broadcast"),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            return Err(format!("is {kind} address; write an address of this machine"));
         }
         // Two listeners of port 0 get a port each.
         if address.port() != 0 {
@@ -341,7 +358,26 @@ impl Options {
     }
 
     fn add_forward_zone(&mut self, value: &str) -> Result<(), String> {
+        if let Some(zones) = suggest::dnsmasq_zones(value) {
+            let mut remedies = zones
+                .iter()
+                .filter(|name| zone(name).is_ok_and(|zone| SpecialNames::has_special(&zone)));
+            let remedy = match remedies.next() {
+                Some(name) => format!("write {}", shown(name)),
+                None => "leave it out, names that are not special go there anyway".into(),
+            };
+            return Err(format!(
+                "is dnsmasq's notation of a zone with a server of its own; here its names go to the \
+                 upstreams: {remedy}"
+            ));
+        }
         let zone = zone(value)?;
+        if !SpecialNames::has_special(&zone) {
+            return Err(
+                "has no special names in it, and all others are forwarded anyway; leave it out"
+                    .into(),
+            );
+        }
         // As with listeners, who adds flags need not know those that are there.
         if self.forward_zones.contains(&zone) {
             return Ok(());
@@ -746,12 +782,13 @@ mod tests {
         let forwarded =
             names(&["--forward-zone", "10.IN-addr.arpa", "--forward-zone=10.in-addr.arpa."]);
         assert_eq!(forwarded, except(&[b"\x0210\x07in-addr\x04arpa\0"]), "one zone");
-        let forwarded = names(&["--forward-zone=0/25_a.Corp", "--forward-zone=arpa"]);
-        assert_eq!(forwarded, except(&[b"\x060/25_a\x04corp\0", b"\x04arpa\0"]));
+        let forwarded = names(&["--forward-zone=0/25_a.10.In-addr.arpa", "--forward-zone=arpa"]);
+        let below = b"\x060/25_a\x0210\x07in-addr\x04arpa\0";
+        assert_eq!(forwarded, except(&[below, b"\x04arpa\0"]));
         let forwarded = names(&["--forward-zone=home.arpa", "--special-names=forward"]);
         assert_eq!(forwarded, SpecialNames::Forward);
-        let longest = ["a"; 127].join(".");
-        let octets = [&b"\x01a".repeat(127)[..], b"\0"].concat();
+        let longest = format!("{}test", "a.".repeat(124));
+        let octets = [&b"\x01a".repeat(124)[..], b"\x04test\0"].concat();
         assert_eq!(names(&["--forward-zone", &longest]), except(&[&octets]));
     }
 
@@ -761,7 +798,17 @@ mod tests {
             .               => is above all names; write --special-names forward
             10.0.0.0/8      => is an address; write the name of its reverse zone, such as 10.in-addr.arpa
             192.168.1.1     => is an address; write the name of its reverse zone
-            fd00::/8        => is an address; write the name of its reverse zone
+            fd00::/8        => is an address; write the name of its reverse zone, such as d.f.ip6.arpa
+            172.16.0.0/12   => such as 172.in-addr.arpa
+            192.168.1.77    => such as 1.168.192.in-addr.arpa
+            fd00:1::1       => such as 0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa
+            example.com     => has no special names in it, and all others are forwarded anyway; leave it out
+            128.100.in-addr.arpa => has no special names in it
+            ome.arpa        => has no special names in it
+            /home.arpa/192.168.1.1 => is dnsmasq's notation of a zone with a server of its own; here its names go to the upstreams: write home.arpa
+            /lan/10.in-addr.arpa/192.168.1.1 => here its names go to the upstreams: write 10.in-addr.arpa
+            /lan/192.168.1.1 => go to the upstreams: leave it out, names that are not special go there anyway
+            //192.168.1.1   => leave it out
             b\u{fc}cher.test => is not in its ASCII form (A-labels, xn--...)
             home..arpa      => has an empty label; write a name, such as 10.in-addr.arpa
             .home.arpa      => has an empty label
@@ -835,6 +882,19 @@ mod tests {
             ("1.2.3.4#xn--bcher-kva.example", "1.2.3.4:853", "xn--bcher-kva.example"),
             ("1.2.3.4#1.2.3.4", "1.2.3.4:853", "1.2.3.4"),
             ("1.2.3.4#2001:DB8::0:1", "1.2.3.4:853", "2001:db8::1"),
+            ("1.2.3.4@853#dns.example", "1.2.3.4:853", "dns.example"),
+            ("1.2.3.4@8853#dns.example", "1.2.3.4:8853", "dns.example"),
+            ("[2001:db8::1]@853#dns.example", "[2001:db8::1]:853", "dns.example"),
+            ("2001:db8::1@8853#dns.example", "[2001:db8::1]:8853", "dns.example"),
+            ("[fe80::1%lo]@8853#dns.example", "[fe80::1%1]:8853", "dns.example"),
+            ("1.2.3.4", "1.2.3.4:853", "1.2.3.4"),
+            ("1.2.3.4:8853", "1.2.3.4:8853", "1.2.3.4"),
+            ("1.2.3.4@8853", "1.2.3.4:8853", "1.2.3.4"),
+            ("2001:DB8:0::1", "[2001:db8::1]:853", "2001:db8::1"),
+            ("[2001:db8::1]", "[2001:db8::1]:853", "2001:db8::1"),
+            ("[2001:db8::1]:8853", "[2001:db8::1]:8853", "2001:db8::1"),
+            ("[::ffff:1.2.3.4]", "1.2.3.4:853", "1.2.3.4"),
+            ("[fe80::1%2]", "[fe80::1%2]:853", "fe80::1"),
             (&longest, "1.2.3.4:853", &longest[8..]),
         ] {
             let (address, name) = (address.parse().unwrap(), Some(name.into()));
@@ -933,6 +993,13 @@ mod tests {
             ("127.0.0.1:853#x", "127.0.0.1#x"),
             ("[::1]:853#x", "[::1]#x"),
             ("[::1]:8853#x", "[::1]:8853#x"),
+            // What is its own name is not said twice.
+            ("1.2.3.4", "1.2.3.4"),
+            ("1.2.3.4#1.2.3.4", "1.2.3.4"),
+            ("2001:db8::1", "[2001:db8::1]"),
+            ("[2001:db8::1]:8853", "[2001:db8::1]:8853"),
+            ("[fe80::1%2]:8853", "[fe80::1%2]:8853"),
+            ("1.2.3.4#1.2.3.5", "1.2.3.4#1.2.3.5"),
         ] {
             assert_eq!(upstreams(spec).unwrap()[0].to_string(), shown);
         }
@@ -941,16 +1008,10 @@ mod tests {
     #[test]
     fn bad_upstreams_are_named_with_what_would_be_right() {
         let table = r#"
-            1.2.3.4          => does not say the name its certificate must have; write 1.2.3.4#NAME
-            1.2.3.4:8853     => must have; write 1.2.3.4:8853#NAME
-            9.9.9.9          => must have; write 9.9.9.9#dns.quad9.net
-            2620:fe::fe      => must have; write [2620:fe::fe]#dns.quad9.net
-            dns.quad9.net    => has no IP address (upstreams are not looked up by name); write IP
-            dns.quad9.net:53 => has no IP address (upstreams are not looked up by name)
+            256.2.3.4        => 256.2.3.4 is not an IP address (names are not looked up); write IP[:PORT]#NAME
+            2001:db8::1:853  => may be read with and without a port: [2001:db8::1]:853 or [2001:db8::1:853]
             dns.example#x    => dns.example is not an IP address (names are not looked up)
             localhost:853#x  => localhost:853 is not an IP address (names are not looked up)
-            tls://1.1.1.1    => is a URL; write IP[:PORT]#NAME
-            https://a/b      => is a URL; write IP[:PORT]#NAME
             quad             => a preset (cloudflare, google, quad9 or adguard); did you mean quad9?
             Cloudflare       => did you mean cloudflare?
             nextdns          => a preset (cloudflare, google, quad9 or adguard); write IP[:PORT]#NAME
@@ -964,14 +1025,15 @@ mod tests {
             2001:db8::1:853#x => without a port: [2001:db8::1]:853 or [2001:db8::1:853]
             1:2:3:4:5:6:7:8:853#x => with a port needs brackets: [1:2:3:4:5:6:7:8]:853
             2001:db8::1:99999#x => with a port needs brackets: [2001:db8::1]:99999
-            [fe80::1]#x      => needs the index of its interface (see `ip link`): [fe80::1%INDEX]:853
+            [fe80::1]#x      => needs its interface (see `ip link`): [fe80::1%INTERFACE]:853
             0.0.0.0#x        => 0.0.0.0 is not the address of one server
             [::]#x           => :: is not the address of one server
             224.0.0.1#x      => 224.0.0.1 is not the address of one server
             255.255.255.255#x => 255.255.255.255 is not the address of one server
             #x               => #x: has no IP address before #; write IP[:PORT]#NAME
             :853#x           => :853#x: has no IP address before #; write IP[:PORT]#NAME
-            [fe80::1%eth0]#x => an interface is given by its index (see `ip link`), in brackets: [fe80::1%INDEX]:PORT
+            [fe80::1%no-such]#x => there is no interface no-such (`ip link` shows those there are)
+            [fe80::1%no-such] => there is no interface no-such
             [fe80::1%2]:x#x  => the port "x" is not a number
             1.2.3.4#         => the name after # is empty; write it as in the server's certificate
             1.2.3.4#.        => the name after # is empty
@@ -1016,6 +1078,13 @@ mod tests {
             ("2001:db8:1:2:3:4:5:6", "[2001:db8:1:2:3:4:5:6]:53"),
             ("fd00::ad1:ff", "[fd00::ad1:ff]:53"),
             ("[fe80::1%2]:5300", "[fe80::1%2]:5300"),
+            ("fe80::1%2", "[fe80::1%2]:53"),
+            // Everywhere the first.
+            ("[fe80::1%lo]:5300", "[fe80::1%1]:5300"),
+            ("[fe80::1%lo]", "[fe80::1%1]:53"),
+            ("fe80::1%lo@5300", "[fe80::1%1]:5300"),
+            ("127.0.0.1@5300", "127.0.0.1:5300"),
+            ("::1@5300", "[::1]:5300"),
         ] {
             assert_eq!(config(&["-l", value]).listen, [address.parse().unwrap()], "{value}");
         }
@@ -1024,9 +1093,9 @@ mod tests {
     #[test]
     fn bad_listeners_are_named_with_what_would_be_right() {
         let table = r#"
-            localhost        => localhost is not an IP address (names are not looked up); write ADDR
+            localhost        => localhost is not an IP address (names are not looked up); write 127.0.0.1:53
+            host             => host is not an IP address (names are not looked up); write ADDR
             localhost:53     => localhost:53 is not an IP address
-            5300             => 5300 is not an IP address
             :5300            => has no IP address; 0.0.0.0 and [::] stand for all addresses
             *:53             => 0.0.0.0 and [::] stand for all addresses
             127.0.0.1:65536  => the port "65536" is not a number up to 65535
@@ -1038,14 +1107,17 @@ mod tests {
             [127.0.0.1]:53   => is not an IP address
             [::1             => is not an IP address
             256.0.0.1        => is not an IP address
-            [fe80::1%eth0]:53 => an interface is given by its index (see `ip link`), in brackets: [fe80::1%INDEX]:PORT
-            [fe80::1%eth0]   => an interface is given by its index
-            fe80::1%eth0     => an interface is given by its index
-            fe80::1%2        => in brackets: [fe80::1%INDEX]:PORT
+            [fe80::1%no-such]:53 => there is no interface no-such (`ip link` shows those there are); write ADDR
+            [fe80::1%no-such] => there is no interface no-such
+            fe80::1%no-such  => there is no interface no-such
+            fe80::1%         => there is no interface  (`ip link`
             host%2           => host%2 is not an IP address
             [fe80::1%2]:65536 => the port "65536" is not a number
-            fe80::1          => needs the index of its interface (see `ip link`): [fe80::1%INDEX]:53
-            224.0.0.251:5353 => is a multicast address"#;
+            fe80::1          => needs its interface (see `ip link`): [fe80::1%INTERFACE]:53
+            224.0.0.251:5353 => is a multicast address; write an address of this machine
+            ff02::fb         => is a multicast address
+            255.255.255.255  => is the broadcast address; write an address of this machine
+            [::ffff:255.255.255.255]:53 => is the broadcast address"#;
         let tricks = ("127.0.0.1\n::1\u{1b}[2J", "127.0.0.1\\n::1\\u{1b}[2J is not an IP address");
         for (value, expected) in rows(table).chain([tricks]) {
             let error = error(&["--listen", value]);
@@ -1226,6 +1298,7 @@ mod tests {
             --tcp-clients-per-address-max 151 => 151: is more than all may have; raise --tcp-clients-max, which is 150, as well
             --tcp-clients-max 30 --tcp-clients-per-address-max=31 => raise --tcp-clients-max, which is 30
             -u quad9 -u quad9   => -u quad9: 9.9.9.9#dns.quad9.net is given twice; give each upstream once
+            -u 1.1.1.1 -u 1.1.1.1#1.1.1.1 => 1.1.1.1 is given twice; give each upstream once
             -u quad9 -u 9.9.9.9:853#DNS.quad9.net. => 9.9.9.9#dns.quad9.net is given twice
             -l 0.0.0.0:53 -l 127.0.0.1:53 => is served by --listen 0.0.0.0:53 already; give only one of them
             -l [::1]:53 -l [::]:53 => overlaps with --listen [::1]:53; give only one of them
@@ -1264,7 +1337,7 @@ mod tests {
         let listeners: Vec<_> =
             (0..=LISTENERS_MAX).map(|i| format!("--listen=127.0.0.{i}:53")).collect();
         let zones: Vec<_> = (0..=FORWARD_ZONES_MAX)
-            .map(|i| format!("--forward-zone={i}.100.in-addr.arpa"))
+            .map(|i| format!("--forward-zone={i}.10.in-addr.arpa"))
             .collect();
         for (flags, max) in [
             (upstreams, Size::Large.of(UPSTREAMS_MAX)),
@@ -1344,7 +1417,7 @@ mod tests {
             assert!(usage.contains(default), "{default}");
         }
         for line in usage.lines() {
-            assert!(line.len() <= 100, "{line}");
+            assert!(line.chars().count() <= 80, "{line}");
         }
     }
 }

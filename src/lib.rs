@@ -24,7 +24,8 @@
 //! - [`tls`]: rustls over any reader and writer, and whom it trusts; [`pin`]: keys that are trusted.
 //! - `descriptors`: open files, and for whom they are; [`memory`]: how much of it is used at most.
 //! - `clocks`: suspends, and a time of day that was set.
-//! - [`signals`]: termination as an event; `network`: changes of routes and addresses as events.
+//! - [`signals`]: termination as an event; `network`: changes of routes and addresses as events;
+//!   `interfaces`: their indexes, and addresses that cannot be used yet.
 //! - [`stderr`]: log and query log, written only as far as they go at once.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
@@ -34,6 +35,7 @@ pub mod config;
 pub mod datagram;
 mod descriptors;
 pub mod forwarder;
+mod interfaces;
 mod listener;
 mod logged;
 pub mod memory;

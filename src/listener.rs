@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, Type};
 use crate::config::SocketLimits;
 use crate::datagram::{self, Buffers, Calls, DatagramSocket, Sent};
 use crate::forwarder::DatagramPath;
+use crate::interfaces::{self, Unusable};
 use crate::logged::Logged;
 use crate::words::system_error;
 
@@ -58,16 +59,24 @@ impl Listener {
             (true, 0) => Reuse::OnceBound,
             (true, _) => Reuse::Always,
         };
+        if is_broadcast(address) {
+            return Err(format!(
+                "cannot listen on {address}: the broadcast address of a network, not an address of this \
+                 host: `ip address` shows those it has"
+            ));
+        }
         let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
         loop {
             tries -= 1;
             let (udp, receive_buffer) = bind_udp(address, reuse, limits)
-                .map_err(|error| explain(address, "UDP", reuse, &error))?;
-            let bound = udp.local_addr().map_err(|error| explain(address, "UDP", reuse, &error))?;
+                .map_err(|failed| failed.explain(address, "UDP", reuse))?;
+            let bound = udp
+                .local_addr()
+                .map_err(|error| Failed::from(error).explain(address, "UDP", reuse))?;
             match bind_tcp(bound, reuse, limits) {
                 // The port that was free for UDP is taken for TCP.
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
-                Err(error) => return Err(explain(bound, "TCP", reuse, &error)),
+                Err(failed) if failed.error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
+                Err(failed) => return Err(failed.explain(bound, "TCP", reuse)),
                 Ok(tcp) => {
                     return Ok(Self {
                         address: bound,
@@ -291,14 +300,11 @@ fn bind_udp(
     address: SocketAddr,
     reuse: Reuse,
     limits: &SocketLimits,
-) -> io::Result<(UdpSocket, usize)> {
+) -> Result<(UdpSocket, usize), Failed> {
     // No SO_REUSEADDR: for UDP it lets a second program take the port and the queries with it.
     let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
     socket.set_recv_buffer_size(limits.datagram_receive_asked)?;
     socket.set_send_buffer_size(limits.datagram_send_asked)?;
-    if address.is_ipv4() && is_broadcast(address) {
-        return Err(io::ErrorKind::AddrNotAvailable.into());
-    }
     if let Err(error) = answer_hosts_only(&socket, address) {
         log::debug!("{address} UDP: socket options: {}", system_error(&error));
     }
@@ -326,16 +332,11 @@ fn answer_hosts_only(socket: &socket2::Socket, address: SocketAddr) -> io::Resul
     }
 }
 
-/// Whether it is a broadcast address of a network of this host. The kernel lets a socket be bound to it.
-fn is_broadcast(address: SocketAddr) -> bool {
-    // Which the kernel says by keeping a socket from sending there by accident.
-    let socket = new_socket(address, Type::DGRAM, Protocol::UDP);
-    let result = socket.and_then(|socket| socket.connect(&address.into()));
-    // Not EPERM, which others say: an eBPF program of a network plugin, say.
-    result.is_err_and(|error| error.raw_os_error() == Some(Errno::ACCESS.raw_os_error()))
-}
-
-fn bind_tcp(address: SocketAddr, reuse: Reuse, limits: &SocketLimits) -> io::Result<TcpListener> {
+fn bind_tcp(
+    address: SocketAddr,
+    reuse: Reuse,
+    limits: &SocketLimits,
+) -> Result<TcpListener, Failed> {
     let socket = new_socket(address, Type::STREAM, Protocol::TCP)?;
     // Else the connections of a former run, in TIME_WAIT, hold the port for a minute.
     socket.set_reuse_address(true)?;
@@ -348,11 +349,11 @@ fn bind_tcp(address: SocketAddr, reuse: Reuse, limits: &SocketLimits) -> io::Res
     Ok(TcpListener::from_std(socket.into()))
 }
 
-fn bind(socket: &socket2::Socket, address: SocketAddr, reuse: Reuse) -> io::Result<()> {
+fn bind(socket: &socket2::Socket, address: SocketAddr, reuse: Reuse) -> Result<(), Failed> {
     if reuse == Reuse::Always {
         socket.set_reuse_port(true)?;
     }
-    socket.bind(&address.into())?;
+    socket.bind(&address.into()).map_err(|error| Failed { by_bind: true, error })?;
     if reuse == Reuse::OnceBound {
         socket.set_reuse_port(true)?;
     }
@@ -370,12 +371,78 @@ fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result
     Ok(socket)
 }
 
+/// Whether this is the broadcast address of a network of this host: it can be bound, and UDP queries
+/// that are sent to it arrive, but no connection does, and no answer can leave from it.
+fn is_broadcast(address: SocketAddr) -> bool {
+    if !address.is_ipv4() || address.ip().is_unspecified() {
+        return false;
+    }
+    // Nothing is sent by that.
+    let connected = new_socket(address, Type::DGRAM, Protocol::UDP)
+        .and_then(|socket| socket.connect(&address.into()));
+    connected.is_err_and(|error| is_access(&error))
+}
+
+/// EACCES, not EPERM, which is the same kind to the standard library.
+fn is_access(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::ACCESS)
+}
+
+/// What kept a socket from listening.
+#[derive(Debug)]
+struct Failed {
+    /// bind(2) said it; else another call did.
+    by_bind: bool,
+    error: io::Error,
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self { by_bind: false, error }
+    }
+}
+
+impl Failed {
+    fn explain(&self, address: SocketAddr, transport: &str, reuse: Reuse) -> String {
+        let host = Host {
+            unprivileged_from: unprivileged_from(),
+            unusable: interfaces::unusable(address),
+        };
+        explain(address, transport, reuse, self, host)
+    }
+}
+
+/// What of the host decides why an address cannot be listened on.
+#[derive(Clone, Copy, Debug)]
+struct Host {
+    /// The first port that everyone may bind.
+    unprivileged_from: u16,
+    unusable: Option<Unusable>,
+}
+
+fn unprivileged_from() -> u16 {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
+}
+
 /// One line: the address, the cause, the remedy.
-fn explain(address: SocketAddr, transport: &str, reuse: Reuse, error: &io::Error) -> String {
+fn explain(
+    address: SocketAddr,
+    transport: &str,
+    reuse: Reuse,
+    failed: &Failed,
+    host: Host,
+) -> String {
+    let Failed { by_bind, error } = failed;
     let remedy = match (error.kind(), address.port()) {
-        (io::ErrorKind::PermissionDenied, 1..1024) => {
+        (io::ErrorKind::PermissionDenied, port)
+            if *by_bind && is_access(error) && (1..host.unprivileged_from).contains(&port) =>
+        {
             "; run as root, give the binary CAP_NET_BIND_SERVICE, or set \
              net.ipv4.ip_unprivileged_port_start"
+        }
+        (io::ErrorKind::PermissionDenied, _) => {
+            "; a sandbox or a security module of this host forbids it"
         }
         (io::ErrorKind::AddrInUse, 0) => "; no port is free: `ss -ulpn` shows who has them",
         (io::ErrorKind::AddrInUse, _) if reuse == Reuse::Always => {
@@ -391,9 +458,15 @@ fn explain(address: SocketAddr, transport: &str, reuse: Reuse, error: &io::Error
             "; another program, or another --listen, has it: choose another address or port with \
              --listen"
         }
-        (io::ErrorKind::AddrNotAvailable, _) => {
-            "; not an address of this host: `ip address` shows those it has"
-        }
+        (io::ErrorKind::AddrNotAvailable, _) => match host.unusable {
+            Some(Unusable::Duplicate) => {
+                "; duplicate address detection found it on another host: give this host another"
+            }
+            Some(Unusable::Tentative) => {
+                "; it is still tentative (duplicate address detection): is its interface up?"
+            }
+            None => "; not an address of this host: `ip address` shows those it has",
+        },
         _ => "",
     };
     format!("cannot listen on {address} {transport}: {}{remedy}", system_error(error))
@@ -480,16 +553,34 @@ mod tests {
 
     #[test]
     fn causes_have_their_remedies() {
-        let explain = |address: &str, kind: io::ErrorKind| {
-            explain(address.parse().unwrap(), "UDP", Reuse::Never, &kind.into())
-        };
-
-        let no_right = explain("127.0.0.1:53", io::ErrorKind::PermissionDenied);
-        let resolved = explain("127.0.0.53:53", io::ErrorKind::AddrInUse);
-
-        assert!(no_right.contains("net.ipv4.ip_unprivileged_port_start"), "{no_right}");
-        assert!(resolved.contains("systemd-resolved"), "{resolved}");
-        assert!(!explain("127.0.0.1:5300", io::ErrorKind::PermissionDenied).contains("run as"));
+        let (access, in_use, absent) = (Errno::ACCESS, Errno::ADDRINUSE, Errno::ADDRNOTAVAIL);
+        for (address, errno, by_bind, unprivileged_from, unusable, expected) in [
+            (
+                "127.0.0.1:53",
+                access,
+                true,
+                1024,
+                None,
+                "CAP_NET_BIND_SERVICE, or set net.ipv4.ip_un",
+            ),
+            ("[::1]:1023", access, true, 1024, None, "CAP_NET_BIND_SERVICE"),
+            ("127.0.0.1:1999", access, true, 2000, None, "CAP_NET_BIND_SERVICE"),
+            ("127.0.0.1:53", access, true, 53, None, "a sandbox or a security module"),
+            ("127.0.0.1:5300", access, true, 1024, None, "a sandbox or a security module"),
+            ("127.0.0.1:53", access, false, 1024, None, "a sandbox or a security module"),
+            ("127.0.0.1:53", Errno::PERM, true, 1024, None, "a sandbox or a security module"),
+            ("127.0.0.53:53", in_use, true, 1024, None, "systemd-resolved"),
+            ("127.0.0.1:5300", in_use, true, 1024, None, "another program, or another --listen"),
+            ("[fd00::1]:53", absent, true, 1024, None, "not an address of this host"),
+            ("[fd00::1]:53", absent, true, 1024, Some(Unusable::Tentative), "still tentative"),
+            ("[fd00::1]:53", absent, true, 1024, Some(Unusable::Duplicate), "on another host"),
+        ] {
+            let failed = Failed { by_bind, error: errno.into() };
+            let host = Host { unprivileged_from, unusable };
+            let line = explain(address.parse().unwrap(), "UDP", Reuse::Never, &failed, host);
+            let start = format!("cannot listen on {address} UDP: ");
+            assert!(line.starts_with(&start) && line.contains(expected), "{line}: {expected}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::datagram::{Buffers, Calls};
 use crate::descriptors;
 use crate::forwarder::{Action, Closed, ConnId, Forwarder, Manner};
+use crate::interfaces;
 use crate::listener::{self, Listener};
 use crate::logged::Logged;
 use crate::network::{Change, Network, Way};
@@ -86,6 +87,7 @@ impl Reactor {
             limits: config.sockets,
             unacknowledged: Vec::new(),
         };
+        interfaces::await_addresses(&config.listen);
         let calls =
             config.listen.first().map_or(Ok(Calls::USUAL), |it| listener::find_calls(*it))?;
         let listeners: Result<Vec<_>, _> = (0..)

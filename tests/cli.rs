@@ -101,14 +101,14 @@ fn a_bad_command_line_is_one_line_on_stderr_and_exit_code_2() {
              --tcp-clients-max, which is 150, as well\n",
         ),
         (
-            &["--upstream", "9.9.9.9"],
-            "dot-proxy: --upstream 9.9.9.9: does not say the name its certificate must have; \
+            &["--upstream", "9.9.9.9:53"],
+            "dot-proxy: --upstream 9.9.9.9:53: port 53 is for plain DNS; leave the port out for 853: \
              write 9.9.9.9#dns.quad9.net\n",
         ),
         (
             &["--upstream", "dns.quad9.net"],
             "dot-proxy: --upstream dns.quad9.net: has no IP address (upstreams are not looked up by \
-             name); write IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com\n",
+             name); write quad9, or 9.9.9.9#dns.quad9.net for one of its addresses\n",
         ),
         (
             &["--upstream", "nextdns"],
@@ -118,7 +118,7 @@ fn a_bad_command_line_is_one_line_on_stderr_and_exit_code_2() {
         (
             &["--upstream", "1.1.1.1:53#cloudflare-dns.com"],
             "dot-proxy: --upstream 1.1.1.1:53#cloudflare-dns.com: port 53 is for plain DNS; leave \
-             the port out for 853\n",
+             the port out for 853: write 1.1.1.1#cloudflare-dns.com\n",
         ),
         (
             &["--forward-zone", "10.0.0.0/8"],
@@ -132,7 +132,7 @@ fn a_bad_command_line_is_one_line_on_stderr_and_exit_code_2() {
         (
             &["--listen", "localhost:5300"],
             "dot-proxy: --listen localhost:5300: localhost:5300 is not an IP address (names are not \
-             looked up); write ADDR[:PORT], such as 127.0.0.1:5300 or [::1]:5300\n",
+             looked up); write 127.0.0.1:5300 or [::1]:5300\n",
         ),
     ] {
         let output = run(args);

@@ -26,7 +26,7 @@ const TABLE: &[Row] = &[
             "forwarder::SpecialNames",
         ],
     ),
-    ("config/", &[], &["config", "pin"]),
+    ("config/", &[], &["config", "interfaces::index", "pin"]),
     (
         "reactor.rs",
         &["mio", "rustix", "socket2"],
@@ -37,6 +37,7 @@ const TABLE: &[Row] = &[
             "config",
             "clocks",
             "descriptors",
+            "interfaces",
             "signals",
             "stderr",
             "listener",
@@ -49,6 +50,7 @@ const TABLE: &[Row] = &[
     ("burst.rs", &[], &[]),
     ("clocks.rs", &["rustix"], &[]),
     ("descriptors.rs", &["rustix"], &["config", "network"]),
+    ("interfaces.rs", &["rustix"], &[]),
     (
         "listener.rs",
         &["mio", "rustix", "socket2"],
@@ -57,6 +59,7 @@ const TABLE: &[Row] = &[
             "config::SocketLimits",
             "datagram",
             "forwarder::DatagramPath",
+            "interfaces",
             "logged",
             "words",
         ],
@@ -85,7 +88,7 @@ const TABLE: &[Row] = &[
     ("network.rs", &["mio", "rustix"], &[]),
     ("stderr.rs", &["rustix"], &[]),
     // The forwarder's tools, each of use without the rest.
-    ("forwarder/access.rs", &[], &[]),
+    ("forwarder/access.rs", &[], &["forwarder::fact"]),
     ("forwarder/arena.rs", &["slab"], &[]),
     ("forwarder/compression.rs", &[], &["forwarder::wire"]),
     (

@@ -201,7 +201,7 @@ fn check_facts(world: &World) {
                 assert!(is_late, "{fact}: twice in a minute, {last:?} and {at:?}");
             }
             Fact::UpstreamInTurn { .. } => {}
-            Fact::SourceRefused => panic!("all sources are served here"),
+            Fact::SourceRefused { .. } => panic!("all sources are served here"),
         }
     }
 }

@@ -2,10 +2,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::suggest;
 use super::words::shown;
+use crate::interfaces::index;
 
-/// An IP address with or without a port, or what is wrong with it.
+/// An IP address with or without a port, or what is wrong with it. The port may follow an @, as
+/// unbound and stubby write it.
 pub(super) fn address(text: &str, default_port: u16) -> Result<SocketAddr, String> {
+    let with_colon = suggest::with_colon(text);
+    let text = with_colon.as_deref().unwrap_or(text);
+    let with_index = with_interface_index(text)?;
+    let text = with_index.as_deref().unwrap_or(text);
     let address = if let Ok(address) = text.parse::<SocketAddr>() {
         address
     } else if let Ok(ip) = text.parse::<IpAddr>() {
@@ -30,7 +37,7 @@ pub(super) fn address(text: &str, default_port: u16) -> Result<SocketAddr, Strin
     };
     if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 {
         return Err(format!(
-            "a link-local address needs the index of its interface (see `ip link`): [{}%INDEX]:{}",
+            "a link-local address needs its interface (see `ip link`): [{}%INTERFACE]:{}",
             v6.ip(),
             v6.port()
         ));
@@ -42,17 +49,33 @@ pub(super) fn address(text: &str, default_port: u16) -> Result<SocketAddr, Strin
     }
 }
 
+/// The same with the index of an interface in place of its name, and in brackets; `None` where there is
+/// no interface.
+fn with_interface_index(text: &str) -> Result<Option<String>, String> {
+    let Some((ip, rest)) = text.split_once('%') else {
+        return Ok(None);
+    };
+    let (ip, interface, port) = match ip.strip_prefix('[') {
+        Some(ip) => match rest.split_once(']') {
+            Some((interface, port)) => (ip, interface, port),
+            None => return Ok(None),
+        },
+        None => (ip, rest, ""),
+    };
+    if ip.parse::<Ipv6Addr>().is_err() {
+        return Ok(None);
+    }
+    let index = match interface.parse::<u32>() {
+        Ok(index) => index,
+        Err(_) => index(interface).ok_or_else(|| {
+            format!("there is no interface {} (`ip link` shows those there are)", shown(interface))
+        })?,
+    };
+    Ok(Some(format!("[{ip}%{index}]{port}")))
+}
+
 /// Says why `text` is no address.
 pub(super) fn address_problem(text: &str) -> String {
-    if let Some((ip, interface)) = text.split_once('%') {
-        let (ip, in_brackets) = ip.strip_prefix('[').map_or((ip, false), |ip| (ip, true));
-        let interface = interface.split(']').next().unwrap_or_default();
-        if ip.parse::<Ipv6Addr>().is_ok() && !(in_brackets && interface.parse::<u32>().is_ok()) {
-            return format!(
-                "an interface is given by its index (see `ip link`), in brackets: [{ip}%INDEX]:PORT"
-            );
-        }
-    }
     if let Some((host, port)) = text.rsplit_once(':') {
         let bare = host
             .strip_prefix('[')

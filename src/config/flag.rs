@@ -1,8 +1,10 @@
 //! The flags that there are.
 
-use super::UsageError;
-use super::upstream::{UPSTREAM_EXAMPLE, upstreams};
-use super::words::{nearest, shown};
+use std::net::IpAddr;
+
+use super::upstream::UPSTREAM_EXAMPLE;
+use super::words::shown;
+use super::{UsageError, suggest};
 
 /// A flag that takes a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +30,19 @@ pub(super) enum Flag {
 }
 
 impl Flag {
-    /// The flag of an argument, `--flag` or `--flag=value`, and which of its spellings was used.
-    pub(super) fn of(arg: &str) -> Result<(Self, &'static str), UsageError> {
+    /// The flag of an argument, `--flag` or `--flag=value`, and which of its spellings was used. If there
+    /// is none, `value` is what follows, and `listen` the listener before it: what was meant may be
+    /// said with them.
+    pub(super) fn of(
+        arg: &str,
+        value: Option<&str>,
+        listen: Option<IpAddr>,
+    ) -> Result<(Self, &'static str), UsageError> {
         if !arg.starts_with('-') || arg == "-" || arg == "--" {
             return Err(UsageError(format!(
-                "{}: stray argument; every value follows its flag, such as --upstream {}",
+                "{}: stray argument; every value follows its flag, such as {}",
                 if arg.is_empty() { "''".into() } else { shown(arg) },
-                if upstreams(arg).is_ok() { arg } else { UPSTREAM_EXAMPLE }
+                suggest::stray(arg, UPSTREAM_EXAMPLE)
             )));
         }
         let name = arg.split_once('=').map_or(arg, |(name, _)| name);
@@ -47,10 +55,8 @@ impl Flag {
 
         let alone = HELP.into_iter().chain(VERSION).chain([PRINT_LIMITS]);
         let known = SPELLINGS.into_iter().map(|(spelling, _)| spelling).chain(alone);
-        let remedy = match nearest(name, known.filter(|known| known.starts_with("--"))) {
-            Some(known) => format!("did you mean {known}?"),
-            None => "--help lists the flags".into(),
-        };
+        let remedy = suggest::flag(arg, value, listen, known)
+            .unwrap_or_else(|| "--help lists the flags".into());
         Err(UsageError(format!("{}: unknown flag; {remedy}", shown(name))))
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::address::address;
+use super::suggest;
 use super::words::{nearest, shown, words};
 use crate::pin::Pin;
 
@@ -20,34 +21,34 @@ pub struct Upstream {
 }
 
 /// `1.1.1.1#cloudflare-dns.com`, with the port if it is not 853. Without a name it is
-/// `1.1.1.1#sha256/47DEQpj8HBSa...`, the beginning of its first pin.
+/// `1.1.1.1#sha256/47DEQpj8HBSa...`, the beginning of its first pin. An upstream whose name is its
+/// address is `1.1.1.1`.
 ///
 /// Upstreams that are alike behind the # are one operator's: they have the name in common, or a key
 /// that only its owner can use.
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.address.to_string();
-        let address = match self.address.port() {
-            UPSTREAM_PORT => address.strip_suffix(":853").unwrap_or(&address),
-            _ => &address,
-        };
+        let address = without_853(self.address);
         match (&self.name, self.pins.first()) {
+            (Some(name), _) if **name == *self.address.ip().to_string() => f.write_str(&address),
             (Some(name), _) => write!(f, "{address}#{name}"),
             (None, Some(pin)) => write!(f, "{address}#{}", pin.shortened()),
-            (None, None) => f.write_str(address),
+            (None, None) => f.write_str(&address),
         }
     }
 }
 
 /// The upstreams of one `--upstream`: those of a preset, or one.
 pub(super) fn upstreams(spec: &str) -> Result<Vec<Upstream>, String> {
+    read(spec).map_err(|problem| suggest::upstream(spec).unwrap_or(problem))
+}
+
+/// The same, where what is wrong is not compared with the forms of other programs.
+pub(super) fn read(spec: &str) -> Result<Vec<Upstream>, String> {
     if let Some(preset) = PRESETS.iter().find(|preset| preset.word == spec) {
         return Ok(preset.upstreams().collect());
     }
     let form = format!("write IP[:PORT]#NAME, such as {UPSTREAM_EXAMPLE}");
-    if spec.contains("://") {
-        return Err(format!("is a URL; {form}"));
-    }
     if let Some((word, _)) = spec.split_once(['#', ','])
         && let Some(preset) = PRESETS.iter().find(|preset| preset.word == word)
     {
@@ -57,43 +58,35 @@ pub(super) fn upstreams(spec: &str) -> Result<Vec<Upstream>, String> {
              address, such as {ip}#{name},{PIN_FORM}"
         ));
     }
-    let Some((place, auth)) = spec.split_once('#') else {
-        if let Some((place, auth)) = spec.split_once(',')
-            && address(place, UPSTREAM_PORT).is_ok()
-        {
-            return Err(format!("has a comma in place of #; write {place}#{}", shown(auth)));
-        }
-        return Err(match address(spec, UPSTREAM_PORT) {
-            Ok(address) => {
-                let name = PRESETS
-                    .iter()
-                    .find(|preset| preset.addresses.contains(&address.ip()))
-                    .map_or("NAME", |preset| preset.name);
-                format!(
-                    "does not say the name its certificate must have; write {}",
-                    Upstream { address, name: Some(name.into()), pins: Box::default() }
-                )
-            }
-            Err(_) if spec.contains(['.', ':']) => {
-                format!("has no IP address (upstreams are not looked up by name); {form}")
-            }
-            Err(_) => {
-                let remedy = match nearest(spec, PRESETS.iter().map(|preset| preset.word)) {
-                    Some(known) => format!("did you mean {known}?"),
-                    None => form,
-                };
-                format!("is not a preset ({}); {remedy}", preset_names())
-            }
-        });
+    let (place, auth) = match spec.split_once('#') {
+        Some((place, auth)) => (place, Some(auth)),
+        None => (spec, None),
     };
-
-    if place.rsplit_once(':').map_or(place, |(ip, _)| ip).is_empty() {
+    if auth.is_some() && place.rsplit_once([':', '@']).map_or(place, |(ip, _)| ip).is_empty() {
         return Err(format!("has no IP address before #; {form}"));
     }
-    let address = address(place, UPSTREAM_PORT).map_err(|problem| format!("{problem}; {form}"))?;
+    let address = address(place, UPSTREAM_PORT).map_err(|problem| {
+        if auth.is_some() || spec.contains(['.', ':', '%', '@']) {
+            return format!("{problem}; {form}");
+        }
+        let remedy = match nearest(spec, PRESETS.iter().map(|preset| preset.word)) {
+            Some(known) => format!("did you mean {known}?"),
+            None => form.clone(),
+        };
+        format!("is not a preset ({}); {remedy}", preset_names())
+    })?;
     match address.port() {
         // RFC 7858 section 3.1: never DNS over TLS on port 53.
-        53 => return Err("port 53 is for plain DNS; leave the port out for 853".into()),
+        53 => {
+            let address = SocketAddr::new(address.ip(), UPSTREAM_PORT);
+            let right = match auth {
+                Some(auth) => format!("{}#{}", without_853(address), shown(auth)),
+                None => named(address),
+            };
+            return Err(format!(
+                "port 53 is for plain DNS; leave the port out for 853: write {right}"
+            ));
+        }
         0 => return Err("port 0 is nowhere; leave the port out for 853".into()),
         _ => {}
     }
@@ -101,7 +94,26 @@ pub(super) fn upstreams(spec: &str) -> Result<Vec<Upstream>, String> {
     if ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST {
         return Err(format!("{ip} is not the address of one server; {form}"));
     }
-    Ok(vec![known_by(auth, address)?])
+    Ok(vec![match auth {
+        Some(auth) => known_by(auth, address)?,
+        // Its certificate must have the address (RFC 8310 section 8.1).
+        None => Upstream { address, name: Some(ip.to_string().into()), pins: Box::default() },
+    }])
+}
+
+/// An upstream at this address, by the name that its certificate has if that is known.
+pub(super) fn named(address: SocketAddr) -> String {
+    let preset = PRESETS.iter().find(|preset| preset.addresses.contains(&address.ip()));
+    format!("{}#{}", without_853(address), preset.map_or("NAME", |preset| preset.name))
+}
+
+/// An address with its port, unless that is the usual one.
+pub(super) fn without_853(address: SocketAddr) -> String {
+    let text = address.to_string();
+    match address.port() {
+        UPSTREAM_PORT => text.strip_suffix(":853").unwrap_or(&text).into(),
+        _ => text,
+    }
 }
 
 /// The upstream at this address with what stands behind its #: a name and any number of pins, in any

@@ -23,7 +23,7 @@ pub(super) fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> O
     let text = text.to_ascii_lowercase();
     words
         .map(|word| (edits(&text, word), word))
-        .filter(|(edits, word)| *edits <= word.len() / 3)
+        .filter(|(edits, word)| *edits <= (word.len() / 3).min(EDITS_MAX))
         .min_by_key(|(edits, _)| *edits)
         .map(|(_, word)| word)
 }
@@ -42,6 +42,10 @@ pub(super) fn edits(a: &str, b: &str) -> usize {
     }
     row[b.len()]
 }
+
+/// Of a slip of the pen: two letters changed places, one hyphen too many. A word that is farther away is
+/// another word.
+const EDITS_MAX: usize = 2;
 
 /// Characters of an argument that an error repeats: errors are lines a person reads.
 pub(super) const SHOWN_MAX: usize = 100;

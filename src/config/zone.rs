@@ -1,17 +1,13 @@
 //! Zones as they are written on the command line.
 
-use std::net::IpAddr;
-
+use super::suggest;
 use super::upstream::{LABEL_LEN_MAX, NAME_LEN_MAX};
 
 /// A zone's name as it stands in messages, in lower case, or what is wrong with it.
 pub(super) fn zone(text: &str) -> Result<Box<[u8]>, String> {
     let form = format!("write a name, such as {ZONE_EXAMPLE}");
-    let ip = text.split_once('/').map_or(text, |(ip, _)| ip);
-    if ip.parse::<IpAddr>().is_ok() {
-        return Err(format!(
-            "is an address; write the name of its reverse zone, such as {ZONE_EXAMPLE}"
-        ));
+    if let Some(right) = suggest::reverse_zone(text) {
+        return Err(format!("is an address; write the name of its reverse zone, such as {right}"));
     }
     let name = text.strip_suffix('.').unwrap_or(text);
     if name.is_empty() {

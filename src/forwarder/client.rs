@@ -63,7 +63,8 @@ impl Client {
 
 impl Forwarder {
     pub(super) fn accept_client(&mut self, now: Instant, peer: SocketAddr) -> Option<ConnId> {
-        if !self.serves(peer.ip()) || self.shutting_down || !self.admit_client(now, peer.ip()) {
+        if !self.serves(now, peer.ip()) || self.shutting_down || !self.admit_client(now, peer.ip())
+        {
             return None;
         }
         let client = Client {
@@ -81,15 +82,15 @@ impl Forwarder {
         Some(conn_id)
     }
 
-    /// Whether this source gets answers; says so once if not.
-    pub(super) fn serves(&mut self, source: IpAddr) -> bool {
+    /// Whether this source gets answers; says so if not, once in a while.
+    pub(super) fn serves(&mut self, now: Instant, source: IpAddr) -> bool {
         if access::is_local(source) {
             return true;
         }
-        if self.counts.refused == 0 {
-            self.actions.push_back(Action::Log(Fact::SourceRefused));
-        }
         self.counts.refused += 1;
+        if let Some(count) = self.strangers.note(now) {
+            self.actions.push_back(Action::Log(Fact::SourceRefused { source, count }));
+        }
         false
     }
 
@@ -157,7 +158,7 @@ impl Forwarder {
         message: &[u8],
         truncated: bool,
     ) {
-        if !self.serves(path.client.ip()) {
+        if !self.serves(now, path.client.ip()) {
             return;
         }
         match message::parse_query(message, truncated) {

@@ -29,8 +29,13 @@ pub enum Fact {
         /// Clients at a time.
         clients_max: usize,
     },
-    /// A source outside the addresses that are served asked; said once.
-    SourceRefused,
+    /// Sources outside the addresses that are served asked; said at most once a minute.
+    SourceRefused {
+        /// The last of them.
+        source: IpAddr,
+        /// Datagrams and connections that were dropped since this was said last.
+        count: u64,
+    },
     /// An upstream became unusable.
     UpstreamFailed {
         /// Its display name.
@@ -84,7 +89,7 @@ impl Fact {
         match self {
             Self::ClientMadeRoom { .. }
             | Self::ClientWaited { .. }
-            | Self::SourceRefused
+            | Self::SourceRefused { .. }
             | Self::UpstreamFailed { .. }
             | Self::UpstreamStillFailed { .. } => log::Level::Warn,
             Self::UpstreamInTurn { .. }
@@ -117,10 +122,17 @@ impl fmt::Display for Fact {
                 "TCP clients: {client} had to wait, as all {clients_max} places were taken by clients that \
                  wait for answers: with a higher --tcp-clients-max there are more"
             ),
-            Self::SourceRefused => f.write_str(
-                "a query from another network was dropped, as all such will be: only loopback, \
-                 private, link-local and unique-local addresses are served",
-            ),
+            Self::SourceRefused { source, count } => {
+                match count {
+                    1 => write!(f, "a query from {source} was dropped"),
+                    _ => write!(f, "{count} queries were dropped, the last from {source}"),
+                }?;
+                f.write_str(
+                    ": only loopback, private, shared (100.64.0.0/10), link-local and unique-local \
+                     addresses are served; let it ask a --listen address in such a network, which it \
+                     then asks from",
+                )
+            }
             Self::UpstreamFailed { upstream, stage, detail } => {
                 write!(f, "{upstream}: not usable: {stage}: {detail}")
             }
@@ -207,6 +219,23 @@ mod tests {
             "TCP clients: 10.0.0.9 had to wait, as all 8 places were taken by clients that wait for \
              answers: with a higher --tcp-clients-max there are more"
         );
+    }
+
+    #[test]
+    fn who_is_not_served_is_named() {
+        let line = |source: &str, count| {
+            Fact::SourceRefused { source: source.parse().unwrap(), count }.to_string()
+        };
+        let first = line("203.0.113.7", 1);
+        assert!(
+            first.starts_with("a query from 203.0.113.7 was dropped: only loopback"),
+            "{first}"
+        );
+        let more = line("2001:db8::1", 17);
+        assert!(more.starts_with("17 queries were dropped, the last from 2001:db8::1: "), "{more}");
+        for line in [first, more] {
+            assert!(line.contains("100.64.0.0/10") && line.contains("--listen"), "{line}");
+        }
     }
 
     #[test]

@@ -52,6 +52,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use access::Strangers;
 use arena::{Arena, Id};
 use budget::Budget;
 use client::Client;
@@ -113,6 +114,7 @@ pub struct Forwarder {
 
     conns: Arena<Conn>,
     clients: Clients,
+    strangers: Strangers,
     upstreams: Vec<Upstream>,
     /// Their indexes, the preferred first, as of the last look.
     ranking: Vec<usize>,
@@ -151,6 +153,7 @@ impl Forwarder {
             joinable: Joinable::new(seed, limits.queries_max),
             conns: Arena::with_capacity(limits.conns_max()),
             clients: Clients::new(&limits),
+            strangers: Strangers::default(),
             ranking: (0..upstreams.len()).collect(),
             upstreams: upstream::list(upstreams),
             summary_at: None,

@@ -23,6 +23,12 @@ pub enum SpecialNames {
 }
 
 impl SpecialNames {
+    /// Whether any name in `zone` is special: the zone is in a special one, or above one.
+    pub fn has_special(zone: &[u8]) -> bool {
+        Zone::of(zone).is_some()
+            || ONE_BELOW_EACH_PARENT.into_iter().any(|special| is_in(special, zone))
+    }
+
     /// How a query that passed all checks is answered here; `None` if it is forwarded.
     ///
     /// One that is signed is, too, without a signature as everything that is made here: forwarded, it
@@ -312,6 +318,25 @@ const TTL: u32 = 10_800;
 /// Octets of the most there is to say: SOA and NS.
 const RECORDS_LEN: usize = 64;
 
+/// Special zones, one of those below each zone that is above special ones. Those of a single label, which
+/// only the root is above, are left out.
+const ONE_BELOW_EACH_PARENT: [&[u8]; 13] = [
+    b"\x0264\x03100\x07in-addr\x04arpa\0",
+    b"\x03254\x03169\x07in-addr\x04arpa\0",
+    b"\x0216\x03172\x07in-addr\x04arpa\0",
+    b"\x03168\x03192\x07in-addr\x04arpa\0",
+    b"\x012\x010\x03192\x07in-addr\x04arpa\0",
+    b"\x03100\x0251\x03198\x07in-addr\x04arpa\0",
+    b"\x03113\x010\x03203\x07in-addr\x04arpa\0",
+    b"\x03255\x03255\x03255\x03255\x07in-addr\x04arpa\0",
+    b"\x01d\x01f\x03ip6\x04arpa\0",
+    b"\x018\x01e\x01f\x03ip6\x04arpa\0",
+    b"\x018\x01b\x01d\x010\x011\x010\x010\x012\x03ip6\x04arpa\0",
+    b"\x011\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\
+      \x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x03ip6\x04arpa\0",
+    b"\x04home\x04arpa\0",
+];
+
 /// As many as fit in 255 octets.
 const LABELS_MAX: usize = 127;
 
@@ -414,6 +439,25 @@ mod tests {
         }
         let few = ["0", "a", "com", "local", "arpa", "_dns", "1.2", "home.arpa"];
         few.iter().map(|label| format!("{label}.{zone}")).chain([longest, most_labels]).collect()
+    }
+
+    #[test]
+    fn zones_with_special_names_are_special_or_below_or_above() {
+        for zone in ONE_BELOW_EACH_PARENT {
+            assert_eq!(Zone::of(zone).map(|zone| zone.start), Some(0), "{zone:?}");
+        }
+        let others = ["localhost", "invalid", "test", "onion", "local", "resolver.arpa"];
+        for zone in zones_with_an_apex().iter().map(String::as_str).chain(others) {
+            assert!(SpecialNames::has_special(&wire(&format!("a.{zone}"))), "below {zone}");
+            let parents = zone.match_indices('.').map(|(dot, _)| &zone[dot + 1..]);
+            for above in [zone].into_iter().chain(parents) {
+                assert!(SpecialNames::has_special(&wire(above)), "{above} of {zone}");
+            }
+        }
+        for zone in ["com", "lan", "1.in-addr.arpa", "63.100.in-addr.arpa", "a.arpa", "3.ip6.arpa"]
+        {
+            assert!(!SpecialNames::has_special(&wire(zone)), "{zone}");
+        }
     }
 
     #[test]

@@ -119,8 +119,13 @@ pub(super) fn list(names: Vec<Box<str>>) -> Vec<Upstream> {
     upstreams
 }
 
+/// An upstream without a # is known by its address, on whatever port.
 fn operator(name: &str) -> &str {
-    name.split_once('#').map_or(name, |(_, operator)| operator)
+    match (name.split_once('#'), name.strip_prefix('[').and_then(|ip| ip.split_once(']'))) {
+        (Some((_, operator)), _) => operator,
+        (None, Some((ipv6, _))) => ipv6,
+        (None, None) => name.split(':').next().unwrap_or(name),
+    }
 }
 
 impl Upstream {

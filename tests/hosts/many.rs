@@ -103,7 +103,11 @@ fn c15_nobody_listens_on_a_broadcast_address() {
         let far = Namespace::new().expect("a second namespace");
         far.connect("link", &NEAR, &FAR);
         let result = run(&["--listen", "10.0.0.255:5300"]);
-        assert_one_line(&result, 1, &["10.0.0.255:5300", "not an address of this host"]);
+        assert_one_line(
+            &result,
+            1,
+            &["10.0.0.255:5300", "broadcast", "not an address of this host"],
+        );
     });
 }
 

@@ -4,7 +4,8 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 
-use crate::namespace::in_namespace;
+use crate::namespace::{Namespace, in_namespace, ip};
+use crate::support::Proxy;
 use crate::support::proxy::{run, run_through};
 use crate::support::skip::skip;
 
@@ -58,11 +59,47 @@ fn h05_no_right_to_bind() {
             return skip(NAME, &format!("{sysctl}: {error}"));
         }
         let program = Copied::new(NAME);
+        let remedies = ["root", "CAP_NET_BIND_SERVICE", "ip_unprivileged_port_start"];
         for address in ["127.0.0.1:53", "[::1]:853"] {
             let result = run_through(&program.as_nobody(), &["--listen", address]);
-            let remedies = ["root", "CAP_NET_BIND_SERVICE", "ip_unprivileged_port_start"];
             assert_one_line(&result, 1, &[&[address, "denied"], &remedies[..]].concat());
         }
+        fs::write(sysctl, "6000").expect("it could be written before");
+        let result = run_through(&program.as_nobody(), &["--listen", "127.0.0.1:5300"]);
+        assert_one_line(&result, 1, &[&["127.0.0.1:5300", "denied"], &remedies[..]].concat());
+    });
+}
+
+#[test]
+fn h05_tentative_address() {
+    in_namespace("h05_tentative_address", "", || {
+        let others = Namespace::new().expect("a second namespace");
+        others.connect("link", &[], &["fd00::9/64"]);
+
+        // A service that starts as the network does: the kernel asks the link for a second or two.
+        ip(&["address", "add", "fd00::1/64", "dev", "link"]);
+        let proxy = Proxy::start(&["--listen", "[fd00::1]:5300"]);
+        proxy.await_line("line about the wait", |line| {
+            line.contains("waiting for fd00::1, which is tentative")
+        });
+        proxy.stop();
+        // By the name of its interface, and without a wait once it is there.
+        ip(&["address", "add", "fe80::5/64", "dev", "link", "nodad"]);
+        let listen = ["--listen", "[fe80::5%link]:5300", "--listen", "[fd00::1]:5300"];
+        let proxy = Proxy::start(&listen);
+        assert_eq!(proxy.listeners()[0].ip().to_string(), "fe80::5");
+        let lines = proxy.stop();
+        assert!(!lines.iter().any(|line| line.contains("waiting")), "{lines:#?}");
+
+        ip(&["address", "add", "fd00::9/64", "dev", "link"]);
+        let result = run(&["--log-level", "error", "--listen", "[fd00::9]:5300"]);
+        assert_one_line(&result, 1, &["[fd00::9]:5300", "duplicate", "another host"]);
+
+        // Nobody can be asked on a link that is down.
+        ip(&["link", "set", "dev", "link", "down"]);
+        ip(&["address", "add", "fd00::2/64", "dev", "link"]);
+        let result = run(&["--log-level", "error", "--listen", "[fd00::2]:5300"]);
+        assert_one_line(&result, 1, &["[fd00::2]:5300", "still tentative", "up?"]);
     });
 }
 

@@ -61,6 +61,44 @@ fn bad_certificates_get_no_query() {
     }
 }
 
+/// Without a name the certificate must have the address itself (RFC 8310 section 8.1).
+#[test]
+fn an_address_alone_is_the_name() {
+    let cases: [(&str, fn(std::net::SocketAddr) -> String, _); 4] = [
+        ("127.0.0.1", |at| at.to_string(), NOERROR),
+        ("127.0.0.1", |at| format!("{}@{}", at.ip(), at.port()), NOERROR),
+        ("127.0.0.2", |at| at.to_string(), SERVFAIL),
+        ("dot.example", |at| at.to_string(), SERVFAIL),
+    ];
+    for (name, spec, rcode) in cases {
+        let authority = Authority::new();
+        let server = DotServer::start(Setup::new(authority.identity(name)));
+        let ca_file = authority.file().display().to_string();
+        let spec = spec(server.address());
+        let proxy = Proxy::start(&["--ca-file", &ca_file, "--upstream", &spec]);
+        let response = UdpClient::new(proxy.address()).ask(&Query::new("a.example", A).bytes());
+        assert_eq!(Response::read(&response).rcode, rcode, "{spec} with a certificate for {name}");
+        let log = server.log();
+        assert_eq!(log.connections[0].server_name, None, "no name is sent");
+        if rcode == SERVFAIL {
+            assert_eq!(log.application_octets(), 0);
+            let start = format!("{}: not usable: certificate", server.address());
+            proxy.await_line("line about it", |line| line.contains(&start) && line.contains(name));
+        }
+    }
+}
+
+#[test]
+fn the_at_of_other_programs_stands_before_a_port() {
+    let authority = Authority::new();
+    let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+    let ca_file = authority.file().display().to_string();
+    let spec = format!("{}@{}#dot.example", server.address().ip(), server.address().port());
+    let proxy = Proxy::start(&["--ca-file", &ca_file, "--upstream", &spec]);
+    let response = UdpClient::new(proxy.address()).ask(&Query::new("a.example", A).bytes());
+    assert_eq!(Response::read(&response).rcode, NOERROR);
+}
+
 #[test]
 fn the_pin_of_a_certificate_that_a_server_signed_itself_can_be_copied_from_the_log() {
     for identity in [Identity::self_signed_ca("dot.example"), Identity::self_signed("dot.example")]

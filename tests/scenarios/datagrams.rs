@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use dot_proxy::forwarder::Fact;
+
 use crate::sim_support::dns::{self, Edns, FORMERR, NOERROR, NOTIMP, REFUSED};
 use crate::sim_support::{What, path_from};
 use crate::{copies, end, failures, numbered, warm, world};
@@ -126,7 +128,7 @@ fn one_socket_may_ask_two_things_with_one_id() {
 }
 
 #[test]
-fn strangers_are_not_answered_and_it_is_said_once() {
+fn strangers_are_not_answered_and_it_is_said_whose_address_it_was_once_a_minute() {
     let mut w = world(1);
     let path = path_from(SocketAddr::from((Ipv4Addr::new(198, 51, 100, 1), 1000)));
     for _ in 0..5 {
@@ -135,7 +137,19 @@ fn strangers_are_not_answered_and_it_is_said_once() {
     w.run_ms(5000);
     assert_eq!(w.oracle.responses.len(), 0);
     assert_eq!(w.forwarder.counts().refused, 5);
-    assert_eq!(w.facts.len(), 1, "{:?}", w.facts);
+    let told = |w: &crate::sim_support::World| -> Vec<_> {
+        let facts = w.facts.iter().map(|(_, fact)| match fact {
+            Fact::SourceRefused { source, count } => (source.to_string(), *count),
+            other => panic!("{other:?}"),
+        });
+        facts.collect()
+    };
+    assert_eq!(told(&w), [("198.51.100.1".to_owned(), 1)]);
+    w.run_ms(60_000);
+    let next = path_from(SocketAddr::from((Ipv4Addr::new(198, 51, 100, 2), 1000)));
+    w.datagram(next, dns::query(1, "a.example.", dns::A, None));
+    w.run_ms(10);
+    assert_eq!(told(&w)[1..], [("198.51.100.2".to_owned(), 5)]);
     assert!(w.links.is_empty());
     end(w);
 }

@@ -1,0 +1,438 @@
+//! What was likely meant: for forms that other programs take, the form that is right here, with the
+//! values that were typed.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::address::address;
+use super::flag::{HELP, VERSION};
+use super::upstream::{PRESETS, UPSTREAM_PORT, certificate_name, named, read, without_853};
+use super::words::{nearest, shown};
+
+/// What to write in place of a flag that there is not: one of another program, one of these written
+/// otherwise, or one with a slip of the pen. `value` is what follows it, `listen` the listener before
+/// it on the command line.
+pub(super) fn flag<'a>(
+    arg: &str,
+    value: Option<&str>,
+    listen: Option<IpAddr>,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> Option<String> {
+    let (name, value) = match arg.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (arg, value),
+    };
+    // The one dash of some programs.
+    if let Some(long) = known.clone().find(|long| long.strip_prefix('-') == Some(name)) {
+        return Some(format!("write {long}"));
+    }
+    let foreign =
+        |name: &str| FOREIGN.into_iter().find(|(names, _)| names.contains(&name)).map(|row| row.1);
+    if let Some(remedy) = foreign(name) {
+        return Some(remedy.words(value, listen));
+    }
+    if !name.starts_with("--")
+        && let Some((short, value)) = arg.split_at_checked(2)
+        && !value.is_empty()
+    {
+        if known.clone().any(|known| known == short) && ![HELP, VERSION].concat().contains(&short) {
+            return Some(format!("write {short} {}", shown(value)));
+        }
+        if let Some(remedy) = foreign(short) {
+            return Some(remedy.words(Some(value), listen));
+        }
+    }
+    let long = nearest(name, known.filter(|known| known.starts_with("--")))?;
+    Some(format!("did you mean {long}?"))
+}
+
+/// What does here what a flag does elsewhere.
+#[derive(Clone, Copy, Debug)]
+enum Remedy {
+    /// The flag of this name, with the same value.
+    Is(&'static str),
+    /// A port, which stands behind the address here.
+    Port,
+    /// What these words say.
+    Says(&'static str),
+    /// A redirection of standard error.
+    Stderr,
+}
+
+impl Remedy {
+    fn words(self, value: Option<&str>, listen: Option<IpAddr>) -> String {
+        match self {
+            Self::Is(flag) => match value {
+                Some(value) => format!("write {flag} {}", shown(value)),
+                None => format!("write {flag}"),
+            },
+            Self::Port => {
+                let port = value.and_then(|value| value.parse::<u16>().ok());
+                let listen = listen.unwrap_or(super::LISTEN_DEFAULT.ip());
+                let address = SocketAddr::new(listen, port.unwrap_or_default()).to_string();
+                let address = match port {
+                    Some(_) => address,
+                    None => address.replacen(":0", ":PORT", 1),
+                };
+                format!("the port stands behind the address: write --listen {address}")
+            }
+            Self::Says(words) => words.into(),
+            Self::Stderr => {
+                let file = value.map_or("FILE".into(), shown);
+                format!("lines go to stderr: write 2>>{file} at the end")
+            }
+        }
+    }
+}
+
+/// Flags of other programs.
+const FOREIGN: [(&[&str], Remedy); 11] = [
+    (&["-p", "--port"], Remedy::Port),
+    (&["--address", "--bind", "--listen-address"], Remedy::Is("--listen")),
+    (&["--dns", "--forward", "--forwarder", "--resolver", "--server"], Remedy::Is("--upstream")),
+    (&["--ca", "--ca-cert", "--cacert", "--ca-certificate"], Remedy::Is("--ca-file")),
+    (&["-v"], Remedy::Says("write --log-level debug to see more, or -V for the version")),
+    (
+        &["--debug", "--verbose"],
+        Remedy::Says("write --log-level debug, and --query-log on for a line per query"),
+    ),
+    (&["-q", "--quiet", "--silent"], Remedy::Says("write --log-level error --query-log off")),
+    (
+        &["-c", "-C", "--conf", "--conf-file", "--config", "--config-file"],
+        Remedy::Says("there is no file of settings: write them as flags, which --help lists"),
+    ),
+    (
+        &["--cache", "--cache-size", "--no-cache"],
+        Remedy::Says("there is no cache: leave it out, every query is forwarded"),
+    ),
+    (&["--log", "--log-file", "--logfile"], Remedy::Stderr),
+    (
+        &["--background", "--daemon", "--daemonize"],
+        Remedy::Says(
+            "it stays in the foreground: leave it out, and have a service manager start it",
+        ),
+    ),
+];
+
+/// What to write in place of an argument that belongs to no flag.
+pub(super) fn stray(arg: &str, example: &str) -> String {
+    if arg.parse::<u16>().is_ok() {
+        return format!("--listen 127.0.0.1:{arg}");
+    }
+    let upstream = if read(arg).is_ok() { Some(arg.into()) } else { right_upstream(arg) };
+    format!("--upstream {}", upstream.unwrap_or(example.into()))
+}
+
+/// What is wrong with an upstream that is not written as here, and how it is written here.
+pub(super) fn upstream(spec: &str) -> Option<String> {
+    if let Some((scheme, _)) = spec.split_once("://") {
+        let what = match scheme {
+            "https" | "h3" => "is a URL of DNS over HTTPS, and this is for DNS over TLS",
+            "quic" | "doq" => "is a URL of DNS over QUIC, and this is for DNS over TLS",
+            "sdns" => "is a DNS stamp",
+            _ => "is a URL",
+        };
+        let right = right_upstream(spec).unwrap_or_else(|| "ADDRESS#NAME".into());
+        return Some(format!("{what}; write {right}"));
+    }
+    let list = parts(spec);
+    // What follows a comma may also be a pin, or a name that was forgotten.
+    let is_preset = |word: &&str| PRESETS.iter().any(|preset| preset.word == *word);
+    if list.len() > 1
+        && (list.iter().all(|part| read(part).is_ok())
+            || list.first().is_some_and(is_preset) && !spec.contains(['#', '/', '=']))
+    {
+        return Some(repeated("upstream", &list));
+    }
+    if let Some((place, auth)) = spec.split_once([',', ' '])
+        && let Ok(_) = address(place, UPSTREAM_PORT)
+    {
+        let comma = if spec.contains(',') { "comma" } else { "space" };
+        return Some(format!("has a {comma} in place of #; write {place}#{}", shown(auth)));
+    }
+    let Some((place, auth)) = spec.split_once('#') else {
+        if address(spec, UPSTREAM_PORT).is_ok() {
+            return None;
+        }
+        let right = right_upstream(spec)?;
+        return Some(format!(
+            "has no IP address (upstreams are not looked up by name); write {right}"
+        ));
+    };
+    match address(place, UPSTREAM_PORT) {
+        Ok(address) => {
+            if let Ok(port) = auth.parse::<u16>() {
+                let right = named(SocketAddr::new(address.ip(), port));
+                return Some(format!("has a port in place of the name; write {right}"));
+            }
+            let (name, port) = auth.rsplit_once([':', '@'])?;
+            certificate_name(name).ok()?;
+            let right = without_853(SocketAddr::new(address.ip(), port.parse().ok()?));
+            Some(format!("has the port behind the name; write {right}#{name}"))
+        }
+        Err(_) => {
+            let address = address(auth, UPSTREAM_PORT).ok()?;
+            let name = certificate_name(place).ok()?;
+            let right = without_853(address);
+            Some(format!("has the name in front of the address; write {right}#{name}"))
+        }
+    }
+}
+
+/// How an upstream is written of which a name or an address can be told: one in a URL, a name alone.
+fn right_upstream(spec: &str) -> Option<String> {
+    let bare = spec.split_once("://").map_or(spec, |(_, rest)| rest);
+    let bare = bare.split(['/', '?']).next().unwrap_or_default();
+    if bare.is_empty() || spec.starts_with("sdns:") {
+        return None;
+    }
+    if bare != spec && bare.contains('#') && read(bare).is_ok() {
+        return Some(bare.into());
+    }
+    // The port of DNS over HTTPS says nothing about that of DNS over TLS.
+    let over_https = spec.starts_with("https:") || spec.starts_with("h3:");
+    if let Ok(address) = address(bare, UPSTREAM_PORT) {
+        let port = if over_https || address.port() == 53 { UPSTREAM_PORT } else { address.port() };
+        return Some(named(SocketAddr::new(address.ip(), port)));
+    }
+    let (host, port) = match bare.rsplit_once([':', '@']) {
+        Some((host, port)) => (host, Some(port.parse::<u16>().ok()?)),
+        None => (bare, None),
+    };
+    let name = certificate_name(host).ok().filter(|name| name.contains('.'))?;
+    if let Some(preset) = PRESETS.iter().find(|preset| preset.name == &*name) {
+        return Some(format!(
+            "{preset}, or {}#{name} for one of its addresses",
+            preset.addresses[0]
+        ));
+    }
+    let port = port.filter(|port| ![53, UPSTREAM_PORT].contains(port) && !over_https);
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("ADDRESS{port}#{name}, with its address"))
+}
+
+/// What is wrong with a listener that is not written as here, and how it is written here.
+pub(super) fn listener(value: &str) -> Option<String> {
+    if value.parse::<u16>().is_ok() {
+        return Some(format!(
+            "is a port without an address; write 127.0.0.1:{value}, or 0.0.0.0:{value} for all \
+             addresses"
+        ));
+    }
+    if let Some((_, bare)) = value.split_once("://") {
+        let bare = bare.trim_end_matches('/');
+        return Some(format!("is a URL; write {}", listener_in(bare)?));
+    }
+    let list = parts(value);
+    if list.len() > 1 && list.iter().all(|part| address(part, 0).is_ok()) {
+        return Some(repeated("listen", &list));
+    }
+    if let Some((bare, after)) = value.rsplit_once('/') {
+        let right = listener_in(bare)?;
+        return Some(match after {
+            "udp" | "tcp" => format!("both UDP and TCP are served; write {right}"),
+            _ => format!("is a network; write an address of this machine, such as {right}"),
+        });
+    }
+    if let Some((bare, port)) = value.rsplit_once(['#', ' '])
+        && let (Ok(address), Ok(port)) = (address(bare, 0), port.parse())
+    {
+        let right = SocketAddr::new(address.ip(), port);
+        return Some(format!("has something else than a colon before the port; write {right}"));
+    }
+    let (host, port) =
+        value.rsplit_once(':').map_or((value, None), |(host, port)| (host, Some(port)));
+    let port = match port {
+        Some(port) => port.parse::<u16>().ok()?,
+        None => super::LISTEN_PORT,
+    };
+    match host {
+        "" | "*" => Some(format!(
+            "has no IP address; 0.0.0.0 and [::] stand for all addresses: write 0.0.0.0:{port} or \
+             127.0.0.1:{port}"
+        )),
+        _ if host.eq_ignore_ascii_case("localhost") => Some(format!(
+            "{} is not an IP address (names are not looked up); write 127.0.0.1:{port} or \
+             [::1]:{port}",
+            shown(value)
+        )),
+        _ => None,
+    }
+}
+
+fn listener_in(bare: &str) -> Option<String> {
+    match address(bare, super::LISTEN_PORT) {
+        Ok(address) => Some(address.to_string()),
+        Err(_) => bare.parse::<u16>().ok().map(|port| format!("127.0.0.1:{port}")),
+    }
+}
+
+/// The reverse zone of an address or a network, or one above it: whole octets or hexadecimal digits.
+/// Without a length it is that of a usual network, 24 or 64 bits.
+pub(super) fn reverse_zone(text: &str) -> Option<String> {
+    let (ip, len) = text.split_once('/').map_or((text, None), |(ip, len)| (ip, Some(len)));
+    let ip = ip.parse::<IpAddr>().ok()?;
+    let len = len.and_then(|len| len.parse::<usize>().ok());
+    let mut labels: Vec<String> = match ip {
+        IpAddr::V4(v4) => {
+            let octets = v4.octets().map(|octet| octet.to_string());
+            octets.into_iter().take(len.unwrap_or(24) / 8).collect()
+        }
+        IpAddr::V6(v6) => {
+            let digits = format!("{:032x}", v6.to_bits());
+            digits.chars().take(len.unwrap_or(64) / 4).map(String::from).collect()
+        }
+    };
+    labels.reverse();
+    labels.push(if ip.is_ipv4() { "in-addr.arpa" } else { "ip6.arpa" }.into());
+    Some(labels.join("."))
+}
+
+/// The zones in dnsmasq's notation, `/zone/zone/server`.
+pub(super) fn dnsmasq_zones(value: &str) -> Option<Vec<&str>> {
+    let (zones, _server) = value.strip_prefix('/')?.rsplit_once('/')?;
+    Some(zones.split('/').filter(|zone| !zone.is_empty()).collect())
+}
+
+/// What stands between commas, semicolons and spaces.
+fn parts(value: &str) -> Vec<&str> {
+    value.split([',', ';', ' ']).filter(|part| !part.is_empty()).collect()
+}
+
+fn repeated(flag: &str, list: &[&str]) -> String {
+    let flags: Vec<_> =
+        list.iter().take(REPEATED_MAX).map(|part| format!("--{flag} {}", shown(part))).collect();
+    let more = if list.len() > REPEATED_MAX { " ..." } else { "" };
+    format!("is {} in one; write {}{more}", list.len(), flags.join(" "))
+}
+
+/// An address with its port as unbound and stubby write it, `ADDRESS@PORT`, as it is written here.
+pub(super) fn with_colon(text: &str) -> Option<String> {
+    let (ip, port) = text.rsplit_once('@')?;
+    Some(match ip.split('%').next()?.parse::<Ipv6Addr>() {
+        Ok(_) => format!("[{ip}]:{port}"),
+        Err(_) => format!("{ip}:{port}"),
+    })
+}
+
+/// Of a list, so many are repeated: errors are lines a person reads.
+const REPEATED_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use crate::config::parse;
+
+    /// What was typed, with quotes around what has a space in it, and what the line says about it.
+    const TYPED: &str = r"
+        -u tls://9.9.9.9                  => is a URL; write 9.9.9.9#dns.quad9.net
+        -u tls://9.9.9.9:8853             => is a URL; write 9.9.9.9:8853#dns.quad9.net
+        -u tls://[2620:fe::fe]            => is a URL; write [2620:fe::fe]#dns.quad9.net
+        -u tls://10.0.0.1:8853            => is a URL; write 10.0.0.1:8853#NAME
+        -u tls://10.0.0.1@8853#dot.example => is a URL; write 10.0.0.1@8853#dot.example
+        -u udp://1.1.1.1:53               => is a URL; write 1.1.1.1#cloudflare-dns.com
+        -u tls://dns.quad9.net            => is a URL; write quad9, or 9.9.9.9#dns.quad9.net for one of
+        -u https://dns.quad9.net/dns-query => DNS over HTTPS, and this is for DNS over TLS; write quad9, or
+        -u https://dns.google:443/dns-query => and this is for DNS over TLS; write google, or 8.8.8.8#dns.google
+        -u https://1.1.1.1/dns-query      => and this is for DNS over TLS; write 1.1.1.1#cloudflare-dns.com
+        -u https://dot.example:8443/q?a   => write ADDRESS#dot.example, with its address
+        -u quic://dns.adguard-dns.com     => is a URL of DNS over QUIC, and this is for DNS over TLS; write adguard
+        -u tls://dot.example:8853/        => is a URL; write ADDRESS:8853#dot.example, with its address
+        -u tls://                         => is a URL; write ADDRESS#NAME
+        -u https://a/b                    => write ADDRESS#NAME
+        -u sdns://AgcAAAAAAAAABzEuMC4wLjE => is a DNS stamp; write ADDRESS#NAME
+        -u dns.quad9.net                  => has no IP address (upstreams are not looked up by name); write quad9, or 9.9.9.9#dns.quad9.net for one of its addresses
+        -u DNS.Quad9.net.:853             => by name); write quad9, or
+        -u dns.quad9.net@853              => by name); write quad9, or
+        -u dot.example                    => by name); write ADDRESS#dot.example, with its address
+        -u dot.example:8853               => by name); write ADDRESS:8853#dot.example, with its address
+        -u dot.example:53                 => by name); write ADDRESS#dot.example, with its address
+        -u dns.quad9.net#9.9.9.9          => has the name in front of the address; write 9.9.9.9#dns.quad9.net
+        -u dot.example#10.0.0.1:8853      => the name in front of the address; write 10.0.0.1:8853#dot.example
+        -u cloudflare,google              => is 2 in one; write --upstream cloudflare --upstream google
+        -u cloudflare,nextdns             => is 2 in one; write --upstream cloudflare --upstream nextdns
+        -u 'quad9 google'                 => is 2 in one; write --upstream quad9 --upstream google
+        -u '1.1.1.1, 1.0.0.1'             => is 2 in one; write --upstream 1.1.1.1 --upstream 1.0.0.1
+        -u 1.1.1.1#a;1.0.0.1#b            => is 2 in one; write --upstream 1.1.1.1#a --upstream 1.0.0.1#b
+        -u 1.1.1.1#a,1.0.0.1              => is 2 in one; write --upstream 1.1.1.1#a --upstream 1.0.0.1
+        -u quad9,quad9,quad9,quad9,quad9  => is 5 in one; write --upstream quad9 --upstream quad9 --upstream quad9 --upstream quad9 ...
+        -u '1.1.1.1 dot.example'          => has a space in place of #; write 1.1.1.1#dot.example
+        -u 1.1.1.1,dot.example            => has a comma in place of #; write 1.1.1.1#dot.example
+        -u 1.1.1.1#dot.example:853        => has the port behind the name; write 1.1.1.1#dot.example
+        -u 1.1.1.1#dot.example:8853       => has the port behind the name; write 1.1.1.1:8853#dot.example
+        -u [::1]#dot.example@8853         => has the port behind the name; write [::1]:8853#dot.example
+        -u 1.1.1.1#853                    => has a port in place of the name; write 1.1.1.1#cloudflare-dns.com
+        -u 10.0.0.1#8853                  => has a port in place of the name; write 10.0.0.1:8853#NAME
+        -u 1.1.1.1:53                     => port 53 is for plain DNS; leave the port out for 853: write 1.1.1.1#cloudflare-dns.com
+        -u 10.0.0.1@53                    => leave the port out for 853: write 10.0.0.1#NAME
+        -u [::1]:53#dot.example           => leave the port out for 853: write [::1]#dot.example
+        -u 1.1.1.1@dns#x                  => the port 'dns' is not a number
+        -l 53                             => is a port without an address; write 127.0.0.1:53, or 0.0.0.0:53 for all addresses
+        -l 5300                           => write 127.0.0.1:5300, or 0.0.0.0:5300
+        -l :5300                          => stand for all addresses: write 0.0.0.0:5300 or 127.0.0.1:5300
+        -l *:53                           => stand for all addresses: write 0.0.0.0:53 or 127.0.0.1:53
+        -l *                              => stand for all addresses: write 0.0.0.0:53 or 127.0.0.1:53
+        -l localhost                      => (names are not looked up); write 127.0.0.1:53 or [::1]:53
+        -l LocalHost:5300                 => (names are not looked up); write 127.0.0.1:5300 or [::1]:5300
+        -l udp://127.0.0.1:5300           => is a URL; write 127.0.0.1:5300
+        -l tcp://[::1]/                   => is a URL; write [::1]:53
+        -l 0.0.0.0:53/udp                 => both UDP and TCP are served; write 0.0.0.0:53
+        -l 53/tcp                         => both UDP and TCP are served; write 127.0.0.1:53
+        -l 192.168.1.1/24                 => is a network; write an address of this machine, such as 192.168.1.1:53
+        -l 127.0.0.1#5300                 => than a colon before the port; write 127.0.0.1:5300
+        -l '127.0.0.1 5300'               => than a colon before the port; write 127.0.0.1:5300
+        -l 127.0.0.1,[::1]:53             => is 2 in one; write --listen 127.0.0.1 --listen [::1]:53
+        -p 53                             => -p: unknown flag; the port stands behind the address: write --listen 127.0.0.1:53
+        --port=5353                       => --port: unknown flag; the port stands behind the address: write --listen 127.0.0.1:5353
+        -p53                              => write --listen 127.0.0.1:53
+        -l 0.0.0.0 -p 53                  => write --listen 0.0.0.0:53
+        -l :: --port 53                   => write --listen [::]:53
+        --port                            => write --listen 127.0.0.1:PORT
+        -l ::1 -p dns                     => write --listen [::1]:PORT
+        -v                                => -v: unknown flag; write --log-level debug to see more, or -V for the version
+        -vvv                              => write --log-level debug
+        --verbose                         => --verbose: unknown flag; write --log-level debug, and --query-log on for a line per query
+        --debug -u quad9                  => write --log-level debug
+        -q                                => write --log-level error --query-log off
+        --config /etc/dot-proxy.conf      => --config: unknown flag; there is no file of settings: write them as flags, which --help lists
+        -c x                              => there is no file of settings
+        --cache 1000                      => --cache: unknown flag; there is no cache: leave it out, every query is forwarded
+        --cache-size=1000                 => there is no cache
+        --log-file /var/log/dns           => --log-file: unknown flag; lines go to stderr: write 2>>/var/log/dns at the end
+        --log-file                        => write 2>>FILE at the end
+        --server 1.1.1.1#x                => --server: unknown flag; write --upstream 1.1.1.1#x
+        --bind=127.0.0.1                  => write --listen 127.0.0.1
+        --cacert                          => write --ca-file
+        -uquad9                           => -uquad9: unknown flag; write -u quad9
+        -l127.0.0.1:53                    => write -l 127.0.0.1:53
+        -upstream quad9                   => -upstream: unknown flag; write --upstream
+        -hx                               => -hx: unknown flag; --help lists the flags
+        --nonesuch                        => unknown flag; --help lists the flags
+        --timeout 5                       => unknown flag; --help lists the flags
+        --client-timeout 5                => unknown flag; --help lists the flags
+        --listne ::1                      => unknown flag; did you mean --listen?
+        --tcp-client-max 5                => unknown flag; did you mean --tcp-clients-max?
+        tls://9.9.9.9                     => every value follows its flag, such as --upstream 9.9.9.9#dns.quad9.net
+        1.1.1.1                           => every value follows its flag, such as --upstream 1.1.1.1
+        53                                => every value follows its flag, such as --listen 127.0.0.1:53";
+
+    /// The words of a command line; what is between quotes is one.
+    fn words(line: &str) -> Vec<OsString> {
+        let quoted = line.split('\'').enumerate().flat_map(|(index, part)| {
+            let words: Vec<_> =
+                if index % 2 == 1 { vec![part] } else { part.split_whitespace().collect() };
+            words
+        });
+        quoted.map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_line_shows_the_right_form_with_the_values_that_were_typed() {
+        for row in TYPED.lines().skip(1) {
+            let (typed, expected) = row.split_once("=>").expect("a row has an arrow");
+            let error = parse(words(typed)).expect_err(typed).to_string().replace('"', "'");
+            assert!(error.contains(expected.trim()), "{error}\n  should say: {expected}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+}
