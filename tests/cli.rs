@@ -1,5 +1,8 @@
 //! The command line of the real binary, as far as it goes without serving: what is printed where,
-//! and the exit codes.
+//! and the exit codes. Of what the README shows, the parts that can be checked so.
+
+#[path = "support/skip.rs"]
+mod skip;
 
 use std::io::{self, Read, Write};
 use std::process::{Command, Output, Stdio};
@@ -246,4 +249,63 @@ fn every_name_the_command_line_takes_is_one_rustls_takes() {
 fn the_readme_shows_the_help_text() {
     let readme = include_str!("../README.md");
     assert!(readme.contains(&format!("```\n{}```\n", config::usage())), "README.md, Flags");
+}
+
+/// The file of systemd that the README shows, with this program in the place of the installed one, and the
+/// arguments it is started with.
+fn unit_of_the_readme() -> (String, Vec<String>) {
+    let readme = include_str!("../README.md");
+    let (_, unit) = readme.split_once("```\n[Unit]\n").expect("README.md has a unit");
+    let (unit, _) = unit.split_once("```").expect("its end");
+    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command");
+    let arguments = start.strip_prefix("/usr/local/bin/dot-proxy ").expect("where it is installed");
+    let arguments = arguments.split_whitespace().map(str::to_owned).collect();
+    let unit = unit.replace("/usr/local/bin/dot-proxy", env!("CARGO_BIN_EXE_dot-proxy"));
+    (format!("[Unit]\n{unit}"), arguments)
+}
+
+#[test]
+fn the_readme_starts_a_service_with_flags_that_there_are() {
+    let (_, arguments) = unit_of_the_readme();
+    for more in [&[][..], &["--reuse-port", "on"]] {
+        let all = arguments.iter().map(String::as_str).chain(more.iter().copied());
+        let Ok(Asked::Run(config)) = config::parse(all.map(Into::into).collect()) else {
+            panic!("{arguments:?} {more:?}");
+        };
+        // Where everything else in that section asks it.
+        assert_eq!(config.listen, ["127.0.0.1:53".parse().expect("an address")]);
+    }
+}
+
+#[test]
+fn the_readme_has_a_unit_that_systemd_takes() {
+    const NAME: &str = "the_readme_has_a_unit_that_systemd_takes";
+
+    let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).output();
+    let version = match analyze(&["--version"]) {
+        Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Err(error) => return skip::skip(NAME, &format!("systemd-analyze: {error}")),
+    };
+    let version = version.split_whitespace().nth(1).and_then(|number| number.parse::<u32>().ok());
+    // The first that looks at a file that is not installed.
+    if version.is_none_or(|version| version < 250) {
+        return skip::skip(NAME, "systemd-analyze is older than version 250");
+    }
+    let directory = std::env::temp_dir().join(format!("{NAME}-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a writable directory");
+    for file in ["dot-proxy.service", "dot-proxy@.service"] {
+        let path = directory.join(file);
+        std::fs::write(&path, unit_of_the_readme().0).expect("a writable directory");
+        let path = path.to_str().expect("a path of ours");
+
+        let verify = analyze(&["verify", "--man=no", path]).expect("it started before");
+        let said = String::from_utf8_lossy(&verify.stderr);
+        assert!(verify.status.success() && !said.contains(file), "{said}");
+
+        // Ten times what it prints: 2.0 at most.
+        let security = ["security", "--offline=true", "--no-pager", "--threshold=20", path];
+        let security = analyze(&security).expect("it started before");
+        assert!(security.status.success(), "{}", String::from_utf8_lossy(&security.stdout));
+    }
+    std::fs::remove_dir_all(&directory).expect("a directory of ours");
 }
