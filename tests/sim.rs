@@ -71,7 +71,7 @@ fn every_seed_keeps_the_promises() {
 fn the_seeds_reach_what_matters() {
     let mut sum = Counts::default();
     let mut facts = 0;
-    for seed in 0..32 {
+    for seed in 0..48 {
         let summary = run(seed, false);
         sum.answered += summary.counts.answered;
         sum.failed += summary.counts.failed;
@@ -262,6 +262,8 @@ struct Faults {
     in_turn: u64,
     idle_close: Option<Duration>,
     drop: u64,
+    /// The same names each time, of 1,000.
+    drop_names: u64,
     late: u64,
     duplicate: u64,
     unknown_id: u64,
@@ -295,7 +297,7 @@ impl Swarm {
         let is_harmless = rng.chance(125);
         let faults_end = ms(5000) + rng.up_to(ms(30_000));
         // Which faults there are at all is drawn first, so that upstreams can share one.
-        let on: Vec<bool> = (0..35).map(|_| !is_harmless && rng.chance(500)).collect();
+        let on: Vec<bool> = (0..36).map(|_| !is_harmless && rng.chance(500)).collect();
         let gentle: Vec<bool> = (0..18).map(|_| rng.chance(500)).collect();
         let upstreams = rng.within(1, 4);
         let faults = (0..upstreams)
@@ -320,6 +322,7 @@ impl Swarm {
                     trickle: draw(33, 500),
                     in_turn: draw(34, 1000),
                     drop: draw(13, 20),
+                    drop_names: draw(35, 700),
                     late: draw(14, 50),
                     wrong_question: draw(15, 50),
                     not_a_response: draw(16, 50),
@@ -523,7 +526,8 @@ fn reply(faults: &Faults, fate: &mut Fate, ask: &Ask<'_>, rng: &mut Rng) -> Vec<
     if fate.stop_reading_at.is_some_and(|nth| ask.nth >= nth) {
         return vec![Step::after(0, Do::StopReading)];
     }
-    if fate.silent || (fate.answers_one && ask.nth > 1) || rng.chance(faults.drop) {
+    let is_lost = rng.chance(faults.drop) || is_among(ask.name, faults.drop_names);
+    if fate.silent || (fate.answers_one && ask.nth > 1) || is_lost {
         return Vec::new();
     }
     let mut step = ask_answer(ask, faults.round_trip);
@@ -598,6 +602,14 @@ fn reply(faults: &Faults, fate: &mut Fate, ask: &Ask<'_>, rng: &mut Rng) -> Vec<
         steps.push(Step { after, what: Do::Close(how.clone()) });
     }
     steps
+}
+
+/// Whether a name is one of so many of 1,000, however it is spelled.
+fn is_among(name: &str, of_1000: u64) -> bool {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, octet| {
+        (hash ^ u64::from(octet.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash % 1000 < of_1000
 }
 
 /// The clients.

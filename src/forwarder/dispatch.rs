@@ -7,7 +7,7 @@ use super::edit::{self, QueryEdit};
 use super::in_flight::Found;
 use super::message::Signature;
 use super::query::{Origin, Place, Query, SENDS_MAX};
-use super::upstream::{PATIENCE, Upstream};
+use super::upstream::{PATIENCE, Proof, Upstream};
 use super::upstream_conn::{Phase, UpstreamConn};
 use super::upstream_limits::LARGE;
 use super::{Action, Conn, ConnId, Forwarder, Order, frame};
@@ -166,12 +166,16 @@ impl Forwarder {
         let Some(outage) = self.upstreams[index].outage() else {
             return;
         };
-        let wants_trial = outage.must_answer && outage.trial.is_none();
+        let wants_trial = outage.proof > Proof::Handshake && outage.trial.is_none();
+        let is_due = outage.retry_at <= now;
         if let Some(conn) = conn {
-            if wants_trial && let Some(trial) = self.add_trial(now, index, cause) {
+            if wants_trial
+                && is_due
+                && let Some(trial) = self.add_trial(now, index, cause)
+            {
                 self.send(now, trial, conn);
             }
-        } else if outage.retry_at <= now && self.upstreams[index].attempts.is_empty() {
+        } else if is_due && self.upstreams[index].attempts.is_empty() {
             if wants_trial {
                 self.add_trial(now, index, cause);
             }
@@ -300,6 +304,9 @@ impl Forwarder {
         let transmit = !conn.transmitting;
         conn.transmitting = true;
         let older = query.add_place(Place { conn: conn_id, id: message_id });
+        if query.first.is_none() {
+            query.first = Some((index, self.upstreams[index].promptness.note_sent()));
+        }
         self.shares.note_sent(id.key());
         self.upstreams[index].sends += 1;
         if query.sends > 1 {
@@ -409,7 +416,7 @@ impl Forwarder {
         }
     }
 
-    fn expires_at(&self, query: &Query) -> Instant {
+    pub(super) fn expires_at(&self, query: &Query) -> Instant {
         query.arrived + self.limits.query_timeout
     }
 
@@ -443,7 +450,8 @@ impl Forwarder {
         if let Some(cause) = self.queries.get_mut(cause) {
             cause.sends += 1;
         }
-        let trial = Query::new(Origin::Trial { upstream: index }, message, parsed, family, now);
+        let trial =
+            Query::new(Origin::Trial { upstream: index, cause }, message, parsed, family, now);
         let trial = self.queries.insert(trial);
         self.by_arrival.arm(trial.key(), now);
         self.upstreams[index].outage_mut()?.trial = Some(trial);
@@ -470,7 +478,7 @@ impl Forwarder {
             self.retire(now, old);
         }
         match self.upstreams[index].outage() {
-            Some(outage) if outage.must_answer => {
+            Some(outage) if outage.proof > Proof::Handshake => {
                 // Of several connections at a time one carries it.
                 if let Some(trial) = outage.trial
                     && self.queries.get(trial).is_some_and(|trial| !trial.is_sent())

@@ -23,6 +23,16 @@ pub(super) enum Outcome<'a> {
     Rcode { upstream: usize, rcode: Rcode },
 }
 
+impl Outcome<'_> {
+    /// Who answered.
+    fn upstream(&self) -> Option<usize> {
+        match self {
+            Self::Answer { upstream, .. } | Self::Rcode { upstream, .. } => Some(*upstream),
+            Self::Failed(_) | Self::Orphaned => None,
+        }
+    }
+}
+
 impl Forwarder {
     /// The one exit: every accepted query leaves through here, once.
     pub(super) fn finish(&mut self, now: Instant, id: Id, outcome: Outcome<'_>) {
@@ -33,6 +43,12 @@ impl Forwarder {
         self.queue.disarm(id.key());
         self.kept.disarm(id.key());
         self.shares.remove(id.key());
+        let answered_by = outcome.upstream();
+        // Another has not answered although there is an answer, or nobody has.
+        let says_something = answered_by.is_some() || now >= self.expires_at(&query);
+        if query.is_sent() && !query.is_trial() && says_something {
+            self.note_overdue(now, &query, answered_by);
+        }
         for place in query.places.into_iter().flatten() {
             self.abandon(now, place);
         }
@@ -65,9 +81,12 @@ impl Forwarder {
                 self.no_longer_owe(now, client, index);
             }
             Origin::Orphan => {}
-            Origin::Trial { upstream } => {
+            Origin::Trial { upstream, .. } => {
                 if let Some(outage) = self.upstreams[upstream].outage_mut() {
                     outage.trial.take_if(|trial| *trial == id);
+                }
+                if outcome.upstream().is_some() {
+                    self.note_trial(now, upstream, true);
                 }
             }
         }

@@ -301,6 +301,7 @@ impl Forwarder {
 
     pub(super) fn upstream_timeouts(&mut self, now: Instant) {
         for index in 0..self.upstreams.len() {
+            self.fail_if_poor(now, index);
             for place in (0..self.upstreams[index].conns.len()).rev() {
                 let Some(&conn_id) = self.upstreams[index].conns.get(place) else {
                     continue;

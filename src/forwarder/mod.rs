@@ -29,6 +29,7 @@ mod outage;
 mod output;
 mod overdue;
 mod presentation;
+mod promptness;
 mod query;
 mod query_limit;
 mod query_log;

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::upstream::{Health, Outage, Upstream};
+use super::promptness::{ANSWERS_WANTED, LAST, LATE_MIN};
+use super::upstream::{Health, Outage, Proof, Upstream};
 use super::{Action, Conn, ConnId, Fact, Forwarder, Manner, Outcome, Stage};
 
 impl Forwarder {
@@ -33,10 +34,44 @@ impl Forwarder {
         stage: Stage,
         detail: Box<str>,
     ) {
+        let pause = self.upstreams[index].next_backoff(stage, &mut self.random);
+        let proof = if stage == Stage::Read { Proof::Answer } else { Proof::Handshake };
+        self.fail_until(now, index, stage, detail, now + pause, proof);
+    }
+
+    /// Too many of the last queries had no answer in time, and another upstream is usable: what is overdue
+    /// goes there now.
+    pub(super) fn fail_if_poor(&mut self, now: Instant, index: usize) {
         let upstream = &mut self.upstreams[index];
-        let retry_at = now + upstream.next_backoff(stage, &mut self.random);
+        let is_poor = upstream.promptness.take_poor() && upstream.is_usable();
+        if !is_poor || self.another(index, 0).is_none() {
+            return;
+        }
+        let detail = format!(
+            "{LATE_MIN} of its last {LAST} queries had no answer in time; others are asked until it answers \
+             {ANSWERS_WANTED} copies in a row"
+        );
+        let retry_at = now + self.upstreams[index].promptness.next_pause(now);
+        let proof = Proof::Answers { missing: ANSWERS_WANTED };
+        self.fail_until(now, index, Stage::Read, detail.into(), retry_at, proof);
+        for conn_id in &self.upstreams[index].conns {
+            if let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) {
+                conn.sent.look_again();
+            }
+        }
+    }
+
+    fn fail_until(
+        &mut self,
+        now: Instant,
+        index: usize,
+        stage: Stage,
+        detail: Box<str>,
+        retry_at: Instant,
+        proof: Proof,
+    ) {
+        let upstream = &mut self.upstreams[index];
         let name = upstream.name.clone();
-        let must_answer = stage == Stage::Read;
         let mut told_now = false;
         let trial = match &mut upstream.health {
             Health::Usable => {
@@ -51,7 +86,7 @@ impl Forwarder {
                     stage,
                     detail: detail.clone(),
                     retry_at,
-                    must_answer,
+                    proof,
                     trial: None,
                 });
                 if told {
@@ -72,7 +107,7 @@ impl Forwarder {
                 outage.stage = stage;
                 outage.detail.clone_from(&detail);
                 outage.retry_at = retry_at;
-                outage.must_answer |= must_answer;
+                outage.proof = outage.proof.max(proof);
                 outage.trial.take()
             }
         };
@@ -95,6 +130,28 @@ impl Forwarder {
         hint(stage, alike.filter(|outage| outage.stage == stage).count())
     }
 
+    /// The copy of a query was answered in time by an upstream that must answer some, or not.
+    pub(super) fn note_trial(&mut self, now: Instant, index: usize, is_answered: bool) {
+        let upstream = &mut self.upstreams[index];
+        let Health::Failed(outage) = &mut upstream.health else {
+            return;
+        };
+        let Proof::Answers { missing } = &mut outage.proof else {
+            return;
+        };
+        if is_answered {
+            *missing = missing.saturating_sub(1);
+            if *missing == 0 {
+                self.recover(now, index);
+            }
+        } else {
+            *missing = ANSWERS_WANTED;
+            outage.attempts += 1;
+            outage.retry_at = now + upstream.promptness.next_pause(now);
+            self.summarize(now);
+        }
+    }
+
     /// A query was blamed for a lost connection. Whether the upstream is to blame instead: after the
     /// second in a row without an answer in between if another one can take over, after several if
     /// not, as one poisonous name is asked for by a few types at a time.
@@ -111,6 +168,7 @@ impl Forwarder {
         let Health::Failed(outage) = std::mem::replace(&mut upstream.health, Health::Usable) else {
             return;
         };
+        upstream.promptness.forget();
         if outage.told {
             let down = now.saturating_duration_since(outage.since);
             let fact = Fact::UpstreamUsable { upstream: upstream.name.clone(), down };

@@ -1,32 +1,57 @@
 //! Queries that have waited for so long that their answers are hardly to be expected: each is sent once
-//! more, to another upstream.
+//! more, to another upstream, and what becomes of it is held against the first.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::Hasher;
 use std::time::{Duration, Instant};
 
+use super::arena::Id;
 use super::in_flight::Found;
-use super::upstream::Upstream;
+use super::message::HEADER_LEN;
+use super::query::{Origin, Place, Query};
+use super::sends::OVERDUE_AFTER;
+use super::upstream::{Proof, Upstream};
 use super::upstream_conn::UpstreamConn;
-use super::{Conn, ConnId, Forwarder, Hedge, Order};
+use super::{Conn, ConnId, Forwarder, Hedge, Order, Outcome};
 
 /// What is known of an upstream beside the one that a query is overdue at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Candidate {
-    is_usable: bool,
+    standing: Standing,
     /// It belongs to the operator who knows the query already.
     is_same_operator: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Usable,
+    /// Connected, but it answers too few in time.
+    Poor,
+    Failed,
+}
+
+impl Standing {
+    fn of(upstream: &Upstream) -> Self {
+        match upstream.outage() {
+            None => Self::Usable,
+            Some(outage) if outage.proof > Proof::Answer && upstream.open.is_some() => Self::Poor,
+            Some(_) => Self::Failed,
+        }
+    }
 }
 
 /// How well an upstream suits for a query that is overdue at another one, the least the best; `None`: it
 /// is not asked.
 ///
 /// Whoever belongs to the same operator learns nothing new. Who does not is asked if that is wanted of
-/// late queries anyway, or to take over for an upstream that failed.
+/// late queries anyway, or to take over for an upstream that failed. One that answers too few is better
+/// than nothing.
 fn suitability(candidate: Candidate, has_failed: bool, hedge: Hedge) -> Option<u8> {
-    match candidate {
-        Candidate { is_usable: false, .. } => None,
-        Candidate { is_same_operator: true, .. } => Some(0),
-        Candidate { .. } if has_failed || hedge == Hedge::Any => Some(1),
-        Candidate { .. } => None,
+    match (candidate.standing, candidate.is_same_operator) {
+        (Standing::Usable, true) => Some(0),
+        (Standing::Usable, false) if has_failed || hedge == Hedge::Any => Some(1),
+        (Standing::Poor, true) => Some(2),
+        (Standing::Usable | Standing::Poor | Standing::Failed, _) => None,
     }
 }
 
@@ -39,12 +64,33 @@ impl Forwarder {
             && let Some(message_id) = conn.sent.pop_overdue(now)
         {
             let index = conn.upstream;
-            if let Found::Waiting(id) = conn.in_flight.find(message_id)
-                && let Some(query) = self.queries.get(id).filter(|query| query.may_be_copied())
+            let Found::Waiting(id) = conn.in_flight.find(message_id) else {
+                continue;
+            };
+            let Some(query) = self.queries.get(id) else {
+                continue;
+            };
+            if let Origin::Trial { upstream, cause } = query.origin {
+                self.overdue_trial(now, id, upstream, cause);
+            } else if query.may_be_copied()
                 && let Some(other) = self.second_try(now, index, query.avoided)
             {
                 self.bind(now, id, other);
             }
+        }
+    }
+
+    /// An upstream that must answer in time has not. That says nothing of it where the query itself has
+    /// no answer yet: then it is the name.
+    fn overdue_trial(&mut self, now: Instant, id: Id, index: usize, cause: Id) {
+        let outage = self.upstreams[index].outage();
+        if outage.is_none_or(|outage| outage.proof <= Proof::Answer) {
+            return;
+        }
+        let is_answered_elsewhere = self.queries.get(cause).is_none();
+        self.finish(now, id, Outcome::Orphaned);
+        if is_answered_elsewhere {
+            self.note_trial(now, index, false);
         }
     }
 
@@ -59,13 +105,33 @@ impl Forwarder {
         let others = self.others(index).filter(|(other, _)| avoided & 1 << other == 0);
         let suited = others.filter_map(|(other, upstream)| {
             let candidate = Candidate {
-                is_usable: upstream.is_usable(),
+                standing: Standing::of(upstream),
                 is_same_operator: upstream.operator == first.operator,
             };
             let suitability = suitability(candidate, !first.is_usable(), self.policy.hedge)?;
             Some((suitability, self.slowness(now, upstream), other))
         });
         suited.min_by_key(|(suitability, slowness, _)| (*suitability, *slowness)).map(|(.., it)| it)
+    }
+
+    /// A query ends. Where it was sent first and is overdue, that is held against the upstream, but not
+    /// where it was sent afterwards: what others leave unanswered is no fair sample. Connections that fell
+    /// silent are judged as a whole, not by what was sent on them.
+    pub(super) fn note_overdue(&mut self, now: Instant, query: &Query, answered_by: Option<usize>) {
+        let Some((index, number)) = query.first.filter(|(first, _)| answered_by != Some(*first))
+        else {
+            return;
+        };
+        let is_overdue = |place: &Place| match self.conns.get(place.conn.0) {
+            Some(Conn::Upstream(conn)) if conn.upstream == index && conn.phase.is_trusted() => {
+                // What was sent again after a stall has no time of its own, and has waited for long.
+                conn.sent.start(place.id).is_none_or(|start| now >= start + OVERDUE_AFTER)
+            }
+            _ => false,
+        };
+        if query.places.iter().flatten().any(is_overdue) {
+            self.upstreams[index].promptness.note_late(number, name_hash(query));
+        }
     }
 
     /// What counts among upstreams that suit equally well.
@@ -77,30 +143,46 @@ impl Forwarder {
     }
 }
 
+/// Tells names apart, however they are spelled, whatever is asked of them; never 0.
+fn name_hash(query: &Query) -> u32 {
+    let end = query.parsed.question_end.saturating_sub(TYPE_AND_CLASS_LEN);
+    let mut hasher = DefaultHasher::new();
+    for octet in query.message.get(HEADER_LEN..end).unwrap_or_default() {
+        hasher.write_u8(octet.to_ascii_lowercase());
+    }
+    hasher.finish() as u32 | 1
+}
+
+const TYPE_AND_CLASS_LEN: usize = 4;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn another_operator_is_asked_if_that_is_wanted_or_needed() {
-        let same = Candidate { is_usable: true, is_same_operator: true };
-        let other = Candidate { is_usable: true, is_same_operator: false };
-        let failed = Candidate { is_usable: false, is_same_operator: true };
+        use Standing::{Failed, Poor, Usable};
+
         let cases = [
-            // candidate, whether the first upstream failed, --hedge, how well it suits
-            (same, false, Hedge::Off, Some(0)),
-            (same, false, Hedge::Same, Some(0)),
-            (same, false, Hedge::Any, Some(0)),
-            (same, true, Hedge::Off, Some(0)),
-            (other, false, Hedge::Off, None),
-            (other, false, Hedge::Same, None),
-            (other, false, Hedge::Any, Some(1)),
-            (other, true, Hedge::Off, Some(1)),
-            (other, true, Hedge::Same, Some(1)),
-            (failed, false, Hedge::Any, None),
-            (failed, true, Hedge::Any, None),
+            // what it is, of the same operator, whether the first one failed, --hedge, how well it suits
+            (Usable, true, false, Hedge::Off, Some(0)),
+            (Usable, true, false, Hedge::Same, Some(0)),
+            (Usable, true, false, Hedge::Any, Some(0)),
+            (Usable, true, true, Hedge::Off, Some(0)),
+            (Usable, false, false, Hedge::Off, None),
+            (Usable, false, false, Hedge::Same, None),
+            (Usable, false, false, Hedge::Any, Some(1)),
+            (Usable, false, true, Hedge::Off, Some(1)),
+            (Usable, false, true, Hedge::Same, Some(1)),
+            (Poor, true, false, Hedge::Off, Some(2)),
+            (Poor, true, true, Hedge::Same, Some(2)),
+            (Poor, false, true, Hedge::Any, None),
+            (Failed, true, false, Hedge::Any, None),
+            (Failed, true, true, Hedge::Any, None),
+            (Failed, false, true, Hedge::Any, None),
         ];
-        for (candidate, has_failed, hedge, expected) in cases {
+        for (standing, is_same_operator, has_failed, hedge, expected) in cases {
+            let candidate = Candidate { standing, is_same_operator };
             let seen = suitability(candidate, has_failed, hedge);
             assert_eq!(seen, expected, "{candidate:?} {has_failed} {hedge:?}");
         }

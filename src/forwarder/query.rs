@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::arena::Id;
 use super::edit::Family;
 use super::message::{ParsedQuery, ResponseInfo, Rtype};
 use super::{ConnId, DatagramPath};
@@ -23,6 +24,8 @@ pub(super) struct Query {
     pub(super) arrived: Instant,
     /// Where it is in flight, the older place first.
     pub(super) places: [Option<Place>; PLACES],
+    /// The upstream that it was sent to first, by index, and which query it was there.
+    pub(super) first: Option<(usize, u32)>,
     /// How often it was sent.
     pub(super) sends: u8,
     /// How many of these saw no answer at all on their connection before it was lost.
@@ -60,7 +63,7 @@ pub(super) enum Origin {
     /// its time is over. Who resets could else have upstreams work without end.
     Orphan,
     /// Nobody: a copy of a query that a stalled upstream must answer to be usable again.
-    Trial { upstream: usize },
+    Trial { upstream: usize, cause: Id },
 }
 
 /// A SERVFAIL or REFUSED, while a better answer may come.
@@ -102,6 +105,7 @@ impl Query {
             family,
             arrived,
             places: [None; PLACES],
+            first: None,
             sends: 0,
             no_answer_sends: 0,
             bad_answers: 0,

@@ -8,6 +8,7 @@ use super::in_flight::Found;
 use super::loss::Loss;
 use super::message::{self, Rcode, ResponseCheck, ResponseInfo};
 use super::query::{Place, Query, Trouble};
+use super::upstream::Proof;
 use super::upstream_conn::Phase;
 use super::upstream_limits::LARGE;
 use super::{Action, Conn, ConnId, Ede, Fact, Forwarder, Manner, Outcome};
@@ -64,8 +65,7 @@ impl Forwarder {
         let query_id = match conn.in_flight.find(id) {
             Found::Waiting(id) => id,
             Found::Abandoned(id) => {
-                // Late, but an answer.
-                self.answered(now, place);
+                self.answered_late(now, place);
                 if self.queries.get(id).is_some_and(Query::is_orphan) {
                     self.finish(now, id, Outcome::Orphaned);
                 }
@@ -208,16 +208,30 @@ impl Forwarder {
 
     /// The upstream works, and this connection to it.
     fn answered(&mut self, now: Instant, place: Place) {
+        let Some(Conn::Upstream(conn)) = self.conns.get(place.conn.0) else {
+            return;
+        };
+        let is_open = matches!(conn.phase, Phase::Open);
+        let index = conn.upstream;
+        self.upstreams[index].note_answer(self.limits.queries_max);
+        self.answered_late(now, place);
+        // One on a retired connection proves little.
+        let outage = self.upstreams[index].outage().filter(|_| is_open);
+        if outage.is_some_and(|outage| outage.proof <= Proof::Answer) {
+            self.recover(now, index);
+        }
+    }
+
+    /// The query has left by another way: the connection is alive, which says little about whether its
+    /// upstream answers in time. With nothing usable it is the best there is.
+    fn answered_late(&mut self, now: Instant, place: Place) {
         let Some(Conn::Upstream(conn)) = self.conns.get_mut(place.conn.0) else {
             return;
         };
         conn.note_answer(now);
-        let is_open = matches!(conn.phase, Phase::Open);
         let index = conn.upstream;
-        self.upstreams[index].note_answer(self.limits.queries_max);
         self.free(now, place);
-        // A late answer on a retired connection proves little, but with nothing usable it is the best.
-        if !self.upstreams[index].is_usable() && (is_open || !self.is_something_usable()) {
+        if !self.upstreams[index].is_usable() && !self.is_something_usable() {
             self.recover(now, index);
         }
     }

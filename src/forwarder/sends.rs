@@ -105,6 +105,11 @@ impl Sends {
         Some(id)
     }
 
+    /// All that are overdue are looked at once more.
+    pub(super) fn look_again(&mut self) {
+        self.next_overdue = self.oldest().map(|(id, _)| id);
+    }
+
     fn younger(&self, place: usize) -> Option<u16> {
         self.waiting.younger(place).map(|place| self.id(place))
     }
@@ -180,6 +185,8 @@ mod tests {
         assert_eq!(overdue(&mut sends), [5, 7]);
         assert_eq!((overdue(&mut sends), sends.next_overdue()), (vec![], None));
         assert_eq!(sends.pop_late(t0 + LATE, LATE), Some(7), "the one does not touch the other");
+        sends.look_again();
+        assert_eq!(overdue(&mut sends), [5, 7]);
     }
 
     #[test]

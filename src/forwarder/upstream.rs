@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::arena::Id;
+use super::promptness::Promptness;
 use super::query_limit::QueryLimit;
 use super::replacements::Replacements;
 use super::round_trip::RoundTrip;
@@ -47,6 +48,8 @@ pub(super) struct Upstream {
     /// Queries in flight allowed, after two connections in a row that closed with queries waiting.
     pub(super) window: Option<usize>,
     pub(super) round_trip: RoundTrip,
+    /// Whether it answers in time.
+    pub(super) promptness: Promptness,
     /// A connection stalled, and nothing was heard of it since.
     pub(super) is_silent: bool,
     /// Connections in a row on which several queries met silence.
@@ -88,7 +91,6 @@ impl Allowance {
 
 /// Since when and why an upstream is not usable.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is something that is so or happened")]
 pub(super) struct Outage {
     pub(super) since: Instant,
     /// The log has a line about it.
@@ -102,10 +104,21 @@ pub(super) struct Outage {
     pub(super) stage: Stage,
     pub(super) detail: Box<str>,
     pub(super) retry_at: Instant,
-    /// It failed with its handshake done: a handshake alone does not prove that it answers.
-    pub(super) must_answer: bool,
+    pub(super) proof: Proof,
     /// The copy of a query that it must answer.
     pub(super) trial: Option<Id>,
+}
+
+/// What shows that an upstream that failed works again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Proof {
+    Handshake,
+    /// It failed with its handshake done, so that it must answer a query, too.
+    Answer,
+    /// It failed as it answered too few in time: so many more in a row.
+    Answers {
+        missing: u8,
+    },
 }
 
 /// Upstreams of these display names, told apart by operator: what follows the `#`.
@@ -149,6 +162,7 @@ impl Upstream {
             backoff: BACKOFF_MIN,
             window: None,
             round_trip: RoundTrip::default(),
+            promptness: Promptness::default(),
             is_silent: false,
             silences: 0,
             sends: 0,
@@ -212,6 +226,10 @@ impl Upstream {
     pub(super) fn retry_with_nothing_up_at(&self, outage: &Outage) -> Instant {
         match (outage.attempts, self.attempted_at) {
             _ if outage.stage.is_lasting() => outage.retry_at,
+            // It answers some at least.
+            (_, Some(attempted_at)) if outage.proof > Proof::Answer => {
+                attempted_at + NOTHING_UP_PAUSE
+            }
             (0 | 1, _) | (_, None) => outage.retry_at,
             (_, Some(attempted_at)) => attempted_at + NOTHING_UP_PAUSE,
         }
@@ -286,6 +304,7 @@ impl Upstream {
         self.blames = 0;
         self.query_limit.forget();
         self.at_once.forget();
+        self.promptness.forget();
         self.round_trip = RoundTrip::default();
     }
 

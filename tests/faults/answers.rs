@@ -385,6 +385,76 @@ pub(crate) fn closes_on_one_query(subject: &dyn Subject) -> Result<Outcome, Stri
     Ok(outcome)
 }
 
+/// Answers half of the names at once and the others never, as a resolver does that lost a part of its own
+/// way out.
+fn half_the_names(setup: Setup) -> Setup {
+    setup.handler(|query| {
+        let digits: String = query.name.chars().filter(char::is_ascii_digit).collect();
+        if digits.ends_with(['0', '2', '4', '6', '8']) { query.answer() } else { Vec::new() }
+    })
+}
+
+fn half_dead_names() -> impl Iterator<Item = String> {
+    (0..120).map(|n| format!("n{n}.half.example"))
+}
+
+pub(crate) fn half_dead(subject: &dyn Subject) -> Result<Outcome, String> {
+    let stage = Stage::two(subject, half_the_names)?;
+    let mut asker = stage.asker();
+    asker.ask_steadily(Duration::from_millis(100), half_dead_names());
+    asker.finish();
+    let mut outcome = stage.outcome(&[&asker]);
+    outcome.promise_all_answered();
+    outcome.promise_within(Duration::from_millis(1500) + SLACK);
+    Ok(outcome)
+}
+
+/// What a half-dead first upstream costs with one of another operator behind it, which learns no name as
+/// long as the first works.
+fn taken_over(
+    subject: &dyn Subject,
+    change: impl FnOnce(Setup) -> Setup,
+) -> Result<Outcome, String> {
+    /// What may be lost before it is seen that the first fails.
+    const LOST_MAX: usize = 10;
+    /// By then it is.
+    const SEEN: Duration = Duration::from_secs(4);
+
+    let authority = Authority::new();
+    let first = DotServer::start(change(stage::good(&authority, NAME)));
+    let second = DotServer::start(stage::good(&authority, "other.example"));
+    let upstreams = [(first.address(), NAME), (second.address(), "other.example")];
+    let running = stage::run(subject, &authority, &upstreams, Idle::default())?;
+    let mut asker = Asker::new(running.address());
+    asker.ask_steadily(Duration::from_millis(100), half_dead_names());
+    asker.finish();
+    let mut outcome = Outcome { lines: running.end(), ..Outcome::default() };
+    outcome.count(&asker);
+    outcome.count_connections(&first);
+    outcome.count_connections(&second);
+    outcome.promise_none_lost();
+    outcome.promise_deadline();
+    let failed: Vec<&Asked> = asker.queries().iter().filter(|a| !a.is_answered()).collect();
+    outcome.promise(failed.len() <= LOST_MAX, || format!("{} are not answered", failed.len()));
+    let last = failed.last().map(|asked| asked.at).unwrap_or_default();
+    outcome.promise(last < SEEN, || format!("still one lost that was asked after {last:.1?}"));
+    Ok(outcome)
+}
+
+pub(crate) fn half_dead_other_operator(subject: &dyn Subject) -> Result<Outcome, String> {
+    taken_over(subject, half_the_names)
+}
+
+pub(crate) fn late_other_operator(subject: &dyn Subject) -> Result<Outcome, String> {
+    taken_over(subject, |setup| {
+        setup.handler(|query| {
+            let digits: String = query.name.chars().filter(char::is_ascii_digit).collect();
+            let delay = if digits.ends_with('0') { 0 } else { 6 };
+            vec![Act::After(Duration::from_secs(delay), query.answer())]
+        })
+    })
+}
+
 pub(crate) fn one_percent_never(subject: &dyn Subject) -> Result<Outcome, String> {
     const QUERIES: usize = 5_000;
 

@@ -221,6 +221,14 @@ rows! {
     u25_trickling_answer: answers::trickling_answer;
     u25_unmatched_answers: answers::unmatched_answers;
     u25_large_answer_on_a_slow_path: answers::large_on_slow_path, assert_no_failure_logged;
+    u26_half_the_names: answers::half_dead, assert_few_lines;
+    u26_half_the_names_other_operator: answers::half_dead_other_operator, |outcome: &Outcome| {
+        assert_few_lines(outcome);
+        let told = outcome.lines.iter().find(|line| line.contains("not usable"));
+        let told = told.expect("a line");
+        assert!(told.contains("of its last 20 queries had no answer in time"), "{told}");
+    };
+    u26_late_other_operator: answers::late_other_operator, assert_few_lines;
     u27_one_query_at_a_time: answers::one_at_a_time_first, assert_few_lines;
     u27_one_query_at_a_time_alone: answers::one_at_a_time, assert_few_lines;
     c1_one_octet_at_a_time: clients::one_octet_at_a_time;

@@ -45,6 +45,9 @@ pub(crate) const ROWS: &[Row] = rows! {
     "U25", "an answer arrives at an octet in 0.7 s", answers::trickling_answer;
     "U25 unmatched", "answers to nothing asked, one in 0.7 s", answers::unmatched_answers;
     "U25 large", "64,000-octet answer at 20 KB a second", answers::large_on_slow_path;
+    "U26", "answers half of the names", answers::half_dead;
+    "U26 other", "the same with another operator", answers::half_dead_other_operator;
+    "U26 late", "nine in ten answers 6 s late, another operator", answers::late_other_operator;
     "U27", "one query of a connection at a time", answers::one_at_a_time_first;
     "U27 alone", "the same without another upstream", answers::one_at_a_time;
     "C1", "one octet at a time; a length and nothing more", clients::one_octet_at_a_time;
