@@ -289,12 +289,13 @@ impl Forwarder {
             for id in conn.in_flight.iter() {
                 if let Some(query) = self.queries.get_mut(id) {
                     query.remove_place(conn_id);
-                    if !query.is_sent() {
-                        waiting.push(id);
-                    }
+                    waiting.push(id);
                 }
             }
         }
+        // Some were on two of them.
+        waiting.sort_unstable_by_key(|id| id.serial());
+        waiting.dedup();
         self.requeue(now, waiting);
         self.dispatch(now);
     }
