@@ -117,7 +117,7 @@ const INSIDE: &[(u8, &[&str])] = &[
         &[
             "with_nothing_up_one_attempt_a_second_and_a_quick_servfail",
             "what_another_second_does_not_mend_backs_off_to_a_minute",
-            "a_change_of_the_network_ends_backoffs",
+            "a_change_of_the_network_ends_the_backoff_of_its_upstream_alone",
             "h03_a_clock_that_is_set_shows_both_ways",
         ],
     ),
