@@ -79,7 +79,7 @@ const INSIDE: &[(u8, &[&str])] = &[
         &[
             "s11_by_default_nobody_else_reaches_the_listener",
             "s11_strangers_are_not_served",
-            "strangers_are_not_answered_and_it_is_said_once",
+            "strangers_are_not_answered_and_it_is_said_whose_address_it_was_once_a_minute",
         ],
     ),
     // A connection of an hour.
