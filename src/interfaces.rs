@@ -75,7 +75,7 @@ fn unusable_in(table: &str, address: SocketAddrV6) -> Option<Unusable> {
     })
 }
 
-/// Of linux/if_addr.h. An optimistic address is used before it is known to be unique (RFC 4429).
+/// Of `linux/if_addr.h`. An optimistic address is used before it is known to be unique (RFC 4429).
 const IFA_F_OPTIMISTIC: u32 = 0x04;
 const IFA_F_DADFAILED: u32 = 0x08;
 const IFA_F_TENTATIVE: u32 = 0x40;

@@ -158,24 +158,19 @@ pub(super) fn upstream(spec: &str) -> Option<String> {
             "has no IP address (upstreams are not looked up by name); write {right}"
         ));
     };
-    match address(place, UPSTREAM_PORT) {
-        Ok(address) => {
-            if let Ok(port) = auth.parse::<u16>() {
-                let right = named(SocketAddr::new(address.ip(), port));
-                return Some(format!("has a port in place of the name; write {right}"));
-            }
-            let (name, port) = auth.rsplit_once([':', '@'])?;
-            certificate_name(name).ok()?;
-            let right = without_853(SocketAddr::new(address.ip(), port.parse().ok()?));
-            Some(format!("has the port behind the name; write {right}#{name}"))
+    if let Ok(address) = address(place, UPSTREAM_PORT) {
+        if let Ok(port) = auth.parse::<u16>() {
+            let right = named(SocketAddr::new(address.ip(), port));
+            return Some(format!("has a port in place of the name; write {right}"));
         }
-        Err(_) => {
-            let address = address(auth, UPSTREAM_PORT).ok()?;
-            let name = certificate_name(place).ok()?;
-            let right = without_853(address);
-            Some(format!("has the name in front of the address; write {right}#{name}"))
-        }
+        let (name, port) = auth.rsplit_once([':', '@'])?;
+        certificate_name(name).ok()?;
+        let right = without_853(SocketAddr::new(address.ip(), port.parse().ok()?));
+        return Some(format!("has the port behind the name; write {right}#{name}"));
     }
+    let name = certificate_name(place).ok()?;
+    let right = without_853(address(auth, UPSTREAM_PORT).ok()?);
+    Some(format!("has the name in front of the address; write {right}#{name}"))
 }
 
 /// How an upstream is written of which a name or an address can be told: one in a URL, a name alone.

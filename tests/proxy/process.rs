@@ -78,7 +78,7 @@ fn unusable_ca_file_is_an_error_at_the_start() {
 #[test]
 fn wrong_arguments_are_told_in_one_line() {
     let cases: &[(&[&str], &[&str])] = &[
-        (&["--upstream", "1.1.1.1"], &["--upstream", "#"]),
+        (&["--upstream", "1.1.1.1#"], &["--upstream", "#"]),
         (&["--upstream", "dns.example#dns.example"], &["--upstream", "dns.example", "IP"]),
         (&["--upstream", "cloudfare"], &["--upstream", "cloudfare", "cloudflare"]),
         (&["--upstream", "1.1.1.1:53#dns.example"], &["--upstream", "53", "853"]),
