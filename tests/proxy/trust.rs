@@ -64,7 +64,8 @@ fn bad_certificates_get_no_query() {
 /// Without a name the certificate must have the address itself (RFC 8310 section 8.1).
 #[test]
 fn an_address_alone_is_the_name() {
-    let cases: [(&str, fn(std::net::SocketAddr) -> String, _); 4] = [
+    type Spec = fn(std::net::SocketAddr) -> String;
+    let cases: [(&str, Spec, _); 4] = [
         ("127.0.0.1", |at| at.to_string(), NOERROR),
         ("127.0.0.1", |at| format!("{}@{}", at.ip(), at.port()), NOERROR),
         ("127.0.0.2", |at| at.to_string(), SERVFAIL),
