@@ -97,7 +97,7 @@ const TABLE: &[Row] = &[
         &["forwarder::compression", "forwarder::edns", "forwarder::message", "forwarder::wire"],
     ),
     ("forwarder/edns.rs", &[], &["forwarder::arena::Id"]),
-    ("forwarder/fact.rs", &[], &["forwarder::Stage"]),
+    ("forwarder/fact.rs", &[], &["forwarder::Edns", "forwarder::Stage"]),
     ("forwarder/frame.rs", &[], &["forwarder::arena::Id"]),
     ("forwarder/in_flight.rs", &[], &["forwarder::arena::Id"]),
     ("forwarder/joinable.rs", &[], &["forwarder::arena::Id", "forwarder::DatagramPath"]),

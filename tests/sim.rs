@@ -27,7 +27,7 @@ use dot_proxy::forwarder::{
     Closed, Counts, DatagramPath, Ecs, Fact, Hedge, Order, Policy, SpecialNames, Stage,
 };
 
-use sim_support::dns::{self, Edns};
+use sim_support::dns::{self, Edns, Shape};
 use sim_support::{
     Ask, Attempt, Do, Rng, Roughness, Server, Step, To, What, World, default_limits, ms, path_from,
     special,
@@ -82,6 +82,7 @@ fn the_seeds_reach_what_matters() {
         sum.connects += summary.counts.connects;
         sum.hedged += summary.counts.hedged;
         sum.retried += summary.counts.retried;
+        sum.asked_plainer += summary.counts.asked_plainer;
         sum.shed += summary.counts.shed;
         sum.made_way += summary.counts.made_way;
         sum.made_room += summary.counts.made_room;
@@ -90,6 +91,7 @@ fn the_seeds_reach_what_matters() {
     let reached =
         [sum.failed, sum.local, sum.orphaned, sum.unmatched, sum.resent, sum.shed, sum.made_room];
     assert!(sum.hedged > 0 && sum.retried > 0 && sum.made_way > 0, "{sum:?}");
+    assert!(sum.asked_plainer > 0, "{sum:?}");
     assert!(reached.iter().all(|count| *count >= 10), "{sum:?}");
     assert!(sum.answered > 1000 && sum.connects > 100 && facts > 10, "{sum:?}, {facts} facts");
 }
@@ -174,7 +176,7 @@ fn check_connections(world: &World, swarm: &Swarm) {
 /// An upstream fails and comes back in turns, and the log is not flooded.
 fn check_facts(world: &World) {
     let mut failed: HashSet<&str> = HashSet::new();
-    let mut plain: HashSet<&str> = HashSet::new();
+    let mut plain: HashSet<(&str, dot_proxy::forwarder::Edns)> = HashSet::new();
     let mut summary: Option<Duration> = None;
     let mut of_clients = HashMap::new();
     for (at, fact) in &world.facts {
@@ -192,8 +194,8 @@ fn check_facts(world: &World) {
             Fact::UpstreamUsable { upstream, .. } => {
                 assert!(failed.remove(&**upstream), "{upstream} was usable: {at:?}");
             }
-            Fact::UpstreamWithoutEdns { upstream } => {
-                assert!(plain.insert(upstream), "{upstream} is told of twice: {at:?}");
+            Fact::UpstreamObjects { upstream, edns } => {
+                assert!(plain.insert((upstream, *edns)), "{upstream} is told of twice: {at:?}");
             }
             Fact::ClientMadeRoom { .. } | Fact::ClientWaited { .. } => {
                 let last = of_clients.insert(std::mem::discriminant(fact), *at);
@@ -276,9 +278,18 @@ struct Faults {
     unwalkable: u64,
     trailing: u64,
     respell: u64,
+    objects: Option<Objection>,
     jitter: Duration,
     reverse: u64,
     deaths: Vec<(Duration, Duration)>,
+}
+
+/// What a server objects to in queries, as long as it lives: an option, or (0) any OPT record.
+#[derive(Clone, Copy, Debug)]
+struct Objection {
+    to: u16,
+    rcode: u8,
+    shape: Shape,
 }
 
 /// Mostly those of a user who says nothing about it.
@@ -298,7 +309,7 @@ impl Swarm {
         let faults_end = ms(5000) + rng.up_to(ms(30_000));
         // Which faults there are at all is drawn first, so that upstreams can share one.
         let on: Vec<bool> = (0..36).map(|_| !is_harmless && rng.chance(500)).collect();
-        let gentle: Vec<bool> = (0..18).map(|_| rng.chance(500)).collect();
+        let gentle: Vec<bool> = (0..19).map(|_| rng.chance(500)).collect();
         let upstreams = rng.within(1, 4);
         let faults = (0..upstreams)
             .map(|_| {
@@ -358,6 +369,13 @@ impl Swarm {
                 }
                 if gentle[17] {
                     faults.respell = rng.below(1000);
+                }
+                if gentle[18] && rng.chance(500) {
+                    faults.objects = Some(Objection {
+                        to: rng.pick(&[0, 8, 11, 12]),
+                        rcode: rng.pick(&[dns::FORMERR, dns::NOTIMP]),
+                        shape: rng.pick(&[Shape::WithOpt, Shape::WithoutOpt, Shape::NoQuestion]),
+                    });
                 }
                 faults
             })
@@ -442,7 +460,7 @@ fn server(faults: Faults, faults_end: Duration) -> Server {
             let mut fates = fates.borrow_mut();
             let fate = fates.entry(ask.link).or_default();
             if ask.at >= faults_end {
-                return vec![ask_answer(ask, faults.round_trip)];
+                return vec![ask_answer(ask, &faults)];
             }
             reply(&faults, fate, ask, rng)
         }),
@@ -498,7 +516,13 @@ fn attempt(faults: &Faults, at: Duration, rng: &mut Rng) -> Attempt {
 }
 
 /// The answer a name asks for: its first label says what is special about it.
-fn ask_answer(ask: &Ask<'_>, milliseconds: u64) -> Step {
+fn ask_answer(ask: &Ask<'_>, faults: &Faults) -> Step {
+    if let Some(Objection { to, rcode, shape }) = faults.objects
+        && dns::has_option(ask.message, to)
+    {
+        let objection = dns::objection(ask.message, ask.serial, rcode, shape);
+        return Step::after(faults.round_trip, Do::Answer(objection));
+    }
     let rcode = match ask.name {
         name if name.starts_with("nx") => dns::NXDOMAIN,
         name if name.starts_with("fail") => dns::SERVFAIL,
@@ -513,7 +537,8 @@ fn ask_answer(ask: &Ask<'_>, milliseconds: u64) -> Step {
         .take_while(char::is_ascii_digit)
         .collect();
     let size = digits.parse().unwrap_or(0);
-    Step::after(milliseconds, Do::Answer(dns::answer(ask.message, ask.serial, rcode, size)))
+    let answer = dns::answer(ask.message, ask.serial, rcode, size);
+    Step::after(faults.round_trip, Do::Answer(answer))
 }
 
 fn reply(faults: &Faults, fate: &mut Fate, ask: &Ask<'_>, rng: &mut Rng) -> Vec<Step> {
@@ -530,7 +555,7 @@ fn reply(faults: &Faults, fate: &mut Fate, ask: &Ask<'_>, rng: &mut Rng) -> Vec<
     if fate.silent || (fate.answers_one && ask.nth > 1) || is_lost {
         return Vec::new();
     }
-    let mut step = ask_answer(ask, faults.round_trip);
+    let mut step = ask_answer(ask, faults);
     step.after += rng.up_to(faults.jitter);
     if rng.chance(faults.reverse) {
         // Of four queries sent at once the last is answered first.
@@ -543,7 +568,7 @@ fn reply(faults: &Faults, fate: &mut Fate, ask: &Ask<'_>, rng: &mut Rng) -> Vec<
         step.after += ms(4000) + rng.up_to(ms(4000));
     }
     let Do::Answer(answer) = &mut step.what else { unreachable!("it is an answer") };
-    if rng.chance(faults.respell) {
+    if rng.chance(faults.respell) && answer[5] != 0 {
         dns::respell(answer);
     }
     let answer = answer.clone();

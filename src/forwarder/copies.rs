@@ -161,7 +161,6 @@ impl Forwarder {
         };
         if let Some(query) = self.queries.get_mut(id) {
             query.losses = 0;
-            query.without_edns = false;
         }
         self.bind(now, id, other);
         true

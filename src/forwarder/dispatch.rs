@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::arena::Id;
-use super::edit::{self, QueryEdit};
+use super::edit::{self, Edns, QueryEdit};
 use super::in_flight::Found;
 use super::message::Signature;
 use super::query::{Origin, Place, Query, SENDS_MAX};
@@ -286,13 +286,15 @@ impl Forwarder {
         query.stalled_at = None;
         query.bound_for.take_if(|bound_for| *bound_for == conn.upstream);
         let is_unsigned = query.parsed.signature.is_none();
+        let edns =
+            query.edns_at(conn.upstream).max(self.upstreams[conn.upstream].tolerance.edns(now));
         let edit = QueryEdit {
-            opt: !query.without_edns,
+            edns,
             keepalive: is_unsigned && !conn.asked_keepalive,
             ecs: self.policy.ecs,
             family: query.family,
         };
-        conn.asked_keepalive |= is_unsigned && edit.opt;
+        conn.asked_keepalive |= is_unsigned && edns == Edns::Ours;
         conn.queries += 1;
         let is_full = conn.is_full(self.upstreams[conn.upstream].allowance(now));
         let index = conn.upstream;
@@ -303,7 +305,7 @@ impl Forwarder {
         let is_large = conn.output.len() > self.limits.upstream_output_max.max(LARGE);
         let transmit = !conn.transmitting;
         conn.transmitting = true;
-        let older = query.add_place(Place { conn: conn_id, id: message_id });
+        let older = query.add_place(Place { conn: conn_id, id: message_id }, edns);
         if query.first.is_none() {
             query.first = Some((index, self.upstreams[index].promptness.note_sent()));
         }

@@ -12,8 +12,8 @@
 use std::net::IpAddr;
 
 use super::edns::{
-    OPT_LEN_MIN, OPTION_COOKIE, OPTION_ECS, OPTION_HEADER_LEN, OPTION_KEEPALIVE, OPTION_PADDING,
-    Opt, TYPE_OPT,
+    DNSSEC_OK, OPT_LEN_MIN, OPTION_COOKIE, OPTION_ECS, OPTION_HEADER_LEN, OPTION_KEEPALIVE,
+    OPTION_PADDING, Opt, TYPE_OPT,
 };
 use super::message::{self, ParsedQuery, ResponseInfo, Rtype};
 use super::{compression, wire};
@@ -22,7 +22,8 @@ use super::{compression, wire};
 ///
 /// Unsigned, it has an OPT record at its end, which is the client's without what belongs to the hop
 /// to it, or a new one; and padding at the end of that, so that the length tells little about the name
-/// (RFC 8467 section 4.1). What does not fit into a message is left out. For a query with a SIG(0), `id`
+/// (RFC 8467 section 4.1): all that where the upstream puts up with it. What does not fit into a message is
+/// left out. For a query with a SIG(0), `id`
 /// must be the client's, as it is signed too.
 pub fn append_query(
     out: &mut Vec<u8>,
@@ -38,21 +39,28 @@ pub fn append_query(
         return;
     }
     draft.copy_without_opt(query, parsed.opt.as_ref());
-    if edit.opt && draft.room() >= OPT_LEN_MIN {
+    let has_opt = match edit.edns {
+        Edns::Ours => true,
+        Edns::Clients => parsed.opt.is_some(),
+        Edns::Absent => false,
+    };
+    if has_opt && draft.room() >= OPT_LEN_MIN {
         let fixed = match parsed.opt.and_then(|opt| query.get(opt.offset..)?.first_chunk()) {
             Some(fixed) => *fixed,
             None => ADDED_OPT,
         };
         draft.start_opt(fixed);
         draft.copy_options(query, parsed.opt.as_ref(), edit.ecs);
-        if edit.ecs == Ecs::Strip {
-            // SOURCE and SCOPE PREFIX-LENGTH 0, without an address (RFC 7871 section 7.1.2).
-            draft.push_option(OPTION_ECS, &[0, edit.family as u8, 0, 0]);
+        if edit.edns == Edns::Ours {
+            if edit.ecs == Ecs::Strip {
+                // SOURCE and SCOPE PREFIX-LENGTH 0, without an address (RFC 7871 section 7.1.2).
+                draft.push_option(OPTION_ECS, &[0, edit.family as u8, 0, 0]);
+            }
+            if edit.keepalive {
+                draft.push_option(OPTION_KEEPALIVE, &[]);
+            }
+            draft.push_padding();
         }
-        if edit.keepalive {
-            draft.push_option(OPTION_KEEPALIVE, &[]);
-        }
-        draft.push_padding();
         draft.finish_opt();
     }
     draft.set_id(id);
@@ -61,9 +69,8 @@ pub fn append_query(
 /// What [`append_query`] may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueryEdit {
-    /// Send an OPT record. Without, the client's is taken out too, for an upstream that does not
-    /// understand EDNS (RFC 6891 section 7).
-    pub opt: bool,
+    /// With how much of EDNS it is sent.
+    pub edns: Edns,
     /// Ask how long the upstream leaves the connection open when it is idle: on the first unsigned
     /// query of each (RFC 7828 section 3.2.1).
     pub keepalive: bool,
@@ -71,6 +78,18 @@ pub struct QueryEdit {
     pub ecs: Ecs,
     /// The client's address family.
     pub family: Family,
+}
+
+/// With how much of EDNS a query goes upstream: each is less than the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Edns {
+    /// An OPT record, with options of ours.
+    #[default]
+    Ours,
+    /// The client's OPT record, if it sent one, without what belongs to the hop to it, and nothing of ours.
+    Clients,
+    /// No OPT record. The client's is taken out, too.
+    Absent,
 }
 
 /// What becomes of EDNS Client Subnet options (RFC 7871).
@@ -145,7 +164,7 @@ pub fn append_response(
     if len_min + if must_have_opt { OPT_LEN_MIN } else { 0 } <= edit.limit {
         draft.copy_without_opt(message, opt);
         if client_has_opt && draft.room() >= OPT_LEN_MIN {
-            draft.append_response_opt(response, opt, edit);
+            draft.append_response_opt(response, opt, parsed, edit);
         }
         if !draft.is_over() {
             draft.address_to(query, parsed);
@@ -157,7 +176,7 @@ pub fn append_response(
     let answers_limit = if client_has_opt { 0 } else { edit.limit };
     message::append_cut(draft.out, response, info, answers_limit, 0);
     if client_has_opt {
-        draft.append_response_opt(response, opt, edit);
+        draft.append_response_opt(response, opt, parsed, edit);
         if draft.is_over() {
             draft.drop_options();
         }
@@ -255,11 +274,7 @@ impl<'a> Draft<'a> {
     /// Appends the options of `opt` that do not belong to one hop.
     fn copy_options(&mut self, message: &[u8], opt: Option<&Opt>, ecs: Ecs) {
         for (code, data) in opt.into_iter().flat_map(|opt| opt.options(message)) {
-            let is_kept = match code {
-                OPTION_COOKIE | OPTION_KEEPALIVE | OPTION_PADDING => false,
-                OPTION_ECS => ecs == Ecs::Pass,
-                _ => true,
-            };
+            let is_kept = is_kept(code, ecs);
             if is_kept && self.room() >= OPTION_HEADER_LEN + data.len() {
                 self.append_option(code, data);
             } else if is_kept {
@@ -304,13 +319,22 @@ impl<'a> Draft<'a> {
         self.finish_opt();
     }
 
-    /// Appends the OPT record of a response, which is `opt` of `response` if the upstream sent one.
-    fn append_response_opt(&mut self, response: &[u8], opt: Option<&Opt>, edit: ResponseEdit) {
+    /// Appends the OPT record of a response, which is `opt` of `response` if the upstream sent one. One
+    /// that it did not send copies DO from the query (RFC 3225 section 3).
+    fn append_response_opt(
+        &mut self,
+        response: &[u8],
+        opt: Option<&Opt>,
+        query: &ParsedQuery,
+        edit: ResponseEdit,
+    ) {
         let mut fixed = ADDED_OPT;
         if let Some(&[_, _, _, _, _, extended_rcode, _, flags_high, flags_low]) =
             opt.and_then(|opt| response.get(opt.offset..)?.first_chunk())
         {
             fixed[5..].copy_from_slice(&[extended_rcode, 0, flags_high, flags_low]);
+        } else if query.opt.is_some_and(|opt| opt.dnssec_ok) {
+            fixed[7] = DNSSEC_OK;
         }
         fixed[3..5].copy_from_slice(&edit.udp_size.to_be_bytes());
         self.start_opt(fixed);
@@ -339,6 +363,23 @@ impl<'a> Draft<'a> {
     fn add_to_arcount(&mut self, difference: i16) {
         wire::add_to_arcount(&mut self.out[self.start..], difference);
     }
+}
+
+/// Whether an option passes.
+fn is_kept(code: u16, ecs: Ecs) -> bool {
+    match code {
+        OPTION_COOKIE | OPTION_KEEPALIVE | OPTION_PADDING => false,
+        OPTION_ECS => ecs == Ecs::Pass,
+        _ => true,
+    }
+}
+
+/// Whether what passes of a query's OPT record says no more than that its client has EDNS: a size, and DO
+/// perhaps.
+pub(super) fn is_bare(query: &[u8], opt: &Opt, ecs: Ecs) -> bool {
+    let fixed: Option<&[u8; OPT_FIXED_LEN]> = query.get(opt.offset..).and_then(<[u8]>::first_chunk);
+    matches!(fixed, Some([_, _, _, _, _, 0, 0, 0 | 0x80, 0]))
+        && opt.options(query).all(|(code, _)| !is_kept(code, ecs))
 }
 
 /// Octets of an OPT record in front of the length of its data.
@@ -397,8 +438,36 @@ mod tests {
             assert_eq!(out[QUESTION_END..][..10], *kept);
             assert_eq!(out[QUESTION_END + 11..][..expected.len()], *expected, "{edit:?}");
         }
-        let bare = queried(&query, QueryEdit { opt: false, ..FIRST });
-        assert_eq!(bare[2..], without_opt[2..]);
+        let absent = queried(&query, QueryEdit { edns: Edns::Absent, ..FIRST });
+        assert_eq!(absent[2..], without_opt[2..]);
+    }
+
+    #[test]
+    fn a_query_without_anything_of_ours() {
+        let without_opt = query(b"", 0);
+        let edit = QueryEdit { edns: Edns::Clients, ..FIRST };
+        assert_eq!(queried(&without_opt, edit)[2..], without_opt[2..]);
+        let fixed = b"\0\0\x29\x10\0\0\0\x80\0\0";
+        let ecs = &b"\0\x08\0\x04\0\x02\0\0"[..];
+        let hop = b"\0\x0c\0\x02\0\0\0\x0a\0\x08cookies!\0\x0b\0\0";
+        let local = &b"\xfd\xe9\0\x01x"[..];
+        let with =
+            |options: &[u8]| query(&[&fixed[..], &[options.len() as u8], options].concat(), 1);
+        for (options, ecs_choice, passed, bare) in [
+            (&[][..], Ecs::Strip, &[][..], true),
+            (&[ecs, hop], Ecs::Strip, &[], true),
+            (&[ecs, hop], Ecs::Pass, ecs, false),
+            (&[ecs, hop, local], Ecs::Strip, local, false),
+        ] {
+            let query = with(&options.concat());
+            let sent = queried(&query, QueryEdit { ecs: ecs_choice, ..edit });
+            assert_eq!(sent[2..], with(passed)[2..], "{options:x?}");
+            let opt = parse_query(&query, false).unwrap().opt.unwrap();
+            assert_eq!(is_bare(&query, &opt, ecs_choice), bare, "{options:x?}");
+        }
+        let flags = query(b"\0\0\x29\x10\0\0\0\x40\0\0\0", 1);
+        let opt = parse_query(&flags, false).unwrap().opt.unwrap();
+        assert!(!is_bare(&flags, &opt, Ecs::Strip), "a flag that nobody knows");
     }
 
     /// What gives way near the end of what a length can say.
@@ -489,6 +558,10 @@ mod tests {
         for (response, query, edit, expected) in cases {
             assert_eq!(responded(response, &query, edit), Ok(expected), "{edit:?}");
         }
+        // One that is made here copies DO.
+        let dnssec = parse_query(&query(b"\0\0\x29\x02\0\0\0\x80\0\0\0", 1), false).unwrap();
+        let made = response(&[ANSWER, b"\0\0\x29\x10\0\0\0\x80\0\0\0"].concat(), [1, 1]);
+        assert_eq!(responded(&without, &dnssec, BY_DATAGRAM), Ok(made));
         // One that the upstream did not send is not worth truncating the answer for.
         let limit = without.len() + OPT_LEN_MIN - 1;
         let edit = ResponseEdit { limit, ..BY_DATAGRAM };
@@ -611,7 +684,7 @@ mod tests {
     }
 
     const FIRST: QueryEdit =
-        QueryEdit { opt: true, keepalive: true, ecs: Ecs::Strip, family: Family::Ipv4 };
+        QueryEdit { edns: Edns::Ours, keepalive: true, ecs: Ecs::Strip, family: Family::Ipv4 };
 
     const BY_DATAGRAM: ResponseEdit =
         ResponseEdit { limit: 512, udp_size: 4_096, keepalive: None, ecs: Ecs::Strip };

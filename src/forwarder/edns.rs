@@ -200,7 +200,7 @@ pub(super) const OPT_LEN_MIN: usize = 11;
 /// What every DNS implementation takes over UDP (RFC 1035 section 2.3.4).
 pub(super) const UDP_SIZE_MIN: u16 = 512;
 
-const DNSSEC_OK: u8 = 0x80;
+pub(super) const DNSSEC_OK: u8 = 0x80;
 
 /// EDNS Client Subnet (RFC 7871).
 pub(super) const OPTION_ECS: u16 = 8;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::Stage;
+use super::{Edns, Stage};
 
 /// A change of state worth a log line; `Display` gives the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,10 +62,12 @@ pub enum Fact {
         /// Upstreams there are.
         of: usize,
     },
-    /// An upstream does not understand EDNS (RFC 6891 section 7); said once.
-    UpstreamWithoutEdns {
+    /// An upstream answers queries with no more than so much of EDNS; said once of each.
+    UpstreamObjects {
         /// Its display name.
         upstream: Box<str>,
+        /// With what they are sent.
+        edns: Edns,
     },
     /// An upstream works on one query of a connection at a time, and too long on each; said once.
     UpstreamInTurn {
@@ -94,7 +96,7 @@ impl Fact {
             | Self::UpstreamStillFailed { .. } => log::Level::Warn,
             Self::UpstreamInTurn { .. }
             | Self::UpstreamUsable { .. }
-            | Self::UpstreamWithoutEdns { .. } => log::Level::Info,
+            | Self::UpstreamObjects { .. } => log::Level::Info,
         }
     }
 }
@@ -144,10 +146,16 @@ impl fmt::Display for Fact {
                     down.as_secs(),
                 )
             }
-            Self::UpstreamWithoutEdns { upstream } => write!(
+            Self::UpstreamObjects { upstream, edns: Edns::Absent } => write!(
                 f,
-                "{upstream}: does not understand EDNS: queries that it refuses for that are sent again \
-                 without, and unpadded"
+                "{upstream}: does not understand EDNS: it answers errors to queries with an OPT record, and \
+                 for the next hour they are sent without, unpadded and without asking for DNSSEC"
+            ),
+            Self::UpstreamObjects { upstream, .. } => write!(
+                f,
+                "{upstream}: answers errors to queries with padding, keepalive or an empty client subnet: \
+                 for the next hour they are sent as clients ask them, so that their length tells more of \
+                 the name"
             ),
             Self::UpstreamInTurn { upstream, each } => write!(
                 f,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::arena::Id;
-use super::edit::Family;
+use super::edit::{Edns, Family};
 use super::message::{ParsedQuery, ResponseInfo, Rtype};
 use super::{ConnId, DatagramPath};
 
@@ -24,6 +24,8 @@ pub(super) struct Query {
     pub(super) arrived: Instant,
     /// Where it is in flight, the older place first.
     pub(super) places: [Option<Place>; PLACES],
+    /// With how much of EDNS each of these was sent.
+    edns: [Edns; PLACES],
     /// The upstream that it was sent to first, by index, and which query it was there.
     pub(super) first: Option<(usize, u32)>,
     /// How often it was sent.
@@ -42,8 +44,8 @@ pub(super) struct Query {
     pub(super) bound_for: Option<usize>,
     /// Upstreams that it brings down, it seems: bit by index.
     pub(super) avoided: u16,
-    /// Its upstream does not understand EDNS (RFC 6891 section 7).
-    pub(super) without_edns: bool,
+    /// An upstream, by index, that objected to it, and with how much of EDNS it is asked there again.
+    pub(super) plainer: Option<(u8, Edns)>,
     /// A copy was made because its answer was late.
     pub(super) hedged: bool,
     /// An answer that is delivered if no better one comes.
@@ -105,6 +107,7 @@ impl Query {
             family,
             arrived,
             places: [None; PLACES],
+            edns: [Edns::Ours; PLACES],
             first: None,
             sends: 0,
             no_answer_sends: 0,
@@ -114,7 +117,7 @@ impl Query {
             stalled_at: None,
             bound_for: None,
             avoided: 0,
-            without_edns: false,
+            plainer: None,
             hedged: false,
             kept: None,
             trouble: None,
@@ -134,16 +137,18 @@ impl Query {
     }
 
     /// Notes where it was sent; returns the older place where both were taken, to be abandoned.
-    pub(super) fn add_place(&mut self, place: Place) -> Option<Place> {
+    pub(super) fn add_place(&mut self, place: Place, edns: Edns) -> Option<Place> {
         let older = match self.places {
             [older, Some(younger)] => {
                 self.places = [Some(younger), None];
+                self.edns[0] = self.edns[1];
                 older
             }
             _ => None,
         };
         let free = usize::from(self.places[0].is_some());
         self.places[free] = Some(place);
+        self.edns[free] = edns;
         self.sends += 1;
         older
     }
@@ -155,6 +160,21 @@ impl Query {
         }
         if self.places[0].is_none() {
             self.places.swap(0, 1);
+            self.edns.swap(0, 1);
+        }
+    }
+
+    /// With how much of EDNS it was sent on this connection, where it is in flight.
+    pub(super) fn edns_on(&self, conn: ConnId) -> Edns {
+        let here = |place: &Option<Place>| place.is_some_and(|place| place.conn == conn);
+        self.places.iter().position(here).map_or(Edns::Ours, |place| self.edns[place])
+    }
+
+    /// With how much of EDNS it is sent to this upstream after what that objected to.
+    pub(super) fn edns_at(&self, upstream: usize) -> Edns {
+        match self.plainer {
+            Some((at, edns)) if usize::from(at) == upstream => edns,
+            _ => Edns::Ours,
         }
     }
 

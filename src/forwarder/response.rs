@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::arena::Id;
-use super::edit;
+use super::edit::{self, Edns};
 use super::in_flight::Found;
 use super::loss::Loss;
 use super::message::{self, Rcode, ResponseCheck, ResponseInfo};
 use super::query::{Place, Query, Trouble};
+use super::tolerance::{self, is_objection};
 use super::upstream::Proof;
 use super::upstream_conn::Phase;
 use super::upstream_limits::LARGE;
@@ -90,29 +91,33 @@ impl Forwarder {
             ResponseCheck::Malformed(what) => {
                 return Err(malformed(what, Some(query_id)));
             }
-            ResponseCheck::Answer(info) if edit::needs_opt(&info, &query.parsed) => {
-                self.useless_answer(now, place, query_id, "an RCODE that needs EDNS");
-            }
             ResponseCheck::Answer(info) if edit::has_unasked_signature(&info, &query.parsed) => {
                 let what = "a signed answer to a query that is not signed";
                 self.useless_answer(now, place, query_id, what);
             }
             ResponseCheck::Answer(info) => {
+                let needs_opt = edit::needs_opt(&info, &query.parsed);
+                let is_telling = is_objection(info.rcode) || query.plainer.is_some();
+                let sent = is_telling.then(|| query.edns_on(conn_id));
                 self.forget_place(place, query_id);
                 self.answered(now, place);
                 self.note_keepalive(now, conn_id, response, &info);
-                if info.opt.is_none() && self.ask_without_edns(now, query_id, upstream, info.rcode)
+                if let Some(sent) = sent
+                    && self.try_plainer(now, query_id, upstream, sent, info.rcode)
                 {
                     return Ok(());
                 }
-                if !self.keep(now, query_id, upstream, response, &info) {
+                if needs_opt {
+                    self.fail_useless(now, query_id, upstream, "an RCODE that needs EDNS");
+                } else if !self.keep(now, query_id, upstream, response, &info) {
                     self.finish(now, query_id, Outcome::Answer { upstream, response, info });
                 }
             }
             ResponseCheck::ErrorWithoutQuestion(rcode) => {
+                let sent = query.edns_on(conn_id);
                 self.forget_place(place, query_id);
                 self.answered(now, place);
-                if self.ask_without_edns(now, query_id, upstream, rcode)
+                if self.try_plainer(now, query_id, upstream, sent, rcode)
                     || self.has_better(now, query_id, rcode)
                 {
                     return Ok(());
@@ -135,6 +140,11 @@ impl Forwarder {
         };
         self.forget_place(place, id);
         self.answered(now, place);
+        self.fail_useless(now, id, upstream, what);
+    }
+
+    /// Ends the query with SERVFAIL, unless the answer to another copy is still to come.
+    fn fail_useless(&mut self, now: Instant, id: Id, upstream: usize, what: &'static str) {
         if let Some(query) = self.queries.get_mut(id) {
             query.trouble = Some(Trouble { upstream, what, code: Ede::OTHER });
         }
@@ -167,37 +177,63 @@ impl Forwarder {
         }
     }
 
-    /// A server from before EDNS answers a query that has an OPT record because we added one with an
-    /// error (RFC 6891 section 7). True: it is asked once more.
-    fn ask_without_edns(&mut self, now: Instant, id: Id, index: usize, rcode: Rcode) -> bool {
+    /// The upstream answered a query that was sent with so much of EDNS. True: it objected to that, and is
+    /// asked once more.
+    fn try_plainer(
+        &mut self,
+        now: Instant,
+        id: Id,
+        index: usize,
+        sent: Edns,
+        rcode: Rcode,
+    ) -> bool {
+        if is_objection(rcode) {
+            return self.ask_plainer(now, id, index, sent);
+        }
+        self.note_tolerance(now, id, index, sent, rcode);
+        false
+    }
+
+    /// The upstream objected to a query that was sent with so much of EDNS. True: it is asked once more,
+    /// with less.
+    fn ask_plainer(&mut self, now: Instant, id: Id, index: usize, sent: Edns) -> bool {
         let Some(query) = self.queries.get_mut(id) else {
             return false;
         };
-        if !matches!(rcode, Rcode::FORMERR | Rcode::NOTIMP)
-            || query.parsed.opt.is_some()
-            || query.parsed.signature.is_some()
-            || query.without_edns
-            || query.is_trial()
-            || !query.may_be_sent()
-        {
+        // What is signed had nothing added, and cannot be changed.
+        if query.parsed.signature.is_some() || query.is_trial() || !query.may_be_sent() {
             return false;
         }
-        if self.is_out(id) {
-            // The other copy has an OPT record, too, and its answer is still to come.
-            return true;
-        }
-        let Some(query) = self.queries.get_mut(id) else {
+        let Some(edns) = tolerance::plainer(sent, query.parsed.opt.is_some()) else {
             return false;
         };
-        query.without_edns = true;
-        self.counts.without_edns += 1;
+        query.plainer = Some((index as u8, edns));
+        // Another copy may be answered otherwise.
+        if !self.is_out(id) {
+            self.counts.asked_plainer += 1;
+            self.bind(now, id, index);
+        }
+        true
+    }
+
+    /// The upstream answered a query that it, or another, had objected to.
+    fn note_tolerance(&mut self, now: Instant, id: Id, index: usize, sent: Edns, rcode: Rcode) {
+        let Some(query) = self.queries.get(id) else {
+            return;
+        };
+        if query.edns_at(index) != sent {
+            return;
+        }
+        let ecs = self.policy.ecs;
+        let is_bare =
+            || query.parsed.opt.is_none_or(|opt| edit::is_bare(&query.message, &opt, ecs));
         let upstream = &mut self.upstreams[index];
-        if !std::mem::replace(&mut upstream.told_without_edns, true) {
-            let fact = Fact::UpstreamWithoutEdns { upstream: upstream.name.clone() };
+        if let Some(edns) = tolerance::lesson(sent, rcode, is_bare)
+            && upstream.tolerance.learn(now, edns)
+        {
+            let fact = Fact::UpstreamObjects { upstream: upstream.name.clone(), edns };
             self.actions.push_back(Action::Log(fact));
         }
-        self.bind(now, id, index);
-        true
     }
 
     fn forget_place(&mut self, place: Place, query: Id) {

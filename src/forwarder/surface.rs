@@ -256,8 +256,8 @@ pub struct Counts {
     pub resent: u64,
     /// Copies sent because an answer was late.
     pub hedged: u64,
-    /// Queries asked again without EDNS, as an upstream did not understand it.
-    pub without_edns: u64,
+    /// Queries asked again with less of EDNS, as an upstream objected to it.
+    pub asked_plainer: u64,
     /// Queries asked of another operator because of SERVFAIL or REFUSED.
     pub retried: u64,
     /// Connections to upstreams closed to make room for others.

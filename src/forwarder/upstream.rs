@@ -8,6 +8,7 @@ use super::promptness::Promptness;
 use super::query_limit::QueryLimit;
 use super::replacements::Replacements;
 use super::round_trip::RoundTrip;
+use super::tolerance::Tolerance;
 use super::turns::AtOnce;
 use super::{ConnId, Random, Stage};
 
@@ -27,8 +28,7 @@ pub(super) struct Upstream {
     pub(super) open: Option<ConnId>,
     /// When the last attempt began.
     pub(super) attempted_at: Option<Instant>,
-    /// The log said that it does not understand EDNS.
-    pub(super) told_without_edns: bool,
+    pub(super) tolerance: Tolerance,
     /// The log said that it works on one query of a connection at a time.
     pub(super) told_in_turn: bool,
     /// When the log last said that it failed.
@@ -151,7 +151,7 @@ impl Upstream {
             attempts: Vec::new(),
             open: None,
             attempted_at: None,
-            told_without_edns: false,
+            tolerance: Tolerance::default(),
             told_in_turn: false,
             told_at: None,
             broke: None,
@@ -305,6 +305,7 @@ impl Upstream {
         self.query_limit.forget();
         self.at_once.forget();
         self.promptness.forget();
+        self.tolerance.forget();
         self.round_trip = RoundTrip::default();
     }
 

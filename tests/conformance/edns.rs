@@ -47,15 +47,8 @@ pub(crate) fn one_opt_or_none(subject: &dyn Subject) -> Result<Outcome, String> 
     let stage = Stage::one(subject, |setup| {
         setup.handler(|query| {
             let mut answer = answers::answer(query.message).expect("a query");
-            let bare = |rcode| {
-                // As a server that knows no OPT record.
-                let mut answer = answers::bare(query.message, rcode);
-                if answer[10..12] != [0, 0] {
-                    answer.truncate(answer.len() - answers::OPT_LEN);
-                    answer[10..12].fill(0);
-                }
-                answer
-            };
+            // As a server that knows no OPT record.
+            let bare = |rcode| answers::objection(query.message, rcode, false);
             let with_opt = query.message[10..12] != [0, 0];
             match query.name.split('.').next() {
                 Some("badcookie") if with_opt => {
@@ -67,6 +60,10 @@ pub(crate) fn one_opt_or_none(subject: &dyn Subject) -> Result<Outcome, String> 
                 }
                 Some("formerr") if with_opt => vec![Act::Send(bare(FORMERR))],
                 Some("notimp") if with_opt => vec![Act::Send(bare(NOTIMP))],
+                Some("padded") if answers::has_option(query.message, PADDING) => {
+                    vec![Act::Send(answers::objection(query.message, FORMERR, true))]
+                }
+                Some("own") => vec![Act::Send(bare(FORMERR))],
                 _ => vec![Act::Send(answer)],
             }
         })
@@ -92,11 +89,30 @@ pub(crate) fn one_opt_or_none(subject: &dyn Subject) -> Result<Outcome, String> 
     outcome.promise(rcode(response.as_ref()) == Some(SERVFAIL), || {
         format!("RCODE 23 became {:?} without OPT", rcode(response.as_ref()))
     });
-    for name in ["formerr.s43.example", "notimp.s43.example"] {
-        let response = client.ask(&Query::new(name, A));
-        outcome.promise(is_answer(response.as_ref()), || {
-            format!("{name}: RCODE {:?} from a server without EDNS", rcode(response.as_ref()))
+    // First what the query itself earns, when nothing is known of the server yet.
+    for with_opt in [false, true] {
+        let query = Query::new("own.s43.example", A);
+        let response = client.ask(&if with_opt { query.opt(1_232) } else { query });
+        // A resolver would rather say that it failed.
+        let is_error = matches!(rcode(response.as_ref()), Some(FORMERR | SERVFAIL));
+        let seen = opts(response.as_ref());
+        outcome.promise(is_error && seen == Some(usize::from(with_opt)), || {
+            format!("FORMERR for any query, OPT {with_opt}: {seen:?} OPT records")
         });
+    }
+    for name in ["formerr.s43.example", "notimp.s43.example", "padded.s43.example"] {
+        for with_opt in [false, true] {
+            let query = Query::new(name, A);
+            let response = client.ask(&if with_opt { query.opt(1_232) } else { query });
+            outcome.promise(is_answer(response.as_ref()), || {
+                let seen = rcode(response.as_ref());
+                format!("{name}, OPT {with_opt}: RCODE {seen:?} from a server that objects")
+            });
+            let seen = opts(response.as_ref());
+            outcome.promise(seen == Some(usize::from(with_opt)), || {
+                format!("{name}, OPT {with_opt}: {seen:?} OPT records")
+            });
+        }
     }
     // What is said without an upstream.
     let port = RefusedPort::reserve();

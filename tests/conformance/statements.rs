@@ -44,7 +44,7 @@ macro_rules! statements {
             s39_versions_and_suites: "39", "TLS 1.2 and 1.3, no compression, no weak suites", tls::versions_and_suites;
             s40_name_and_protocol: "40", "SNI and ALPN dot; another protocol is refused", tls::name_and_protocol;
             s41_tickets: "41", "a ticket is used once", tls::tickets;
-            s43_one_opt_or_none: "43", "OPT to who sent one and nobody else; servers without EDNS", edns::one_opt_or_none;
+            s43_one_opt_or_none: "43", "OPT to who sent one and nobody else; servers that object to it", edns::one_opt_or_none;
             s44_malformed_opt: "44", "FORMERR for malformed OPT, BADVERS for other versions", edns::malformed_opt;
             s45_payload_sizes: "45", "payload sizes, each way", edns::payload_sizes;
             s46_nothing_carried_over: "46", "nothing of one client's OPT for another", edns::nothing_carried_over;

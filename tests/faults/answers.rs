@@ -8,7 +8,7 @@ use crate::outcome::{DEADLINE, Outcome, SLACK};
 use crate::stage::{self, Idle, NAME, Stage};
 use crate::subject::Subject;
 use crate::support::answers;
-use crate::support::message::{self, NOERROR, QR, SERVFAIL, TXT};
+use crate::support::message::{self, A, FORMERR, NOERROR, NOTIMP, QR, SERVFAIL, TXT};
 use crate::support::{Act, Authority, DotServer, End, Query, Response, Setup};
 
 fn names(row: &str, count: usize) -> impl Iterator<Item = String> {
@@ -330,7 +330,7 @@ fn ask_at_length(stage: &Stage) -> Outcome {
     asker.ask("first.u19.example");
     let before = stage.running.peak_memory();
     for name in names("u19", 1_000) {
-        asker.send_query(&name, message::A, |query| query.opt(1232).option(OPTION, &[0; 1_000]));
+        asker.send_query(&name, A, |query| query.opt(1232).option(OPTION, &[0; 1_000]));
         asker.listen(Duration::from_millis(4));
     }
     asker.finish();
@@ -453,6 +453,55 @@ pub(crate) fn late_other_operator(subject: &dyn Subject) -> Result<Outcome, Stri
             vec![Act::After(Duration::from_secs(delay), query.answer())]
         })
     })
+}
+
+/// Of a server that objects to this option, or (0) to any OPT record: how it says so.
+fn objects_to(setup: Setup, option: u16, rcode: u16, with_opt: bool) -> Setup {
+    setup.handler(move |query| {
+        if answers::has_option(query.message, option) {
+            vec![Act::Send(answers::objection(query.message, rcode, with_opt))]
+        } else {
+            query.answer()
+        }
+    })
+}
+
+pub(crate) fn objections(subject: &dyn Subject) -> Result<Outcome, String> {
+    const OPTIONS: [(&str, u16); 4] =
+        [("OPT", 0), ("client subnet", 8), ("keepalive", 11), ("padding", 12)];
+    /// RCODE, and whether there is an OPT record with it.
+    const HOW: [(u16, bool); 4] =
+        [(FORMERR, true), (FORMERR, false), (NOTIMP, true), (NOTIMP, false)];
+    const QUERIES: usize = 10;
+    /// One with EDNS is asked twice more at most until it is known.
+    const SENDS_MAX: usize = QUERIES + 3;
+
+    let mut outcome = Outcome::default();
+    for ((what, option), (rcode, with_opt)) in
+        OPTIONS.into_iter().flat_map(|option| HOW.map(|how| (option, how)))
+    {
+        let stage = Stage::one(subject, |setup| objects_to(setup, option, rcode, with_opt))?;
+        let mut asker = stage.asker();
+        for (n, name) in names("u28", QUERIES).enumerate() {
+            let with_edns = n % 2 == 0;
+            asker.send_query(&name, A, |query| if with_edns { query.opt(1232) } else { query });
+            asker.finish();
+        }
+        let sends = stage.servers[0].log().queries.len();
+        outcome.promise(sends <= SENDS_MAX, || {
+            format!("{what}, RCODE {rcode}, OPT {with_opt}: {sends} queries sent for {QUERIES}")
+        });
+        let part = stage.outcome(&[&asker]);
+        outcome.promise(part.answered == QUERIES, || {
+            format!("{what}, RCODE {rcode}, OPT {with_opt}: {} answered", part.answered)
+        });
+        outcome.count(&asker);
+        outcome.connections += part.connections;
+        outcome.lines.extend(part.lines);
+    }
+    outcome.promise_all_answered();
+    outcome.promise_within(SLACK);
+    Ok(outcome)
 }
 
 pub(crate) fn one_percent_never(subject: &dyn Subject) -> Result<Outcome, String> {

@@ -231,6 +231,13 @@ rows! {
     u26_late_other_operator: answers::late_other_operator, assert_few_lines;
     u27_one_query_at_a_time: answers::one_at_a_time_first, assert_few_lines;
     u27_one_query_at_a_time_alone: answers::one_at_a_time, assert_few_lines;
+    u28_objections_to_what_is_added: answers::objections, |outcome: &Outcome| {
+        // Each of 16 servers: once, and those that know no OPT record once more at most.
+        let about = |what| outcome.lines.iter().filter(|line| line.contains(what)).count();
+        assert_eq!(about("answers errors to queries with padding"), 12, "{:#?}", outcome.lines);
+        assert_eq!(about("does not understand EDNS"), 4, "{:#?}", outcome.lines);
+        assert_no_failure_logged(outcome);
+    };
     c1_one_octet_at_a_time: clients::one_octet_at_a_time;
     c2_idle_connections: clients::idle_connections;
     c3_early_close: clients::early_close;

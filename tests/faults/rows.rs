@@ -42,6 +42,7 @@ pub(crate) const ROWS: &[Row] = rows! {
     "U22", "closes every 20 queries under load", connections::close_every_twenty;
     "U23", "closes whenever it sees one query", answers::closes_on_one_query;
     "U24", "never answers 1 % of the queries", answers::one_percent_never;
+    "U28", "FORMERR or NOTIMP to an option, or to OPT", answers::objections;
     "U25", "an answer arrives at an octet in 0.7 s", answers::trickling_answer;
     "U25 unmatched", "answers to nothing asked, one in 0.7 s", answers::unmatched_answers;
     "U25 large", "64,000-octet answer at 20 KB a second", answers::large_on_slow_path;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use domain::base::Message;
 use domain::base::opt::{ExtendedError, TcpKeepalive};
-use dot_proxy::forwarder::edit::{self, Ecs, Family, QueryEdit, RcodeNeedsOpt, ResponseEdit};
+use dot_proxy::forwarder::edit::{self, Ecs, Edns, Family, QueryEdit, RcodeNeedsOpt, ResponseEdit};
 use dot_proxy::forwarder::message::{
     self, Opt, ParsedQuery, ResponseCheck, ResponseInfo, Signature,
 };
@@ -53,7 +53,7 @@ fn queries_of_every_length() {
             let plan = Plan { id: 0x1234, flags: 0x0100, qname: labels(len), sections };
             let opt = has(4).then_some(opt);
             let choices = QueryEdit {
-                opt: true,
+                edns: Edns::Ours,
                 keepalive: has(6),
                 ecs: if has(7) { Ecs::Pass } else { Ecs::Strip },
                 family: if has(8) { Family::Ipv6 } else { Family::Ipv4 },
@@ -95,13 +95,21 @@ fn query_is_edited(
     assert_eq!(&out[..6], b"before");
     let out = &out[6..];
 
-    let expected = choices.opt.then(|| {
+    let has_opt = match choices.edns {
+        Edns::Ours => true,
+        Edns::Clients => opt.is_some(),
+        Edns::Absent => false,
+    };
+    let expected = has_opt.then(|| {
         let mut expected = opt.cloned().unwrap_or(OptPlan {
             place: 0,
             fixed: [0x04, 0xd0, 0, 0, 0, 0],
             options: vec![],
         });
         expected.options.retain(|(code, _)| is_kept(*code, choices.ecs));
+        if choices.edns == Edns::Clients {
+            return expected;
+        }
         if choices.ecs == Ecs::Strip {
             let family = if choices.family == Family::Ipv4 { 1 } else { 2 };
             expected.options.push((8, vec![0, family, 0, 0]));
@@ -116,7 +124,7 @@ fn query_is_edited(
         expected.options.push((12, vec![0; padding]));
         expected
     });
-    assert!(!choices.opt || out.len().is_multiple_of(128));
+    assert!(choices.edns != Edns::Ours || out.len().is_multiple_of(128));
     assert_eq!(out[..2], [0xab, 0xcd]);
     same_but_opt(plan, &query, parsed.opt, out, expected.as_ref());
     // It is a query to whoever gets it.
@@ -378,8 +386,13 @@ fn damaged_messages() {
             let again = message::parse_query(&out, false).unwrap();
             assert_eq!((again.id, again.signature), (0xabcd, parsed.signature));
             if parsed.signature.is_none() {
-                assert_eq!(again.opt.is_some(), choices.opt);
-                assert!(!choices.opt || out.len().is_multiple_of(128));
+                let has_opt = match choices.edns {
+                    Edns::Ours => true,
+                    Edns::Clients => parsed.opt.is_some(),
+                    Edns::Absent => false,
+                };
+                assert_eq!(again.opt.is_some(), has_opt);
+                assert!(choices.edns != Edns::Ours || out.len().is_multiple_of(128));
                 moved += u32::from(same_records(&octets, parsed.opt, &out));
             }
             queries += 1;
@@ -493,7 +506,7 @@ fn random_compression(random: &mut Random) -> Compression {
 
 fn random_query_edit(random: &mut Random) -> QueryEdit {
     QueryEdit {
-        opt: random.chance(7, 8),
+        edns: *random.choice(&[Edns::Ours, Edns::Ours, Edns::Ours, Edns::Clients, Edns::Absent]),
         keepalive: random.chance(1, 2),
         ecs: *random.choice(&[Ecs::Pass, Ecs::Strip]),
         family: *random.choice(&[Family::Ipv4, Family::Ipv6]),

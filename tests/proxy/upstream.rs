@@ -208,6 +208,36 @@ fn answers_that_are_not_for_the_query_are_never_delivered() {
     }
 }
 
+/// RFC 8945 sections 5.2 and 5.3. Nothing is wrong with the connection.
+#[test]
+fn a_signature_out_of_place_or_not_asked_for_is_no_answer() {
+    const TSIG: &[u8] = b"\x03key\0\0\xfa\0\xff\0\0\0\0\0\x04xxxx";
+
+    for (before_opt, behind_opt) in [(1, 0), (0, 1), (0, 2), (1, 1)] {
+        let bed = Bed::with(|setup| {
+            setup.handler(move |query| {
+                let mut answer = answers::answer(query.message).expect("a query");
+                if query.name == "signed.example" {
+                    let opt = answer.split_off(answer.len() - answers::OPT_LEN);
+                    answer.extend([TSIG.repeat(before_opt), opt, TSIG.repeat(behind_opt)].concat());
+                    answer[11] += (before_opt + behind_opt) as u8;
+                }
+                vec![Act::Send(answer)]
+            })
+        });
+        let client = bed.udp();
+        for with_opt in [false, true] {
+            let query = Query::new("signed.example", A);
+            let query = if with_opt { query.opt(1232) } else { query };
+            let response = Response::read(&client.ask(&query.bytes()));
+            assert_eq!((response.rcode, response.answers), (SERVFAIL, 0));
+            assert_eq!((response.additionals, response.opt.is_some()), (0, with_opt));
+        }
+        assert_answered(&client, "unsigned.example");
+        assert_eq!(bed.server.log().connections.len(), 1);
+    }
+}
+
 #[test]
 fn answers_that_nobody_asked_for_are_dropped() {
     // An unknown ID, the right answer, and the right answer again.

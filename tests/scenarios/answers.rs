@@ -281,7 +281,7 @@ fn u29_the_client_gets_its_own_spelling_from_a_server_that_changes_it() {
     end(w);
 }
 
-/// EXTENDED-RCODE 1, with the lower bits 0: BADVERS.
+/// EXTENDED-RCODE 1, with the lower bits 7: BADCOOKIE.
 #[test]
 fn an_rcode_that_needs_edns_is_servfail_for_a_client_without_and_a_failure_in_the_query_log() {
     let mut w = crate::with_limits(|limits| limits.query_log = true);
@@ -290,6 +290,7 @@ fn an_rcode_that_needs_edns_is_servfail_for_a_client_without_and_a_failure_in_th
         // The OPT record is the last.
         let ttl = answer.len() - 6;
         answer[ttl] = 1;
+        answer[3] |= 7;
         vec![Step::after(10, Do::Answer(answer))]
     });
     w.ask("plain.example.");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::Closed;
 
-use crate::sim_support::dns::{self, NOERROR};
+use crate::sim_support::dns;
 use crate::sim_support::{Ask, Attempt, Do, Step, World, ms};
 use crate::{end, failures, numbered, slowest, warm, world};
 
@@ -213,37 +213,6 @@ fn u16_keepalive_longer_than_configured_changes_nothing() {
     w.run_ms(200);
     assert!(w.links[0].conn.is_none(), "15 s are configured");
     end(w);
-}
-
-#[test]
-fn a_server_without_edns_is_asked_again_without_and_that_is_told_once() {
-    for questionless in [false, true] {
-        let mut w = world(1);
-        w.servers[0].replies(move |ask| {
-            let has_opt = ask.message[11] != 0;
-            let refusal = if questionless {
-                dns::questionless(ask.message, dns::FORMERR)
-            } else {
-                dns::answer_without_edns(ask.message, ask.serial, dns::FORMERR)
-            };
-            if has_opt {
-                vec![Step::after(10, Do::Answer(refusal))]
-            } else {
-                vec![ask.answer_after(10)]
-            }
-        });
-        for n in 0..5 {
-            w.ask(&numbered(n));
-            w.run_ms(100);
-            assert_eq!(w.response(&numbered(n)).rcode, NOERROR);
-        }
-        assert_eq!(w.facts.len(), 1, "{:?}", w.facts);
-        w.ask_edns("edns.example.");
-        w.run_ms(100);
-        let response = w.response("edns.example.");
-        assert_eq!(response.rcode, dns::FORMERR, "a client that speaks EDNS can find out itself");
-        end(w);
-    }
 }
 
 #[test]

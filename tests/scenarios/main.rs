@@ -18,6 +18,7 @@ mod experience;
 mod half_dead;
 mod in_turn;
 mod limits;
+mod objections;
 mod once;
 mod places;
 mod poison;

@@ -328,8 +328,42 @@ pub(crate) fn answer_with_option(query: &[u8], serial: u64, code: u16, data: &[u
 /// A small answer that has no OPT record.
 pub(crate) fn answer_without_edns(query: &[u8], serial: u64, rcode: u8) -> Vec<u8> {
     let mut message = answer(query, serial, rcode, 0);
-    message.truncate(message.len() - 11);
-    message[11] = 0;
+    if message[11] != 0 {
+        message.truncate(message.len() - 11);
+        message[11] = 0;
+    }
+    message
+}
+
+/// How a server says that it will not answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shape {
+    /// With an OPT record, if it was asked with one.
+    WithOpt,
+    WithoutOpt,
+    NoQuestion,
+}
+
+/// An error to `query`.
+pub(crate) fn objection(query: &[u8], serial: u64, rcode: u8, shape: Shape) -> Vec<u8> {
+    match shape {
+        Shape::WithOpt => answer(query, serial, rcode, 0),
+        Shape::WithoutOpt => answer_without_edns(query, serial, rcode),
+        Shape::NoQuestion => questionless(query, rcode),
+    }
+}
+
+/// Whether `message` has an option of this code; or, for 0, an OPT record.
+pub(crate) fn has_option(message: &[u8], code: u16) -> bool {
+    Message::parse(message).is_some_and(|message| {
+        if code == 0 { message.opts() > 0 } else { message.option(code).is_some() }
+    })
+}
+
+/// A query with EDNS and an option of three octets.
+pub(crate) fn query_with_option(id: u16, name: &str, kind: u16, code: u16) -> Vec<u8> {
+    let mut message = query(id, name, kind, Some(Edns { size: 1232, dnssec_ok: false }));
+    push_option(&mut message, code, b"odd");
     message
 }
 

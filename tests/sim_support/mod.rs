@@ -24,7 +24,7 @@ use dot_proxy::forwarder::{Ecs, Hedge, Limits, Order, Policy, SpecialNames};
 pub(crate) use client::State;
 pub(crate) use oracle::{Response, To};
 pub(crate) use rng::Rng;
-pub(crate) use server::{Ask, Attempt, Do, Link, Server, Step};
+pub(crate) use server::{Ask, Attempt, Do, Link, Seen, Server, Step};
 pub(crate) use story::path_from;
 pub(crate) use world::{Roughness, What, World};
 

@@ -245,7 +245,14 @@ impl World {
             panic!("link {number}: ID {id} of {} reused for {name}", dns::name_of(&earlier));
         }
         let asks_keepalive = Message::parse(message).is_some_and(|query| query.has_keepalive());
-        link.seen.push(Seen { at, id, name: name.clone(), asks_keepalive, length: message.len() });
+        link.seen.push(Seen {
+            at,
+            id,
+            name: name.clone(),
+            has_opt: dns::has_option(message, 0),
+            asks_keepalive,
+            length: message.len(),
+        });
         self.serial += 1;
         let ask = Ask {
             at,

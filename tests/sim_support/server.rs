@@ -193,6 +193,7 @@ pub(crate) struct Seen {
     pub(crate) at: Duration,
     pub(crate) id: u16,
     pub(crate) name: String,
+    pub(crate) has_opt: bool,
     pub(crate) asks_keepalive: bool,
     /// Octets of the message.
     pub(crate) length: usize,

@@ -74,6 +74,32 @@ pub(crate) fn bare(query: &[u8], rcode: u16) -> Vec<u8> {
     assemble(query, rcode, &[], &[])
 }
 
+/// An error from a server that does not like what it was asked with, with an OPT record for one or not.
+pub(crate) fn objection(query: &[u8], rcode: u16, with_opt: bool) -> Vec<u8> {
+    let mut error = bare(query, rcode);
+    if !with_opt && error[10..12] != [0, 0] {
+        error.truncate(error.len() - OPT_LEN);
+        error[10..12].fill(0);
+    }
+    error
+}
+
+/// Whether a query, which has no other record than OPT, has an option of this code; or, for 0, an OPT
+/// record.
+pub(crate) fn has_option(query: &[u8], code: u16) -> bool {
+    let end = message::question_end(query).expect("a query with one question");
+    let Some(mut options) = query.get(end + OPT_LEN..) else {
+        return false;
+    };
+    while let Some((&[c0, c1, l0, l1], rest)) = options.split_first_chunk() {
+        if u16::from_be_bytes([c0, c1]) == code {
+            return true;
+        }
+        options = rest.get(usize::from(u16::from_be_bytes([l0, l1]))..).unwrap_or_default();
+    }
+    code == 0
+}
+
 /// A response with these records. RD is copied, RA set, and OPT there when the query had a record in
 /// its additional section.
 pub(crate) fn assemble(

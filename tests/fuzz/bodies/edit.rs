@@ -1,6 +1,6 @@
 //! A query goes upstream, and a response to the client, each with the OPT record of its hop.
 
-use dot_proxy::forwarder::edit::{self, Ecs, Family, QueryEdit, ResponseEdit};
+use dot_proxy::forwarder::edit::{self, Ecs, Edns, Family, QueryEdit, ResponseEdit};
 use dot_proxy::forwarder::message::{self, HEADER_LEN, ResponseCheck};
 
 use super::Choices;
@@ -19,7 +19,12 @@ pub(crate) fn edit(octets: &[u8]) {
 
     let ecs = if has(1) { Ecs::Pass } else { Ecs::Strip };
     let family = if has(2) { Family::Ipv4 } else { Family::Ipv6 };
-    let choice = QueryEdit { opt: has(4), keepalive: has(8), ecs, family };
+    let edns = match (has(4), has(16)) {
+        (true, _) => Edns::Ours,
+        (false, false) => Edns::Absent,
+        (false, true) => Edns::Clients,
+    };
+    let choice = QueryEdit { edns, keepalive: has(8), ecs, family };
     let mut sent = b"before".to_vec();
     edit::append_query(&mut sent, query, &parsed, ID, choice);
     let sent = sent.strip_prefix(b"before").expect("what was there stays");
@@ -31,15 +36,17 @@ pub(crate) fn edit(octets: &[u8]) {
     } else {
         assert_eq!(sent[2..10], query[2..10]);
         assert_eq!(sent[HEADER_LEN..parsed.question_end], query[HEADER_LEN..parsed.question_end]);
-        if !choice.opt {
-            assert!(sent_parsed.opt.is_none());
+        if edns != Edns::Ours {
+            let has_opt = edns == Edns::Clients && parsed.opt.is_some();
+            assert_eq!(sent_parsed.opt.is_some(), has_opt);
+            assert!(sent.len() <= query.len(), "nothing of ours");
         } else if let Some(opt) = sent_parsed.opt {
             assert_eq!(opt.offset + opt.len, sent.len(), "OPT is the last record");
             let padded = sent.len().is_multiple_of(128) || sent.len() > 65_408;
             assert!(padded, "{} octets", sent.len());
         }
         // What was edited is not edited further.
-        if choice.opt && !choice.keepalive && sent.len() <= 65_000 {
+        if edns == Edns::Ours && !choice.keepalive && sent.len() <= 65_000 {
             let mut again = Vec::new();
             edit::append_query(&mut again, sent, &sent_parsed, ID, choice);
             assert_eq!(again, sent);
