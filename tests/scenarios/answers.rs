@@ -212,7 +212,8 @@ fn u10_answers_with_a_signature_out_of_place_or_not_asked_for_go_to_nobody() {
     const TSIG_IN: &[u8] = b"\x03key\0\0\xfa\0\x01\0\0\0\0\0\x04xxxx";
     const SIG0: &[u8] = b"\0\0\x18\0\xff\0\0\0\0\0\x04\0\0xx";
     const A: &[u8] = b"\0\0\x01\0\x01\0\0\0\0\0\x04xxxx";
-    let cases: [(&[&[u8]], &[&[u8]]); 8] = [
+    type Records = &'static [&'static [u8]];
+    let cases: [(Records, Records); 8] = [
         (&[], &[TSIG]),
         (&[], &[TSIG_IN]),
         (&[], &[SIG0]),
