@@ -612,7 +612,7 @@ fn reply(faults: &Faults, fate: &mut Fate, ask: &Ask<'_>, rng: &mut Rng) -> Vec<
     }
     if let Some((each, busy_until)) = &mut fate.in_turn {
         *busy_until = (*busy_until).max(ask.at) + *each;
-        step.after += *busy_until - ask.at;
+        step.after += busy_until.saturating_sub(ask.at);
     }
     let after = step.after;
     let mut steps = Vec::new();

@@ -215,7 +215,9 @@ impl Forwarder {
     fn wants_attempt(&self, now: Instant, index: usize) -> bool {
         let upstream = &self.upstreams[index];
         let attempts = upstream.attempts.len();
-        let allowance = upstream.allowance(now);
+        let Some(allowance) = upstream.allowance(now) else {
+            return attempts == 0;
+        };
         let Some(queries_max) = allowance.each() else {
             return attempts == 0;
         };

@@ -6,7 +6,7 @@ use super::arena::Id;
 use super::query::{Origin, Place, Trouble};
 use super::upstream::{BROKE_READING, BROKE_SENDING};
 use super::upstream_conn::{
-    Arrival, HANDSHAKE_TIMEOUT, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, UpstreamConn,
+    Arrival, HANDSHAKE_TIMEOUT, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, Turn, UpstreamConn,
 };
 use super::{Action, Closed, Conn, ConnId, Ede, Fact, Forwarder, Manner, Outcome, Stage};
 
@@ -253,17 +253,14 @@ impl Forwarder {
     pub(super) fn free(&mut self, now: Instant, place: Place) {
         if let Some(Conn::Upstream(conn)) = self.conns.get_mut(place.conn.0) {
             conn.in_flight.free(place.id);
-            let was_oldest = conn.sent.is_oldest(place.id);
-            let Some(sent_at) = conn.sent.disarm(place.id) else {
-                self.settle_upstream(now, place.conn);
-                return;
-            };
-            let upstream = &mut self.upstreams[conn.upstream];
-            upstream.round_trip.note(now, now.saturating_duration_since(sent_at));
-            if !was_oldest {
-                upstream.at_once.forget();
+            let Turn { sent_at, was_oldest, each } = conn.note_turn(now, place.id);
+            if let Some(sent_at) = sent_at {
+                let upstream = &mut self.upstreams[conn.upstream];
+                upstream.round_trip.note(now, now.saturating_duration_since(sent_at));
+                if !was_oldest {
+                    upstream.at_once.forget();
+                }
             }
-            let each = conn.note_turn(now, sent_at, was_oldest);
             self.settle_upstream(now, place.conn);
             if let Some(each) = each {
                 self.relieve(now, place.conn, each);

@@ -27,6 +27,10 @@ struct Limit {
 }
 
 impl QueryLimit {
+    pub(super) fn is_unknown(&self) -> bool {
+        self.limit.is_none()
+    }
+
     /// The most queries a connection is to carry.
     pub(super) fn queries_max(&self, now: Instant) -> Option<u64> {
         let limit = self.limit?;

@@ -13,19 +13,20 @@ use super::sends::OVERDUE_AFTER;
 pub(super) struct Turns {
     /// Answers in a row, each to the oldest query, which waited already when the one before came.
     run: u32,
-    /// When the first of them came, and how long that took.
-    first: (Instant, Duration),
+    /// When the first of them came, and when its query was sent, if that is known.
+    first: (Instant, Option<Instant>),
     last: Instant,
 }
 
 impl Turns {
     pub(super) fn new(now: Instant) -> Self {
-        Self { run: 0, first: (now, Duration::ZERO), last: now }
+        Self { run: 0, first: (now, None), last: now }
     }
 
     /// An answer came to a query sent then, the oldest or another; the oldest that waits now was sent at
     /// the time that `oldest` gives. Returns how long the server works on a query, if it is seen now that it
     /// works on one at a time and that this is too long for those that wait.
+    #[inline]
     pub(super) fn note(
         &mut self,
         now: Instant,
@@ -33,23 +34,55 @@ impl Turns {
         was_oldest: bool,
         oldest: impl FnOnce() -> Option<Instant>,
     ) -> Option<Duration> {
-        let last = std::mem::replace(&mut self.last, now);
         if !was_oldest {
             self.run = 0;
             return None;
         }
-        if self.run == 0 || sent_at > last {
-            self.run = 1;
-            self.first = (now, now.saturating_duration_since(sent_at));
-            return None;
+        if self.run > 0 && sent_at <= self.last {
+            return self.go_on(now, Some(sent_at), oldest);
         }
+        self.run = 1;
+        self.first = (now, Some(sent_at));
+        self.last = now;
+        None
+    }
+
+    /// The same for an answer to a query that was given up, or whose time does not count here. What it took
+    /// is not known, but whoever waits behind many of them waits for too long.
+    pub(super) fn note_late(
+        &mut self,
+        now: Instant,
+        oldest: impl FnOnce() -> Option<Instant>,
+    ) -> Option<Duration> {
+        if self.run > 0 {
+            return self.go_on(now, None, oldest);
+        }
+        self.run = 1;
+        self.first = (now, None);
+        self.last = now;
+        None
+    }
+
+    fn go_on(
+        &mut self,
+        now: Instant,
+        sent_at: Option<Instant>,
+        oldest: impl FnOnce() -> Option<Instant>,
+    ) -> Option<Duration> {
+        let last = std::mem::replace(&mut self.last, now);
         self.run = self.run.saturating_add(1);
         if self.run < RUN_MIN || now < oldest()? + OVERDUE_AFTER {
             return None;
         }
-        let (first_at, first_took) = self.first;
+        let (first_at, first_sent_at) = self.first;
         let each = now.saturating_duration_since(first_at) / (self.run - 1);
-        let has_grown = now.saturating_duration_since(sent_at) >= 2 * first_took;
+        let took = |at: Instant, sent_at: Option<Instant>| {
+            sent_at.map(|sent_at| at.saturating_duration_since(sent_at))
+        };
+        let has_grown = match (took(first_at, first_sent_at), took(now, sent_at)) {
+            (Some(first_took), Some(took)) => took >= 2 * first_took,
+            _ => true,
+        };
         let is_in_turn = now.saturating_duration_since(last) >= each / 2;
         (has_grown && is_in_turn && each >= EACH_MIN).then_some(each)
     }
@@ -63,6 +96,10 @@ pub(super) struct AtOnce {
 }
 
 impl AtOnce {
+    pub(super) fn is_unknown(&self) -> bool {
+        self.taught.is_none()
+    }
+
     pub(super) fn max(&self, now: Instant) -> Option<usize> {
         let (max, taught_at) = self.taught?;
         (now < taught_at + KEPT_FOR).then_some(max)
@@ -117,13 +154,15 @@ mod tests {
 
     #[test]
     fn who_takes_queries_in_turn_is_told_from_who_does_not() {
+        type Case<'a> = (&'a str, &'a [(u64, u64)], Option<u64>);
+
         let burst = |each: u64| (1..=40).map(move |n| (0, n * each)).collect::<Vec<_>>();
         let mixed = (1..=40).map(|n| (0, n / 2 * 300 + n)).collect::<Vec<_>>();
         let steady = (0..60).map(|n| (n * 100, (n + 1) * 150)).collect::<Vec<_>>();
         let all_slow = (0..60).map(|n| (n * 25, 2000 + n * 25)).collect::<Vec<_>>();
         let outage = (0..30).map(|n| (n * 100, 3000)).collect::<Vec<_>>();
         let held_up = [&[(0, 10), (0, 2000)][..], &[(0, 2001); 38]].concat();
-        let cases: [(&str, &[(u64, u64)], Option<u64>); 11] = [
+        let cases: [Case<'_>; 11] = [
             ("a burst, 150 ms each", &burst(150), Some(150)),
             ("a burst, a second each", &burst(1000), Some(1000)),
             ("more than it can, every 100 ms", &steady, Some(150)),
@@ -146,6 +185,21 @@ mod tests {
             };
             assert!(is_right, "{what}: {each:?}");
         }
+    }
+
+    #[test]
+    fn behind_what_has_expired_nobody_waits() {
+        let t0 = base();
+        let at = |ms| t0 + Duration::from_millis(ms);
+        let mut turns = Turns::new(t0);
+        // Sent a second ago at the first of them.
+        let each: Vec<_> =
+            (1..8).map(|n| turns.note_late(at(n * 150), || t0.checked_sub(at(850) - t0))).collect();
+        assert_eq!(each[..4], [None; 4]);
+        assert_eq!(each[4], Some(Duration::from_millis(150)), "{each:?}");
+        // An answer passed another: it is not in turn.
+        assert_eq!(turns.note(at(1200), at(1100), false, || None), None);
+        assert_eq!(turns.note_late(at(1350), || t0.checked_sub(Duration::from_secs(3))), None);
     }
 
     #[test]

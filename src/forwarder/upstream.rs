@@ -202,8 +202,12 @@ impl Upstream {
     }
 
     /// What a connection may carry, by experience.
-    pub(super) fn allowance(&self, now: Instant) -> Allowance {
-        Allowance { queries: self.query_limit.queries_max(now), at_once: self.at_once.max(now) }
+    pub(super) fn allowance(&self, now: Instant) -> Option<Allowance> {
+        if self.query_limit.is_unknown() && self.at_once.is_unknown() {
+            return None;
+        }
+        let (queries, at_once) = (self.query_limit.queries_max(now), self.at_once.max(now));
+        Some(Allowance { queries, at_once })
     }
 
     /// When the attempt takes longer than connecting does on an ordinary day.

@@ -201,26 +201,28 @@ impl UpstreamConn {
             && self.replacement_failed_at.is_none_or(|at| now >= at + NOTHING_UP_PAUSE)
     }
 
-    /// An answer came to a query sent then. Returns how long the server works on each query, if it turns
-    /// out now that this is too long, as it works on one at a time.
-    pub(super) fn note_turn(
-        &mut self,
-        now: Instant,
-        sent_at: Instant,
-        was_oldest: bool,
-    ) -> Option<Duration> {
+    /// An answer came with this message ID. Returns since when it was waited for, if that is known, whether
+    /// nothing waited for longer, and how long the server works on each query, if it turns out now that this
+    /// is too long, as it works on one at a time.
+    pub(super) fn note_turn(&mut self, now: Instant, id: u16) -> Turn {
+        let was_oldest = self.sent.is_oldest(id);
+        let sent_at = self.sent.disarm(id);
         let oldest = || self.sent.oldest().map(|(_, start)| start);
-        self.turns.note(now, sent_at, was_oldest, oldest)
+        let each = match sent_at {
+            Some(sent_at) => self.turns.note(now, sent_at, was_oldest, oldest),
+            None => self.turns.note_late(now, oldest),
+        };
+        Turn { sent_at, was_oldest, each }
     }
 
     /// It carries as many queries as it is to carry. Those that were given up are still at the server.
-    pub(super) fn is_full(&self, allowance: Allowance) -> bool {
-        self.is_fuller_than(allowance, 0)
+    pub(super) fn is_full(&self, allowance: Option<Allowance>) -> bool {
+        allowance.is_some_and(|allowance| self.is_fuller_than(allowance, 0))
     }
 
     /// The next query is the last it is to carry.
-    pub(super) fn is_nearly_full(&self, allowance: Allowance) -> bool {
-        self.is_fuller_than(allowance, 1)
+    pub(super) fn is_nearly_full(&self, allowance: Option<Allowance>) -> bool {
+        allowance.is_some_and(|allowance| self.is_fuller_than(allowance, 1))
     }
 
     fn is_fuller_than(&self, allowance: Allowance, more: usize) -> bool {
@@ -244,6 +246,14 @@ impl UpstreamConn {
     pub(super) fn buffer_octets(&self) -> usize {
         self.deframer.capacity() + self.output.capacity()
     }
+}
+
+/// What an answer says about the order of answers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    pub(super) sent_at: Option<Instant>,
+    pub(super) was_oldest: bool,
+    pub(super) each: Option<Duration>,
 }
 
 /// An answer that is arriving.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use dot_proxy::forwarder::Fact;
 
 use crate::sim_support::dns::NOERROR;
-use crate::sim_support::{Server, World, default_limits, ms};
+use crate::sim_support::{Response, Server, World, default_limits, ms};
 use crate::{end, failures, numbered, slowest, world};
 
 /// Has the server work for so long on each query of a connection, one at a time.
@@ -51,7 +51,7 @@ fn u27_another_upstream_gets_what_one_cannot_answer_in_time() {
     let answered: Vec<_> = (0..5).map(|_| burst(&mut w, 40)).collect();
     assert_eq!(answered, [40; 5]);
     assert!(slowest(&w) <= ms(1800), "{:?}", slowest(&w));
-    let later = w.oracle.responses[40..].iter().map(|response| response.took()).max();
+    let later = w.oracle.responses[40..].iter().map(Response::took).max();
     assert!(later <= Some(ms(1500)), "{later:?}");
     // What it can answer in time is still asked of the first.
     let asked = w.links_to(0).iter().map(|link| link.seen.len()).sum::<usize>();
@@ -112,5 +112,20 @@ fn u27_what_was_learned_is_forgotten_when_it_no_longer_holds() {
     let links = w.links.len();
     burst(&mut w, 40);
     assert!(w.links.len() <= links + 1, "{} more connections", w.links.len() - links);
+    end(w);
+}
+
+#[test]
+fn u27_nobody_waits_behind_what_has_expired() {
+    let mut w = world(1);
+    let mut busy_until = HashMap::new();
+    w.servers[0].replies(move |ask| {
+        // Nothing is worked on for the first 6 s, and all of it afterwards.
+        let until = busy_until.entry(ask.link).or_insert(ms(6000));
+        *until = ask.at.max(*until) + ms(150);
+        vec![ask.answer_after((*until - ask.at).as_millis() as u64)]
+    });
+    assert_eq!(burst(&mut w, 40), 0);
+    assert_eq!((burst(&mut w, 40), burst(&mut w, 40)), (40, 40));
     end(w);
 }
