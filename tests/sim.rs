@@ -142,7 +142,10 @@ fn run(seed: u64, is_traced: bool) -> Summary {
     if swarm.few_client_bytes {
         limits.client_bytes_max = rng.within(70 << 10, 200 << 10);
     }
-    let servers = swarm.faults.iter().map(|faults| server(faults.clone(), swarm.faults_end));
+    let servers = swarm
+        .faults
+        .iter()
+        .map(|faults| server(faults.clone(), swarm.faults_end, swarm.policy.special_names.clone()));
     let mut world =
         World::with_policy(limits, swarm.policy.clone(), servers.collect(), &swarm.operators, seed);
     world.roughness = swarm.roughness;
@@ -444,7 +447,7 @@ struct Fate {
 }
 
 /// A server that has `faults` until `faults_end`.
-fn server(faults: Faults, faults_end: Duration) -> Server {
+fn server(faults: Faults, faults_end: Duration, names: SpecialNames) -> Server {
     let fates: Rc<RefCell<HashMap<usize, Fate>>> = Rc::default();
     let idle_close = faults.idle_close;
     let (attempt_faults, attempt_fates) = (faults.clone(), Rc::clone(&fates));
@@ -457,6 +460,13 @@ fn server(faults: Faults, faults_end: Duration) -> Server {
             attempt(&attempt_faults, at, rng)
         }),
         reply: Box::new(move |ask, rng| {
+            let is_denied = special::deniable_zone(&names, dns::first_question(ask.message))
+                .is_some_and(|zone| zone == ask.name);
+            if is_denied && rng.chance(700) {
+                let (ttl, signature) = rng.pick(&[(70, 600), (7_200, 64)]);
+                let denial = dns::denial(ask.message, ttl, signature);
+                return vec![Step::after(faults.round_trip, Do::Answer(denial))];
+            }
             let mut fates = fates.borrow_mut();
             let fate = fates.entry(ask.link).or_default();
             if ask.at >= faults_end {

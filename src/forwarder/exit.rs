@@ -7,6 +7,7 @@ use super::edit::{self, Ecs, RcodeNeedsOpt, ResponseEdit};
 use super::message::{self, LOCAL_LEN_MAX, LocalResponse, Rcode, ResponseInfo};
 use super::query::{Origin, Query, Trouble};
 use super::query_log::Sent;
+use super::special::Answer;
 use super::upstream::Upstream;
 use super::{Conn, Ede, Forwarder, Manner, Room, Source, Stage, frame};
 
@@ -19,6 +20,8 @@ pub(super) enum Outcome<'a> {
     Failed(Ede<'a>),
     /// Without a response: its client is gone, or it had none.
     Orphaned,
+    /// With what there is to say of a special name.
+    Special(&'a Answer),
     /// With a response made here of an upstream's RCODE.
     Rcode { upstream: usize, rcode: Rcode },
 }
@@ -28,7 +31,7 @@ impl Outcome<'_> {
     fn upstream(&self) -> Option<usize> {
         match self {
             Self::Answer { upstream, .. } | Self::Rcode { upstream, .. } => Some(*upstream),
-            Self::Failed(_) | Self::Orphaned => None,
+            Self::Failed(_) | Self::Orphaned | Self::Special(_) => None,
         }
     }
 }
@@ -81,6 +84,7 @@ impl Forwarder {
                 self.no_longer_owe(now, client, index);
             }
             Origin::Orphan => {}
+            Origin::Denial { zone } => self.denied(now, zone, &outcome),
             Origin::Trial { upstream, .. } => {
                 if let Some(outage) = self.upstreams[upstream].outage_mut() {
                     outage.trial.take_if(|trial| *trial == id);
@@ -135,6 +139,12 @@ impl Forwarder {
                     self.query_log.local(asked, *rcode, sent.truncated);
                 }
             }
+            Outcome::Special(answer) => {
+                self.counts.local += 1;
+                if let Some(asked) = asked {
+                    self.query_log.local(asked, answer.rcode(), sent.truncated);
+                }
+            }
         }
     }
 
@@ -182,6 +192,10 @@ impl Forwarder {
         };
         if query.kept.is_some() {
             self.deliver_kept(now, id);
+            return;
+        }
+        if query.is_special {
+            self.finish_special(now, id, None);
             return;
         }
         // With nothing usable, the first upstream in order speaks for all.
@@ -257,6 +271,7 @@ fn most(outcome: &Outcome<'_>, limit: usize) -> usize {
             // Or what is said instead of it.
             (response.len().min(limit) + edit::RESPONSE_GROWTH_MAX).max(LOCAL_LEN_MAX)
         }
+        Outcome::Special(answer) => answer.len() + LOCAL_LEN_MAX,
         Outcome::Failed(_) | Outcome::Orphaned | Outcome::Rcode { .. } => LOCAL_LEN_MAX,
     }
 }
@@ -283,6 +298,7 @@ fn write_response(
         }
         Outcome::Failed(ede) => parsed.local_response(Rcode::SERVFAIL, Some(*ede)),
         Outcome::Rcode { rcode, .. } => parsed.local_response(*rcode, None),
+        Outcome::Special(answer) => answer.response(parsed),
         Outcome::Orphaned => return Sent::default(),
     };
     let local = LocalResponse { keepalive, ..local };

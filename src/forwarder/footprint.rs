@@ -6,6 +6,7 @@ use super::arena::{Arena, Id};
 use super::client::{Client, QUERIES_KEPT};
 use super::client_limits::Clients;
 use super::copies::{KEPT_LEN_MAX, kept_max};
+use super::denial::Denials;
 use super::frame::{FRAME_LEN_MAX, GROWTH_MIN, KEPT_CAPACITY_MAX};
 use super::joinable::Joinable;
 use super::output::{DatagramOutput, StreamOutput};
@@ -101,6 +102,7 @@ pub(super) fn footprint(limits: &Limits, upstreams: usize) -> Footprint {
         Term::new("connection to an upstream", limits.upstream_conns_max, upstream_conn),
         Term::new("what upstreams hold", 1, limits.upstream_bytes_max),
         Term::new("answers by datagram", 1, datagrams),
+        Term::new("proofs about special zones", 1, Denials::OCTETS),
         Term::new("query log", 1, query_log),
     ];
 

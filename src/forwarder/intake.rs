@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::denial::Denial;
 use super::message::{self, LOCAL_LEN_MAX, LocalResponse, ParsedQuery, Rcode};
 use super::query::{Messages, Origin, Query};
-use super::query_log::Asked;
+use super::query_log::{Asked, Sent};
 use super::shares::BucketId;
 use super::{Conn, DatagramPath, Ede, Forwarder, Outcome, Room, Source};
 
@@ -20,9 +21,22 @@ impl Forwarder {
         let Some(client) = self.address(source) else {
             return;
         };
-        if let Some(answer) = self.policy.special_names.answer(message, &parsed) {
-            self.respond_locally(now, source, message, &answer.response(&parsed));
-            return;
+        let mut awaited = None;
+        if let Some(ours) = self.policy.special_names.answer(message, &parsed) {
+            let answer = match self.denial(now, client, message, &parsed, &ours) {
+                Denial::Awaited(zone) => {
+                    awaited = Some(zone);
+                    None
+                }
+                Denial::Proven(answer) => Some(answer),
+                Denial::Unproven => Some(ours),
+            };
+            if let Some(answer) = answer {
+                self.counts.queries += 1;
+                self.counts.local += 1;
+                self.tell(now, source, message, &answer.response(&parsed));
+                return;
+            }
         }
         let fingerprint = match &source {
             Source::Datagram(path) => self.joinable.fingerprint(path, message),
@@ -34,18 +48,20 @@ impl Forwarder {
             return;
         }
         self.counts.queries += 1;
-        if self.shutting_down {
-            self.refuse(now, source, message, &parsed, Ede::NOT_READY, "shutting down");
-            return;
-        }
         let bucket = self.shares.bucket(client);
-        if let Err(what) = self.make_room(now, bucket, message.len()) {
-            self.refuse(now, source, message, &parsed, Ede::OTHER, what);
-            return;
-        }
-        let Some(stored) = self.messages.store(message) else {
-            self.refuse(now, source, message, &parsed, Ede::OTHER, CROWDED_LONG);
-            return;
+        let stored = match self.store(now, bucket, message) {
+            Ok(stored) => stored,
+            Err(ede) => {
+                let ours = awaited.and_then(|_| self.policy.special_names.answer(message, &parsed));
+                match ours {
+                    Some(answer) => {
+                        self.counts.local += 1;
+                        self.tell(now, source, message, &answer.response(&parsed));
+                    }
+                    None => self.refuse(now, source, message, &parsed, ede),
+                }
+                return;
+            }
         };
         let origin = match source {
             Source::Datagram(path) => Origin::Datagram { path, responses: 1, fingerprint },
@@ -63,9 +79,28 @@ impl Forwarder {
         }
         self.shares.add(id.key(), bucket, Messages::long_len(message.len()));
         self.by_arrival.arm(id.key(), now);
-        self.queue.arm(id.key(), now);
-        self.revive(now, id);
+        if let Some(zone) = awaited {
+            self.await_denial(now, zone, id);
+        } else {
+            self.queue.arm(id.key(), now);
+            self.revive(now, id);
+        }
         self.dispatch(now);
+    }
+
+    /// Makes room for a message and stores it. `Err`: why it is refused.
+    fn store(
+        &mut self,
+        now: Instant,
+        client: BucketId,
+        message: &[u8],
+    ) -> Result<Vec<u8>, Ede<'static>> {
+        if self.shutting_down {
+            return Err(Ede { code: Ede::NOT_READY, text: "shutting down" });
+        }
+        let crowded = |text| Ede { code: Ede::OTHER, text };
+        self.make_room(now, client, message.len()).map_err(crowded)?;
+        self.messages.store(message).ok_or(crowded(CROWDED_LONG))
     }
 
     /// With the table full, or the store of long queries, the client that holds most gives queries
@@ -96,6 +131,10 @@ impl Forwarder {
 
     fn give_up(&mut self, now: Instant, key: usize, text: &'static str) {
         if let Some(id) = self.queries.id_at(key) {
+            if self.queries.get(id).is_some_and(|query| query.is_special) {
+                self.finish_special(now, id, None);
+                return;
+            }
             self.finish(now, id, Outcome::Failed(Ede { code: Ede::OTHER, text }));
         } else {
             debug_assert!(false, "a share is of a query");
@@ -133,14 +172,13 @@ impl Forwarder {
         source: Source,
         message: &[u8],
         parsed: &ParsedQuery,
-        code: u16,
-        text: &'static str,
+        ede: Ede<'static>,
     ) {
-        let response = parsed.local_response(Rcode::SERVFAIL, Some(Ede { code, text }));
+        let response = parsed.local_response(Rcode::SERVFAIL, Some(ede));
         self.counts.failed += 1;
         self.respond(now, source, message, &response);
         if let Some(asked) = self.asked(source, message, parsed.question_end) {
-            self.query_log.failure(asked, Duration::ZERO, text);
+            self.query_log.failure(asked, Duration::ZERO, ede.text);
         }
     }
 
@@ -154,9 +192,14 @@ impl Forwarder {
     ) {
         self.counts.queries += 1;
         self.counts.local += 1;
-        self.respond(now, source, message, response);
+        self.tell(now, source, message, response);
+    }
+
+    /// Answers what is counted already, and writes that to the query log.
+    fn tell(&mut self, now: Instant, source: Source, message: &[u8], response: &LocalResponse<'_>) {
+        let sent = self.respond(now, source, message, response);
         if let Some(asked) = self.asked(source, message, response.question_end) {
-            self.query_log.local(asked, response.rcode, response.truncated);
+            self.query_log.local(asked, response.rcode, sent.truncated);
         }
     }
 
@@ -166,22 +209,29 @@ impl Forwarder {
         source: Source,
         message: &[u8],
         response: &LocalResponse<'_>,
-    ) {
+    ) -> Sent {
+        let most = LOCAL_LEN_MAX + response.records.octets.len();
+        let mut sent = Sent::default();
         match source {
             Source::Datagram(path) => {
                 let room = Room::by_datagram(&path, response.opt, self.limits.udp_size_max);
-                self.respond_by_datagram(path, LOCAL_LEN_MAX, |out| {
+                self.respond_by_datagram(path, most, |out| {
+                    let start = out.len();
                     message::local_response(out, message, response, room.udp_size, room.limit);
+                    sent = Sent::of(&out[start..]);
                 });
             }
             Source::Stream(client) => {
                 let keepalive = self.keepalive(response.opt, message);
                 let response = LocalResponse { keepalive, ..*response };
-                self.respond_on_stream(now, client, LOCAL_LEN_MAX, |out, room| {
+                self.respond_on_stream(now, client, most, |out, room| {
+                    let start = out.len();
                     message::local_response(out, message, &response, room.udp_size, room.limit);
+                    sent = Sent::of(&out[start..]);
                 });
             }
         }
+        sent
     }
 
     /// Responds with what `write` appends, at most `most` octets.

@@ -164,20 +164,22 @@ pub struct LocalResponse<'a> {
     pub keepalive: Option<u16>,
     /// TC: the client should ask again over TCP.
     pub truncated: bool,
-    /// Records of ours. With any, the response is authoritative (AA).
+    /// Records to answer with. What is larger with them than the client takes is truncated.
     pub records: LocalRecords<'a>,
 }
 
 /// The answer and authority sections of a response that is made here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalRecords<'a> {
-    /// Both sections, as they follow the question. They are few and short: with the longest question
-    /// they fit in 512 octets.
+    /// Both sections, as they follow the question. Those of ours are few and short: with the longest
+    /// question they fit in 512 octets.
     pub octets: &'a [u8],
     /// Records in the answer section.
     pub ancount: u16,
     /// Records in the authority section.
     pub nscount: u16,
+    /// They are ours: the response is authoritative (AA).
+    pub is_ours: bool,
 }
 
 /// Appends a response to `query` that is made here, of at most `limit` octets (512 or more).
@@ -205,11 +207,14 @@ pub fn local_response(
     if header.flags & OPCODE == 0 {
         flags |= RA | header.flags & (RD | CD);
     }
-    if response.truncated {
+    let opt_len = if response.opt.is_some() { OPT_LEN_MIN } else { 0 };
+    let records = response.records;
+    let fits = HEADER_LEN + question.len() + records.octets.len() + opt_len <= limit;
+    let records = if fits { records } else { LocalRecords::default() };
+    if response.truncated || !fits {
         flags |= TC;
     }
-    let records = response.records;
-    if !records.octets.is_empty() {
+    if records.is_ours && !records.octets.is_empty() {
         flags |= AA;
     }
     Header {

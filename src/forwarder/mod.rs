@@ -13,6 +13,7 @@ mod client;
 mod client_limits;
 mod compression;
 mod copies;
+mod denial;
 mod dispatch;
 pub mod edit;
 mod edns;
@@ -59,6 +60,7 @@ use arena::{Arena, Id};
 use budget::Budget;
 use client::Client;
 use client_limits::Clients;
+use denial::Denials;
 pub use edit::{Ecs, Edns};
 pub use edns::Ede;
 use exit::Outcome;
@@ -113,6 +115,7 @@ pub struct Forwarder {
     shares: Shares,
     /// What retransmissions join.
     joinable: Joinable,
+    denials: Denials,
 
     conns: Arena<Conn>,
     clients: Clients,
@@ -153,6 +156,7 @@ impl Forwarder {
             retries: Budget::new(RETRIES_PERCENT),
             shares: Shares::new(seed, limits.queries_max),
             joinable: Joinable::new(seed, limits.queries_max),
+            denials: Denials::new(),
             conns: Arena::with_capacity(limits.conns_max()),
             clients: Clients::new(&limits),
             strangers: Strangers::default(),
@@ -260,6 +264,7 @@ impl Forwarder {
 
     /// The machine was suspended: every upstream connection is dropped, as none can be trusted.
     pub fn handle_resume(&mut self, now: Instant) {
+        self.denials.forget();
         self.upstreams.iter_mut().for_each(Upstream::forget_experience);
         self.end_backoffs(now);
         let all = self.upstreams.iter().flat_map(|upstream| upstream.conns.iter().copied());
@@ -414,7 +419,10 @@ impl Forwarder {
                 // One that is open or being made, or as many as there may be, of which one will end.
                 !self.upstreams[index].conns.is_empty() || self.is_at_upstream_limit()
             });
-            let waits = is_bound || query.kept.is_some() || self.queue.is_armed(id.key());
+            let waits = query.is_special
+                || is_bound
+                || query.kept.is_some()
+                || self.queue.is_armed(id.key());
             !waits && !self.is_out(*id) && query.may_be_sent() && !query.is_trial()
         };
         self.queries.iter().filter(is_neglected).count()

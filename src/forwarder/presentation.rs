@@ -51,6 +51,12 @@ impl Rtype {
     pub const AAAA: Self = Self(28);
     /// What a parent says of the keys of a signed zone (RFC 4034 section 5).
     pub const DS: Self = Self(43);
+    /// A signature over records (RFC 4034 section 3).
+    pub const RRSIG: Self = Self(46);
+    /// What there is at a name, and which is the next (RFC 4034 section 4).
+    pub const NSEC: Self = Self(47);
+    /// The same of digests of names (RFC 5155).
+    pub const NSEC3: Self = Self(50);
     /// An incremental zone transfer (RFC 1995).
     pub const IXFR: Self = Self(251);
     /// A zone transfer (RFC 5936).

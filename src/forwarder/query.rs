@@ -46,6 +46,8 @@ pub(super) struct Query {
     pub(super) avoided: u16,
     /// An upstream, by index, that objected to it, and with how much of EDNS it is asked there again.
     pub(super) plainer: Option<(u8, Edns)>,
+    /// It waits for what is said of the special zone that its name is in, and is not sent.
+    pub(super) is_special: bool,
     /// A copy was made because its answer was late.
     pub(super) hedged: bool,
     /// An answer that is delivered if no better one comes.
@@ -64,6 +66,8 @@ pub(super) enum Origin {
     /// A client that is gone after it was sent: it stays in that client's share until its answer comes or
     /// its time is over. Who resets could else have upstreams work without end.
     Orphan,
+    /// Nobody by this name: queries for special names wait for what is said of their zone.
+    Denial { zone: usize },
     /// Nobody: a copy of a query that a stalled upstream must answer to be usable again.
     Trial { upstream: usize, cause: Id },
 }
@@ -118,6 +122,7 @@ impl Query {
             bound_for: None,
             avoided: 0,
             plainer: None,
+            is_special: false,
             hedged: false,
             kept: None,
             trouble: None,

@@ -52,7 +52,7 @@ impl SpecialNames {
         if forwarded.iter().any(|zone| is_in(name, zone)) {
             return None;
         }
-        Some(Answer::new(zone.contents, HEADER_LEN + zone.start, is_apex, parsed.qtype))
+        Some(Answer::new(zone, is_apex, parsed.qtype))
     }
 }
 
@@ -60,16 +60,23 @@ impl SpecialNames {
 #[derive(Debug)]
 pub(super) struct Answer {
     rcode: Rcode,
+    /// It is authoritative. Else it is that of an upstream.
+    is_ours: bool,
+    /// Where the name of the zone starts in the message, if the public DNS may be asked whether there is
+    /// one.
+    deniable: Option<usize>,
     records: Vec<u8>,
     ancount: u16,
     nscount: u16,
 }
 
 impl Answer {
-    /// `apex` is where the zone's name starts in the message.
-    fn new(contents: Contents, apex: usize, is_apex: bool, qtype: Rtype) -> Self {
+    fn new(Zone { start, contents }: Zone, is_apex: bool, qtype: Rtype) -> Self {
+        let apex = HEADER_LEN + start;
         let mut answer = Self {
             rcode: Rcode::NOERROR,
+            is_ours: true,
+            deniable: contents.are_deniable().then_some(apex),
             records: Vec::with_capacity(RECORDS_LEN),
             ancount: 0,
             nscount: 0,
@@ -84,7 +91,7 @@ impl Answer {
                     answer.ancount += answer.record(apex, Rtype::NS, &pointer(apex));
                 }
             }
-            Contents::Apex | Contents::Nothing => answer.rcode = Rcode::NXDOMAIN,
+            Contents::Apex | Contents::Nothing | Contents::Secret => answer.rcode = Rcode::NXDOMAIN,
             Contents::Loopback => {
                 if asks_for(Rtype::A) {
                     answer.ancount += answer.record(HEADER_LEN, Rtype::A, &LOOPBACK_V4);
@@ -101,11 +108,35 @@ impl Answer {
         answer
     }
 
+    /// NXDOMAIN with so many records of the authority section, which are an upstream's.
+    pub(super) fn denial(records: Vec<u8>, nscount: u16) -> Self {
+        let rcode = Rcode::NXDOMAIN;
+        Self { rcode, is_ours: false, deniable: None, records, ancount: 0, nscount }
+    }
+
+    /// The name of the zone in the message that this answers, if the public DNS may be asked whether there
+    /// is one.
+    pub(super) fn deniable_zone<'a>(
+        &self,
+        message: &'a [u8],
+        parsed: &ParsedQuery,
+    ) -> Option<&'a [u8]> {
+        message.get(self.deniable?..parsed.question_end.checked_sub(QUESTION_FIXED_LEN)?)
+    }
+
+    pub(super) fn rcode(&self) -> Rcode {
+        self.rcode
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
     /// The response to the query that this answers.
     pub(super) fn response(&self, parsed: &ParsedQuery) -> LocalResponse<'_> {
-        let Self { rcode, ref records, ancount, nscount } = *self;
+        let Self { rcode, is_ours, ref records, ancount, nscount, .. } = *self;
         LocalResponse {
-            records: LocalRecords { octets: records, ancount, nscount },
+            records: LocalRecords { octets: records, ancount, nscount, is_ours },
             ..parsed.local_response(rcode, None)
         }
     }
@@ -157,6 +188,8 @@ enum Contents {
     NamesOnly,
     /// Not even the zone itself.
     Nothing,
+    /// The same, and nobody is to be asked whether there is one (RFC 7686 section 2).
+    Secret,
 }
 
 impl Contents {
@@ -164,7 +197,16 @@ impl Contents {
     fn are_delegated(self) -> bool {
         match self {
             Self::Apex | Self::NamesOnly => true,
-            Self::Loopback | Self::Nothing => false,
+            Self::Loopback | Self::Nothing | Self::Secret => false,
+        }
+    }
+
+    /// Whether the public DNS may be asked for the zone itself: for none with names that exist here, and
+    /// that it does not exist is an answer about all of it.
+    fn are_deniable(self) -> bool {
+        match self {
+            Self::Apex | Self::Nothing => true,
+            Self::Loopback | Self::NamesOnly | Self::Secret => false,
         }
     }
 }
@@ -179,8 +221,10 @@ impl Zone {
             Self::in_arpa(name)
         } else if is(b"localhost") {
             Some(Self { start, contents: Contents::Loopback })
-        } else if is(b"local") || is(b"test") || is(b"invalid") || is(b"onion") {
+        } else if is(b"local") || is(b"test") || is(b"invalid") {
             Some(Self { start, contents: Contents::Nothing })
+        } else if is(b"onion") {
+            Some(Self { start, contents: Contents::Secret })
         } else {
             None
         }
@@ -265,7 +309,7 @@ fn labels(name: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 }
 
 /// Whether `name` is the name of `zone`, or below it.
-fn is_in(name: &[u8], zone: &[u8]) -> bool {
+pub(super) fn is_in(name: &[u8], zone: &[u8]) -> bool {
     // No length octet is a letter, so labels of other lengths do not compare equal; but what is equal
     // may begin in the middle of a label.
     name.len().checked_sub(zone.len()).is_some_and(|start| {
@@ -314,6 +358,10 @@ const SOA_NUMBERS: [u32; 5] = [1, 3_600, 1_200, 604_800, TTL];
 
 /// Three hours (RFC 6303 section 3), in seconds.
 const TTL: u32 = 10_800;
+
+/// Zones that the public DNS may be asked for: the reverse ones of 9 and 16 and 64 IPv4 networks and of 8
+/// IPv6 ones, `home.arpa`, `local`, `test` and `invalid`.
+pub(super) const ZONES_MAX: usize = 9 + 16 + 64 + 8 + 4;
 
 /// Octets of the most there is to say: SOA and NS.
 const RECORDS_LEN: usize = 64;
@@ -380,6 +428,7 @@ mod tests {
         zones.extend(["0", "1"].map(|digit| format!("{digit}.{zeros}ip6.arpa")));
         zones.push("home.arpa".into());
         assert_eq!(zones.len(), 9 + 16 + 64 + 6 + 2 + 1);
+        assert_eq!(zones.len() + ["local", "test", "invalid"].len(), ZONES_MAX);
         zones
     }
 

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::{Policy, SpecialNames};
 
-use crate::sim_support::dns::{self, Edns, NOERROR, NXDOMAIN};
-use crate::sim_support::{Attempt, Server, What, World, default_limits, default_policy, special};
-use crate::{copies, end, with_limits, world};
+use crate::sim_support::dns::{self, Edns, NOERROR, NXDOMAIN, REFUSED, SERVFAIL};
+use crate::sim_support::{
+    Attempt, Do, Server, Step, What, World, default_limits, default_policy, ms, special,
+};
+use crate::{copies, end, failures, with_limits, world};
 
 const DS: u16 = 43;
 
@@ -26,7 +28,7 @@ fn ask_for_all(w: &mut World, kinds: &[u16]) -> usize {
         {
             for &kind in kinds {
                 questions += 1;
-                let edns = (questions % 2 == 0).then_some(Edns { size: 512, dnssec_ok: true });
+                let edns = (questions % 2 == 0).then_some(Edns { size: 512, dnssec_ok: false });
                 let message = dns::query(questions as u16, &name, kind, edns);
                 w.tcp_send(client, dns::framed(&message));
                 let path = w.next_path();
@@ -119,5 +121,169 @@ fn special_names_are_answered_whatever_happens_to_upstreams_and_the_table() {
     assert_eq!(w.response("host.local.").rcode, NXDOMAIN);
     assert_eq!(copies(&w, "localhost."), 0);
     w.run_ms(5000);
+    end(w);
+}
+
+const DNSSEC: Edns = Edns { size: 1232, dnssec_ok: true };
+
+/// A client that validates asks over UDP.
+fn ask_for_proof(w: &mut World, name: &str, kind: u16) {
+    let path = w.next_path();
+    w.datagram(path, dns::query(7, name, kind, Some(DNSSEC)));
+}
+
+/// One server, which proves that no special zone exists, for `ttl` seconds, or breaks off.
+fn denying(ttl: u32) -> World {
+    let mut w = world(1);
+    w.servers[0]
+        .replies(move |ask| vec![Step::after(10, Do::Answer(dns::denial(ask.message, ttl, 64)))]);
+    w
+}
+
+/// Which names servers saw.
+fn seen(w: &World) -> Vec<&str> {
+    w.links.iter().flat_map(|link| link.names()).collect()
+}
+
+#[test]
+fn with_do_set_special_names_get_the_proof_that_the_public_dns_has() {
+    let mut w = denying(86_400);
+    let names = ["printer.local.", "a.b.LOCAL.", "local."];
+    for name in names {
+        ask_for_proof(&mut w, name, 1);
+    }
+    w.run_ms(100);
+    for name in names {
+        assert_eq!(w.response(name).rcode, NXDOMAIN, "{name}");
+        assert_eq!(w.response(name).took(), ms(30), "with the connection, all at once");
+    }
+    // For every type, over both transports, for an hour.
+    w.run_for(Duration::from_secs(3_599));
+    let client = w.tcp_client();
+    w.tcp_send(client, dns::framed(&dns::query(1, "tcp.local.", 65, Some(DNSSEC))));
+    ask_for_proof(&mut w, "later.local.", 28);
+    w.run_ms(1);
+    assert!(
+        w.response("tcp.local.").took().is_zero() && w.response("later.local.").took().is_zero()
+    );
+    assert_eq!(seen(&w), ["local."]);
+    w.run_ms(1000);
+    ask_for_proof(&mut w, "at-last.local.", 1);
+    w.run_ms(100);
+    assert_eq!((seen(&w), w.response("at-last.local.").rcode), (vec!["local."; 2], NXDOMAIN));
+    assert!(w.oracle.responses.iter().all(|response| !response.upstream && !response.truncated));
+    end(w);
+}
+
+#[test]
+fn without_do_and_for_names_that_nobody_may_be_asked_about_nothing_is_asked() {
+    let mut w = denying(86_400);
+    for name in ["printer.local.", "a.test.", "1.64.100.in-addr.arpa."] {
+        w.ask(name);
+    }
+    for name in ["a.localhost.", "a.onion.", "_dns.resolver.arpa."] {
+        ask_for_proof(&mut w, name, 1);
+    }
+    w.run_ms(10);
+    assert_eq!((w.oracle.responses.len(), w.links.len()), (6, 0));
+    end(w);
+}
+
+/// A zone that exists, as those of private addresses do, or an upstream that has no proof.
+#[test]
+fn without_a_proof_special_names_are_answered_as_ever() {
+    for rcode in [NOERROR, NXDOMAIN, SERVFAIL, REFUSED] {
+        let mut w = world(1);
+        w.servers[0].replies(move |ask| {
+            let answer = dns::answer(ask.message, ask.serial, rcode, 0);
+            vec![Step::after(10, Do::Answer(answer))]
+        });
+        for name in ["1.1.10.in-addr.arpa.", "printer.local.", "b.local."] {
+            ask_for_proof(&mut w, name, 12);
+        }
+        w.run_ms(100);
+        ask_for_proof(&mut w, "c.local.", 12);
+        w.run_ms(100);
+        assert_eq!(seen(&w), ["10.in-addr.arpa.", "local."], "RCODE {rcode}");
+        assert_eq!((w.oracle.responses.len(), failures(&w)), (4, 0));
+        // A failure is soon tried again; that there is no proof is kept for an hour.
+        w.run_for(Duration::from_secs(60));
+        ask_for_proof(&mut w, "d.local.", 12);
+        w.run_ms(100);
+        let is_failure = [SERVFAIL, REFUSED].contains(&rcode);
+        assert_eq!(seen(&w).len(), 2 + usize::from(is_failure), "RCODE {rcode}");
+        end(w);
+    }
+}
+
+#[test]
+fn a_server_that_lets_nothing_be_kept_is_asked_once_a_minute() {
+    let mut w = denying(0);
+    for n in 0..120 {
+        ask_for_proof(&mut w, &format!("h{n}.local."), 1);
+        w.run_for(Duration::from_secs(1));
+    }
+    assert_eq!((seen(&w), w.oracle.responses.len(), failures(&w)), (vec!["local."; 2], 120, 0));
+    end(w);
+}
+
+#[test]
+fn while_upstreams_are_silent_or_gone_special_names_do_not_fail() {
+    for attempt in [Attempt::black_hole(), Attempt::refused(), Attempt::good(10)] {
+        let mut w = world(1);
+        w.servers[0].attempts(attempt);
+        w.servers[0].replies(|_| Vec::new());
+        for n in 0..70 {
+            ask_for_proof(&mut w, &format!("h{n}.local."), 1);
+        }
+        w.run_ms(1);
+        assert_eq!(w.oracle.responses.len(), 6, "more than 64 do not wait");
+        w.run_ms(5000);
+        assert_eq!((w.oracle.responses.len(), failures(&w)), (70, 0));
+        ask_for_proof(&mut w, "late.local.", 1);
+        w.run_ms(1);
+        assert!(w.response("late.local.").took().is_zero());
+        w.run_ms(10_000);
+        end(w);
+    }
+}
+
+#[test]
+fn a_proof_that_is_too_large_for_a_datagram_comes_over_tcp() {
+    let mut w = world(1);
+    w.servers[0]
+        .replies(|ask| vec![Step::after(10, Do::Answer(dns::denial(ask.message, 60, 600)))]);
+    ask_for_proof(&mut w, "printer.local.", 1);
+    w.run_ms(100);
+    assert!(w.response("printer.local.").truncated);
+    let client = w.tcp_client();
+    w.tcp_send(client, dns::framed(&dns::query(1, "tcp.local.", 1, Some(DNSSEC))));
+    w.run_ms(100);
+    let response = w.response("tcp.local.");
+    assert!(!response.truncated && response.length > 1_232, "{response:?}");
+    end(w);
+}
+
+#[test]
+fn with_the_table_full_or_at_the_end_special_names_do_not_fail() {
+    let mut w = with_limits(|limits| limits.queries_max = 3);
+    w.servers[0].replies(|ask| match ask.name {
+        "local." => vec![Step::after(500, Do::Answer(dns::denial(ask.message, 60, 64)))],
+        _ => vec![ask.answer_after(500)],
+    });
+    ask_for_proof(&mut w, "a.local.", 1);
+    ask_for_proof(&mut w, "b.local.", 1);
+    ask_for_proof(&mut w, "c.local.", 1);
+    ask_for_proof(&mut w, "a.test.", 1);
+    w.run_ms(1);
+    // One of the first three gave way, and for another zone there is no place.
+    assert!(w.oracle.responses.len() == 2 && w.is_answered("a.test."));
+    w.schedule(Duration::ZERO, What::Shutdown);
+    w.run_ms(1);
+    ask_for_proof(&mut w, "d.local.", 1);
+    w.run_ms(1);
+    assert_eq!(w.response("d.local.").rcode, NXDOMAIN);
+    w.run_ms(1000);
+    assert_eq!((w.oracle.responses.len(), failures(&w)), (5, 0));
     end(w);
 }

@@ -114,6 +114,10 @@ impl<'a> Message<'a> {
         self.bytes[2] & AA != 0 && self.bytes[3] & AD == 0
     }
 
+    pub(crate) fn is_authenticated(&self) -> bool {
+        self.bytes[3] & AD != 0
+    }
+
     /// How many records there are in the answer and in the authority section.
     pub(crate) fn counts(&self) -> [usize; 2] {
         [0, 1].map(|section| self.records.iter().filter(|r| r.section == section).count())
@@ -308,6 +312,28 @@ pub(crate) fn answer(query: &[u8], serial: u64, rcode: u8, size: usize) -> Vec<u
         message[11] = 1;
         push_opt(&mut message, Edns { size: 1232, ..edns });
     }
+    message
+}
+
+/// What the root says of a name that it does not have, to a query with EDNS: SOA and NSEC, with a name that
+/// needs the question, and their signatures of so many octets.
+pub(crate) fn denial(query: &[u8], ttl: u32, signature: usize) -> Vec<u8> {
+    let asked = Message::parse(query).expect("the simulated servers answer whole queries");
+    let mut message =
+        header(asked.id(), QR | asked.copied_flags(), RA | AD | NXDOMAIN, [1, 0, 4, 1]);
+    message.extend(asked.question());
+    let mut push = |owner: &[u8], kind: u8, data: &[u8]| {
+        message.extend([owner, &[0, kind, 0, 1], &ttl.to_be_bytes()].concat());
+        message.extend((data.len() as u16).to_be_bytes());
+        message.extend(data);
+    };
+    let signature = [&[0; 18][..], b"\0", &vec![7; signature]].concat();
+    let soa = [&b"\x01a\xc0\x0c\x01b\0"[..], &[0; 16], &ttl.to_be_bytes()].concat();
+    push(b"\0", 6, &soa);
+    push(b"\0", 46, &signature);
+    push(b"\0", 47, b"\x03aaa\0\0\x01\x40");
+    push(b"\0", 46, &signature);
+    push_opt(&mut message, Edns { size: 1232, dnssec_ok: true });
     message
 }
 

@@ -78,6 +78,12 @@ pub(crate) struct Oracle {
     /// By question: how often it reached a server, and how many queries asked it.
     copies: HashMap<Vec<u8>, (usize, usize)>,
     sends_max: usize,
+    /// Special zones with a name about which a client wanted proof.
+    proofs_wanted: HashSet<String>,
+    /// When servers were asked for it lately.
+    denials_asked: HashMap<String, Vec<Duration>>,
+    /// Authority records that a server denied it with last.
+    denied: HashMap<String, usize>,
     pub(crate) responses: Vec<Response>,
 }
 
@@ -94,6 +100,9 @@ impl Oracle {
             made_questionless: HashMap::new(),
             copies: HashMap::new(),
             sends_max: 16,
+            proofs_wanted: HashSet::new(),
+            denials_asked: HashMap::new(),
+            denied: HashMap::new(),
             responses: Vec::new(),
         }
     }
@@ -107,6 +116,13 @@ impl Oracle {
             due => due,
         };
         let parsed = Message::parse(message);
+        if matches!(due, Due::Special { .. })
+            && parsed.as_ref().and_then(Message::edns).is_some_and(|edns| edns.dnssec_ok)
+            && let question = dns::first_question(message)
+            && let Some(zone) = special::deniable_zone(&self.special_names, question)
+        {
+            self.proofs_wanted.insert(zone);
+        }
         let question = match due {
             Due::Local { question: false, .. } => Vec::new(),
             _ => dns::first_question(message).to_vec(),
@@ -138,8 +154,13 @@ impl Oracle {
     }
 
     /// A query reached a server.
-    pub(crate) fn reached(&mut self, question: &[u8]) {
+    pub(crate) fn reached(&mut self, at: Duration, question: &[u8]) {
         let name = dns::name_of(question);
+        if let Some(zone) = special::deniable_zone(&self.special_names, question) {
+            assert_eq!((&name, &question[question.len() - 4..]), (&zone, &[0, 1, 0, 1][..]));
+            self.check_denial(at, zone);
+            return;
+        }
         let Some((copies, queries)) = self.copies.get_mut(question) else {
             panic!("a server was asked {name}, which no client asked");
         };
@@ -147,12 +168,26 @@ impl Oracle {
         assert!(*copies <= *queries * self.sends_max, "{name}: sent {copies} times");
     }
 
+    /// A server is asked for a special zone itself: because a client wanted proof, and by one query only.
+    fn check_denial(&mut self, at: Duration, zone: String) {
+        assert!(self.proofs_wanted.contains(&zone), "a server was asked {zone}, for nobody");
+        let asked = self.denials_asked.entry(zone).or_default();
+        // The copies that one query may make of itself.
+        asked.retain(|before| at < *before + self.query_timeout);
+        assert!(asked.len() < self.sends_max, "asked {} times at {at:?}", asked.len());
+        asked.push(at);
+    }
+
     /// A server answers `question` with `message`, well or badly.
     pub(crate) fn made(&mut self, question: Option<&[u8]>, message: &[u8]) {
         let Some(parsed) = Message::parse_response(message) else {
             return;
         };
-        if let Some(serial) = parsed.serial() {
+        if parsed.rcode() == dns::NXDOMAIN
+            && let Some(zone) = special::deniable_zone(&self.special_names, parsed.question())
+        {
+            self.denied.insert(zone, parsed.counts()[1]);
+        } else if let Some(serial) = parsed.serial() {
             self.made.insert(serial, Made { message: message.to_vec() });
         } else if parsed.question().is_empty()
             && let Some(question) = question
@@ -285,6 +320,18 @@ impl Oracle {
         if let Due::Local { rcode, .. } = owed.due {
             assert_eq!(response.rcode(), rcode, "{name}: wrong RCODE of a local answer");
             assert_eq!(response.is_truncated(), owed.cut, "{name}: TC of a local answer");
+            return false;
+        }
+        if let Due::Special { .. } = owed.due
+            && !response.is_our_own()
+            && owed.edns.is_some_and(|edns| edns.dnssec_ok)
+        {
+            let zone = special::deniable_zone(&self.special_names, &owed.question);
+            let denied = zone.and_then(|zone| self.denied.get(&zone).copied());
+            let records = denied.map(|count| [0, if response.is_truncated() { 0 } else { count }]);
+            assert_eq!(Some(response.counts()), records, "{name}: records of a proof");
+            assert_eq!(response.rcode(), dns::NXDOMAIN, "{name}: RCODE of a proof");
+            assert!(!response.is_authenticated(), "{name}: AD of a proof");
             return false;
         }
         if let Due::Special { rcode, answers, authorities } = owed.due {

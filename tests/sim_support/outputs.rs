@@ -238,7 +238,7 @@ impl World {
         let name = dns::name_of(question);
         let id = u16::from_be_bytes([message[0], message[1]]);
         self.note(format_args!("    link {number} gets {name} as {id}"));
-        self.oracle.reached(question);
+        self.oracle.reached(at, question);
         let link = &mut self.links[number];
         let earlier = link.outstanding.insert(id, question.to_vec());
         if let Some(earlier) = earlier {

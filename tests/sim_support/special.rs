@@ -43,6 +43,14 @@ pub(crate) fn due(names: &SpecialNames, question: &[u8]) -> Due {
     }
 }
 
+/// The special zone that the name of this question is in, if a server may be asked whether there is one.
+pub(crate) fn deniable_zone(names: &SpecialNames, question: &[u8]) -> Option<String> {
+    let is_special = matches!(due(names, question), Due::Special { .. });
+    let name = dns::name_of(question).to_ascii_lowercase();
+    let zone = zones().filter(|_| is_special).find(|zone| is_in(&name, zone))?;
+    (!["localhost.", "onion.", "resolver.arpa."].contains(&zone.as_str())).then_some(zone)
+}
+
 const NOTHING: Due = Due::Special { rcode: NXDOMAIN, answers: 0, authorities: 1 };
 
 fn is_in(name: &str, zone: &str) -> bool {

@@ -1,0 +1,505 @@
+//! Proofs that a special zone does not exist, as the public DNS has them.
+//!
+//! A validating client cannot believe what is made here about a special name: the root proves that there is
+//! no `local`, and nothing of ours is signed. That very proof holds for every name below the zone and for
+//! every type, too: no name of the parent lies between its neighbours (RFC 4034 section 4, RFC 5155
+//! section 7.2.1), and what is below a name that does not exist does not exist either (RFC 8020). So a
+//! client that sets DO gets it, with its own question.
+//!
+//! The upstream is asked for the zone's own name only, and not again for as long as what it said is kept:
+//! no query shows which name somebody looked for, and few show that anybody did.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::arena::Id;
+use super::message::{self, HEADER_LEN, ParsedQuery, Rcode, ResponseInfo, Rtype};
+use super::query::{Origin, Query};
+use super::special::{Answer, ZONES_MAX, is_in};
+use super::wire::{Header, RecordStart, name_end};
+use super::{Forwarder, Outcome};
+
+/// What is known of special zones.
+#[derive(Debug)]
+pub(super) struct Denials {
+    /// Those that were asked for.
+    zones: Vec<Zone>,
+    /// Queries that wait for what is said of the zone of this number.
+    waiting: Vec<(usize, Id)>,
+    /// Octets of all proofs.
+    octets: usize,
+}
+
+#[derive(Debug)]
+struct Zone {
+    /// In lower case.
+    name: Box<[u8]>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The upstream is asked.
+    Asked,
+    /// It is not asked again before `until`. Without a proof the zone is ours to answer for.
+    Known { proof: Option<Proof>, since: Instant, until: Instant },
+}
+
+/// What there is to give a client that wants proof.
+#[derive(Debug)]
+pub(super) enum Denial {
+    Proven(Answer),
+    /// In a while, about the zone of this number.
+    Awaited(usize),
+    Unproven,
+}
+
+impl Denials {
+    pub(super) fn new() -> Self {
+        let waiting = Vec::with_capacity(WAITING_MAX);
+        Self { zones: Vec::with_capacity(ZONES_MAX), waiting, octets: 0 }
+    }
+
+    /// Octets that it takes at most.
+    pub(super) const OCTETS: usize = ZONES_MAX * (size_of::<Zone>() + NAME_LEN_MAX)
+        + WAITING_MAX * size_of::<(usize, Id)>()
+        + PROOFS_LEN_MAX;
+
+    /// What is known may be out of date.
+    pub(super) fn forget(&mut self) {
+        for zone in &mut self.zones {
+            if let State::Known { proof, since, until } = &mut zone.state {
+                *proof = None;
+                *until = *since;
+            }
+        }
+        self.octets = 0;
+    }
+
+    /// The number of the zone, which nobody was asked for yet if it is new.
+    fn number(&mut self, now: Instant, name: &[u8]) -> Option<usize> {
+        let known = self.zones.iter().position(|zone| zone.name.eq_ignore_ascii_case(name));
+        if known.is_some() || self.zones.len() >= ZONES_MAX {
+            debug_assert!(known.is_some(), "there are {ZONES_MAX} of them");
+            return known;
+        }
+        let state = State::Known { proof: None, since: now, until: now };
+        self.zones.push(Zone { name: name.to_ascii_lowercase().into(), state });
+        Some(self.zones.len() - 1)
+    }
+
+    /// One of those that wait for what is said of this zone.
+    fn pop_waiting(&mut self, number: usize) -> Option<Id> {
+        let at = self.waiting.iter().position(|(zone, _)| *zone == number)?;
+        Some(self.waiting.remove(at).1)
+    }
+
+    /// Notes what the upstream said; gives the proof, if there is one.
+    fn note(&mut self, now: Instant, number: usize, outcome: &Outcome<'_>) -> Option<Answer> {
+        let zone = self.zones.get_mut(number)?;
+        let (proof, kept_for) = match outcome {
+            Outcome::Answer { response, info, .. } => match Proof::read(response, info, &zone.name)
+            {
+                Some(proof) if self.octets + proof.records.len() <= PROOFS_LEN_MAX => {
+                    let kept_for = Duration::from_secs(proof.ttl.into());
+                    (Some(proof), kept_for.clamp(KEPT_FOR_MIN, KEPT_FOR_MAX))
+                }
+                _ if info.rcode == Rcode::NOERROR || info.rcode == Rcode::NXDOMAIN => {
+                    (None, KEPT_FOR_MAX)
+                }
+                _ => (None, KEPT_FOR_MIN),
+            },
+            _ => (None, KEPT_FOR_MIN),
+        };
+        self.octets += proof.as_ref().map_or(0, |proof| proof.records.len());
+        let answer = proof.as_ref().map(|proof| proof.answer(Duration::ZERO));
+        zone.state = State::Known { proof, since: now, until: now + kept_for };
+        answer
+    }
+}
+
+impl Forwarder {
+    /// What a client gets instead of `answer`, which is ours, to a query for a special name.
+    pub(super) fn denial(
+        &mut self,
+        now: Instant,
+        client: IpAddr,
+        message: &[u8],
+        parsed: &ParsedQuery,
+        answer: &Answer,
+    ) -> Denial {
+        let wants_proof = parsed.opt.is_some_and(|opt| opt.dnssec_ok);
+        if !wants_proof || parsed.signature.is_some() {
+            return Denial::Unproven;
+        }
+        let Some(zone) = answer.deniable_zone(message, parsed) else {
+            return Denial::Unproven;
+        };
+        let Some(number) = self.denials.number(now, zone) else {
+            return Denial::Unproven;
+        };
+        match &self.denials.zones[number].state {
+            State::Known { proof, since, until } if now < *until => match proof {
+                Some(proof) => Denial::Proven(proof.answer(now.saturating_duration_since(*since))),
+                None => Denial::Unproven,
+            },
+            _ if self.denials.waiting.len() >= WAITING_MAX => Denial::Unproven,
+            State::Asked => Denial::Awaited(number),
+            State::Known { .. } => match self.ask_for_denial(now, client, number) {
+                Some(()) => Denial::Awaited(number),
+                None => Denial::Unproven,
+            },
+        }
+    }
+
+    /// Asks the upstream for the zone itself. `None` if nobody would answer in time: special names do not
+    /// depend on the state of upstreams.
+    fn ask_for_denial(&mut self, now: Instant, client: IpAddr, number: usize) -> Option<()> {
+        // The one that is to wait needs a place as well.
+        let has_places = self.queries.len() + 1 < self.limits.queries_max;
+        if self.shutting_down || !self.is_something_usable() || !has_places {
+            return None;
+        }
+        let zone = self.denials.zones.get_mut(number)?;
+        let message = question(&zone.name);
+        let parsed = message::parse_query(&message, false).ok()?;
+        let stored = self.messages.store(&message)?;
+        let known = std::mem::replace(&mut zone.state, State::Asked);
+        if let State::Known { proof: Some(proof), .. } = known {
+            self.denials.octets -= proof.records.len();
+        }
+        let query = Query::new(Origin::Denial { zone: number }, stored, parsed, client.into(), now);
+        let id = self.queries.insert(query);
+        self.by_arrival.arm(id.key(), now);
+        self.queue.arm(id.key(), now);
+        self.revive(now, id);
+        Some(())
+    }
+
+    /// The query waits for what the upstream says of this zone.
+    pub(super) fn await_denial(&mut self, now: Instant, number: usize, id: Id) {
+        match self.denials.zones.get_mut(number).map(|zone| &mut zone.state) {
+            Some(State::Asked) => {
+                self.denials.waiting.push((number, id));
+                if let Some(query) = self.queries.get_mut(id) {
+                    query.is_special = true;
+                }
+            }
+            _ => self.finish_special(now, id, None),
+        }
+    }
+
+    /// The upstream said something of this zone, or nothing in time.
+    pub(super) fn denied(&mut self, now: Instant, number: usize, outcome: &Outcome<'_>) {
+        let answer = self.denials.note(now, number, outcome);
+        while let Some(id) = self.denials.pop_waiting(number) {
+            self.finish_special(now, id, answer.as_ref());
+        }
+    }
+
+    /// Ends a query for a special name with this answer, or ours.
+    pub(super) fn finish_special(&mut self, now: Instant, id: Id, answer: Option<&Answer>) {
+        let Some(query) = self.queries.get(id) else {
+            return;
+        };
+        let ours = match answer {
+            Some(_) => None,
+            None => self.policy.special_names.answer(&query.message, &query.parsed),
+        };
+        if let Some(answer) = answer.or(ours.as_ref()) {
+            self.finish(now, id, Outcome::Special(answer));
+        }
+    }
+}
+
+/// The records that prove that a zone does not exist, without compression, so that they can follow any
+/// question.
+#[derive(Debug)]
+struct Proof {
+    records: Box<[u8]>,
+    nscount: u16,
+    /// The lowest TTL among them.
+    ttl: u32,
+}
+
+impl Proof {
+    /// From the answer to a question for `zone`. `None` if it proves nothing, or not for all that is below:
+    /// the zone may exist, as those do that are delegated to nobody in particular (RFC 7534), or its
+    /// parent may not be signed.
+    fn read(response: &[u8], info: &ResponseInfo, zone: &[u8]) -> Option<Self> {
+        let header = Header::read(response)?;
+        if info.rcode != Rcode::NXDOMAIN || header.ancount > 0 || header.flags & message::TC != 0 {
+            return None;
+        }
+        let mut out = Vec::with_capacity(PROOF_LEN_MAX);
+        let (mut nscount, mut ttl) = (0, u32::MAX);
+        let [mut has_soa, mut has_denial, mut has_signature] = [false; 3];
+        let mut at = info.question_end;
+        for _ in 0..header.nscount {
+            let record = RecordStart::read(response, at)?;
+            match Rtype(record.rtype) {
+                Rtype::SOA => has_soa = true,
+                Rtype::NSEC | Rtype::NSEC3 => has_denial = true,
+                Rtype::RRSIG => has_signature = true,
+                _ => {
+                    at = record.end();
+                    continue;
+                }
+            }
+            if out.len() + record.rdata_len > PROOF_LEN_MAX {
+                return None;
+            }
+            append_record(&mut out, response, at, &record, zone)?;
+            nscount += 1;
+            ttl = ttl.min(record.ttl);
+            if record.rtype == Rtype::SOA.0 {
+                // RFC 2308 section 5.
+                let minimum = response.get(..record.end())?.last_chunk()?;
+                ttl = ttl.min(u32::from_be_bytes(*minimum));
+            }
+            at = record.end();
+        }
+        let is_whole = has_soa && has_denial && has_signature && out.len() <= PROOF_LEN_MAX;
+        is_whole.then(|| Self { records: out.into(), nscount, ttl })
+    }
+
+    /// As an answer, when it is so old.
+    fn answer(&self, age: Duration) -> Answer {
+        let mut records = self.records.to_vec();
+        let mut at = 0;
+        while let Some(record) = RecordStart::read(&records, at) {
+            let ttl = u64::from(record.ttl).saturating_sub(age.as_secs()) as u32;
+            let end = record.rdata_start - RDLENGTH_LEN;
+            records[end - TTL_LEN..end].copy_from_slice(&ttl.to_be_bytes());
+            at = record.end();
+        }
+        Answer::denial(records, self.nscount)
+    }
+}
+
+/// Appends the record at `start` with its names expanded. `None` if it cannot be read, or denies nothing
+/// below `zone`.
+fn append_record(
+    out: &mut Vec<u8>,
+    message: &[u8],
+    start: usize,
+    record: &RecordStart,
+    zone: &[u8],
+) -> Option<()> {
+    append_name(out, message, start)?;
+    let lengthless = record.rdata_start - RDLENGTH_LEN;
+    let type_class_ttl = lengthless - TTL_LEN - 4..lengthless;
+    out.extend_from_slice(message.get(type_class_ttl)?);
+    let length_at = out.len();
+    out.extend_from_slice(&[0; RDLENGTH_LEN]);
+    let mut at = record.rdata_start;
+    let (fixed, names) = match Rtype(record.rtype) {
+        Rtype::SOA => (0, 2),
+        Rtype::NSEC => (0, 1),
+        Rtype::RRSIG => (18, 1),
+        _ => (0, 0),
+    };
+    out.extend_from_slice(message.get(at..at + fixed)?);
+    at += fixed;
+    for _ in 0..names {
+        let name = out.len();
+        at = append_name(out, message, at)?;
+        // Made for this one name, as by servers that sign what they are asked (RFC 4470).
+        if record.rtype == Rtype::NSEC.0 && is_in(&out[name..], zone) {
+            return None;
+        }
+    }
+    out.extend_from_slice(message.get(at..record.end())?);
+    let length = (out.len() - length_at - RDLENGTH_LEN) as u16;
+    out[length_at..length_at + RDLENGTH_LEN].copy_from_slice(&length.to_be_bytes());
+    Some(())
+}
+
+/// Appends the name at `start` without compression; gives where it ends in the message.
+fn append_name(out: &mut Vec<u8>, message: &[u8], start: usize) -> Option<usize> {
+    // It is a name, so this comes to its end.
+    let end = name_end(message, start)?;
+    let mut at = start;
+    loop {
+        match *message.get(at)? {
+            0 => {
+                out.push(0);
+                return Some(end);
+            }
+            high @ 0xc0.. => {
+                at = u16::from_be_bytes([high & 0x3f, *message.get(at + 1)?]).into();
+            }
+            len => {
+                let label = at..at + 1 + usize::from(len);
+                at = label.end;
+                out.extend_from_slice(message.get(label)?);
+            }
+        }
+    }
+}
+
+/// The query for a zone: A, as any other type would do, with RD and DO.
+fn question(zone: &[u8]) -> Vec<u8> {
+    let mut message = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+    debug_assert_eq!(message.len(), HEADER_LEN);
+    message.extend_from_slice(zone);
+    message.extend_from_slice(&[0, 1, 0, 1]);
+    // 1,232 octets, DO.
+    message.extend_from_slice(&[0, 0, 41, 0x04, 0xd0, 0, 0, 0x80, 0, 0, 0]);
+    message
+}
+
+/// As long as others may be told that there is nothing (RFC 2308 section 5 has one to three hours), but
+/// not so long that a change of the upstream's goes unnoticed for a day.
+const KEPT_FOR_MAX: Duration = Duration::from_secs(3_600);
+
+/// An upstream that fails, or lets nothing be kept, is not asked more often than this.
+const KEPT_FOR_MIN: Duration = Duration::from_secs(60);
+
+/// Queries that wait for what is said of their zones; more are answered as if there was no proof.
+const WAITING_MAX: usize = 64;
+
+/// A proof of the root has some 1,000 octets with RSA signatures; one with three NSEC3 records has 1,500.
+pub(super) const PROOF_LEN_MAX: usize = 2 * 1024;
+
+/// Of all proofs: some sixteen, where three zones do for most.
+const PROOFS_LEN_MAX: usize = 16 * 1024;
+
+/// Of a special zone: that of `::1`.
+const NAME_LEN_MAX: usize = 74;
+
+const TTL_LEN: usize = 4;
+const RDLENGTH_LEN: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the root says of `local.`, with names compressed wherever that is done.
+    fn of_the_root(change: impl FnOnce(&mut Vec<Vec<u8>>)) -> Vec<u8> {
+        let record = |owner: &[u8], rtype: u8, ttl: u32, data: &[u8]| {
+            let length = (data.len() as u16).to_be_bytes();
+            [owner, &[0, rtype, 0, 1], &ttl.to_be_bytes(), &length, data].concat()
+        };
+        let soa =
+            [&b"\x01a\xc0\x0c\x05nstld\x03com\0"[..], &[0; 16], &600_u32.to_be_bytes()].concat();
+        let signature = [&[9; 18][..], b"\0", &[7; 64]].concat();
+        let mut records = vec![
+            record(b"\0", 6, 86_400, &soa),
+            record(b"\0", 46, 86_400, &signature),
+            record(b"\x05loans\0", 47, 3_000, b"\x06locker\0\0\x01\x40"),
+            record(b"\x05loans\0", 46, 3_000, &signature),
+            record(b"\xc0\x0c", 2, 1, b"\xc0\x0c"),
+        ];
+        change(&mut records);
+        let mut message = question(b"\x05local\0");
+        message.truncate(HEADER_LEN + 7 + 4);
+        message[2..4].copy_from_slice(&0x8183_u16.to_be_bytes());
+        message[8..12].copy_from_slice(&[0, records.len() as u8, 0, 0]);
+        message.extend(records.concat());
+        message
+    }
+
+    fn read(response: &[u8]) -> Option<Proof> {
+        let query = question(b"\x05LoCaL\0");
+        let end = HEADER_LEN + 7 + 4;
+        let message::ResponseCheck::Answer(info) = message::check_response(response, &query, end)
+        else {
+            panic!("not an answer: {response:x?}");
+        };
+        Proof::read(response, &info, b"\x05local\0")
+    }
+
+    #[test]
+    fn a_proof_has_no_pointers_and_grows_old() {
+        let proof = read(&of_the_root(|_| ())).unwrap();
+        assert_eq!((proof.nscount, proof.ttl), (4, 600), "the MINIMUM of the SOA record counts");
+        let soa: &[u8] = b"\x01a\x05local\0\x05nstld\x03com\0";
+        let start = [b"\0\0\x06\0\x01\0\x01\x51\x80\0\x28", soa].concat();
+        assert_eq!(soa.len() + 20, 0x28, "RDLENGTH is that of the expanded names");
+        assert_eq!(proof.records[..start.len()], start[..]);
+
+        let query = question(b"\x07printer\x05local\0");
+        let parsed = message::parse_query(&query, false).unwrap();
+        for (age, low, high) in [(0, 3_000, 86_400), (59, 2_941, 86_341), (4_000, 0, 82_400)] {
+            let answer = proof.answer(Duration::from_secs(age));
+            let mut out = Vec::new();
+            message::local_response(&mut out, &query, &answer.response(&parsed), 1_232, 1_232);
+            assert_eq!(out[..4], [0, 0, 0x81, 0x83], "RD as asked, RA, neither AA nor AD");
+            assert_eq!(out[4..12], [0, 1, 0, 0, 0, 4, 0, 1]);
+            assert_eq!(
+                out[HEADER_LEN..parsed.question_end],
+                query[HEADER_LEN..parsed.question_end]
+            );
+            let mut at = parsed.question_end;
+            for ttl in [high, high, low, low] {
+                let record = RecordStart::read(&out, at).unwrap();
+                assert_eq!(record.ttl, ttl, "after {age} s");
+                at = record.end();
+            }
+            // What does not fit goes over TCP.
+            let mut out = Vec::new();
+            message::local_response(&mut out, &query, &answer.response(&parsed), 1_232, 300);
+            assert_eq!((out[2] & 2, &out[4..12]), (2, &[0, 1, 0, 0, 0, 0, 0, 1][..]));
+        }
+    }
+
+    #[test]
+    fn what_is_no_proof() {
+        type Change = fn(&mut Vec<Vec<u8>>);
+        let cases: [(&str, Change); 6] = [
+            ("nothing", Vec::clear),
+            ("without SOA", |records| drop(records.remove(0))),
+            ("without NSEC", |records| drop(records.remove(2))),
+            ("not signed", |records| {
+                records.retain(|record| !record.windows(2).any(|w| w == [0, 46]));
+            }),
+            ("for this name only", |records| {
+                records[2] = b"\0\0\x2f\0\x01\0\0\0\0\0\x09\x01\0\x05local\0".to_vec();
+            }),
+            ("too long", |records| {
+                let mut long = b"\0\0\x2e\0\x01\0\0\0\0\x09\0".to_vec();
+                long.extend([9; 18]);
+                long.resize(11 + 0x900, 0);
+                records.push(long);
+            }),
+        ];
+        assert!(read(&of_the_root(|_| ())).is_some());
+        for (what, change) in cases {
+            assert!(read(&of_the_root(change)).is_none(), "{what}");
+        }
+        for (what, at, octet) in [("NOERROR", 3, 0x80), ("SERVFAIL", 3, 0x82), ("TC", 2, 0x83)] {
+            let mut response = of_the_root(|_| ());
+            response[at] = octet;
+            assert!(read(&response).is_none(), "{what}");
+        }
+    }
+
+    #[test]
+    fn proofs_are_bounded() {
+        let now = super::super::tests::base();
+        let response = of_the_root(|_| ());
+        let query = question(b"\x05local\0");
+        let check = message::check_response(&response, &query, HEADER_LEN + 7 + 4);
+        let message::ResponseCheck::Answer(info) = check else { panic!("{check:?}") };
+        let outcome = Outcome::Answer { upstream: 0, response: &response, info };
+        let mut denials = Denials::new();
+        let mut proven = 0;
+        for n in 0..ZONES_MAX {
+            let name = [&[2, b'0' + n as u8 / 10, b'0' + n as u8 % 10][..], b"\0"].concat();
+            let number = denials.number(now, &name).unwrap();
+            assert_eq!(number, n);
+            denials.zones[number].name = (&b"\x05local\0"[..]).into();
+            denials.zones[number].state = State::Asked;
+            proven += usize::from(denials.note(now, number, &outcome).is_some());
+            denials.zones[number].name = name.into();
+        }
+        assert!(
+            denials.octets <= PROOFS_LEN_MAX && proven > 20,
+            "{proven} with {}",
+            denials.octets
+        );
+        denials.forget();
+        assert_eq!(denials.octets, 0);
+    }
+}
