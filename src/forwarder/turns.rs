@@ -63,6 +63,11 @@ impl Turns {
         None
     }
 
+    /// Nobody waits any more.
+    pub(super) fn end(&mut self) {
+        self.run = 0;
+    }
+
     fn go_on(
         &mut self,
         now: Instant,

@@ -207,6 +207,10 @@ impl UpstreamConn {
     pub(super) fn note_turn(&mut self, now: Instant, id: u16) -> Turn {
         let was_oldest = self.sent.is_oldest(id);
         let sent_at = self.sent.disarm(id);
+        if self.sent.is_empty() {
+            self.turns.end();
+            return Turn { sent_at, was_oldest, each: None };
+        }
         let oldest = || self.sent.oldest().map(|(_, start)| start);
         let each = match sent_at {
             Some(sent_at) => self.turns.note(now, sent_at, was_oldest, oldest),
