@@ -35,15 +35,14 @@ impl Joinable {
 
     /// Seeded, so that nobody can prepare collisions.
     pub(super) fn fingerprint(&self, path: &DatagramPath, message: &[u8]) -> u64 {
-        let port = u64::from(path.client.port());
+        // In few pieces, as each costs, of whole words as far as it goes: the hash takes one at a time.
+        let seeded_port = u128::from(self.seed) << 64 | u128::from(path.client.port());
         let mut hasher = DefaultHasher::new();
-        // In whole words as far as it goes: the hash takes one at a time.
-        hasher.write_u64(self.seed);
         match path.client.ip() {
-            IpAddr::V4(ip) => hasher.write_u64(u64::from(ip.to_bits()) << 16 | port),
+            IpAddr::V4(ip) => hasher.write_u128(seeded_port | u128::from(ip.to_bits()) << 16),
             IpAddr::V6(ip) => {
+                hasher.write_u128(seeded_port);
                 hasher.write(&ip.octets());
-                hasher.write_u64(port);
             }
         }
         hasher.write(message);

@@ -15,9 +15,13 @@ impl RoundTrip {
     pub(super) fn note(&mut self, now: Instant, sample: Duration) {
         let smoothed = self.smoothed.map_or(sample, |(smoothed, at)| {
             let age = now.saturating_duration_since(at);
-            let weight = age.clamp(KNOWN_FOR / 8, KNOWN_FOR).as_millis() as u32;
-            let whole = KNOWN_FOR.as_millis() as u32;
-            smoothed * (whole - weight) / whole + sample * weight / whole
+            let weight = age.clamp(KNOWN_FOR / 8, KNOWN_FOR).as_millis() as u64;
+            let whole = KNOWN_FOR.as_millis() as u64;
+            // For every answer, and several times as fast as arithmetic with durations.
+            let part = |of: Duration, weight| {
+                Duration::from_nanos((of.as_nanos() as u64).saturating_mul(weight) / whole)
+            };
+            part(smoothed, whole - weight) + part(sample, weight)
         });
         self.smoothed = Some((smoothed, now));
     }

@@ -39,8 +39,7 @@ impl Shares {
             IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
         };
         let mut hasher = DefaultHasher::new();
-        hasher.write_u64(self.seed);
-        hasher.write_u64(network);
+        hasher.write_u128(u128::from(network) << 64 | u128::from(self.seed));
         BucketId(hasher.finish() as u8)
     }
 
