@@ -312,7 +312,7 @@ impl Forwarder {
             return;
         };
         let Kept { upstream, response, info } = *kept;
-        self.finish(now, id, Outcome::Answer { upstream, response: &response, info });
+        self.finish(now, id, Outcome::Answer { upstream, response: &response, info: &info });
     }
 
     pub(super) fn kept_timeouts(&mut self, now: Instant) {

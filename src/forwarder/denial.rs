@@ -482,7 +482,7 @@ mod tests {
         let query = question(b"\x05local\0");
         let check = message::check_response(&response, &query, HEADER_LEN + 7 + 4);
         let message::ResponseCheck::Answer(info) = check else { panic!("{check:?}") };
-        let outcome = Outcome::Answer { upstream: 0, response: &response, info };
+        let outcome = Outcome::Answer { upstream: 0, response: &response, info: &info };
         let mut denials = Denials::new();
         let mut proven = 0;
         for n in 0..ZONES_MAX {

@@ -281,15 +281,15 @@ impl Forwarder {
             "sent twice"
         );
         let is_proven = query.stalled_at.is_some_and(|at| conn.opened_at >= at);
-        let in_window = self.upstreams[conn.upstream].window.is_some();
-        if !is_proven || in_window {
+        let index = conn.upstream;
+        let upstream = &mut self.upstreams[index];
+        if !is_proven || upstream.window.is_some() {
             conn.note_sent(now, message_id);
         }
         query.stalled_at = None;
-        query.bound_for.take_if(|bound_for| *bound_for == conn.upstream);
+        query.bound_for.take_if(|bound_for| *bound_for == index);
         let is_unsigned = query.parsed.signature.is_none();
-        let edns =
-            query.edns_at(conn.upstream).max(self.upstreams[conn.upstream].tolerance.edns(now));
+        let edns = query.edns_at(index).max(upstream.tolerance.edns(now));
         let edit = QueryEdit {
             edns,
             keepalive: is_unsigned && !conn.asked_keepalive,
@@ -298,8 +298,7 @@ impl Forwarder {
         };
         conn.asked_keepalive |= is_unsigned && edns == Edns::Ours;
         conn.queries += 1;
-        let is_full = conn.is_full(self.upstreams[conn.upstream].allowance(now));
-        let index = conn.upstream;
+        let is_full = conn.is_full(upstream.allowance(now));
         let most = frame::LENGTH_LEN + query.message.len() + edit::QUERY_GROWTH_MAX;
         frame::append_with(conn.output.buffer(most), |out| {
             edit::append_query(out, &query.message, &query.parsed, message_id, edit);
@@ -309,10 +308,10 @@ impl Forwarder {
         conn.transmitting = true;
         let older = query.add_place(Place { conn: conn_id, id: message_id }, edns);
         if query.first.is_none() {
-            query.first = Some((index, self.upstreams[index].promptness.note_sent()));
+            query.first = Some((index, upstream.promptness.note_sent()));
         }
         self.shares.note_sent(id.key());
-        self.upstreams[index].sends += 1;
+        upstream.sends += 1;
         if query.sends > 1 {
             self.counts.resent += 1;
         }

@@ -347,10 +347,11 @@ impl<'a> Draft<'a> {
 
     /// Writes the message ID of `query` and its octets of the question, which are as many as there are.
     fn address_to(&mut self, query: &[u8], parsed: &ParsedQuery) {
-        self.set_id(parsed.id);
+        let message = &mut self.out[self.start..];
+        message::set_id(message, parsed.id);
         let question = message::HEADER_LEN..parsed.question_end;
         if let Some(theirs) = query.get(question.clone())
-            && let Some(ours) = self.out[self.start..].get_mut(question)
+            && let Some(ours) = message.get_mut(question)
         {
             ours.copy_from_slice(theirs);
         }

@@ -15,7 +15,7 @@ use super::{Conn, Ede, Forwarder, Manner, Room, Source, Stage, frame};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Outcome<'a> {
     /// With an upstream's response.
-    Answer { upstream: usize, response: &'a [u8], info: ResponseInfo },
+    Answer { upstream: usize, response: &'a [u8], info: &'a ResponseInfo },
     /// With SERVFAIL made here.
     Failed(Ede<'a>),
     /// Without a response: its client is gone, or it had none.
@@ -46,14 +46,8 @@ impl Forwarder {
         self.queue.disarm(id.key());
         self.kept.disarm(id.key());
         self.shares.remove(id.key());
-        let answered_by = outcome.upstream();
-        // Another has not answered although there is an answer, or nobody has.
-        let says_something = answered_by.is_some() || now >= self.expires_at(&query);
-        if query.is_sent() && !query.is_trial() && says_something {
-            self.note_overdue(now, &query, answered_by);
-        }
-        for place in query.places.into_iter().flatten() {
-            self.abandon(now, place);
+        if query.is_sent() {
+            self.leave_places(now, &query, outcome.upstream());
         }
         let ecs = self.policy.ecs;
         match query.origin {
@@ -98,6 +92,19 @@ impl Forwarder {
         self.close_upstreams_if_done();
     }
 
+    /// Gives up the places that a query still has when it ends.
+    #[cold]
+    fn leave_places(&mut self, now: Instant, query: &Query, answered_by: Option<usize>) {
+        // Another has not answered although there is an answer, or nobody has.
+        let says_something = answered_by.is_some() || now >= self.expires_at(query);
+        if says_something && !query.is_trial() {
+            self.note_overdue(now, query, answered_by);
+        }
+        for place in query.places.into_iter().flatten() {
+            self.abandon(now, place);
+        }
+    }
+
     /// Counts and logs a query that left.
     fn note(
         &mut self,
@@ -108,7 +115,7 @@ impl Forwarder {
         sent: Sent,
     ) {
         self.owed -= 1;
-        let took = now.saturating_duration_since(query.arrived);
+        let took = || now.saturating_duration_since(query.arrived);
         let asked = self.asked(source, &query.message, query.parsed.question_end);
         match outcome {
             Outcome::Orphaned => self.counts.orphaned += 1,
@@ -116,13 +123,13 @@ impl Forwarder {
                 self.counts.answered += 1;
                 let upstream = &self.upstreams[*upstream].name;
                 if let Some(asked) = asked {
-                    self.query_log.success(asked, info.rcode, sent, took, upstream);
+                    self.query_log.success(asked, info.rcode, sent, took(), upstream);
                 }
             }
             Outcome::Failed(ede) => {
                 self.counts.failed += 1;
                 if let Some(asked) = asked {
-                    self.query_log.failure(asked, took, ede.text);
+                    self.query_log.failure(asked, took(), ede.text);
                 }
             }
             Outcome::Rcode { rcode: Rcode::SERVFAIL, upstream } => {
@@ -130,7 +137,7 @@ impl Forwarder {
                 let cause =
                     format!("{}: SERVFAIL without a question", self.upstreams[*upstream].name);
                 if let Some(asked) = asked {
-                    self.query_log.failure(asked, took, &cause);
+                    self.query_log.failure(asked, took(), &cause);
                 }
             }
             Outcome::Rcode { rcode, .. } => {

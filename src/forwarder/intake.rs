@@ -246,12 +246,16 @@ impl Forwarder {
         self.counts.datagrams_dropped += self.datagrams.shed();
     }
 
+    /// What the query log says of a query; `None` without a log, or if the client is gone.
     pub(super) fn asked<'a>(
         &self,
         source: Source,
         message: &'a [u8],
         question_end: usize,
     ) -> Option<Asked<'a>> {
+        if !self.query_log.is_enabled() {
+            return None;
+        }
         let client = self.address(source)?;
         let over_tcp = matches!(source, Source::Stream(_));
         Some(Asked { message, question_end, client, over_tcp })

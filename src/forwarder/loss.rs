@@ -252,11 +252,12 @@ impl Forwarder {
     /// Frees the place: its answer came.
     pub(super) fn free(&mut self, now: Instant, place: Place) {
         if let Some(Conn::Upstream(conn)) = self.conns.get_mut(place.conn.0) {
+            conn.note_answer(now);
             conn.in_flight.free(place.id);
-            let Turn { sent_at, was_oldest, each } = conn.note_turn(now, place.id);
-            if let Some(sent_at) = sent_at {
+            let Turn { took, was_oldest, each } = conn.note_turn(now, place.id);
+            if let Some(took) = took {
                 let upstream = &mut self.upstreams[conn.upstream];
-                upstream.round_trip.note(now, now.saturating_duration_since(sent_at));
+                upstream.round_trip.note(now, took);
                 if !was_oldest {
                     upstream.at_once.forget();
                 }

@@ -52,6 +52,10 @@ impl QueryLog {
         Self { enabled, lines: Vec::new(), lines_max }
     }
 
+    pub(super) fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
     pub(super) fn lines(&self) -> &[u8] {
         &self.lines
     }
@@ -105,7 +109,7 @@ impl QueryLog {
         asked: Asked<'_>,
         write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>,
     ) {
-        if !self.enabled || self.lines.len() + LINE_MAX > self.lines_max {
+        if !self.is_enabled() || self.lines.len() + LINE_MAX > self.lines_max {
             return;
         }
         if self.lines.len() + LINE_MAX > self.lines.capacity() {

@@ -66,7 +66,8 @@ impl Forwarder {
         let query_id = match conn.in_flight.find(id) {
             Found::Waiting(id) => id,
             Found::Abandoned(id) => {
-                self.answered_late(now, place);
+                let upstream = conn.upstream;
+                self.answered_late(now, place, upstream);
                 if self.queries.get(id).is_some_and(Query::is_orphan) {
                     self.finish(now, id, Outcome::Orphaned);
                 }
@@ -87,21 +88,21 @@ impl Forwarder {
             return Ok(());
         };
         let upstream = conn.upstream;
-        match message::check_response(response, &query.message, query.parsed.question_end) {
+        match &message::check_response(response, &query.message, query.parsed.question_end) {
             ResponseCheck::Malformed(what) => {
                 return Err(malformed(what, Some(query_id)));
             }
-            ResponseCheck::Answer(info) if edit::has_unasked_signature(&info, &query.parsed) => {
+            ResponseCheck::Answer(info) if edit::has_unasked_signature(info, &query.parsed) => {
                 let what = "a signed answer to a query that is not signed";
-                self.useless_answer(now, place, query_id, what);
+                self.useless_answer(now, place, upstream, query_id, what);
             }
             ResponseCheck::Answer(info) => {
-                let needs_opt = edit::needs_opt(&info, &query.parsed);
+                let needs_opt = edit::needs_opt(info, &query.parsed);
                 let is_telling = is_objection(info.rcode) || query.plainer.is_some();
                 let sent = is_telling.then(|| query.edns_on(conn_id));
                 self.forget_place(place, query_id);
-                self.answered(now, place);
-                self.note_keepalive(now, conn_id, response, &info);
+                self.answered(now, place, upstream);
+                self.note_keepalive(now, conn_id, response, info);
                 if let Some(sent) = sent
                     && self.try_plainer(now, query_id, upstream, sent, info.rcode)
                 {
@@ -109,14 +110,14 @@ impl Forwarder {
                 }
                 if needs_opt {
                     self.fail_useless(now, query_id, upstream, "an RCODE that needs EDNS");
-                } else if !self.keep(now, query_id, upstream, response, &info) {
+                } else if !self.keep(now, query_id, upstream, response, info) {
                     self.finish(now, query_id, Outcome::Answer { upstream, response, info });
                 }
             }
-            ResponseCheck::ErrorWithoutQuestion(rcode) => {
+            &ResponseCheck::ErrorWithoutQuestion(rcode) => {
                 let sent = query.edns_on(conn_id);
                 self.forget_place(place, query_id);
-                self.answered(now, place);
+                self.answered(now, place, upstream);
                 if self.try_plainer(now, query_id, upstream, sent, rcode)
                     || self.has_better(now, query_id, rcode)
                 {
@@ -126,20 +127,23 @@ impl Forwarder {
             }
             ResponseCheck::Unreadable => {
                 let what = "malformed answer: its records cannot be read";
-                self.useless_answer(now, place, query_id, what);
+                self.useless_answer(now, place, upstream, query_id, what);
             }
         }
         Ok(())
     }
 
     /// The upstream works, but what it says is of no use to the client.
-    fn useless_answer(&mut self, now: Instant, place: Place, id: Id, what: &'static str) {
-        let upstream = match self.conns.get(place.conn.0) {
-            Some(Conn::Upstream(conn)) => conn.upstream,
-            _ => return,
-        };
+    fn useless_answer(
+        &mut self,
+        now: Instant,
+        place: Place,
+        upstream: usize,
+        id: Id,
+        what: &'static str,
+    ) {
         self.forget_place(place, id);
-        self.answered(now, place);
+        self.answered(now, place, upstream);
         self.fail_useless(now, id, upstream, what);
     }
 
@@ -243,14 +247,11 @@ impl Forwarder {
     }
 
     /// The upstream works, and this connection to it.
-    fn answered(&mut self, now: Instant, place: Place) {
-        let Some(Conn::Upstream(conn)) = self.conns.get(place.conn.0) else {
-            return;
-        };
-        let is_open = matches!(conn.phase, Phase::Open);
-        let index = conn.upstream;
-        self.upstreams[index].note_answer(self.limits.queries_max);
-        self.answered_late(now, place);
+    fn answered(&mut self, now: Instant, place: Place, index: usize) {
+        let upstream = &mut self.upstreams[index];
+        let is_open = upstream.open == Some(place.conn);
+        upstream.note_answer(self.limits.queries_max);
+        self.answered_late(now, place, index);
         // One on a retired connection proves little.
         let outage = self.upstreams[index].outage().filter(|_| is_open);
         if outage.is_some_and(|outage| outage.proof <= Proof::Answer) {
@@ -260,12 +261,7 @@ impl Forwarder {
 
     /// The query has left by another way: the connection is alive, which says little about whether its
     /// upstream answers in time. With nothing usable it is the best there is.
-    fn answered_late(&mut self, now: Instant, place: Place) {
-        let Some(Conn::Upstream(conn)) = self.conns.get_mut(place.conn.0) else {
-            return;
-        };
-        conn.note_answer(now);
-        let index = conn.upstream;
+    fn answered_late(&mut self, now: Instant, place: Place, index: usize) {
         self.free(now, place);
         if !self.upstreams[index].is_usable() && !self.is_something_usable() {
             self.recover(now, index);

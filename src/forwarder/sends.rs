@@ -59,7 +59,7 @@ impl Sends {
     }
 
     pub(super) fn is_oldest(&self, id: u16) -> bool {
-        self.oldest().is_some_and(|(oldest, _)| oldest == id)
+        self.place(id).is_some_and(|place| self.waiting.is_oldest(place))
     }
 
     /// When it was sent.

@@ -101,6 +101,10 @@ impl Timeouts {
         Some((key, self.start(key)?))
     }
 
+    pub(super) fn is_oldest(&self, key: usize) -> bool {
+        self.nodes.first().is_some_and(|head| key_at(head.younger) == Some(key))
+    }
+
     /// When the next one has waited for `after`.
     pub(super) fn next(&self, after: Duration) -> Option<Instant> {
         self.oldest().map(|(_, start)| start + after)

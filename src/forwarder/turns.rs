@@ -13,8 +13,8 @@ use super::sends::OVERDUE_AFTER;
 pub(super) struct Turns {
     /// Answers in a row, each to the oldest query, which waited already when the one before came.
     run: u32,
-    /// When the first of them came, and when its query was sent, if that is known.
-    first: (Instant, Option<Instant>),
+    /// When the first of them came, and what it took, if that is known.
+    first: (Instant, Option<Duration>),
     last: Instant,
 }
 
@@ -23,14 +23,15 @@ impl Turns {
         Self { run: 0, first: (now, None), last: now }
     }
 
-    /// An answer came to a query sent then, the oldest or another; the oldest that waits now was sent at
-    /// the time that `oldest` gives. Returns how long the server works on a query, if it is seen now that it
-    /// works on one at a time and that this is too long for those that wait.
+    /// An answer came to a query sent then, so long ago, the oldest or another; the oldest that waits now
+    /// was sent at the time that `oldest` gives. Returns how long the server works on a query, if it is seen
+    /// now that it works on one at a time and that this is too long for those that wait.
     #[inline]
     pub(super) fn note(
         &mut self,
         now: Instant,
         sent_at: Instant,
+        took: Duration,
         was_oldest: bool,
         oldest: impl FnOnce() -> Option<Instant>,
     ) -> Option<Duration> {
@@ -39,10 +40,10 @@ impl Turns {
             return None;
         }
         if self.run > 0 && sent_at <= self.last {
-            return self.go_on(now, Some(sent_at), oldest);
+            return self.go_on(now, Some(took), oldest);
         }
         self.run = 1;
-        self.first = (now, Some(sent_at));
+        self.first = (now, Some(took));
         self.last = now;
         None
     }
@@ -71,20 +72,21 @@ impl Turns {
     fn go_on(
         &mut self,
         now: Instant,
-        sent_at: Option<Instant>,
+        took: Option<Duration>,
         oldest: impl FnOnce() -> Option<Instant>,
     ) -> Option<Duration> {
         let last = std::mem::replace(&mut self.last, now);
         self.run = self.run.saturating_add(1);
-        if self.run < RUN_MIN || now < oldest()? + OVERDUE_AFTER {
+        // What waits now was sent no sooner than what was answered.
+        if self.run < RUN_MIN
+            || took.is_some_and(|took| took < OVERDUE_AFTER)
+            || now < oldest()? + OVERDUE_AFTER
+        {
             return None;
         }
-        let (first_at, first_sent_at) = self.first;
+        let (first_at, first_took) = self.first;
         let each = now.saturating_duration_since(first_at) / (self.run - 1);
-        let took = |at: Instant, sent_at: Option<Instant>| {
-            sent_at.map(|sent_at| at.saturating_duration_since(sent_at))
-        };
-        let has_grown = match (took(first_at, first_sent_at), took(now, sent_at)) {
+        let has_grown = match (first_took, took) {
             (Some(first_took), Some(took)) => took >= 2 * first_took,
             _ => true,
         };
@@ -152,7 +154,9 @@ mod tests {
             let place = waiting.iter().position(|other| *other == sent)?;
             waiting.swap_remove(place);
             let next = waiting.iter().copied().filter(|sent| *sent <= answered).min();
-            let each = turns.note(at(answered), at(sent), sent == oldest, || next.map(at));
+            let took = Duration::from_millis(answered - sent);
+            let was_oldest = sent == oldest;
+            let each = turns.note(at(answered), at(sent), took, was_oldest, || next.map(at));
             each.map(|each| each.as_millis() as u64)
         })
     }
@@ -203,7 +207,7 @@ mod tests {
         assert_eq!(each[..4], [None; 4]);
         assert_eq!(each[4], Some(Duration::from_millis(150)), "{each:?}");
         // An answer passed another: it is not in turn.
-        assert_eq!(turns.note(at(1200), at(1100), false, || None), None);
+        assert_eq!(turns.note(at(1200), at(1100), at(100) - t0, false, || None), None);
         assert_eq!(turns.note_late(at(1350), || t0.checked_sub(Duration::from_secs(3))), None);
     }
 

@@ -201,22 +201,23 @@ impl UpstreamConn {
             && self.replacement_failed_at.is_none_or(|at| now >= at + NOTHING_UP_PAUSE)
     }
 
-    /// An answer came with this message ID. Returns since when it was waited for, if that is known, whether
-    /// nothing waited for longer, and how long the server works on each query, if it turns out now that this
-    /// is too long, as it works on one at a time.
+    /// An answer came with this message ID. Returns for how long it was waited for, if that is known,
+    /// whether nothing waited for longer, and how long the server works on each query, if it turns out now
+    /// that this is too long, as it works on one at a time.
     pub(super) fn note_turn(&mut self, now: Instant, id: u16) -> Turn {
         let was_oldest = self.sent.is_oldest(id);
         let sent_at = self.sent.disarm(id);
+        let took = sent_at.map(|sent_at| now.saturating_duration_since(sent_at));
         if self.sent.is_empty() {
             self.turns.end();
-            return Turn { sent_at, was_oldest, each: None };
+            return Turn { took, was_oldest, each: None };
         }
         let oldest = || self.sent.oldest().map(|(_, start)| start);
-        let each = match sent_at {
-            Some(sent_at) => self.turns.note(now, sent_at, was_oldest, oldest),
+        let each = match sent_at.zip(took) {
+            Some((sent_at, took)) => self.turns.note(now, sent_at, took, was_oldest, oldest),
             None => self.turns.note_late(now, oldest),
         };
-        Turn { sent_at, was_oldest, each }
+        Turn { took, was_oldest, each }
     }
 
     /// It carries as many queries as it is to carry. Those that were given up are still at the server.
@@ -255,7 +256,7 @@ impl UpstreamConn {
 /// What an answer says about the order of answers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turn {
-    pub(super) sent_at: Option<Instant>,
+    pub(super) took: Option<Duration>,
     pub(super) was_oldest: bool,
     pub(super) each: Option<Duration>,
 }
