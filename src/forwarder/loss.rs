@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::arena::Id;
+use super::in_flight::Found;
 use super::query::{Origin, Place, Trouble};
 use super::upstream::{BROKE_READING, BROKE_SENDING};
 use super::upstream_conn::{
@@ -239,6 +240,16 @@ impl Forwarder {
         self.queue_again(again);
     }
 
+    /// The answer that was arriving when the connection stalled has ceased to.
+    fn give_up_arriving(&mut self, now: Instant, conn_id: ConnId) {
+        if let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0)
+            && let Some(id) = conn.arriving.take()
+            && let Found::Waiting(query) = conn.in_flight.find(id)
+        {
+            self.requeue(now, vec![query]);
+        }
+    }
+
     /// The connection takes no new queries and is closed when none waits on it any more.
     pub(super) fn retire(&mut self, now: Instant, conn_id: ConnId) {
         let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
@@ -324,6 +335,9 @@ impl Forwarder {
                     }
                     Phase::Open if conn.stalls_at().is_some() => self.stall(now, conn_id),
                     Phase::Open => self.close_idle(conn_id),
+                    Phase::Retired { until, stalled: true } if now < until => {
+                        self.give_up_arriving(now, conn_id);
+                    }
                     Phase::Retired { until, .. } if now < until => self.stall(now, conn_id),
                     Phase::Retired { .. } => {
                         let loss =

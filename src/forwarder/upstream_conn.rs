@@ -177,7 +177,9 @@ impl UpstreamConn {
         match self.phase {
             Phase::Connecting { deadline, .. } => Some(deadline),
             Phase::Open => self.stalls_at().or_else(|| self.idles_out_at(idle_timeout)),
-            Phase::Retired { until, stalled: true } => Some(until),
+            Phase::Retired { until, stalled: true } => {
+                Some(self.arriving.map_or(until, |_| until.min(self.last_received + QUIET_MAX)))
+            }
             Phase::Retired { until, stalled: false } => {
                 Some(self.stalls_at().map_or(until, |at| at.min(until)))
             }

@@ -556,3 +556,29 @@ fn u04_a_connection_that_dies_in_the_middle_of_an_answer_loses_none() {
     assert_eq!(w.response("a.example.").took(), ms(1530));
     end(w);
 }
+
+#[test]
+fn u04_an_answer_that_breaks_off_is_asked_for_again_however_late_it_began() {
+    for begun in [10, 200, 300, 400, 1000] {
+        let mut w = warm(1);
+        w.servers[0].replies(move |ask| match ask.link {
+            0 => {
+                let whole = dns::framed(&dns::answer(ask.message, ask.serial, NOERROR, 60_000));
+                vec![
+                    Step::after(begun, Do::Octets(whole[..1400].to_vec())),
+                    Step::after(begun, Do::Forget),
+                ]
+            }
+            _ => vec![ask.answer_after(10)],
+        });
+        let client = w.tcp_client();
+        w.tcp_send(client, dns::framed(&dns::query(1, "a.example.", dns::A, None)));
+        w.run_ms(6000);
+        let response = w.response("a.example.");
+        assert_eq!((response.rcode, copies(&w, "a.example.")), (NOERROR, 2), "{begun} ms");
+        // The later of the stall deadline and the longest pause between octets.
+        let noticed = ms(1500).max(ms(begun + 1250));
+        assert!(response.took() <= noticed + ms(40), "{begun} ms: {:?}", response.took());
+        end(w);
+    }
+}
