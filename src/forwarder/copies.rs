@@ -63,7 +63,10 @@ impl Forwarder {
         while upstreams != 0 {
             let index = upstreams.trailing_zeros() as usize;
             upstreams &= upstreams - 1;
-            if let Some(conn) = self.open_conn(now, index) {
+            let mut last = None;
+            while let Some(conn) = self.open_conn(now, index)
+                && last.replace(conn) != Some(conn)
+            {
                 self.send_bound(now, conn);
             }
             while let Some(&id) = self.upstreams[index].bound.front()
@@ -73,7 +76,7 @@ impl Forwarder {
             }
             if self.upstreams[index].bound.is_empty() {
                 self.bound_upstreams &= !(1 << index);
-            } else if self.upstreams[index].open.is_none() {
+            } else if self.upstreams[index].open.is_none_or(|open| self.is_busy(now, open)) {
                 self.connect(now, index);
             }
         }

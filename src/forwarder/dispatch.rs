@@ -68,16 +68,17 @@ impl Forwarder {
                 if self.queue.is_empty() {
                     return false;
                 }
-                if sent == sends_max {
+                let is_busy = self.is_busy(now, conn);
+                if sent == sends_max || is_busy && sent > 0 {
                     return true;
                 }
-                if self.upstreams[index].open == Some(conn) {
+                if self.upstreams[index].open == Some(conn) && !is_busy {
                     if is_ordered && self.has_free_ids(conn) {
                         return false;
                     }
                     continue;
                 }
-                // It carries no more than it was sent: the rest needs another.
+                // It takes no more than it was sent: the rest needs another.
             }
             // It may just have been found to be stalled, and its upstream to have failed.
             let something_usable = self.is_something_usable();
@@ -225,6 +226,11 @@ impl Forwarder {
             // Which gets the rest.
             return false;
         }
+        if let Some(Conn::Upstream(open)) = upstream.open.and_then(|open| self.conns.get(open.0))
+            && open.has_failed_replacement(now)
+        {
+            return false;
+        }
         let is_of_use = |conn: &&ConnId| match self.conns.get(conn.0) {
             Some(Conn::Upstream(conn)) => {
                 !matches!(conn.phase, Phase::Retired { stalled: true, .. })
@@ -298,7 +304,7 @@ impl Forwarder {
         };
         conn.asked_keepalive |= is_unsigned && edns == Edns::Ours;
         conn.queries += 1;
-        let is_full = conn.is_full(upstream.allowance(now));
+        let is_spent = conn.is_spent(upstream.allowance(now));
         let most = frame::LENGTH_LEN + query.message.len() + edit::QUERY_GROWTH_MAX;
         frame::append_with(conn.output.buffer(most), |out| {
             edit::append_query(out, &query.message, &query.parsed, message_id, edit);
@@ -321,7 +327,7 @@ impl Forwarder {
         if let Some(older) = older {
             self.abandon(now, older);
         }
-        if is_full {
+        if is_spent {
             self.retire(now, conn_id);
         }
         if is_large {
@@ -334,6 +340,10 @@ impl Forwarder {
     /// passed takes none even if its timer has not run yet: a stopped and continued process must not
     /// send on a stale connection first.
     pub(super) fn open_conn(&mut self, now: Instant, index: usize) -> Option<ConnId> {
+        let allowance = self.upstreams[index].allowance(now);
+        if allowance.is_some_and(|allowance| allowance.at_once.is_some()) {
+            self.turn_to_spare(now, index);
+        }
         let conn_id = self.upstreams[index].open?;
         let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
             return None;
@@ -346,17 +356,46 @@ impl Forwarder {
             self.stall(now, conn_id);
             return None;
         }
-        let allowance = self.upstreams[index].allowance(now);
-        if conn.is_full(allowance) {
+        // Behind what was given up nobody waits.
+        let is_blocked = conn.in_flight.waiting() == 0 && conn.is_busy(allowance);
+        if conn.is_spent(allowance) || is_blocked {
             self.retire(now, conn_id);
             return None;
         }
-        if conn.is_nearly_full(allowance) || conn.needs_replacement(now) {
+        if conn.is_nearly_spent(allowance) || conn.needs_replacement(now) {
             self.connect(now, index);
         } else if conn.wants_replacement(now) {
             self.replace(now, index);
         }
         Some(conn_id)
+    }
+
+    /// Has new queries sent on another connection that is open, where this one is busy or there is none.
+    fn turn_to_spare(&mut self, now: Instant, index: usize) {
+        let upstream = &self.upstreams[index];
+        if upstream.open.is_some_and(|open| self.takes_more(now, open)) {
+            return;
+        }
+        let spare = upstream.conns.iter().copied().find(|conn| self.takes_more(now, *conn));
+        self.upstreams[index].open = spare.or(upstream.open);
+    }
+
+    /// Whether the new connection was made because this one is busy, and not to replace it.
+    fn serves_beside(&self, now: Instant, conn_id: ConnId) -> bool {
+        let conn = self.conns.get(conn_id.0);
+        self.is_busy(now, conn_id)
+            && !matches!(conn, Some(Conn::Upstream(conn)) if conn.wants_replacement(now))
+    }
+
+    /// Whether the connection takes no more until something is answered, as its server works on one query
+    /// at a time.
+    pub(super) fn is_busy(&self, now: Instant, conn_id: ConnId) -> bool {
+        match self.conns.get(conn_id.0) {
+            Some(Conn::Upstream(conn)) => {
+                conn.is_busy(self.upstreams[conn.upstream].allowance(now))
+            }
+            _ => false,
+        }
     }
 
     /// Whether the connection takes another query at the moment.
@@ -365,10 +404,12 @@ impl Forwarder {
             return false;
         };
         let upstream = &self.upstreams[conn.upstream];
+        let allowance = upstream.allowance(now);
         matches!(conn.phase, Phase::Open)
             && conn.has_room(&self.limits)
             && upstream.window.is_none_or(|window| conn.in_flight.waiting() < window)
-            && !conn.is_full(upstream.allowance(now))
+            && !conn.is_spent(allowance)
+            && !conn.is_busy(allowance)
     }
 
     /// Sends at most `sends_max` queries; returns how many.
@@ -477,7 +518,9 @@ impl Forwarder {
         let index = conn.upstream;
         let upstream = &mut self.upstreams[index];
         upstream.attempts.retain(|attempt| *attempt != conn_id);
-        if let Some(old) = upstream.open.replace(conn_id) {
+        if let Some(old) = upstream.open.replace(conn_id)
+            && !self.serves_beside(now, old)
+        {
             self.retire(now, old);
         }
         match self.upstreams[index].outage() {

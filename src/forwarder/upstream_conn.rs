@@ -199,8 +199,12 @@ impl UpstreamConn {
 
     /// It will soon have no message IDs left.
     pub(super) fn needs_replacement(&self, now: Instant) -> bool {
-        self.in_flight.is_worn_out()
-            && self.replacement_failed_at.is_none_or(|at| now >= at + NOTHING_UP_PAUSE)
+        self.in_flight.is_worn_out() && !self.has_failed_replacement(now)
+    }
+
+    /// No other could be made beside it, and it is too soon to try again.
+    pub(super) fn has_failed_replacement(&self, now: Instant) -> bool {
+        self.replacement_failed_at.is_some_and(|at| now < at + NOTHING_UP_PAUSE)
     }
 
     /// An answer came with this message ID. Returns for how long it was waited for, if that is known,
@@ -222,20 +226,25 @@ impl UpstreamConn {
         Turn { took, was_oldest, each }
     }
 
-    /// It carries as many queries as it is to carry. Those that were given up are still at the server.
-    pub(super) fn is_full(&self, allowance: Option<Allowance>) -> bool {
-        allowance.is_some_and(|allowance| self.is_fuller_than(allowance, 0))
+    /// It has carried as many queries as it is to carry.
+    pub(super) fn is_spent(&self, allowance: Option<Allowance>) -> bool {
+        self.is_spent_after(allowance, 0)
     }
 
     /// The next query is the last it is to carry.
-    pub(super) fn is_nearly_full(&self, allowance: Option<Allowance>) -> bool {
-        allowance.is_some_and(|allowance| self.is_fuller_than(allowance, 1))
+    pub(super) fn is_nearly_spent(&self, allowance: Option<Allowance>) -> bool {
+        self.is_spent_after(allowance, 1)
     }
 
-    fn is_fuller_than(&self, allowance: Allowance, more: usize) -> bool {
-        let Allowance { queries, at_once } = allowance;
-        queries.is_some_and(|max| self.queries + more as u64 >= max)
-            || at_once.is_some_and(|max| self.in_flight.taken() + more >= max)
+    fn is_spent_after(&self, allowance: Option<Allowance>, more: u64) -> bool {
+        let max = allowance.and_then(|allowance| allowance.queries);
+        max.is_some_and(|max| self.queries + more >= max)
+    }
+
+    /// As many queries are at the server as may be at a time. Those that were given up are still there.
+    pub(super) fn is_busy(&self, allowance: Option<Allowance>) -> bool {
+        let max = allowance.and_then(|allowance| allowance.at_once);
+        max.is_some_and(|max| self.in_flight.taken() >= max)
     }
 
     pub(super) fn has_room(&self, limits: &Limits) -> bool {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use dot_proxy::forwarder::Fact;
 
 use crate::sim_support::dns::NOERROR;
-use crate::sim_support::{Response, Server, World, default_limits, ms};
+use crate::sim_support::{Attempt, Response, Server, World, default_limits, ms};
 use crate::{end, failures, numbered, slowest, world};
 
 /// Has the server work for so long on each query of a connection, one at a time.
@@ -35,9 +35,10 @@ fn u27_bursts_are_spread_over_connections() {
         in_turn(&mut w, 0, each);
         let answered: Vec<_> = (0..5).map(|_| burst(&mut w, 40)).collect();
         assert_eq!(answered, [40; 5], "{each} ms each");
+        assert!(w.links.len() <= 20, "{} connections", w.links.len());
+        w.run_ms(16_000);
         let open = w.links.iter().filter(|link| link.conn.is_some()).count();
-        assert!(open <= 1, "{open} connections are left");
-        assert!(w.links.len() <= 5 * 20, "{} connections", w.links.len());
+        assert_eq!(open, 0, "connections that idle");
         assert_eq!(w.facts.len(), 1, "{:?}", w.facts);
         assert!(matches!(&w.facts[0].1, Fact::UpstreamInTurn { .. }));
         end(w);
@@ -127,5 +128,57 @@ fn u27_nobody_waits_behind_what_has_expired() {
     });
     assert_eq!(burst(&mut w, 40), 0);
     assert_eq!((burst(&mut w, 40), burst(&mut w, 40)), (40, 40));
+    end(w);
+}
+
+#[test]
+fn u27_a_connection_serves_query_after_query_however_long_each_takes() {
+    // At most one at a time, and two.
+    for each in [400, 600, 1200] {
+        let mut w = world(1);
+        in_turn(&mut w, 0, each);
+        burst(&mut w, 12);
+        w.run_ms(5000);
+        assert_eq!(w.facts.len(), 1, "{each} ms each: {:?}", w.facts);
+        let (links, failed) = (w.links.len(), failures(&w));
+        for n in 100..150 {
+            w.ask(&numbered(n));
+            w.run_ms(5000);
+            assert_eq!(w.response(&numbered(n)).rcode, NOERROR);
+        }
+        assert!(w.links.len() <= links + 1, "{} more for 50 queries", w.links.len() - links);
+        // More than it bears, all the time: what is open is used again.
+        let links = w.links.len();
+        for n in 200..400 {
+            w.ask(&numbered(n));
+            w.run_ms(each / 3);
+        }
+        w.run_ms(5000);
+        assert_eq!(failures(&w), failed, "{each} ms each");
+        assert!(w.links.len() <= links + 8, "{} more for 200 queries", w.links.len() - links);
+        end(w);
+    }
+}
+
+#[test]
+fn u27_a_server_that_takes_one_connection_is_asked_in_turn_on_that() {
+    let mut w = world(1);
+    in_turn(&mut w, 0, 400);
+    burst(&mut w, 12);
+    w.run_ms(5000);
+    let failed = failures(&w);
+    w.ask("a.example.");
+    w.run_ms(500);
+    w.servers[0].attempts(Attempt::refused());
+    let links = w.links.len();
+    for n in 0..4 {
+        for m in 0..5 {
+            w.ask(&format!("b{n}-{m}.example."));
+            w.run_ms(20);
+        }
+        w.run_ms(4900);
+    }
+    assert_eq!((failures(&w), w.facts.len()), (failed, 1), "{:?}", w.facts);
+    assert!(w.links.len() <= links + 4 * 3, "{} attempts", w.links.len() - links);
     end(w);
 }
