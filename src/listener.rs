@@ -1,7 +1,7 @@
 //! One address that clients ask, over UDP and TCP on the same port.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Instant;
 
@@ -449,14 +449,14 @@ fn explain(
             "; who has it does not share it with this process: all on one address need \
              --reuse-port on and the same user (`ss -tulpne` shows program and uid)"
         }
-        (io::ErrorKind::AddrInUse, 53) => {
-            "; another program has it, on port 53 likely systemd-resolved (DNSStubListener=no in \
-             /etc/systemd/resolved.conf frees it) or dnsmasq: stop that or choose another address \
-             or port with --listen"
+        (io::ErrorKind::AddrInUse, 53) if is_resolved_in(address.ip()) => {
+            "; another program has it, likely systemd-resolved: choose another address of this host \
+             with --listen, or free it by DNSStubListener=no in /etc/systemd/resolved.conf (`ss \
+             -tulpn` shows who has it)"
         }
         (io::ErrorKind::AddrInUse, _) => {
-            "; another program, or another --listen, has it: choose another address or port with \
-             --listen"
+            "; another program, or another --listen, has it (`ss -tulpn` shows who): choose another \
+             address or port with --listen"
         }
         (io::ErrorKind::AddrNotAvailable, _) => match host.unusable {
             Some(Unusable::Duplicate) => {
@@ -470,6 +470,11 @@ fn explain(
         _ => "",
     };
     format!("cannot listen on {address} {transport}: {}{remedy}", system_error(error))
+}
+
+/// Whether systemd-resolved listens on this address, or on one that this stands for.
+fn is_resolved_in(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(v4) if matches!(v4.octets(), [0, 0, 0, 0] | [127, 0, 0, 53 | 54]))
 }
 
 /// A free ephemeral port is taken for the other transport rarely: 16 times in a row, never.
@@ -525,7 +530,7 @@ mod tests {
         let error = bind(0, taken).err().unwrap();
         let expected = format!(
             "cannot listen on {taken} UDP: address in use; another program, or another --listen, \
-             has it: choose another address or port with --listen"
+             has it (`ss -tulpn` shows who): choose another address or port with --listen"
         );
         assert_eq!(error, expected);
 
@@ -570,7 +575,12 @@ mod tests {
             ("127.0.0.1:53", access, false, 1024, None, "a sandbox or a security module"),
             ("127.0.0.1:53", Errno::PERM, true, 1024, None, "a sandbox or a security module"),
             ("127.0.0.53:53", in_use, true, 1024, None, "systemd-resolved"),
-            ("127.0.0.1:5300", in_use, true, 1024, None, "another program, or another --listen"),
+            ("127.0.0.54:53", in_use, true, 1024, None, "systemd-resolved"),
+            ("0.0.0.0:53", in_use, true, 1024, None, "systemd-resolved"),
+            ("127.0.0.1:53", in_use, true, 1024, None, "has it (`ss -tulpn` shows who)"),
+            ("192.168.1.2:53", in_use, true, 1024, None, "has it (`ss -tulpn` shows who)"),
+            ("[::]:53", in_use, true, 1024, None, "has it (`ss -tulpn` shows who)"),
+            ("0.0.0.0:5300", in_use, true, 1024, None, "has it (`ss -tulpn` shows who)"),
             ("[fd00::1]:53", absent, true, 1024, None, "not an address of this host"),
             ("[fd00::1]:53", absent, true, 1024, Some(Unusable::Tentative), "still tentative"),
             ("[fd00::1]:53", absent, true, 1024, Some(Unusable::Duplicate), "on another host"),

@@ -18,7 +18,7 @@ use crate::clocks::{Clocks, Happened};
 use crate::config::Config;
 use crate::datagram::{Buffers, Calls};
 use crate::descriptors;
-use crate::forwarder::{Action, Closed, ConnId, Forwarder, Manner};
+use crate::forwarder::{self, Action, Closed, ConnId, DatagramPath, Forwarder, Manner};
 use crate::interfaces;
 use crate::listener::{self, Listener};
 use crate::logged::Logged;
@@ -203,7 +203,7 @@ impl Reactor {
     fn act(&mut self) {
         while let Some(action) = self.cx.forwarder.poll_action() {
             match action {
-                Action::Close { conn, manner } => self.close(conn, manner),
+                Action::Close { conn, manner, why } => self.close(conn, manner, why),
                 Action::Connect { conn, upstream } => self.connect(conn, upstream),
                 Action::Log(fact) => log::log!(fact.level(), "{fact}"),
                 // Not now: a client that sends without end would keep this loop going.
@@ -257,11 +257,12 @@ impl Reactor {
         self.sockets[conn.key()] = Some(socket);
     }
 
-    fn close(&mut self, conn: ConnId, manner: Manner) {
+    fn close(&mut self, conn: ConnId, manner: Manner, why: Option<&'static str>) {
         if find(&mut self.sockets, conn).is_none() {
             return;
         }
         if let Some(socket) = self.sockets[conn.key()].take() {
+            socket.tell_closed(&self.cx, why);
             socket.close(manner, self.cx.limits.segment_max);
             // A descriptor is free.
             self.accept_again = None;
@@ -402,7 +403,8 @@ impl Reactor {
         let Context { forwarder, now, .. } = &mut self.cx;
         for listener in &mut self.listeners {
             if listener.is_readable() {
-                let sink = |path, message: &[u8], truncated| {
+                let sink = |path: DatagramPath, message: &[u8], truncated| {
+                    tell_dropped(path.client);
                     forwarder.handle_datagram(*now, path, message, truncated);
                 };
                 let ignored = listener.receive(*now, &mut self.datagrams, batches_max, sink);
@@ -427,6 +429,7 @@ impl Reactor {
                 match self.listeners[index].accept(self.cx.now) {
                     Ok(None) => break,
                     Ok(Some((stream, peer))) => {
+                        tell_dropped(peer);
                         if let Some(conn) = self.cx.forwarder.handle_accept(self.cx.now, peer) {
                             self.insert(conn, Socket::client(conn, stream));
                         }
@@ -515,6 +518,13 @@ fn changed(change: Change, lost: usize) -> String {
     let from = |way: Way| way.map_or("no way there".into(), |local| format!("from {local}"));
     let (before, now) = (from(change.before), from(change.now));
     format!("the network changed: {now}, was {before}; connections given up: {lost}")
+}
+
+/// Each of those who are not served, where the core tells of the last of them once in a while.
+fn tell_dropped(source: SocketAddr) {
+    if log::log_enabled!(log::Level::Debug) && !forwarder::is_local(source.ip()) {
+        log::debug!("a query from {source} was dropped: its address is not served");
+    }
 }
 
 /// Nothing is lost but time: what failed is tried again after its backoff.

@@ -53,6 +53,15 @@ impl Server {
         self.told = true;
         log::log!(level, "{}: connected, {handshake}", self.name);
     }
+
+    /// What the server, or the way there, did to a connection.
+    fn tell_ended(&self, how: &Closed) {
+        match how {
+            Closed::Eof => log::debug!("{}: closed by the server", self.name),
+            Closed::Failed { stage, detail } => log::debug!("{}: {stage}: {detail}", self.name),
+            Closed::Reset => log::debug!("{}: connection reset", self.name),
+        }
+    }
 }
 
 impl Socket {
@@ -76,7 +85,11 @@ impl Socket {
     /// Begins to connect to server `index`.
     pub(crate) fn connect(cx: &Context, conn: ConnId, index: usize) -> Result<Self, Closed> {
         let server = &cx.servers[index];
-        let stream = connect(server.address, &cx.limits).map_err(|error| connect_failed(&error))?;
+        let stream = connect(server.address, &cx.limits).map_err(|error| {
+            let how = connect_failed(&error);
+            server.tell_ended(&how);
+            how
+        })?;
         if let Err(error) = set_options(&stream) {
             log::debug!("{}: socket options: {}", server.name, system_error(&error));
         }
@@ -191,6 +204,15 @@ impl Socket {
         {
             // It is gone already, as reading will tell.
             log::trace!("client: shutdown: {}", system_error(&error));
+        }
+    }
+
+    /// Says why a connection is closed here, unless its end was told.
+    pub(crate) fn tell_closed(&self, cx: &Context, why: Option<&'static str>) {
+        if let (Self::Upstream(upstream), Some(why)) = (self, why)
+            && upstream.state != UpstreamState::Dead
+        {
+            log::debug!("{}: closed here: {why}", cx.servers[upstream.server].name);
         }
     }
 
@@ -460,9 +482,6 @@ impl Upstream {
             FailedAt::Read => Stage::Read,
             FailedAt::Write => Stage::Write,
         };
-        if self.state == UpstreamState::Open {
-            log::debug!("{}: {stage}: {}", cx.servers[self.server].name, failure.detail);
-        }
         self.end(cx, Closed::Failed { stage, detail: failure.detail });
     }
 
@@ -477,6 +496,7 @@ impl Upstream {
         self.state = UpstreamState::Dead;
         // With what the server made it hold, before anything else is done.
         self.tls = None;
+        cx.servers[self.server].tell_ended(&how);
         cx.forwarder.handle_closed(cx.now, self.conn, how);
     }
 

@@ -496,8 +496,17 @@ fn connector(
 
 fn read_roots(file: &Path) -> Result<RootCertStore, String> {
     let path = file.display();
-    let octets =
-        fs::read(file).map_err(|error| format!("cannot read {path}: {}", system_error(&error)))?;
+    let octets = fs::read(file).map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::IsADirectory => "; one file was expected: `cat` puts several into one",
+            io::ErrorKind::PermissionDenied => {
+                "; the user that this program runs as must be able to read it and to enter the \
+                 directories above it"
+            }
+            _ => "",
+        };
+        format!("cannot read {path}: {}{remedy}", system_error(&error))
+    })?;
     if octets.is_empty() {
         return Err(format!("{path} is empty; certificates in PEM form were expected"));
     }
@@ -1276,7 +1285,7 @@ mod tests {
         );
         assert_eq!(
             connectors(Some(Path::new("/")), [named(NAME)].into_iter(), LIMITS).unwrap_err(),
-            "cannot read /: is a directory"
+            "cannot read /: is a directory; one file was expected: `cat` puts several into one"
         );
     }
 

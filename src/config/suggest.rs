@@ -5,8 +5,11 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::address::address;
 use super::flag::{HELP, VERSION};
-use super::upstream::{PRESETS, UPSTREAM_PORT, certificate_name, named, read, without_853};
+use super::upstream::{
+    PRESETS, UPSTREAM_EXAMPLE, UPSTREAM_PORT, certificate_name, named, read, without_853,
+};
 use super::words::{nearest, shown};
+use super::{LOG_LEVELS, QUERY_LOGS, choice};
 
 /// What to write in place of a flag that there is not: one of another program, one of these written
 /// otherwise, or one with a slip of the pen. `value` is what follows it, `listen` the listener before
@@ -54,7 +57,7 @@ enum Remedy {
     Port,
     /// What these words say.
     Says(&'static str),
-    /// A redirection of standard error.
+    /// A redirection of standard error, or the flag that the value is for.
     Stderr,
 }
 
@@ -77,6 +80,12 @@ impl Remedy {
             }
             Self::Says(words) => words.into(),
             Self::Stderr => {
+                if let Some(word) = value.filter(|word| choice(word, &QUERY_LOGS).is_ok()) {
+                    return format!("write --query-log {word}");
+                }
+                if let Some(word) = value.filter(|word| choice(word, &LOG_LEVELS).is_ok()) {
+                    return format!("write --log-level {word}");
+                }
                 let file = value.map_or("FILE".into(), shown);
                 format!("lines go to stderr: write 2>>{file} at the end")
             }
@@ -85,11 +94,37 @@ impl Remedy {
 }
 
 /// Flags of other programs.
-const FOREIGN: [(&[&str], Remedy); 11] = [
+const FOREIGN: [(&[&str], Remedy); 13] = [
     (&["-p", "--port"], Remedy::Port),
     (&["--address", "--bind", "--listen-address"], Remedy::Is("--listen")),
     (&["--dns", "--forward", "--forwarder", "--resolver", "--server"], Remedy::Is("--upstream")),
-    (&["--ca", "--ca-cert", "--cacert", "--ca-certificate"], Remedy::Is("--ca-file")),
+    (
+        &[
+            "--ca",
+            "--ca-bundle",
+            "--ca-cert",
+            "--ca-certificate",
+            "--cacert",
+            "--tls-ca",
+            "--tls-ca-file",
+            "--tls-cert-bundle",
+        ],
+        Remedy::Is("--ca-file"),
+    ),
+    (
+        &["--insecure", "--no-tls-verify", "--no-verify", "--skip-verify", "--tls-insecure", "-k"],
+        Remedy::Says(
+            "verification cannot be turned off: write --ca-file FILE for your own CA, or the \
+             server's pin in place of its name, --upstream IP#sha256/BASE64",
+        ),
+    ),
+    (
+        &["--pin", "--pins", "--pinset", "--tls-pin", "--tls-pinset"],
+        Remedy::Says(
+            "a pin stands behind the address: write --upstream IP#NAME,sha256/BASE64, or \
+             IP#sha256/BASE64 without a name",
+        ),
+    ),
     (&["-v"], Remedy::Says("write --log-level debug to see more, or -V for the version")),
     (
         &["--debug", "--verbose"],
@@ -124,6 +159,11 @@ pub(super) fn stray(arg: &str, example: &str) -> String {
 
 /// What is wrong with an upstream that is not written as here, and how it is written here.
 pub(super) fn upstream(spec: &str) -> Option<String> {
+    let tight = tight(spec);
+    if tight != spec && read(&tight).is_ok() {
+        return Some(format!("has spaces in it; write {tight}"));
+    }
+    let spec = &*tight;
     if let Some((scheme, _)) = spec.split_once("://") {
         let what = match scheme {
             "https" | "h3" => "is a URL of DNS over HTTPS, and this is for DNS over TLS",
@@ -131,7 +171,8 @@ pub(super) fn upstream(spec: &str) -> Option<String> {
             "sdns" => "is a DNS stamp",
             _ => "is a URL",
         };
-        let right = right_upstream(spec).unwrap_or_else(|| "ADDRESS#NAME".into());
+        let right = right_upstream(spec)
+            .unwrap_or_else(|| format!("IP[:PORT]#NAME, such as {UPSTREAM_EXAMPLE}"));
         return Some(format!("{what}; write {right}"));
     }
     let list = parts(spec);
@@ -144,14 +185,18 @@ pub(super) fn upstream(spec: &str) -> Option<String> {
         return Some(repeated("upstream", &list));
     }
     if let Some((place, auth)) = spec.split_once([',', ' '])
-        && let Ok(_) = address(place, UPSTREAM_PORT)
+        && let right = format!("{place}#{}", auth.trim_start())
+        && read(&right).is_ok()
     {
         let comma = if spec.contains(',') { "comma" } else { "space" };
-        return Some(format!("has a {comma} in place of #; write {place}#{}", shown(auth)));
+        return Some(format!("has a {comma} in place of #; write {}", shown(&right)));
     }
     let Some((place, auth)) = spec.split_once('#') else {
         if address(spec, UPSTREAM_PORT).is_ok() {
             return None;
+        }
+        if let Some(right) = rearranged(spec) {
+            return Some(right);
         }
         let right = right_upstream(spec)?;
         return Some(format!(
@@ -168,9 +213,93 @@ pub(super) fn upstream(spec: &str) -> Option<String> {
         let right = without_853(SocketAddr::new(address.ip(), port.parse().ok()?));
         return Some(format!("has the port behind the name; write {right}#{name}"));
     }
-    let name = certificate_name(place).ok()?;
-    let right = without_853(address(auth, UPSTREAM_PORT).ok()?);
-    Some(format!("has the name in front of the address; write {right}#{name}"))
+    rearranged(spec)
+}
+
+/// An address, a name and maybe a port, whatever stands between them and in whatever order, as they are
+/// written here; or a preset with a port.
+fn rearranged(spec: &str) -> Option<String> {
+    let (mut ip, mut name, mut port) = (None, None, None);
+    for piece in spec.split(['#', '@', ',', ';', ' ']).filter(|piece| !piece.is_empty()) {
+        for part in colon_parts(piece) {
+            let is_twice = if let Ok(address) = address(part, UPSTREAM_PORT) {
+                let other = (address.port() != UPSTREAM_PORT).then(|| address.port());
+                ip.replace(address).is_some() || other.is_some_and(|it| port.replace(it).is_some())
+            } else if let Some(v4) = bracketed(part).and_then(|ip| ip.parse().ok()) {
+                ip.replace(SocketAddr::new(IpAddr::V4(v4), UPSTREAM_PORT)).is_some()
+            } else if let Ok(number) = part.parse::<u16>() {
+                port.replace(number).is_some()
+            } else if part.parse::<IpAddr>().is_ok() {
+                // It lacks an interface, or may be read in two ways.
+                return None;
+            } else {
+                name.replace(certificate_name(part).ok()?).is_some()
+            };
+            if is_twice {
+                return None;
+            }
+        }
+    }
+    let name = name?;
+    let is_without_port = port.is_none();
+    let port = port.filter(|port| ![0, 53].contains(port)).unwrap_or(UPSTREAM_PORT);
+    let preset = PRESETS.iter().find(|preset| preset.word == &*name);
+    if let (None, Some(preset), false) = (ip, preset, is_without_port) {
+        let one = without_853(SocketAddr::new(preset.addresses[0], port));
+        let alternative = match port {
+            UPSTREAM_PORT => String::new(),
+            _ => format!(", or {one}#{} for one of its addresses", preset.name),
+        };
+        return Some(format!(
+            "is a preset with a port, and presets take none; write {preset}{alternative}"
+        ));
+    }
+    // A word without a dot may be anything, unless it stands at a #.
+    if !name.contains('.') && !spec.contains('#') {
+        return None;
+    }
+    let mut right = ip?;
+    right.set_port(port);
+    let right = format!("{}#{name}", without_853(right));
+    let problem = if spec.split_once('#').is_some_and(|(place, _)| certificate_name(place).is_ok())
+    {
+        "has the name in front of the address"
+    } else {
+        "is in another form than IP[:PORT]#NAME"
+    };
+    Some(format!("{problem}; write {right}"))
+}
+
+/// What stands between colons that are not an IPv6 address's own.
+fn colon_parts(piece: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut rest = piece;
+    while address(rest, UPSTREAM_PORT).is_err()
+        && rest.parse::<IpAddr>().is_err()
+        && bracketed(rest).is_none()
+        && let Some((before, part)) = rest.rsplit_once(':')
+        // That it needs brackets is said elsewhere.
+        && (before.parse::<Ipv6Addr>().is_err() || part.parse::<u16>().is_err())
+    {
+        parts.push(part);
+        rest = before;
+    }
+    parts.push(rest);
+    parts
+}
+
+fn bracketed(text: &str) -> Option<&str> {
+    text.strip_prefix('[')?.strip_suffix(']')
+}
+
+/// The same without spaces around what separates the parts of an upstream, and at the ends.
+fn tight(spec: &str) -> String {
+    let mut tight = spec.split_whitespace().collect::<Vec<_>>().join(" ");
+    for separator in ["#", ",", ";", "@", ":"] {
+        let parts: Vec<_> = tight.split(separator).map(str::trim).collect();
+        tight = parts.join(separator);
+    }
+    tight
 }
 
 /// How an upstream is written of which a name or an address can be told: one in a URL, a name alone.
@@ -188,6 +317,9 @@ fn right_upstream(spec: &str) -> Option<String> {
     if let Ok(address) = address(bare, UPSTREAM_PORT) {
         let port = if over_https || address.port() == 53 { UPSTREAM_PORT } else { address.port() };
         return Some(named(SocketAddr::new(address.ip(), port)));
+    }
+    if let Some(preset) = PRESETS.iter().find(|preset| preset.word == bare) {
+        return Some(preset.to_string());
     }
     let (host, port) = match bare.rsplit_once([':', '@']) {
         Some((host, port)) => (host, Some(port.parse::<u16>().ok()?)),
@@ -333,9 +465,10 @@ mod tests {
         -u https://dot.example:8443/q?a   => write ADDRESS#dot.example, with its address
         -u quic://dns.adguard-dns.com     => is a URL of DNS over QUIC, and this is for DNS over TLS; write adguard
         -u tls://dot.example:8853/        => is a URL; write ADDRESS:8853#dot.example, with its address
-        -u tls://                         => is a URL; write ADDRESS#NAME
-        -u https://a/b                    => write ADDRESS#NAME
-        -u sdns://AgcAAAAAAAAABzEuMC4wLjE => is a DNS stamp; write ADDRESS#NAME
+        -u tls://                         => is a URL; write IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com
+        -u tls://quad9                    => is a URL; write quad9
+        -u https://a/b                    => write IP[:PORT]#NAME
+        -u sdns://AgcAAAAAAAAABzEuMC4wLjE => is a DNS stamp; write IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com
         -u dns.quad9.net                  => has no IP address (upstreams are not looked up by name); write quad9, or 9.9.9.9#dns.quad9.net for one of its addresses
         -u DNS.Quad9.net.:853             => by name); write quad9, or
         -u dns.quad9.net@853              => by name); write quad9, or
@@ -361,6 +494,29 @@ mod tests {
         -u 1.1.1.1:53                     => port 53 is for plain DNS; leave the port out for 853: write 1.1.1.1#cloudflare-dns.com
         -u 10.0.0.1@53                    => leave the port out for 853: write 10.0.0.1#NAME
         -u [::1]:53#dot.example           => leave the port out for 853: write [::1]#dot.example
+        -u '1.1.1.1 #a.b'                 => has spaces in it; write 1.1.1.1#a.b
+        -u '1.1.1.1# a.b '                => has spaces in it; write 1.1.1.1#a.b
+        -u ' quad9'                       => has spaces in it; write quad9
+        -u '1.1.1.1 : 8853 # a.b'         => has spaces in it; write 1.1.1.1:8853#a.b
+        -u '1.1.1.1,  a.b'                => has a comma in place of #; write 1.1.1.1#a.b
+        -u '1.1.1.1   a.b'                => has a space in place of #; write 1.1.1.1#a.b
+        -u '1.1.1.1 8853 a.b'             => is in another form than IP[:PORT]#NAME; write 1.1.1.1:8853#a.b
+        -u 1.1.1.1@cloudflare-dns.com     => than IP[:PORT]#NAME; write 1.1.1.1#cloudflare-dns.com
+        -u 1.1.1.1:dns.x                  => than IP[:PORT]#NAME; write 1.1.1.1#dns.x
+        -u cloudflare-dns.com@1.1.1.1     => than IP[:PORT]#NAME; write 1.1.1.1#cloudflare-dns.com
+        -u dot.example@10.0.0.1:8853      => than IP[:PORT]#NAME; write 10.0.0.1:8853#dot.example
+        -u 1.1.1.1:853:cloudflare-dns.com => than IP[:PORT]#NAME; write 1.1.1.1#cloudflare-dns.com
+        -u 1.1.1.1:53:cloudflare-dns.com  => than IP[:PORT]#NAME; write 1.1.1.1#cloudflare-dns.com
+        -u [1.1.1.1]:853#a.b              => than IP[:PORT]#NAME; write 1.1.1.1#a.b
+        -u [1.1.1.1]#a                    => than IP[:PORT]#NAME; write 1.1.1.1#a
+        -u [::1]:8853:dot.example         => than IP[:PORT]#NAME; write [::1]:8853#dot.example
+        -u dot.example@::1                => than IP[:PORT]#NAME; write [::1]#dot.example
+        -u 2620:fe::fe@dns.quad9.net      => than IP[:PORT]#NAME; write [2620:fe::fe]#dns.quad9.net
+        -u 1.1.1.1@a.b@c.d                => is not an IP address
+        -u 1.1.1.1:dns                    => the port 'dns' is not a number
+        -u cloudflare:853                 => is a preset with a port, and presets take none; write cloudflare
+        -u quad9@8853                     => presets take none; write quad9, or 9.9.9.9:8853#dns.quad9.net for one of
+        -u 2620:fe::x#dns.quad9.net       => write [IPv6]:PORT#NAME, such as [2606:4700:4700::1111]#cloudflare-dns.com
         -u 1.1.1.1@dns#x                  => the port 'dns' is not a number
         -l 53                             => is a port without an address; write 127.0.0.1:53, or 0.0.0.0:53 for all addresses
         -l 5300                           => write 127.0.0.1:5300, or 0.0.0.0:5300
@@ -394,6 +550,12 @@ mod tests {
         --cache 1000                      => --cache: unknown flag; there is no cache: leave it out, every query is forwarded
         --cache-size=1000                 => there is no cache
         --log-file /var/log/dns           => --log-file: unknown flag; lines go to stderr: write 2>>/var/log/dns at the end
+        --log off                         => --log: unknown flag; write --query-log off
+        --log=debug                       => --log: unknown flag; write --log-level debug
+        --insecure                        => verification cannot be turned off: write --ca-file FILE for your own CA, or the server's pin
+        --no-verify                       => verification cannot be turned off
+        --pin sha256/x                    => a pin stands behind the address: write --upstream IP#NAME,sha256/BASE64
+        --tls-ca /etc/ca.pem              => --tls-ca: unknown flag; write --ca-file /etc/ca.pem
         --log-file                        => write 2>>FILE at the end
         --server 1.1.1.1#x                => --server: unknown flag; write --upstream 1.1.1.1#x
         --bind=127.0.0.1                  => write --listen 127.0.0.1

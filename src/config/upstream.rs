@@ -48,7 +48,11 @@ pub(super) fn read(spec: &str) -> Result<Vec<Upstream>, String> {
     if let Some(preset) = PRESETS.iter().find(|preset| preset.word == spec) {
         return Ok(preset.upstreams().collect());
     }
-    let form = format!("write IP[:PORT]#NAME, such as {UPSTREAM_EXAMPLE}");
+    let form = if spec.matches(':').count() > 1 {
+        format!("write [IPv6]:PORT#NAME, such as {UPSTREAM_EXAMPLE_V6}")
+    } else {
+        format!("write IP[:PORT]#NAME, such as {UPSTREAM_EXAMPLE}")
+    };
     if let Some((word, _)) = spec.split_once(['#', ','])
         && let Some(preset) = PRESETS.iter().find(|preset| preset.word == word)
     {
@@ -271,6 +275,8 @@ pub(super) const fn v6(bits: u128) -> IpAddr {
 }
 
 pub(super) const UPSTREAM_EXAMPLE: &str = "1.1.1.1#cloudflare-dns.com";
+
+const UPSTREAM_EXAMPLE_V6: &str = "[2606:4700:4700::1111]#cloudflare-dns.com";
 
 const PIN_FORM: &str = "sha256/BASE64";
 

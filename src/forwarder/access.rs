@@ -8,7 +8,7 @@ use super::fact::OnceAMinute;
 /// Whether a source address is on this host or its local networks: loopback, private (RFC 1918), shared
 /// (RFC 6598), link-local or unique local. Everybody else would make this an open resolver (RFC 5625
 /// section 6.2), which floods third parties with answers they never asked for.
-pub(super) fn is_local(source: IpAddr) -> bool {
+pub fn is_local(source: IpAddr) -> bool {
     match source.to_canonical() {
         IpAddr::V4(v4) => {
             // Between a provider and its customers, and in virtual private networks; not routed beyond.

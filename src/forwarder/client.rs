@@ -422,7 +422,7 @@ impl Forwarder {
             debug_assert!(false, "only client connections are closed here");
             return;
         };
-        self.actions.push_back(Action::Close { conn: conn_id, manner });
+        self.actions.push_back(Action::Close { conn: conn_id, manner, why: None });
         self.clients.bytes -= client.held_bytes();
         self.clients.remove(conn_id.key(), client.peer.ip());
         for query in client.queries {

@@ -264,7 +264,7 @@ impl Forwarder {
         if self.shutting_down && self.queries.is_empty() {
             for index in 0..self.upstreams.len() {
                 while let Some(&conn) = self.upstreams[index].conns.last() {
-                    self.close_upstream(conn, Manner::Orderly);
+                    self.close_upstream(conn, Manner::Orderly, "the program is ending");
                 }
             }
         }

@@ -69,7 +69,7 @@ impl Forwarder {
     /// Closes a connection that is lost and sends what waited on it again. A reused connection may
     /// close freely; one that closes without ever having answered is its upstream's failure.
     pub(super) fn lose(&mut self, now: Instant, conn_id: ConnId, loss: Loss, manner: Manner) {
-        let Some(conn) = self.close_upstream(conn_id, manner) else {
+        let Some(conn) = self.close_upstream(conn_id, manner, loss.what) else {
             return;
         };
         let index = conn.upstream;
@@ -289,10 +289,15 @@ impl Forwarder {
     }
 
     /// Drops connections that cannot be trusted any more, which is nobody's fault.
-    pub(super) fn drop_upstream_conns(&mut self, now: Instant, conns: Vec<ConnId>) {
+    pub(super) fn drop_upstream_conns(
+        &mut self,
+        now: Instant,
+        conns: Vec<ConnId>,
+        why: &'static str,
+    ) {
         let mut waiting = Vec::new();
         for conn_id in conns {
-            let Some(conn) = self.close_upstream(conn_id, Manner::Abort) else {
+            let Some(conn) = self.close_upstream(conn_id, Manner::Abort, why) else {
                 continue;
             };
             for id in conn.in_flight.iter() {
@@ -370,11 +375,13 @@ impl Forwarder {
         conn.keepalive.or_else(learned).map_or(configured, |allowed| allowed.min(configured))
     }
 
-    /// Takes the connection out; nothing more is told about it. What waited on it is the caller's.
+    /// Takes the connection out; nothing more is told about it. What waited on it is the caller's. `why`
+    /// is for the log, unless the connection has ended by itself.
     pub(super) fn close_upstream(
         &mut self,
         conn_id: ConnId,
         manner: Manner,
+        why: &'static str,
     ) -> Option<Box<UpstreamConn>> {
         let entry = self.conns.get_mut(conn_id.0)?;
         let Conn::Upstream(conn) = std::mem::replace(entry, Conn::Closing) else {
@@ -387,12 +394,12 @@ impl Forwarder {
             upstream.silences = 0;
             upstream.query_limit.note_close(conn.queries, conn.answers);
         }
-        self.actions.push_back(Action::Close { conn: conn_id, manner });
+        self.actions.push_back(Action::Close { conn: conn_id, manner, why: Some(why) });
         Some(conn)
     }
 
     pub(super) fn close_idle(&mut self, conn_id: ConnId) {
-        if let Some(conn) = self.close_upstream(conn_id, Manner::Orderly) {
+        if let Some(conn) = self.close_upstream(conn_id, Manner::Orderly, "idle") {
             self.upstreams[conn.upstream].note_close(false, conn.answers);
         }
     }
@@ -406,7 +413,7 @@ impl Forwarder {
         }
         conn.idle_since = now;
         if matches!(conn.phase, Phase::Retired { .. }) {
-            self.close_upstream(conn_id, Manner::Orderly);
+            self.close_upstream(conn_id, Manner::Orderly, "it took no more queries");
         }
     }
 

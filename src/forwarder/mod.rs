@@ -56,6 +56,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use access::Strangers;
+pub use access::is_local;
 use arena::{Arena, Id};
 use budget::Budget;
 use client::Client;
@@ -253,7 +254,7 @@ impl Forwarder {
         // One that has ended by itself may not be taken yet.
         let conns = self.upstreams[upstream].conns.iter();
         let lost = conns.filter(|conn| lost.contains(conn)).copied().collect();
-        self.drop_upstream_conns(now, lost);
+        self.drop_upstream_conns(now, lost, "the way to it changed");
     }
 
     /// The time of day was set: certificates that were not valid may be now, so backoffs end.
@@ -268,7 +269,7 @@ impl Forwarder {
         self.upstreams.iter_mut().for_each(Upstream::forget_experience);
         self.end_backoffs(now);
         let all = self.upstreams.iter().flat_map(|upstream| upstream.conns.iter().copied());
-        self.drop_upstream_conns(now, all.collect());
+        self.drop_upstream_conns(now, all.collect(), "the machine was suspended");
     }
 
     /// The end was asked for: clients may be read for all that they have sent, so that

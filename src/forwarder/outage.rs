@@ -14,7 +14,8 @@ impl Forwarder {
         stage: Stage,
         detail: Box<str>,
     ) {
-        let Some(conn) = self.close_upstream(conn_id, Manner::Abort) else {
+        let Some(conn) = self.close_upstream(conn_id, Manner::Abort, "not connected in time")
+        else {
             return;
         };
         let open = self.upstreams[conn.upstream].open;

@@ -43,6 +43,8 @@ pub enum Action {
         conn: ConnId,
         /// Whether to say goodbye.
         manner: Manner,
+        /// Why, in words for the log; `None` of a client.
+        why: Option<&'static str>,
     },
     /// Open a TCP connection to the upstream of this index and start TLS on it.
     Connect {

@@ -84,7 +84,8 @@ impl Forwarder {
 
     /// Closes a connection that did nothing wrong: its queries are sent again.
     fn close_early(&mut self, now: Instant, conn_id: ConnId) {
-        let Some(conn) = self.close_upstream(conn_id, Manner::Orderly) else {
+        let Some(conn) = self.close_upstream(conn_id, Manner::Orderly, "others need its room")
+        else {
             return;
         };
         self.counts.made_way += 1;

@@ -43,7 +43,9 @@ pub(super) fn certificate_words(error: &CertificateError, trust: Option<&str>) -
         }
         CertificateError::Revoked => "the certificate is revoked".into(),
         CertificateError::UnhandledCriticalExtension => CRITICAL_EXTENSION.into(),
-        CertificateError::UnknownIssuer => unknown_issuer_words(trust),
+        CertificateError::UnknownIssuer => {
+            format!("{}; your own CA: --ca-file FILE", unknown_issuer_words(trust))
+        }
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             "the certificate is signed with an algorithm that is not supported".into()

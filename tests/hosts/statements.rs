@@ -49,7 +49,7 @@ fn s11_strangers_are_not_served() {
         let [near_addresses, far_addresses] =
             [["10.0.0.1/24", "203.0.113.1/24"], ["10.0.0.9/24", "203.0.113.9/24"]];
         far.connect("link", &near_addresses, &far_addresses);
-        let flags = ["--listen", "0.0.0.0:5300"];
+        let flags = ["--listen", "0.0.0.0:5300", "--log-level", "debug"];
         let proxy = Proxy::start(&arguments(&authority, &[server.address()], &flags));
         let query = Query::new("a.example", A).bytes();
         far.enter(|| {
@@ -71,6 +71,8 @@ fn s11_strangers_are_not_served() {
             let mut stranger = TcpClient::new("203.0.113.1:5300".parse().expect("an address"));
             assert!(stranger.try_receive().is_err(), "a stranger may stay connected");
         });
+        let dropped = |line: &str| line.contains("DEBUG") && line.contains(" was dropped: ");
+        proxy.await_lines("a line for each that was dropped", 2, dropped);
         assert_eq!(server.log().queries_for("a.example"), 1);
         proxy.stop();
     });

@@ -24,7 +24,11 @@ const BAD: [Case; 7] = [
         &["common name", "dot.example"],
     ),
     ("self-signed", |_| Identity::self_signed("dot.example"), &["self-signed"]),
-    ("of an unknown authority", |_| Authority::new().identity("dot.example"), &["unknown issuer"]),
+    (
+        "of an unknown authority",
+        |_| Authority::new().identity("dot.example"),
+        &["unknown issuer", "your own CA: --ca-file FILE"],
+    ),
     (
         "of an authority that claims the name of the trusted one",
         |ca| Authority::named(ca.name()).identity("dot.example"),

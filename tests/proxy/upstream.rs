@@ -39,6 +39,29 @@ fn ask_in_vain(client: &UdpClient, name: &str) -> (u16, String) {
 }
 
 #[test]
+fn the_log_says_why_a_connection_was_closed() {
+    let flags = ["--log-level", "debug", "--upstream-idle-timeout", "1"];
+    let whoever: fn(End) -> Bed = |end| {
+        let flags = ["--log-level", "debug"];
+        Bed::with_args(&flags, |setup| {
+            setup.handler(move |query| [query.answer(), vec![Act::End(end)]].concat())
+        })
+    };
+    for (bed, expected) in [
+        (Bed::with_args(&flags, |setup| setup), "closed here: idle"),
+        (whoever(End::Notify), "closed by the server"),
+        (whoever(End::Reset), "read: connection reset by peer"),
+    ] {
+        assert_answered(&bed.udp(), "a.example");
+        let expected = format!("{}#dot.example: {expected}", bed.server.address());
+        bed.proxy.await_line("line about the close", |line| line.ends_with(&expected));
+        let closes = |line: &String| line.contains(": closed") || line.contains(": read: ");
+        let lines = bed.proxy.stop();
+        assert_eq!(lines.iter().filter(|line| closes(line)).count(), 1, "{lines:#?}");
+    }
+}
+
+#[test]
 fn server_that_closes_after_every_answer_costs_no_query() {
     for end in [End::Notify, End::Fin, End::Reset] {
         let bed = Bed::with(|setup| {

@@ -36,7 +36,7 @@ impl World {
 
     fn execute(&mut self, action: Action) {
         match action {
-            Action::Close { conn, manner } => self.close(conn, manner),
+            Action::Close { conn, manner, .. } => self.close(conn, manner),
             Action::Connect { conn, upstream } => self.connect(conn, upstream),
             Action::Log(fact) => {
                 self.facts.push((self.at(), fact));
