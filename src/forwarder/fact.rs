@@ -69,11 +69,11 @@ pub enum Fact {
         /// With what they are sent.
         edns: Edns,
     },
-    /// An upstream works on one query of a connection at a time, and too long on each; said once.
+    /// An upstream answers the queries of a connection one at a time, too long after each other; said once.
     UpstreamInTurn {
         /// Its display name.
         upstream: Box<str>,
-        /// How long it works on each.
+        /// From one answer to the next.
         each: Duration,
     },
     /// An upstream can be used again.
@@ -160,7 +160,7 @@ impl fmt::Display for Fact {
             ),
             Self::UpstreamInTurn { upstream, each } => write!(
                 f,
-                "{upstream}: works on one query of a connection at a time, {} ms on each: as many wait \
+                "{upstream}: answers the queries of a connection one at a time, {} ms apart: as many wait \
                  there as it answers within a second, the rest on more connections or at another \
                  upstream",
                 each.as_millis()

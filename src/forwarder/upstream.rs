@@ -29,7 +29,7 @@ pub(super) struct Upstream {
     /// When the last attempt began.
     pub(super) attempted_at: Option<Instant>,
     pub(super) tolerance: Tolerance,
-    /// The log said that it works on one query of a connection at a time.
+    /// The log said that it answers one query of a connection at a time.
     pub(super) told_in_turn: bool,
     /// When the log last said that it failed.
     pub(super) told_at: Option<Instant>,
