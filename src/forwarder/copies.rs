@@ -110,6 +110,9 @@ impl Forwarder {
             } else {
                 // Its message ID is taken, and those behind it may have others.
                 self.upstreams[index].bound.push_back(id);
+                if self.needs_own_id(id) {
+                    self.replace_for_own_id(now, id, conn_id);
+                }
                 in_vain += 1;
             }
         }

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::arena::Id;
 use super::edit::{self, Edns, QueryEdit};
-use super::in_flight::Found;
 use super::message::Signature;
 use super::query::{Origin, Place, Query, SENDS_MAX};
 use super::upstream::{PATIENCE, Proof, Upstream};
@@ -189,26 +188,25 @@ impl Forwarder {
     }
 
     /// Starts an attempt, unless one is under way; with connections that carry few queries each, as
-    /// many as what waits needs.
-    pub(super) fn connect(&mut self, now: Instant, index: usize) {
+    /// many as what waits needs. Returns whether it did.
+    pub(super) fn connect(&mut self, now: Instant, index: usize) -> bool {
+        let mut has_started = false;
         if self.shutting_down && self.queries.is_empty() {
-            return;
+            return has_started;
         }
         while self.wants_attempt(now, index) && self.make_way(now, index) {
             // Which may have ended what it was wanted for.
             if self.wants_attempt(now, index) {
                 self.start_attempt(now, index);
+                has_started = true;
             }
         }
+        has_started
     }
 
     /// Connects to an upstream that has a connection which serves, unless that was done lately.
     fn replace(&mut self, now: Instant, index: usize) {
-        let connects = self.counts.connects;
-        if self.upstreams[index].replacements.allow_one(now) {
-            self.connect(now, index);
-        }
-        if self.counts.connects > connects {
+        if self.upstreams[index].replacements.allow_one(now) && self.connect(now, index) {
             self.upstreams[index].replacements.note(now);
         }
     }
@@ -441,22 +439,29 @@ impl Forwarder {
         sends
     }
 
-    fn needs_own_id(&self, id: Id) -> bool {
+    pub(super) fn needs_own_id(&self, id: Id) -> bool {
         let signature = self.queries.get(id).and_then(|query| query.parsed.signature);
         signature == Some(Signature::Sig0)
     }
 
     fn wait_for_own_id(&mut self, now: Instant, id: Id, conn_id: ConnId) {
-        let own = self.queries.get(id).map(|query| query.parsed.id);
+        if let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) {
+            self.push_bound(id, conn.upstream);
+            self.replace_for_own_id(now, id, conn_id);
+        }
+    }
+
+    /// The one message ID that the query can be sent with is not to be had on this connection. Where it may
+    /// never be, another connection is made, now or when that may be done again.
+    pub(super) fn replace_for_own_id(&mut self, now: Instant, id: Id, conn_id: ConnId) {
         if let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0)
-            && let Some(own) = own
+            && let Some(query) = self.queries.get(id)
+            && conn.in_flight.is_lost(query.parsed.id)
         {
-            let (index, found) = (conn.upstream, conn.in_flight.find(own));
-            self.push_bound(id, index);
-            if matches!(found, Found::Abandoned(_)) {
-                // It may never be free here.
-                self.replace(now, index);
-            }
+            let index = conn.upstream;
+            self.replace(now, index);
+            let next = self.upstreams[index].replacements.next().filter(|at| now < *at);
+            self.dispatch_at = self.dispatch_at.into_iter().chain(next).min();
         }
     }
 

@@ -123,6 +123,16 @@ impl InFlight {
         }
     }
 
+    /// Whether this ID, which is not to be had, may never be: it was given up, or all of those out of the
+    /// ordinary were.
+    pub(super) fn is_lost(&self, id: u16) -> bool {
+        let is_abandoned = |slot: &Slot| matches!(slot, Slot::Abandoned(_));
+        match self.slot(id) {
+            Some(slot) => is_abandoned(slot),
+            None => self.high.iter().all(|(_, slot)| is_abandoned(slot)),
+        }
+    }
+
     /// The answer came: the ID is free.
     pub(super) fn free(&mut self, id: u16) {
         match self.slot(id) {
@@ -287,6 +297,9 @@ mod tests {
         assert!(table.take_exact(3, query));
         table.abandon(first);
         assert!(!table.take_exact(last, query), "reserved for its late answer");
+        assert_eq!([first, first + 1, last].map(|id| table.is_lost(id)), [true, false, false]);
+        (first..last).for_each(|id| table.abandon(id));
+        assert!(table.is_lost(last));
         table.free(first);
         assert!(table.take_exact(last, query));
         assert_eq!(table.find(last), Found::Waiting(query));

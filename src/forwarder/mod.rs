@@ -329,7 +329,7 @@ impl Forwarder {
         let all = [
             self.by_arrival.next(self.limits.query_timeout),
             self.queue_timeout().and_then(|after| self.queue.next(after)),
-            self.dispatch_at.filter(|_| !self.queue.is_empty()),
+            self.dispatch_at.filter(|_| !self.queue.is_empty() || self.bound_upstreams != 0),
             self.next_kept_timeout(),
             self.next_upstream_timeout(),
             self.next_client_timeout(),

@@ -12,7 +12,12 @@ pub(super) struct Replacements {
 impl Replacements {
     /// Whether another may be made by now.
     pub(super) fn allow_one(&self, now: Instant) -> bool {
-        self.last.is_none_or(|(at, pause)| now >= at + pause)
+        self.next().is_none_or(|at| now >= at)
+    }
+
+    /// From when on another may be made, if one was.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.last.map(|(at, pause)| at + pause)
     }
 
     /// One is made.

@@ -185,3 +185,61 @@ fn what_waits_for_a_certain_upstream_is_sent_on_its_next_connection() {
     assert_eq!((second.rcode, second.took()), (NOERROR, ms(90 + 20 + 10)));
     end(w);
 }
+
+#[test]
+fn a_sig0_whose_message_id_was_given_up_waits_for_the_next_connection_that_may_be_made() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| match ask.name {
+        name if name.starts_with("lost") => Vec::new(),
+        _ => vec![ask.answer_after(10)],
+    });
+    let mut asked = 0;
+    let mut serve = |w: &mut World, for_ms: u64| {
+        for _ in 0..for_ms / 50 {
+            w.ask(&numbered(asked));
+            asked += 1;
+            w.run_ms(50);
+        }
+    };
+    serve(&mut w, 3000);
+    let mut waited = Vec::new();
+    for n in 0..4 {
+        ask_with_sig0(&mut w, &format!("lost{n}.example."), 5000);
+        serve(&mut w, 4600);
+        let name = format!("late{n}.example.");
+        ask_with_sig0(&mut w, &name, 5000);
+        serve(&mut w, 100);
+        if w.oracle.responses.iter().all(|response| response.name != name) {
+            serve(&mut w, 4500);
+        }
+        let response = w.response(&name);
+        assert_eq!(response.rcode, NOERROR, "{n}");
+        waited.push(response.took());
+    }
+    // The pause before the fourth is 8 s, and the third was made 4.7 s ago.
+    assert_eq!(waited[..3], [ms(30); 3]);
+    assert!(waited[3] > ms(3000), "{waited:?}");
+    assert_eq!(w.links.len(), 1 + 4);
+    end(w);
+}
+
+#[test]
+fn message_ids_out_of_the_ordinary_that_were_all_given_up_are_to_be_had_on_the_next_connection() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| match ask.name {
+        name if name.starts_with("lost") => Vec::new(),
+        _ => vec![ask.answer_after(10)],
+    });
+    for n in 0..16 {
+        ask_with_sig0(&mut w, &format!("lost{n}.example."), 60_000 + n);
+    }
+    for n in 0..100 {
+        w.ask(&numbered(n));
+        w.run_ms(50);
+    }
+    ask_with_sig0(&mut w, "other.example.", 61_000);
+    w.run_ms(4500);
+    let other = w.response("other.example.");
+    assert_eq!((other.rcode, w.links.len()), (NOERROR, 2), "{:?}", other.took());
+    end(w);
+}
