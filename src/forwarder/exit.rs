@@ -187,6 +187,7 @@ impl Forwarder {
                 upstream: conn.upstream,
                 what: "no answer in time",
                 code: Ede::NETWORK_ERROR,
+                broke_number: 0,
             });
         }
         self.fail_query(now, id);
@@ -231,7 +232,10 @@ impl Forwarder {
 
     fn explain(&self, trouble: &Trouble) -> (u16, String) {
         let upstream = &self.upstreams[trouble.upstream];
-        (trouble.code, format!("{}: {}", upstream.name, upstream.explain(trouble.what)))
+        (
+            trouble.code,
+            format!("{}: {}", upstream.name, upstream.explain(trouble.what, trouble.broke_number)),
+        )
     }
 
     /// Why a query was never sent, although nothing failed yet.

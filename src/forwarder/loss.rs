@@ -56,7 +56,7 @@ impl Forwarder {
             Closed::Failed { .. } => BROKE_READING,
         };
         if let Closed::Failed { detail, .. } = how {
-            self.upstreams[conn.upstream].broke = Some(detail);
+            self.upstreams[conn.upstream].note_broke(detail);
         }
         self.lose(
             now,
@@ -73,6 +73,7 @@ impl Forwarder {
             return;
         };
         let index = conn.upstream;
+        let broke_number = self.upstreams[index].broke_number;
         let was_open = matches!(conn.phase, Phase::Open);
         let mut waiting: Vec<Id> = conn.in_flight.iter().collect();
         let was_waiting = !waiting.is_empty();
@@ -83,7 +84,8 @@ impl Forwarder {
                 continue;
             };
             query.remove_place(conn_id);
-            query.trouble = Some(Trouble { upstream: index, what: loss.what, code: loss.code });
+            query.trouble =
+                Some(Trouble { upstream: index, what: loss.what, code: loss.code, broke_number });
             let is_victim = loss.victim == Some(id);
             query.bad_answers += u8::from(is_victim);
             lied_twice |= query.bad_answers >= 2;
@@ -120,7 +122,7 @@ impl Forwarder {
             None => conn.answers == 0 && was_waiting && !lost_twice && loss.victim.is_none(),
         };
         if is_upstreams_failure && was_open {
-            let detail = self.upstreams[index].explain(loss.what).into();
+            let detail = self.upstreams[index].explain(loss.what, broke_number).into();
             self.fail_upstream(now, index, Stage::Read, detail);
         }
         // Who closes again and again may be unable to carry the load, while another upstream is.
@@ -217,8 +219,12 @@ impl Forwarder {
             let Some(query) = self.queries.get_mut(id) else {
                 continue;
             };
-            query.trouble =
-                Some(Trouble { upstream: index, what: "no answer", code: Ede::NETWORK_ERROR });
+            query.trouble = Some(Trouble {
+                upstream: index,
+                what: "no answer",
+                code: Ede::NETWORK_ERROR,
+                broke_number: 0,
+            });
             if is_out || !query.may_be_sent() || query.is_trial() {
                 continue;
             }

@@ -94,6 +94,8 @@ pub(super) struct Trouble {
     pub(super) what: &'static str,
     /// The code of the Extended DNS Error.
     pub(super) code: u16,
+    /// Which of the upstream's reasons it was, if a connection broke.
+    pub(super) broke_number: u32,
 }
 
 impl Query {

@@ -150,7 +150,7 @@ impl Forwarder {
     /// Ends the query with SERVFAIL, unless the answer to another copy is still to come.
     fn fail_useless(&mut self, now: Instant, id: Id, upstream: usize, what: &'static str) {
         if let Some(query) = self.queries.get_mut(id) {
-            query.trouble = Some(Trouble { upstream, what, code: Ede::OTHER });
+            query.trouble = Some(Trouble { upstream, what, code: Ede::OTHER, broke_number: 0 });
         }
         if !self.is_out(id) {
             self.fail_query(now, id);

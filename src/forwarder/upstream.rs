@@ -34,7 +34,9 @@ pub(super) struct Upstream {
     /// When the log last said that it failed.
     pub(super) told_at: Option<Instant>,
     /// How its last connection broke that did so.
-    pub(super) broke: Option<Box<str>>,
+    broke: Option<Box<str>>,
+    /// The number of that reason: another one has another number.
+    pub(super) broke_number: u32,
     /// The pause after the next failure.
     backoff: Duration,
     /// How long the last connection had been idle that the server closed.
@@ -155,6 +157,7 @@ impl Upstream {
             told_in_turn: false,
             told_at: None,
             broke: None,
+            broke_number: 0,
             closed_idle: None,
             idle_timeout: None,
             closed_lossy: false,
@@ -184,10 +187,22 @@ impl Upstream {
         }
     }
 
-    /// What went wrong with a connection, with the reason if it broke.
-    pub(super) fn explain(&self, what: &'static str) -> String {
+    /// A connection broke for this reason.
+    pub(super) fn note_broke(&mut self, detail: Box<str>) {
+        if self.broke.as_ref() != Some(&detail) {
+            self.broke = Some(detail);
+            self.broke_number = self.broke_number.wrapping_add(1);
+        }
+    }
+
+    /// What went wrong with a connection, with the reason of this number if it broke, and if that is still
+    /// known.
+    pub(super) fn explain(&self, what: &'static str, broke_number: u32) -> String {
         match &self.broke {
-            Some(detail) if matches!(what, BROKE_READING | BROKE_SENDING) => {
+            Some(detail)
+                if matches!(what, BROKE_READING | BROKE_SENDING)
+                    && broke_number == self.broke_number =>
+            {
                 format!("{what}: {detail}")
             }
             _ => what.to_owned(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::{Closed, Fact, Manner, Stage};
 
+use crate::experience::allowing;
 use crate::sim_support::dns::{NOERROR, SERVFAIL};
 use crate::sim_support::{Attempt, Do, Step, What, ms};
 use crate::{close_after, copies, distant, end, failures, numbered, slowest, warm, world};
@@ -85,6 +86,39 @@ fn why_a_connection_broke_is_told_in_the_log() {
     let response = w.response("a.example.");
     assert_eq!(response.rcode, SERVFAIL);
     assert_eq!(response.extended_error, Some(23));
+    end(w);
+}
+
+/// The next one that breaks may do so for another reason.
+#[test]
+fn a_client_is_not_told_why_another_connection_broke() {
+    let broken = |after, detail: &str| {
+        let how = Closed::Failed { stage: Stage::Read, detail: detail.into() };
+        Step::after(after, Do::Close(how))
+    };
+    let mut w = warm(1);
+    w.servers[0].replies(move |ask| match ask.name {
+        "elder.example." => vec![broken(300, "the other reason")],
+        "last.example." => allowing(ask, 0),
+        "waits.example." => vec![broken(100, "its reason")],
+        _ => vec![ask.answer_after(10)],
+    });
+    w.ask_edns("elder.example.");
+    w.ask_edns("last.example.");
+    w.run_ms(50);
+    w.ask_edns("other.example.");
+    w.ask_edns("waits.example.");
+    w.run_ms(100);
+    w.servers[0].attempts(Attempt::mute());
+    w.run_ms(6_000);
+    assert_eq!(w.links[1].names(), ["other.example.", "waits.example."]);
+    for (name, end) in [
+        ("elder.example.", "connection broke before answering: the other reason"),
+        ("waits.example.", "connection broke before answering"),
+    ] {
+        let text = &w.response(name).extra_text;
+        assert!(text.ends_with(end), "{name} {text}");
+    }
     end(w);
 }
 

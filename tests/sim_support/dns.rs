@@ -170,6 +170,12 @@ impl<'a> Message<'a> {
         u16_at(self.option(15)?, 0)
     }
 
+    /// Its EXTRA-TEXT; empty if there is none.
+    pub(crate) fn extra_text(&self) -> String {
+        let text = self.option(15).and_then(|data| data.get(2..)).unwrap_or_default();
+        String::from_utf8_lossy(text).into_owned()
+    }
+
     fn option(&self, code: u16) -> Option<&'a [u8]> {
         let opt = self.records.iter().find(|r| r.kind == OPT)?;
         let mut options = opt.data;

@@ -30,6 +30,7 @@ pub(crate) struct Response {
     pub(crate) upstream: bool,
     pub(crate) truncated: bool,
     pub(crate) extended_error: Option<u16>,
+    pub(crate) extra_text: String,
     /// TIMEOUT of its edns-tcp-keepalive option.
     pub(crate) keepalive: Option<u16>,
     pub(crate) length: usize,
@@ -230,6 +231,7 @@ impl Oracle {
             upstream,
             truncated: parsed.is_truncated(),
             extended_error: parsed.extended_error(),
+            extra_text: parsed.extra_text(),
             keepalive: parsed.keepalive_timeout(),
             length: message.len(),
             trailing: parsed.trailing().len(),
