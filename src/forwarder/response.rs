@@ -98,7 +98,9 @@ impl Forwarder {
             }
             ResponseCheck::Answer(info) => {
                 let needs_opt = edit::needs_opt(info, &query.parsed);
-                let is_telling = is_objection(info.rcode) || query.plainer.is_some();
+                let is_telling = is_objection(info.rcode)
+                    || query.plainer.is_some()
+                    || self.upstreams[upstream].tolerance.wants_proof();
                 let sent = is_telling.then(|| query.edns_on(conn_id));
                 self.forget_place(place, query_id);
                 self.answered(now, place, upstream);
@@ -220,23 +222,32 @@ impl Forwarder {
         true
     }
 
-    /// The upstream answered a query that it, or another, had objected to.
+    /// The upstream answered a query that was sent with so much of EDNS. Where it, or another, had objected
+    /// to more, that may be a lesson.
     fn note_tolerance(&mut self, now: Instant, id: Id, index: usize, sent: Edns, rcode: Rcode) {
         let Some(query) = self.queries.get(id) else {
             return;
         };
-        if query.edns_at(index) != sent {
+        // What is signed has nothing added, and nothing taken out.
+        if query.parsed.signature.is_some() {
             return;
         }
         let ecs = self.policy.ecs;
         let is_bare =
             || query.parsed.opt.is_none_or(|opt| edit::is_bare(&query.message, &opt, ecs));
         let upstream = &mut self.upstreams[index];
-        if let Some(edns) = tolerance::lesson(sent, rcode, is_bare)
-            && upstream.tolerance.learn(now, edns)
+        if query.edns_at(index) == sent
+            && let Some(edns) = tolerance::lesson(sent, rcode, is_bare)
         {
-            let fact = Fact::UpstreamObjects { upstream: upstream.name.clone(), edns };
-            self.actions.push_back(Action::Log(fact));
+            let question = query.message.get(message::HEADER_LEN..query.parsed.question_end);
+            let domain = tolerance::domain_hash(question.unwrap_or_default());
+            if upstream.tolerance.learn(now, edns, domain) {
+                let fact = Fact::UpstreamObjects { upstream: upstream.name.clone(), edns };
+                self.actions.push_back(Action::Log(fact));
+            }
+        }
+        if let Some(edns) = tolerance::proof(sent, rcode, query.parsed.opt.is_some()) {
+            upstream.tolerance.prove(edns);
         }
     }
 

@@ -270,9 +270,9 @@ fn u28_a_signed_query_is_not_changed() {
 /// The answer to the plainer query may be lost like any other.
 #[test]
 fn u28_a_plainer_query_is_sent_again_when_its_connection_is_lost() {
-    let mut w = warm(1);
+    let mut w = world(1);
     w.servers[0].replies(|ask| match (ask.link, ask.nth) {
-        (0, 3) => vec![close_after(10)],
+        (0, 2) => vec![close_after(10)],
         _ if dns::has_option(ask.message, PADDING) => {
             objecting(ask, PADDING, NOTIMP, Shape::WithOpt)
         }
@@ -286,6 +286,96 @@ fn u28_a_plainer_query_is_sent_again_when_its_connection_is_lost() {
     assert_eq!(w.response("nx.example.").rcode, NXDOMAIN);
     let padded = seen(&w, "nx.example.").iter().filter(|seen| seen.length == 128).count();
     assert_eq!((padded, copies(&w, "nx.example.")), (1, 3), "it stays as plain");
+    assert_eq!(told(&w), [Edns::Clients]);
+    end(w);
+}
+
+/// Objects to queries for names in this domain, as a resolver that passes on what an authority says.
+fn zone_objects(w: &mut World, domain: &'static str, to: u16) {
+    w.servers[0].replies(move |ask| {
+        if ask.name.ends_with(domain) {
+            objecting(ask, to, FORMERR, Shape::WithOpt)
+        } else {
+            vec![ask.answer_after(10)]
+        }
+    });
+}
+
+/// It is its authority's, or another forwarder's, who would else take padding and DNSSEC from all names.
+#[test]
+fn u28_what_one_domain_objects_to_teaches_nothing_of_an_upstream_that_answers_others() {
+    for to in OBJECTIONABLE {
+        let mut w = warm(1);
+        zone_objects(&mut w, "evil.example.", to);
+        // In a row, and the first on a connection, which asks for keepalive.
+        w.run_ms(60_000);
+        for n in 0..20 {
+            let name = format!("n{n}.evil.example.");
+            w.ask_edns(&name);
+            w.run_ms(100);
+            assert_eq!(w.response(&name).rcode, NOERROR, "{to}");
+        }
+        for n in 0..3 {
+            w.ask_edns(&numbered(n));
+            w.run_ms(100);
+            let [seen] = seen(&w, &numbered(n))[..] else { panic!("{to}: sent once") };
+            assert_eq!((seen.length, seen.has_opt), (128, true), "{to}");
+        }
+        assert_eq!(w.facts, [], "{to}");
+        end(w);
+    }
+}
+
+/// What is answered otherwise while that is learned corrects it.
+#[test]
+fn u28_what_the_first_name_of_all_teaches_holds_no_longer_than_to_the_first_proof() {
+    let mut w = world(1);
+    w.servers[0].replies(|ask| match ask.name {
+        "evil.example." => objecting(ask, 0, FORMERR, Shape::WithOpt),
+        _ => vec![ask.answer_after(50)],
+    });
+    w.ask_edns("evil.example.");
+    w.ask_edns("slow.example.");
+    w.run_ms(200);
+    assert_eq!(copies(&w, "evil.example."), 3);
+    w.ask_edns("next.example.");
+    w.run_ms(100);
+    let next = seen(&w, "next.example.")[0];
+    assert_eq!((next.length, next.has_opt), (128, true));
+    assert_eq!(told(&w), [Edns::Absent]);
+    end(w);
+}
+
+/// An upstream that was replaced by an older one, or restarted with another configuration.
+#[test]
+fn u28_an_upstream_that_objects_to_all_at_last_is_known_after_some_domains() {
+    for to in [0, PADDING] {
+        let mut w = warm(1);
+        objects_to(&mut w, 0, to);
+        for n in 0..20 {
+            w.ask_edns(&numbered(n));
+            w.run_ms(100);
+            assert_eq!(w.response(&numbered(n)).rcode, NOERROR);
+        }
+        let sends_each = if to == 0 { 3 } else { 2 };
+        let sends: usize = (0..20).map(|n| copies(&w, &numbered(n))).sum();
+        assert_eq!(sends, 8 * sends_each + 12, "{to}");
+        assert_eq!(told(&w), [if to == 0 { Edns::Absent } else { Edns::Clients }]);
+        end(w);
+    }
+}
+
+/// There may be another server now.
+#[test]
+fn u28_what_an_upstream_proved_is_forgotten_when_the_network_changes() {
+    let mut w = warm(1);
+    w.schedule(ms(0), What::NetworkChange { server: 0, lost: false });
+    objects_to(&mut w, 0, PADDING);
+    for (name, sends) in [("first.example.", 2), ("second.example.", 1)] {
+        w.ask(name);
+        w.run_ms(100);
+        assert_eq!(copies(&w, name), sends, "{name}");
+    }
     assert_eq!(told(&w), [Edns::Clients]);
     end(w);
 }
