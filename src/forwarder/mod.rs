@@ -251,6 +251,11 @@ impl Forwarder {
     pub fn handle_network_change(&mut self, now: Instant, upstream: usize, lost: &[ConnId]) {
         self.upstreams[upstream].forget_experience();
         self.upstreams[upstream].end_backoff(now);
+        for conn in &self.upstreams[upstream].conns {
+            if let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn.0) {
+                conn.replacement_failed_at = None;
+            }
+        }
         // One that has ended by itself may not be taken yet.
         let conns = self.upstreams[upstream].conns.iter();
         let lost = conns.filter(|conn| lost.contains(conn)).copied().collect();

@@ -315,12 +315,16 @@ impl Upstream {
 
     /// What was learned of the server or of the way to it may hold no longer.
     pub(super) fn forget_experience(&mut self) {
+        self.backoff = BACKOFF_MIN;
+        self.broke = None;
         self.closed_idle = None;
         self.idle_timeout = None;
         self.closed_lossy = false;
         self.window = None;
+        self.is_silent = false;
         self.silences = 0;
         self.blames = 0;
+        self.replacements = Replacements::default();
         self.query_limit.forget();
         self.at_once.forget();
         self.promptness.forget();

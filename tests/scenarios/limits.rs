@@ -349,6 +349,33 @@ fn a_worn_connection_whose_replacement_is_refused_serves_on_and_causes_no_storm(
 }
 
 #[test]
+fn a_worn_connection_is_replaced_when_the_network_changes_whatever_was_refused_before() {
+    let mut w = with_limits(|limits| limits.queries_max = 64);
+    w.servers[0].replies(|ask| {
+        if ask.name.starts_with("lost") { Vec::new() } else { vec![ask.answer_after(10)] }
+    });
+    let client = w.tcp_client();
+    for n in 0..20 {
+        let lost = dns::query(n, &format!("lost{n}.example."), dns::A, None);
+        w.tcp_send(client, dns::framed(&lost));
+    }
+    w.run_ms(100);
+    w.servers[0].attempts(Attempt::refused());
+    w.schedule(Duration::ZERO, What::ClientResets { client });
+    for n in 0..600 {
+        w.ask(&numbered(n));
+        w.run_ms(10);
+    }
+    assert_eq!((w.links.len(), w.links[0].closed.is_some()), (2, false));
+    w.servers[0].attempts(Attempt::good(10));
+    w.schedule(Duration::ZERO, What::NetworkChange { server: 0, lost: false });
+    w.ask("a.example.");
+    w.run_ms(100);
+    assert_eq!((w.links.len(), w.links[0].closed.is_some()), (3, true), "replaced");
+    end(w);
+}
+
+#[test]
 fn an_upstream_whose_only_connection_has_no_message_id_left_is_connected_to_again() {
     let mut w = with_limits(|limits| limits.queries_max = 16);
     w.servers[0].replies(|ask| {

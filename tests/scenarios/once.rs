@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::sim_support::dns::{self, Edns, NOERROR, SERVFAIL};
-use crate::sim_support::{Server, World, default_limits, default_policy, ms};
+use crate::sim_support::{Server, What, World, default_limits, default_policy, ms};
 use crate::{close_after, copies, end, numbered, warm, world};
 
 const NAMES: [&str; 2] = ["tsig.example.", "tkey.example."];
@@ -242,4 +242,36 @@ fn message_ids_out_of_the_ordinary_that_were_all_given_up_are_to_be_had_on_the_n
     let other = w.response("other.example.");
     assert_eq!((other.rcode, w.links.len()), (NOERROR, 2), "{:?}", other.took());
     end(w);
+}
+
+#[test]
+fn how_often_connections_were_replaced_is_forgotten_when_the_network_changes() {
+    for change in [What::Resume, What::NetworkChange { server: 0, lost: true }] {
+        let mut w = warm(1);
+        w.servers[0].replies(|ask| match ask.name {
+            name if name.starts_with("lost") => Vec::new(),
+            _ => vec![ask.answer_after(10)],
+        });
+        let mut asked = 0;
+        let mut lose_one = |w: &mut World| {
+            ask_with_sig0(w, &format!("lost{asked}.example."), 5000);
+            for _ in 0..100 {
+                w.ask(&numbered(asked));
+                asked += 1;
+                w.run_ms(46);
+            }
+        };
+        // Each causes a replacement; the pause before another is 16 s then.
+        for n in 0..4 {
+            lose_one(&mut w);
+            ask_with_sig0(&mut w, &format!("late{n}.example."), 5000);
+            w.run_ms(if n < 3 { 100 } else { 4000 });
+        }
+        w.schedule(ms(0), change);
+        lose_one(&mut w);
+        ask_with_sig0(&mut w, "a.example.", 5000);
+        w.run_ms(100);
+        assert_eq!(w.response("a.example.").took(), ms(30));
+        end(w);
+    }
 }
