@@ -6,7 +6,7 @@ use super::arena::Id;
 use super::edit::{self, Edns, QueryEdit};
 use super::message::Signature;
 use super::query::{Origin, Place, Query, SENDS_MAX};
-use super::upstream::{PATIENCE, Proof, Upstream};
+use super::upstream::{PATIENCE, Upstream};
 use super::upstream_conn::{Phase, UpstreamConn};
 use super::upstream_limits::LARGE;
 use super::{Action, Conn, ConnId, Forwarder, Order, frame};
@@ -166,7 +166,7 @@ impl Forwarder {
         let Some(outage) = self.upstreams[index].outage() else {
             return;
         };
-        let wants_trial = outage.proof > Proof::Handshake && outage.trial.is_none();
+        let wants_trial = outage.proof.wants_trial() && outage.trial.is_none();
         let is_due = outage.retry_at <= now;
         if let Some(conn) = conn {
             if wants_trial
@@ -529,7 +529,7 @@ impl Forwarder {
             self.retire(now, old);
         }
         match self.upstreams[index].outage() {
-            Some(outage) if outage.proof > Proof::Handshake => {
+            Some(outage) if outage.proof.wants_trial() => {
                 // Of several connections at a time one carries it.
                 if let Some(trial) = outage.trial
                     && self.queries.get(trial).is_some_and(|trial| !trial.is_sent())

@@ -151,6 +151,12 @@ impl Forwarder {
         let arrival = conn.arrival(now).filter(|arrival| arrival.pace != Pace::Broken);
         let is_slow = arrival.is_some_and(|arrival| arrival.pace == Pace::Steady);
         let waiting: Vec<Id> = conn.in_flight.iter().collect();
+        // Copies of what another left unanswered are no fair sample.
+        let was_first = |id: &&Id| {
+            let first = self.queries.get(**id).and_then(|query| query.first);
+            first.is_some_and(|(first, _)| first == index)
+        };
+        let own = waiting.iter().filter(was_first).count();
         if let Phase::Retired { stalled, .. } = &mut conn.phase {
             *stalled = true;
         } else {
@@ -162,13 +168,13 @@ impl Forwarder {
         }
         upstream.round_trip.note(now, STALL_TIMEOUT);
         // What a few slow names look like is no silence.
-        if waiting.len() >= SILENCE_MIN && !is_slow {
+        if own >= SILENCE_MIN && !is_slow {
             upstream.silences = upstream.silences.saturating_add(1);
         }
         let is_silent_again = upstream.silences >= 2;
         let was_open = self.upstreams[index].open.take_if(|open| *open == conn_id).is_some();
         self.upstreams[index].is_silent = true;
-        if was_open && answers == 0 && !is_slow {
+        if was_open && answers == 0 && own > 0 && !is_slow {
             self.fail_upstream(now, index, Stage::Read, "connected, but no answer".into());
         } else if was_open && is_silent_again && !is_slow && self.another(index, 0).is_some() {
             self.fail_upstream(now, index, Stage::Read, "connections fall silent".into());

@@ -49,8 +49,8 @@ impl Forwarder {
             return;
         }
         let detail = format!(
-            "{LATE_MIN} of its last {LAST} queries had no answer in time; others are asked until it answers \
-             {ANSWERS_WANTED} copies in a row"
+            "{LATE_MIN} of its last {LAST} queries had no answer in time, each for another name; others are \
+             asked until it answers {ANSWERS_WANTED} copies in a row"
         );
         let retry_at = now + self.upstreams[index].promptness.next_pause(now);
         let proof = Proof::Answers { missing: ANSWERS_WANTED };

@@ -10,7 +10,7 @@ use super::in_flight::Found;
 use super::message::HEADER_LEN;
 use super::query::{Origin, Place, Query};
 use super::sends::OVERDUE_AFTER;
-use super::upstream::{Proof, Upstream};
+use super::upstream::Upstream;
 use super::upstream_conn::UpstreamConn;
 use super::{Conn, ConnId, Forwarder, Hedge, Order, Outcome};
 
@@ -34,7 +34,7 @@ impl Standing {
     fn of(upstream: &Upstream) -> Self {
         match upstream.outage() {
             None => Self::Usable,
-            Some(outage) if outage.proof > Proof::Answer && upstream.open.is_some() => Self::Poor,
+            Some(outage) if outage.proof.is_poor() && upstream.open.is_some() => Self::Poor,
             Some(_) => Self::Failed,
         }
     }
@@ -72,10 +72,46 @@ impl Forwarder {
             };
             if let Origin::Trial { upstream, cause } = query.origin {
                 self.overdue_trial(now, id, upstream, cause);
-            } else if query.may_be_copied()
-                && let Some(other) = self.second_try(now, index, query.avoided)
-            {
-                self.bind(now, id, other);
+            } else if query.may_be_copied() {
+                let avoided = query.avoided;
+                let other =
+                    self.probe(now, index, id).or_else(|| self.second_try(now, index, avoided));
+                match other {
+                    Some(other) => self.bind(now, id, other),
+                    None => self.revive_helpers(now, index, id),
+                }
+            }
+        }
+    }
+
+    /// Who is asked this query to find out whether upstream `index` fails or nobody answers such names:
+    /// another operator if there is one, as addresses of one may fail together.
+    fn probe(&mut self, now: Instant, index: usize, id: Id) -> Option<usize> {
+        if !self.upstreams[index].promptness.wants_probe(now) {
+            return None;
+        }
+        let query = self.queries.get(id)?;
+        let (_, number) = query.first.filter(|(first, _)| *first == index)?;
+        let avoided = query.avoided;
+        let operator = self.upstreams[index].operator;
+        let is_another = |(other, upstream): &(usize, &Upstream)| {
+            upstream.is_usable() && upstream.operator != operator && avoided & 1 << other == 0
+        };
+        let of_another = self.others(index).find(is_another).map(|(other, _)| other);
+        let other = of_another.or_else(|| self.another(index, avoided))?;
+        self.upstreams[index].promptness.note_probe(now, number);
+        Some(other)
+    }
+
+    /// Nobody can be asked what is overdue at upstream `index`: who could be, but failed, is tried again
+    /// beside the traffic, for later ones.
+    fn revive_helpers(&mut self, now: Instant, index: usize, cause: Id) {
+        let first = &self.upstreams[index];
+        let operator = first.operator;
+        let is_any = self.policy.hedge == Hedge::Any || first.promptness.wants_probe(now);
+        for other in (0..self.upstreams.len()).filter(|other| *other != index) {
+            if is_any || self.upstreams[other].operator == operator {
+                self.revive_one(now, other, cause);
             }
         }
     }
@@ -84,7 +120,7 @@ impl Forwarder {
     /// no answer yet: then it is the name.
     fn overdue_trial(&mut self, now: Instant, id: Id, index: usize, cause: Id) {
         let outage = self.upstreams[index].outage();
-        if outage.is_none_or(|outage| outage.proof <= Proof::Answer) {
+        if outage.is_none_or(|outage| !outage.proof.is_poor()) {
             return;
         }
         let is_answered_elsewhere = self.queries.get(cause).is_none();
@@ -130,7 +166,8 @@ impl Forwarder {
             _ => false,
         };
         if query.places.iter().flatten().any(is_overdue) {
-            self.upstreams[index].promptness.note_late(number, name_hash(query));
+            let by_another = answered_by.is_some();
+            self.upstreams[index].promptness.note_late(now, number, name_hash(query), by_another);
         }
     }
 

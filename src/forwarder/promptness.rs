@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 /// the other had no answer in time. They are told apart by when they were sent: those without an answer
 /// end later than others, and in a pause of the clients with none in between. A name counts once, however
 /// often it is asked: one that nobody answers says nothing about whom it is asked of.
+///
+/// Nor do many of them, as a laptop asks for away from the network that has them. So where the last of
+/// them was answered by nobody, the upstream is only suspected, and one more name is asked of another
+/// upstream: if that answers, it is the upstream, and if not, it is the names.
 #[derive(Debug, Default)]
 pub(super) struct Promptness {
     /// Queries that it was sent, each once.
@@ -21,8 +25,17 @@ pub(super) struct Promptness {
     names: [u32; LAST as usize],
     /// What was noted last makes it one that is better not asked.
     is_poor: bool,
+    suspicion: Option<Suspicion>,
     /// The last pause, and when it ended.
     pause: Option<(Duration, Instant)>,
+}
+
+/// Too many had no answer in time, but another upstream may have none to them either.
+#[derive(Clone, Copy, Debug)]
+struct Suspicion {
+    until: Instant,
+    /// The query that another was asked lately to find out, and until when that is waited for.
+    probe: Option<(u32, Instant)>,
 }
 
 impl Promptness {
@@ -32,8 +45,18 @@ impl Promptness {
         self.sent
     }
 
-    /// The query of this number was not answered in time; `name` is the hash of its name.
-    pub(super) fn note_late(&mut self, number: u32, name: u32) {
+    /// The query of this number was not answered in time, or before another upstream answered it; `name`
+    /// is the hash of its name.
+    pub(super) fn note_late(&mut self, now: Instant, number: u32, name: u32, by_another: bool) {
+        if let Some(Suspicion { probe, .. }) = self.suspicion.filter(|it| now < it.until) {
+            if by_another {
+                self.is_poor = true;
+                self.suspicion = None;
+            } else if probe.is_some_and(|(probe, _)| probe == number) {
+                self.forget();
+            }
+            return;
+        }
         if self.names.contains(&name) {
             return;
         }
@@ -43,8 +66,25 @@ impl Promptness {
         // Numbers may have begun anew between them.
         let distances = self.late.map(|late| number.wrapping_sub(late).cast_signed());
         let span = distances.iter().max().zip(distances.iter().min());
-        self.is_poor = self.noted >= LATE_MIN
+        let are_many = self.noted >= LATE_MIN
             && span.is_some_and(|(max, min)| max.wrapping_sub(*min).cast_unsigned() < LAST);
+        self.is_poor |= are_many && by_another;
+        self.suspicion = (are_many && !self.is_poor)
+            .then(|| Suspicion { until: now + SUSPECTED_FOR, probe: None });
+    }
+
+    /// Whether another upstream is to be asked a query, to find out whether it is the names.
+    pub(super) fn wants_probe(&self, now: Instant) -> bool {
+        self.suspicion.is_some_and(|Suspicion { until, probe }| {
+            now < until && probe.is_none_or(|(_, until)| now >= until)
+        })
+    }
+
+    /// Another upstream is asked the query of this number, after [`Self::wants_probe`].
+    pub(super) fn note_probe(&mut self, now: Instant, number: u32) {
+        if let Some(suspicion) = &mut self.suspicion {
+            suspicion.probe = Some((number, now + PROBE_TIMEOUT));
+        }
     }
 
     /// Whether it is better not asked while another upstream is usable, since the last that was noted; told
@@ -81,6 +121,12 @@ pub(super) const LATE_MIN: usize = 7;
 /// through once in a thousand times.
 pub(super) const ANSWERS_WANTED: u8 = 10;
 
+/// Where there are few queries, the next that it does not answer may take its time.
+const SUSPECTED_FOR: Duration = Duration::from_secs(300);
+
+/// By then a query that is overdue has come to its end.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(4);
+
 const PAUSE_MIN: Duration = Duration::from_secs(5);
 
 /// Whoever comes and goes costs each time what it leaves unanswered.
@@ -93,63 +139,105 @@ mod tests {
     use super::*;
     use crate::forwarder::tests::base;
 
-    /// `+` is a query that was answered, a letter the name of one that was not.
-    fn tell(promptness: &mut Promptness, first: u32, story: &str) -> bool {
-        let mut was_poor = false;
+    /// `+` is a query that was answered, an upper-case letter the name of one that another upstream
+    /// answered, any other that of one that nobody did.
+    fn tell(promptness: &mut Promptness, first: u32, story: &str) -> &'static str {
         for (number, outcome) in story.bytes().enumerate() {
             if outcome != b'+' {
-                promptness.note_late(first.wrapping_add(number as u32), outcome.into());
+                let number = first.wrapping_add(number as u32);
+                let by_another = outcome.is_ascii_uppercase();
+                promptness.note_late(base(), number, outcome.into(), by_another);
             }
-            was_poor |= promptness.take_poor();
+            if promptness.take_poor() {
+                assert!(!promptness.take_poor(), "it is told once");
+                return "poor";
+            }
         }
-        was_poor
+        if promptness.wants_probe(base()) { "suspected" } else { "fine" }
     }
 
     #[test]
     fn poor_is_who_leaves_many_names_in_a_row_unanswered() {
         let cases = [
-            ("", false),
-            ("abcdef", false),
-            ("abcdefg", true),
-            ("a+b+c+d+e+f+g", true),
-            ("a++b++c++d++e++f++g", true),
-            ("a++b++c++d++e++f+++g", true),
-            ("a++b++c++d++e++f++++g", false),
-            ("+++++++++++++++abcdefg", true),
-            ("abcdef++++++++++++++++g", false),
+            ("", "fine"),
+            ("ABCDEF", "fine"),
+            ("ABCDEFG", "poor"),
+            ("A+B+C+D+E+F+G", "poor"),
+            ("A++B++C++D++E++F++G", "poor"),
+            ("A++B++C++D++E++F+++G", "poor"),
+            ("A++B++C++D++E++F++++G", "fine"),
+            ("+++++++++++++++ABCDEFG", "poor"),
+            ("ABCDEF++++++++++++++++G", "fine"),
             // What nobody answers is asked again and again.
-            ("aaaaaaaaaaaaaaaaaaaa", false),
-            ("a+ab+abc+abcd+abcde+abcdef+abcdef", false),
+            ("aaaaaaaaaaaaaaaaaaaa", "fine"),
+            ("a+ab+abc+abcd+abcde+abcdef+abcdef", "fine"),
+            // Nobody answers many: it may be the names.
+            ("abcdefg", "suspected"),
+            ("a++b++c++d++e++f+++g", "suspected"),
+            ("abcdefghijklm", "suspected"),
+            ("ABCDEFg", "suspected"),
+            ("abcdefG", "poor"),
+            // Whatever lies between them: what waited meanwhile ends in between.
+            ("abcdefg++++++++++++++++++++++++++++++++H", "poor"),
         ];
-        for (story, is_poor) in cases {
+        for (story, expected) in cases {
             for first in [0, u32::MAX - 5] {
                 let mut promptness = Promptness::default();
-                assert_eq!(tell(&mut promptness, first, story), is_poor, "{story}");
-                assert!(!promptness.take_poor(), "it is told once");
+                assert_eq!(tell(&mut promptness, first, story), expected, "{story}");
             }
         }
+    }
+
+    #[test]
+    fn one_name_asked_of_another_tells_whether_it_is_the_names() {
+        let mut promptness = Promptness::default();
+        assert_eq!(tell(&mut promptness, 0, "abcdefg"), "suspected");
+        promptness.note_probe(base(), 20);
+        assert!(!promptness.wants_probe(base()), "one is enough");
+        assert_eq!(tell(&mut promptness, 10, "hijk"), "fine", "these were asked of nobody else");
+        assert!(promptness.wants_probe(base() + PROBE_TIMEOUT), "its end was not seen");
+        assert_eq!(tell(&mut promptness, 20, "z"), "fine");
+        assert!(!promptness.wants_probe(base() + PROBE_TIMEOUT));
+        assert_eq!(tell(&mut promptness, 30, "abcdef"), "fine", "all is forgotten");
+        assert_eq!(tell(&mut promptness, 36, "g"), "suspected");
+        promptness.note_probe(base(), 50);
+        assert_eq!(tell(&mut promptness, 50, "Y"), "poor");
+        assert!(!promptness.wants_probe(base() + PROBE_TIMEOUT));
+    }
+
+    #[test]
+    fn a_suspicion_ends() {
+        let mut promptness = Promptness::default();
+        assert_eq!(tell(&mut promptness, 0, "abcdefg"), "suspected");
+        let later = base() + SUSPECTED_FOR;
+        assert!(!promptness.wants_probe(later));
+        promptness.note_late(later, 100, 100, true);
+        assert!(!promptness.take_poor());
     }
 
     #[test]
     fn what_was_sent_counts_wherever_in_between_it_ended() {
         let mut promptness = Promptness::default();
         for number in [6, 0, 18, 3, 9, 15] {
-            promptness.note_late(number, number + 1);
+            promptness.note_late(base(), number, number + 1, true);
             assert!(!promptness.take_poor());
         }
-        promptness.note_late(12, 13);
+        promptness.note_late(base(), 12, 13, true);
         assert!(promptness.take_poor());
     }
 
     #[test]
     fn a_name_counts_again_when_enough_others_have_and_when_all_is_forgotten() {
         let mut promptness = Promptness::default();
-        tell(&mut promptness, 0, "a+++++++++++++++bcdefg");
-        assert!(!tell(&mut promptness, 50, "abcdefg"), "these have counted");
+        tell(&mut promptness, 0, "A+++++++++++++++BCDEFG");
+        assert_eq!(tell(&mut promptness, 50, "ABCDEFG"), "fine", "these have counted");
         promptness.forget();
-        assert!(tell(&mut promptness, 100, "abcdefg"));
-        tell(&mut promptness, 200, "hijklmnopqrstuvwxyz0123");
-        assert!(tell(&mut promptness, 300, "abcdefg"));
+        assert_eq!(tell(&mut promptness, 100, "ABCDEFG"), "poor");
+        for (name, number) in (1..).zip(200..224) {
+            promptness.note_late(base(), number, name, true);
+        }
+        promptness.take_poor();
+        assert_eq!(tell(&mut promptness, 300, "ABCDEFG"), "poor");
     }
 
     #[test]

@@ -9,7 +9,6 @@ use super::loss::Loss;
 use super::message::{self, Rcode, ResponseCheck, ResponseInfo};
 use super::query::{Place, Query, Trouble};
 use super::tolerance::{self, is_objection};
-use super::upstream::Proof;
 use super::upstream_conn::Phase;
 use super::upstream_limits::LARGE;
 use super::{Action, Conn, ConnId, Ede, Fact, Forwarder, Manner, Outcome};
@@ -265,7 +264,7 @@ impl Forwarder {
         self.answered_late(now, place, index);
         // One on a retired connection proves little.
         let outage = self.upstreams[index].outage().filter(|_| is_open);
-        if outage.is_some_and(|outage| outage.proof <= Proof::Answer) {
+        if outage.is_some_and(|outage| !outage.proof.is_poor()) {
             self.recover(now, index);
         }
     }

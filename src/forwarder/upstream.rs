@@ -114,13 +114,24 @@ pub(super) struct Outage {
 /// What shows that an upstream that failed works again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Proof {
+    /// The least; each of the others takes what those before it take, too.
     Handshake,
     /// It failed with its handshake done, so that it must answer a query, too.
     Answer,
     /// It failed as it answered too few in time: so many more in a row.
-    Answers {
-        missing: u8,
-    },
+    Answers { missing: u8 },
+}
+
+impl Proof {
+    /// Whether it takes an answer to the copy of a query.
+    pub(super) fn wants_trial(self) -> bool {
+        self != Self::Handshake
+    }
+
+    /// Whether the upstream answers, but too few in time.
+    pub(super) fn is_poor(self) -> bool {
+        matches!(self, Self::Answers { .. })
+    }
 }
 
 /// Upstreams of these display names, told apart by operator: what follows the `#`.
@@ -246,9 +257,7 @@ impl Upstream {
         match (outage.attempts, self.attempted_at) {
             _ if outage.stage.is_lasting() => outage.retry_at,
             // It answers some at least.
-            (_, Some(attempted_at)) if outage.proof > Proof::Answer => {
-                attempted_at + NOTHING_UP_PAUSE
-            }
+            (_, Some(attempted_at)) if outage.proof.is_poor() => attempted_at + NOTHING_UP_PAUSE,
             (0 | 1, _) | (_, None) => outage.retry_at,
             (_, Some(attempted_at)) => attempted_at + NOTHING_UP_PAUSE,
         }
