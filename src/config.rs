@@ -187,9 +187,10 @@ Usage: dot-proxy [OPTION]...
                             Ask the first usable upstream, the one that answered
                             fastest lately, or the one with the fewest queries
                             in flight. [default: ordered]
-  --hedge off|same|any      Copy a query whose answer is late to nobody, to
-                            another upstream with the same NAME, or to any other
-                            upstream. [default: same, and any unless ordered]
+  --hedge off|same|any      Copy a query to another upstream with the same NAME
+                            after 1.5 seconds only, or as soon as its answer is
+                            late, or then to any other upstream.
+                            [default: same, and any unless ordered]
   --retry-servfail on|off   When an upstream answers SERVFAIL or REFUSED, ask
                             one with another NAME as well. [default: on]
   --ecs strip|pass          Take EDNS Client Subnet options out and tell
