@@ -271,8 +271,10 @@ impl Forwarder {
     /// The machine was suspended: every upstream connection is dropped, as none can be trusted.
     pub fn handle_resume(&mut self, now: Instant) {
         self.denials.forget();
-        self.upstreams.iter_mut().for_each(Upstream::forget_experience);
-        self.end_backoffs(now);
+        for upstream in &mut self.upstreams {
+            upstream.forget_experience();
+            upstream.end_backoff(now);
+        }
         let all = self.upstreams.iter().flat_map(|upstream| upstream.conns.iter().copied());
         self.drop_upstream_conns(now, all.collect(), "the machine was suspended");
     }

@@ -214,8 +214,13 @@ impl Forwarder {
         }
     }
 
+    /// What failed may work now: but one that answered too few in time did so for reasons of its own.
     pub(super) fn end_backoffs(&mut self, now: Instant) {
-        self.upstreams.iter_mut().for_each(|upstream| upstream.end_backoff(now));
+        for upstream in &mut self.upstreams {
+            if upstream.outage().is_some_and(|outage| !outage.proof.is_poor()) {
+                upstream.end_backoff(now);
+            }
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 use dot_proxy::forwarder::{Fact, Hedge, Policy, Stage};
 
 use crate::sim_support::dns::SERVFAIL;
-use crate::sim_support::{Attempt, Response, Server, World, default_limits, default_policy, ms};
+use crate::sim_support::{
+    Attempt, Response, Server, What, World, default_limits, default_policy, ms,
+};
 use crate::{end, failures, numbered, slowest};
 
 /// Servers of these operators, the first of which never answers the odd ones of [`numbered`] names.
@@ -248,6 +250,25 @@ fn u26_another_operator_that_failed_is_tried_again_when_it_could_take_over() {
     }
     w.run_ms(4500);
     assert!(failures(&w) - before < 15, "{}: {:?}", failures(&w) - before, w.facts);
+    end(w);
+}
+
+#[test]
+fn u26_the_pause_of_one_ends_by_no_other_that_comes_back() {
+    let mut w = half_dead(default_policy(), &[0, 1]);
+    for n in 0..65 {
+        w.ask(&numbered(n));
+        w.run_ms(100);
+    }
+    assert_eq!(w.facts.len(), 1, "{:?}", w.facts);
+    let seen = |w: &World| w.links_to(0).iter().flat_map(|link| &link.seen).count();
+    let before = seen(&w);
+    w.schedule(ms(0), What::ClockSet);
+    for n in 0..20 {
+        w.ask(&numbered(n));
+        w.run_ms(20);
+    }
+    assert_eq!(seen(&w), before, "{:?}", w.facts);
     end(w);
 }
 

@@ -97,6 +97,7 @@ impl World {
                 self.forwarder.handle_network_change(self.now, server, &conns);
             }
             What::Resume => self.forwarder.handle_resume(self.now),
+            What::ClockSet => self.forwarder.handle_clock_set(self.now),
             What::Serve { link, what } => self.serve(link, what),
             What::ServerDies { server } => {
                 for link in self.links.iter_mut().filter(|link| link.server == server) {

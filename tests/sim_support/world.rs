@@ -152,6 +152,7 @@ pub(crate) enum What {
         lost: bool,
     },
     Resume,
+    ClockSet,
     /// A server does something to one of its connections.
     Serve {
         link: usize,
