@@ -231,7 +231,8 @@ Usage: dot-proxy [OPTION]...
   --tcp-clients-per-address-max N
                             When all are taken, an address with more than this,
                             unless it is a loopback one, is the first to make
-                            room. [default: {per_address}; by size: {per_address_by_size}]
+                            room, if others wait long even with answers owed.
+                            [default: {per_address}; by size: {per_address_by_size}]
   -h, --help                Print this.
   -V, --version             Print the version.
 ",

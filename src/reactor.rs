@@ -433,7 +433,7 @@ impl Reactor {
                         if let Some(conn) = self.cx.forwarder.handle_accept(self.cx.now, peer) {
                             self.insert(conn, Socket::client(conn, stream));
                         }
-                        // The core may have closed an idle one for it: its descriptor is needed.
+                        // The core may have closed one for it: its descriptor is needed.
                         self.act();
                     }
                     Err(_) => {
@@ -443,6 +443,9 @@ impl Reactor {
                     }
                 }
             }
+        }
+        if !self.listeners.iter().any(Listener::is_acceptable) {
+            self.cx.forwarder.handle_none_waiting();
         }
     }
 

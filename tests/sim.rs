@@ -86,12 +86,13 @@ fn the_seeds_reach_what_matters() {
         sum.shed += summary.counts.shed;
         sum.made_way += summary.counts.made_way;
         sum.made_room += summary.counts.made_room;
+        sum.crowded_out += summary.counts.crowded_out;
         facts += summary.facts;
     }
     let reached =
         [sum.failed, sum.local, sum.orphaned, sum.unmatched, sum.resent, sum.shed, sum.made_room];
     assert!(sum.hedged > 0 && sum.retried > 0 && sum.made_way > 0, "{sum:?}");
-    assert!(sum.asked_plainer > 0, "{sum:?}");
+    assert!(sum.asked_plainer > 0 && sum.crowded_out > 0, "{sum:?}");
     assert!(reached.iter().all(|count| *count >= 10), "{sum:?}");
     assert!(sum.answered > 1000 && sum.connects > 100 && facts > 10, "{sum:?}, {facts} facts");
 }
@@ -200,7 +201,9 @@ fn check_facts(world: &World) {
             Fact::UpstreamObjects { upstream, edns } => {
                 assert!(plain.insert((upstream, *edns)), "{upstream} is told of twice: {at:?}");
             }
-            Fact::ClientMadeRoom { .. } | Fact::ClientWaited { .. } => {
+            Fact::ClientMadeRoom { .. }
+            | Fact::ClientRefused { .. }
+            | Fact::ClientWaited { .. } => {
                 let last = of_clients.insert(std::mem::discriminant(fact), *at);
                 let is_late = last.is_none_or(|last| *at >= last + ms(60_000));
                 assert!(is_late, "{fact}: twice in a minute, {last:?} and {at:?}");
@@ -754,6 +757,9 @@ impl Workload {
         if !self.swarm.tcp || self.rng.chance(500) {
             return self.ask_datagram(world);
         }
+        if self.swarm.few_clients && self.rng.chance(30) {
+            self.crowd(world);
+        }
         let known = self.streams.len() as u64;
         let client = if known == 0 || self.rng.chance(150) {
             let client = self.connect(world);
@@ -784,6 +790,19 @@ impl Workload {
             }
         }
         client
+    }
+
+    /// One address wants every place, and asks something on some of them.
+    fn crowd(&mut self, world: &mut World) {
+        let ip = stub_ip(&mut self.rng);
+        for _ in 0..10 {
+            let client = self.connect(world);
+            let port = world.clients[client].peer.port();
+            world.clients[client].peer = SocketAddr::new(ip, port);
+            if self.rng.chance(500) {
+                self.ask_stream(world, client, 1);
+            }
+        }
     }
 
     /// Some clients leave, in one way or another.

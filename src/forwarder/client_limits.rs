@@ -6,6 +6,7 @@ use std::hash::BuildHasherDefault;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use super::arena::Id;
 use super::client::Client;
 use super::fact::OnceAMinute;
 use super::message::Opt;
@@ -20,13 +21,17 @@ pub(super) struct Clients {
     pub(super) bytes: usize,
     /// How many there are of each network.
     by_network: HashMap<IpAddr, usize, BuildHasherDefault<DefaultHasher>>,
+    per_address_max: usize,
+    /// Networks with more than that.
+    crowds: usize,
     pub(super) timers: ClientTimers,
-    /// The shell was told that a newcomer has to wait.
-    declined: bool,
+    /// Since when the shell has been told, each time it asked, that a newcomer has to wait.
+    declined_since: Option<Instant>,
     /// The one that may be accepted now had to.
     waited: bool,
     told_of_room: OnceAMinute,
     told_of_waiting: OnceAMinute,
+    told_of_refusal: OnceAMinute,
 }
 
 #[derive(Debug)]
@@ -66,6 +71,8 @@ impl Clients {
                 2 * limits.clients_max,
                 BuildHasherDefault::default(),
             ),
+            per_address_max: limits.clients_per_address_max,
+            crowds: 0,
             timers: ClientTimers {
                 idle: timeouts(),
                 fresh: timeouts(),
@@ -74,10 +81,11 @@ impl Clients {
                 lingering: timeouts(),
                 held_back: timeouts(),
             },
-            declined: false,
+            declined_since: None,
             waited: false,
             told_of_room: OnceAMinute::default(),
             told_of_waiting: OnceAMinute::default(),
+            told_of_refusal: OnceAMinute::default(),
         }
     }
 
@@ -91,7 +99,10 @@ impl Clients {
     /// A client was accepted.
     pub(super) fn add(&mut self, now: Instant, key: usize, address: IpAddr) {
         self.len += 1;
-        *self.by_network.entry(network(address)).or_default() += 1;
+        let count = self.by_network.entry(network(address)).or_default();
+        *count += 1;
+        let was_above = is_above(address, *count - 1, self.per_address_max);
+        self.crowds += usize::from(is_above(address, *count, self.per_address_max) && !was_above);
         self.timers.idle.arm(key, now);
         self.timers.fresh.arm(key, now);
     }
@@ -107,6 +118,9 @@ impl Clients {
         let network = network(address);
         if let Some(count) = self.by_network.get_mut(&network) {
             *count -= 1;
+            let is_above_now = is_above(address, *count, self.per_address_max);
+            self.crowds -=
+                usize::from(is_above(address, *count + 1, self.per_address_max) && !is_above_now);
             if *count == 0 {
                 self.by_network.remove(&network);
             }
@@ -160,8 +174,17 @@ impl Default for AnswerLen {
 impl Forwarder {
     /// From when on the next client may be accepted, as things stand; `None`: not until a client is done.
     /// Behind the others in the backlog of its listener it loses nothing but time, where a connection
-    /// that is closed may have brought its query already.
+    /// that is closed may have brought its query already. But behind those of a network with more than its
+    /// limit it would lose that, too, once they fill the backlog: then it is accepted to be judged.
     pub fn accept_at(&self, now: Instant) -> Option<Instant> {
+        let usual = self.place_at(now);
+        let judged = self.clients.declined_since.filter(|_| self.clients.crowds > 0);
+        let judged = judged.map(|since| since + PATIENCE);
+        usual.into_iter().chain(judged).min()
+    }
+
+    /// From when on there is a place, or one whose client is idle.
+    fn place_at(&self, now: Instant) -> Option<Instant> {
         let ClientTimers { idle, fresh, .. } = &self.clients.timers;
         if self.clients.len < self.limits.clients_max || idle.len() > fresh.len() {
             return Some(now);
@@ -171,52 +194,100 @@ impl Forwarder {
 
     /// Whether a client may be accepted now. To be asked before each, and only if one may be waiting.
     pub fn poll_accept(&mut self, now: Instant) -> bool {
-        let may = self.accept_at(now).is_some_and(|at| at <= now);
-        let declined = std::mem::replace(&mut self.clients.declined, !may);
-        self.clients.waited = may && declined;
-        may
+        if self.place_at(now).is_some_and(|at| at <= now) {
+            self.clients.waited = self.clients.declined_since.take().is_some();
+            return true;
+        }
+        self.clients.waited = false;
+        self.clients.declined_since.get_or_insert(now);
+        self.accept_at(now).is_some_and(|at| at <= now)
     }
 
-    /// Makes room for a client from this address, of one that is idle if there is no place left. While
-    /// all are owed something, the newcomer is refused.
+    /// No client waits to be accepted any more.
+    pub fn handle_none_waiting(&mut self) {
+        self.clients.declined_since = None;
+    }
+
+    /// Makes room for a client from this address if there is no place left: of one that is idle, or else
+    /// of one whose network has more than its limit, if the newcomer's has not. It is refused otherwise.
     pub(super) fn admit_client(&mut self, now: Instant, newcomer: IpAddr) -> bool {
-        let clients_max = self.limits.clients_max;
         if std::mem::take(&mut self.clients.waited) && self.clients.told_of_waiting.is_due(now) {
-            let fact = Fact::ClientWaited { client: newcomer.to_canonical(), clients_max };
+            let fact = Fact::ClientWaited {
+                client: newcomer.to_canonical(),
+                clients_max: self.limits.clients_max,
+                crowd: self.crowd(),
+                per_address_max: self.limits.clients_per_address_max,
+            };
             self.actions.push_back(Action::Log(fact));
         }
-        if self.clients.len < clients_max {
+        if self.clients.len < self.limits.clients_max {
             return true;
         }
         while self.clients.timers.fresh.pop(now, FRESH_TIMEOUT).is_some() {}
         let limit = self.limits.clients_per_address_max;
-        let address_of = |key| match self.conns.get(self.conns.id_at(key)?)? {
-            Conn::Client(client) => Some((key, client.peer.ip())),
-            Conn::Upstream(_) | Conn::Closing => None,
-        };
-        let idle = self.clients.may_go().take(LOOKED_AT).filter_map(address_of);
-        let idle = idle.map(|(key, ip)| (key, ip, self.clients.of_network(ip)));
         let newcomers = self.clients.of_network(newcomer);
-        let goes = makes_room(newcomer, newcomers, limit, idle);
-        let Some((id, client)) =
-            goes.and_then(|(key, client)| Some((self.conns.id_at(key)?, client)))
-        else {
-            self.counts.crowded_out += 1;
+        let idle = self.clients.may_go().take(LOOKED_AT);
+        let idle = idle.filter_map(|key| self.connected(self.conns.id_at(key)?));
+        let idle = makes_room(newcomer, newcomers, limit, idle);
+        let goes = idle.or_else(|| gives_way(newcomer, newcomers, limit, self.all_connected()));
+        let Some(Connected { id, address, held, .. }) = goes else {
+            self.refuse_client(now, newcomer);
             return false;
         };
         if self.clients.told_of_room.is_due(now) {
             self.actions.push_back(Action::Log(Fact::ClientMadeRoom {
-                client: client.to_canonical(),
+                client: address.to_canonical(),
+                was_idle: idle.is_some(),
                 newcomer: newcomer.to_canonical(),
-                clients_max,
-                of_client: Some(self.clients.of_network(client))
-                    .filter(|count| is_above(client, *count, limit)),
+                clients_max: self.limits.clients_max,
+                of_client: Some(held).filter(|held| is_above(address, *held, limit)),
                 per_address_max: limit,
             }));
         }
         self.counts.made_room += 1;
         self.close_client(now, ConnId(id), Manner::Orderly);
+        // What it was owed may have made room for others.
+        self.dispatch(now);
         true
+    }
+
+    fn refuse_client(&mut self, now: Instant, newcomer: IpAddr) {
+        self.counts.crowded_out += 1;
+        if self.clients.told_of_refusal.is_due(now) {
+            self.actions.push_back(Action::Log(Fact::ClientRefused {
+                client: newcomer.to_canonical(),
+                held: self.clients.of_network(newcomer),
+                clients_max: self.limits.clients_max,
+                per_address_max: self.limits.clients_per_address_max,
+            }));
+        }
+    }
+
+    /// Who has most of those with more than their limit, and how many. It looks at all clients.
+    fn crowd(&self) -> Option<(IpAddr, usize)> {
+        if self.clients.crowds == 0 {
+            return None;
+        }
+        let limit = self.limits.clients_per_address_max;
+        let crowds =
+            self.all_connected().filter(|client| is_above(client.address, client.held, limit));
+        let most = crowds.max_by_key(|client| client.held)?;
+        Some((most.address.to_canonical(), most.held))
+    }
+
+    fn all_connected(&self) -> impl Iterator<Item = Connected> {
+        self.conns.iter().filter_map(|(id, _)| self.connected(id))
+    }
+
+    fn connected(&self, id: Id) -> Option<Connected> {
+        match self.conns.get(id)? {
+            Conn::Client(client) => {
+                let address = client.peer.ip();
+                let held = self.clients.of_network(address);
+                Some(Connected { id, address, held, is_owed: !client.is_settled() })
+            }
+            Conn::Upstream(_) | Conn::Closing => None,
+        }
     }
 
     /// For how long a client may be idle now (RFC 7766 section 6.2.3): with more than half of the
@@ -333,8 +404,19 @@ impl Forwarder {
     }
 }
 
-/// Which of the idle clients makes room for one more, when all places are taken: its key and address.
-/// `idle` has them with how many connections their network holds, longest idle first.
+/// A client among those that may have to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Connected {
+    id: Id,
+    address: IpAddr,
+    /// How many connections its network has.
+    held: usize,
+    /// Answers, some of which may be written.
+    is_owed: bool,
+}
+
+/// Which of the idle clients makes room for one more, when all places are taken. `idle` has them longest
+/// idle first.
 ///
 /// The limit for each network decides who goes, not whether: a network with more is the first to lose
 /// what it does not use, and for its own newcomers its own before those of others.
@@ -342,19 +424,35 @@ fn makes_room(
     newcomer: IpAddr,
     newcomers: usize,
     limit: usize,
-    idle: impl Iterator<Item = (usize, IpAddr, usize)>,
-) -> Option<(usize, IpAddr)> {
+    idle: impl Iterator<Item = Connected>,
+) -> Option<Connected> {
     let newcomer_is_above = is_above(newcomer, newcomers + 1, limit);
-    let (key, address, _) = idle.min_by_key(|(_, address, held)| {
-        if newcomer_is_above && network(*address) == network(newcomer) {
+    idle.min_by_key(|client| {
+        if newcomer_is_above && network(client.address) == network(newcomer) {
             0
-        } else if is_above(*address, *held, limit) {
+        } else if is_above(client.address, client.held, limit) {
             1
         } else {
             2
         }
-    })?;
-    Some((key, address))
+    })
+}
+
+/// Which client gives way to one that has waited for long, while none is idle: one of a network with more
+/// than its limit, and only if the newcomer's stays within its own. Who is owed nothing goes first, then
+/// who has most, and of theirs the youngest, which has waited least for its answers.
+fn gives_way(
+    newcomer: IpAddr,
+    newcomers: usize,
+    limit: usize,
+    clients: impl Iterator<Item = Connected>,
+) -> Option<Connected> {
+    if is_above(newcomer, newcomers + 1, limit) {
+        return None;
+    }
+    clients
+        .filter(|client| is_above(client.address, client.held, limit))
+        .max_by_key(|client| (!client.is_owed, client.held, client.id.serial()))
 }
 
 /// Whether so many connections are more than this address should have while there are no places left.
@@ -390,12 +488,18 @@ const READING_TIMEOUT: Duration = Duration::from_secs(1);
 /// time, a lost packet included.
 const FRESH_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long newcomers wait for a place where a network has more than its limit: longer than most answers
+/// take, and well below the second after which a SYN is sent again (RFC 6298 section 2) that found the
+/// backlog full.
+const PATIENCE: Duration = Duration::from_millis(250);
+
 /// Of the clients that are idle for longest, so many are looked at for one that makes room: all but with
 /// limits that somebody has raised.
 const LOOKED_AT: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use super::super::arena::Arena;
     use super::*;
 
     #[test]
@@ -423,12 +527,58 @@ mod tests {
             ("fd00::1", 3, &[("fd00:0:0:1::1", 1), ("fd00::2", 3)], Some(1)),
             ("fd00::1", 3, &[("fd00:0:0:1::1", 1), ("fd00:0:0:2::1", 1)], Some(0)),
         ];
+        let mut arena = Arena::with_capacity(8);
+        let ids = [(); 8].map(|()| arena.insert(()));
         for (newcomer, newcomers, idle, goes) in cases {
-            let others = idle.iter().enumerate();
-            let others = others.map(|(key, (ip, held))| (key, ip.parse().unwrap(), *held));
+            let others = ids.into_iter().zip(idle).map(|(id, (ip, held))| Connected {
+                id,
+                address: ip.parse().unwrap(),
+                held: *held,
+                is_owed: false,
+            });
             let found = makes_room(newcomer.parse().unwrap(), newcomers, 3, others);
-            let expected = goes.map(|key| (key, idle[key].0.parse().unwrap()));
-            assert_eq!(found, expected, "{newcomer}, {newcomers} of them, {idle:?}");
+            let found = found.map(|client| client.id);
+            assert_eq!(found, goes.map(|n| ids[n]), "{newcomer}, {newcomers} of them, {idle:?}");
+        }
+    }
+
+    #[test]
+    fn who_gives_way_while_none_is_idle() {
+        // The newcomer, how many its network has, the clients in the order in which they came, how many
+        // theirs have and whether they are owed something, who goes.
+        type Case<'a> = (&'a str, usize, &'a [(&'a str, usize, bool)], Option<usize>);
+        let cases: [Case<'_>; 12] = [
+            ("10.0.0.1", 0, &[], None),
+            // With all within their limits everybody waits.
+            ("10.0.0.1", 0, &[("10.0.0.2", 3, true), ("10.0.0.3", 3, false)], None),
+            // The youngest, ...
+            ("10.0.0.1", 0, &[("10.0.0.2", 4, true), ("10.0.0.2", 4, true)], Some(1)),
+            ("10.0.0.1", 0, &[("10.0.0.2", 4, true), ("10.0.0.3", 1, true)], Some(0)),
+            // ... of those that have most, ...
+            ("10.0.0.1", 0, &[("10.0.0.2", 5, true), ("10.0.0.3", 4, true)], Some(0)),
+            // ... but first who is owed nothing.
+            ("10.0.0.1", 0, &[("10.0.0.2", 4, false), ("10.0.0.2", 9, true)], Some(0)),
+            ("10.0.0.1", 0, &[("10.0.0.2", 4, true), ("10.0.0.3", 1, false)], Some(0)),
+            // For nobody who has its limit itself.
+            ("10.0.0.1", 2, &[("10.0.0.2", 4, true)], Some(0)),
+            ("10.0.0.1", 3, &[("10.0.0.2", 9, false)], None),
+            ("fd00::1", 3, &[("fd00::2", 4, false), ("10.0.0.2", 4, false)], None),
+            // Loopback has no limit.
+            ("127.0.0.1", 9, &[("127.0.0.1", 9, false), ("10.0.0.2", 4, true)], Some(1)),
+            ("10.0.0.1", 0, &[("::1", 9, false), ("::ffff:127.0.0.1", 9, true)], None),
+        ];
+        let mut arena = Arena::with_capacity(8);
+        let ids = [(); 8].map(|()| arena.insert(()));
+        for (newcomer, newcomers, clients, goes) in cases {
+            let all = ids.into_iter().zip(clients).map(|(id, (ip, held, is_owed))| Connected {
+                id,
+                address: ip.parse().unwrap(),
+                held: *held,
+                is_owed: *is_owed,
+            });
+            let found = gives_way(newcomer.parse().unwrap(), newcomers, 3, all);
+            let found = found.map(|client| client.id);
+            assert_eq!(found, goes.map(|n| ids[n]), "{newcomer}, {newcomers} of them, {clients:?}");
         }
     }
 }

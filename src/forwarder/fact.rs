@@ -9,10 +9,12 @@ use super::{Edns, Stage};
 /// A change of state worth a log line; `Display` gives the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// An idle client was closed to make room for another, as all places are taken; at most once a minute.
+    /// A client was closed to make room for another, as all places are taken; at most once a minute.
     ClientMadeRoom {
         /// Its address.
         client: IpAddr,
+        /// It was idle; else its network has more than its limit, and others had waited for long.
+        was_idle: bool,
         /// For whom.
         newcomer: IpAddr,
         /// Clients at a time.
@@ -22,12 +24,28 @@ pub enum Fact {
         /// That limit.
         per_address_max: usize,
     },
-    /// A client was accepted late, as all others were owed answers; at most once a minute.
+    /// A client was refused, as its network has its limit and all places are taken, and others may wait
+    /// behind it; at most once a minute.
+    ClientRefused {
+        /// Its address.
+        client: IpAddr,
+        /// How many connections its network has.
+        held: usize,
+        /// Clients at a time.
+        clients_max: usize,
+        /// That limit.
+        per_address_max: usize,
+    },
+    /// A client was accepted late, as no other was idle; at most once a minute.
     ClientWaited {
         /// Its address.
         client: IpAddr,
         /// Clients at a time.
         clients_max: usize,
+        /// Who has most connections, and how many, if they are more than the limit for its network.
+        crowd: Option<(IpAddr, usize)>,
+        /// That limit.
+        per_address_max: usize,
     },
     /// Sources outside the addresses that are served asked; said at most once a minute.
     SourceRefused {
@@ -90,6 +108,7 @@ impl Fact {
     pub fn level(&self) -> log::Level {
         match self {
             Self::ClientMadeRoom { .. }
+            | Self::ClientRefused { .. }
             | Self::ClientWaited { .. }
             | Self::SourceRefused { .. }
             | Self::UpstreamFailed { .. }
@@ -104,26 +123,40 @@ impl Fact {
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ClientMadeRoom { client, newcomer, clients_max, of_client, per_address_max } => {
+            Self::ClientMadeRoom {
+                client,
+                was_idle,
+                newcomer,
+                clients_max,
+                of_client,
+                per_address_max,
+            } => {
+                let why = if *was_idle { "being idle, for" } else { "in favour of" };
                 write!(
                     f,
-                    "TCP clients: {client} was disconnected, being idle, for {newcomer}: all {clients_max} \
-                     places are taken (--tcp-clients-max)"
+                    "TCP clients: {client} was disconnected, {why} {newcomer}: all {clients_max} places are \
+                     taken (--tcp-clients-max)"
                 )?;
-                match of_client {
-                    Some(count) => write!(
-                        f,
-                        ", {count} of them by {client}, where one address should have \
-                         {per_address_max} (--tcp-clients-per-address-max)"
-                    ),
-                    None => Ok(()),
+                write_crowd(f, of_client.map(|held| (*client, held)), *per_address_max)
+            }
+            Self::ClientRefused { client, held, clients_max, per_address_max } => write!(
+                f,
+                "TCP clients: {client} was refused: all {clients_max} places are taken (--tcp-clients-max), \
+                 {held} of them by {client}, where one address should have {per_address_max} while others \
+                 may wait (--tcp-clients-per-address-max)"
+            ),
+            Self::ClientWaited { client, clients_max, crowd, per_address_max } => {
+                let flag = if crowd.is_some() { " (--tcp-clients-max)" } else { "" };
+                write!(
+                    f,
+                    "TCP clients: {client} had to wait, as all {clients_max} places{flag} were taken by \
+                     clients that wait for answers or have just connected"
+                )?;
+                match crowd {
+                    Some(_) => write_crowd(f, *crowd, *per_address_max),
+                    None => f.write_str(": a higher --tcp-clients-max gives more places"),
                 }
             }
-            Self::ClientWaited { client, clients_max } => write!(
-                f,
-                "TCP clients: {client} had to wait, as all {clients_max} places were taken by clients that \
-                 wait for answers: with a higher --tcp-clients-max there are more"
-            ),
             Self::SourceRefused { source, count } => {
                 match count {
                     1 => write!(f, "a query from {source} was dropped"),
@@ -172,6 +205,22 @@ impl fmt::Display for Fact {
     }
 }
 
+/// Who has so many of the places, if that is more than one address should have.
+fn write_crowd(
+    f: &mut fmt::Formatter<'_>,
+    crowd: Option<(IpAddr, usize)>,
+    per_address_max: usize,
+) -> fmt::Result {
+    let Some((client, held)) = crowd else {
+        return Ok(());
+    };
+    write!(
+        f,
+        ", {held} of them by {client}, where one address should have {per_address_max} \
+         (--tcp-clients-per-address-max)"
+    )
+}
+
 /// Keeps lines of one kind apart, which clients could cause at any rate.
 #[derive(Debug, Default)]
 pub(super) struct OnceAMinute {
@@ -207,26 +256,54 @@ mod tests {
     #[test]
     fn lines_about_clients_name_them_and_the_flags() {
         let (client, newcomer) = ([10, 0, 0, 9].into(), [10, 0, 0, 1].into());
-        let line = |of_client| {
-            let per_address_max = 25;
-            Fact::ClientMadeRoom { client, newcomer, clients_max: 150, of_client, per_address_max }
-                .to_string()
+        let (clients_max, per_address_max) = (150, 25);
+        let line = |was_idle, of_client| {
+            Fact::ClientMadeRoom {
+                client,
+                was_idle,
+                newcomer,
+                clients_max,
+                of_client,
+                per_address_max,
+            }
+            .to_string()
         };
         assert_eq!(
-            line(None),
+            line(true, None),
             "TCP clients: 10.0.0.9 was disconnected, being idle, for 10.0.0.1: all 150 places are taken \
              (--tcp-clients-max)"
         );
         assert_eq!(
-            line(Some(90)),
+            line(true, Some(90)),
             "TCP clients: 10.0.0.9 was disconnected, being idle, for 10.0.0.1: all 150 places are taken \
              (--tcp-clients-max), 90 of them by 10.0.0.9, where one address should have 25 \
              (--tcp-clients-per-address-max)"
         );
         assert_eq!(
-            Fact::ClientWaited { client, clients_max: 8 }.to_string(),
-            "TCP clients: 10.0.0.9 had to wait, as all 8 places were taken by clients that wait for \
-             answers: with a higher --tcp-clients-max there are more"
+            line(false, Some(90)),
+            "TCP clients: 10.0.0.9 was disconnected, in favour of 10.0.0.1: all 150 places are taken \
+             (--tcp-clients-max), 90 of them by 10.0.0.9, where one address should have 25 \
+             (--tcp-clients-per-address-max)"
+        );
+        assert_eq!(
+            Fact::ClientRefused { client, held: 90, clients_max, per_address_max }.to_string(),
+            "TCP clients: 10.0.0.9 was refused: all 150 places are taken (--tcp-clients-max), 90 of them \
+             by 10.0.0.9, where one address should have 25 while others may wait \
+             (--tcp-clients-per-address-max)"
+        );
+        let waited = |crowd| {
+            Fact::ClientWaited { client: newcomer, clients_max, crowd, per_address_max }.to_string()
+        };
+        assert_eq!(
+            waited(None),
+            "TCP clients: 10.0.0.1 had to wait, as all 150 places were taken by clients that wait for \
+             answers or have just connected: a higher --tcp-clients-max gives more places"
+        );
+        assert_eq!(
+            waited(Some((client, 90))),
+            "TCP clients: 10.0.0.1 had to wait, as all 150 places (--tcp-clients-max) were taken by clients \
+             that wait for answers or have just connected, 90 of them by 10.0.0.9, where one address \
+             should have 25 (--tcp-clients-per-address-max)"
         );
     }
 

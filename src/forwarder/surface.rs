@@ -242,9 +242,9 @@ pub struct Counts {
     pub repeated: u64,
     /// Client connections closed because clients held too many octets.
     pub shed: u64,
-    /// Client connections refused because there were too many.
+    /// Client connections refused because there were too many, of their network too.
     pub crowded_out: u64,
-    /// Idle client connections closed to make room for others.
+    /// Client connections closed to make room for others: idle ones, or those of a network with too many.
     pub made_room: u64,
     /// Datagrams and connections from addresses that are not served.
     pub refused: u64,

@@ -1,7 +1,11 @@
-//! More TCP clients than are usual, from one address that is not loopback: row C10.
+//! More TCP clients than are usual, from one address that is not loopback: row C10; and those of another
+//! beside them.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use crate::namespace::{in_namespace, ip};
 use crate::support::message::{A, NOERROR};
@@ -10,14 +14,20 @@ use crate::support::{Act, Authority, DotServer, Proxy, Query, Response, Setup, T
 /// An address that clients have in common, as behind NAT.
 const ADDRESS: &str = "192.168.7.1";
 
-/// A proxy at that address, in front of a server that takes 60 ms for an answer.
+/// So few places that with the 256 in the backlog the sockets of a test are not too many.
+const FEW: [&str; 4] = ["--tcp-clients-max", "40", "--tcp-clients-per-address-max", "10"];
+
+/// A proxy at that address, in front of a server that takes 60 ms for an answer, and has none to names of
+/// [`dead`].
 fn start(flags: &[&str]) -> (Proxy, DotServer) {
     ip(&["address", "add", &format!("{ADDRESS}/32"), "dev", "lo"]);
     let authority = Authority::new();
     let setup = Setup::new(authority.identity("dot.example"));
-    let server = DotServer::start(
-        setup.handler(|query| vec![Act::After(Duration::from_millis(60), query.answer())]),
-    );
+    let server = DotServer::start(setup.handler(|query| {
+        let is_dead = query.name.starts_with("dead");
+        let answer = || Act::After(Duration::from_millis(60), query.answer());
+        (!is_dead).then(answer).into_iter().collect()
+    }));
     let listen = format!("{ADDRESS}:0");
     let flags = [&["--listen", &listen, "--query-log", "off"], flags].concat();
     (Proxy::before(&authority, &[&server], &flags), server)
@@ -27,11 +37,43 @@ fn query(n: usize) -> Vec<u8> {
     Query::new(&format!("n{n}.c10.example"), A).bytes()
 }
 
+fn dead(n: usize) -> Vec<u8> {
+    Query::new(&format!("dead{n}.c10.example"), A).bytes()
+}
+
+/// A socket of that address that is to be connected.
+fn socket_of(ip: &str) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let ip: IpAddr = ip.parse().expect("an address");
+    socket.bind(&SocketAddr::from((ip, 0)).into()).expect("an address of this host");
+    socket
+}
+
+fn client_of(ip: &str, server: SocketAddr) -> TcpClient {
+    let socket = socket_of(ip);
+    socket.connect(&server.into()).expect("a listener");
+    TcpClient::of(socket.into())
+}
+
+/// Connections that nobody waits for: the backlog may be full.
+fn knock(ip: &str, server: SocketAddr) -> Socket {
+    let socket = socket_of(ip);
+    socket.set_nonblocking(true).expect("a socket");
+    match socket.connect(&server.into()) {
+        Err(error)
+            if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
+        {
+            panic!("cannot connect: {error}")
+        }
+        _ => socket,
+    }
+}
+
 #[track_caller]
 fn assert_answered(client: &mut TcpClient) {
     let response = client.try_receive();
     let rcode = response.map(|octets| Response::read(&octets).rcode);
-    assert_eq!(rcode.ok(), Some(NOERROR));
+    assert!(matches!(rcode, Ok(NOERROR)), "{rcode:?}");
 }
 
 /// The peer of a connection to the own address is that address.
@@ -86,5 +128,57 @@ fn c10_more_threads_than_places() {
             assert!(line.starts_with("WARN") && line.contains(ADDRESS), "{line}");
             assert!(line.contains("--tcp-clients-max"), "{line}");
         }
+    });
+}
+
+/// One address has all places, with four queries on each that nobody answers, and fills the backlog.
+#[test]
+fn one_address_with_slow_names_shuts_no_other_out() {
+    in_namespace("one_address_with_slow_names_shuts_no_other_out", "", || {
+        let (proxy, _server) = start(&FEW);
+        ip(&["address", "add", "192.168.7.2/32", "dev", "lo"]);
+        ip(&["address", "add", "192.168.7.3/32", "dev", "lo"]);
+        let address = proxy.address();
+        let mut crowd: Vec<_> = (0..40).map(|_| client_of("192.168.7.2", address)).collect();
+        for (n, client) in crowd.iter_mut().enumerate() {
+            (0..4).for_each(|name| client.send(&dead(4 * n + name)));
+        }
+        let _behind: Vec<_> = (0..280).map(|_| knock("192.168.7.2", address)).collect();
+
+        let mut other = client_of("192.168.7.3", address);
+        other.send(&query(0));
+        assert_answered(&mut other);
+        // Its names have not failed yet.
+        let first = crowd[0].stream();
+        first.set_nonblocking(true).expect("a socket");
+        let nothing = first.peek(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(nothing, Err(ErrorKind::WouldBlock), "it came before the places were free");
+
+        let line =
+            proxy.await_line("who gave way", |line| line.contains("in favour of 192.168.7.3"));
+        assert!(line.starts_with("WARN") && line.contains("40 of them by 192.168.7.2"), "{line}");
+        assert!(line.contains("--tcp-clients-per-address-max"), "{line}");
+        let line = proxy.await_line("who was refused", |line| line.contains("was refused"));
+        assert!(line.starts_with("WARN") && line.contains("192.168.7.2 was refused"), "{line}");
+        let lines = proxy.stop();
+        let told = lines.iter().filter(|line| line.contains("TCP clients"));
+        assert_eq!(told.count(), 2, "{lines:#?}");
+    });
+}
+
+/// The same, and it asks nothing.
+#[test]
+fn one_silent_address_shuts_no_other_out() {
+    in_namespace("one_silent_address_shuts_no_other_out", "", || {
+        let (proxy, _server) = start(&FEW);
+        ip(&["address", "add", "192.168.7.2/32", "dev", "lo"]);
+        ip(&["address", "add", "192.168.7.3/32", "dev", "lo"]);
+        let address = proxy.address();
+        let _crowd: Vec<_> = (0..320).map(|_| knock("192.168.7.2", address)).collect();
+        let mut other = client_of("192.168.7.3", address);
+        other.send(&query(0));
+        assert_answered(&mut other);
+        // Which shows that it was not for those that are idle after a second.
+        proxy.await_line("who was refused", |line| line.contains("192.168.7.2 was refused"));
     });
 }

@@ -407,6 +407,123 @@ fn c02_an_address_with_more_than_its_share_makes_room_for_others() {
     end(w);
 }
 
+/// Some crowd all places: each of these connections asks four names that nobody answers, or nothing.
+fn crowd(w: &mut World, ip: [u8; 4], clients: u32, silent: bool) -> Vec<usize> {
+    let connect = |n| {
+        let client = client_at(w, ip);
+        for name in (0..4).filter(|_| !silent) {
+            w.tcp_send(client, dns::framed(&question(1000 + 4 * n + name)));
+        }
+        client
+    };
+    (0..clients).map(connect).collect()
+}
+
+#[test]
+fn c02_one_address_shuts_no_other_out() {
+    for (clients, silent) in [(150, false), (600, false), (150, true), (900, true)] {
+        let mut w = warm(1);
+        w.servers[0].replies(|ask| match ask.name {
+            "n0.example." => vec![ask.answer_after(10)],
+            _ => Vec::new(),
+        });
+        let crowd = crowd(&mut w, [10, 9, 9, 9], clients, silent);
+        w.run_ms(10);
+        let newcomer = client_at(&mut w, [10, 0, 0, 1]);
+        w.tcp_send(newcomer, dns::framed(&question(0)));
+        w.run_ms(230);
+        assert_eq!(w.clients[newcomer].state, State::Outside);
+        w.run_ms(50);
+        assert_eq!(w.response(&numbered(0)).rcode, NOERROR, "behind {clients}, {silent}");
+        assert_eq!(w.clients[newcomer].state, State::Open);
+        let counts = w.forwarder.counts();
+        assert_eq!((counts.made_room, counts.crowded_out), (1, u64::from(clients) - 150));
+        // The youngest of those with a place.
+        let open = crowd.iter().filter(|client| w.clients[**client].state == State::Open);
+        assert_eq!((open.count(), w.clients[crowd[149]].state), (149, State::Closed));
+        let told: Vec<_> = w.facts.iter().map(|(_, fact)| fact.to_string()).collect();
+        assert_eq!(told.len(), 1 + usize::from(clients > 150), "{told:#?}");
+        for line in told {
+            assert!(line.contains("of them by 10.9.9.9"), "{line}");
+            assert!(line.contains("(--tcp-clients-per-address-max)"), "{line}");
+        }
+        end(w);
+    }
+}
+
+/// However many come, a crowd keeps what one address should have, and so does each of them.
+#[test]
+fn c02_a_crowd_is_left_its_share() {
+    let mut w = with_limits(|limits| {
+        limits.clients_max = 12;
+        limits.clients_per_address_max = 3;
+    });
+    w.servers[0].replies(|_| Vec::new());
+    let crowd = crowd(&mut w, [10, 9, 9, 9], 12, false);
+    w.run_ms(10);
+    let ask = |w: &mut World, n, ip| {
+        let client = client_at(w, ip);
+        w.tcp_send(client, dns::framed(&question(n)));
+        client
+    };
+    let second: Vec<_> = (0..4).map(|n| ask(&mut w, n, [10, 0, 0, 1])).collect();
+    let others: Vec<_> = (4..16).map(|n| ask(&mut w, n, [10, 0, 1, n as u8])).collect();
+    w.run_ms(1000);
+    let open = |clients: &[usize]| {
+        clients.iter().filter(|client| w.clients[**client].state == State::Open).count()
+    };
+    assert_eq!([&crowd, &second, &others].map(|clients| open(clients)), [3, 3, 6]);
+    assert_eq!(open(&crowd[..3]), 3, "those that have waited for longest");
+    assert_eq!((w.forwarder.counts().made_room, w.forwarder.counts().crowded_out), (9, 1));
+    end(w);
+}
+
+/// With all within their limits, nobody loses an answer for another, however long that takes.
+#[test]
+fn c10_without_a_crowd_newcomers_wait_for_slow_names() {
+    for per_address_max in [3, 6] {
+        let mut w = with_limits(|limits| {
+            limits.clients_max = 6;
+            limits.clients_per_address_max = per_address_max;
+        });
+        w.servers[0].replies(|ask| vec![ask.answer_after(2000)]);
+        let addresses = [[10, 0, 0, 1], [10, 0, 0, 2]];
+        for n in 0..12 {
+            let ip = addresses[n as usize % (6 / per_address_max)];
+            let client = client_at(&mut w, ip);
+            w.tcp_send(client, dns::framed(&question(n)));
+        }
+        w.run_ms(4100);
+        assert_eq!((failures(&w), w.oracle.responses.len()), (0, 12));
+        assert_eq!(w.forwarder.counts().crowded_out, 0);
+        end(w);
+    }
+}
+
+/// Places that come and go are waited for.
+#[test]
+fn c10_newcomers_wait_while_a_crowd_has_its_answers_in_time() {
+    let mut w = with_limits(|limits| {
+        limits.clients_max = 8;
+        limits.clients_per_address_max = 4;
+    });
+    w.ask("warm.example.");
+    w.run_ms(100);
+    w.servers[0].replies(|ask| vec![ask.answer_after(240)]);
+    for n in 0..40 {
+        let client = client_at(&mut w, [192, 168, 0, 1]);
+        w.tcp_send(client, dns::framed(&question(n)));
+    }
+    w.run_ms(5 * 250);
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 41), "in five rounds");
+    assert_eq!(w.forwarder.counts().crowded_out, 0);
+    let waited = w.facts.iter().map(|(_, fact)| fact.to_string());
+    let waited = waited.filter(|line| line.contains("had to wait")).collect::<Vec<_>>();
+    assert_eq!(waited.len(), 1);
+    assert!(waited[0].contains("8 of them by 192.168.0.1"), "{waited:?}");
+    end(w);
+}
+
 /// RFC 7766 section 6.2.3: the fewer places are left, the shorter a client may be idle.
 #[test]
 fn c02_idle_time_shrinks_as_places_are_taken() {

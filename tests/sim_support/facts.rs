@@ -1,6 +1,6 @@
 //! Facts in: what happens in the simulated network, told to the forwarder.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use dot_proxy::forwarder::Closed;
@@ -140,40 +140,63 @@ impl World {
         while !self.shutting_down
             && let Some(&client) = self.backlog.front()
         {
+            let at = self.at();
+            let all_in_use = self.are_all_in_use();
             if !self.forwarder.poll_accept(self.now) {
-                self.check_all_in_use();
+                self.waiting.since.get_or_insert(at);
+                let since = *self.waiting.surely_since.get_or_insert(at);
+                assert!(all_in_use, "a newcomer waits with places free, or with somebody idle");
+                let crowded = (0..self.clients.len()).any(|client| self.is_crowd(client, 0));
+                assert!(!crowded || at < since + WAIT_MAX, "a newcomer waits behind a crowd");
                 return;
             }
+            self.waiting.surely_since = None;
+            if !all_in_use {
+                self.waiting.since = None;
+            }
             self.backlog.pop_front();
+            let has_waited = self.waiting.since.is_some_and(|since| since + WAIT_MAX <= at);
+            let is_crowd = self.is_crowd(client, 1);
             let peer = self.clients[client].peer;
             let Some(conn) = self.forwarder.handle_accept(self.now, peer) else {
-                assert!(!is_served(peer.ip()), "{peer} is refused a place");
+                let is_crowded_out = all_in_use && has_waited && is_crowd;
+                assert!(!is_served(peer.ip()) || is_crowded_out, "{peer} is refused a place");
                 continue;
             };
-            let at = self.at();
             self.clients[client].conn = Some(conn);
             self.clients[client].state = State::Open;
             self.clients[client].fresh_since = Some(at);
             self.put(conn, Socket::Client { conn, client });
             self.read_client(client);
             // What was closed to make room.
+            self.waiting.favours_newcomer = all_in_use && has_waited && !is_crowd;
             self.drain();
+            self.waiting.favours_newcomer = false;
         }
+        self.waiting.since = None;
+        self.waiting.surely_since = None;
+        self.forwarder.handle_none_waiting();
     }
 
-    /// Who waits to be accepted found all places taken, by clients that are owed something or may be about
-    /// to ask.
-    fn check_all_in_use(&mut self) {
+    /// No place is free, and whoever has one is owed something or may be about to ask.
+    fn are_all_in_use(&mut self) -> bool {
         let connected: Vec<_> =
             (0..self.clients.len()).filter(|n| self.clients[*n].conn.is_some()).collect();
-        assert!(connected.len() >= self.limits.clients_max, "a newcomer waits with places free");
-        for client in connected {
-            // Who broke the rules may have been told to go, and has a second for that.
-            let may_stay = self.clients[client].is_fresh(self.at())
-                || self.clients[client].offender
-                || !self.is_idle(client);
-            assert!(may_stay, "a newcomer waits with {client} idle");
-        }
+        connected.len() >= self.limits.clients_max
+            && connected.into_iter().all(|client| {
+                // Who broke the rules may have been told to go, and has a second for that.
+                self.clients[client].is_fresh(self.at())
+                    || self.clients[client].offender
+                    || !self.is_idle(client)
+            })
+    }
+
+    /// The network of this client has, with so many more, more connections than it should.
+    pub(super) fn is_crowd(&self, client: usize, more: usize) -> bool {
+        let network = network(self.clients[client].peer.ip());
+        let connected = self.clients.iter().filter(|client| client.conn.is_some());
+        let held = connected.filter(|other| self::network(other.peer.ip()) == network).count();
+        held + more > self.limits.clients_per_address_max && !network.is_loopback()
     }
 
     fn is_idle(&mut self, number: usize) -> bool {
@@ -356,6 +379,17 @@ fn asked(message: &[u8]) -> String {
 }
 
 /// Who gets answers from a listener that is not loopback.
+/// An IPv4 address, or the /64 of an IPv6 address.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) if !v6.is_loopback() => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        IpAddr::V4(_) | IpAddr::V6(_) => address,
+    }
+}
+
+/// So long newcomers wait for places that a crowd has.
+const WAIT_MAX: Duration = Duration::from_millis(250);
+
 fn is_served(source: IpAddr) -> bool {
     match source {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),

@@ -86,8 +86,10 @@ impl World {
                 self.links[link].outbound.clear();
             }
             Socket::Client { client, .. } => {
-                let blameless =
-                    self.clients[client].state == State::Open && !self.clients[client].offender;
+                let gives_way = self.waiting.favours_newcomer && self.is_crowd(client, 0);
+                let blameless = self.clients[client].state == State::Open
+                    && !self.clients[client].offender
+                    && !gives_way;
                 let unsent = self.forwarder.output(conn).len();
                 let owes = self.oracle.owes(To::Stream(client));
                 if blameless && manner == Manner::Abort && (unsent > 0 || owes) {

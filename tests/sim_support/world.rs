@@ -62,6 +62,7 @@ pub(crate) struct World {
     pub(super) shutting_down: bool,
     /// Clients that the forwarder has not accepted, in order.
     pub(super) backlog: VecDeque<usize>,
+    pub(super) waiting: Waiting,
     /// Clients that kept the rules and were closed for what all held.
     pub(super) blameless_shed: u64,
     pub(super) base: Instant,
@@ -79,6 +80,17 @@ pub(crate) struct World {
     /// How long the process will be stopped after this turn.
     pub(super) frozen_for: Duration,
     pub(super) digest: DefaultHasher,
+}
+
+/// Since when clients have waited to be accepted, and whom another may be closed for.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// The earliest that it can be.
+    pub(super) since: Option<Duration>,
+    /// It is this or earlier.
+    pub(super) surely_since: Option<Duration>,
+    /// One that has waited for long is being accepted: who crowds it out gives way, whatever it is owed.
+    pub(super) favours_newcomer: bool,
 }
 
 /// What a socket of the shell is.
@@ -220,6 +232,7 @@ impl World {
             limits: limits.clone(),
             shutting_down: false,
             backlog: VecDeque::new(),
+            waiting: Waiting::default(),
             blameless_shed: 0,
             forwarder: Forwarder::new(limits, policy, names.collect(), seed),
             servers,

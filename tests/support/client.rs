@@ -66,7 +66,11 @@ pub(crate) struct TcpClient {
 impl TcpClient {
     #[track_caller]
     pub(crate) fn new(server: SocketAddr) -> Self {
-        let stream = TcpStream::connect(server).expect("a listener");
+        Self::of(TcpStream::connect(server).expect("a listener"))
+    }
+
+    /// On a connection that stands.
+    pub(crate) fn of(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(LIMIT)).expect("a time");
         stream.set_nodelay(true).expect("a socket");
         Self { stream }
