@@ -45,6 +45,8 @@ pub struct Reactor {
     unread: Vec<ConnId>,
     /// No connection can be accepted before this, unless one closes.
     accept_again: Option<Instant>,
+    /// The listener whose clients are accepted first in the next turn.
+    accept_from: usize,
     ending: Ending,
     clocks: Clocks,
     stderr: Stderr,
@@ -121,6 +123,7 @@ impl Reactor {
             unread: Vec::new(),
             cx,
             accept_again: None,
+            accept_from: 0,
             ending: Ending::No,
             clocks: Clocks::default(),
             stderr,
@@ -418,12 +421,16 @@ impl Reactor {
             return;
         }
         self.accept_again = None;
-        for index in 0..self.listeners.len() {
-            for _ in 0..max {
+        let first = self.accept_from;
+        for index in (first..self.listeners.len()).chain(0..first) {
+            for accepted in 0..max {
                 if !self.listeners[index].is_acceptable() {
                     break;
                 }
                 if !self.cx.forwarder.poll_accept(self.cx.now) {
+                    // Who had a place in this turn is the last in the next.
+                    let next = index + usize::from(accepted > 0);
+                    self.accept_from = next % self.listeners.len();
                     return;
                 }
                 match self.listeners[index].accept(self.cx.now) {

@@ -182,3 +182,32 @@ fn one_silent_address_shuts_no_other_out() {
         proxy.await_line("who was refused", |line| line.contains("192.168.7.2 was refused"));
     });
 }
+
+/// Clients of one listener that come and go all the time do not hold up those of another.
+#[test]
+fn a_crowd_at_one_listener_leaves_the_others_their_turn() {
+    const CROWD: usize = 64;
+
+    let authority = Authority::new();
+    let setup = Setup::new(authority.identity("dot.example"));
+    let server = DotServer::start(
+        setup.handler(|query| vec![Act::After(Duration::from_millis(100), query.answer())]),
+    );
+    let listen = ["--listen", "127.0.0.1:0"];
+    let flags = [&listen, &listen, &["--tcp-clients-max", "8"][..]].concat();
+    let proxy = Proxy::before(&authority, &[&server], &flags);
+    let [first, second] = proxy.listeners() else { panic!("two: {:?}", proxy.listeners()) };
+
+    let connect = |n| {
+        let mut client = TcpClient::new(*first);
+        client.send(&query(n));
+        client
+    };
+    let mut crowd: Vec<_> = (0..CROWD).map(connect).collect();
+    let mut other = TcpClient::new(*second);
+    other.send(&query(CROWD));
+    assert_answered(&mut other);
+    let before = server.log().queries.len();
+    assert!(before < CROWD * 3 / 4, "{before} queries came first");
+    crowd.iter_mut().for_each(assert_answered);
+}
