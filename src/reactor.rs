@@ -18,7 +18,9 @@ use crate::clocks::{Clocks, Happened};
 use crate::config::Config;
 use crate::datagram::{Buffers, Calls};
 use crate::descriptors;
-use crate::forwarder::{self, Action, Closed, ConnId, DatagramPath, Forwarder, Manner};
+use crate::forwarder::{
+    self, Action, Closed, ConnId, DatagramPath, Forwarder, Manner, sort_by_key,
+};
 use crate::interfaces;
 use crate::listener::{self, Listener};
 use crate::logged::Logged;
@@ -391,7 +393,7 @@ impl Reactor {
     fn read_unread(&mut self) {
         let mut unread = std::mem::take(&mut self.unread);
         // One that the core asked for may have been left unread, too.
-        unread.sort_unstable();
+        sort_by_key(&mut unread, |conn| *conn);
         unread.dedup();
         for conn in unread {
             if let Some(socket) = find(&mut self.sockets, conn)

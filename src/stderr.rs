@@ -5,10 +5,8 @@
 
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
 
 use log::{Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -53,9 +51,14 @@ impl Stderr {
         let mut output = self.output();
         output.catch_up();
         output.fd = None;
-        if let Some(ended) = output.relay.take() {
-            // The thread sends nothing: it ends, or it waits for ever.
-            ended.recv_timeout(RELAY_TIMEOUT).ok();
+        if let Some(relay) = output.relay.take() {
+            // It ends, or it waits for ever, and a join with it.
+            for _ in 0..RELAY_WAITS_MAX {
+                if relay.is_finished() {
+                    break;
+                }
+                poll(&mut [], Some(&RELAY_WAIT)).ok();
+            }
         }
     }
 
@@ -110,8 +113,8 @@ struct Output {
     fd: Option<OwnedFd>,
     /// Whether a write to `fd` returns at once, rather than when all of it is written.
     nonblocking: bool,
-    /// `fd` is a pipe from which a thread writes to a terminal; of the thread's end this tells.
-    relay: Option<Receiver<()>>,
+    /// `fd` is a pipe from which this thread writes to a terminal.
+    relay: Option<JoinHandle<()>>,
     /// The end of a line of which the front was written, and less than [`PIECE_MAX`].
     rest: Vec<u8>,
     dropped: u64,
@@ -153,7 +156,7 @@ impl Output {
     /// no thread, nothing is written.
     fn relayed(fd: BorrowedFd<'_>) -> Self {
         match relay(fd) {
-            Ok((writer, ended)) => Self { relay: Some(ended), ..Self::new(Some(writer), true) },
+            Ok((writer, thread)) => Self { relay: Some(thread), ..Self::new(Some(writer), true) },
             Err(_) => Self::new(None, true),
         }
     }
@@ -238,16 +241,13 @@ impl Output {
 }
 
 /// What is written to the pipe that is returned arrives at `fd` as fast as that takes it.
-fn relay(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, Receiver<()>)> {
+fn relay(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, JoinHandle<()>)> {
     let fd = fcntl_dupfd_cloexec(fd, FIRST_AFTER_STDIO)?;
     let (reader, writer) = io::pipe()?;
     fcntl_setfl(&writer, fcntl_getfl(&writer)? | OFlags::NONBLOCK)?;
-    let (alive, ended) = mpsc::channel();
-    thread::Builder::new().name("stderr".to_owned()).stack_size(RELAY_STACK).spawn(move || {
-        pass_on(reader, &fd);
-        drop(alive);
-    })?;
-    Ok((writer.into(), ended))
+    let thread = thread::Builder::new().name("stderr".to_owned()).stack_size(RELAY_STACK);
+    let thread = thread.spawn(move || pass_on(reader, &fd))?;
+    Ok((writer.into(), thread))
 }
 
 /// Returns when either side has left.
@@ -290,7 +290,8 @@ const FIRST_AFTER_STDIO: i32 = 3;
 const RELAY_STACK: usize = 64 * 1024;
 
 /// Enough for a terminal that somebody reads, and nothing to wait for with one that nobody does.
-const RELAY_TIMEOUT: Duration = Duration::from_millis(100);
+const RELAY_WAITS_MAX: u32 = 50;
+const RELAY_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
 
 /// Linux' `PIPE_BUF`: so much goes into a pipe whole or not at all, even with other writers.
 const PIECE_MAX: usize = 4_096;
@@ -300,7 +301,8 @@ mod tests {
     use std::fs::File;
     use std::io::{PipeWriter, Seek, Write as _};
     use std::os::unix::net::UnixStream;
-    use std::time::Instant;
+    use std::sync::mpsc;
+    use std::time::{Duration, Instant};
 
     use log::{Level, LevelFilter};
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};

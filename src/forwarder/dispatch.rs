@@ -6,6 +6,7 @@ use super::arena::Id;
 use super::edit::{self, Edns, QueryEdit};
 use super::message::Signature;
 use super::query::{Origin, Place, Query, SENDS_MAX};
+use super::sort::sort_by_key;
 use super::upstream::{PATIENCE, Upstream};
 use super::upstream_conn::{Phase, UpstreamConn};
 use super::upstream_limits::LARGE;
@@ -35,10 +36,10 @@ impl Forwarder {
         match self.policy.order {
             // As they are.
             Order::Ordered => {}
-            Order::Fastest => ranking.sort_unstable_by_key(|&index| {
+            Order::Fastest => sort_by_key(ranking, |&index| {
                 (self.upstreams[index].round_trip.estimate(now), index)
             }),
-            Order::Spread => ranking.sort_unstable_by_key(|&index| {
+            Order::Spread => sort_by_key(ranking, |&index| {
                 let upstream = &self.upstreams[index];
                 (self.in_flight_at(upstream), upstream.sends, index)
             }),

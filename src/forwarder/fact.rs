@@ -199,7 +199,12 @@ impl fmt::Display for Fact {
                 each.as_millis()
             ),
             Self::UpstreamUsable { upstream, down } => {
-                write!(f, "{upstream}: usable again after {:.1} s", down.as_secs_f64())
+                write!(
+                    f,
+                    "{upstream}: usable again after {}.{} s",
+                    down.as_secs(),
+                    down.subsec_millis() / 100
+                )
             }
         }
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::arena::Id;
 use super::in_flight::Found;
 use super::query::{Origin, Place, Trouble};
+use super::sort::sort_by_key;
 use super::upstream::{BROKE_READING, BROKE_SENDING};
 use super::upstream_conn::{
     Arrival, HANDSHAKE_TIMEOUT, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, Turn, UpstreamConn,
@@ -320,7 +321,7 @@ impl Forwarder {
             }
         }
         // Some were on two of them.
-        waiting.sort_unstable_by_key(|id| id.serial());
+        sort_by_key(&mut waiting, |id| id.serial());
         waiting.dedup();
         self.requeue(now, waiting);
         self.dispatch(now);
@@ -499,7 +500,7 @@ impl Forwarder {
     fn queue_again(&mut self, mut queries: Vec<(Instant, Id)>) {
         // What was done about others may have ended some.
         queries.retain(|(_, id)| self.queries.get(*id).is_some());
-        queries.sort_unstable_by_key(|(arrived, id)| (*arrived, id.serial()));
+        sort_by_key(&mut queries, |(arrived, id)| (*arrived, id.serial()));
         let keys: Vec<_> = queries.into_iter().map(|(arrived, id)| (arrived, id.key())).collect();
         self.queue.merge(&keys);
     }

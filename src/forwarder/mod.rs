@@ -41,6 +41,7 @@ mod room;
 mod round_trip;
 mod sends;
 mod shares;
+mod sort;
 mod special;
 mod surface;
 mod timeouts;
@@ -74,6 +75,7 @@ use query_log::QueryLog;
 use random::Random;
 use room::Room;
 use shares::Shares;
+pub(crate) use sort::sort_by_key;
 pub use special::SpecialNames;
 pub use surface::{
     Action, Closed, ConnId, Counts, DatagramPath, Hedge, Limits, Manner, Order, Policy, Stage,
