@@ -3,14 +3,12 @@
 //! Whoever reads stderr may stop, leave, or run out of disk, and DNS must go on. `eprintln!` waits
 //! in the first case and panics in the others, so nothing that runs beside the event loop uses it.
 
-use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 
 use log::{Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fcntl_setfl, fstat, open};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, write};
 
 /// The process's stderr. Clones write to the same one and keep their lines apart.
@@ -46,20 +44,11 @@ impl Stderr {
         self.output().dropped
     }
 
-    /// Ends it. What a [relay](Output::relay) still has of it gets a moment to arrive.
+    /// Ends it, after a last attempt to write what did not go earlier.
     pub fn finish(&mut self) {
         let mut output = self.output();
         output.catch_up();
         output.fd = None;
-        if let Some(relay) = output.relay.take() {
-            // It ends, or it waits for ever, and a join with it.
-            for _ in 0..RELAY_WAITS_MAX {
-                if relay.is_finished() {
-                    break;
-                }
-                poll(&mut [], Some(&RELAY_WAIT)).ok();
-            }
-        }
     }
 
     fn output(&self) -> MutexGuard<'_, Output> {
@@ -111,10 +100,9 @@ impl<L: Log> Log for GuardedLogger<L> {
 struct Output {
     /// `None` once there is nobody to write to.
     fd: Option<OwnedFd>,
-    /// Whether a write to `fd` returns at once, rather than when all of it is written.
-    nonblocking: bool,
-    /// `fd` is a pipe from which this thread writes to a terminal.
-    relay: Option<JoinHandle<()>>,
+    /// For how many octets POLLOUT promises room, if a write to `fd` returns only when all of it is
+    /// written.
+    promised: Option<usize>,
     /// The end of a line of which the front was written, and less than [`PIECE_MAX`].
     rest: Vec<u8>,
     dropped: u64,
@@ -128,8 +116,8 @@ impl Output {
     /// description has an offset of its own, at which it would overwrite what is written through
     /// the first; a socket because it cannot be.
     ///
-    /// A terminal of another user (su, setpriv) cannot be opened again. poll(2) is of no use there, as it
-    /// promises room for one octet, and a write of more waits.
+    /// A terminal of another user (su, setpriv) cannot be opened again. poll(2) promises room for one
+    /// octet there, and a write of more may wait.
     fn over(fd: BorrowedFd<'_>) -> Self {
         let kind = fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode));
         let own = match kind {
@@ -142,23 +130,19 @@ impl Output {
             _ => None,
         };
         match (own, kind) {
-            (Some(own), _) => Self::new(Some(own), true),
-            (None, Ok(FileType::CharacterDevice)) => Self::relayed(fd),
-            (None, _) => Self::new(fcntl_dupfd_cloexec(fd, FIRST_AFTER_STDIO).ok(), false),
+            (Some(own), _) => Self::new(Some(own), None),
+            (None, Ok(FileType::CharacterDevice)) => Self::waiting(fd, 1),
+            (None, _) => Self::waiting(fd, PIECE_MAX),
         }
     }
 
-    fn new(fd: Option<OwnedFd>, nonblocking: bool) -> Self {
-        Self { fd, nonblocking, relay: None, rest: Vec::new(), dropped: 0, untold: 0 }
+    fn new(fd: Option<OwnedFd>, promised: Option<usize>) -> Self {
+        Self { fd, promised, rest: Vec::new(), dropped: 0, untold: 0 }
     }
 
-    /// Writes to a pipe, and has a thread write to `fd` what it finds there, and wait. Where there can be
-    /// no thread, nothing is written.
-    fn relayed(fd: BorrowedFd<'_>) -> Self {
-        match relay(fd) {
-            Ok((writer, thread)) => Self { relay: Some(thread), ..Self::new(Some(writer), true) },
-            Err(_) => Self::new(None, true),
-        }
+    /// A write waits unless POLLOUT promises room for so many octets.
+    fn waiting(fd: BorrowedFd<'_>, promised: usize) -> Self {
+        Self::new(fcntl_dupfd_cloexec(fd, FIRST_AFTER_STDIO).ok(), Some(promised))
     }
 
     fn write_lines(&mut self, mut lines: &[u8]) {
@@ -218,10 +202,9 @@ impl Output {
     fn write_some(&mut self, octets: &[u8]) -> usize {
         loop {
             let Some(fd) = &self.fd else { return 0 };
-            let result = if self.nonblocking {
-                write(fd, octets)
-            } else {
-                write_if_ready(fd.as_fd(), octets)
+            let result = match self.promised {
+                None => write(fd, octets),
+                Some(promised) => write_while_ready(fd.as_fd(), octets, promised),
             };
             match result {
                 Ok(written) => return written,
@@ -240,34 +223,19 @@ impl Output {
     }
 }
 
-/// What is written to the pipe that is returned arrives at `fd` as fast as that takes it.
-fn relay(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, JoinHandle<()>)> {
-    let fd = fcntl_dupfd_cloexec(fd, FIRST_AFTER_STDIO)?;
-    let (reader, writer) = io::pipe()?;
-    fcntl_setfl(&writer, fcntl_getfl(&writer)? | OFlags::NONBLOCK)?;
-    let thread = thread::Builder::new().name("stderr".to_owned()).stack_size(RELAY_STACK);
-    let thread = thread.spawn(move || pass_on(reader, &fd))?;
-    Ok((writer.into(), thread))
-}
-
-/// Returns when either side has left.
-fn pass_on(mut reader: PipeReader, fd: &OwnedFd) {
-    let mut buffer = [0; PIECE_MAX];
-    while let Ok(len @ 1..) = reader.read(&mut buffer) {
-        let mut octets = &buffer[..len];
-        while !octets.is_empty() {
-            match write(fd, octets) {
-                Ok(written) => octets = &octets[written..],
-                Err(Errno::INTR) => {}
-                // Another process that shares it has made it nonblocking.
-                Err(Errno::AGAIN) => {
-                    poll(&mut [PollFd::new(fd, PollFlags::OUT)], None).ok();
-                }
-                Err(Errno::BADF | Errno::IO | Errno::NXIO | Errno::PIPE) => return,
-                Err(_) => break,
-            }
+/// How many of the octets went at once, so many at a time.
+fn write_while_ready(fd: BorrowedFd<'_>, octets: &[u8], most: usize) -> rustix::io::Result<usize> {
+    let mut written = 0;
+    while written < octets.len() {
+        let rest = &octets[written..];
+        match write_if_ready(fd, &rest[..rest.len().min(most)]) {
+            Ok(len) => written += len,
+            // The next write has it again.
+            Err(_) if written > 0 => break,
+            Err(error) => return Err(error),
         }
     }
+    Ok(written)
 }
 
 /// POLLOUT promises room for `PIPE_BUF` octets in a pipe, and for more in a socket.
@@ -286,25 +254,20 @@ fn write_if_ready(fd: BorrowedFd<'_>, octets: &[u8]) -> rustix::io::Result<usize
 
 const FIRST_AFTER_STDIO: i32 = 3;
 
-/// A piece of a pipe, and calls.
-const RELAY_STACK: usize = 64 * 1024;
-
-/// Enough for a terminal that somebody reads, and nothing to wait for with one that nobody does.
-const RELAY_WAITS_MAX: u32 = 50;
-const RELAY_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
-
 /// Linux' `PIPE_BUF`: so much goes into a pipe whole or not at all, even with other writers.
 const PIECE_MAX: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::io::{PipeWriter, Seek, Write as _};
+    use std::io::{self, PipeWriter, Read, Seek, Write as _};
     use std::os::unix::net::UnixStream;
     use std::sync::mpsc;
+    use std::thread;
     use std::time::{Duration, Instant};
 
     use log::{Level, LevelFilter};
+    use rustix::fs::fcntl_getfl;
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
     use super::*;
@@ -407,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_terminal_that_nobody_reads_is_never_waited_for() {
-        for open in [Output::over, Output::relayed] {
+        for open in [Output::over, |fd: BorrowedFd<'_>| Output::waiting(fd, 1)] {
             within_limit(move || {
                 let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
                 unlockpt(&terminal).unwrap();
@@ -415,7 +378,6 @@ mod tests {
                     ioctl_tiocgptpeer(&terminal, OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
                 let flags = fcntl_getfl(&peer).unwrap();
                 let mut stderr = Stderr(Arc::new(Mutex::new(open(peer.as_fd()))));
-                assert!(stderr.output().nonblocking);
                 assert_eq!(fcntl_getfl(&peer).unwrap(), flags);
 
                 let mut submitted = 0;
@@ -442,32 +404,6 @@ mod tests {
                 }
             });
         }
-    }
-
-    #[test]
-    fn the_last_line_arrives_through_a_relay() {
-        let (mut reader, writer) = io::pipe().unwrap();
-        let mut stderr = Stderr(Arc::new(Mutex::new(Output::relayed(writer.as_fd()))));
-        drop(writer);
-        stderr.clone().write_lines(b"why it ends\n");
-        stderr.finish();
-        let mut text = String::new();
-        reader.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "why it ends\n");
-        stderr.write_lines(b"later\n");
-        assert_eq!(stderr.dropped(), 1);
-    }
-
-    #[test]
-    fn the_end_does_not_wait_for_who_reads_a_relay() {
-        within_limit(|| {
-            let (_reader, writer) = io::pipe().unwrap();
-            let mut stderr = Stderr(Arc::new(Mutex::new(Output::relayed(writer.as_fd()))));
-            while stderr.dropped() == 0 {
-                stderr.write_lines(&line(0));
-            }
-            stderr.finish();
-        });
     }
 
     #[test]
@@ -555,12 +491,12 @@ mod tests {
     const OPENERS: [fn(&PipeWriter) -> Stderr; 2] = [
         |writer| {
             let stderr = Stderr::over(writer.as_fd());
-            assert!(stderr.output().nonblocking);
+            assert!(stderr.output().promised.is_none());
             stderr
         },
         |writer| {
             let stderr = Stderr::over(writer.as_fd());
-            *stderr.output() = Output::new(Some(writer.try_clone().unwrap().into()), false);
+            *stderr.output() = Output::waiting(writer.as_fd(), PIECE_MAX);
             stderr
         },
     ];
