@@ -250,6 +250,27 @@ fn u10_answers_with_a_signature_out_of_place_or_not_asked_for_go_to_nobody() {
     }
 }
 
+/// What is signed is not edited on its way, so that who signed must be beyond doubt.
+#[test]
+fn u10_a_signed_query_gets_no_answer_with_something_behind_its_signature() {
+    const TSIG: &[u8] = b"\x03key\0\0\xfa\0\xff\0\0\0\0\0\x04xxxx";
+    const A: &[u8] = b"\0\0\x01\0\x01\0\0\0\0\0\x04xxxx";
+    for records in [[TSIG, A], [TSIG, TSIG]] {
+        let mut w = warm(1);
+        w.servers[0].replies(move |ask| {
+            let mut answer = ask.answer();
+            answer.extend(records.concat());
+            answer[11] += 2;
+            vec![Step::after(10, Do::Answer(answer))]
+        });
+        crate::once::ask_with_sig0(&mut w, "signed.example.", 7);
+        w.run_ms(100);
+        let response = w.response("signed.example.");
+        assert_eq!((response.rcode, response.upstream), (SERVFAIL, false), "{records:x?}");
+        end(w);
+    }
+}
+
 /// The judge takes no response with another spelling for one that is owed.
 #[test]
 fn u29_the_client_gets_its_own_spelling_from_a_server_that_changes_it() {

@@ -351,8 +351,9 @@ fn c02_an_address_with_all_its_clients_makes_room_among_them() {
     let mut w = with_limits(|limits| {
         limits.clients_max = 4;
         limits.clients_per_address_max = 3;
+        limits.client_idle_timeout = Duration::from_secs(60);
     });
-    w.servers[0].replies(|ask| vec![ask.answer_after(1000)]);
+    w.servers[0].replies(|ask| vec![ask.answer_after(1400)]);
     let of_address = |w: &mut World| {
         let client = client_at(w, [10, 9, 9, 9]);
         w.run_ms(10);
@@ -362,7 +363,7 @@ fn c02_an_address_with_all_its_clients_makes_room_among_them() {
     let busy = of_address(&mut w);
     w.tcp_send(busy, dns::framed(&question(0)));
     let idle = [of_address(&mut w), of_address(&mut w)];
-    w.run_ms(970);
+    w.run_ms(1000);
     // The stranger is idle for longer, and who comes has its share already.
     let newcomers = [of_address(&mut w), of_address(&mut w)];
     for (n, client) in (1..).zip(newcomers) {
@@ -372,9 +373,9 @@ fn c02_an_address_with_all_its_clients_makes_room_among_them() {
     assert_eq!(idle.map(|client| w.clients[client].state), [State::Closed; 2]);
     let others = [busy, newcomers[0], newcomers[1]];
     assert_eq!(others.map(|client| w.clients[client].state), [State::Open; 3]);
-    w.run_ms(1000);
+    w.run_ms(1400);
     assert_eq!((failures(&w), w.oracle.responses.len()), (0, 3));
-    assert_eq!(w.clients[stranger].state, State::Closed, "after its time");
+    assert_eq!(w.clients[stranger].state, State::Open);
     end(w);
 }
 
