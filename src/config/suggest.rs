@@ -171,7 +171,9 @@ pub(super) fn upstream(spec: &str) -> Option<String> {
             "sdns" => "is a DNS stamp",
             _ => "is a URL",
         };
+        let bare = spec.split_once("://").map_or(spec, |(_, bare)| bare);
         let right = right_upstream(spec)
+            .or_else(|| rearranged(bare))
             .unwrap_or_else(|| format!("IP[:PORT]#NAME, such as {UPSTREAM_EXAMPLE}"));
         return Some(format!("{what}; write {right}"));
     }
@@ -191,12 +193,17 @@ pub(super) fn upstream(spec: &str) -> Option<String> {
         let comma = if spec.contains(',') { "comma" } else { "space" };
         return Some(format!("has a {comma} in place of #; write {}", shown(&right)));
     }
+    if let Some(problem) = preset_with_port(spec) {
+        return Some(problem);
+    }
+    let another_form =
+        |right: String| format!("is in another form than IP[:PORT]#NAME; write {right}");
     let Some((place, auth)) = spec.split_once('#') else {
         if address(spec, UPSTREAM_PORT).is_ok() {
             return None;
         }
         if let Some(right) = rearranged(spec) {
-            return Some(right);
+            return Some(another_form(right));
         }
         let right = right_upstream(spec)?;
         return Some(format!(
@@ -208,66 +215,67 @@ pub(super) fn upstream(spec: &str) -> Option<String> {
             let right = named(SocketAddr::new(address.ip(), port));
             return Some(format!("has a port in place of the name; write {right}"));
         }
-        let (name, port) = auth.rsplit_once([':', '@'])?;
-        certificate_name(name).ok()?;
-        let right = without_853(SocketAddr::new(address.ip(), port.parse().ok()?));
-        return Some(format!("has the port behind the name; write {right}#{name}"));
+        if let Some((name, port)) = auth.rsplit_once([':', '@'])
+            && let (Ok(_), Ok(port)) = (certificate_name(name), port.parse())
+        {
+            let right = without_853(SocketAddr::new(address.ip(), port));
+            return Some(format!("has the port behind the name; write {right}#{name}"));
+        }
+        // What is wrong with a list of pins is said elsewhere.
+        let is_bad = !auth.contains(',') && certificate_name(auth).is_err();
+        return is_bad.then(|| rearranged(spec))?.map(another_form);
     }
-    rearranged(spec)
+    let right = rearranged(spec)?;
+    Some(match certificate_name(place) {
+        Ok(_) => format!("has the name in front of the address; write {right}"),
+        Err(_) => another_form(right),
+    })
 }
 
 /// An address, a name and maybe a port, whatever stands between them and in whatever order, as they are
-/// written here; or a preset with a port.
+/// written here.
 fn rearranged(spec: &str) -> Option<String> {
     let (mut ip, mut name, mut port) = (None, None, None);
-    for piece in spec.split(['#', '@', ',', ';', ' ']).filter(|piece| !piece.is_empty()) {
-        for part in colon_parts(piece) {
-            let is_twice = if let Ok(address) = address(part, UPSTREAM_PORT) {
-                let other = (address.port() != UPSTREAM_PORT).then(|| address.port());
-                ip.replace(address).is_some() || other.is_some_and(|it| port.replace(it).is_some())
-            } else if let Some(v4) = bracketed(part).and_then(|ip| ip.parse().ok()) {
-                ip.replace(SocketAddr::new(IpAddr::V4(v4), UPSTREAM_PORT)).is_some()
-            } else if let Ok(number) = part.parse::<u16>() {
-                port.replace(number).is_some()
-            } else if part.parse::<IpAddr>().is_ok() {
-                // It lacks an interface, or may be read in two ways.
-                return None;
-            } else {
-                name.replace(certificate_name(part).ok()?).is_some()
-            };
-            if is_twice {
-                return None;
-            }
+    let pieces = spec.split(['#', '@', ',', ';', ' ', '/', '|']).filter(|piece| !piece.is_empty());
+    for part in pieces.flat_map(colon_parts) {
+        let is_twice = if let Ok(address) = address(part, UPSTREAM_PORT) {
+            let other = (address.port() != UPSTREAM_PORT).then(|| address.port());
+            ip.replace(address).is_some() || other.is_some_and(|it| port.replace(it).is_some())
+        } else if let Some(v4) = bracketed(part).and_then(|ip| ip.parse().ok()) {
+            ip.replace(SocketAddr::new(IpAddr::V4(v4), UPSTREAM_PORT)).is_some()
+        } else if let Ok(number) = part.parse::<u16>() {
+            port.replace(number).is_some()
+        } else if part.parse::<IpAddr>().is_ok() {
+            // It lacks an interface, or may be read in two ways.
+            return None;
+        } else {
+            name.replace(certificate_name(part).ok()?).is_some()
+        };
+        if is_twice {
+            return None;
         }
     }
-    let name = name?;
-    let is_without_port = port.is_none();
-    let port = port.filter(|port| ![0, 53].contains(port)).unwrap_or(UPSTREAM_PORT);
-    let preset = PRESETS.iter().find(|preset| preset.word == &*name);
-    if let (None, Some(preset), false) = (ip, preset, is_without_port) {
-        let one = without_853(SocketAddr::new(preset.addresses[0], port));
-        let alternative = match port {
-            UPSTREAM_PORT => String::new(),
-            _ => format!(", or {one}#{} for one of its addresses", preset.name),
-        };
-        return Some(format!(
-            "is a preset with a port, and presets take none; write {preset}{alternative}"
-        ));
+    if let (None, Some(address), Some(port), false) = (&name, ip, port, spec.contains('/')) {
+        return Some(named(SocketAddr::new(address.ip(), port)));
     }
     // A word without a dot may be anything, unless it stands at a #.
-    if !name.contains('.') && !spec.contains('#') {
-        return None;
-    }
+    let name = name.filter(|name| name.contains('.') || spec.contains('#'))?;
     let mut right = ip?;
-    right.set_port(port);
-    let right = format!("{}#{name}", without_853(right));
-    let problem = if spec.split_once('#').is_some_and(|(place, _)| certificate_name(place).is_ok())
-    {
-        "has the name in front of the address"
-    } else {
-        "is in another form than IP[:PORT]#NAME"
+    right.set_port(port.filter(|port| ![0, 53].contains(port)).unwrap_or(UPSTREAM_PORT));
+    Some(format!("{}#{name}", without_853(right)))
+}
+
+/// What is wrong with a preset that has a port.
+fn preset_with_port(spec: &str) -> Option<String> {
+    let (word, port) = spec.rsplit_once([':', '@'])?;
+    let port = port.parse().ok()?;
+    let preset = PRESETS.iter().find(|preset| preset.word.eq_ignore_ascii_case(word))?;
+    let one = without_853(SocketAddr::new(preset.addresses[0], port));
+    let alternative = match port {
+        0 | 53 | UPSTREAM_PORT => String::new(),
+        _ => format!(", or {one}#{} for one of its addresses", preset.name),
     };
-    Some(format!("{problem}; write {right}"))
+    Some(format!("is a preset with a port, and presets take none; write {preset}{alternative}"))
 }
 
 /// What stands between colons that are not an IPv6 address's own.
@@ -510,6 +518,15 @@ mod tests {
         -u [1.1.1.1]:853#a.b              => than IP[:PORT]#NAME; write 1.1.1.1#a.b
         -u [1.1.1.1]#a                    => than IP[:PORT]#NAME; write 1.1.1.1#a
         -u [::1]:8853:dot.example         => than IP[:PORT]#NAME; write [::1]:8853#dot.example
+        -u 1.1.1.1##a.b                   => than IP[:PORT]#NAME; write 1.1.1.1#a.b
+        -u 1.1.1.1#a.b@                   => than IP[:PORT]#NAME; write 1.1.1.1#a.b
+        -u 1.1.1.1/a.b                    => than IP[:PORT]#NAME; write 1.1.1.1#a.b
+        -u 1.1.1.1|a.b                    => than IP[:PORT]#NAME; write 1.1.1.1#a.b
+        -u tls://1.1.1.1:8853:a.b         => is a URL; write 1.1.1.1:8853#a.b
+        -u tls://1.1.1.1#a.b:8853         => is a URL; write 1.1.1.1:8853#a.b
+        -u '10.0.0.1 8853'                => than IP[:PORT]#NAME; write 10.0.0.1:8853#NAME
+        -u [1.1.1.1]:853                  => than IP[:PORT]#NAME; write 1.1.1.1#cloudflare-dns.com
+        -u dot.example:853#8.8.8.8        => than IP[:PORT]#NAME; write 8.8.8.8#dot.example
         -u dot.example@::1                => than IP[:PORT]#NAME; write [::1]#dot.example
         -u 2620:fe::fe@dns.quad9.net      => than IP[:PORT]#NAME; write [2620:fe::fe]#dns.quad9.net
         -u 1.1.1.1@a.b@c.d                => is not an IP address
