@@ -528,10 +528,14 @@ where
 fn choice<T: Copy>(value: &str, choices: &[(&str, T)]) -> Result<T, String> {
     match choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(value)) {
         Some((_, choice)) => Ok(*choice),
-        None => {
-            Err(format!("is not known; write {}", words(choices.iter().map(|(word, _)| *word))))
-        }
+        None => Err(not_known(&choices.iter().map(|(word, _)| *word).collect::<Vec<_>>())),
     }
+}
+
+/// What there is instead: once in the program, rather than for each type of choice.
+#[cold]
+fn not_known(known: &[&str]) -> String {
+    format!("is not known; write {}", words(known.iter().copied()))
 }
 
 /// Puts a value where none may be yet.
