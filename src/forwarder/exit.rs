@@ -101,6 +101,9 @@ impl Forwarder {
             self.note_overdue(now, query, answered_by);
         }
         for place in query.places.into_iter().flatten() {
+            if let Some(index) = answered_by {
+                self.note_answered_elsewhere(now, place, index);
+            }
             self.abandon(now, place);
         }
     }

@@ -8,7 +8,8 @@ use super::query::{Origin, Place, Trouble};
 use super::sort::sort_by_key;
 use super::upstream::{BROKE_READING, BROKE_SENDING};
 use super::upstream_conn::{
-    Arrival, HANDSHAKE_TIMEOUT, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, Turn, UpstreamConn,
+    Arrival, HANDSHAKE_TIMEOUT, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, Silence, Turn,
+    UpstreamConn,
 };
 use super::{Action, Closed, Conn, ConnId, Ede, Fact, Forwarder, Manner, Outcome, Stage};
 
@@ -163,16 +164,16 @@ impl Forwarder {
         } else {
             conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: true };
         }
-        let upstream = &mut self.upstreams[index];
+        let of_several = own >= SILENCE_MIN;
         if answers > 0 && !is_slow {
+            conn.silence = Some(Silence { of_several, answered_elsewhere: None });
+        }
+        let upstream = &mut self.upstreams[index];
+        if conn.silence.is_some() && upstream.query_limit.queries_max(now).is_some() {
             upstream.query_limit.note_silence(now, answers);
         }
         upstream.round_trip.note(now, STALL_TIMEOUT);
-        // What a few slow names look like is no silence.
-        if own >= SILENCE_MIN && !is_slow {
-            upstream.silences = upstream.silences.saturating_add(1);
-        }
-        let is_silent_again = upstream.silences >= 2;
+        let is_silent_again = of_several && upstream.silences > 0;
         let was_open = self.upstreams[index].open.take_if(|open| *open == conn_id).is_some();
         self.upstreams[index].is_silent = true;
         if was_open && answers == 0 && own > 0 && !is_slow {
@@ -181,6 +182,32 @@ impl Forwarder {
             self.fail_upstream(now, index, Stage::Read, "connections fall silent".into());
         }
         self.send_elsewhere(now, conn_id, waiting, arrival, false);
+    }
+
+    /// A query that is in flight in this place, too, was answered on another connection to upstream `index`.
+    pub(super) fn note_answered_elsewhere(&mut self, now: Instant, place: Place, index: usize) {
+        if let Some(Conn::Upstream(conn)) = self.conns.get_mut(place.conn.0)
+            && conn.upstream == index
+            && let Some(silence) = &mut conn.silence
+        {
+            silence.answered_elsewhere.get_or_insert(now);
+        }
+    }
+
+    /// It was the connection that fell silent, and not the names that were slow.
+    fn learn_silence(&mut self, now: Instant, conn_id: ConnId) {
+        if let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0)
+            && let Some(silence) = conn.silence.take()
+        {
+            let upstream = &mut self.upstreams[conn.upstream];
+            if upstream.query_limit.queries_max(now).is_none() {
+                upstream.query_limit.note_silence(now, conn.answers);
+            }
+            if silence.of_several {
+                upstream.silences = upstream.silences.saturating_add(1);
+            }
+            self.settle_upstream(now, conn_id);
+        }
     }
 
     /// The server works on one query of a connection at a time, for so long on each that those that wait
@@ -353,6 +380,11 @@ impl Forwarder {
                     }
                     Phase::Open if conn.stalls_at().is_some() => self.stall(now, conn_id),
                     Phase::Open => self.close_idle(conn_id),
+                    Phase::Retired { until, stalled: true }
+                        if now < until && conn.silence_known_at().is_some_and(|at| at <= now) =>
+                    {
+                        self.learn_silence(now, conn_id);
+                    }
                     Phase::Retired { until, stalled: true } if now < until => {
                         self.give_up_arriving(now, conn_id);
                     }
@@ -425,7 +457,7 @@ impl Forwarder {
             return;
         }
         conn.idle_since = now;
-        if matches!(conn.phase, Phase::Retired { .. }) {
+        if matches!(conn.phase, Phase::Retired { .. }) && conn.silence_known_at().is_none() {
             self.close_upstream(conn_id, Manner::Orderly, "it took no more queries");
         }
     }

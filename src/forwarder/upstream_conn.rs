@@ -47,6 +47,8 @@ pub(super) struct UpstreamConn {
     pub(super) asked_keepalive: bool,
     /// What the server said to that, less what the way to it takes (RFC 7828 section 3.2.2).
     pub(super) keepalive: Option<Duration>,
+    /// Since it stalled, nothing was answered on it.
+    pub(super) silence: Option<Silence>,
     turns: Turns,
     /// Queries sent on it.
     pub(super) queries: u64,
@@ -101,6 +103,7 @@ impl UpstreamConn {
             opened_at: now,
             asked_keepalive: false,
             keepalive: None,
+            silence: None,
             turns: Turns::new(now),
             queries: 0,
             answers: 0,
@@ -130,6 +133,7 @@ impl UpstreamConn {
     pub(super) fn note_answer(&mut self, now: Instant) {
         self.last_answer = now;
         self.answers += 1;
+        self.silence = None;
         self.unmatched = 0;
         self.unanswered_since = None;
         self.given_up = 0;
@@ -167,6 +171,11 @@ impl UpstreamConn {
         Some(Arrival { id, query, pace: Pace::of(took, quiet, received, length) })
     }
 
+    /// When it is known whether the connection is at fault for its silence, and not the names.
+    pub(super) fn silence_known_at(&self) -> Option<Instant> {
+        self.silence?.answered_elsewhere.map(|at| at + LAST_WORD_TIMEOUT)
+    }
+
     /// When it is closed for want of queries.
     pub(super) fn idles_out_at(&self, timeout: Duration) -> Option<Instant> {
         (self.in_flight.waiting() == 0).then(|| self.idle_since + timeout)
@@ -178,7 +187,9 @@ impl UpstreamConn {
             Phase::Connecting { deadline, .. } => Some(deadline),
             Phase::Open => self.stalls_at().or_else(|| self.idles_out_at(idle_timeout)),
             Phase::Retired { until, stalled: true } => {
-                Some(self.arriving.map_or(until, |_| until.min(self.last_received + QUIET_MAX)))
+                let arriving = self.arriving.map(|_| self.last_received + QUIET_MAX);
+                let next = [Some(until), arriving, self.silence_known_at()];
+                next.into_iter().flatten().min()
             }
             Phase::Retired { until, stalled: false } => {
                 Some(self.stalls_at().map_or(until, |at| at.min(until)))
@@ -264,6 +275,18 @@ impl UpstreamConn {
     }
 }
 
+/// The silence of a connection that answered before it stalled.
+///
+/// Slow names look the same. It is the connection's fault where what waits on it is answered on the next
+/// one, and still not here a moment later, as what was only slow is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Silence {
+    /// Several queries met it.
+    pub(super) of_several: bool,
+    /// When the first of them was answered on another connection to the upstream.
+    pub(super) answered_elsewhere: Option<Instant>,
+}
+
 /// What an answer says about the order of answers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turn {
@@ -321,6 +344,10 @@ pub(super) const STALL_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Between two octets of an answer that is still arriving: a second, and a round trip.
 const QUIET_MAX: Duration = Duration::from_millis(1250);
+
+/// From the answer on another connection to that on this one, if the name was slow: who resolves it for
+/// both sends them together.
+const LAST_WORD_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// From a query to the last octet of its answer, if that is to be of use.
 const WHOLE_TIMEOUT: Duration = RETIRED_TIMEOUT;

@@ -1,10 +1,11 @@
 //! What is learned about upstreams: how many queries a connection carries, and how long it may idle.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use dot_proxy::forwarder::Closed;
+use dot_proxy::forwarder::{Closed, Fact};
 
-use crate::sim_support::dns;
+use crate::sim_support::dns::{self, NOERROR};
 use crate::sim_support::{Ask, Attempt, Do, Step, World, ms};
 use crate::{end, failures, numbered, slowest, warm, world};
 
@@ -119,6 +120,50 @@ fn u08_a_slow_name_now_and_then_teaches_nothing() {
     assert!(w.links.len() <= links + 1, "one connection carries everything");
     assert_eq!(failures(&w), 0);
     end(w);
+}
+
+/// What two connections in a row leave unanswered says nothing of connections: whether nobody ever answers
+/// it, or somebody who answers what was asked again first, and the first copy a moment later.
+#[test]
+fn u08_slow_names_of_one_client_teach_nothing_and_cost_others_nothing() {
+    for (servers, slow) in [(1, None), (2, None), (1, Some(2000))] {
+        let mut w = world(servers);
+        for server in &mut w.servers {
+            let mut first_asked = HashMap::new();
+            server.replies(move |ask| match slow {
+                _ if !ask.name.starts_with("slow") => vec![ask.answer_after(10)],
+                Some(slow) => match first_asked.insert(ask.name.to_owned(), ask.at) {
+                    None => vec![ask.answer_after(slow + 5)],
+                    Some(first) => {
+                        let left = (first + ms(slow)).saturating_sub(ask.at);
+                        vec![ask.answer_after(left.as_millis() as u64)]
+                    }
+                },
+                None => Vec::new(),
+            });
+        }
+        w.ask("warm.example.");
+        for n in 0..600 {
+            w.ask(&format!("slow{n}.example."));
+            // Now and then the connection is quiet for longer than a stall, and later not any more.
+            if n > 200 || n % 19 == 0 {
+                w.ask(&numbered(n));
+            }
+            w.run_ms(100);
+        }
+        w.run_ms(5000);
+        let others = w.oracle.responses.iter().filter(|response| response.name.starts_with('n'));
+        let late = others.filter(|response| response.rcode != NOERROR || response.took() > ms(100));
+        assert_eq!(late.count(), 0, "{servers} {slow:?}: {:?}", w.facts);
+        assert!(w.links.len() <= 40, "{servers} {slow:?}: {} connections", w.links.len());
+        let is_silence = |fact: &Fact| matches!(fact, Fact::UpstreamFailed { detail, .. } if detail.contains("silent"));
+        assert!(
+            !w.facts.iter().any(|(_, fact)| is_silence(fact)),
+            "{servers} {slow:?}: {:?}",
+            w.facts
+        );
+        end(w);
+    }
 }
 
 #[test]

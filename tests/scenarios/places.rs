@@ -52,8 +52,8 @@ fn one_that_fell_silent_makes_way() {
     }
     w.run_ms(1000);
     assert!(w.forwarder.counts().made_way >= 1);
-    let (at, _) = w.links[0].closed.expect("it is closed");
-    assert_eq!(at, w.links[3].attempted, "the oldest, when its place was needed");
+    let (at, _) = w.links[1].closed.expect("it is closed");
+    assert_eq!(at, w.links[4].attempted, "the oldest, when its place was needed");
     assert_eq!(w.response(&numbered(59)).rcode, NOERROR);
     end(w);
 }
