@@ -304,6 +304,8 @@ impl Oracle {
         match owed.edns {
             None if is_unreadable => assert!(response.opts() <= 1, "{name}: more than one OPT"),
             None => assert_eq!(response.opts(), 0, "{name}: an OPT the client did not ask for"),
+            // The whole answer of a server without EDNS matters more than the OPT that it leaves no room for.
+            Some(_) if response.opts() == 0 && length + OPT_LEN_MIN > 65_535 => {}
             Some(edns) => {
                 let answered = response.edns();
                 assert_eq!(response.opts(), 1, "{name}: not one OPT");
@@ -389,3 +391,6 @@ fn datagram_size_max(path: &DatagramPath, edns: Option<Edns>) -> usize {
 fn id_of(message: &[u8]) -> u16 {
     u16::from_be_bytes([message[0], message[1]])
 }
+
+/// An OPT record without options (RFC 6891 section 6.1.2).
+const OPT_LEN_MIN: usize = 11;

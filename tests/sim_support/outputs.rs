@@ -92,7 +92,9 @@ impl World {
                     && !gives_way;
                 let unsent = self.forwarder.output(conn).len();
                 let owes = self.oracle.owes(To::Stream(client));
-                if blameless && manner == Manner::Abort && (unsent > 0 || owes) {
+                // A part of a message is held as much as an answer is.
+                let holds = unsent > 0 || self.clients[client].partial_since.is_some();
+                if blameless && manner == Manner::Abort && (holds || owes) {
                     self.check_shed(client);
                 } else if blameless {
                     assert_eq!(unsent, 0, "client {client} is closed with octets unsent");
