@@ -398,4 +398,4 @@ fn is_served(source: IpAddr) -> bool {
 }
 
 /// How long a partial frame may last.
-const PARTIAL_MAX: Duration = Duration::from_secs(10);
+pub(super) const PARTIAL_MAX: Duration = Duration::from_secs(10);

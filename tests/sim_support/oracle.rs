@@ -74,7 +74,8 @@ pub(crate) struct Oracle {
     /// In order of arrival.
     deadlines: VecDeque<(Duration, u64)>,
     made: HashMap<u64, Made>,
-    /// Error RCODEs said without a question, by the question they answer.
+    /// Error RCODEs said without a question, by the question they answer; with an empty one those under an
+    /// ID that the server was not asked with yet, which may be that of any query (RFC.md 14).
     made_questionless: HashMap<Vec<u8>, Vec<u8>>,
     /// By question: how often it reached a server, and how many queries asked it.
     copies: HashMap<Vec<u8>, (usize, usize)>,
@@ -190,11 +191,9 @@ impl Oracle {
             self.denied.insert(zone, parsed.counts()[1]);
         } else if let Some(serial) = parsed.serial() {
             self.made.insert(serial, Made { message: message.to_vec() });
-        } else if parsed.question().is_empty()
-            && let Some(question) = question
-        {
-            let rcodes = self.made_questionless.entry(question.to_vec()).or_default();
-            rcodes.push(parsed.rcode());
+        } else if parsed.question().is_empty() {
+            let question = question.unwrap_or_default().to_vec();
+            self.made_questionless.entry(question).or_default().push(parsed.rcode());
         }
     }
 
@@ -372,10 +371,11 @@ impl Oracle {
             return true;
         }
         assert!(response.is_recursion_available(), "{name}: RA is 0 in a local answer");
-        let questionless = self.made_questionless.get(&owed.question);
         let rcode = response.rcode();
+        let was_said =
+            |of: &[u8]| self.made_questionless.get(of).is_some_and(|said| said.contains(&rcode));
         assert!(
-            rcode == dns::SERVFAIL || questionless.is_some_and(|said| said.contains(&rcode)),
+            rcode == dns::SERVFAIL || was_said(&owed.question) || was_said(&[]),
             "{name}: a local answer with RCODE {rcode}",
         );
         false

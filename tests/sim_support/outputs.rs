@@ -7,6 +7,7 @@ use dot_proxy::forwarder::{Action, ConnId, Manner};
 
 use super::client::{Fin, State};
 use super::dns::{self, Message};
+use super::facts::PARTIAL_MAX;
 use super::oracle::To;
 use super::server::{Ask, Attempt, Link, Seen, Step};
 use super::world::{Socket, What, World};
@@ -92,8 +93,9 @@ impl World {
                     && !gives_way;
                 let unsent = self.forwarder.output(conn).len();
                 let owes = self.oracle.owes(To::Stream(client));
-                // A part of a message is held as much as an answer is.
-                let holds = unsent > 0 || self.clients[client].partial_since.is_some();
+                // A part of a message is held as much as an answer is, until its time is over.
+                let partial_since = self.clients[client].partial_since;
+                let holds = unsent > 0 || partial_since.is_some_and(|s| at < s + PARTIAL_MAX);
                 if blameless && manner == Manner::Abort && (holds || owes) {
                     self.check_shed(client);
                 } else if blameless {
