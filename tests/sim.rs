@@ -7,12 +7,15 @@
 //! - `cargo test --test sim` runs 256 seeds.
 //! - `SIM_SEED=n cargo test --test sim` runs one and traces it on stderr.
 //! - `SIM_SEEDS=n cargo test --test sim` runs the first n; `scripts/sim-sweep` does, optimized.
+//! - `SIM_DIGESTS=file` with it writes a line `SEED TURNS DIGEST` for each, to tell whether a change of the
+//!   code is one of behaviour.
 
 mod sim_support;
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,7 +24,7 @@ use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use std::{env, fmt, thread};
+use std::{env, fmt, fs, thread};
 
 use dot_proxy::forwarder::{
     Closed, Counts, DatagramPath, Ecs, Fact, Hedge, Order, Policy, SpecialNames, Stage,
@@ -43,6 +46,7 @@ fn every_seed_keeps_the_promises() {
     let seeds = number("SIM_SEEDS").unwrap_or(256);
     let next = AtomicU64::new(0);
     let failed: Mutex<Option<(u64, String)>> = Mutex::new(None);
+    let digests: Mutex<BTreeMap<u64, (usize, u64)>> = Mutex::default();
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         for _ in 0..threads {
@@ -50,7 +54,13 @@ fn every_seed_keeps_the_promises() {
                 while let seed = next.fetch_add(1, Ordering::Relaxed)
                     && seed < seeds
                 {
-                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run_twice(seed))) {
+                    let run = || {
+                        let turns = run_twice(seed);
+                        let digest = turns.last().copied().unwrap_or_default();
+                        let mut digests = digests.lock().expect("no panic while it is held");
+                        digests.insert(seed, (turns.len(), digest));
+                    };
+                    if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
                         // The others finish what they began, which may fail with a lower seed.
                         next.store(seeds, Ordering::Relaxed);
                         let mut failed = failed.lock().expect("nothing panics with the lock held");
@@ -64,6 +74,13 @@ fn every_seed_keeps_the_promises() {
     });
     if let Some((seed, message)) = failed.into_inner().expect("nothing panics with the lock held") {
         panic!("seed {seed}: {message}\nto replay: SIM_SEED={seed} cargo test --test sim");
+    }
+    if let Some(file) = env::var_os("SIM_DIGESTS") {
+        let mut lines = String::new();
+        for (seed, (turns, digest)) in digests.into_inner().expect("no thread panicked") {
+            let _ = writeln!(lines, "{seed} {turns} {digest:016x}");
+        }
+        fs::write(&file, lines).expect("the file that SIM_DIGESTS names can be written");
     }
 }
 
@@ -97,13 +114,14 @@ fn the_seeds_reach_what_matters() {
     assert!(sum.answered > 1000 && sum.connects > 100 && facts > 10, "{sum:?}, {facts} facts");
 }
 
-fn run_twice(seed: u64) {
+fn run_twice(seed: u64) -> Vec<u64> {
     let first = run(seed, false);
     let second = run(seed, false);
     let differs = first.turns.iter().zip(&second.turns).position(|(a, b)| a != b);
     assert_eq!(differs, None, "the second run differs, first in this turn");
     assert_eq!(first.counts, second.counts, "the second run ends differently");
     assert_eq!(first.turns.len(), second.turns.len(), "the second run has another length");
+    first.turns
 }
 
 /// What is left of a run.
