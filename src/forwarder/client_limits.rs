@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::arena::Id;
 use super::client::Client;
 use super::fact::OnceAMinute;
-use super::message::Opt;
+use super::message::{LOCAL_LEN_MAX, Opt};
 use super::timeouts::Timeouts;
 use super::{Action, Conn, ConnId, Ede, Fact, Forwarder, Limits, Manner, Outcome, frame};
 
@@ -342,7 +342,8 @@ impl Forwarder {
 
     /// The outcome itself, or a failure if it is a long answer to a client that would then hold more
     /// than is left for all: who reads what it has is not cut off for what comes on top, and each
-    /// one that holds much leaves as much for the others.
+    /// one that holds much leaves as much for the others. An answer no longer than the failure may be
+    /// only has to fit: to fail it would save next to nothing.
     pub(super) fn affordable<'a>(
         &mut self,
         now: Instant,
@@ -358,8 +359,9 @@ impl Forwarder {
         }
         while let Some(Conn::Client(client)) = self.conns.get(conn_id.0) {
             let held = client.held_bytes() + len;
-            if held <= ANSWERS_LEN_MIN || held + self.clients.bytes <= self.limits.client_bytes_max
-            {
+            let needed = if response.len() <= LOCAL_LEN_MAX { len } else { held };
+            let left = self.limits.client_bytes_max.saturating_sub(self.clients.bytes);
+            if held <= ANSWERS_LEN_MIN || needed <= left {
                 break;
             }
             if let Some((slow, since)) = self.clients.timers.slowest()

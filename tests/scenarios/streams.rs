@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::Fact;
 
-use crate::sim_support::dns::{self, NOERROR};
+use crate::sim_support::dns::{self, NOERROR, SERVFAIL};
 use crate::sim_support::{Do, Server, State, Step, To, What, World, default_limits, ms};
 use crate::{close_after, end, failures, numbered, question, slow_name, warm, with_limits, world};
 
@@ -792,6 +792,36 @@ fn c04_clients_that_read_long_answers_at_once_are_not_cut_off() {
     let failed = failed.count();
     assert!((1..200).contains(&failed), "{failed} failed");
     assert!(clients.iter().all(|client| w.clients[*client].state == State::Open));
+    end(w);
+}
+
+/// With the limits of a small router: the long answers of two clients leave room for no third one, but for
+/// short ones. A failure would save next to nothing.
+#[test]
+fn c04_a_short_answer_behind_a_long_one_does_not_fail() {
+    let mut w = with_limits(|limits| {
+        limits.client_bytes_max = 132 << 10;
+        limits.client_output_max = 66 << 10;
+    });
+    w.servers[0].replies(|ask| {
+        let is_short = ask.name == numbered(2);
+        let (after, size) = if is_short { (20, 0) } else { (10, 60_000) };
+        let answer = dns::answer(ask.message, ask.serial, NOERROR, size);
+        vec![Step::after(after, Do::Answer(answer))]
+    });
+    let clients = [w.tcp_client(), w.tcp_client()];
+    for (client, asked) in [(clients[0], &[0, 2, 3][..]), (clients[1], &[1])] {
+        w.clients[client].room = Some(0);
+        w.tcp_send(client, asked.iter().flat_map(|n| dns::framed(&question(*n))).collect());
+    }
+    w.run_ms(500);
+    let rcodes = [0, 1, 2, 3].map(|n| w.response(&numbered(n)).rcode);
+    assert_eq!(rcodes, [NOERROR, NOERROR, NOERROR, SERVFAIL]);
+    assert_eq!(w.forwarder.counts().shed, 0);
+    for client in clients {
+        w.schedule(Duration::ZERO, What::ClientReads { client });
+    }
+    w.run_ms(10);
     end(w);
 }
 
