@@ -29,22 +29,9 @@
 //! - [`stderr`]: log and query log, written only as far as they go at once.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
-mod burst;
-mod clocks;
 pub mod config;
-pub mod datagram;
-mod descriptors;
 pub mod forwarder;
-mod interfaces;
-mod listener;
-mod logged;
+pub mod host;
 pub mod memory;
-mod network;
-mod outgoing;
-pub mod pin;
-pub mod reactor;
-pub mod signals;
-mod socket;
-pub mod stderr;
+pub mod shell;
 pub mod tls;
-mod words;

@@ -5,10 +5,10 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use dot_proxy::config::{self, Command, Config, QueryLog};
+use dot_proxy::host::signals;
+use dot_proxy::host::stderr::{GuardedLogger, Stderr};
 use dot_proxy::memory::Bound;
-use dot_proxy::reactor::Reactor;
-use dot_proxy::signals;
-use dot_proxy::stderr::{GuardedLogger, Stderr};
+use dot_proxy::shell::reactor::Reactor;
 use simple_logger::SimpleLogger;
 
 fn main() -> ExitCode {

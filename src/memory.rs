@@ -9,11 +9,11 @@ use std::fmt;
 use std::fs;
 
 use crate::config::{Config, QueryLog};
-use crate::datagram::Buffers;
 use crate::forwarder::{Footprint, Forwarder, Limits, SpecialNames, Term};
-use crate::network;
-use crate::outgoing;
-use crate::socket;
+use crate::host::network;
+use crate::shell::datagram::Buffers;
+use crate::shell::outgoing;
+use crate::shell::socket;
 use crate::tls;
 
 /// What the program takes at most.

@@ -15,7 +15,6 @@ mod sim_support;
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -76,10 +75,9 @@ fn every_seed_keeps_the_promises() {
         panic!("seed {seed}: {message}\nto replay: SIM_SEED={seed} cargo test --test sim");
     }
     if let Some(file) = env::var_os("SIM_DIGESTS") {
-        let mut lines = String::new();
-        for (seed, (turns, digest)) in digests.into_inner().expect("no thread panicked") {
-            let _ = writeln!(lines, "{seed} {turns} {digest:016x}");
-        }
+        let digests = digests.into_inner().expect("no thread panicked");
+        let line = |(seed, (turns, digest))| format!("{seed} {turns} {digest:016x}\n");
+        let lines: String = digests.into_iter().map(line).collect();
         fs::write(&file, lines).expect("the file that SIM_DIGESTS names can be written");
     }
 }

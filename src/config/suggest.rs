@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::address::address;
-use super::flag::{HELP, VERSION};
+use super::flags::{HELP, VERSION};
 use super::upstream::{
     PRESETS, UPSTREAM_EXAMPLE, UPSTREAM_PORT, certificate_name, named, read, without_853,
 };

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::address::address;
 use super::suggest;
 use super::words::{nearest, shown, words};
-use crate::pin::Pin;
+use crate::tls::pin::Pin;
 
 /// A DNS-over-TLS server and how it is known: by a name, by pins, or by both.
 #[derive(Clone, Debug, PartialEq, Eq)]

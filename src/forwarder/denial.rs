@@ -12,11 +12,11 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::arena::Id;
+use super::collections::arena::Id;
+use super::message::record::{Header, RecordStart, name_end};
+use super::message::special::{Answer, ZONES_MAX, is_in};
 use super::message::{self, HEADER_LEN, ParsedQuery, Rcode, ResponseInfo, Rtype};
-use super::query::{Origin, Query};
-use super::special::{Answer, ZONES_MAX, is_in};
-use super::wire::{Header, RecordStart, name_end};
+use super::queries::query::{Origin, Query};
 use super::{Forwarder, Outcome};
 
 /// What is known of special zones.
@@ -477,7 +477,7 @@ mod tests {
 
     #[test]
     fn proofs_are_bounded() {
-        let now = super::super::tests::base();
+        let now = crate::forwarder::tests::base();
         let response = of_the_root(|_| ());
         let query = question(b"\x05local\0");
         let check = message::check_response(&response, &query, HEADER_LEN + 7 + 4);

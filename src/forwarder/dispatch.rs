@@ -2,15 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::arena::Id;
-use super::edit::{self, Edns, QueryEdit};
+use super::collections::arena::Id;
+use super::collections::sort::sort_by_key;
 use super::message::Signature;
-use super::query::{Origin, Place, Query, SENDS_MAX};
-use super::sort::sort_by_key;
-use super::upstream::{PATIENCE, Upstream};
-use super::upstream_conn::{Phase, UpstreamConn};
-use super::upstream_limits::LARGE;
-use super::{Action, Conn, ConnId, Forwarder, Order, frame};
+use super::message::edit::{self, Edns, QueryEdit};
+use super::message::frame;
+use super::queries::query::{Origin, Place, Query, SENDS_MAX};
+use super::upstreams::LARGE;
+use super::upstreams::connection::{Phase, UpstreamConn};
+use super::upstreams::upstream::{PATIENCE, Upstream};
+use super::{Action, Conn, ConnId, Forwarder, Order};
 
 impl Forwarder {
     /// Sends what is queued to usable upstreams, connecting to them if need be. While an attempt takes

@@ -6,83 +6,54 @@
 //! an argument and must not run backwards. Nothing here reads the clock, opens a socket or calls out.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
-mod access;
-mod arena;
-mod budget;
-mod client;
-mod client_limits;
-mod compression;
-mod copies;
+mod accept;
+mod action;
+mod answer;
+mod bound;
+mod clients;
+mod collections;
 mod denial;
 mod dispatch;
-pub mod edit;
-mod edns;
-mod exit;
-mod fact;
-mod footprint;
-mod frame;
-mod in_flight;
-mod intake;
-mod joinable;
-mod loss;
+mod failure;
+mod finish;
+mod hedge;
+mod limits;
 pub mod message;
-mod outage;
-mod output;
-mod overdue;
-mod presentation;
-mod promptness;
-mod query;
-mod query_limit;
+mod queries;
 mod query_log;
-mod random;
-mod replacements;
-mod response;
-mod room;
-mod round_trip;
-mod sends;
-mod shares;
-mod sort;
-mod special;
-mod surface;
-mod timeouts;
-mod tolerance;
-mod turns;
-mod upstream;
-mod upstream_conn;
-mod upstream_limits;
-mod wire;
+mod report;
+mod upstreams;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use access::Strangers;
-pub use access::is_local;
-use arena::{Arena, Id};
-use budget::Budget;
-use client::Client;
-use client_limits::Clients;
+pub use action::{Action, Closed, ConnId, DatagramPath, Manner, Stage};
+pub use bound::{Footprint, Term};
+use clients::Clients;
+use clients::access::Strangers;
+pub use clients::access::is_local;
+use clients::client::Client;
+use clients::response_size::Room;
+use collections::arena::{Arena, Id};
+use collections::budget::Budget;
+use collections::output::DatagramOutput;
+use collections::random::Random;
+pub(crate) use collections::sort::sort_by_key;
+use collections::timeouts::Timeouts;
 use denial::Denials;
-pub use edit::{Ecs, Edns};
-pub use edns::Ede;
-use exit::Outcome;
-pub use fact::Fact;
-pub use footprint::{Footprint, Term};
-use joinable::Joinable;
-use output::DatagramOutput;
-use query::{Messages, Query};
+use finish::Outcome;
+pub use limits::{Hedge, Limits, Order, Policy};
+pub use message::edit::{Ecs, Edns};
+pub use message::opt::Ede;
+pub use message::special::SpecialNames;
+use queries::fair_share::Shares;
+use queries::query::{Messages, Query};
+use queries::retransmissions::Joinable;
 use query_log::QueryLog;
-use random::Random;
-use room::Room;
-use shares::Shares;
-pub(crate) use sort::sort_by_key;
-pub use special::SpecialNames;
-pub use surface::{
-    Action, Closed, ConnId, Counts, DatagramPath, Hedge, Limits, Manner, Order, Policy, Stage,
-};
-use timeouts::Timeouts;
-use upstream::Upstream;
-use upstream_conn::UpstreamConn;
+pub use report::{Counts, Fact};
+use upstreams::connection::UpstreamConn;
+use upstreams::upstream::{self, Upstream};
 
 /// The forwarder.
 ///
@@ -177,7 +148,7 @@ impl Forwarder {
 
     /// What a forwarder with these limits and so many upstreams allocates at most.
     pub fn footprint(limits: &Limits, upstreams: usize) -> Footprint {
-        footprint::footprint(limits, upstreams)
+        bound::footprint(limits, upstreams)
     }
 
     /// So many datagrams came that are nobody's query.
@@ -477,7 +448,7 @@ const RETRIES_PERCENT: u32 = 5;
 mod tests {
     use std::time::Instant;
 
-    pub(super) use super::random::Random;
+    pub(super) use super::collections::random::Random;
 
     /// Some instant to count from.
     #[expect(clippy::disallowed_methods, reason = "the one clock reading of the core's tests")]

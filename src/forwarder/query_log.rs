@@ -4,8 +4,8 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::message::record::Header;
 use super::message::{self, Class, NameDisplay, Rcode, Rtype};
-use super::wire::Header;
 
 /// Lines, until the shell takes them.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use rustls::{CertificateError, Error, OtherError, RootCertStore};
 use webpki::{EndEntityCert, anchor_from_trusted_cert, spki_for_anchor};
 
 use super::keys;
-use crate::pin::Pin;
+use crate::tls::pin::Pin;
 
 /// Refuses what is too many certificates for any kind of server.
 pub(super) fn check_count(rest: &[CertificateDer<'_>]) -> Result<(), TooCostly> {
@@ -307,10 +307,10 @@ mod tests {
     use rustls::pki_types::{ServerName, UnixTime};
 
     use super::super::keys::tests::Rsa;
-    use super::super::pins::Verifier;
     use super::super::tests::NAME;
+    use super::super::trust::Verifier;
     use super::*;
-    use crate::pin::Pin;
+    use crate::tls::pin::Pin;
 
     /// What makes a chain for [`NAME`] of a key and the root.
     type Make = fn(&KeyPair, &Maker) -> Vec<CertificateDer<'static>>;

@@ -3,7 +3,7 @@
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::{SubjectPublicKeyInfoDer, alg_id};
 
-use crate::pin::Pin;
+use crate::tls::pin::Pin;
 
 /// Its pin.
 pub(super) fn pin(key: &SubjectPublicKeyInfoDer<'_>) -> Pin {

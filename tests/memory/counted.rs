@@ -3,9 +3,9 @@
 use std::process::Command;
 
 use dot_proxy::config::{self, Command as Asked};
+use dot_proxy::host::stderr::Stderr;
 use dot_proxy::memory::Bound;
-use dot_proxy::reactor::Reactor;
-use dot_proxy::stderr::Stderr;
+use dot_proxy::shell::reactor::Reactor;
 
 use crate::allocator::{allocated, forget_most, most_allocated};
 use crate::load::Load;

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use dot_proxy::pin::Pin;
+use dot_proxy::tls::pin::Pin;
 use dot_proxy::tls::{self, Connector, TlsStream};
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose,

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use domain::base::Message;
 use domain::base::opt::{ExtendedError, TcpKeepalive};
-use dot_proxy::forwarder::edit::{self, Ecs, Edns, Family, QueryEdit, RcodeNeedsOpt, ResponseEdit};
+use dot_proxy::forwarder::message::edit::{
+    self, Ecs, Edns, Family, QueryEdit, RcodeNeedsOpt, ResponseEdit,
+};
 use dot_proxy::forwarder::message::{
     self, Opt, ParsedQuery, ResponseCheck, ResponseInfo, Signature,
 };

@@ -1,6 +1,6 @@
 //! A query goes upstream, and a response to the client, each with the OPT record of its hop.
 
-use dot_proxy::forwarder::edit::{self, Ecs, Edns, Family, QueryEdit, ResponseEdit};
+use dot_proxy::forwarder::message::edit::{self, Ecs, Edns, Family, QueryEdit, ResponseEdit};
 use dot_proxy::forwarder::message::{self, HEADER_LEN, ResponseCheck};
 
 use super::Choices;

@@ -2,7 +2,7 @@
 
 mod edit;
 mod forwarder;
-#[path = "../../../src/forwarder/frame.rs"]
+#[path = "../../../src/forwarder/message/frame.rs"]
 mod frame;
 mod frames;
 mod message;

@@ -1,6 +1,6 @@
 //! UDP in batches, for programs whose every client has an IPv4 address.
 //!
-//! Not `dot_proxy::datagram`: what the forwarder is held against must not change with it.
+//! Not `dot_proxy::shell::datagram`: what the forwarder is held against must not change with it.
 #![allow(unsafe_code, reason = "recvmmsg and sendmmsg have no safe wrapper")]
 
 use std::io;

@@ -1,0 +1,780 @@
+use std::os::unix::ffi::OsStringExt;
+
+use super::flags::SPELLINGS;
+use super::upstream::PINS_MAX;
+use super::*;
+
+fn parse_words(line: &[&str]) -> Result<Command, UsageError> {
+    parse(line.iter().map(OsString::from).collect())
+}
+
+#[track_caller]
+fn config(line: &[&str]) -> Config {
+    match parse_words(line) {
+        Ok(Command::Run(config)) => *config,
+        other => panic!("{line:?}: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn error(line: &[&str]) -> String {
+    match parse_words(line) {
+        Err(error) => error.to_string(),
+        Ok(command) => panic!("{line:?}: {command:?}"),
+    }
+}
+
+/// The rows of a table written as `left => right`.
+fn rows(table: &str) -> impl Iterator<Item = (&str, &str)> {
+    table.lines().skip(1).map(|row| {
+        let (left, right) = row.split_once("=>").expect("a row has an arrow");
+        (left.trim(), right.trim())
+    })
+}
+
+fn upstream_names(config: &Config) -> Vec<String> {
+    config.upstreams.iter().map(Upstream::to_string).collect()
+}
+
+#[test]
+fn defaults() {
+    let config = config(&[]);
+
+    assert_eq!(config.listen, ["127.0.0.1:5300".parse().unwrap()]);
+    assert_eq!(
+        upstream_names(&config),
+        [
+            "1.1.1.1#cloudflare-dns.com",
+            "1.0.0.1#cloudflare-dns.com",
+            "[2606:4700:4700::1111]#cloudflare-dns.com",
+            "[2606:4700:4700::1001]#cloudflare-dns.com",
+        ]
+    );
+    assert!(!config.reuse_port);
+    assert_eq!(config.roots, Roots::BuiltIn);
+    assert_eq!(config.query_log, QueryLog::Auto);
+    assert_eq!(config.log_level, LevelFilter::Info);
+    assert_eq!(config.limits.query_timeout, Duration::from_millis(4_500));
+    assert_eq!(config.limits.upstream_idle_timeout, Duration::from_secs(15));
+    assert_eq!(config.limits.client_idle_timeout, Duration::from_secs(10));
+    assert_eq!(config.limits.queries_max, 4_096);
+    assert_eq!(config.limits.clients_max, 150);
+    assert_eq!(config.limits.clients_per_address_max, 25);
+    assert_eq!(config.limits.client_queries_max, 256);
+    assert_eq!(config.limits.client_bytes_max, 4 << 20);
+    assert!(!config.limits.query_log);
+    assert_eq!(config.policy.special_names, SpecialNames::Local { forwarded: vec![] });
+}
+
+#[test]
+fn sizes() {
+    for (word, size, queries, clients, per_address, query_bytes) in [
+        ("small", Size::Small, 192, 8, 4, 80 << 10),
+        ("default", Size::Default, 4_096, 150, 25, 1 << 20),
+        ("large", Size::Large, 16_384, 600, 100, 4 << 20),
+    ] {
+        let config = config(&["--size", word]);
+        assert_eq!((config.size, config.size.word()), (size, word));
+        assert_eq!(config.sockets, size.sockets());
+        let limits = &config.limits;
+        assert_eq!((limits.queries_max, limits.query_bytes_max), (queries, query_bytes));
+        assert_eq!((limits.clients_max, limits.clients_per_address_max), (clients, per_address));
+    }
+    assert_eq!(config(&[]).size, Size::Default);
+    // A flag of its own counts more, wherever it stands.
+    let config = config(&["--tcp-clients-max=100", "--size=small"]);
+    assert_eq!(config.limits.clients_max, 100);
+    assert_eq!(config.limits.clients_per_address_max, 4);
+}
+
+#[test]
+fn a_small_one_takes_four_upstreams() {
+    let four: Vec<_> = (1..=4).map(|i| format!("--upstream=10.0.0.{i}#x")).collect();
+    let flags = |more: &[&'static str]| -> Vec<String> {
+        four.iter().cloned().chain(more.iter().map(|flag| (*flag).to_owned())).collect()
+    };
+    let config_of =
+        |flags: Vec<String>| config(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(config_of(flags(&["--size=small"])).upstreams.len(), 4);
+    assert_eq!(config(&["--size=small", "--upstream=quad9"]).upstreams.len(), 4);
+    assert_eq!(config_of(flags(&["--upstream=quad9"])).upstreams.len(), 8);
+    for five in
+        [["--size=small", "--upstream=10.0.0.5#x"], ["--upstream=10.0.0.5#x", "--size=small"]]
+    {
+        let flags = flags(&five);
+        let error = error(&flags.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(
+            error,
+            "--upstream 10.0.0.5#x: is one upstream too many for --size small; give at most 4, \
+             or another size"
+        );
+    }
+}
+
+#[test]
+fn connections_to_upstreams_are_a_few_more_than_upstreams() {
+    for (size, upstreams, conns) in [
+        (Size::Small, 1, 3),
+        (Size::Small, 2, 3),
+        (Size::Small, 4, 4),
+        (Size::Default, 1, 9),
+        (Size::Default, 16, 24),
+    ] {
+        assert_eq!(size.upstream_conns_max(upstreams), conns);
+    }
+}
+
+#[test]
+fn limits_are_printed_only_when_asked_for() {
+    for line in [&["--print-limits"][..], &["-u", "quad9", "--print-limits", "--size", "small"]] {
+        assert!(matches!(parse_words(line), Ok(Command::PrintLimits(_))), "{line:?}");
+    }
+    assert_eq!(
+        error(&["--print-limits=yes"]),
+        "--print-limits: takes no value; write --print-limits alone"
+    );
+    assert_eq!(
+        error(&["--print-limit"]),
+        "--print-limit: unknown flag; did you mean --print-limits?"
+    );
+    assert!(error(&["--print-limits", "--size", "tiny"]).starts_with("--size tiny: "));
+    assert!(matches!(parse_words(&["--print-limits", "--help"]), Ok(Command::Help)));
+}
+
+#[test]
+fn special_names() {
+    let names = |line: &[&str]| config(line).policy.special_names;
+    let except = |zones: &[&[u8]]| SpecialNames::Local {
+        forwarded: zones.iter().map(|zone| (*zone).into()).collect(),
+    };
+    assert_eq!(names(&["--special-names", "local"]), except(&[]));
+    assert_eq!(names(&["--special-names=forward"]), SpecialNames::Forward);
+    let forwarded =
+        names(&["--forward-zone", "10.IN-addr.arpa", "--forward-zone=10.in-addr.arpa."]);
+    assert_eq!(forwarded, except(&[b"\x0210\x07in-addr\x04arpa\0"]), "one zone");
+    let forwarded = names(&["--forward-zone=0/25_a.10.In-addr.arpa", "--forward-zone=arpa"]);
+    let below = b"\x060/25_a\x0210\x07in-addr\x04arpa\0";
+    assert_eq!(forwarded, except(&[below, b"\x04arpa\0"]));
+    let forwarded = names(&["--forward-zone=home.arpa", "--special-names=forward"]);
+    assert_eq!(forwarded, SpecialNames::Forward);
+    let longest = format!("{}test", "a.".repeat(124));
+    let octets = [&b"\x01a".repeat(124)[..], b"\x04test\0"].concat();
+    assert_eq!(names(&["--forward-zone", &longest]), except(&[&octets]));
+}
+
+#[test]
+fn bad_forward_zones_are_named_with_what_would_be_right() {
+    let table = "
+        .               => is above all names; write --special-names forward
+        10.0.0.0/8      => is an address; write the name of its reverse zone, such as 10.in-addr.arpa
+        192.168.1.1     => is an address; write the name of its reverse zone
+        fd00::/8        => is an address; write the name of its reverse zone, such as d.f.ip6.arpa
+        172.16.0.0/12   => such as 172.in-addr.arpa
+        192.168.1.77    => such as 1.168.192.in-addr.arpa
+        fd00:1::1       => such as 0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa
+        example.com     => has no special names in it, and all others are forwarded anyway; leave it out
+        128.100.in-addr.arpa => has no special names in it
+        ome.arpa        => has no special names in it
+        /home.arpa/192.168.1.1 => is dnsmasq's notation of a zone with a server of its own; here its names go to the upstreams: write home.arpa
+        /lan/10.in-addr.arpa/192.168.1.1 => here its names go to the upstreams: write 10.in-addr.arpa
+        /lan/192.168.1.1 => go to the upstreams: leave it out, names that are not special go there anyway
+        //192.168.1.1   => leave it out
+        b\u{fc}cher.test => is not in its ASCII form (A-labels, xn--...)
+        home..arpa      => has an empty label; write a name, such as 10.in-addr.arpa
+        .home.arpa      => has an empty label
+        home.arpa..     => has an empty label
+        *.home.arpa     => has something else than letters, digits, hyphens, underscores and slashes
+        a\\.b           => has something else than";
+    let long_label = format!("{}.test", "a".repeat(64));
+    let long_name = format!("{}aa", "a.".repeat(126));
+    let rows = rows(table).chain([
+        (&*long_label, "has a label of more than 63 octets"),
+        (&*long_name, "is 254 octets long, more than 253"),
+        ("home arpa", "has something else than"),
+    ]);
+    for (value, expected) in rows {
+        let error = error(&["--forward-zone", value]);
+        assert!(error.contains(expected), "{error}\n  should say: {expected}");
+        assert!(error.starts_with("--forward-zone "), "{error}");
+    }
+}
+
+#[test]
+fn presets() {
+    let config = config(&["-u", "google", "-u", "quad9", "-u", "adguard"]);
+
+    assert_eq!(
+        upstream_names(&config),
+        [
+            "8.8.8.8#dns.google",
+            "8.8.4.4#dns.google",
+            "[2001:4860:4860::8888]#dns.google",
+            "[2001:4860:4860::8844]#dns.google",
+            "9.9.9.9#dns.quad9.net",
+            "149.112.112.112#dns.quad9.net",
+            "[2620:fe::fe]#dns.quad9.net",
+            "[2620:fe::9]#dns.quad9.net",
+            "94.140.14.14#dns.adguard-dns.com",
+            "94.140.15.15#dns.adguard-dns.com",
+            "[2a10:50c0::ad1:ff]#dns.adguard-dns.com",
+            "[2a10:50c0::ad2:ff]#dns.adguard-dns.com",
+        ]
+    );
+    for preset in &PRESETS {
+        for upstream in preset.upstreams() {
+            let again = upstreams(&upstream.to_string());
+            assert_eq!(again, Ok(vec![upstream]), "the display form is a specification");
+        }
+    }
+}
+
+#[test]
+fn upstream_specifications() {
+    let longest = format!(
+        "1.2.3.4#{}.{}.{}.{}",
+        "a".repeat(63),
+        "b".repeat(63),
+        "c".repeat(63),
+        "d".repeat(61)
+    );
+    for (spec, address, name) in [
+        ("1.2.3.4#dns.example", "1.2.3.4:853", "dns.example"),
+        ("1.2.3.4:8853#dns.example", "1.2.3.4:8853", "dns.example"),
+        ("127.0.0.1:1#x", "127.0.0.1:1", "x"),
+        ("1.2.3.4:65535#dns.example", "1.2.3.4:65535", "dns.example"),
+        ("2001:db8::1#dns.example", "[2001:db8::1]:853", "dns.example"),
+        ("[2001:db8::1]#dns.example", "[2001:db8::1]:853", "dns.example"),
+        ("[2001:db8::1]:8853#dns.example", "[2001:db8::1]:8853", "dns.example"),
+        ("[fe80::1%2]#dns.example", "[fe80::1%2]:853", "dns.example"),
+        ("[::ffff:1.2.3.4]#dns.example", "1.2.3.4:853", "dns.example"),
+        ("1.2.3.4#DNS.Example.", "1.2.3.4:853", "dns.example"),
+        ("1.2.3.4#_dot.dns-1.example", "1.2.3.4:853", "_dot.dns-1.example"),
+        ("1.2.3.4#xn--bcher-kva.example", "1.2.3.4:853", "xn--bcher-kva.example"),
+        ("1.2.3.4#1.2.3.4", "1.2.3.4:853", "1.2.3.4"),
+        ("1.2.3.4#2001:DB8::0:1", "1.2.3.4:853", "2001:db8::1"),
+        ("1.2.3.4@853#dns.example", "1.2.3.4:853", "dns.example"),
+        ("1.2.3.4@8853#dns.example", "1.2.3.4:8853", "dns.example"),
+        ("[2001:db8::1]@853#dns.example", "[2001:db8::1]:853", "dns.example"),
+        ("2001:db8::1@8853#dns.example", "[2001:db8::1]:8853", "dns.example"),
+        ("[fe80::1%lo]@8853#dns.example", "[fe80::1%1]:8853", "dns.example"),
+        ("1.2.3.4", "1.2.3.4:853", "1.2.3.4"),
+        ("1.2.3.4:8853", "1.2.3.4:8853", "1.2.3.4"),
+        ("1.2.3.4@8853", "1.2.3.4:8853", "1.2.3.4"),
+        ("2001:DB8:0::1", "[2001:db8::1]:853", "2001:db8::1"),
+        ("[2001:db8::1]", "[2001:db8::1]:853", "2001:db8::1"),
+        ("[2001:db8::1]:8853", "[2001:db8::1]:8853", "2001:db8::1"),
+        ("[::ffff:1.2.3.4]", "1.2.3.4:853", "1.2.3.4"),
+        ("[fe80::1%2]", "[fe80::1%2]:853", "fe80::1"),
+        (&longest, "1.2.3.4:853", &longest[8..]),
+    ] {
+        let (address, name) = (address.parse().unwrap(), Some(name.into()));
+        let upstream = Upstream { address, name, pins: Box::default() };
+        assert_eq!(upstreams(spec), Ok(vec![upstream.clone()]), "{spec}");
+        assert_eq!(upstreams(&upstream.to_string()), Ok(vec![upstream]), "{spec}");
+    }
+}
+
+const PINS: [&str; 2] = [
+    "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+    "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+];
+
+#[test]
+fn upstreams_with_pins() {
+    let [a, b] = PINS;
+    for (auth, name, pins, shown) in [
+        (a.to_owned(), None, &[a][..], "1.2.3.4#sha256/47DEQpj8HBSa..."),
+        (format!("{a},{b}"), None, &[a, b], "1.2.3.4#sha256/47DEQpj8HBSa..."),
+        (format!("{b},{a}"), None, &[b, a], "1.2.3.4#sha256/AAAAAAAAAAAA..."),
+        (format!("dns.example,{a}"), Some("dns.example"), &[a], "1.2.3.4#dns.example"),
+        (format!("{a},DNS.example.,{b}"), Some("dns.example"), &[a, b], "1.2.3.4#dns.example"),
+        (format!("{b},2001:DB8::1"), Some("2001:db8::1"), &[b], "1.2.3.4#2001:db8::1"),
+    ] {
+        let upstream = upstreams(&format!("1.2.3.4#{auth}")).unwrap().pop().unwrap();
+        assert_eq!(upstream.name.as_deref(), name, "{auth}");
+        assert_eq!(upstream.pins.iter().map(ToString::to_string).collect::<Vec<_>>(), pins);
+        assert_eq!(upstream.to_string(), shown);
+    }
+    let many: Vec<_> = (0..=PINS_MAX).map(|n| PINS[1].replacen('A', &n.to_string(), 1)).collect();
+    let spec = format!("1.2.3.4#{}", many[..PINS_MAX].join(","));
+    assert_eq!(upstreams(&spec).unwrap()[0].pins.len(), PINS_MAX);
+    let error = error(&["-u", &format!("1.2.3.4#{}", many.join(","))]);
+    assert!(error.ends_with(&format!("{} is one pin too many; give at most 8", many[8])));
+}
+
+#[test]
+fn bad_pins_are_named_with_what_would_be_right() {
+    let table = r"
+        1.2.3.4,PIN      => has a comma in place of #; write 1.2.3.4#PIN
+        1.2.3.4:853,a    => has a comma in place of #; write 1.2.3.4:853#a
+        1.2.3.4#sha1/x   => the pin sha1/x does not begin with sha256/, the only hash taken; write sha256/BASE64
+        1.2.3.4#sha256/x => the pin sha256/x has 1 characters behind sha256/; copy all 44, the last is =; write sha256/BASE64
+        1.2.3.4#PINx     => has 45 characters behind sha256/
+        1.2.3.4#a,PINx,b => has 45 characters behind sha256/
+        1.2.3.4#a,47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU= => does not begin with sha256/
+        1.2.3.4#PIN,PIN  => the pin PIN is given twice; give each pin once
+        1.2.3.4#a,PIN,PIN => is given twice; give each pin once
+        1.2.3.4#a,b      => has two names, a and b; give one of them
+        1.2.3.4#a,PIN,A. => has two names, a and a; give one of them
+        1.2.3.4#a,       => has a comma with nothing beside it; write NAME,sha256/BASE64
+        1.2.3.4#,PIN     => has a comma with nothing beside it
+        1.2.3.4#a,,PIN   => has a comma with nothing beside it
+        1.2.3.4#a;PIN    => the pin a;PIN does not begin with sha256/
+        1.2.3.4#*.a,PIN  => the name *.a has something else than letters
+        quad9#PIN        => is a preset with more behind it, and presets take neither names nor pins; write an address, such as 9.9.9.9#dns.quad9.net,sha256/BASE64
+        quad9,PIN        => presets take neither names nor pins; write an address, such as 9.9.9.9#
+        cloudflare#x     => presets take neither names nor pins; write an address, such as 1.1.1.1#";
+    for (spec, expected) in rows(table) {
+        let [spec, expected] = [spec, expected].map(|text| text.replace("PIN", PINS[0]));
+        let error = error(&["--upstream", &spec]);
+        assert!(error.contains(&expected), "{error}\n  should say: {expected}");
+        assert!(error.starts_with("--upstream "), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn upstreams_that_the_log_could_not_tell_apart_are_one() {
+    let [a, b] = PINS.map(|pin| format!("1.2.3.4#{pin}"));
+    let both = format!("{a},{}", PINS[1]);
+    let named = format!("1.2.3.4#x,{}", PINS[0]);
+    for (first, second, expected) in [
+        (&a, &a, "1.2.3.4#sha256/47DEQpj8HBSa... is given twice; give each upstream once"),
+        (&a, &both, "is given twice; give each upstream once, with all its pins"),
+        (&both, &a, "is given twice; give each upstream once, with all its pins"),
+        (&named, &"1.2.3.4#x".into(), "1.2.3.4#x is given twice; give each upstream once, with"),
+    ] {
+        let error = error(&["-u", first, "-u", second]);
+        assert!(error.contains(expected), "{error}\n  should say: {expected}");
+    }
+    assert_eq!(config(&["-u", &a, "-u", &b, "-u", &named]).upstreams.len(), 3);
+}
+
+#[test]
+fn an_upstream_shows_its_port_if_it_is_not_853() {
+    for (spec, shown) in [
+        ("127.0.0.1:8853#x", "127.0.0.1:8853#x"),
+        ("127.0.0.1:10853#x", "127.0.0.1:10853#x"),
+        ("127.0.0.1:853#x", "127.0.0.1#x"),
+        ("[::1]:853#x", "[::1]#x"),
+        ("[::1]:8853#x", "[::1]:8853#x"),
+        // What is its own name is not said twice.
+        ("1.2.3.4", "1.2.3.4"),
+        ("1.2.3.4#1.2.3.4", "1.2.3.4"),
+        ("2001:db8::1", "[2001:db8::1]"),
+        ("[2001:db8::1]:8853", "[2001:db8::1]:8853"),
+        ("[fe80::1%2]:8853", "[fe80::1%2]:8853"),
+        ("1.2.3.4#1.2.3.5", "1.2.3.4#1.2.3.5"),
+    ] {
+        assert_eq!(upstreams(spec).unwrap()[0].to_string(), shown);
+    }
+}
+
+#[test]
+fn bad_upstreams_are_named_with_what_would_be_right() {
+    let table = r#"
+        256.2.3.4        => 256.2.3.4 is not an IP address (names are not looked up); write IP[:PORT]#NAME
+        2001:db8::1:853  => may be read with and without a port: [2001:db8::1]:853 or [2001:db8::1:853]
+        dns.example#x    => dns.example is not an IP address (names are not looked up)
+        localhost:853#x  => localhost:853 is not an IP address (names are not looked up)
+        quad             => a preset (cloudflare, google, quad9 or adguard); did you mean quad9?
+        Cloudflare       => did you mean cloudflare?
+        nextdns          => a preset (cloudflare, google, quad9 or adguard); write IP[:PORT]#NAME
+        1.2.3.4:53#x     => port 53 is for plain DNS; leave the port out for 853
+        [2001:db8::1]:53#x => port 53 is for plain DNS
+        1.2.3.4:0#x      => port 0 is nowhere; leave the port out for 853
+        1.2.3.4:65536#x  => the port "65536" is not a number up to 65535
+        1.2.3.4:dns#x    => the port "dns" is not a number
+        1.2.3.4:#x       => the port "" is not a number
+        [2001:db8::1]:x#x => the port "x" is not a number
+        2001:db8::1:853#x => without a port: [2001:db8::1]:853 or [2001:db8::1:853]
+        1:2:3:4:5:6:7:8:853#x => with a port needs brackets: [1:2:3:4:5:6:7:8]:853
+        2001:db8::1:99999#x => with a port needs brackets: [2001:db8::1]:99999
+        [fe80::1]#x      => needs its interface (see `ip link`): [fe80::1%INTERFACE]:853
+        0.0.0.0#x        => 0.0.0.0 is not the address of one server
+        [::]#x           => :: is not the address of one server
+        224.0.0.1#x      => 224.0.0.1 is not the address of one server
+        255.255.255.255#x => 255.255.255.255 is not the address of one server
+        #x               => #x: has no IP address before #; write IP[:PORT]#NAME
+        :853#x           => :853#x: has no IP address before #; write IP[:PORT]#NAME
+        [fe80::1%no-such]#x => there is no interface no-such (`ip link` shows those there are)
+        [fe80::1%no-such] => there is no interface no-such
+        [fe80::1%2]:x#x  => the port "x" is not a number
+        1.2.3.4#         => the name after # is empty; write it as in the server's certificate
+        1.2.3.4#.        => the name after # is empty
+        1.2.3.4#a..b     => a..b has an empty label
+        1.2.3.4#a.b..    => a.b. has an empty label
+        1.2.3.4#.example => has an empty label
+        1.2.3.4#bücher.example => is not in its ASCII form (A-labels, xn--...)
+        1.2.3.4#*.example => has something else than letters, digits, hyphens and underscores
+        1.2.3.4#[::1]    => has something else than
+        1.2.3.4#x#y      => has something else than
+        1.2.3.4#-a.b     => begins or ends with a hyphen
+        1.2.3.4#a-.b     => begins or ends with a hyphen
+        1.2.3.4#dns.123  => ends in a number and is not an IP address
+        1.2.3.4#dns.0x7F => ends in a number and is not an IP address
+        1.2.3.4#1.2.3    => ends in a number and is not an IP address"#;
+    let long_label = format!("1.2.3.4#{}.example", "a".repeat(64));
+    let long_name = format!("1.2.3.4#{}aa", "a.".repeat(126));
+    let rows = rows(table).chain([
+        (&*long_label, "has a label of more than 63 octets"),
+        (&*long_name, "is 254 octets long, more than 253"),
+        ("1.2.3.4#a b", "has something else than"),
+    ]);
+    for (spec, expected) in rows {
+        let error = error(&["--upstream", spec]);
+        assert!(error.contains(expected), "{error}\n  should say: {expected}");
+        assert!(error.starts_with("--upstream "), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn listeners() {
+    for (value, address) in [
+        ("127.0.0.1", "127.0.0.1:53"),
+        ("127.0.0.1:5300", "127.0.0.1:5300"),
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("0.0.0.0:53", "0.0.0.0:53"),
+        ("::", "[::]:53"),
+        ("::1", "[::1]:53"),
+        ("[::1]", "[::1]:53"),
+        ("[::1]:5300", "[::1]:5300"),
+        ("2001:db8:1:2:3:4:5:6", "[2001:db8:1:2:3:4:5:6]:53"),
+        ("fd00::ad1:ff", "[fd00::ad1:ff]:53"),
+        ("[fe80::1%2]:5300", "[fe80::1%2]:5300"),
+        ("fe80::1%2", "[fe80::1%2]:53"),
+        // Everywhere the first.
+        ("[fe80::1%lo]:5300", "[fe80::1%1]:5300"),
+        ("[fe80::1%lo]", "[fe80::1%1]:53"),
+        ("fe80::1%lo@5300", "[fe80::1%1]:5300"),
+        ("127.0.0.1@5300", "127.0.0.1:5300"),
+        ("::1@5300", "[::1]:5300"),
+    ] {
+        assert_eq!(config(&["-l", value]).listen, [address.parse().unwrap()], "{value}");
+    }
+}
+
+#[test]
+fn bad_listeners_are_named_with_what_would_be_right() {
+    let table = r#"
+        localhost        => localhost is not an IP address (names are not looked up); write 127.0.0.1:53
+        host             => host is not an IP address (names are not looked up); write ADDR
+        localhost:53     => localhost:53 is not an IP address
+        :5300            => has no IP address; 0.0.0.0 and [::] stand for all addresses
+        *:53             => 0.0.0.0 and [::] stand for all addresses
+        127.0.0.1:65536  => the port "65536" is not a number up to 65535
+        127.0.0.1:-1     => the port "-1" is not a number
+        127.0.0.1:53x    => the port "53x" is not a number
+        [::1]:65536      => the port "65536" is not a number
+        ::1:5300         => may be read with and without a port: [::1]:5300 or [::1:5300]
+        1:2:3:4:5:6:7:8:53 => with a port needs brackets: [1:2:3:4:5:6:7:8]:53
+        [127.0.0.1]:53   => is not an IP address
+        [::1             => is not an IP address
+        256.0.0.1        => is not an IP address
+        [fe80::1%no-such]:53 => there is no interface no-such (`ip link` shows those there are); write ADDR
+        [fe80::1%no-such] => there is no interface no-such
+        fe80::1%no-such  => there is no interface no-such
+        fe80::1%         => there is no interface  (`ip link`
+        host%2           => host%2 is not an IP address
+        [fe80::1%2]:65536 => the port "65536" is not a number
+        fe80::1          => needs its interface (see `ip link`): [fe80::1%INTERFACE]:53
+        224.0.0.251:5353 => is a multicast address; write an address of this machine
+        ff02::fb         => is a multicast address
+        255.255.255.255  => is the broadcast address; write an address of this machine
+        [::ffff:255.255.255.255]:53 => is the broadcast address"#;
+    let tricks = ("127.0.0.1\n::1\u{1b}[2J", "127.0.0.1\\n::1\\u{1b}[2J is not an IP address");
+    for (value, expected) in rows(table).chain([tricks]) {
+        let error = error(&["--listen", value]);
+        assert!(error.contains(expected), "{error}\n  should say: {expected}");
+        assert!(error.starts_with("--listen "), "{error}");
+        assert!(!error.contains(char::is_control), "{error:?}");
+    }
+}
+
+#[test]
+fn the_same_listener_twice_is_one() {
+    for again in ["0.0.0.0", "0.0.0.0:53", "[::ffff:0.0.0.0]:53"] {
+        let listen = config(&["-l", "0.0.0.0:53", "-l", again, "-l", "[::]:53"]).listen;
+        assert_eq!(listen, ["0.0.0.0:53".parse().unwrap(), "[::]:53".parse().unwrap()]);
+    }
+    assert_eq!(config(&["-l", "127.0.0.1:0", "-l", "127.0.0.1:0"]).listen.len(), 2);
+}
+
+#[test]
+fn repeatable_flags_keep_their_order_in_every_spelling() {
+    let config = config(&[
+        "--upstream=1.1.1.1#a",
+        "-l",
+        "127.0.0.1:1",
+        "--upstream",
+        "1.1.1.2#b",
+        "--listen=127.0.0.1:2",
+        "-u=1.1.1.3#c",
+        "-u",
+        "1.1.1.4#d",
+        "--listen",
+        "127.0.0.1:3",
+        "-l=[::1]:4",
+    ]);
+
+    assert_eq!(upstream_names(&config), ["1.1.1.1#a", "1.1.1.2#b", "1.1.1.3#c", "1.1.1.4#d"]);
+    let ports: Vec<_> = config.listen.iter().map(SocketAddr::port).collect();
+    assert_eq!(ports, [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_flag_that_begins_like_another_is_not_the_other() {
+    let config = config(&["--upstream-idle-timeout=7", "--upstream=1.1.1.1#a"]);
+
+    assert_eq!(config.limits.upstream_idle_timeout, Duration::from_secs(7));
+    assert_eq!(upstream_names(&config), ["1.1.1.1#a"]);
+}
+
+#[test]
+fn flags_given_once() {
+    let config = config(&[
+        "--ca-file",
+        "roots.pem",
+        "--query-log=on",
+        "--log-level",
+        "trace",
+        "--upstream-idle-timeout",
+        "1",
+        "--client-idle-timeout=3600",
+        "--tcp-clients-per-address-max=400",
+        "--udp-size-max=512",
+        "--reuse-port",
+        "on",
+        "--tcp-clients-max",
+        "10000",
+    ]);
+
+    assert_eq!(config.roots, Roots::File("roots.pem".into()));
+    assert_eq!(config.query_log, QueryLog::On);
+    assert!(config.limits.query_log);
+    assert!(config.reuse_port);
+    assert_eq!(config.log_level, LevelFilter::Trace);
+    assert_eq!(config.limits.upstream_idle_timeout, Duration::from_secs(1));
+    assert_eq!(config.limits.client_idle_timeout, Duration::from_secs(3600));
+    assert_eq!(config.limits.clients_max, 10_000);
+    assert_eq!(config.limits.clients_per_address_max, 400);
+}
+
+#[test]
+fn policies() {
+    let policy = |line: &[&str]| config(line).policy;
+    let default = policy(&[]);
+    assert_eq!((default.order, default.hedge), (Order::Ordered, Hedge::Same));
+    assert_eq!((default.retry_servfail, default.ecs), (true, Ecs::Strip));
+    for (word, order) in [("fastest", Order::Fastest), ("spread", Order::Spread)] {
+        let policy = policy(&["--upstream-policy", word]);
+        assert_eq!((policy.order, policy.hedge), (order, Hedge::Any), "all see names anyway");
+    }
+    for (word, hedge) in [("off", Hedge::Off), ("same", Hedge::Same), ("any", Hedge::Any)] {
+        assert_eq!(policy(&["--hedge", word]).hedge, hedge);
+        assert_eq!(policy(&["--upstream-policy=spread", "--hedge", word]).hedge, hedge);
+    }
+    assert!(!policy(&["--retry-servfail", "off"]).retry_servfail);
+    assert_eq!(policy(&["--ecs", "pass"]).ecs, Ecs::Pass);
+    assert_eq!(config(&[]).limits.udp_size_max, None);
+    assert_eq!(config(&["--udp-size-max", "1400"]).limits.udp_size_max, Some(1400));
+}
+
+#[test]
+fn fewer_clients_than_the_default_per_address_are_no_error() {
+    assert_eq!(config(&["--tcp-clients-max", "20"]).limits.clients_max, 20);
+    let both = ["--tcp-clients-max", "20", "--tcp-clients-per-address-max", "20"];
+    assert_eq!(config(&both).limits.clients_per_address_max, 20);
+}
+
+#[test]
+fn words_of_choices() {
+    for (word, level) in LOG_LEVELS {
+        assert_eq!(config(&["--log-level", word]).log_level, level);
+        assert_eq!(config(&["--log-level", &word.to_uppercase()]).log_level, level);
+    }
+    for (word, query_log) in QUERY_LOGS {
+        assert_eq!(config(&["--query-log", word]).query_log, query_log);
+    }
+}
+
+#[test]
+fn bad_command_lines_are_named_with_what_would_be_right() {
+    let table = "
+        --bogus             => --bogus: unknown flag; --help lists the flags
+        -x                  => -x: unknown flag; --help lists the flags
+        --upstrem quad9     => --upstrem: unknown flag; did you mean --upstream?
+        --Listen=::1        => --Listen: unknown flag; did you mean --listen?
+        --log_level info    => --log_level: unknown flag; did you mean --log-level?
+        --versoin           => --versoin: unknown flag; did you mean --version?
+        --help=me           => --help: takes no value; write --help alone
+        -V=1                => -V: takes no value; write -V alone
+        quad9               => quad9: stray argument; every value follows its flag, such as --upstream quad9
+        start               => start: stray argument; every value follows its flag
+        -u quad9 google     => google: stray argument
+        --                  => --: stray argument
+        -                   => -: stray argument
+        --listen            => --listen: the value is missing; give ADDR[:PORT]
+        -l                  => -l: the value is missing; give ADDR[:PORT]
+        --listen=           => --listen: the value is missing; give ADDR[:PORT]
+        --listen -u quad9   => --listen: the value is missing; give ADDR[:PORT]
+        -u                  => -u: the value is missing; give IP[:PORT]#NAME
+        --ca-file --query-log on => --ca-file: the value is missing; give a file
+        --query-log         => --query-log: the value is missing; give on, off or auto
+        --log-level         => --log-level: the value is missing; give error, warn, info, debug or trace
+        --query-log yes     => --query-log yes: is not known; write on, off or auto
+        --log-level=off     => --log-level off: is not known; write error, warn, info, debug or trace
+        --upstream-idle-timeout 0 => --upstream-idle-timeout 0: is out of range: 1 to 3600 seconds
+        --upstream-idle-timeout 3601 => --upstream-idle-timeout 3601: is out of range: 1 to 3600 seconds
+        --client-idle-timeout 99999999999999999999 => is out of range: 1 to 3600 seconds
+        --client-idle-timeout -1 => --client-idle-timeout -1: is not a number of seconds; write a whole number from 1 to 3600
+        --client-idle-timeout -x => --client-idle-timeout: the value is missing
+        --client-idle-timeout 10s => --client-idle-timeout 10s: is not a number of seconds
+        --client-idle-timeout=-1 => --client-idle-timeout -1: is not a number of seconds
+        --client-idle-timeout 1.5 => --client-idle-timeout 1.5: is not a number of seconds
+        --special-names     => --special-names: the value is missing; give local or forward
+        --special-names off => --special-names off: is not known; write local or forward
+        --special-names=local --special-names=local => --special-names local: is given twice
+        --forward-zone      => --forward-zone: the value is missing; give a name, such as 10.in-addr.arpa
+        --forward-zones a   => --forward-zones: unknown flag; did you mean --forward-zone?
+        --ca-file a --ca-file b => --ca-file b: is given twice; give this flag once
+        --query-log=on --query-log=on => --query-log on: is given twice
+        --log-level=info --log-level warn => --log-level warn: is given twice
+        --upstream-idle-timeout=1 --upstream-idle-timeout=1 => --upstream-idle-timeout 1: is given twice
+        --client-idle-timeout=1 --client-idle-timeout=1 => --client-idle-timeout 1: is given twice
+        --upstream-policy fast => --upstream-policy fast: is not known; write ordered, fastest or spread
+        --hedge on => --hedge on: is not known; write off, same or any
+        --reuse-port        => --reuse-port: the value is missing; give on or off
+        --reuse-port 1      => --reuse-port 1: is not known; write on or off
+        --reuse-port=on --reuse-port=on => --reuse-port on: is given twice
+        --retry-servfail yes => --retry-servfail yes: is not known; write on or off
+        --ecs drop => --ecs drop: is not known; write strip or pass
+        --upstream-policy => --upstream-policy: the value is missing; give ordered, fastest or spread
+        --udp-size-max 511 => --udp-size-max 511: is out of range: 512 to 4096
+        --udp-size-max 70000 => --udp-size-max 70000: is out of range: 512 to 4096
+        --tcp-clients-max 0 => --tcp-clients-max 0: is out of range: 1 to 10000
+        --tcp-clients-max 10001 => --tcp-clients-max 10001: is out of range: 1 to 10000
+        --tcp-clients-per-address-max 0 => --tcp-clients-per-address-max 0: is out of range
+        --tcp-clients-max many => is not a number; write a whole number from 1 to 10000
+        --tcp-clients-max -1 => --tcp-clients-max -1: is not a number
+        --tcp-clients-max   => --tcp-clients-max: the value is missing; give a whole number
+        --tcp-clients-max=1 --tcp-clients-max=1 => is given twice
+        --tcp-clients-per-address-max 151 => 151: is more than all may have; raise --tcp-clients-max, which is 150, as well
+        --tcp-clients-max 30 --tcp-clients-per-address-max=31 => raise --tcp-clients-max, which is 30
+        -u quad9 -u quad9   => -u quad9: 9.9.9.9#dns.quad9.net is given twice; give each upstream once
+        -u 1.1.1.1 -u 1.1.1.1#1.1.1.1 => 1.1.1.1 is given twice; give each upstream once
+        -u quad9 -u 9.9.9.9:853#DNS.quad9.net. => 9.9.9.9#dns.quad9.net is given twice
+        -l 0.0.0.0:53 -l 127.0.0.1:53 => is served by --listen 0.0.0.0:53 already; give only one of them
+        -l [::1]:53 -l [::]:53 => overlaps with --listen [::1]:53; give only one of them
+        -u 127.0.0.1:5300#x => --upstream 127.0.0.1:5300#x: is this program's own listener (--listen 127.0.0.1:5300)
+        -u [::1]#x -l [::1]:853 => --upstream [::1]#x: is this program's own listener (--listen [::1]:853)
+        -u 127.0.0.2#x -l 0.0.0.0:853 => own listener (--listen 0.0.0.0:853)";
+    for (line, expected) in rows(table) {
+        let error = error(&line.split(' ').collect::<Vec<_>>());
+        assert!(error.contains(expected), "{error}\n  should say: {expected}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+    assert!(error(&[""]).starts_with("'': stray argument"));
+    assert!(error(&["--listen", ""]).starts_with("--listen: the value is missing"));
+}
+
+#[test]
+fn neighbours_of_a_listener_are_not_the_listener() {
+    for words in [
+        ["-l", "127.0.0.1:853", "-u", "127.0.0.2#x"],
+        ["-l", "127.0.0.1:853", "-u", "127.0.0.1:8853#x"],
+        ["-l", "[::]:853", "-u", "127.0.0.1#x"],
+        ["-l", "0.0.0.0:853", "-u", "1.1.1.1#x"],
+        ["-l", "0.0.0.0:53", "-l", "[::]:53"],
+        ["-l", "127.0.0.1:0", "-l", "127.0.0.1:0"],
+        ["-u", "1.1.1.1#a", "-u", "1.1.1.1#b"],
+    ] {
+        config(&words);
+    }
+}
+
+#[test]
+fn lists_are_bounded() {
+    let upstreams: Vec<_> =
+        (0..=Size::Large.of(UPSTREAMS_MAX)).map(|i| format!("--upstream=10.0.0.{i}#x")).collect();
+    let listeners: Vec<_> =
+        (0..=LISTENERS_MAX).map(|i| format!("--listen=127.0.0.{i}:53")).collect();
+    let zones: Vec<_> =
+        (0..=FORWARD_ZONES_MAX).map(|i| format!("--forward-zone={i}.10.in-addr.arpa")).collect();
+    for (flags, max) in [
+        (upstreams, Size::Large.of(UPSTREAMS_MAX)),
+        (listeners, LISTENERS_MAX),
+        (zones, FORWARD_ZONES_MAX),
+    ] {
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        config(&flags[..max]);
+        assert!(error(&flags).contains(&format!("too many; give at most {max}")));
+    }
+}
+
+#[test]
+fn errors_stay_short_whatever_the_arguments() {
+    let long = "ü\0".repeat(5_000);
+    for words in [
+        &["--upstream", &long][..],
+        &["--upstream", &format!("{long}#x")],
+        &["--upstream", &format!("1.2.3.4:{long}#x")],
+        &["--upstream", &format!("1.2.3.4#{long}")],
+        &["--upstream", &format!("1.2.3.4,{long}")],
+        &["--upstream", &format!("1.2.3.4#{long}/{long}")],
+        &["--upstream", &format!("1.2.3.4#{}", "a,".repeat(5_000))],
+        &["--listen", &format!("[::1]:{long}")],
+        &["--query-log", &long],
+        &["--forward-zone", &long],
+        &["--forward-zone", &"a.".repeat(5_000)],
+        &[&format!("--{long}")],
+        &[&long],
+    ] {
+        let error = error(words);
+        assert!(error.len() < 2_000, "{} octets: {error}", error.len());
+    }
+}
+
+#[test]
+fn values_must_be_utf8() {
+    let not_utf8 = |text: &[u8]| OsString::from_vec(text.to_vec());
+    for (args, expected) in [
+        (
+            vec!["--ca-file".into(), not_utf8(b"\xff.pem")],
+            "--ca-file: the value is not UTF-8; give a file",
+        ),
+        (vec![not_utf8(b"--ca-file=\xff.pem")], "--ca-file: the value is not UTF-8; give a file"),
+        (vec![not_utf8(b"--\xff")], "--\u{fffd}: unknown flag"),
+        (vec![not_utf8(b"\xff")], "\u{fffd}: stray argument"),
+    ] {
+        let error = parse(args).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}\n  should say: {expected}");
+    }
+}
+
+#[test]
+fn help_and_version_win_wherever_they_stand() {
+    for words in [&["-h"][..], &["--help"], &["--bogus", "-h"], &["-V", "--help"], &["-u", "-h"]] {
+        assert!(matches!(parse_words(words), Ok(Command::Help)), "{words:?}");
+    }
+    for words in [&["-V"][..], &["--version"], &["x", "-V"], &["-u", "--version"]] {
+        assert!(matches!(parse_words(words), Ok(Command::Version)), "{words:?}");
+    }
+}
+
+#[test]
+fn usage_names_every_flag_preset_and_default() {
+    let usage = usage();
+    let spellings = SPELLINGS.iter().map(|(spelling, _)| *spelling);
+    let presets = PRESETS.iter().map(|preset| preset.word);
+    for word in spellings.chain(presets).chain(HELP).chain(VERSION) {
+        assert!(usage.contains(word), "{word}");
+    }
+    for default in ["[default: 127.0.0.1:5300]", "[default: cloudflare]", "[default: info]"] {
+        assert!(usage.contains(default), "{default}");
+    }
+    for line in usage.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}

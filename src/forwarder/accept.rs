@@ -1,0 +1,280 @@
+//! A query's way in.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::denial::Denial;
+use super::message::{self, LOCAL_LEN_MAX, LocalResponse, ParsedQuery, Rcode};
+use super::queries::fair_share::BucketId;
+use super::queries::query::{Messages, Origin, Query};
+use super::query_log::{Asked, Sent};
+use super::{Conn, DatagramPath, Ede, Forwarder, Outcome, Room, Source};
+
+impl Forwarder {
+    pub(super) fn accept_query(
+        &mut self,
+        now: Instant,
+        source: Source,
+        message: &[u8],
+        parsed: ParsedQuery,
+    ) {
+        let Some(client) = self.address(source) else {
+            return;
+        };
+        let mut awaited = None;
+        if let Some(ours) = self.policy.special_names.answer(message, &parsed) {
+            let answer = match self.denial(now, client, message, &parsed, &ours) {
+                Denial::Awaited(zone) => {
+                    awaited = Some(zone);
+                    None
+                }
+                Denial::Proven(answer) => Some(answer),
+                Denial::Unproven => Some(ours),
+            };
+            if let Some(answer) = answer {
+                self.counts.queries += 1;
+                self.counts.local += 1;
+                self.tell(now, source, message, &answer.response(&parsed));
+                return;
+            }
+        }
+        let fingerprint = match &source {
+            Source::Datagram(path) => self.joinable.fingerprint(path, message),
+            Source::Stream(_) => 0,
+        };
+        if let Source::Datagram(path) = &source
+            && self.join(fingerprint, path, message)
+        {
+            return;
+        }
+        self.counts.queries += 1;
+        let bucket = self.shares.bucket(client);
+        let stored = match self.store(now, bucket, message) {
+            Ok(stored) => stored,
+            Err(ede) => {
+                let ours = awaited.and_then(|_| self.policy.special_names.answer(message, &parsed));
+                match ours {
+                    Some(answer) => {
+                        self.counts.local += 1;
+                        self.tell(now, source, message, &answer.response(&parsed));
+                    }
+                    None => self.refuse(now, source, message, &parsed, ede),
+                }
+                return;
+            }
+        };
+        let origin = match source {
+            Source::Datagram(path) => Origin::Datagram { path, responses: 1, fingerprint },
+            Source::Stream(client) => Origin::Stream { client, index: 0 },
+        };
+        let id = self.queries.insert(Query::new(origin, stored, parsed, client.into(), now));
+        self.owed += 1;
+        self.hedges.note_query();
+        self.retries.note_query();
+        match source {
+            Source::Datagram(_) => {
+                self.joinable.add(fingerprint, id);
+            }
+            Source::Stream(client) => self.owe(client, id),
+        }
+        self.shares.add(id.key(), bucket, Messages::long_len(message.len()));
+        self.by_arrival.arm(id.key(), now);
+        if let Some(zone) = awaited {
+            self.await_denial(now, zone, id);
+        } else {
+            self.queue.arm(id.key(), now);
+            self.revive(now, id);
+        }
+        self.dispatch(now);
+    }
+
+    /// Makes room for a message and stores it. `Err`: why it is refused.
+    fn store(
+        &mut self,
+        now: Instant,
+        client: BucketId,
+        message: &[u8],
+    ) -> Result<Vec<u8>, Ede<'static>> {
+        if self.shutting_down {
+            return Err(Ede { code: Ede::NOT_READY, text: "shutting down" });
+        }
+        let crowded = |text| Ede { code: Ede::OTHER, text };
+        self.make_room(now, client, message.len()).map_err(crowded)?;
+        self.messages.store(message).ok_or(crowded(CROWDED_LONG))
+    }
+
+    /// With the table full, or the store of long queries, the client that holds most gives queries
+    /// up for one that holds less than its share: a flood does not keep the others out. `Err`: the
+    /// newcomer has its share, and nobody gave anything up.
+    fn make_room(
+        &mut self,
+        now: Instant,
+        newcomer: BucketId,
+        len: usize,
+    ) -> Result<(), &'static str> {
+        let is_full = |forwarder: &Self| forwarder.queries.len() >= forwarder.limits.queries_max;
+        let place =
+            |forwarder: &Self| forwarder.shares.heaviest(newcomer, forwarder.limits.queries_max);
+        if is_full(self) && place(self).is_none() {
+            return Err(CROWDED);
+        }
+        // Each gives up more than 512 octets, so there are 128 turns at most.
+        while !self.messages.has_room(len) {
+            let long = self.shares.heaviest_long(newcomer, len, self.limits.query_bytes_max);
+            self.give_up(now, long.ok_or(CROWDED_LONG)?, CROWDED_LONG);
+        }
+        if is_full(self) {
+            self.give_up(now, place(self).ok_or(CROWDED)?, CROWDED);
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, now: Instant, key: usize, text: &'static str) {
+        if let Some(id) = self.queries.id_at(key) {
+            if self.queries.get(id).is_some_and(|query| query.is_special) {
+                self.finish_special(now, id, None);
+                return;
+            }
+            self.finish(now, id, Outcome::Failed(Ede { code: Ede::OTHER, text }));
+        } else {
+            debug_assert!(false, "a share is of a query");
+            self.shares.remove(key);
+        }
+    }
+
+    /// A stub that retransmits (after 1 to 2.5 s, just when an upstream is at its weakest) joins
+    /// the query it repeats: it costs no second slot and no second copy upstream.
+    fn join(&mut self, fingerprint: u64, from: &DatagramPath, message: &[u8]) -> bool {
+        let joinable = self.joinable.find(fingerprint);
+        let Some(query) = joinable.and_then(|id| self.queries.get_mut(id)) else {
+            return false;
+        };
+        match &mut query.origin {
+            Origin::Datagram { path, responses, .. }
+                if path == from && query.message == message =>
+            {
+                if *responses < RESPONSES_MAX {
+                    *responses += 1;
+                    self.owed += 1;
+                    self.counts.queries += 1;
+                } else {
+                    self.counts.repeated += 1;
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        now: Instant,
+        source: Source,
+        message: &[u8],
+        parsed: &ParsedQuery,
+        ede: Ede<'static>,
+    ) {
+        let response = parsed.local_response(Rcode::SERVFAIL, Some(ede));
+        self.counts.failed += 1;
+        self.respond(now, source, message, &response);
+        if let Some(asked) = self.asked(source, message, parsed.question_end) {
+            self.query_log.failure(asked, Duration::ZERO, ede.text);
+        }
+    }
+
+    /// Answers a message that is not forwarded.
+    pub(super) fn respond_locally(
+        &mut self,
+        now: Instant,
+        source: Source,
+        message: &[u8],
+        response: &LocalResponse<'_>,
+    ) {
+        self.counts.queries += 1;
+        self.counts.local += 1;
+        self.tell(now, source, message, response);
+    }
+
+    /// Answers what is counted already, and writes that to the query log.
+    fn tell(&mut self, now: Instant, source: Source, message: &[u8], response: &LocalResponse<'_>) {
+        let sent = self.respond(now, source, message, response);
+        if let Some(asked) = self.asked(source, message, response.question_end) {
+            self.query_log.local(asked, response.rcode, sent.truncated);
+        }
+    }
+
+    fn respond(
+        &mut self,
+        now: Instant,
+        source: Source,
+        message: &[u8],
+        response: &LocalResponse<'_>,
+    ) -> Sent {
+        let most = LOCAL_LEN_MAX + response.records.octets.len();
+        let mut sent = Sent::default();
+        match source {
+            Source::Datagram(path) => {
+                let room = Room::by_datagram(&path, response.opt, self.limits.udp_size_max);
+                self.respond_by_datagram(path, most, |out| {
+                    let start = out.len();
+                    message::local_response(out, message, response, room.udp_size, room.limit);
+                    sent = Sent::of(&out[start..]);
+                });
+            }
+            Source::Stream(client) => {
+                let keepalive = self.keepalive(response.opt, message);
+                let response = LocalResponse { keepalive, ..*response };
+                self.respond_on_stream(now, client, most, |out, room| {
+                    let start = out.len();
+                    message::local_response(out, message, &response, room.udp_size, room.limit);
+                    sent = Sent::of(&out[start..]);
+                });
+            }
+        }
+        sent
+    }
+
+    /// Responds with what `write` appends, at most `most` octets.
+    pub(super) fn respond_by_datagram(
+        &mut self,
+        path: DatagramPath,
+        most: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let len = self.datagrams.push(path, most, write);
+        debug_assert!(len <= most);
+        self.counts.datagrams_dropped += self.datagrams.shed();
+    }
+
+    /// What the query log says of a query; `None` without a log, or if the client is gone.
+    pub(super) fn asked<'a>(
+        &self,
+        source: Source,
+        message: &'a [u8],
+        question_end: usize,
+    ) -> Option<Asked<'a>> {
+        if !self.query_log.is_enabled() {
+            return None;
+        }
+        let client = self.address(source)?;
+        let over_tcp = matches!(source, Source::Stream(_));
+        Some(Asked { message, question_end, client, over_tcp })
+    }
+
+    /// Whose message it is; `None` if the connection is gone.
+    fn address(&self, source: Source) -> Option<IpAddr> {
+        match source {
+            Source::Datagram(path) => Some(path.client.ip()),
+            Source::Stream(client) => match self.conns.get(client.0)? {
+                Conn::Client(client) => Some(client.peer.ip()),
+                Conn::Upstream(_) | Conn::Closing => None,
+            },
+        }
+    }
+}
+
+const CROWDED: &str = "too many queries at once";
+const CROWDED_LONG: &str = "too many long queries at once";
+
+/// Of one query and its retransmissions.
+const RESPONSES_MAX: u8 = 4;

@@ -1,0 +1,126 @@
+//! What the core asks the shell to do, and how both name connections.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use super::Fact;
+use super::collections::arena::Id;
+
+/// Names a connection, of a client or to an upstream, from its start to the moment the shell takes
+/// its [`Action::Close`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub(super) Id);
+
+impl ConnId {
+    /// Small and dense, and not given to another connection before this one's [`Action::Close`] was
+    /// taken: an index for the shell's sockets.
+    pub fn key(self) -> usize {
+        self.0.key()
+    }
+}
+
+/// Where a datagram came from and how it arrived, which is how its answer leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DatagramPath {
+    /// Index of the listener it arrived on.
+    pub listener: u16,
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// The local address it was sent to; `None` where the listener has one address only.
+    pub local: Option<IpAddr>,
+    /// Index of the interface it arrived on, 0 if unknown; link-local answers need it.
+    pub interface: u32,
+}
+
+/// What the shell has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Close the connection and drop its socket; the [`ConnId`] is free from now on.
+    Close {
+        /// The connection.
+        conn: ConnId,
+        /// Whether to say goodbye.
+        manner: Manner,
+        /// Why, in words for the log; `None` of a client.
+        why: Option<&'static str>,
+    },
+    /// Open a TCP connection to the upstream of this index and start TLS on it.
+    Connect {
+        /// The new connection's name.
+        conn: ConnId,
+        /// Index into the list given to [`Forwarder::new`](super::Forwarder::new).
+        upstream: usize,
+    },
+    /// Tell the person who runs this program.
+    Log(Fact),
+    /// A client that was not read because of back-pressure may be read again; no new edge will come.
+    Read(ConnId),
+    /// Everything owed to this client is written: shut the write side down, and go on reading (and
+    /// telling) until the end of the stream, so that the close does not destroy what was written.
+    ShutdownWrite(ConnId),
+    /// [`Forwarder::output`](super::Forwarder::output) of this connection has grown.
+    Transmit(ConnId),
+}
+
+/// How a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// At once, whatever is unsent.
+    Abort,
+    /// With `close_notify` towards an upstream, as far as it can be written without waiting.
+    Orderly,
+}
+
+/// How a connection ended on its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The peer closed: end of stream, or `close_notify` (RFC 8446 section 6.1). From a client it
+    /// means only that no more queries follow (RFC 7766 section 6.2.4).
+    Eof,
+    /// An attempt failed, or an established connection did in a way worth telling.
+    Failed {
+        /// What was being done.
+        stage: Stage,
+        /// What happened, in words for the log: "connection refused".
+        detail: Box<str>,
+    },
+    /// Reset, or a write failed.
+    Reset,
+}
+
+/// The phase of an upstream connection in which something went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Establishing TCP.
+    Connect,
+    /// The rest of the TLS handshake.
+    Tls,
+    /// The server's certificate did not verify.
+    Certificate,
+    /// The server speaks no TLS version or no protocol (ALPN) that we speak.
+    Negotiation,
+    /// Waiting for answers.
+    Read,
+    /// Sending queries.
+    Write,
+}
+
+impl Stage {
+    /// Whether it will hardly go better a second later.
+    pub(super) fn is_lasting(self) -> bool {
+        matches!(self, Self::Certificate | Self::Negotiation)
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connect",
+            Self::Tls => "TLS handshake",
+            Self::Certificate => "certificate",
+            Self::Negotiation => "TLS negotiation",
+            Self::Read => "read",
+            Self::Write => "write",
+        })
+    }
+}

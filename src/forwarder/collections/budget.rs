@@ -1,0 +1,66 @@
+//! How many copies of queries may be made.
+
+/// Copies beyond the first of each query, as a part of all queries.
+///
+/// A token bucket: each query adds its part of a copy, up to a few, and each copy takes one.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    /// In hundredths of a copy.
+    credit: u32,
+    percent: u32,
+}
+
+impl Budget {
+    pub(crate) fn new(percent: u32) -> Self {
+        Self { credit: COPY, percent }
+    }
+
+    pub(crate) fn note_query(&mut self) {
+        self.credit = (self.credit + self.percent).min(COPIES_MAX * COPY);
+    }
+
+    pub(crate) fn allows_one(&self) -> bool {
+        self.credit >= COPY
+    }
+
+    /// One is made, after [`Self::allows_one`].
+    pub(crate) fn take(&mut self) {
+        self.credit = self.credit.saturating_sub(COPY);
+    }
+}
+
+const COPY: u32 = 100;
+
+/// As many at once after a quiet time: a burst of trouble is when copies help, but an upstream that
+/// became slow must not get all its queries twice.
+const COPIES_MAX: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_keep_to_their_part_of_the_queries() {
+        let mut budget = Budget::new(2);
+        let mut copies = 0;
+        for _ in 0..10_000 {
+            budget.note_query();
+            if budget.allows_one() {
+                budget.take();
+                copies += 1;
+            }
+        }
+        assert_eq!(copies, 1 + 200);
+    }
+
+    #[test]
+    fn a_quiet_time_saves_up_for_a_few_copies_only() {
+        let mut budget = Budget::new(5);
+        (0..100_000).for_each(|_| budget.note_query());
+        for _ in 0..COPIES_MAX {
+            assert!(budget.allows_one());
+            budget.take();
+        }
+        assert!(!budget.allows_one());
+    }
+}

@@ -1,0 +1,305 @@
+//! What is to be written, until it is.
+
+use std::collections::VecDeque;
+
+use crate::forwarder::DatagramPath;
+
+/// Octets to be written to one stream, in little more memory than they need.
+#[derive(Debug)]
+pub(crate) struct StreamOutput {
+    bytes: Vec<u8>,
+    written: usize,
+    /// Memory that is kept when there is nothing to write.
+    kept: usize,
+}
+
+impl StreamOutput {
+    pub(crate) fn new(kept: usize) -> Self {
+        Self { bytes: Vec::new(), written: 0, kept }
+    }
+
+    /// Octets of memory that `len` octets take at most.
+    pub(crate) const fn octets(len: usize, kept: usize) -> usize {
+        len + len / SLACK + kept + CHUNK
+    }
+
+    pub(crate) fn pending(&self) -> &[u8] {
+        &self.bytes[self.written..]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Octets of memory it takes, used or not.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Where to append up to `most` octets.
+    pub(crate) fn buffer(&mut self, most: usize) -> &mut Vec<u8> {
+        if self.bytes.len() + most > self.bytes.capacity() {
+            self.make_room(most);
+        }
+        &mut self.bytes
+    }
+
+    #[cold]
+    fn make_room(&mut self, most: usize) {
+        // Not each time for the little that was written since.
+        if self.written > self.len() / (4 * SLACK) {
+            self.drop_written();
+        }
+        let needed = self.bytes.len() + most;
+        if needed > self.bytes.capacity() {
+            // By a part of what it holds, so that many small answers are not moved each time.
+            let capacity = (needed + self.bytes.len() / (2 * SLACK)).next_multiple_of(CHUNK);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+    }
+
+    pub(crate) fn advance(&mut self, n: usize) {
+        self.written = self.bytes.len().min(self.written + n);
+        if self.is_empty() {
+            self.bytes.clear();
+            self.bytes.shrink_to(self.kept);
+            self.written = 0;
+        } else if self.bytes.capacity() > Self::octets(self.len(), self.kept) {
+            self.drop_written();
+            let len = self.bytes.len();
+            self.bytes.shrink_to((len + len / (2 * SLACK)).max(self.kept));
+        }
+    }
+
+    fn drop_written(&mut self) {
+        self.bytes.drain(..self.written);
+        self.written = 0;
+    }
+}
+
+/// Datagrams to be sent, all in one buffer that is used again every turn.
+#[derive(Debug)]
+pub(crate) struct DatagramOutput {
+    bytes: Vec<u8>,
+    datagrams: VecDeque<Datagram>,
+    bytes_max: usize,
+    datagrams_max: usize,
+}
+
+#[derive(Debug)]
+struct Datagram {
+    path: DatagramPath,
+    start: usize,
+    len: usize,
+}
+
+impl DatagramOutput {
+    /// For so many datagrams of so many octets together.
+    pub(crate) fn new(bytes_max: usize, datagrams_max: usize) -> Self {
+        let datagrams = VecDeque::with_capacity(datagrams_max + 1);
+        Self { bytes: Vec::new(), datagrams, bytes_max, datagrams_max }
+    }
+
+    /// Octets of memory that it takes at most; no datagram is longer than `longest`.
+    pub(crate) const fn octets(bytes_max: usize, datagrams_max: usize, longest: usize) -> usize {
+        bytes_max + longest + CHUNK + (datagrams_max + 1) * size_of::<Datagram>()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.datagrams.is_empty()
+    }
+
+    /// Adds the datagram of up to `most` octets that `write` appends to the buffer; returns its length.
+    pub(crate) fn push(
+        &mut self,
+        path: DatagramPath,
+        most: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> usize {
+        if self.bytes.len() + most > self.bytes.capacity() {
+            self.make_room(most);
+        }
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        let len = self.bytes.len() - start;
+        self.datagrams.push_back(Datagram { path, start, len });
+        len
+    }
+
+    /// Drops the oldest until no more are left than may be; returns how many.
+    pub(crate) fn shed(&mut self) -> u64 {
+        let mut dropped = 0;
+        while let Some(datagram) = self.datagrams.front()
+            && (self.bytes.len() - datagram.start > self.bytes_max
+                || self.datagrams.len() > self.datagrams_max)
+        {
+            self.datagrams.pop_front();
+            dropped += 1;
+        }
+        dropped
+    }
+
+    #[cold]
+    fn make_room(&mut self, most: usize) {
+        let first = self.datagrams.front().map_or(self.bytes.len(), |datagram| datagram.start);
+        // What has left is moved over when it is the larger part, or there is nothing else.
+        if first > self.bytes.len() / 2 || self.bytes.capacity() > self.bytes_max {
+            self.bytes.drain(..first);
+            for datagram in &mut self.datagrams {
+                datagram.start -= first;
+            }
+        }
+        let needed = self.bytes.len() + most;
+        if needed > self.bytes.capacity() {
+            let doubled = needed.max((2 * self.bytes.capacity()).min(self.bytes_max + most));
+            self.bytes.reserve_exact(doubled.next_multiple_of(CHUNK) - self.bytes.len());
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (DatagramPath, &[u8])> {
+        self.datagrams.iter().map(|datagram| {
+            (datagram.path, &self.bytes[datagram.start..datagram.start + datagram.len])
+        })
+    }
+
+    pub(crate) fn advance(&mut self, n: usize) {
+        self.datagrams.drain(..n.min(self.datagrams.len()));
+        if self.datagrams.is_empty() {
+            // From the front again, so that the same memory is used each turn.
+            self.datagrams.clear();
+            self.bytes.clear();
+            self.bytes.shrink_to(DATAGRAMS_IDLE_BYTES_MAX);
+        }
+    }
+}
+
+/// Of what a stream has to write, this part may be claimed on top.
+const SLACK: usize = 8;
+
+/// Memory is claimed in pieces of this size.
+const CHUNK: usize = 1024;
+
+/// Memory kept for datagrams: a turn's answers fit.
+const DATAGRAMS_IDLE_BYTES_MAX: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+    use crate::forwarder::tests::Random;
+
+    #[test]
+    fn a_stream_keeps_what_was_not_written() {
+        let mut output = StreamOutput::new(0);
+        output.buffer(6).extend_from_slice(b"abcdef");
+        output.advance(2);
+        assert_eq!(output.pending(), b"cdef");
+        output.advance(2);
+        output.buffer(2).extend_from_slice(b"gh");
+        assert_eq!(output.pending(), b"efgh");
+        output.advance(4);
+        assert!(output.is_empty());
+    }
+
+    #[test]
+    fn a_large_answer_does_not_keep_its_memory() {
+        let mut output = StreamOutput::new(4096);
+        output.buffer(65_537).resize(65_537, 0);
+        assert_eq!(output.capacity(), 65_537_usize.next_multiple_of(CHUNK));
+        output.advance(65_537);
+        assert!(output.capacity() <= 4096);
+    }
+
+    /// Whatever is appended and taken: no octet changes, and the memory stays within its bound.
+    #[test]
+    fn memory_follows_what_waits() {
+        for seed in 0..32 {
+            let mut random = Random::new(seed);
+            let mut output = StreamOutput::new(2048);
+            let (mut appended, mut taken) = (0_u64, 0_u64);
+            for _ in 0..2000 {
+                if random.below(3) > 0 {
+                    let len = match random.below(20) {
+                        0 => random.below(65_000),
+                        _ => random.below(300),
+                    };
+                    let buffer = output.buffer(len as usize + 40);
+                    buffer.extend((appended..appended + len).map(|n| n as u8));
+                    appended += len;
+                } else {
+                    let len = random.below(output.len() as u64 + 1);
+                    let pending = output.pending().iter().zip(taken..);
+                    assert!(pending.take(len as usize).all(|(octet, n)| *octet == n as u8));
+                    taken += len;
+                    output.advance(len as usize);
+                }
+                assert_eq!(output.len() as u64, appended - taken);
+                let most = StreamOutput::octets(output.len() + 40, 2048);
+                assert!(output.capacity() <= most, "{} of {most}", output.capacity());
+            }
+        }
+    }
+
+    #[test]
+    fn datagrams_take_no_more_memory_than_they_may() {
+        for seed in 0..32 {
+            let mut random = Random::new(seed);
+            let mut output = DatagramOutput::new(20_000, 60);
+            let places = output.datagrams.capacity();
+            for _ in 0..3000 {
+                if random.below(4) > 0 {
+                    let longest = if random.below(8) == 0 { 4096 } else { 400 };
+                    let len = random.below(longest) as usize;
+                    output.push(path(), 4096, |bytes| bytes.resize(bytes.len() + len, len as u8));
+                    output.shed();
+                } else {
+                    output.advance(random.below(80) as usize);
+                }
+                assert!(output.iter().all(|(_, m)| m.iter().all(|&octet| octet == m.len() as u8)));
+                assert!(output.iter().map(|(_, m)| m.len()).sum::<usize>() <= 20_000);
+                assert!(output.datagrams.len() <= 60);
+                assert!(output.bytes.capacity() <= 20_000 + 4096 + CHUNK);
+                assert_eq!(output.datagrams.capacity(), places);
+            }
+        }
+    }
+
+    #[test]
+    fn datagrams_leave_in_order_and_the_oldest_is_shed() {
+        let mut output = DatagramOutput::new(12, 4);
+        for text in ["one", "two", "three", "four"] {
+            output.push(path(), 5, |bytes| bytes.extend_from_slice(text.as_bytes()));
+        }
+        output.advance(1);
+        assert_eq!(texts(&output), ["two", "three", "four"]);
+        assert_eq!(output.shed(), 0);
+        output.push(path(), 5, |bytes| bytes.push(b'5'));
+        assert_eq!(output.shed(), 1, "13 octets");
+        assert_eq!(texts(&output), ["three", "four", "5"]);
+        output.push(path(), 5, |bytes| bytes.push(b'6'));
+        output.push(path(), 5, |_| ());
+        assert_eq!(output.shed(), 1, "five of them");
+        assert_eq!(texts(&output), ["four", "5", "6", ""]);
+        output.advance(3);
+        output.push(path(), 5, |bytes| bytes.extend_from_slice(b"six"));
+        output.advance(1);
+        output.push(path(), 5, |bytes| bytes.extend_from_slice(b"seven"));
+        assert_eq!(texts(&output), ["six", "seven"]);
+        output.advance(9);
+        assert!(output.is_empty());
+    }
+
+    fn texts(output: &DatagramOutput) -> Vec<&str> {
+        output.iter().filter_map(|(_, bytes)| std::str::from_utf8(bytes).ok()).collect()
+    }
+
+    fn path() -> DatagramPath {
+        let client = SocketAddr::from((Ipv4Addr::LOCALHOST, 1024));
+        DatagramPath { listener: 0, client, local: None, interface: 0 }
+    }
+}

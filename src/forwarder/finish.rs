@@ -1,0 +1,323 @@
+//! A query's way out.
+
+use std::time::Instant;
+
+use super::collections::arena::Id;
+use super::message::edit::{self, Ecs, RcodeNeedsOpt, ResponseEdit};
+use super::message::frame;
+use super::message::special::Answer;
+use super::message::{self, LOCAL_LEN_MAX, LocalResponse, Rcode, ResponseInfo};
+use super::queries::query::{Origin, Query, Trouble};
+use super::query_log::Sent;
+use super::upstreams::upstream::Upstream;
+use super::{Conn, Ede, Forwarder, Manner, Room, Source, Stage};
+
+/// How a query leaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Outcome<'a> {
+    /// With an upstream's response.
+    Answer { upstream: usize, response: &'a [u8], info: &'a ResponseInfo },
+    /// With SERVFAIL made here.
+    Failed(Ede<'a>),
+    /// Without a response: its client is gone, or it had none.
+    Orphaned,
+    /// With what there is to say of a special name.
+    Special(&'a Answer),
+    /// With a response made here of an upstream's RCODE.
+    Rcode { upstream: usize, rcode: Rcode },
+}
+
+impl Outcome<'_> {
+    /// Who answered.
+    fn upstream(&self) -> Option<usize> {
+        match self {
+            Self::Answer { upstream, .. } | Self::Rcode { upstream, .. } => Some(*upstream),
+            Self::Failed(_) | Self::Orphaned | Self::Special(_) => None,
+        }
+    }
+}
+
+impl Forwarder {
+    /// The one exit: every accepted query leaves through here, once.
+    pub(super) fn finish(&mut self, now: Instant, id: Id, outcome: Outcome<'_>) {
+        let Some(query) = self.queries.remove(id) else {
+            return;
+        };
+        self.by_arrival.disarm(id.key());
+        self.queue.disarm(id.key());
+        self.kept.disarm(id.key());
+        self.shares.remove(id.key());
+        if query.is_sent() {
+            self.leave_places(now, &query, outcome.upstream());
+        }
+        let ecs = self.policy.ecs;
+        match query.origin {
+            Origin::Datagram { path, responses, fingerprint } => {
+                self.joinable.remove(fingerprint, id);
+                let room = Room::by_datagram(&path, query.parsed.opt, self.limits.udp_size_max);
+                for _ in 0..responses {
+                    let mut sent = Sent::default();
+                    if !matches!(outcome, Outcome::Orphaned) {
+                        self.respond_by_datagram(path, most(&outcome, room.limit), |out| {
+                            sent = write_response(out, &query, &outcome, room, ecs, None);
+                        });
+                    }
+                    self.note(now, Source::Datagram(path), &query, &outcome, sent);
+                }
+            }
+            Origin::Stream { client, index } => {
+                let outcome = self.affordable(now, client, outcome);
+                let keepalive = self.keepalive(query.parsed.opt, &query.message);
+                let most = most(&outcome, frame::FRAME_LEN_MAX);
+                let mut sent = Sent::default();
+                if !matches!(outcome, Outcome::Orphaned) {
+                    self.respond_on_stream(now, client, most, |out, room| {
+                        sent = write_response(out, &query, &outcome, room, ecs, keepalive);
+                    });
+                }
+                self.note(now, Source::Stream(client), &query, &outcome, sent);
+                self.no_longer_owe(now, client, index);
+            }
+            Origin::Orphan => {}
+            Origin::Denial { zone } => self.denied(now, zone, &outcome),
+            Origin::Trial { upstream, .. } => {
+                if let Some(outage) = self.upstreams[upstream].outage_mut() {
+                    outage.trial.take_if(|trial| *trial == id);
+                }
+                if outcome.upstream().is_some() {
+                    self.note_trial(now, upstream, true);
+                }
+            }
+        }
+        self.messages.release(query.message);
+        self.close_upstreams_if_done();
+    }
+
+    /// Gives up the places that a query still has when it ends.
+    #[cold]
+    fn leave_places(&mut self, now: Instant, query: &Query, answered_by: Option<usize>) {
+        // Another has not answered although there is an answer, or nobody has.
+        let says_something = answered_by.is_some() || now >= self.expires_at(query);
+        if says_something && !query.is_trial() {
+            self.note_overdue(now, query, answered_by);
+        }
+        for place in query.places.into_iter().flatten() {
+            if let Some(index) = answered_by {
+                self.note_answered_elsewhere(now, place, index);
+            }
+            self.abandon(now, place);
+        }
+    }
+
+    /// Counts and logs a query that left.
+    fn note(
+        &mut self,
+        now: Instant,
+        source: Source,
+        query: &Query,
+        outcome: &Outcome<'_>,
+        sent: Sent,
+    ) {
+        self.owed -= 1;
+        let took = || now.saturating_duration_since(query.arrived);
+        let asked = self.asked(source, &query.message, query.parsed.question_end);
+        match outcome {
+            Outcome::Orphaned => self.counts.orphaned += 1,
+            Outcome::Answer { upstream, info, .. } => {
+                self.counts.answered += 1;
+                let upstream = &self.upstreams[*upstream].name;
+                if let Some(asked) = asked {
+                    self.query_log.success(asked, info.rcode, sent, took(), upstream);
+                }
+            }
+            Outcome::Failed(ede) => {
+                self.counts.failed += 1;
+                if let Some(asked) = asked {
+                    self.query_log.failure(asked, took(), ede.text);
+                }
+            }
+            Outcome::Rcode { rcode: Rcode::SERVFAIL, upstream } => {
+                self.counts.failed += 1;
+                let cause =
+                    format!("{}: SERVFAIL without a question", self.upstreams[*upstream].name);
+                if let Some(asked) = asked {
+                    self.query_log.failure(asked, took(), &cause);
+                }
+            }
+            Outcome::Rcode { rcode, .. } => {
+                self.counts.local += 1;
+                if let Some(asked) = asked {
+                    self.query_log.local(asked, *rcode, sent.truncated);
+                }
+            }
+            Outcome::Special(answer) => {
+                self.counts.local += 1;
+                if let Some(asked) = asked {
+                    self.query_log.local(asked, answer.rcode(), sent.truncated);
+                }
+            }
+        }
+    }
+
+    /// The query's client is gone, without its response.
+    pub(super) fn orphan(&mut self, now: Instant, id: Id) {
+        let sent = self.queries.get_mut(id).filter(|query| query.is_sent());
+        let Some(query) = sent.filter(|_| !self.shutting_down) else {
+            self.finish(now, id, Outcome::Orphaned);
+            return;
+        };
+        query.origin = Origin::Orphan;
+        query.bound_for = None;
+        query.kept = None;
+        let places = std::mem::take(&mut query.places);
+        self.queue.disarm(id.key());
+        self.kept.disarm(id.key());
+        self.owed -= 1;
+        self.counts.orphaned += 1;
+        for place in places.into_iter().flatten() {
+            self.abandon(now, place);
+        }
+    }
+
+    /// The query's time is over.
+    pub(super) fn expire(&mut self, now: Instant, id: Id) {
+        let Some(query) = self.queries.get_mut(id) else {
+            return;
+        };
+        if let [Some(place), _] = query.places
+            && let Some(Conn::Upstream(conn)) = self.conns.get(place.conn.0)
+        {
+            query.trouble = Some(Trouble {
+                upstream: conn.upstream,
+                what: "no answer in time",
+                code: Ede::NETWORK_ERROR,
+                broke_number: 0,
+            });
+        }
+        self.fail_query(now, id);
+    }
+
+    /// Ends the query with SERVFAIL, saying what went wrong.
+    pub(super) fn fail_query(&mut self, now: Instant, id: Id) {
+        let Some(query) = self.queries.get(id) else {
+            return;
+        };
+        if query.kept.is_some() {
+            self.deliver_kept(now, id);
+            return;
+        }
+        if query.is_special {
+            self.finish_special(now, id, None);
+            return;
+        }
+        // With nothing usable, the first upstream in order speaks for all.
+        let outage = match &self.upstreams[..] {
+            [first, ..] if !self.is_something_usable() => {
+                first.outage().map(|outage| (&first.name, outage))
+            }
+            _ => None,
+        };
+        let (code, text) = match (query.trouble, outage) {
+            (Some(trouble), _) if query.is_sent() => self.explain(&trouble),
+            (_, Some((name, outage))) => {
+                let code = match outage.stage {
+                    Stage::Connect | Stage::Negotiation | Stage::Tls => Ede::NO_REACHABLE_AUTHORITY,
+                    Stage::Certificate => Ede::OTHER,
+                    Stage::Read | Stage::Write => Ede::NETWORK_ERROR,
+                };
+                let hint = self.hint(outage.stage);
+                (code, format!("{name}: {}: {}{hint}", outage.stage, outage.detail))
+            }
+            (Some(trouble), None) => self.explain(&trouble),
+            (None, None) => (Ede::NO_REACHABLE_AUTHORITY, self.explain_waiting()),
+        };
+        self.finish(now, id, Outcome::Failed(Ede { code, text: &text }));
+    }
+
+    fn explain(&self, trouble: &Trouble) -> (u16, String) {
+        let upstream = &self.upstreams[trouble.upstream];
+        (
+            trouble.code,
+            format!("{}: {}", upstream.name, upstream.explain(trouble.what, trouble.broke_number)),
+        )
+    }
+
+    /// Why a query was never sent, although nothing failed yet.
+    fn explain_waiting(&self) -> String {
+        match self.upstreams.iter().find(|upstream| upstream.is_usable()) {
+            Some(Upstream { name, open: Some(_), .. }) => {
+                format!("{name}: takes no more queries at the moment")
+            }
+            Some(Upstream { name, .. }) => format!("{name}: not connected in time"),
+            None => "no upstream is usable".to_owned(),
+        }
+    }
+
+    /// With nothing up, queries do not wait for their whole time.
+    pub(super) fn queue_timeouts(&mut self, now: Instant) {
+        while let Some(after) = self.queue_timeout()
+            && let Some(key) = self.queue.pop(now, after)
+        {
+            // One that is in flight on a retired connection may still be answered there, and is
+            // queued again when a connection opens.
+            if let Some(id) = self.queries.id_at(key)
+                && self.queries.get(id).is_some_and(|query| !query.is_sent())
+            {
+                self.fail_query(now, id);
+            }
+        }
+    }
+
+    pub(super) fn close_upstreams_if_done(&mut self) {
+        if self.shutting_down && self.queries.is_empty() {
+            for index in 0..self.upstreams.len() {
+                while let Some(&conn) = self.upstreams[index].conns.last() {
+                    self.close_upstream(conn, Manner::Orderly, "the program is ending");
+                }
+            }
+        }
+    }
+}
+
+/// Octets of a response at most.
+fn most(outcome: &Outcome<'_>, limit: usize) -> usize {
+    match outcome {
+        Outcome::Answer { response, .. } => {
+            // Or what is said instead of it.
+            (response.len().min(limit) + edit::RESPONSE_GROWTH_MAX).max(LOCAL_LEN_MAX)
+        }
+        Outcome::Special(answer) => answer.len() + LOCAL_LEN_MAX,
+        Outcome::Failed(_) | Outcome::Orphaned | Outcome::Rcode { .. } => LOCAL_LEN_MAX,
+    }
+}
+
+/// Appends the response; tells what the query log has to say of it.
+fn write_response(
+    out: &mut Vec<u8>,
+    query: &Query,
+    outcome: &Outcome<'_>,
+    room: Room,
+    ecs: Ecs,
+    keepalive: Option<u16>,
+) -> Sent {
+    let Room { limit, udp_size } = room;
+    let parsed = &query.parsed;
+    let start = out.len();
+    let local = match outcome {
+        Outcome::Answer { response, info, .. } => {
+            let edit = ResponseEdit { limit, udp_size, keepalive, ecs };
+            match edit::append_response(out, response, info, &query.message, parsed, edit) {
+                Ok(()) => return Sent::of(&out[start..]),
+                Err(RcodeNeedsOpt) => parsed.local_response(Rcode::SERVFAIL, None),
+            }
+        }
+        Outcome::Failed(ede) => parsed.local_response(Rcode::SERVFAIL, Some(*ede)),
+        Outcome::Rcode { rcode, .. } => parsed.local_response(*rcode, None),
+        Outcome::Special(answer) => answer.response(parsed),
+        Outcome::Orphaned => return Sent::default(),
+    };
+    let local = LocalResponse { keepalive, ..local };
+    message::local_response(out, &query.message, &local, udp_size, limit);
+    message::set_id(&mut out[start..], parsed.id);
+    Sent::of(&out[start..])
+}

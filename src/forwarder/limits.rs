@@ -1,0 +1,99 @@
+//! Bounds of the forwarder, and what it does where there is a choice.
+
+use std::time::Duration;
+
+use super::SpecialNames;
+use super::message::edit::Ecs;
+
+/// What is done about queries where it is a matter of choice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Which upstream gets a query.
+    pub order: Order,
+    /// Who gets a copy of a query whose answer is late.
+    pub hedge: Hedge,
+    /// Whether a query that an upstream answers with SERVFAIL or REFUSED is asked of one more, of another
+    /// operator.
+    pub retry_servfail: bool,
+    /// What becomes of EDNS Client Subnet options.
+    pub ecs: Ecs,
+    /// Whether names that are not for the public DNS are forwarded.
+    pub special_names: SpecialNames,
+}
+
+/// Which of the usable upstreams gets a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The first.
+    Ordered,
+    /// The one that answered fastest lately.
+    Fastest,
+    /// The one with the fewest queries in flight.
+    Spread,
+}
+
+/// Who gets a copy of a query whose answer is late. A copy to another operator shows the query's name
+/// to one party more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hedge {
+    /// Nobody.
+    Off,
+    /// Another address of the same operator.
+    Same,
+    /// Another upstream, one of the same operator if there is one.
+    Any,
+}
+
+/// Every bound of the forwarder. Defaults and their reasons are in `config.rs`.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// A query is answered this long after it arrived, if not by an upstream then by SERVFAIL.
+    pub query_timeout: Duration,
+    /// An upstream connection idle for this long is closed.
+    pub upstream_idle_timeout: Duration,
+    /// A client connection idle for this long is closed, sooner if there are many (RFC 7766
+    /// section 6.2.3).
+    pub client_idle_timeout: Duration,
+    /// Client queries held at a time.
+    pub queries_max: usize,
+    /// Octets of held queries that are longer than 512 octets.
+    pub query_bytes_max: usize,
+    /// Client connections at a time.
+    pub clients_max: usize,
+    /// Client connections per source address, loopback excepted, of which those beyond make room first
+    /// where no places are left.
+    pub clients_per_address_max: usize,
+    /// Queries in flight per client connection.
+    pub client_queries_max: usize,
+    /// Octets of answers held for a client connection, or to be expected, above which it is not read.
+    pub client_output_max: usize,
+    /// Octets of answers and partial messages held for all client connections.
+    pub client_bytes_max: usize,
+    /// The largest response by datagram, whatever the client takes; `None` for 1,232 octets, and 4,096 to
+    /// loopback addresses.
+    pub udp_size_max: Option<u16>,
+    /// Octets of answers held for a batch of datagrams.
+    pub datagram_bytes_max: usize,
+    /// Such answers.
+    pub datagrams_max: usize,
+    /// Connections to upstreams at a time, those included that are being made or get no new queries.
+    pub upstream_conns_max: usize,
+    /// Octets unsent on a connection to an upstream above which it gets no more.
+    pub upstream_output_max: usize,
+    /// Octets of memory for partial answers and unsent queries of all connections to upstreams.
+    pub upstream_bytes_max: usize,
+    /// Octets of memory for output that a connection keeps while there is none.
+    pub output_kept: usize,
+    /// Octets of lines of the query log in a turn.
+    pub query_log_max: usize,
+    /// Whether a line per query is written to [`Forwarder::query_log`](super::Forwarder::query_log).
+    pub query_log: bool,
+}
+
+impl Limits {
+    /// Connections at a time, of clients and to upstreams. A connection that was closed may still have
+    /// its place when the next is there.
+    pub(super) fn conns_max(&self) -> usize {
+        2 * (self.clients_max + self.upstream_conns_max)
+    }
+}

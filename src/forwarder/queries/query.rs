@@ -1,0 +1,295 @@
+//! One query on its way.
+
+use std::time::Instant;
+
+use crate::forwarder::collections::arena::Id;
+use crate::forwarder::message::edit::{Edns, Family};
+use crate::forwarder::message::{ParsedQuery, ResponseInfo, Rtype};
+use crate::forwarder::{ConnId, DatagramPath};
+
+/// A query, from its acceptance to the one exit.
+///
+/// It is *queued* while the forwarder's queue holds its key, *sent* while it has a place, *bound* while
+/// it waits for a connection of a certain upstream, and has an answer *kept* while a better one may
+/// come; of these, several at a time. A place on a stalled connection is no more than a hope: without
+/// another it is queued, bound or kept as well, unless it may not be sent any more.
+#[derive(Debug)]
+pub(crate) struct Query {
+    pub(crate) origin: Origin,
+    /// The client's message, as it came.
+    pub(crate) message: Vec<u8>,
+    pub(crate) parsed: ParsedQuery,
+    /// The address family its client uses.
+    pub(crate) family: Family,
+    pub(crate) arrived: Instant,
+    /// Where it is in flight, the older place first.
+    pub(crate) places: [Option<Place>; PLACES],
+    /// With how much of EDNS each of these was sent.
+    edns: [Edns; PLACES],
+    /// The upstream that it was sent to first, by index, and which query it was there.
+    pub(crate) first: Option<(usize, u32)>,
+    /// How often it was sent.
+    pub(crate) sends: u8,
+    /// How many of these saw no answer at all on their connection before it was lost.
+    pub(crate) no_answer_sends: u8,
+    /// How often an answer to it was malformed.
+    pub(crate) bad_answers: u8,
+    /// Connections it lost to the upstream it is sent to.
+    pub(crate) losses: u8,
+    /// A connection it was in flight on stalled.
+    pub(crate) has_stalled: bool,
+    /// When the connection it was last sent on stalled with no other copy out, until it is sent again.
+    pub(crate) stalled_at: Option<Instant>,
+    /// The upstream that is to get it next, by index, whatever the order of upstreams.
+    pub(crate) bound_for: Option<usize>,
+    /// Upstreams that it brings down, it seems: bit by index.
+    pub(crate) avoided: u16,
+    /// An upstream, by index, that objected to it, and with how much of EDNS it is asked there again.
+    pub(crate) plainer: Option<(u8, Edns)>,
+    /// It waits for what is said of the special zone that its name is in, and is not sent.
+    pub(crate) is_special: bool,
+    /// A copy was made because its answer was late.
+    pub(crate) hedged: bool,
+    /// An answer that is delivered if no better one comes.
+    pub(crate) kept: Option<Box<Kept>>,
+    /// What happened to it last, for the error if it comes to that.
+    pub(crate) trouble: Option<Trouble>,
+}
+
+/// Who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A datagram and `responses - 1` retransmissions of it: each gets a response.
+    Datagram { path: DatagramPath, responses: u8, fingerprint: u64 },
+    /// A client connection; `index` is the place in its list of queries.
+    Stream { client: ConnId, index: usize },
+    /// A client that is gone after it was sent: it stays in that client's share until its answer comes or
+    /// its time is over. Who resets could else have upstreams work without end.
+    Orphan,
+    /// Nobody by this name: queries for special names wait for what is said of their zone.
+    Denial { zone: usize },
+    /// Nobody: a copy of a query that a stalled upstream must answer to be usable again.
+    Trial { upstream: usize, cause: Id },
+}
+
+/// A SERVFAIL or REFUSED, while a better answer may come.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) upstream: usize,
+    pub(crate) response: Vec<u8>,
+    pub(crate) info: ResponseInfo,
+}
+
+/// A message ID of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) conn: ConnId,
+    pub(crate) id: u16,
+}
+
+/// Why a query may end without an upstream's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) upstream: usize,
+    pub(crate) what: &'static str,
+    /// The code of the Extended DNS Error.
+    pub(crate) code: u16,
+    /// Which of the upstream's reasons it was, if a connection broke.
+    pub(crate) broke_number: u32,
+}
+
+impl Query {
+    pub(crate) fn new(
+        origin: Origin,
+        message: Vec<u8>,
+        parsed: ParsedQuery,
+        family: Family,
+        arrived: Instant,
+    ) -> Self {
+        Self {
+            origin,
+            message,
+            parsed,
+            family,
+            arrived,
+            places: [None; PLACES],
+            edns: [Edns::Ours; PLACES],
+            first: None,
+            sends: 0,
+            no_answer_sends: 0,
+            bad_answers: 0,
+            losses: 0,
+            has_stalled: false,
+            stalled_at: None,
+            bound_for: None,
+            avoided: 0,
+            plainer: None,
+            is_special: false,
+            hedged: false,
+            kept: None,
+            trouble: None,
+        }
+    }
+
+    pub(crate) fn is_trial(&self) -> bool {
+        matches!(self.origin, Origin::Trial { .. })
+    }
+
+    pub(crate) fn is_orphan(&self) -> bool {
+        self.origin == Origin::Orphan
+    }
+
+    pub(crate) fn is_sent(&self) -> bool {
+        self.places.iter().any(Option::is_some)
+    }
+
+    /// Notes where it was sent; returns the older place where both were taken, to be abandoned.
+    pub(crate) fn add_place(&mut self, place: Place, edns: Edns) -> Option<Place> {
+        let older = match self.places {
+            [older, Some(younger)] => {
+                self.places = [Some(younger), None];
+                self.edns[0] = self.edns[1];
+                older
+            }
+            _ => None,
+        };
+        let free = usize::from(self.places[0].is_some());
+        self.places[free] = Some(place);
+        self.edns[free] = edns;
+        self.sends += 1;
+        older
+    }
+
+    /// Forgets the place on a lost connection.
+    pub(crate) fn remove_place(&mut self, conn: ConnId) {
+        for place in &mut self.places {
+            place.take_if(|place| place.conn == conn);
+        }
+        if self.places[0].is_none() {
+            self.places.swap(0, 1);
+            self.edns.swap(0, 1);
+        }
+    }
+
+    /// With how much of EDNS it was sent on this connection, where it is in flight.
+    pub(crate) fn edns_on(&self, conn: ConnId) -> Edns {
+        let here = |place: &Option<Place>| place.is_some_and(|place| place.conn == conn);
+        self.places.iter().position(here).map_or(Edns::Ours, |place| self.edns[place])
+    }
+
+    /// With how much of EDNS it is sent to this upstream after what that objected to.
+    pub(crate) fn edns_at(&self, upstream: usize) -> Edns {
+        match self.plainer {
+            Some((at, edns)) if usize::from(at) == upstream => edns,
+            _ => Edns::Ours,
+        }
+    }
+
+    /// Whether it may be sent once more. Signed queries and TKEY are sent once: a server may have
+    /// acted on them, and takes a repetition for a replay (RFC 8945 section 5.2.3).
+    pub(crate) fn may_be_sent(&self) -> bool {
+        self.sends < SENDS_MAX
+            && self.no_answer_sends < NO_ANSWER_SENDS_MAX
+            && !(self.is_sent_once() && self.sends > 0)
+            && !self.is_orphan()
+    }
+
+    /// Whether a copy of it may go out beside the one that is out.
+    pub(crate) fn may_be_copied(&self) -> bool {
+        self.may_be_sent()
+            && !self.is_trial()
+            && self.bound_for.is_none()
+            && self.kept.is_none()
+            && matches!(self.places, [Some(_), None])
+    }
+
+    /// No copy of it may go out.
+    pub(crate) fn is_sent_once(&self) -> bool {
+        self.parsed.signature.is_some() || self.parsed.qtype == Rtype::TKEY
+    }
+}
+
+/// The messages of queries: blocks that are used again, so that no query of ordinary length costs
+/// an allocation, and a bound on the octets of longer ones.
+#[derive(Debug)]
+pub(crate) struct Messages {
+    blocks: Vec<Vec<u8>>,
+    long_bytes: usize,
+    long_bytes_max: usize,
+}
+
+impl Messages {
+    /// For so many at a time, and so many octets of long ones.
+    pub(crate) fn new(messages_max: usize, long_bytes_max: usize) -> Self {
+        Self { blocks: Vec::with_capacity(messages_max), long_bytes: 0, long_bytes_max }
+    }
+
+    /// Octets of memory that it takes for each message that is not long.
+    pub(crate) const OCTETS_EACH: usize = size_of::<Vec<u8>>() + BLOCK_BYTES;
+
+    /// A copy of `message`; `None` if there is no room for a long one.
+    pub(crate) fn store(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+        if message.len() > BLOCK_BYTES {
+            if self.long_bytes + message.len() > self.long_bytes_max {
+                return None;
+            }
+            self.long_bytes += message.len();
+            return Some(message.to_vec());
+        }
+        let mut block = self.blocks.pop().unwrap_or_else(|| Vec::with_capacity(BLOCK_BYTES));
+        block.extend_from_slice(message);
+        Some(block)
+    }
+
+    /// Whether [`Self::store`] would take a message of `len` octets.
+    pub(crate) fn has_room(&self, len: usize) -> bool {
+        self.long_bytes + Self::long_len(len) <= self.long_bytes_max
+    }
+
+    /// The part of `len` octets that counts against the bound on long messages: all or nothing.
+    pub(crate) fn long_len(len: usize) -> usize {
+        if len > BLOCK_BYTES { len } else { 0 }
+    }
+
+    /// Takes back what [`Self::store`] gave.
+    pub(crate) fn release(&mut self, mut message: Vec<u8>) {
+        if message.len() > BLOCK_BYTES {
+            self.long_bytes -= message.len();
+            return;
+        }
+        message.clear();
+        self.blocks.push(message);
+    }
+}
+
+/// Copies of a query that are out at a time: one, and one more after a stall or because it is late.
+const PLACES: usize = 2;
+
+/// An upper end to what one query can cost upstreams, whatever they do.
+pub(crate) const SENDS_MAX: u8 = 16;
+
+/// A query that brings down every connection it is sent on must not bring down many.
+pub(crate) const NO_ANSWER_SENDS_MAX: u8 = 3;
+
+/// Queries of stubs are far shorter; RFC 1035's limit for UDP fits.
+const BLOCK_BYTES: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_used_again_and_long_messages_are_bounded() {
+        let mut messages = Messages::new(2, 1000);
+        let Some(block) = messages.store(&[1; 512]) else { panic!("short messages always fit") };
+        let address = block.as_ptr();
+        messages.release(block);
+        let Some(block) = messages.store(&[2; 20]) else { panic!("short messages always fit") };
+        assert_eq!((block.as_ptr(), block.as_slice()), (address, [2; 20].as_slice()));
+
+        let Some(long) = messages.store(&[3; 600]) else { panic!("600 of 1000 octets fit") };
+        assert_eq!(messages.store(&[4; 600]), None);
+        messages.release(long);
+        assert!(messages.store(&[4; 600]).is_some());
+    }
+}

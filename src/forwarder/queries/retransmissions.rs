@@ -1,0 +1,130 @@
+//! Which queries a retransmission may join.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{DefaultHasher, Entry};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::net::IpAddr;
+
+use crate::forwarder::DatagramPath;
+use crate::forwarder::collections::arena::Id;
+
+/// Queries that came by datagram, by the fingerprint of who sent them and what they say.
+///
+/// Of several with one fingerprint it knows the last: who looks one up must compare.
+#[derive(Debug)]
+pub(crate) struct Joinable {
+    seed: u64,
+    queries: HashMap<u64, Id, BuildHasherDefault<Fingerprinted>>,
+}
+
+impl Joinable {
+    /// For at most so many queries at a time, without ever growing.
+    pub(crate) fn new(seed: u64, queries_max: usize) -> Self {
+        // Twice as many: where removed ones take up the room, a table that is half full makes it free
+        // again, and one that is fuller would grow.
+        let hasher = BuildHasherDefault::default();
+        Self { seed, queries: HashMap::with_capacity_and_hasher(2 * queries_max, hasher) }
+    }
+
+    /// Octets that it takes for so many queries.
+    pub(crate) const fn octets(queries_max: usize) -> usize {
+        // Seven eighths of a power of two are used, each with an octet of its own.
+        let places = (2 * queries_max * 8 / 7 + 1).next_power_of_two();
+        places * (size_of::<(u64, Id)>() + 1) + GROUP
+    }
+
+    /// Seeded, so that nobody can prepare collisions.
+    pub(crate) fn fingerprint(&self, path: &DatagramPath, message: &[u8]) -> u64 {
+        // In few pieces, as each costs, of whole words as far as it goes: the hash takes one at a time.
+        let seeded_port = u128::from(self.seed) << 64 | u128::from(path.client.port());
+        let mut hasher = DefaultHasher::new();
+        match path.client.ip() {
+            IpAddr::V4(ip) => hasher.write_u128(seeded_port | u128::from(ip.to_bits()) << 16),
+            IpAddr::V6(ip) => {
+                hasher.write_u128(seeded_port);
+                hasher.write(&ip.octets());
+            }
+        }
+        hasher.write(message);
+        hasher.finish()
+    }
+
+    pub(crate) fn add(&mut self, fingerprint: u64, query: Id) {
+        self.queries.insert(fingerprint, query);
+    }
+
+    pub(crate) fn find(&self, fingerprint: u64) -> Option<Id> {
+        self.queries.get(&fingerprint).copied()
+    }
+
+    /// Forgets the query, unless another one took its place.
+    pub(crate) fn remove(&mut self, fingerprint: u64, query: Id) {
+        if let Entry::Occupied(entry) = self.queries.entry(fingerprint)
+            && *entry.get() == query
+        {
+            entry.remove();
+        }
+    }
+}
+
+/// Takes a fingerprint as it is: hashing the hash would gain nothing.
+#[derive(Debug, Default)]
+struct Fingerprinted(u64);
+
+impl Hasher for Fingerprinted {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        debug_assert!(octets.is_empty(), "the keys are u64");
+    }
+
+    fn write_u64(&mut self, fingerprint: u64) {
+        self.0 = fingerprint;
+    }
+}
+
+/// Octets of its own that the table looks at together, once more at its end.
+const GROUP: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forwarder::collections::arena::Arena;
+
+    #[test]
+    fn fingerprints_tell_seeds_clients_and_messages_apart() {
+        let of = |seed, client: &str, message: &[u8]| {
+            let client = client.parse().unwrap();
+            let path = DatagramPath { listener: 0, client, local: None, interface: 0 };
+            Joinable::new(seed, 1).fingerprint(&path, message)
+        };
+        let base = of(1, "10.0.0.1:53", b"query");
+        assert_eq!(base, of(1, "10.0.0.1:53", b"query"));
+        let others = [
+            of(2, "10.0.0.1:53", b"query"),
+            of(1, "10.0.0.2:53", b"query"),
+            of(1, "10.0.0.1:54", b"query"),
+            of(1, "10.0.0.1:53", b"querx"),
+            of(1, "[fd00::1]:53", b"query"),
+            of(1, "[fd00::1]:54", b"query"),
+            of(1, "[fd00::2]:53", b"query"),
+        ];
+        let distinct: std::collections::HashSet<u64> = others.into_iter().chain([base]).collect();
+        assert_eq!(distinct.len(), others.len() + 1);
+    }
+
+    #[test]
+    fn who_took_the_place_keeps_it() {
+        let mut arena = Arena::with_capacity(2);
+        let [first, second] = [(); 2].map(|()| arena.insert(()));
+        let mut joinable = Joinable::new(1, 2);
+        joinable.add(7, first);
+        joinable.add(7, second);
+        joinable.remove(7, first);
+        assert_eq!(joinable.find(7), Some(second));
+        joinable.remove(7, second);
+        assert_eq!(joinable.find(7), None);
+    }
+}

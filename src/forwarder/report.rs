@@ -1,0 +1,418 @@
+//! Changes of state that the person who runs this program is told.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::{Edns, Stage};
+
+/// A change of state worth a log line; `Display` gives the line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A client was closed to make room for another, as all places are taken; at most once a minute.
+    ClientMadeRoom {
+        /// Its address.
+        client: IpAddr,
+        /// It was idle; else its network has more than its limit, and others had waited for long.
+        was_idle: bool,
+        /// For whom.
+        newcomer: IpAddr,
+        /// Clients at a time.
+        clients_max: usize,
+        /// How many connections its network had, if that is more than its limit.
+        of_client: Option<usize>,
+        /// That limit.
+        per_address_max: usize,
+    },
+    /// A client was refused, as its network has its limit and all places are taken, and others may wait
+    /// behind it; at most once a minute.
+    ClientRefused {
+        /// Its address.
+        client: IpAddr,
+        /// How many connections its network has.
+        held: usize,
+        /// Clients at a time.
+        clients_max: usize,
+        /// That limit.
+        per_address_max: usize,
+    },
+    /// A client was accepted late, as no other was idle; at most once a minute.
+    ClientWaited {
+        /// Its address.
+        client: IpAddr,
+        /// Clients at a time.
+        clients_max: usize,
+        /// Who has most connections, and how many, if they are more than the limit for its network.
+        crowd: Option<(IpAddr, usize)>,
+        /// That limit.
+        per_address_max: usize,
+    },
+    /// Sources outside the addresses that are served asked; said at most once a minute.
+    SourceRefused {
+        /// The last of them.
+        source: IpAddr,
+        /// Datagrams and connections that were dropped since this was said last.
+        count: u64,
+    },
+    /// An upstream became unusable.
+    UpstreamFailed {
+        /// Its display name.
+        upstream: Box<str>,
+        /// The phase of the attempt that failed.
+        stage: Stage,
+        /// What happened.
+        detail: Box<str>,
+    },
+    /// Upstreams are still unusable, this one among them; at most once a minute.
+    UpstreamStillFailed {
+        /// Its display name.
+        upstream: Box<str>,
+        /// For how long.
+        down: Duration,
+        /// Attempts that failed since then.
+        attempts: u64,
+        /// The phase of the last attempt.
+        stage: Stage,
+        /// What happened then.
+        detail: Box<str>,
+        /// Upstreams that are not usable now.
+        failed: usize,
+        /// Upstreams there are.
+        of: usize,
+    },
+    /// An upstream answers queries with no more than so much of EDNS; said once of each.
+    UpstreamObjects {
+        /// Its display name.
+        upstream: Box<str>,
+        /// With what they are sent.
+        edns: Edns,
+    },
+    /// An upstream answers the queries of a connection one at a time, too long after each other; said once.
+    UpstreamInTurn {
+        /// Its display name.
+        upstream: Box<str>,
+        /// From one answer to the next.
+        each: Duration,
+    },
+    /// An upstream can be used again.
+    UpstreamUsable {
+        /// Its display name.
+        upstream: Box<str>,
+        /// How long it was unusable.
+        down: Duration,
+    },
+}
+
+impl Fact {
+    /// How much it matters.
+    pub fn level(&self) -> log::Level {
+        match self {
+            Self::ClientMadeRoom { .. }
+            | Self::ClientRefused { .. }
+            | Self::ClientWaited { .. }
+            | Self::SourceRefused { .. }
+            | Self::UpstreamFailed { .. }
+            | Self::UpstreamStillFailed { .. } => log::Level::Warn,
+            Self::UpstreamInTurn { .. }
+            | Self::UpstreamUsable { .. }
+            | Self::UpstreamObjects { .. } => log::Level::Info,
+        }
+    }
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClientMadeRoom {
+                client,
+                was_idle,
+                newcomer,
+                clients_max,
+                of_client,
+                per_address_max,
+            } => {
+                let why = if *was_idle { "being idle, for" } else { "in favour of" };
+                write!(
+                    f,
+                    "TCP clients: {client} was disconnected, {why} {newcomer}: all {clients_max} places are \
+                     taken (--tcp-clients-max)"
+                )?;
+                write_crowd(f, of_client.map(|held| (*client, held)), *per_address_max)
+            }
+            Self::ClientRefused { client, held, clients_max, per_address_max } => write!(
+                f,
+                "TCP clients: {client} was refused: all {clients_max} places are taken (--tcp-clients-max), \
+                 {held} of them by {client}, where one address should have {per_address_max} while others \
+                 may wait (--tcp-clients-per-address-max)"
+            ),
+            Self::ClientWaited { client, clients_max, crowd, per_address_max } => {
+                let flag = if crowd.is_some() { " (--tcp-clients-max)" } else { "" };
+                write!(
+                    f,
+                    "TCP clients: {client} had to wait, as all {clients_max} places{flag} were taken by \
+                     clients that wait for answers or have just connected"
+                )?;
+                match crowd {
+                    Some(_) => write_crowd(f, *crowd, *per_address_max),
+                    None => f.write_str(": a higher --tcp-clients-max gives more places"),
+                }
+            }
+            Self::SourceRefused { source, count } => {
+                match count {
+                    1 => write!(f, "a query from {source} was dropped"),
+                    _ => write!(f, "{count} queries were dropped, the last from {source}"),
+                }?;
+                f.write_str(
+                    ": only loopback, private, shared (100.64.0.0/10), link-local and unique-local \
+                     addresses are served; let it ask a --listen address in such a network, which it \
+                     then asks from, or from the host itself 127.0.0.1 (Docker's port publishing may \
+                     rewrite the source)",
+                )
+            }
+            Self::UpstreamFailed { upstream, stage, detail } => {
+                write!(f, "{upstream}: not usable: {stage}: {detail}")
+            }
+            Self::UpstreamStillFailed { upstream, down, attempts, stage, detail, failed, of } => {
+                write!(
+                    f,
+                    "{upstream}: still not usable after {} s and {attempts} attempts, the last: \
+                 {stage}: {detail} ({failed} of {of} upstreams not usable)",
+                    down.as_secs(),
+                )
+            }
+            Self::UpstreamObjects { upstream, edns: Edns::Absent } => write!(
+                f,
+                "{upstream}: does not understand EDNS: it answers errors to queries with an OPT record, and \
+                 for the next hour they are sent without, unpadded and without asking for DNSSEC"
+            ),
+            Self::UpstreamObjects { upstream, .. } => write!(
+                f,
+                "{upstream}: answers errors to queries with padding, keepalive or an empty client subnet: \
+                 for the next hour they are sent as clients ask them, so that their length tells more of \
+                 the name"
+            ),
+            Self::UpstreamInTurn { upstream, each } => write!(
+                f,
+                "{upstream}: answers the queries of a connection one at a time, {} ms apart: as many wait \
+                 there as it answers within a second, the rest on more connections or at another \
+                 upstream",
+                each.as_millis()
+            ),
+            Self::UpstreamUsable { upstream, down } => {
+                write!(
+                    f,
+                    "{upstream}: usable again after {}.{} s",
+                    down.as_secs(),
+                    down.subsec_millis() / 100
+                )
+            }
+        }
+    }
+}
+
+/// Who has so many of the places, if that is more than one address should have.
+fn write_crowd(
+    f: &mut fmt::Formatter<'_>,
+    crowd: Option<(IpAddr, usize)>,
+    per_address_max: usize,
+) -> fmt::Result {
+    let Some((client, held)) = crowd else {
+        return Ok(());
+    };
+    write!(
+        f,
+        ", {held} of them by {client}, where one address should have {per_address_max} \
+         (--tcp-clients-per-address-max)"
+    )
+}
+
+/// Keeps lines of one kind apart, which clients could cause at any rate.
+#[derive(Debug, Default)]
+pub(super) struct OnceAMinute {
+    told: Option<Instant>,
+}
+
+impl OnceAMinute {
+    /// Whether a line may be written now, which counts as done then.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.told.is_none_or(|told| told + MINUTE <= now);
+        if is_due {
+            self.told = Some(now);
+        }
+        is_due
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What happened so far and what is held now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages that call for a response, retransmissions included: as many as are answered,
+    /// failed, local, orphaned and owed, together.
+    pub queries: u64,
+    /// Answered with an upstream's response.
+    pub answered: u64,
+    /// Answered with a SERVFAIL made here.
+    pub failed: u64,
+    /// Other answers made here.
+    pub local: u64,
+    /// Without a response, as their client went away.
+    pub orphaned: u64,
+    /// Datagrams that were not for this host alone, or came from port 0.
+    pub ignored: u64,
+    /// Messages dropped: QR=1 or under 12 octets (RFC 5625 section 6.3).
+    pub dropped: u64,
+    /// Retransmissions dropped: more of one query than are answered.
+    pub repeated: u64,
+    /// Client connections closed because clients held too many octets.
+    pub shed: u64,
+    /// Client connections refused because there were too many, of their network too.
+    pub crowded_out: u64,
+    /// Client connections closed to make room for others: idle ones, or those of a network with too many.
+    pub made_room: u64,
+    /// Datagrams and connections from addresses that are not served.
+    pub refused: u64,
+    /// Datagrams to clients that could not be sent, or found the buffer full.
+    pub datagrams_dropped: u64,
+    /// Responses of an upstream that belonged to no query.
+    pub unmatched: u64,
+    /// Connections to upstreams attempted.
+    pub connects: u64,
+    /// Queries sent again after the first time.
+    pub resent: u64,
+    /// Copies sent because an answer was late.
+    pub hedged: u64,
+    /// Queries asked again with less of EDNS, as an upstream objected to it.
+    pub asked_plainer: u64,
+    /// Queries asked of another operator because of SERVFAIL or REFUSED.
+    pub retried: u64,
+    /// Connections to upstreams closed to make room for others.
+    pub made_way: u64,
+    /// Held now: responses owed to clients.
+    pub owed: usize,
+    /// Held now: places in the query table.
+    pub queries_held: usize,
+    /// Held now: connections, clients and upstreams, including those not yet closed by the shell.
+    pub conns_held: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forwarder::tests::base;
+
+    #[test]
+    fn lines_of_a_kind_are_a_minute_apart() {
+        let t0 = base();
+        let mut told = OnceAMinute::default();
+        let due = [0, 1, 59, 60, 61, 119, 121].map(|s| told.is_due(t0 + Duration::from_secs(s)));
+        assert_eq!(due, [true, false, false, true, false, false, true]);
+    }
+
+    #[test]
+    fn lines_about_clients_name_them_and_the_flags() {
+        let (client, newcomer) = ([10, 0, 0, 9].into(), [10, 0, 0, 1].into());
+        let (clients_max, per_address_max) = (150, 25);
+        let line = |was_idle, of_client| {
+            Fact::ClientMadeRoom {
+                client,
+                was_idle,
+                newcomer,
+                clients_max,
+                of_client,
+                per_address_max,
+            }
+            .to_string()
+        };
+        assert_eq!(
+            line(true, None),
+            "TCP clients: 10.0.0.9 was disconnected, being idle, for 10.0.0.1: all 150 places are taken \
+             (--tcp-clients-max)"
+        );
+        assert_eq!(
+            line(true, Some(90)),
+            "TCP clients: 10.0.0.9 was disconnected, being idle, for 10.0.0.1: all 150 places are taken \
+             (--tcp-clients-max), 90 of them by 10.0.0.9, where one address should have 25 \
+             (--tcp-clients-per-address-max)"
+        );
+        assert_eq!(
+            line(false, Some(90)),
+            "TCP clients: 10.0.0.9 was disconnected, in favour of 10.0.0.1: all 150 places are taken \
+             (--tcp-clients-max), 90 of them by 10.0.0.9, where one address should have 25 \
+             (--tcp-clients-per-address-max)"
+        );
+        assert_eq!(
+            Fact::ClientRefused { client, held: 90, clients_max, per_address_max }.to_string(),
+            "TCP clients: 10.0.0.9 was refused: all 150 places are taken (--tcp-clients-max), 90 of them \
+             by 10.0.0.9, where one address should have 25 while others may wait \
+             (--tcp-clients-per-address-max)"
+        );
+        let waited = |crowd| {
+            Fact::ClientWaited { client: newcomer, clients_max, crowd, per_address_max }.to_string()
+        };
+        assert_eq!(
+            waited(None),
+            "TCP clients: 10.0.0.1 had to wait, as all 150 places were taken by clients that wait for \
+             answers or have just connected: a higher --tcp-clients-max gives more places"
+        );
+        assert_eq!(
+            waited(Some((client, 90))),
+            "TCP clients: 10.0.0.1 had to wait, as all 150 places (--tcp-clients-max) were taken by clients \
+             that wait for answers or have just connected, 90 of them by 10.0.0.9, where one address \
+             should have 25 (--tcp-clients-per-address-max)"
+        );
+    }
+
+    #[test]
+    fn who_is_not_served_is_named() {
+        let line = |source: &str, count| {
+            Fact::SourceRefused { source: source.parse().unwrap(), count }.to_string()
+        };
+        let first = line("203.0.113.7", 1);
+        assert!(
+            first.starts_with("a query from 203.0.113.7 was dropped: only loopback"),
+            "{first}"
+        );
+        let more = line("2001:db8::1", 17);
+        assert!(more.starts_with("17 queries were dropped, the last from 2001:db8::1: "), "{more}");
+        for line in [first, more] {
+            assert!(
+                ["100.64.0.0/10", "--listen", "127.0.0.1"].map(|it| line.contains(it)) == [true; 3],
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn lines_name_upstream_phase_and_cause() {
+        let upstream: Box<str> = "192.0.2.1#dot.example".into();
+        let detail: Box<str> = "connection refused".into();
+        let failed = Fact::UpstreamFailed {
+            upstream: upstream.clone(),
+            stage: Stage::Connect,
+            detail: detail.clone(),
+        };
+        assert_eq!(
+            failed.to_string(),
+            "192.0.2.1#dot.example: not usable: connect: connection refused"
+        );
+        let down = Duration::from_millis(61_234);
+        let still = Fact::UpstreamStillFailed {
+            upstream: upstream.clone(),
+            down,
+            attempts: 7,
+            stage: Stage::Connect,
+            detail,
+            failed: 2,
+            of: 4,
+        };
+        assert_eq!(
+            still.to_string(),
+            "192.0.2.1#dot.example: still not usable after 61 s and 7 attempts, the last: connect: \
+             connection refused (2 of 4 upstreams not usable)"
+        );
+        let usable = Fact::UpstreamUsable { upstream, down };
+        assert_eq!(usable.to_string(), "192.0.2.1#dot.example: usable again after 61.2 s");
+    }
+}

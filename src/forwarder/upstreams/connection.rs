@@ -1,0 +1,406 @@
+//! One connection to an upstream.
+
+use std::time::{Duration, Instant};
+
+use super::in_flight::{Found, InFlight};
+use super::replacements;
+use super::sends::Sends;
+use super::turns::Turns;
+use super::upstream::{Allowance, NOTHING_UP_PAUSE};
+use crate::forwarder::collections::arena::Id;
+use crate::forwarder::collections::output::StreamOutput;
+use crate::forwarder::message::frame::{Deframer, FRAME_LEN_MAX};
+use crate::forwarder::{Limits, Random};
+
+/// A connection to an upstream.
+#[derive(Debug)]
+pub(crate) struct UpstreamConn {
+    pub(crate) upstream: usize,
+    pub(crate) phase: Phase,
+    pub(crate) in_flight: InFlight,
+    /// Sends that arm the stall deadline.
+    pub(crate) sent: Sends,
+    pub(crate) deframer: Deframer,
+    pub(crate) output: StreamOutput,
+    /// [`crate::forwarder::Action::Transmit`] is queued.
+    pub(crate) transmitting: bool,
+    /// When the last octet was received, of whatever.
+    pub(crate) last_received: Instant,
+    /// When the last answer was received, whole and to something asked. Octets of a frame that does
+    /// not end are no sign of life, nor are answers to nothing.
+    pub(crate) last_answer: Instant,
+    /// The answer that was on its way when the connection stalled, by message ID: it is still waited
+    /// for here, and not asked for again at the same upstream.
+    pub(crate) arriving: Option<u16>,
+    /// The oldest send whose query was given up and after which nothing was answered.
+    unanswered_since: Option<Instant>,
+    /// Queries given up since the last answer, all sent after it, and none when it was new.
+    given_up: u8,
+    /// When the last query in flight left.
+    pub(crate) idle_since: Instant,
+    /// Its age asks for a replacement from here on.
+    pub(crate) replace_at: Instant,
+    /// When a replacement could not be made.
+    pub(crate) replacement_failed_at: Option<Instant>,
+    /// When its handshake was done.
+    pub(crate) opened_at: Instant,
+    /// A query on it asked how long the server lets it idle.
+    pub(crate) asked_keepalive: bool,
+    /// What the server said to that, less what the way to it takes (RFC 7828 section 3.2.2).
+    pub(crate) keepalive: Option<Duration>,
+    /// Since it stalled, nothing was answered on it.
+    pub(crate) silence: Option<Silence>,
+    turns: Turns,
+    /// Queries sent on it.
+    pub(crate) queries: u64,
+    /// Matching answers so far. While there are none, its failure is the
+    /// upstream's.
+    pub(crate) answers: u64,
+    /// Unmatched responses since the last matching one.
+    pub(crate) unmatched: u8,
+}
+
+#[derive(Debug)]
+pub(crate) enum Phase {
+    Connecting {
+        established: bool,
+        deadline: Instant,
+    },
+    Open,
+    /// Takes no new queries; closed when none waits on it any more, or then. Once stalled, what
+    /// waits on it has been sent elsewhere too.
+    Retired {
+        until: Instant,
+        stalled: bool,
+    },
+}
+
+impl Phase {
+    /// It can be expected to answer what was sent on it.
+    pub(crate) fn is_trusted(&self) -> bool {
+        matches!(self, Self::Open | Self::Retired { stalled: false, .. })
+    }
+}
+
+impl UpstreamConn {
+    pub(crate) fn new(upstream: usize, now: Instant, limits: &Limits, random: &mut Random) -> Self {
+        let ids_max = ids_max(limits);
+        Self {
+            upstream,
+            phase: Phase::Connecting { established: false, deadline: now + CONNECT_TIMEOUT },
+            in_flight: InFlight::new(ids_max),
+            sent: Sends::new(ids_max),
+            deframer: Deframer::default(),
+            output: StreamOutput::new(limits.output_kept),
+            transmitting: false,
+            last_received: now,
+            last_answer: now,
+            arriving: None,
+            unanswered_since: None,
+            given_up: 0,
+            idle_since: now,
+            replace_at: now + random.jitter(AGE_MAX, AGE_JITTER),
+            replacement_failed_at: None,
+            opened_at: now,
+            asked_keepalive: false,
+            keepalive: None,
+            silence: None,
+            turns: Turns::new(now),
+            queries: 0,
+            answers: 0,
+            unmatched: 0,
+        }
+    }
+
+    /// When nothing was answered for too long: from the later of the oldest waiting send and the last
+    /// answer. Neither later sends push it back nor queries that are given up before it, or
+    /// steady traffic would hide a dead connection for ever.
+    pub(crate) fn stalls_at(&self) -> Option<Instant> {
+        let (_, oldest) = self.sent.oldest()?;
+        let oldest = self.unanswered_since.map_or(oldest, |since| since.min(oldest));
+        Some(oldest.max(self.last_answer) + STALL_TIMEOUT)
+    }
+
+    /// A query is sent with this message ID, and its silence counts.
+    pub(crate) fn note_sent(&mut self, now: Instant, id: u16) {
+        if self.sent.is_empty() && now > self.idle_since {
+            // What was given up before a pause says nothing about the path now; without a pause, it
+            // is the same silence.
+            self.unanswered_since = None;
+        }
+        self.sent.arm(id, now);
+    }
+
+    pub(crate) fn note_answer(&mut self, now: Instant) {
+        self.last_answer = now;
+        self.answers += 1;
+        self.silence = None;
+        self.unmatched = 0;
+        self.unanswered_since = None;
+        self.given_up = 0;
+    }
+
+    /// The query left by another way: its ID stays reserved.
+    pub(crate) fn abandon(&mut self, now: Instant, id: u16) {
+        self.in_flight.abandon(id);
+        if let Some((oldest, start)) = self.sent.oldest()
+            && oldest == id
+        {
+            self.unanswered_since.get_or_insert(start);
+        }
+        let counts = !self.is_new(now);
+        if self.sent.disarm(id).is_some_and(|start| start >= self.last_answer) && counts {
+            self.given_up = self.given_up.saturating_add(1);
+        }
+    }
+
+    /// The answer whose first octets are there, if something waits for it. Until they say which it is,
+    /// it is taken for that to the oldest query.
+    pub(crate) fn arrival(&self, now: Instant) -> Option<Arrival> {
+        let (id, received, length) = match self.deframer.partial_len() {
+            0 => return None,
+            received => self.deframer.begun().or_else(|| {
+                let (oldest, _) = self.sent.oldest()?;
+                Some((oldest, received, FRAME_LEN_MAX))
+            })?,
+        };
+        let Found::Waiting(query) = self.in_flight.find(id) else {
+            return None;
+        };
+        let took = now.saturating_duration_since(self.sent.start(id).unwrap_or(self.opened_at));
+        let quiet = now.saturating_duration_since(self.last_received);
+        Some(Arrival { id, query, pace: Pace::of(took, quiet, received, length) })
+    }
+
+    /// When it is known whether the connection is at fault for its silence, and not the names.
+    pub(crate) fn silence_known_at(&self) -> Option<Instant> {
+        self.silence?.answered_elsewhere.map(|at| at + LAST_WORD_TIMEOUT)
+    }
+
+    /// When it is closed for want of queries.
+    pub(crate) fn idles_out_at(&self, timeout: Duration) -> Option<Instant> {
+        (self.in_flight.waiting() == 0).then(|| self.idle_since + timeout)
+    }
+
+    /// When it needs [`crate::forwarder::Forwarder::handle_timeout`].
+    pub(crate) fn next_timeout(&self, idle_timeout: Duration) -> Option<Instant> {
+        match self.phase {
+            Phase::Connecting { deadline, .. } => Some(deadline),
+            Phase::Open => self.stalls_at().or_else(|| self.idles_out_at(idle_timeout)),
+            Phase::Retired { until, stalled: true } => {
+                let arriving = self.arriving.map(|_| self.last_received + QUIET_MAX);
+                let next = [Some(until), arriving, self.silence_known_at()];
+                next.into_iter().flatten().min()
+            }
+            Phase::Retired { until, stalled: false } => {
+                Some(self.stalls_at().map_or(until, |at| at.min(until)))
+            }
+        }
+    }
+
+    /// What its queries come to says little about it yet.
+    fn is_new(&self, now: Instant) -> bool {
+        now < self.opened_at + replacements::PAUSE_MIN
+    }
+
+    pub(crate) fn wants_replacement(&self, now: Instant) -> bool {
+        !self.is_new(now)
+            && (now >= self.replace_at || self.in_flight.is_worn() || self.given_up >= GIVEN_UP_MAX)
+            && self.replacement_failed_at.is_none_or(|at| now >= at + REPLACE_RETRY)
+    }
+
+    /// It will soon have no message IDs left.
+    pub(crate) fn needs_replacement(&self, now: Instant) -> bool {
+        self.in_flight.is_worn_out() && !self.has_failed_replacement(now)
+    }
+
+    /// No other could be made beside it, and it is too soon to try again.
+    pub(crate) fn has_failed_replacement(&self, now: Instant) -> bool {
+        self.replacement_failed_at.is_some_and(|at| now < at + NOTHING_UP_PAUSE)
+    }
+
+    /// An answer came with this message ID. Returns for how long it was waited for, if that is known,
+    /// whether nothing waited for longer, and how long the server works on each query, if it turns out now
+    /// that this is too long, as it works on one at a time.
+    pub(crate) fn note_turn(&mut self, now: Instant, id: u16) -> Turn {
+        let was_oldest = self.sent.is_oldest(id);
+        let sent_at = self.sent.disarm(id);
+        let took = sent_at.map(|sent_at| now.saturating_duration_since(sent_at));
+        if self.sent.is_empty() {
+            self.turns.end();
+            return Turn { took, was_oldest, each: None };
+        }
+        let oldest = || self.sent.oldest().map(|(_, start)| start);
+        let each = match sent_at.zip(took) {
+            Some((sent_at, took)) => self.turns.note(now, sent_at, took, was_oldest, oldest),
+            None => self.turns.note_late(now, oldest),
+        };
+        Turn { took, was_oldest, each }
+    }
+
+    /// It has carried as many queries as it is to carry.
+    pub(crate) fn is_spent(&self, allowance: Option<Allowance>) -> bool {
+        self.is_spent_after(allowance, 0)
+    }
+
+    /// The next query is the last it is to carry.
+    pub(crate) fn is_nearly_spent(&self, allowance: Option<Allowance>) -> bool {
+        self.is_spent_after(allowance, 1)
+    }
+
+    fn is_spent_after(&self, allowance: Option<Allowance>, more: u64) -> bool {
+        let max = allowance.and_then(|allowance| allowance.queries);
+        max.is_some_and(|max| self.queries + more >= max)
+    }
+
+    /// As many queries are at the server as may be at a time. Those that were given up are still there.
+    pub(crate) fn is_busy(&self, allowance: Option<Allowance>) -> bool {
+        let max = allowance.and_then(|allowance| allowance.at_once);
+        max.is_some_and(|max| self.in_flight.taken() >= max)
+    }
+
+    pub(crate) fn has_room(&self, limits: &Limits) -> bool {
+        self.output.len() < limits.upstream_output_max
+    }
+
+    /// Octets that it takes, beside its own size, whatever is sent and received on it; without partial
+    /// frames and output.
+    pub(crate) fn table_octets(limits: &Limits) -> usize {
+        let ids_max = ids_max(limits);
+        InFlight::octets(ids_max) + Sends::octets(ids_max)
+    }
+
+    /// Octets of memory for partial frames and output.
+    pub(crate) fn buffer_octets(&self) -> usize {
+        self.deframer.capacity() + self.output.capacity()
+    }
+}
+
+/// The silence of a connection that answered before it stalled.
+///
+/// Slow names look the same. It is the connection's fault where what waits on it is answered on the next
+/// one, and still not here a moment later, as what was only slow is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Silence {
+    /// Several queries met it.
+    pub(crate) of_several: bool,
+    /// When the first of them was answered on another connection to the upstream.
+    pub(crate) answered_elsewhere: Option<Instant>,
+}
+
+/// What an answer says about the order of answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    pub(crate) took: Option<Duration>,
+    pub(crate) was_oldest: bool,
+    pub(crate) each: Option<Duration>,
+}
+
+/// An answer that is arriving.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) id: u16,
+    pub(crate) query: Id,
+    pub(crate) pace: Pace,
+}
+
+/// How an answer arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// It will be whole in time: a large one on a slow path.
+    Steady,
+    /// It goes on, but will not be whole in time.
+    Trickling,
+    /// It has ceased to.
+    Broken,
+}
+
+impl Pace {
+    /// `received` of `length` octets are there `took` after the query was sent, the last since `quiet`.
+    fn of(took: Duration, quiet: Duration, received: usize, length: usize) -> Self {
+        if quiet >= QUIET_MAX {
+            return Self::Broken;
+        }
+        let whole = took.as_millis() * length as u128;
+        if whole <= WHOLE_TIMEOUT.as_millis() * received as u128 {
+            Self::Steady
+        } else {
+            Self::Trickling
+        }
+    }
+}
+
+/// As many again as may wait: queries that are given up keep their IDs, and those that take their place
+/// need new ones.
+fn ids_max(limits: &Limits) -> usize {
+    (2 * limits.queries_max).min(usize::from(u16::MAX) + 1)
+}
+
+/// Given up before they could stall, with no sign of life: the connection may be dead.
+const GIVEN_UP_MAX: u8 = 2;
+
+/// Long enough for a resolver that recurses, short enough that the first victim of a forgotten
+/// connection is answered by another one before its stub gives up.
+pub(crate) const STALL_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Between two octets of an answer that is still arriving: a second, and a round trip.
+const QUIET_MAX: Duration = Duration::from_millis(1250);
+
+/// From the answer on another connection to that on this one, if the name was slow: who resolves it for
+/// both sends them together.
+const LAST_WORD_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// From a query to the last octet of its answer, if that is to be of use.
+const WHOLE_TIMEOUT: Duration = RETIRED_TIMEOUT;
+
+/// SYN, and two retransmissions after 1 and 2 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Constrained hosts and loaded servers need seconds for a handshake; giving up sooner throws the
+/// work away and begins it again (coredns #2624).
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// No query that was sent on a retired connection outlasts it.
+pub(crate) const RETIRED_TIMEOUT: Duration = Duration::from_millis(4500);
+
+/// So that load balancers and new certificates are noticed, while one handshake an hour costs
+/// nothing.
+const AGE_MAX: Duration = Duration::from_secs(3600);
+
+/// Percent of [`AGE_MAX`] by which connections differ, so that a fleet does not reconnect at once.
+const AGE_JITTER: u32 = 10;
+
+/// After a replacement could not be made the old connection serves on for this long.
+const REPLACE_RETRY: Duration = Duration::from_secs(60);
+
+const _: () = assert!(STALL_TIMEOUT.as_millis() < RETIRED_TIMEOUT.as_millis());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_steady_answer_is_told_from_one_that_trickles_and_from_one_that_broke_off() {
+        let of = |took, quiet, received, length| {
+            let [took, quiet] = [took, quiet].map(Duration::from_millis);
+            Pace::of(took, quiet, received, length)
+        };
+        let cases = [
+            // 64 KB at 20, 15 and 14 KB/s.
+            (1500, 20, 30_000, 64_000, Pace::Steady),
+            (1500, 20, 22_500, 64_000, Pace::Steady),
+            (1500, 20, 21_000, 64_000, Pace::Trickling),
+            // An octet in 0.7 s, of a large one and of the shortest; one in a second.
+            (1500, 100, 4, 60_000, Pace::Trickling),
+            (1500, 100, 4, 30, Pace::Trickling),
+            (1500, 1000, 3, 60_000, Pace::Trickling),
+            // The path died behind its first segment, or but one.
+            (1500, 1450, 1_400, 60_000, Pace::Broken),
+            (1500, 1300, 58_000, 60_000, Pace::Broken),
+        ];
+        for (took, quiet, received, length, expected) in cases {
+            let pace = of(took, quiet, received, length);
+            assert_eq!(pace, expected, "{received} of {length} octets in {took} ms");
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! One resolver that is asked.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::promptness::Promptness;
+use super::query_limit::QueryLimit;
+use super::replacements::Replacements;
+use super::round_trip::RoundTrip;
+use super::tolerance::Tolerance;
+use super::turns::AtOnce;
+use crate::forwarder::collections::arena::Id;
+use crate::forwarder::{ConnId, Random, Stage};
+
+/// An upstream: its health, and its connections.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) name: Box<str>,
+    /// Upstreams with the same number are one operator's.
+    pub(crate) operator: usize,
+    pub(crate) health: Health,
+    /// All its connections, those being closed excepted.
+    pub(crate) conns: Vec<ConnId>,
+    /// The attempts under way: one at a time, unless connections carry few queries each; they outlive
+    /// the queries that caused them.
+    pub(crate) attempts: Vec<ConnId>,
+    /// The connection that takes new queries.
+    pub(crate) open: Option<ConnId>,
+    /// When the last attempt began.
+    pub(crate) attempted_at: Option<Instant>,
+    pub(crate) tolerance: Tolerance,
+    /// The log said that it answers one query of a connection at a time.
+    pub(crate) told_in_turn: bool,
+    /// When the log last said that it failed.
+    pub(crate) told_at: Option<Instant>,
+    /// How its last connection broke that did so.
+    broke: Option<Box<str>>,
+    /// The number of that reason: another one has another number.
+    pub(crate) broke_number: u32,
+    /// The pause after the next failure.
+    backoff: Duration,
+    /// How long the last connection had been idle that the server closed.
+    closed_idle: Option<Duration>,
+    /// For how long the server lets connections idle, by experience, and since when that is known.
+    idle_timeout: Option<(Duration, Instant)>,
+    /// The last connection closed with queries waiting.
+    closed_lossy: bool,
+    /// Queries found to bring connections down since the last answer.
+    pub(crate) blames: u8,
+    /// Queries in flight allowed, after two connections in a row that closed with queries waiting.
+    pub(crate) window: Option<usize>,
+    pub(crate) round_trip: RoundTrip,
+    /// Whether it answers in time.
+    pub(crate) promptness: Promptness,
+    /// A connection stalled, and nothing was heard of it since.
+    pub(crate) is_silent: bool,
+    /// Connections in a row on which several queries met silence.
+    pub(crate) silences: u8,
+    /// Queries ever sent to it.
+    pub(crate) sends: u64,
+    pub(crate) replacements: Replacements,
+    /// How many queries a connection carries.
+    pub(crate) query_limit: QueryLimit,
+    /// How many at a time.
+    pub(crate) at_once: AtOnce,
+    /// Queries to be sent to it whatever the order of upstreams, once it has a connection. One that
+    /// is no longer bound for it is passed over.
+    pub(crate) bound: VecDeque<Id>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Health {
+    Failed(Outage),
+    Usable,
+}
+
+/// What a connection carries; nothing is known where there is no number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allowance {
+    /// Queries in all.
+    pub(crate) queries: Option<u64>,
+    /// Queries at a time.
+    pub(crate) at_once: Option<usize>,
+}
+
+impl Allowance {
+    /// Queries that one more connection would get.
+    pub(crate) fn each(self) -> Option<u64> {
+        let at_once = self.at_once.map(|at_once| at_once as u64);
+        self.queries.into_iter().chain(at_once).min()
+    }
+}
+
+/// Since when and why an upstream is not usable.
+#[derive(Debug)]
+pub(crate) struct Outage {
+    pub(crate) since: Instant,
+    /// The log has a line about it.
+    pub(crate) told: bool,
+    /// Failed attempts in a row.
+    pub(crate) attempts: u64,
+    /// It has failed for longer than a restart takes.
+    pub(crate) is_long: bool,
+    /// The log has a line about a cause that does not go away by itself.
+    pub(crate) told_lasting: bool,
+    pub(crate) stage: Stage,
+    pub(crate) detail: Box<str>,
+    pub(crate) retry_at: Instant,
+    pub(crate) proof: Proof,
+    /// The copy of a query that it must answer.
+    pub(crate) trial: Option<Id>,
+}
+
+/// What shows that an upstream that failed works again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Proof {
+    /// The least; each of the others takes what those before it take, too.
+    Handshake,
+    /// It failed with its handshake done, so that it must answer a query, too.
+    Answer,
+    /// It failed as it answered too few in time: so many more in a row.
+    Answers { missing: u8 },
+}
+
+impl Proof {
+    /// Whether it takes an answer to the copy of a query.
+    pub(crate) fn wants_trial(self) -> bool {
+        self != Self::Handshake
+    }
+
+    /// Whether the upstream answers, but too few in time.
+    pub(crate) fn is_poor(self) -> bool {
+        matches!(self, Self::Answers { .. })
+    }
+}
+
+/// Upstreams of these display names, told apart by operator: what follows the `#`.
+pub(crate) fn list(names: Vec<Box<str>>) -> Vec<Upstream> {
+    let mut upstreams: Vec<Upstream> = Vec::with_capacity(names.len());
+    for name in names {
+        let same = |other: &&Upstream| operator(&other.name) == operator(&name);
+        let number = upstreams.iter().find(same).map_or(upstreams.len(), |other| other.operator);
+        upstreams.push(Upstream::new(name, number));
+    }
+    upstreams
+}
+
+/// An upstream without a # is known by its address, on whatever port.
+fn operator(name: &str) -> &str {
+    match (name.split_once('#'), name.strip_prefix('[').and_then(|ip| ip.split_once(']'))) {
+        (Some((_, operator)), _) => operator,
+        (None, Some((ipv6, _))) => ipv6,
+        (None, None) => name.split(':').next().unwrap_or(name),
+    }
+}
+
+impl Upstream {
+    fn new(name: Box<str>, operator: usize) -> Self {
+        Self {
+            name,
+            operator,
+            health: Health::Usable,
+            conns: Vec::new(),
+            attempts: Vec::new(),
+            open: None,
+            attempted_at: None,
+            tolerance: Tolerance::default(),
+            told_in_turn: false,
+            told_at: None,
+            broke: None,
+            broke_number: 0,
+            closed_idle: None,
+            idle_timeout: None,
+            closed_lossy: false,
+            blames: 0,
+            backoff: BACKOFF_MIN,
+            window: None,
+            round_trip: RoundTrip::default(),
+            promptness: Promptness::default(),
+            is_silent: false,
+            silences: 0,
+            sends: 0,
+            replacements: Replacements::default(),
+            query_limit: QueryLimit::default(),
+            at_once: AtOnce::default(),
+            bound: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn is_usable(&self) -> bool {
+        matches!(self.health, Health::Usable)
+    }
+
+    pub(crate) fn outage(&self) -> Option<&Outage> {
+        match &self.health {
+            Health::Failed(outage) => Some(outage),
+            Health::Usable => None,
+        }
+    }
+
+    /// A connection broke for this reason.
+    pub(crate) fn note_broke(&mut self, detail: Box<str>) {
+        if self.broke.as_ref() != Some(&detail) {
+            self.broke = Some(detail);
+            self.broke_number = self.broke_number.wrapping_add(1);
+        }
+    }
+
+    /// What went wrong with a connection, with the reason of this number if it broke, and if that is still
+    /// known.
+    pub(crate) fn explain(&self, what: &'static str, broke_number: u32) -> String {
+        match &self.broke {
+            Some(detail)
+                if matches!(what, BROKE_READING | BROKE_SENDING)
+                    && broke_number == self.broke_number =>
+            {
+                format!("{what}: {detail}")
+            }
+            _ => what.to_owned(),
+        }
+    }
+
+    pub(crate) fn outage_mut(&mut self) -> Option<&mut Outage> {
+        match &mut self.health {
+            Health::Failed(outage) => Some(outage),
+            Health::Usable => None,
+        }
+    }
+
+    /// What a connection may carry, by experience.
+    pub(crate) fn allowance(&self, now: Instant) -> Option<Allowance> {
+        if self.query_limit.is_unknown() && self.at_once.is_unknown() {
+            return None;
+        }
+        let (queries, at_once) = (self.query_limit.queries_max(now), self.at_once.max(now));
+        Some(Allowance { queries, at_once })
+    }
+
+    /// When the attempt takes longer than connecting does on an ordinary day.
+    pub(crate) fn attempt_is_slow_at(&self) -> Option<Instant> {
+        self.attempts.first()?;
+        self.attempted_at.map(|at| at + ATTEMPT_SLOW)
+    }
+
+    /// When the other upstreams are asked too, for want of an open connection here.
+    pub(crate) fn patience_ends_at(&self) -> Option<Instant> {
+        self.attempts.first()?;
+        // Queries have waited for it long enough already.
+        let patience = if self.is_silent { ATTEMPT_SLOW } else { PATIENCE };
+        self.attempted_at.map(|at| at + patience)
+    }
+
+    /// When a failed upstream may be tried again although nothing is usable: sooner than with its
+    /// whole backoff, so that no client waits for long once it returns, but not after what another
+    /// second does not mend.
+    pub(crate) fn retry_with_nothing_up_at(&self, outage: &Outage) -> Instant {
+        match (outage.attempts, self.attempted_at) {
+            _ if outage.stage.is_lasting() => outage.retry_at,
+            // It answers some at least.
+            (_, Some(attempted_at)) if outage.proof.is_poor() => attempted_at + NOTHING_UP_PAUSE,
+            (0 | 1, _) | (_, None) => outage.retry_at,
+            (_, Some(attempted_at)) => attempted_at + NOTHING_UP_PAUSE,
+        }
+    }
+
+    /// The pause before the next attempt, longer each time.
+    pub(crate) fn next_backoff(&mut self, stage: Stage, random: &mut Random) -> Duration {
+        let max = if stage.is_lasting() { BACKOFF_LASTING_MAX } else { BACKOFF_MAX };
+        let pause = self.backoff.min(max);
+        self.backoff = (pause * 2).min(max);
+        random.jitter(pause, BACKOFF_JITTER)
+    }
+
+    /// If it failed, it may be tried again at once.
+    pub(crate) fn end_backoff(&mut self, now: Instant) {
+        if let Some(outage) = self.outage_mut() {
+            outage.retry_at = now;
+        }
+    }
+
+    /// It answered a query: what went wrong before is forgotten.
+    pub(crate) fn note_answer(&mut self, window_max: usize) {
+        self.backoff = BACKOFF_MIN;
+        self.is_silent = false;
+        self.blames = 0;
+        self.window = self
+            .window
+            .map(|window| window.saturating_mul(2))
+            .filter(|window| *window < window_max);
+    }
+
+    /// A connection closed after this many answers, with queries waiting on it or without.
+    ///
+    /// After two in a row that did with queries waiting, the next carries no more at a time than the
+    /// last one answered, and at least one. A query that brings connections down is then soon alone
+    /// on one, while a server that closes every twenty answers costs no time.
+    pub(crate) fn note_close(&mut self, lossy: bool, answers: u64) {
+        if lossy && self.closed_lossy {
+            self.window = Some(usize::try_from(answers).unwrap_or(usize::MAX).max(1));
+        }
+        self.closed_lossy = lossy;
+    }
+
+    /// The server closed a connection that had been idle for this long. After two of about the same
+    /// length, later ones are closed sooner, as a query that meets such a close costs a round trip. One
+    /// may be a restart, and so is what comes sooner than any server would close.
+    pub(crate) fn note_idle_close(&mut self, now: Instant, idle: Duration) {
+        if idle < IDLE_MIN {
+            return;
+        }
+        let before = self.closed_idle.replace(idle);
+        if let Some(before) = before
+            && before.abs_diff(idle) <= before / 4
+        {
+            self.idle_timeout = Some(((idle.min(before) * 4 / 5).max(IDLE_MIN), now));
+        }
+    }
+
+    /// How long a connection may idle by experience.
+    pub(crate) fn idle_timeout(&self, now: Instant) -> Option<Duration> {
+        let (idle_timeout, since) = self.idle_timeout?;
+        (now < since + IDLE_KNOWN_FOR).then_some(idle_timeout)
+    }
+
+    /// What was learned of the server or of the way to it may hold no longer.
+    pub(crate) fn forget_experience(&mut self) {
+        self.backoff = BACKOFF_MIN;
+        self.broke = None;
+        self.closed_idle = None;
+        self.idle_timeout = None;
+        self.closed_lossy = false;
+        self.window = None;
+        self.is_silent = false;
+        self.silences = 0;
+        self.blames = 0;
+        self.replacements = Replacements::default();
+        self.query_limit.forget();
+        self.at_once.forget();
+        self.promptness.forget();
+        self.tolerance.forget();
+        self.round_trip = RoundTrip::default();
+    }
+
+    pub(crate) fn forget(&mut self, conn: ConnId) {
+        self.conns.retain(|other| *other != conn);
+        self.attempts.retain(|other| *other != conn);
+        self.open.take_if(|open| *open == conn);
+    }
+}
+
+pub(crate) const BROKE_READING: &str = "connection broke before answering";
+pub(crate) const BROKE_SENDING: &str = "connection broke while sending";
+
+/// How long queries wait for one upstream's connection before the next is asked as well.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// A few round trips halfway around the world.
+const ATTEMPT_SLOW: Duration = Duration::from_millis(250);
+
+const BACKOFF_MIN: Duration = Duration::from_millis(250);
+
+/// A returned upstream is noticed within this.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// A certificate or a configuration is not mended within seconds, and each attempt costs a
+/// handshake.
+const BACKOFF_LASTING_MAX: Duration = Duration::from_secs(60);
+
+/// Percent.
+const BACKOFF_JITTER: u32 = 25;
+
+/// Between attempts while every upstream is down.
+pub(crate) const NOTHING_UP_PAUSE: Duration = Duration::from_secs(1);
+
+/// Shorter than this, a connection would seldom be used twice.
+const IDLE_MIN: Duration = Duration::from_secs(1);
+
+/// Operators change their settings.
+const IDLE_KNOWN_FOR: Duration = Duration::from_secs(3600);
+
+const _: () = {
+    assert!(BACKOFF_MIN.as_millis() < NOTHING_UP_PAUSE.as_millis());
+    assert!(BACKOFF_MAX.as_millis() < BACKOFF_LASTING_MAX.as_millis());
+};

@@ -1,0 +1,223 @@
+//! The signals that end the program, as a fact for the reactor, and those that must not.
+
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
+use nix::sys::signal::{SigSet, Signal};
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook_mio::v1_0::Signals;
+
+/// Keeps signals from ending or stopping the program whose senders mean something else. To be called
+/// first of all, as a log may be at its limit from the start.
+///
+/// SIGHUP waits until [`Termination::new`] knows what it means. SIGUSR1 and SIGUSR2 are sent by habit to
+/// have a log opened again. SIGXFSZ comes with the error EFBIG of a write to a file of the greatest
+/// length allowed, which stderr survives. SIGTTOU would stop a background job that writes to a terminal
+/// with `stty tostop`. SIGPIPE is ignored by the Rust runtime. All others that end a program by default,
+/// such as SIGQUIT, SIGALRM and SIGXCPU, are left to do so, as that is what they are sent for.
+pub fn block_harmless() -> io::Result<()> {
+    let set = SigSet::from_iter(HARMLESS);
+    Ok(set.thread_block()?)
+}
+
+/// SIGTERM and SIGINT, and SIGHUP if it means that the terminal was closed. The first is told to the
+/// reactor, so that what is owed can be answered. Another SIGTERM or SIGINT ends the process, but the same
+/// signal within a second is the same request: GNU timeout sends its signal to the process and to its
+/// group, and a terminal's Ctrl-C comes again from a program such as sudo that passes it on. SIGHUP is
+/// never the other one, as systemd sends it right after SIGTERM.
+pub struct Termination {
+    signals: Signals,
+    /// Whether the next SIGTERM, and the next SIGINT, ends the process in its handler.
+    ends_at_once: [Arc<AtomicBool>; 2],
+    /// When the same signal is another request.
+    repeat_at: Option<Instant>,
+}
+
+impl Termination {
+    /// Takes the signals over, for the whole process, even if they were blocked when it was started.
+    pub fn new() -> io::Result<Self> {
+        let ends_at_once = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        for (index, signal) in ENDING.into_iter().enumerate() {
+            let (this, other) = (&ends_at_once[index], &ends_at_once[1 - index]);
+            flag::register_conditional_shutdown(signal, EXIT_CODE_AT_ONCE, Arc::clone(this))?;
+            flag::register(signal, Arc::clone(other))?;
+        }
+        let signals = Signals::new(ENDING)?;
+        let mut unblocked = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+        let has_terminal = io::stdin().is_terminal() || io::stderr().is_terminal();
+        if hangup_ends(is_ignored(SIGHUP), has_terminal) {
+            signals.add_signal(SIGHUP)?;
+            unblocked.add(Signal::SIGHUP);
+        }
+        unblocked.thread_unblock()?;
+        Ok(Self { signals, ends_at_once, repeat_at: None })
+    }
+
+    /// Whether the first signal came since the last call.
+    pub fn take(&mut self, now: Instant) -> bool {
+        let is_first = self.signals.pending().count() > 0 && self.repeat_at.is_none();
+        if is_first {
+            self.repeat_at = Some(now + SAME_REQUEST);
+        }
+        is_first
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let is_armed = self.ends_at_once.iter().all(|flag| flag.load(Ordering::Relaxed));
+        self.repeat_at.filter(|_| !is_armed)
+    }
+
+    /// From a second after the first signal on, whichever comes ends the process, even if the loop is
+    /// stuck.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.poll_timeout().is_some_and(|at| at <= now) {
+            for flag in &self.ends_at_once {
+                flag.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Source for Termination {
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        self.signals.register(registry, token, interests)
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        self.signals.reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.signals.deregister(registry)
+    }
+}
+
+/// Whether SIGHUP asks for the end: at a terminal, which was closed, unless whoever started the program
+/// had it ignored (nohup). For a program without a terminal it asks to read the configuration again, and
+/// there is none.
+fn hangup_ends(is_ignored: bool, has_terminal: bool) -> bool {
+    has_terminal && !is_ignored
+}
+
+/// Whether the process ignores `signal`, as far as the system tells.
+fn is_ignored(signal: i32) -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, signal))
+}
+
+/// Whether `signal` is in the mask of ignored signals of a `/proc/PID/status`.
+fn ignores(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+const ENDING: [i32; 2] = [SIGTERM, SIGINT];
+
+const HARMLESS: [Signal; 5] =
+    [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGXFSZ, Signal::SIGTTOU];
+
+/// Two that are sent as one come within milliseconds, even on a busy machine; whoever loses patience needs
+/// longer.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
+
+/// Not 0: whoever sends another signal gave up on queries that are still owed an answer.
+const EXIT_CODE_AT_ONCE: i32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use mio::{Events, Poll};
+    use signal_hook::low_level::raise;
+
+    use super::*;
+
+    #[test]
+    fn another_kind_ends_the_process() {
+        assert_ends_at_once("another_kind_ends_the_process", |_, _| raise(SIGINT).unwrap());
+    }
+
+    #[test]
+    fn the_same_ends_the_process_after_a_second_only() {
+        let name = "the_same_ends_the_process_after_a_second_only";
+        assert_ends_at_once(name, |termination, now| {
+            raise(SIGTERM).unwrap();
+            let at = termination.poll_timeout().unwrap();
+            assert_eq!(at, now + SAME_REQUEST);
+            termination.handle_timeout(now);
+            raise(SIGTERM).unwrap();
+            assert!(!termination.take(now), "told once");
+            termination.handle_timeout(at);
+            assert_eq!(termination.poll_timeout(), None);
+            raise(SIGTERM).unwrap();
+        });
+    }
+
+    /// The process ends in `then`, which is called after the first SIGTERM was told. So the test of this
+    /// name runs itself again in a process of its own.
+    fn assert_ends_at_once(name: &str, then: fn(&mut Termination, Instant)) {
+        const ALONE: &str = "DOT_PROXY_TEST_SIGNALS_ALONE";
+
+        if std::env::var_os(ALONE).is_some() {
+            let mut termination = Termination::new().unwrap();
+            let mut poll = Poll::new().unwrap();
+            poll.registry().register(&mut termination, Token(0), Interest::READABLE).unwrap();
+            let now = Instant::now();
+            assert!(!termination.take(now));
+            raise(SIGTERM).unwrap();
+            let mut events = Events::with_capacity(1);
+            poll.poll(&mut events, Some(Duration::from_secs(30))).unwrap();
+            assert!(!events.is_empty() && termination.take(now));
+            then(&mut termination, now);
+            panic!("the process goes on");
+        }
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("host::signals::tests::{name}")])
+            .env(ALONE, "")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.signal(), None, "a signal was not taken over");
+        assert_eq!(output.status.code(), Some(EXIT_CODE_AT_ONCE), "{output:?}");
+    }
+
+    #[test]
+    fn a_hangup_ends_what_was_at_a_terminal_unless_ignored() {
+        for (is_ignored, has_terminal, ends) in
+            [(false, false, false), (false, true, true), (true, false, false), (true, true, false)]
+        {
+            assert_eq!(hangup_ends(is_ignored, has_terminal), ends, "{is_ignored} {has_terminal}");
+        }
+    }
+
+    #[test]
+    fn ignored_signals_are_found_in_the_status_of_a_process() {
+        for (status, ignored) in [
+            ("SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n", false),
+            ("SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0\n", true),
+            ("SigIgn:\tffffffffffffffff\n", true),
+            ("SigIgn:\t\n", false),
+            ("", false),
+        ] {
+            assert_eq!(ignores(status, SIGHUP), ignored, "{status:?}");
+        }
+        assert!(is_ignored(13), "the Rust runtime ignores SIGPIPE");
+    }
+}

@@ -1,0 +1,405 @@
+//! What went wrong, in words for the person who runs this program: what was expected, what was
+//! seen.
+
+use std::fmt;
+
+use rustls::pki_types::{UnixTime, pem};
+use rustls::{AlertDescription, CertificateError, ExtendedKeyPurpose};
+
+use super::FailedAt;
+use super::chain::{TooCostly, Unfit};
+use super::keys::{RSA_BITS_MAX, RSA_BITS_MIN};
+use super::trust::WrongKey;
+
+/// `trust` is the roots in words, if they count.
+pub(super) fn certificate_words(error: &CertificateError, trust: Option<&str>) -> String {
+    let trust = trust.unwrap_or_default();
+    match error {
+        CertificateError::BadEncoding => "the certificate is malformed".into(),
+        // That of an issuer is told apart.
+        CertificateError::BadSignature => {
+            "the server does not have the key that its certificate shows".into()
+        }
+        CertificateError::Expired => "the certificate has expired".into(),
+        CertificateError::ExpiredContext { time, not_after } => {
+            format!("the certificate expired on {}, {}", date(*not_after), clock_words(*time))
+        }
+        CertificateError::InvalidPurposeContext { presented, .. } => purpose_words(presented),
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let expected = expected.to_str();
+            if presented.is_empty() {
+                return format!(
+                    "the certificate has no subjectAltName, and the common name does not count; \
+                     {expected} was expected"
+                );
+            }
+            let names: Vec<_> = presented.iter().map(|name| presented_name(name)).collect();
+            format!("the certificate is for {}, not for {expected}", list(&names, ""))
+        }
+        CertificateError::NotValidYet => "the certificate is not valid yet".into(),
+        CertificateError::NotValidYetContext { time, not_before } => {
+            let from = date(*not_before);
+            format!("the certificate is not valid before {from}, {}", clock_words(*time))
+        }
+        CertificateError::Revoked => "the certificate is revoked".into(),
+        CertificateError::UnhandledCriticalExtension => CRITICAL_EXTENSION.into(),
+        CertificateError::UnknownIssuer => {
+            format!("{}; your own CA: --ca-file FILE", unknown_issuer_words(trust))
+        }
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "the certificate is signed with an algorithm that is not supported".into()
+        }
+        CertificateError::Other(error) => match error.0.downcast_ref::<Unfit>() {
+            Some(why) => unfit_words(*why, trust),
+            None if error.0.is::<WrongKey>() || error.0.is::<TooCostly>() => error.to_string(),
+            None => path_words(&error.to_string()),
+        },
+        other => format!("the certificate cannot be verified: {}", camel_words(other)),
+    }
+}
+
+fn unfit_words(why: Unfit, trust: &str) -> String {
+    match why {
+        Unfit::Rsa { whose, bits } => {
+            let sense = if bits < RSA_BITS_MIN { "weak" } else { "long" };
+            format!(
+                "{whose} RSA key is too {sense}: it has {bits} bits, and {RSA_BITS_MIN} to \
+                 {RSA_BITS_MAX} are taken"
+            )
+        }
+        Unfit::SelfSigned { is_ca, pin } => {
+            let what = if is_ca { CA_CERTIFICATE.into() } else { unknown_issuer_words(trust) };
+            format!(
+                "{what}; it is self-signed: if its owner says that this is its key, write #{pin} in \
+                 place of the name"
+            )
+        }
+        Unfit::Signature => format!(
+            "a signature is wrong: the issuer has the name, but not the key, of {trust}, which may \
+             have been replaced since the start"
+        ),
+    }
+}
+
+fn unknown_issuer_words(trust: &str) -> String {
+    format!(
+        "the certificate is self-signed or from an unknown issuer; one that leads to {trust} was \
+         expected"
+    )
+}
+
+fn purpose_words(presented: &[ExtendedKeyPurpose]) -> String {
+    let allowed: Vec<_> = presented
+        .iter()
+        .map(|purpose| match purpose {
+            ExtendedKeyPurpose::Other(values) if *values == ANY_PURPOSE => {
+                "any (anyExtendedKeyUsage)".into()
+            }
+            ExtendedKeyPurpose::Other(values) => {
+                let numbers: Vec<_> = values.iter().map(ToString::to_string).collect();
+                numbers.join(".")
+            }
+            known => known.to_string(),
+        })
+        .collect();
+    let expected = if allowed.iter().any(|one| one.starts_with("any ")) {
+        ", which does not count: serverAuth was expected"
+    } else {
+        ""
+    };
+    format!(
+        "the certificate is not for a server; its extended key usage allows {}{expected}",
+        list(&allowed, "nothing")
+    )
+}
+
+/// What webpki found wrong, of the things that rustls has no name for.
+fn path_words(name: &str) -> String {
+    match name {
+        "CaUsedAsEndEntity" => CA_CERTIFICATE.into(),
+        "EndEntityUsedAsCa" => {
+            "the certificate is signed with one that is not that of a CA".into()
+        }
+        "NameConstraintViolation" => {
+            "the certificate has a name that an issuer above it may not certify (name constraints)"
+                .into()
+        }
+        "PathLenConstraintViolated" | "MaximumPathDepthExceeded" => {
+            "there are more issuers above the certificate than one of them or we allow".into()
+        }
+        "UnsupportedCertVersion" => {
+            "the certificate, or one above it, is of an old version of X.509; version 3 was expected"
+                .into()
+        }
+        "UnsupportedCriticalExtension" => CRITICAL_EXTENSION.into(),
+        _ => format!("the certificate cannot be verified: {}", camel_words(&Name(name))),
+    }
+}
+
+/// `asked`: the server has asked for a certificate of ours.
+pub(super) fn alert_words(alert: AlertDescription, at: FailedAt, asked: bool) -> String {
+    let words = camel_words(&alert);
+    let is_about_certificate = match alert {
+        AlertDescription::CertificateRequired => true,
+        // What servers say that were given none.
+        AlertDescription::AccessDenied
+        | AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::CloseNotify
+        | AlertDescription::HandshakeFailure
+        | AlertDescription::NoCertificate
+        | AlertDescription::UnknownCA
+        | AlertDescription::UnsupportedCertificate => asked,
+        _ => false,
+    };
+    let what_to_do = if is_about_certificate { CLIENT_CERTIFICATE } else { "" };
+    match alert {
+        _ if !matches!(at, FailedAt::Handshake | FailedAt::Negotiation) => {
+            format!("the server closed with an alert: {words}{what_to_do}")
+        }
+        AlertDescription::CloseNotify => format!("{CLOSED_DURING_HANDSHAKE}{what_to_do}"),
+        AlertDescription::NoApplicationProtocol => {
+            "the server does not speak DNS (ALPN \"dot\") on this port".into()
+        }
+        AlertDescription::ProtocolVersion => OLD_TLS.into(),
+        _ => format!("the server refused the handshake: {words} (alert){what_to_do}"),
+    }
+}
+
+/// The sense of a wrong clock is easily missed in a list of dates.
+fn clock_words(now: UnixTime) -> String {
+    if now.as_secs() < CLOCK_MIN {
+        format!("but the system clock is wrong: it says {}", date(now))
+    } else {
+        format!("and the system clock says {}", date(now))
+    }
+}
+
+pub(super) fn pem_words(error: &pem::Error) -> String {
+    match error {
+        pem::Error::Base64Decode(_) => "it is not valid base64".into(),
+        pem::Error::IllegalSectionStart { .. } => "its BEGIN line is malformed".into(),
+        pem::Error::MissingSectionEnd { .. } => "its END line is missing".into(),
+        other => other.to_string(),
+    }
+}
+
+/// "no kx groups in common" of `NoKxGroupsInCommon`, "unknown CA" of `UnknownCA`.
+pub(super) fn camel_words(name: &dyn fmt::Debug) -> String {
+    let name = format!("{name:?}");
+    let mut words: Vec<String> = Vec::new();
+    let mut previous_lower = true;
+    let mut chars = name.chars().peekable();
+    while let Some(char) = chars.next() {
+        let starts_word = char.is_ascii_uppercase()
+            && (previous_lower || chars.peek().is_some_and(char::is_ascii_lowercase));
+        previous_lower = !char.is_ascii_uppercase();
+        match words.last_mut() {
+            Some(word) if !starts_word => word.push(char),
+            _ => words.push(char.into()),
+        }
+    }
+    for word in &mut words {
+        if word.len() == 1 || word.chars().any(|char| char.is_ascii_lowercase()) {
+            word.make_ascii_lowercase();
+        }
+    }
+    words.join(" ")
+}
+
+/// A name that is one already, as `Debug` would give it.
+struct Name<'a>(&'a str);
+
+impl fmt::Debug for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// The name in rustls' `DnsName("dns.example")` or `IpAddress(192.0.2.1)`, fit for a terminal.
+fn presented_name(presented: &str) -> String {
+    let name = presented
+        .split_once('(')
+        .and_then(|(_, name)| name.strip_suffix(')'))
+        .unwrap_or(presented)
+        .trim_matches('"');
+    name.escape_debug().to_string()
+}
+
+/// "a, b, c, d and 3 more"
+fn list(items: &[String], none: &str) -> String {
+    const SHOWN_MAX: usize = 4;
+    match items.split_at_checked(SHOWN_MAX) {
+        _ if items.is_empty() => none.into(),
+        Some((shown, rest @ [_, ..])) => format!("{} and {} more", shown.join(", "), rest.len()),
+        _ => items.join(", "),
+    }
+}
+
+/// "2025-01-31 23:59:59 UTC"
+fn date(time: UnixTime) -> String {
+    let (days, second) = (time.as_secs() / 86_400, time.as_secs() % 86_400);
+    // The civil calendar, counted in eras of 400 years from 0000-03-01, so that a leap day is the
+    // last day of its year.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next_year) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = era * 400 + year + next_year;
+    let (hour, minute) = (second / 3_600, second / 60 % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02} UTC", second % 60)
+}
+
+pub(super) const CLOSED_DURING_HANDSHAKE: &str = "closed by the server during the handshake";
+pub(super) const OLD_TLS: &str = "the server offers no TLS 1.2 or 1.3";
+
+const CA_CERTIFICATE: &str = "the certificate is that of a CA; one for a server was expected";
+
+const CLIENT_CERTIFICATE: &str =
+    "; it asks its clients for certificates, which are not supported here: turn that off there";
+
+const CRITICAL_EXTENSION: &str = "the certificate, or one above it, has an extension that is marked \
+                                  critical and is not understood here";
+
+/// RFC 5280 section 4.2.1.12.
+const ANY_PURPOSE: &[usize] = &[2, 5, 29, 37, 0];
+
+/// 2024-01-01. A clock that says less was never set.
+const CLOCK_MIN: u64 = 1_704_067_200;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::PeerIncompatible;
+
+    use super::*;
+
+    #[test]
+    fn names_of_errors_become_words() {
+        for (error, words) in [
+            (&AlertDescription::UnknownPSKIdentity as &dyn fmt::Debug, "unknown PSK identity"),
+            (&AlertDescription::UnknownCA, "unknown CA"),
+            (&AlertDescription::HandshakeFailure, "handshake failure"),
+            (&PeerIncompatible::NoKxGroupsInCommon, "no kx groups in common"),
+        ] {
+            assert_eq!(camel_words(error), words);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_path_is_told_in_words() {
+        for (name, words) in [
+            ("CaUsedAsEndEntity", "the certificate is that of a CA; one for a server was expected"),
+            (
+                "UnsupportedCertVersion",
+                "the certificate, or one above it, is of an old version of X.509; version 3 was \
+                 expected",
+            ),
+            (
+                "UnsupportedCriticalExtension",
+                "the certificate, or one above it, has an extension that is marked critical and is \
+                 not understood here",
+            ),
+            ("InvalidSerialNumber", "the certificate cannot be verified: invalid serial number"),
+        ] {
+            assert_eq!(path_words(name), words);
+        }
+    }
+
+    #[test]
+    fn keys_that_are_too_weak_are_told_as_such() {
+        for (whose, bits, words) in [
+            (
+                "the server's",
+                1_024,
+                "the server's RSA key is too weak: it has 1024 bits, and 2048 to 8192 are taken",
+            ),
+            (
+                "an issuer's",
+                16_384,
+                "an issuer's RSA key is too long: it has 16384 bits, and 2048 to 8192 are taken",
+            ),
+        ] {
+            assert_eq!(unfit_words(Unfit::Rsa { whose, bits }, ""), words);
+        }
+    }
+
+    #[test]
+    fn alerts_say_when_and_what_to_do() {
+        let (early, late) = (FailedAt::Handshake, FailedAt::Read);
+        let wants = CLIENT_CERTIFICATE;
+        for (alert, at, asked, words) in [
+            (
+                AlertDescription::CertificateRequired,
+                late,
+                false,
+                format!("the server closed with an alert: certificate required{wants}"),
+            ),
+            (
+                AlertDescription::BadCertificate,
+                late,
+                true,
+                format!("the server closed with an alert: bad certificate{wants}"),
+            ),
+            (
+                AlertDescription::BadCertificate,
+                late,
+                false,
+                "the server closed with an alert: bad certificate".to_owned(),
+            ),
+            (
+                AlertDescription::InternalError,
+                late,
+                true,
+                "the server closed with an alert: internal error".to_owned(),
+            ),
+            (
+                AlertDescription::HandshakeFailure,
+                early,
+                true,
+                format!("the server refused the handshake: handshake failure (alert){wants}"),
+            ),
+            (
+                AlertDescription::HandshakeFailure,
+                early,
+                false,
+                "the server refused the handshake: handshake failure (alert)".to_owned(),
+            ),
+            (
+                AlertDescription::CloseNotify,
+                early,
+                true,
+                format!("closed by the server during the handshake{wants}"),
+            ),
+        ] {
+            assert_eq!(alert_words(alert, at, asked), words, "{alert:?}, {asked}");
+        }
+    }
+
+    #[test]
+    fn presented_names_are_fit_for_a_terminal() {
+        assert_eq!(presented_name("DnsName(\"a.example\")"), "a.example");
+        assert_eq!(presented_name("IpAddress(192.0.2.1)"), "192.0.2.1");
+        assert_eq!(presented_name("DnsName(\"\u{1b}[2J\n\")"), "\\u{1b}[2J\\n");
+    }
+
+    #[test]
+    fn dates_follow_the_calendar() {
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (951_868_800, "2000-03-01 00:00:00 UTC"),
+            (1_735_689_599, "2024-12-31 23:59:59 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+            (253_402_300_799, "9999-12-31 23:59:59 UTC"),
+        ] {
+            assert_eq!(date(UnixTime::since_unix_epoch(Duration::from_secs(seconds))), text);
+        }
+    }
+}
