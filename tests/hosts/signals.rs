@@ -142,7 +142,10 @@ fn h10_blocked_signals_end_it_all_the_same() {
 
 #[test]
 fn h10_a_hangup_at_a_terminal_is_a_request_to_end_unless_ignored() {
-    for (wrapper, ends) in [(&[][..], true), (&["env", "--ignore-signal=HUP"][..], false)] {
+    // Said for both, as the tests may run under nohup themselves.
+    for (wrapper, ends) in
+        [(&["env", "--default-signal=HUP"][..], true), (&["env", "--ignore-signal=HUP"][..], false)]
+    {
         let held = Held::new();
         let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         unlockpt(&terminal).expect("a terminal");
