@@ -6,35 +6,33 @@
 
 #![expect(clippy::unchecked_time_subtraction, reason = "an underflow fails the story")]
 
-mod answers;
-mod attempts;
-mod choice;
-mod closes;
-mod copies;
-mod corners;
-mod datagrams;
-mod dead_ends;
-mod experience;
-mod half_dead;
-mod in_turn;
-mod limits;
-mod objections;
-mod once;
-mod places;
-mod poison;
-mod silence;
+mod client_limits;
+mod client_tcp;
+mod client_udp;
+mod interactions;
+mod query_hedge;
+mod query_poison;
+mod query_second_opinion;
+mod query_signed;
+mod shutdown;
 #[path = "../sim_support/mod.rs"]
 mod sim_support;
-mod special;
-mod streams;
+mod special_names;
+mod upstream_answers;
+mod upstream_attempts;
+mod upstream_choice;
+mod upstream_closes;
+mod upstream_edns;
+mod upstream_limits;
+mod upstream_stalls;
 
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Closed, Limits};
+use dot_proxy::forwarder::{Closed, Limits, Policy};
 
 use sim_support::dns::{self, NOERROR, SERVFAIL};
 use sim_support::{
-    Ask, Attempt, Do, Response, Server, Step, What, World, default_limits, default_policy,
+    Ask, Attempt, Do, Response, Server, Step, World, default_limits, default_policy,
 };
 
 /// Healthy servers, as many as named, and nothing asked yet.
@@ -110,4 +108,39 @@ fn slowest(w: &World) -> Duration {
 /// How often servers saw the query for `name`.
 fn copies(w: &World, name: &str) -> usize {
     w.links.iter().flat_map(|link| &link.seen).filter(|seen| seen.name == name).count()
+}
+
+/// An answer that says for how long the connection may idle, in units of 100 ms (RFC 7828).
+fn allowing(ask: &Ask<'_>, units: u16) -> Vec<Step> {
+    let answer = dns::answer_with_option(ask.message, ask.serial, 11, &units.to_be_bytes());
+    vec![Step::after(10, Do::Answer(answer))]
+}
+
+/// A query with this message ID and a SIG(0) (RFC 2931), which covers the ID.
+fn ask_with_sig0(w: &mut World, name: &str, id: u16) {
+    let mut message = dns::query(id, name, dns::A, None);
+    message[11] = 1;
+    // SIG (24) of class ANY, type covered 0, with as many octets as its fields have.
+    message.extend([0, 0, 24, 0, 255, 0, 0, 0, 0, 0, 19]);
+    message.extend([0; 19]);
+    let path = w.next_path();
+    w.datagram(path, message);
+}
+
+/// A query with an option of `len` octets in its OPT record.
+fn long_question(id: u16, name: &str, len: u16) -> Vec<u8> {
+    let mut message = dns::query(id, name, dns::A, None);
+    message[11] = 1;
+    message.extend([0, 0, 41, 4, 208, 0, 0, 0, 0]);
+    message.extend((len + 4).to_be_bytes());
+    message.extend([0xfd, 0xe9]);
+    message.extend(len.to_be_bytes());
+    message.resize(message.len() + usize::from(len), 0);
+    message
+}
+
+/// Servers of these operators.
+fn world_of(policy: Policy, operators: &[usize]) -> World {
+    let servers = operators.iter().map(|_| Server::healthy()).collect();
+    World::with_policy(default_limits(), policy, servers, operators, 1)
 }

@@ -1,13 +1,12 @@
-//! Upstreams that close.
+//! Upstreams that close, and what is known about how long a connection may idle.
 
 use std::time::Duration;
 
 use dot_proxy::forwarder::{Closed, Fact, Manner, Stage};
 
-use crate::experience::allowing;
 use crate::sim_support::dns::{NOERROR, SERVFAIL};
 use crate::sim_support::{Attempt, Do, Step, What, ms};
-use crate::{close_after, copies, distant, end, failures, numbered, slowest, warm, world};
+use crate::{allowing, close_after, distant, end, failures, numbered, slowest, warm, world};
 
 #[test]
 fn u01_fin_after_every_answer() {
@@ -190,55 +189,6 @@ fn u22_closes_every_20_queries() {
 }
 
 #[test]
-fn u23_poisonous_query() {
-    let mut w = world(1);
-    w.servers[0].replies(|ask| {
-        if ask.name.starts_with("poison") {
-            vec![close_after(0)]
-        } else {
-            vec![ask.answer_after(10)]
-        }
-    });
-    for second in 0..20 {
-        for n in 0..100 {
-            if n == 37 {
-                w.ask_edns(&format!("poison{second}.example."));
-            }
-            w.ask(&numbered(second * 100 + n));
-            w.run_ms(10);
-        }
-    }
-    w.run_ms(4500);
-    let (poisonous, good): (Vec<_>, Vec<_>) =
-        w.oracle.responses.iter().partition(|response| response.name.starts_with("poison"));
-    assert_eq!(good.iter().filter(|response| response.rcode != NOERROR).count(), 0);
-    assert_eq!((poisonous.len(), good.len()), (20, 2000));
-    for response in poisonous {
-        assert_eq!((response.rcode, response.extended_error), (SERVFAIL, Some(23)));
-        assert!(response.took() < ms(4500), "{response:?}");
-    }
-    end(w);
-}
-
-#[test]
-fn a_query_alone_on_two_connections_that_close_gets_servfail_and_harms_nobody() {
-    let mut w = warm(1);
-    w.servers[0].replies(|ask| match ask.name {
-        "poison.example." => vec![close_after(5)],
-        _ => vec![ask.answer_after(10)],
-    });
-    w.ask("poison.example.");
-    w.run_ms(200);
-    assert_eq!(w.response("poison.example.").rcode, SERVFAIL);
-    assert_eq!(w.response("poison.example.").took(), ms(5 + 20 + 5));
-    assert_eq!(w.facts, [], "its closes are not the upstream's failure");
-    w.ask("good.example.");
-    w.run_ms(200);
-    assert_eq!(w.response("good.example.").took(), ms(30));
-    end(w);
-}
-
-#[test]
 fn after_two_lossy_closes_one_query_is_in_flight_at_a_time_and_the_window_doubles() {
     let mut w = warm(1);
     // Two connections close with queries waiting, the second after an answer.
@@ -257,39 +207,6 @@ fn after_two_lossy_closes_one_query_is_in_flight_at_a_time_and_the_window_double
     let start = sent[0];
     let after: Vec<_> = sent.iter().map(|at| (*at - start).as_millis()).collect();
     assert_eq!(after, [0, 10, 10, 20, 20, 20, 20, 20], "eight remain");
-    end(w);
-}
-
-#[test]
-fn a_query_is_sent_three_times_without_an_answer_and_no_more() {
-    let mut w = world(1);
-    w.servers[0].replies(|_| vec![close_after(5)]);
-    for name in ["a.example.", "b.example."] {
-        w.ask_edns(name);
-    }
-    w.run_ms(4600);
-    for name in ["a.example.", "b.example."] {
-        assert_eq!(w.response(name).rcode, SERVFAIL);
-        assert_eq!(w.response(name).extended_error, Some(23));
-        assert!((2..=3).contains(&copies(&w, name)), "{}", copies(&w, name));
-    }
-    end(w);
-}
-
-#[test]
-fn a_query_is_sent_sixteen_times_at_most() {
-    let mut w = world(1);
-    w.servers[0].replies(|_| Vec::new());
-    w.ask("a.example.");
-    // Nobody is to blame for a suspend, so the bound on sends without an answer does not apply.
-    for _ in 0..20 {
-        w.run_ms(100);
-        w.schedule(Duration::ZERO, What::Resume);
-    }
-    w.run_ms(100);
-    assert_eq!(copies(&w, "a.example."), 16);
-    assert_eq!(w.response("a.example.").rcode, SERVFAIL);
-    assert_eq!(w.response("a.example.").took(), ms(1600), "with the loss of the last");
     end(w);
 }
 
@@ -390,5 +307,130 @@ fn u22_closes_that_are_too_many_for_one_upstream_leave_queries_to_the_next() {
     }
     w.run_ms(4500);
     assert_eq!(failures(&w), 0);
+    end(w);
+}
+
+#[test]
+fn u02_idle_connections_are_closed_before_the_server_does() {
+    let mut w = world(1);
+    w.servers[0].idle_close = Some(ms(5000));
+    for n in 0..10 {
+        w.ask(&numbered(n));
+        w.run_ms(20_000);
+    }
+    let ours =
+        w.links.iter().filter(|link| link.conn.is_none() && !link.saw_server_close()).count();
+    assert_eq!((w.links.len(), ours), (10, 8), "the server closed two");
+    assert_eq!(failures(&w), 0);
+    for n in 10..20 {
+        w.ask(&numbered(n));
+        w.run_ms(3000);
+    }
+    assert_eq!(w.links.len(), 11, "3 s are shorter than what it allows");
+    assert!(slowest(&w) <= ms(30));
+    end(w);
+}
+
+#[test]
+fn what_is_known_about_idle_time_is_forgotten_when_the_network_changes() {
+    let mut w = world(1);
+    w.servers[0].idle_close = Some(ms(2000));
+    w.servers[0].attempts(Attempt::good(10));
+    w.ask("a.example.");
+    w.run_ms(3000);
+    w.servers[0].idle_close = None;
+    w.schedule(ms(0), What::NetworkChange { server: 0, lost: false });
+    w.ask("b.example.");
+    w.run_ms(10_000);
+    w.ask("c.example.");
+    w.run_ms(100);
+    assert_eq!(w.links.len(), 2, "it idled for 10 s");
+    end(w);
+}
+
+#[test]
+fn u16_keepalive_zero_takes_no_new_query_and_is_drained_and_closed() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| match ask.name {
+        "zero.example." => allowing(ask, 0),
+        _ => vec![ask.answer_after(300)],
+    });
+    w.ask("slow.example.");
+    w.ask("zero.example.");
+    w.run_ms(20);
+    assert!(w.links[0].conn.is_some(), "an answer is owed on it");
+    w.ask("next.example.");
+    w.run_ms(400);
+    assert_eq!(w.links[0].names(), ["warm.example.", "slow.example.", "zero.example."]);
+    assert_eq!(w.links[1].names(), ["next.example."]);
+    assert_eq!(w.links[0].closed.map(|(at, _)| at), Some(w.response("slow.example.").at));
+    assert_eq!((w.response("slow.example.").took(), failures(&w)), (ms(300), 0));
+    end(w);
+}
+
+#[test]
+fn u16_keepalive_of_a_second_is_closed_before_the_server_does() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| allowing(ask, 10));
+    w.servers[0].idle_close = Some(ms(1000));
+    for n in 0..10 {
+        w.ask(&numbered(n));
+        w.run_ms(700);
+    }
+    assert_eq!(w.links.len(), 1, "it is used while it may be");
+    w.run_ms(5000);
+    assert!(!w.links[0].saw_server_close());
+    w.ask("later.example.");
+    w.run_ms(100);
+    assert_eq!((w.links.len(), failures(&w)), (2, 0));
+    end(w);
+}
+
+#[test]
+fn u16_keepalive_longer_than_configured_changes_nothing() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| allowing(ask, u16::MAX));
+    w.ask("a.example.");
+    w.run_ms(14_900);
+    assert!(w.links[0].conn.is_some());
+    w.run_ms(200);
+    assert!(w.links[0].conn.is_none(), "15 s are configured");
+    end(w);
+}
+
+#[test]
+fn keepalive_is_asked_for_once_on_each_connection() {
+    let mut w = world(1);
+    for n in 0..3 {
+        w.ask(&numbered(n));
+        w.run_ms(100);
+    }
+    w.run_ms(20_000);
+    w.ask("again.example.");
+    w.run_ms(100);
+    let asked: Vec<Vec<bool>> = w
+        .links
+        .iter()
+        .map(|link| link.seen.iter().map(|seen| seen.asks_keepalive).collect())
+        .collect();
+    assert_eq!(asked, [vec![true, false, false], vec![true]]);
+    end(w);
+}
+
+#[test]
+fn a_server_that_restarts_teaches_nothing_about_idle_time() {
+    let mut w = world(1);
+    for idle in [50, 3000, 12_000] {
+        w.ask(&format!("n{idle}.example."));
+        w.run_ms(30 + idle);
+        let last = w.links.len() - 1;
+        w.serve(last, Do::Close(Closed::Eof));
+        w.run_ms(10);
+    }
+    w.ask("a.example.");
+    w.run_ms(14_000);
+    w.ask("b.example.");
+    w.run_ms(100);
+    assert_eq!(w.links.len(), 4, "14 s are less than the 15 s that are configured");
     end(w);
 }

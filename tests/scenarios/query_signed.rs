@@ -3,9 +3,29 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::sim_support::dns::{self, Edns, NOERROR, SERVFAIL};
-use crate::sim_support::{Server, What, World, default_limits, default_policy, ms};
-use crate::{close_after, copies, end, numbered, warm, world};
+use crate::sim_support::dns::{Edns, NOERROR, SERVFAIL};
+use crate::sim_support::{Server, World, default_limits, default_policy, dns, ms};
+use crate::{ask_with_sig0, close_after, copies, end, numbered, warm, world};
+
+#[test]
+fn a_sig0_whose_id_may_never_be_free_gets_another_connection() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| {
+        if ask.name == "n0.example." { Vec::new() } else { vec![ask.answer_after(10)] }
+    });
+    ask_with_sig0(&mut w, "n0.example.", 5000);
+    for n in 10..56 {
+        w.ask(&numbered(n));
+        w.run_ms(100);
+    }
+    ask_with_sig0(&mut w, "n1.example.", 5000);
+    for n in 110..200 {
+        w.ask(&numbered(n));
+        w.run_ms(100);
+    }
+    assert_eq!(w.response("n1.example.").rcode, NOERROR);
+    end(w);
+}
 
 const NAMES: [&str; 2] = ["tsig.example.", "tkey.example."];
 
@@ -124,17 +144,6 @@ fn ask_once(w: &mut World, name: &str) {
     w.datagram(path, message);
 }
 
-/// A query with this message ID and a SIG(0) (RFC 2931), which covers the ID.
-pub(crate) fn ask_with_sig0(w: &mut World, name: &str, id: u16) {
-    let mut message = dns::query(id, name, dns::A, None);
-    message[11] = 1;
-    // SIG (24) of class ANY, type covered 0, with as many octets as its fields have.
-    message.extend([0, 0, 24, 0, 255, 0, 0, 0, 0, 0, 19]);
-    message.extend([0; 19]);
-    let path = w.next_path();
-    w.datagram(path, message);
-}
-
 #[test]
 fn a_sig0_keeps_its_message_id_and_nothing_is_added() {
     let mut w = warm(1);
@@ -221,57 +230,4 @@ fn a_sig0_whose_message_id_was_given_up_waits_for_the_next_connection_that_may_b
     assert!(waited[3] > ms(3000), "{waited:?}");
     assert_eq!(w.links.len(), 1 + 4);
     end(w);
-}
-
-#[test]
-fn message_ids_out_of_the_ordinary_that_were_all_given_up_are_to_be_had_on_the_next_connection() {
-    let mut w = warm(1);
-    w.servers[0].replies(|ask| match ask.name {
-        name if name.starts_with("lost") => Vec::new(),
-        _ => vec![ask.answer_after(10)],
-    });
-    for n in 0..16 {
-        ask_with_sig0(&mut w, &format!("lost{n}.example."), 60_000 + n);
-    }
-    for n in 0..100 {
-        w.ask(&numbered(n));
-        w.run_ms(50);
-    }
-    ask_with_sig0(&mut w, "other.example.", 61_000);
-    w.run_ms(4500);
-    let other = w.response("other.example.");
-    assert_eq!((other.rcode, w.links.len()), (NOERROR, 2), "{:?}", other.took());
-    end(w);
-}
-
-#[test]
-fn how_often_connections_were_replaced_is_forgotten_when_the_network_changes() {
-    for change in [What::Resume, What::NetworkChange { server: 0, lost: true }] {
-        let mut w = warm(1);
-        w.servers[0].replies(|ask| match ask.name {
-            name if name.starts_with("lost") => Vec::new(),
-            _ => vec![ask.answer_after(10)],
-        });
-        let mut asked = 0;
-        let mut lose_one = |w: &mut World| {
-            ask_with_sig0(w, &format!("lost{asked}.example."), 5000);
-            for _ in 0..100 {
-                w.ask(&numbered(asked));
-                asked += 1;
-                w.run_ms(46);
-            }
-        };
-        // Each causes a replacement; the pause before another is 16 s then.
-        for n in 0..4 {
-            lose_one(&mut w);
-            ask_with_sig0(&mut w, &format!("late{n}.example."), 5000);
-            w.run_ms(if n < 3 { 100 } else { 4000 });
-        }
-        w.schedule(ms(0), change);
-        lose_one(&mut w);
-        ask_with_sig0(&mut w, "a.example.", 5000);
-        w.run_ms(100);
-        assert_eq!(w.response("a.example.").took(), ms(30));
-        end(w);
-    }
 }

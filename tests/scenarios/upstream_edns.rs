@@ -2,9 +2,9 @@
 
 use dot_proxy::forwarder::{Edns, Fact};
 
-use crate::sim_support::dns::{self, FORMERR, NOERROR, NOTIMP, NXDOMAIN, SERVFAIL, Shape};
-use crate::sim_support::{Ask, Do, Seen, Step, What, World, ms};
-use crate::{close_after, copies, end, numbered, warm, world};
+use crate::sim_support::dns::{FORMERR, NOERROR, NOTIMP, NXDOMAIN, SERVFAIL, Shape};
+use crate::sim_support::{Ask, Do, Seen, Step, What, World, dns, ms};
+use crate::{ask_with_sig0, close_after, copies, end, numbered, warm, world};
 
 const ECS: u16 = 8;
 const KEEPALIVE: u16 = 11;
@@ -261,7 +261,7 @@ fn u28_a_signed_query_is_not_changed() {
         let error = dns::objection(ask.message, ask.serial, FORMERR, Shape::WithoutOpt);
         vec![Step::after(10, Do::Answer(error))]
     });
-    crate::once::ask_with_sig0(&mut w, "a.example.", 5);
+    ask_with_sig0(&mut w, "a.example.", 5);
     w.run_ms(100);
     assert_eq!((w.response("a.example.").rcode, copies(&w, "a.example.")), (FORMERR, 1));
     end(w);

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::{Policy, SpecialNames};
 
-use crate::sim_support::dns::{self, Edns, NOERROR, NXDOMAIN, REFUSED, SERVFAIL};
+use crate::sim_support::dns::{Edns, NOERROR, NXDOMAIN, REFUSED, SERVFAIL};
 use crate::sim_support::{
-    Attempt, Do, Server, Step, What, World, default_limits, default_policy, ms, special,
+    Attempt, Do, Server, Step, What, World, default_limits, default_policy, dns, ms, special,
 };
 use crate::{copies, end, failures, with_limits, world};
 

@@ -1,8 +1,11 @@
 //! Answers that are no good, or that come in strange pieces and sizes.
 
-use crate::sim_support::dns::{self, NOERROR, REFUSED, SERVFAIL};
-use crate::sim_support::{Ask, Do, Step, ms};
-use crate::{Spoil, copies, end, failures, id_of, numbered, question, warm, world, wrong_question};
+use crate::sim_support::dns::{NOERROR, REFUSED, SERVFAIL};
+use crate::sim_support::{Ask, Do, Step, dns, ms};
+use crate::{
+    Spoil, ask_with_sig0, copies, end, failures, id_of, numbered, question, warm, world,
+    wrong_question,
+};
 
 #[test]
 fn u10_duplicate_answers_go_to_nobody() {
@@ -263,7 +266,7 @@ fn u10_a_signed_query_gets_no_answer_with_something_behind_its_signature() {
             answer[11] += 2;
             vec![Step::after(10, Do::Answer(answer))]
         });
-        crate::once::ask_with_sig0(&mut w, "signed.example.", 7);
+        ask_with_sig0(&mut w, "signed.example.", 7);
         w.run_ms(100);
         let response = w.response("signed.example.");
         assert_eq!((response.rcode, response.upstream), (SERVFAIL, false), "{records:x?}");

@@ -1,12 +1,154 @@
 //! Queries that bring connections down, among others that do not.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use dot_proxy::forwarder::{Closed, Fact};
 
 use crate::sim_support::dns::{NOERROR, SERVFAIL};
-use crate::sim_support::{Ask, Do, Response, Step, World, ms};
-use crate::{close_after, copies, distant, end, failures, numbered, warm, world, wrong_question};
+use crate::sim_support::{Ask, Do, Response, Step, What, World, default_policy, ms};
+use crate::{
+    close_after, copies, distant, end, failures, numbered, warm, world, world_of, wrong_question,
+};
+
+#[test]
+fn u23_poisonous_query() {
+    let mut w = world(1);
+    w.servers[0].replies(|ask| {
+        if ask.name.starts_with("poison") {
+            vec![close_after(0)]
+        } else {
+            vec![ask.answer_after(10)]
+        }
+    });
+    for second in 0..20 {
+        for n in 0..100 {
+            if n == 37 {
+                w.ask_edns(&format!("poison{second}.example."));
+            }
+            w.ask(&numbered(second * 100 + n));
+            w.run_ms(10);
+        }
+    }
+    w.run_ms(4500);
+    let (poisonous, good): (Vec<_>, Vec<_>) =
+        w.oracle.responses.iter().partition(|response| response.name.starts_with("poison"));
+    assert_eq!(good.iter().filter(|response| response.rcode != NOERROR).count(), 0);
+    assert_eq!((poisonous.len(), good.len()), (20, 2000));
+    for response in poisonous {
+        assert_eq!((response.rcode, response.extended_error), (SERVFAIL, Some(23)));
+        assert!(response.took() < ms(4500), "{response:?}");
+    }
+    end(w);
+}
+
+#[test]
+fn a_query_alone_on_two_connections_that_close_gets_servfail_and_harms_nobody() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| match ask.name {
+        "poison.example." => vec![close_after(5)],
+        _ => vec![ask.answer_after(10)],
+    });
+    w.ask("poison.example.");
+    w.run_ms(200);
+    assert_eq!(w.response("poison.example.").rcode, SERVFAIL);
+    assert_eq!(w.response("poison.example.").took(), ms(5 + 20 + 5));
+    assert_eq!(w.facts, [], "its closes are not the upstream's failure");
+    w.ask("good.example.");
+    w.run_ms(200);
+    assert_eq!(w.response("good.example.").took(), ms(30));
+    end(w);
+}
+
+#[test]
+fn a_query_is_sent_three_times_without_an_answer_and_no_more() {
+    let mut w = world(1);
+    w.servers[0].replies(|_| vec![close_after(5)]);
+    for name in ["a.example.", "b.example."] {
+        w.ask_edns(name);
+    }
+    w.run_ms(4600);
+    for name in ["a.example.", "b.example."] {
+        assert_eq!(w.response(name).rcode, SERVFAIL);
+        assert_eq!(w.response(name).extended_error, Some(23));
+        assert!((2..=3).contains(&copies(&w, name)), "{}", copies(&w, name));
+    }
+    end(w);
+}
+
+#[test]
+fn a_query_is_sent_sixteen_times_at_most() {
+    let mut w = world(1);
+    w.servers[0].replies(|_| Vec::new());
+    w.ask("a.example.");
+    // Nobody is to blame for a suspend, so the bound on sends without an answer does not apply.
+    for _ in 0..20 {
+        w.run_ms(100);
+        w.schedule(Duration::ZERO, What::Resume);
+    }
+    w.run_ms(100);
+    assert_eq!(copies(&w, "a.example."), 16);
+    assert_eq!(w.response("a.example.").rcode, SERVFAIL);
+    assert_eq!(w.response("a.example.").took(), ms(1600), "with the loss of the last");
+    end(w);
+}
+
+#[test]
+fn u23_a_poisonous_query_is_tried_elsewhere_and_harms_nobody_there() {
+    let mut w = world_of(default_policy(), &[0, 1]);
+    for server in &mut w.servers {
+        server.replies(|ask| match ask.name {
+            name if name.starts_with("poison") => vec![close_after(10)],
+            _ => vec![ask.answer_after(10)],
+        });
+    }
+    for n in 0..2000 {
+        w.ask(&if n % 100 == 50 { format!("poison{n}.example.") } else { numbered(n) });
+        w.run_ms(10);
+    }
+    w.run_ms(5000);
+    let lost: Vec<_> = w.oracle.responses.iter().filter(|r| r.rcode == SERVFAIL).collect();
+    assert!(lost.iter().all(|response| response.name.starts_with("poison")), "{lost:?}");
+    assert_eq!(lost.len(), 20);
+    end(w);
+}
+
+#[test]
+fn a_query_whose_answers_are_bad_is_tried_elsewhere() {
+    let mut w = world_of(default_policy(), &[0, 1]);
+    w.servers[0].replies(|ask| vec![Step::after(10, Do::Answer(wrong_question(ask)))]);
+    w.ask("a.example.");
+    w.run_ms(500);
+    assert_eq!(w.response("a.example.").rcode, NOERROR);
+    end(w);
+}
+
+#[test]
+fn u23_a_poisonous_name_asked_for_by_several_types_costs_no_good_query() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| {
+        if ask.name.starts_with("poison") {
+            vec![close_after(0)]
+        } else {
+            vec![ask.answer_after(10)]
+        }
+    });
+    for second in 0..10 {
+        for n in 0..100 {
+            if n == 37 {
+                for kind in 0..3 {
+                    w.ask_edns(&format!("poison{second}-{kind}.example."));
+                }
+            }
+            w.ask(&numbered(second * 100 + n));
+            w.run_ms(10);
+        }
+    }
+    w.run_ms(4500);
+    let good = w.oracle.responses.iter().filter(|r| !r.name.starts_with("poison"));
+    assert_eq!(good.filter(|r| r.rcode != NOERROR).count(), 0);
+    end(w);
+}
 
 #[test]
 fn u23_one_a_second_that_closes_costs_no_other_query() {

@@ -1,16 +1,95 @@
-//! Queries with several ways to an answer, one of which is a dead end.
+//! Where two rules meet: queries with several ways to an answer, one of which is a dead end, among them.
+
+use std::time::Duration;
 
 use dot_proxy::forwarder::{Hedge, Policy};
 
-use crate::sim_support::dns::{self, NOERROR, SERVFAIL};
-use crate::sim_support::{
-    Ask, Attempt, Do, Server, Step, What, World, default_limits, default_policy, ms,
-};
-use crate::{close_after, end, numbered, warm, world};
+use crate::sim_support::dns::{NOERROR, SERVFAIL};
+use crate::sim_support::{Ask, Attempt, Do, Step, What, default_policy, dns, ms};
+use crate::{close_after, copies, end, numbered, warm, world, world_of};
 
-fn world_of(policy: Policy, operators: &[usize]) -> World {
-    let servers = operators.iter().map(|_| Server::healthy()).collect();
-    World::with_policy(default_limits(), policy, servers, operators, 1)
+#[test]
+fn u10_who_lost_a_connection_by_anothers_bad_answer_has_two_tries_of_its_own() {
+    let mut w = warm(1);
+    let mut lied = false;
+    let wrong = |ask: &Ask<'_>| {
+        let mut answer = ask.answer();
+        answer[13] ^= 1;
+        vec![Step::after(5, Do::Answer(answer))]
+    };
+    w.servers[0].replies(move |ask| match (ask.name, ask.link) {
+        ("victim.example.", 0) => wrong(ask),
+        ("bystander.example.", 0) => vec![ask.answer_after(50)],
+        ("bystander.example.", _) if !std::mem::replace(&mut lied, true) => wrong(ask),
+        _ => vec![ask.answer_after(10)],
+    });
+    w.ask("victim.example.");
+    w.ask("bystander.example.");
+    w.run_ms(4000);
+    assert_eq!(w.response("bystander.example.").rcode, NOERROR);
+    end(w);
+}
+
+/// A stall may be found by its timer or by the query that comes just then.
+#[test]
+fn a_stall_that_a_query_finds_is_followed_by_the_whole_backoff() {
+    let attempts = |late_max| {
+        let mut w = world(2);
+        w.roughness.late_max = late_max;
+        w.servers[0].replies(|_| Vec::new());
+        for n in 0..20_000 {
+            let path = w.next_path();
+            let message = dns::query(n, &numbered(u32::from(n)), dns::A, None);
+            let at = Duration::from_millis(3 * u64::from(n));
+            w.schedule(at, What::Datagram { path, message, cut: false });
+        }
+        w.run_ms(66_000);
+        let attempted: Vec<_> = w.links_to(0).iter().map(|link| link.attempted).collect();
+        // Each stalls 1.5 s after its first query, and no attempt follows at once.
+        for pair in attempted.windows(2).skip(1) {
+            assert!(pair[1] - pair[0] > ms(1650), "{attempted:?}");
+        }
+        attempted.len()
+    };
+    let (on_time, late) = (attempts(ms(0)), attempts(ms(3)));
+    assert!(late <= on_time + 2, "{late} attempts, {on_time} on time");
+}
+
+#[test]
+fn a_client_that_gives_up_early_does_not_make_the_next_query_stall() {
+    let mut w = world(2);
+    w.servers[0].replies(|ask| match ask.name {
+        "slow.example." => vec![ask.answer_after(2000)],
+        _ => vec![ask.answer_after(20)],
+    });
+    let client = w.tcp_client();
+    w.tcp_send(client, dns::framed(&dns::query(1, "slow.example.", dns::A, None)));
+    w.run_ms(100);
+    w.schedule(Duration::ZERO, What::ClientResets { client });
+    w.run_ms(1440);
+    w.ask("next.example.");
+    w.run_ms(100);
+    assert_eq!(w.response("next.example.").took(), ms(20));
+    assert_eq!(w.facts, []);
+    w.run_ms(1000);
+    end(w);
+}
+
+#[test]
+fn a_query_that_stalled_before_everything_went_down_is_sent_again_when_it_is_up() {
+    let mut w = warm(1);
+    w.links[0].forgotten = true;
+    w.servers[0].attempts(Attempt::refused());
+    w.ask("stalled.example.");
+    w.run_ms(3200);
+    w.servers[0].attempts(Attempt::good(10));
+    w.run_ms(500);
+    w.ask("newer.example.");
+    w.run_ms(1000);
+    assert_eq!(w.response("newer.example.").rcode, NOERROR);
+    assert_eq!(w.response("stalled.example.").rcode, NOERROR);
+    assert_eq!(copies(&w, "stalled.example."), 1, "the first never arrived");
+    end(w);
 }
 
 /// Knows no EDNS.
@@ -142,26 +221,6 @@ fn a_query_that_stalled_twice_and_finds_no_other_upstream_is_sent_again() {
     w.ask("b.example.");
     w.run_ms(6000);
     assert_eq!(w.response("a.example.").rcode, NOERROR);
-    end(w);
-}
-
-#[test]
-fn a_sig0_whose_id_may_never_be_free_gets_another_connection() {
-    let mut w = warm(1);
-    w.servers[0].replies(|ask| {
-        if ask.name == "n0.example." { Vec::new() } else { vec![ask.answer_after(10)] }
-    });
-    crate::once::ask_with_sig0(&mut w, "n0.example.", 5000);
-    for n in 10..56 {
-        w.ask(&numbered(n));
-        w.run_ms(100);
-    }
-    crate::once::ask_with_sig0(&mut w, "n1.example.", 5000);
-    for n in 110..200 {
-        w.ask(&numbered(n));
-        w.run_ms(100);
-    }
-    assert_eq!(w.response("n1.example.").rcode, NOERROR);
     end(w);
 }
 

@@ -1,12 +1,52 @@
 //! Upstreams that fall silent.
 
+use std::time::Duration;
+
 use dot_proxy::forwarder::{Closed, Fact, Stage};
 
-use crate::sim_support::dns::{self, NOERROR, SERVFAIL};
+use crate::sim_support::dns::{NOERROR, SERVFAIL};
 use crate::sim_support::{
-    Ask, Attempt, Do, Response, Server, Step, What, World, default_limits, ms,
+    Ask, Attempt, Do, Response, Server, Step, What, World, default_limits, dns, ms,
 };
 use crate::{close_after, copies, end, failures, numbered, slow_name, slowest, warm, world};
+
+#[test]
+fn u19_a_server_that_stops_reading_gets_no_query_past_its_deadline() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| if ask.link == 0 { Vec::new() } else { vec![ask.answer_after(10)] });
+    w.servers[0].attempts(Attempt::mute());
+    w.links[0].room = Some(0);
+    // More than the 64 KiB that may wait on a connection.
+    for n in 0..3000 {
+        w.ask(&numbered(n));
+    }
+    w.run_ms(5000);
+    assert_eq!(failures(&w), 3000);
+    assert_eq!(slowest(&w), ms(4500));
+    w.servers[0].attempts(Attempt::good(10));
+    w.schedule(Duration::ZERO, What::ServersRead);
+    w.run_ms(10_000);
+    let seen: usize = w.links.iter().map(|link| link.seen.len()).sum();
+    assert!(seen < 2000, "{seen} queries past their deadline were written");
+    w.ask("a.example.");
+    w.run_ms(1000);
+    assert_eq!(w.response("a.example.").rcode, NOERROR);
+    end(w);
+}
+
+#[test]
+fn u19_others_are_served_while_one_server_stops_reading() {
+    let mut w = warm(2);
+    w.links[0].room = Some(0);
+    for n in 0..300 {
+        w.ask(&numbered(n));
+        w.run_ms(10);
+    }
+    w.run_ms(1000);
+    assert_eq!(failures(&w), 0);
+    assert_eq!(slowest(&w), ms(1530), "found out by the stall rule");
+    end(w);
+}
 
 #[test]
 fn u04_forgotten_connection_first_victim_under_2500_ms() {

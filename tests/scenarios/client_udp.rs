@@ -1,13 +1,13 @@
-//! Clients over UDP.
+//! Clients over UDP, and the query log.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use dot_proxy::forwarder::Fact;
 
-use crate::sim_support::dns::{self, Edns, FORMERR, NOERROR, NOTIMP, REFUSED};
-use crate::sim_support::{What, path_from};
-use crate::{copies, end, failures, numbered, warm, world};
+use crate::sim_support::dns::{Edns, FORMERR, NOERROR, NOTIMP, REFUSED};
+use crate::sim_support::{What, dns, path_from};
+use crate::{copies, end, failures, numbered, warm, with_limits, world};
 
 #[test]
 fn c08_every_malformed_query_gets_what_is_due() {
@@ -161,5 +161,24 @@ fn the_clients_spelling_reaches_the_server_and_comes_back() {
     w.run_ms(100);
     assert_eq!(w.links[0].names(), ["MiXeD.eXaMpLe."]);
     assert_eq!(w.response("MiXeD.eXaMpLe.").rcode, NOERROR);
+    end(w);
+}
+
+#[test]
+fn the_query_log_has_a_line_for_every_response() {
+    let mut w = with_limits(|limits| limits.query_log = true);
+    w.servers[0].replies(|ask| match ask.name {
+        "lost.example." => Vec::new(),
+        _ => vec![ask.answer_after(10)],
+    });
+    for name in ["a.example.", "evil\u{1b}[2J\n.example.", "lost.example."] {
+        w.ask(name);
+    }
+    let path = w.next_path();
+    w.datagram(path, dns::query(1, "zone.example.", 252, None));
+    w.run_ms(5000);
+    let words: Vec<_> = w.query_log.iter().map(|line| line.split(' ').next()).collect();
+    assert_eq!(words, ["LOCAL", "SUCCESS", "SUCCESS", "FAILURE"].map(Some), "{:?}", w.query_log);
+    assert!(w.query_log[1].starts_with("SUCCESS a.example. A NOERROR 1 answer "));
     end(w);
 }

@@ -1,0 +1,81 @@
+//! The end of the program: what is owed is answered, and nobody is waited for.
+
+use std::time::Duration;
+
+use dot_proxy::forwarder::Manner;
+
+use crate::sim_support::dns::{NOERROR, SERVFAIL};
+use crate::sim_support::{State, What, dns};
+use crate::{end, failures, question, warm, world};
+
+#[test]
+fn h06_a_shutdown_answers_what_is_owed_and_ends() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| vec![ask.answer_after(800)]);
+    let (busy, idle) = (w.tcp_client(), w.tcp_client());
+    w.tcp_send(busy, dns::framed(&question(0)));
+    w.ask("a.example.");
+    w.run_ms(100);
+    w.schedule(Duration::ZERO, What::Shutdown);
+    w.run_ms(10);
+    assert_eq!(w.clients[idle].state, State::Closed);
+    assert!(!w.forwarder.is_drained());
+    let late = w.tcp_client();
+    w.run_ms(10);
+    assert_eq!(w.clients[late].state, State::Outside, "no new client");
+    w.run_ms(700);
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 3));
+    end(w);
+}
+
+/// RFC 7828 section 3.3: nobody is to stay, whether it asks for how long it may or not.
+#[test]
+fn h06_answers_owed_at_a_shutdown_tell_tcp_clients_to_go() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| match ask.name {
+        "lost.example." => Vec::new(),
+        _ => vec![ask.answer_after(800)],
+    });
+    let client = w.tcp_client();
+    let edns = Some(dns::Edns { size: 1232, dnssec_ok: false });
+    for query in [
+        dns::query(1, "plain.example.", dns::A, None),
+        dns::query(2, "edns.example.", dns::A, edns),
+        dns::query_with_keepalive(3, "asks.example.", dns::A),
+        dns::query(4, "lost.example.", dns::A, edns),
+    ] {
+        w.tcp_send(client, dns::framed(&query));
+    }
+    w.run_ms(100);
+    w.schedule(Duration::ZERO, What::Shutdown);
+    w.run_ms(5000);
+    let told = ["plain.example.", "edns.example.", "asks.example.", "lost.example."]
+        .map(|name| (w.response(name).rcode, w.response(name).keepalive));
+    let to_go = Some(0);
+    assert_eq!(told, [(NOERROR, None), (NOERROR, to_go), (NOERROR, to_go), (SERVFAIL, to_go)]);
+    end(w);
+}
+
+#[test]
+fn h06_a_shutdown_with_nothing_owed_takes_no_time() {
+    let mut w = warm(2);
+    w.schedule(Duration::ZERO, What::Shutdown);
+    w.run_ms(0);
+    assert!(w.forwarder.is_drained());
+    assert_eq!(w.forwarder.poll_timeout(), None);
+    assert_eq!(w.links[0].closed.map(|(_, manner)| manner), Some(Manner::Orderly));
+}
+
+#[test]
+fn h06_a_shutdown_does_not_wait_for_a_client_that_lingers() {
+    let mut w = world(1);
+    let client = w.tcp_client();
+    w.clients[client].polite = false;
+    w.tcp_send(client, vec![0, 0]);
+    w.run_ms(10);
+    assert!(w.clients[client].saw_end);
+    assert_eq!(w.clients[client].state, State::Open);
+    w.schedule(Duration::ZERO, What::Shutdown);
+    w.run_ms(0);
+    assert!(w.forwarder.is_drained());
+}
