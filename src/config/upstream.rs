@@ -20,12 +20,19 @@ pub struct Upstream {
     pub pins: Box<[Pin]>,
 }
 
+impl Upstream {
+    /// Whether both are one operator's: they have the name in common, or a key that only its owner can use.
+    pub fn has_operator_of(&self, other: &Self) -> bool {
+        match (&self.name, &other.name) {
+            (None, None) => self.pins.first() == other.pins.first(),
+            (name, others) => name == others,
+        }
+    }
+}
+
 /// `1.1.1.1#cloudflare-dns.com`, with the port if it is not 853. Without a name it is
 /// `1.1.1.1#sha256/47DEQpj8HBSa...`, the beginning of its first pin. An upstream whose name is its
 /// address is `1.1.1.1`.
-///
-/// Upstreams that are alike behind the # are one operator's: they have the name in common, or a key
-/// that only its owner can use.
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = without_853(self.address);

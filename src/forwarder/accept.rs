@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::denial::Denial;
+use super::limits::Service;
 use super::message::{self, LOCAL_LEN_MAX, LocalResponse, ParsedQuery, Rcode};
 use super::queries::fair_share::BucketId;
 use super::queries::query::{Messages, Origin, Query};
 use super::query_log::{Asked, Sent};
-use super::{Conn, DatagramPath, Ede, Forwarder, Outcome, Room, Source};
+use super::{DatagramPath, Ede, Forwarder, Outcome, Room, Source};
 
 impl Forwarder {
     pub(super) fn accept_query(
@@ -32,14 +33,14 @@ impl Forwarder {
                 Denial::Unproven => Some(ours),
             };
             if let Some(answer) = answer {
-                self.counts.queries += 1;
-                self.counts.local += 1;
+                self.outbox.counts.queries += 1;
+                self.outbox.counts.local += 1;
                 self.tell(now, source, message, &answer.response(&parsed));
                 return;
             }
         }
         let fingerprint = match &source {
-            Source::Datagram(path) => self.joinable.fingerprint(path, message),
+            Source::Datagram(path) => self.queries.joinable.fingerprint(path, message),
             Source::Stream(_) => 0,
         };
         if let Source::Datagram(path) = &source
@@ -47,15 +48,15 @@ impl Forwarder {
         {
             return;
         }
-        self.counts.queries += 1;
-        let bucket = self.shares.bucket(client);
+        self.outbox.counts.queries += 1;
+        let bucket = self.queries.shares.bucket(client);
         let stored = match self.store(now, bucket, message) {
             Ok(stored) => stored,
             Err(ede) => {
                 let ours = awaited.and_then(|_| self.policy.special_names.answer(message, &parsed));
                 match ours {
                     Some(answer) => {
-                        self.counts.local += 1;
+                        self.outbox.counts.local += 1;
                         self.tell(now, source, message, &answer.response(&parsed));
                     }
                     None => self.refuse(now, source, message, &parsed, ede),
@@ -68,21 +69,21 @@ impl Forwarder {
             Source::Stream(client) => Origin::Stream { client, index: 0 },
         };
         let id = self.queries.insert(Query::new(origin, stored, parsed, client.into(), now));
-        self.owed += 1;
-        self.hedges.note_query();
-        self.retries.note_query();
+        self.queries.owed += 1;
+        self.upstreams.hedges.note_query();
+        self.upstreams.retries.note_query();
         match source {
             Source::Datagram(_) => {
-                self.joinable.add(fingerprint, id);
+                self.queries.joinable.add(fingerprint, id);
             }
             Source::Stream(client) => self.owe(client, id),
         }
-        self.shares.add(id.key(), bucket, Messages::long_len(message.len()));
-        self.by_arrival.arm(id.key(), now);
+        self.queries.shares.add(id.key(), bucket, Messages::long_len(message.len()));
+        self.queries.by_arrival.arm(id.key(), now);
         if let Some(zone) = awaited {
             self.await_denial(now, zone, id);
         } else {
-            self.queue.arm(id.key(), now);
+            self.queries.queue.arm(id.key(), now);
             self.revive(now, id);
         }
         self.dispatch(now);
@@ -95,12 +96,12 @@ impl Forwarder {
         client: BucketId,
         message: &[u8],
     ) -> Result<Vec<u8>, Ede<'static>> {
-        if self.shutting_down {
+        if self.service == Service::Ending {
             return Err(Ede { code: Ede::NOT_READY, text: "shutting down" });
         }
         let crowded = |text| Ede { code: Ede::OTHER, text };
         self.make_room(now, client, message.len()).map_err(crowded)?;
-        self.messages.store(message).ok_or(crowded(CROWDED_LONG))
+        self.queries.messages.store(message).ok_or(crowded(CROWDED_LONG))
     }
 
     /// With the table full, or the store of long queries, the client that holds most gives queries
@@ -113,14 +114,16 @@ impl Forwarder {
         len: usize,
     ) -> Result<(), &'static str> {
         let is_full = |forwarder: &Self| forwarder.queries.len() >= forwarder.limits.queries_max;
-        let place =
-            |forwarder: &Self| forwarder.shares.heaviest(newcomer, forwarder.limits.queries_max);
+        let place = |forwarder: &Self| {
+            forwarder.queries.shares.heaviest(newcomer, forwarder.limits.queries_max)
+        };
         if is_full(self) && place(self).is_none() {
             return Err(CROWDED);
         }
         // Each gives up more than 512 octets, so there are 128 turns at most.
-        while !self.messages.has_room(len) {
-            let long = self.shares.heaviest_long(newcomer, len, self.limits.query_bytes_max);
+        while !self.queries.messages.has_room(len) {
+            let long =
+                self.queries.shares.heaviest_long(newcomer, len, self.limits.query_bytes_max);
             self.give_up(now, long.ok_or(CROWDED_LONG)?, CROWDED_LONG);
         }
         if is_full(self) {
@@ -138,14 +141,14 @@ impl Forwarder {
             self.finish(now, id, Outcome::Failed(Ede { code: Ede::OTHER, text }));
         } else {
             debug_assert!(false, "a share is of a query");
-            self.shares.remove(key);
+            self.queries.shares.remove(key);
         }
     }
 
     /// A stub that retransmits (after 1 to 2.5 s, just when an upstream is at its weakest) joins
     /// the query it repeats: it costs no second slot and no second copy upstream.
     fn join(&mut self, fingerprint: u64, from: &DatagramPath, message: &[u8]) -> bool {
-        let joinable = self.joinable.find(fingerprint);
+        let joinable = self.queries.joinable.find(fingerprint);
         let Some(query) = joinable.and_then(|id| self.queries.get_mut(id)) else {
             return false;
         };
@@ -155,10 +158,10 @@ impl Forwarder {
             {
                 if *responses < RESPONSES_MAX {
                     *responses += 1;
-                    self.owed += 1;
-                    self.counts.queries += 1;
+                    self.queries.owed += 1;
+                    self.outbox.counts.queries += 1;
                 } else {
-                    self.counts.repeated += 1;
+                    self.outbox.counts.repeated += 1;
                 }
                 true
             }
@@ -175,10 +178,10 @@ impl Forwarder {
         ede: Ede<'static>,
     ) {
         let response = parsed.local_response(Rcode::SERVFAIL, Some(ede));
-        self.counts.failed += 1;
+        self.outbox.counts.failed += 1;
         self.respond(now, source, message, &response);
         if let Some(asked) = self.asked(source, message, parsed.question_end) {
-            self.query_log.failure(asked, Duration::ZERO, ede.text);
+            self.outbox.query_log.failure(asked, Duration::ZERO, ede.text);
         }
     }
 
@@ -190,8 +193,8 @@ impl Forwarder {
         message: &[u8],
         response: &LocalResponse<'_>,
     ) {
-        self.counts.queries += 1;
-        self.counts.local += 1;
+        self.outbox.counts.queries += 1;
+        self.outbox.counts.local += 1;
         self.tell(now, source, message, response);
     }
 
@@ -199,7 +202,7 @@ impl Forwarder {
     fn tell(&mut self, now: Instant, source: Source, message: &[u8], response: &LocalResponse<'_>) {
         let sent = self.respond(now, source, message, response);
         if let Some(asked) = self.asked(source, message, response.question_end) {
-            self.query_log.local(asked, response.rcode, sent.truncated);
+            self.outbox.query_log.local(asked, response.rcode, sent.truncated);
         }
     }
 
@@ -241,9 +244,9 @@ impl Forwarder {
         most: usize,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        let len = self.datagrams.push(path, most, write);
+        let len = self.outbox.datagrams.push(path, most, write);
         debug_assert!(len <= most);
-        self.counts.datagrams_dropped += self.datagrams.shed();
+        self.outbox.counts.datagrams_dropped += self.outbox.datagrams.shed();
     }
 
     /// What the query log says of a query; `None` without a log, or if the client is gone.
@@ -253,7 +256,7 @@ impl Forwarder {
         message: &'a [u8],
         question_end: usize,
     ) -> Option<Asked<'a>> {
-        if !self.query_log.is_enabled() {
+        if !self.outbox.query_log.is_enabled() {
             return None;
         }
         let client = self.address(source)?;
@@ -265,10 +268,7 @@ impl Forwarder {
     fn address(&self, source: Source) -> Option<IpAddr> {
         match source {
             Source::Datagram(path) => Some(path.client.ip()),
-            Source::Stream(client) => match self.conns.get(client.0)? {
-                Conn::Client(client) => Some(client.peer.ip()),
-                Conn::Upstream(_) | Conn::Closing => None,
-            },
+            Source::Stream(client) => Some(self.clients.conns.get(client)?.peer.ip()),
         }
     }
 }

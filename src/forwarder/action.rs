@@ -5,18 +5,161 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Fact;
 use super::collections::arena::Id;
+use super::collections::conn_table::ConnKey;
 
-/// Names a connection, of a client or to an upstream, from its start to the moment the shell takes
-/// its [`Action::Close`].
+/// Names a connection from its start to the moment the shell takes its [`Action::Close`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnId(pub(super) Id);
+pub enum ConnId {
+    /// Of a client.
+    Client(ClientId),
+    /// To an upstream.
+    Upstream(UpstreamConnId),
+}
 
 impl ConnId {
-    /// Small and dense, and not given to another connection before this one's [`Action::Close`] was
+    /// The key among connections of its kind.
+    pub fn key(self) -> usize {
+        match self {
+            Self::Client(client) => client.key(),
+            Self::Upstream(conn) => conn.key(),
+        }
+    }
+}
+
+impl From<ClientId> for ConnId {
+    fn from(client: ClientId) -> Self {
+        Self::Client(client)
+    }
+}
+
+impl From<UpstreamConnId> for ConnId {
+    fn from(conn: UpstreamConnId) -> Self {
+        Self::Upstream(conn)
+    }
+}
+
+/// Names the connection of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId(pub(super) Id);
+
+impl ClientId {
+    /// Small and dense among clients, and not given to another before this one's [`Action::Close`] was
     /// taken: an index for the shell's sockets.
     pub fn key(self) -> usize {
         self.0.key()
     }
+
+    /// Ascends in the order in which clients connected, until it wraps around.
+    pub(crate) fn serial(self) -> u32 {
+        self.0.serial()
+    }
+}
+
+/// Names a connection to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UpstreamConnId(pub(super) Id);
+
+impl UpstreamConnId {
+    /// Small and dense among connections to upstreams, and not given to another before this one's
+    /// [`Action::Close`] was taken: an index for the shell's sockets.
+    pub fn key(self) -> usize {
+        self.0.key()
+    }
+
+    /// Ascends in the order in which attempts began, until it wraps around.
+    pub(crate) fn serial(self) -> u32 {
+        self.0.serial()
+    }
+}
+
+impl ConnKey for ClientId {
+    fn new(id: Id) -> Self {
+        Self(id)
+    }
+
+    fn id(self) -> Id {
+        self.0
+    }
+}
+
+impl ConnKey for UpstreamConnId {
+    fn new(id: Id) -> Self {
+        Self(id)
+    }
+
+    fn id(self) -> Id {
+        self.0
+    }
+}
+
+/// The place of an upstream in the list given to [`Forwarder::new`](super::Forwarder::new).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UpstreamIndex(u8);
+
+impl UpstreamIndex {
+    /// The upstream in place `index`, which is below 16.
+    pub fn new(index: usize) -> Self {
+        debug_assert!(index < UPSTREAMS_MAX, "there is no upstream {index}");
+        Self(index as u8)
+    }
+
+    /// The place in the list.
+    pub fn index(self) -> usize {
+        self.0.into()
+    }
+}
+
+impl fmt::Display for UpstreamIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Upstreams that a forwarder has at most.
+pub const UPSTREAMS_MAX: usize = u16::BITS as usize;
+
+/// Some of the upstreams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct UpstreamSet(u16);
+
+impl UpstreamSet {
+    pub(crate) const EMPTY: Self = Self(0);
+
+    pub(crate) fn contains(self, upstream: UpstreamIndex) -> bool {
+        self.0 & 1 << upstream.0 != 0
+    }
+
+    pub(crate) fn insert(&mut self, upstream: UpstreamIndex) {
+        self.0 |= 1 << upstream.0;
+    }
+
+    pub(crate) fn remove(&mut self, upstream: UpstreamIndex) {
+        self.0 &= !(1 << upstream.0);
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Those in it, in order.
+    pub(crate) fn iter(mut self) -> impl Iterator<Item = UpstreamIndex> {
+        std::iter::from_fn(move || {
+            let first = UpstreamIndex(self.0.trailing_zeros() as u8);
+            (self.0 != 0).then(|| {
+                self.remove(first);
+                first
+            })
+        })
+    }
+}
+
+/// How an upstream is shown, and who runs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamIdentity {
+    /// As it is shown in logs and errors: `ADDRESS#NAME`.
+    pub shown: Box<str>,
+    /// The number of its operator: upstreams with the same number are run by the same.
+    pub operator: u8,
 }
 
 /// Where a datagram came from and how it arrived, which is how its answer leaves.
@@ -47,17 +190,17 @@ pub enum Action {
     /// Open a TCP connection to the upstream of this index and start TLS on it.
     Connect {
         /// The new connection's name.
-        conn: ConnId,
-        /// Index into the list given to [`Forwarder::new`](super::Forwarder::new).
-        upstream: usize,
+        conn: UpstreamConnId,
+        /// Which upstream.
+        upstream: UpstreamIndex,
     },
     /// Tell the person who runs this program.
     Log(Fact),
     /// A client that was not read because of back-pressure may be read again; no new edge will come.
-    Read(ConnId),
+    Read(ClientId),
     /// Everything owed to this client is written: shut the write side down, and go on reading (and
     /// telling) until the end of the stream, so that the close does not destroy what was written.
-    ShutdownWrite(ConnId),
+    ShutdownWrite(ClientId),
     /// [`Forwarder::output`](super::Forwarder::output) of this connection has grown.
     Transmit(ConnId),
 }

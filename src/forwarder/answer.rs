@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::action::{UpstreamConnId, UpstreamIndex};
 use super::collections::arena::Id;
 use super::failure::Loss;
 use super::message::edit::{self, Edns};
@@ -11,11 +12,11 @@ use super::upstreams::LARGE;
 use super::upstreams::connection::Phase;
 use super::upstreams::in_flight::Found;
 use super::upstreams::tolerance::{self, is_objection};
-use super::{Action, Conn, ConnId, Ede, Fact, Forwarder, Manner, Outcome};
+use super::{Ede, Fact, Forwarder, Manner, Outcome};
 
 impl Forwarder {
-    pub(super) fn upstream_stream(&mut self, now: Instant, conn_id: ConnId, bytes: &[u8]) {
-        let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
+    pub(super) fn upstream_stream(&mut self, now: Instant, conn_id: UpstreamConnId, bytes: &[u8]) {
+        let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
             return;
         };
         conn.last_received = now;
@@ -28,7 +29,7 @@ impl Forwarder {
             }
         }
         // A retired connection was closed with its last answer, and what follows that is nobody's.
-        if let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) {
+        if let Some(conn) = self.upstreams.conns.get_mut(conn_id) {
             let is_large = deframer.partial_len() > LARGE;
             conn.deframer = deframer;
             if conn.arriving.is_some() {
@@ -43,8 +44,8 @@ impl Forwarder {
 
     /// Octets came of the answer that was on its way when the connection stalled. They may say that it
     /// is another than was thought: then the query is sent again like all others.
-    fn note_arriving(&mut self, now: Instant, conn_id: ConnId) {
-        if let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0)
+    fn note_arriving(&mut self, now: Instant, conn_id: UpstreamConnId) {
+        if let Some(conn) = self.upstreams.conns.get_mut(conn_id)
             && let Some((id, ..)) = conn.deframer.begun()
             && let Some(other) = conn.arriving.replace(id).filter(|other| *other != id)
             && let Found::Waiting(query) = conn.in_flight.find(other)
@@ -54,8 +55,13 @@ impl Forwarder {
     }
 
     /// One response. `Err`: nothing on this connection can be believed any more.
-    fn response(&mut self, now: Instant, conn_id: ConnId, response: &[u8]) -> Result<(), Loss> {
-        let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
+    fn response(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+        response: &[u8],
+    ) -> Result<(), Loss> {
+        let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
             return Ok(());
         };
         let Some(id) = message::id(response) else {
@@ -73,7 +79,7 @@ impl Forwarder {
                 return Ok(());
             }
             Found::Unknown => {
-                self.counts.unmatched += 1;
+                self.outbox.counts.unmatched += 1;
                 conn.unmatched += 1;
                 if conn.unmatched >= UNMATCHED_MAX {
                     return Err(malformed("too many answers to nothing asked", None));
@@ -99,7 +105,7 @@ impl Forwarder {
                 let needs_opt = edit::needs_opt(info, &query.parsed);
                 let is_telling = is_objection(info.rcode)
                     || query.plainer.is_some()
-                    || self.upstreams[upstream].tolerance.wants_proof();
+                    || self.upstreams.list[upstream].tolerance.wants_proof();
                 let sent = is_telling.then(|| query.edns_on(conn_id));
                 self.forget_place(place, query_id);
                 self.answered(now, place, upstream);
@@ -139,7 +145,7 @@ impl Forwarder {
         &mut self,
         now: Instant,
         place: Place,
-        upstream: usize,
+        upstream: UpstreamIndex,
         id: Id,
         what: &'static str,
     ) {
@@ -149,7 +155,7 @@ impl Forwarder {
     }
 
     /// Ends the query with SERVFAIL, unless the answer to another copy is still to come.
-    fn fail_useless(&mut self, now: Instant, id: Id, upstream: usize, what: &'static str) {
+    fn fail_useless(&mut self, now: Instant, id: Id, upstream: UpstreamIndex, what: &'static str) {
         if let Some(query) = self.queries.get_mut(id) {
             query.trouble = Some(Trouble { upstream, what, code: Ede::OTHER, broke_number: 0 });
         }
@@ -162,19 +168,20 @@ impl Forwarder {
     fn note_keepalive(
         &mut self,
         now: Instant,
-        conn_id: ConnId,
+        conn_id: UpstreamConnId,
         response: &[u8],
         info: &ResponseInfo,
     ) {
         let Some(timeout) = info.opt.and_then(|opt| opt.keepalive_timeout(response)) else {
             return;
         };
-        let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
+        let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
             return;
         };
         let timeout = u32::from(timeout) * KEEPALIVE_UNIT;
         // It counts at the server, from when it sent the answer to when the next query is there.
-        let round_trip = self.upstreams[conn.upstream].round_trip.smoothed().unwrap_or_default();
+        let round_trip =
+            self.upstreams.list[conn.upstream].round_trip.smoothed().unwrap_or_default();
         let on_the_way = KEEPALIVE_MARGIN.max(2 * round_trip);
         conn.keepalive = Some(timeout.saturating_sub(on_the_way));
         if timeout <= KEEPALIVE_NONE && matches!(conn.phase, Phase::Open) {
@@ -188,7 +195,7 @@ impl Forwarder {
         &mut self,
         now: Instant,
         id: Id,
-        index: usize,
+        index: UpstreamIndex,
         sent: Edns,
         rcode: Rcode,
     ) -> bool {
@@ -201,7 +208,7 @@ impl Forwarder {
 
     /// The upstream objected to a query that was sent with so much of EDNS. True: it is asked once more,
     /// with less.
-    fn ask_plainer(&mut self, now: Instant, id: Id, index: usize, sent: Edns) -> bool {
+    fn ask_plainer(&mut self, now: Instant, id: Id, index: UpstreamIndex, sent: Edns) -> bool {
         let Some(query) = self.queries.get_mut(id) else {
             return false;
         };
@@ -212,10 +219,10 @@ impl Forwarder {
         let Some(edns) = tolerance::plainer(sent, query.parsed.opt.is_some()) else {
             return false;
         };
-        query.plainer = Some((index as u8, edns));
+        query.plainer = Some((index, edns));
         // Another copy may be answered otherwise.
         if !self.is_out(id) {
-            self.counts.asked_plainer += 1;
+            self.outbox.counts.asked_plainer += 1;
             self.bind(now, id, index);
         }
         true
@@ -223,7 +230,14 @@ impl Forwarder {
 
     /// The upstream answered a query that was sent with so much of EDNS. Where it, or another, had objected
     /// to more, that may be a lesson.
-    fn note_tolerance(&mut self, now: Instant, id: Id, index: usize, sent: Edns, rcode: Rcode) {
+    fn note_tolerance(
+        &mut self,
+        now: Instant,
+        id: Id,
+        index: UpstreamIndex,
+        sent: Edns,
+        rcode: Rcode,
+    ) {
         let Some(query) = self.queries.get(id) else {
             return;
         };
@@ -234,7 +248,7 @@ impl Forwarder {
         let ecs = self.policy.ecs;
         let is_bare =
             || query.parsed.opt.is_none_or(|opt| edit::is_bare(&query.message, &opt, ecs));
-        let upstream = &mut self.upstreams[index];
+        let upstream = &mut self.upstreams.list[index];
         if query.edns_at(index) == sent
             && let Some(edns) = tolerance::lesson(sent, rcode, is_bare)
         {
@@ -242,7 +256,7 @@ impl Forwarder {
             let domain = tolerance::domain_hash(question.unwrap_or_default());
             if upstream.tolerance.learn(now, edns, domain) {
                 let fact = Fact::UpstreamObjects { upstream: upstream.name.clone(), edns };
-                self.actions.push_back(Action::Log(fact));
+                self.outbox.log(fact);
             }
         }
         if let Some(edns) = tolerance::proof(sent, rcode, query.parsed.opt.is_some()) {
@@ -257,13 +271,13 @@ impl Forwarder {
     }
 
     /// The upstream works, and this connection to it.
-    fn answered(&mut self, now: Instant, place: Place, index: usize) {
-        let upstream = &mut self.upstreams[index];
+    fn answered(&mut self, now: Instant, place: Place, index: UpstreamIndex) {
+        let upstream = &mut self.upstreams.list[index];
         let is_open = upstream.open == Some(place.conn);
         upstream.note_answer(self.limits.queries_max);
         self.answered_late(now, place, index);
         // One on a retired connection proves little.
-        let outage = self.upstreams[index].outage().filter(|_| is_open);
+        let outage = self.upstreams.list[index].outage().filter(|_| is_open);
         if outage.is_some_and(|outage| !outage.proof.is_poor()) {
             self.recover(now, index);
         }
@@ -271,9 +285,9 @@ impl Forwarder {
 
     /// The query has left by another way: the connection is alive, which says little about whether its
     /// upstream answers in time. With nothing usable it is the best there is.
-    fn answered_late(&mut self, now: Instant, place: Place, index: usize) {
+    fn answered_late(&mut self, now: Instant, place: Place, index: UpstreamIndex) {
         self.free(now, place);
-        if !self.upstreams[index].is_usable() && !self.is_something_usable() {
+        if !self.upstreams.list[index].is_usable() && !self.is_something_usable() {
             self.recover(now, index);
         }
     }

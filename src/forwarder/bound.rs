@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::action::Action;
 use super::clients::Clients;
 use super::clients::client::{Client, QUERIES_KEPT};
 use super::clients::response_size::UDP_SIZE_MAX;
@@ -10,13 +11,14 @@ use super::collections::output::{DatagramOutput, StreamOutput};
 use super::collections::timeouts::Timeouts;
 use super::denial::Denials;
 use super::hedge::{KEPT_LEN_MAX, kept_max};
+use super::limits::Limits;
 use super::message::frame::{FRAME_LEN_MAX, GROWTH_MIN, KEPT_CAPACITY_MAX};
 use super::queries::fair_share::Shares;
 use super::queries::query::{Kept, Messages, Query};
 use super::queries::retransmissions::Joinable;
+use super::upstreams::Upstreams;
 use super::upstreams::connection::UpstreamConn;
 use super::upstreams::upstream::Upstream;
-use super::{Action, Conn, Limits};
 
 /// Something that takes memory: so many of it, of so many octets each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +70,10 @@ pub(super) fn footprint(limits: &Limits, upstreams: usize) -> Footprint {
         3 * Timeouts::octets(queries) + Shares::octets(queries) + Joinable::octets(queries);
     let tables = kept_tables + bound + owed;
 
-    let conns = limits.conns_max();
+    let conns = limits.client_keys_max() + limits.upstream_keys_max();
     // What a turn has to do: up to four things for each connection, and a few lines for each upstream.
     let actions = (4 * conns + 8 * upstreams + 16).next_power_of_two() * size_of::<Action>();
-    let kept_connections = Arena::<Conn>::octets(conns) + Clients::octets(limits);
+    let kept_connections = Upstreams::octets(limits) + Clients::octets(limits);
     let connections = kept_connections + actions;
     let idle = KEPT_CAPACITY_MAX + GROWTH_MIN + StreamOutput::octets(0, limits.output_kept);
     let client = size_of::<Client>() + idle;

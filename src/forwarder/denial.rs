@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::collections::arena::Id;
+use super::limits::Service;
 use super::message::record::{Header, RecordStart, name_end};
 use super::message::special::{Answer, ZONES_MAX, is_in};
 use super::message::{self, HEADER_LEN, ParsedQuery, Rcode, ResponseInfo, Rtype};
@@ -157,21 +158,21 @@ impl Forwarder {
     fn ask_for_denial(&mut self, now: Instant, client: IpAddr, number: usize) -> Option<()> {
         // The one that is to wait needs a place as well.
         let has_places = self.queries.len() + 1 < self.limits.queries_max;
-        if self.shutting_down || !self.is_something_usable() || !has_places {
+        if self.service == Service::Ending || !self.is_something_usable() || !has_places {
             return None;
         }
         let zone = self.denials.zones.get_mut(number)?;
         let message = question(&zone.name);
         let parsed = message::parse_query(&message, false).ok()?;
-        let stored = self.messages.store(&message)?;
+        let stored = self.queries.messages.store(&message)?;
         let known = std::mem::replace(&mut zone.state, State::Asked);
         if let State::Known { proof: Some(proof), .. } = known {
             self.denials.octets -= proof.records.len();
         }
         let query = Query::new(Origin::Denial { zone: number }, stored, parsed, client.into(), now);
         let id = self.queries.insert(query);
-        self.by_arrival.arm(id.key(), now);
-        self.queue.arm(id.key(), now);
+        self.queries.by_arrival.arm(id.key(), now);
+        self.queries.queue.arm(id.key(), now);
         self.revive(now, id);
         Some(())
     }
@@ -374,6 +375,7 @@ const RDLENGTH_LEN: usize = 2;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forwarder::UpstreamIndex;
 
     /// What the root says of `local.`, with names compressed wherever that is done.
     fn of_the_root(change: impl FnOnce(&mut Vec<Vec<u8>>)) -> Vec<u8> {
@@ -482,7 +484,8 @@ mod tests {
         let query = question(b"\x05local\0");
         let check = message::check_response(&response, &query, HEADER_LEN + 7 + 4);
         let message::ResponseCheck::Answer(info) = check else { panic!("{check:?}") };
-        let outcome = Outcome::Answer { upstream: 0, response: &response, info: &info };
+        let outcome =
+            Outcome::Answer { upstream: UpstreamIndex::new(0), response: &response, info: &info };
         let mut denials = Denials::new();
         let mut proven = 0;
         for n in 0..ZONES_MAX {

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::action::{Action, UpstreamConnId, UpstreamIndex, UpstreamSet};
 use super::collections::arena::Id;
 use super::collections::sort::sort_by_key;
+use super::limits::Service;
 use super::message::Signature;
 use super::message::edit::{self, Edns, QueryEdit};
 use super::message::frame;
@@ -11,7 +13,7 @@ use super::queries::query::{Origin, Place, Query, SENDS_MAX};
 use super::upstreams::LARGE;
 use super::upstreams::connection::{Phase, UpstreamConn};
 use super::upstreams::upstream::{PATIENCE, Upstream};
-use super::{Action, Conn, ConnId, Forwarder, Order};
+use super::{Forwarder, Order};
 
 impl Forwarder {
     /// Sends what is queued to usable upstreams, connecting to them if need be. While an attempt takes
@@ -19,61 +21,61 @@ impl Forwarder {
     /// usable all are tried, each at its pace.
     pub(super) fn dispatch(&mut self, now: Instant) {
         self.dispatch_at = None;
-        if self.bound_upstreams != 0 {
+        if !self.upstreams.bound_upstreams.is_empty() {
             self.dispatch_bound(now);
         }
-        let mut ranking = std::mem::take(&mut self.ranking);
-        while !self.queue.is_empty() {
+        let mut ranking = std::mem::take(&mut self.upstreams.ranking);
+        while !self.queries.queue.is_empty() {
             self.rank(now, &mut ranking);
             if !self.dispatch_by(now, &ranking) {
                 break;
             }
         }
-        self.ranking = ranking;
+        self.upstreams.ranking = ranking;
     }
 
     /// Sorts upstreams by preference.
-    fn rank(&self, now: Instant, ranking: &mut [usize]) {
+    fn rank(&self, now: Instant, ranking: &mut [UpstreamIndex]) {
         match self.policy.order {
             // As they are.
             Order::Ordered => {}
             Order::Fastest => sort_by_key(ranking, |&index| {
-                (self.upstreams[index].round_trip.estimate(now), index)
+                (self.upstreams.list[index].round_trip.estimate(now), index)
             }),
             Order::Spread => sort_by_key(ranking, |&index| {
-                let upstream = &self.upstreams[index];
+                let upstream = &self.upstreams.list[index];
                 (self.in_flight_at(upstream), upstream.sends, index)
             }),
         }
     }
 
     fn in_flight_at(&self, upstream: &Upstream) -> usize {
-        match upstream.open.and_then(|open| self.conns.get(open.0)) {
-            Some(Conn::Upstream(conn)) => conn.in_flight.waiting(),
+        match upstream.open.and_then(|open| self.upstreams.conns.get(open)) {
+            Some(conn) => conn.in_flight.waiting(),
             _ => 0,
         }
     }
 
     /// True if something was sent and the rest is to be looked at anew.
-    fn dispatch_by(&mut self, now: Instant, ranking: &[usize]) -> bool {
+    fn dispatch_by(&mut self, now: Instant, ranking: &[UpstreamIndex]) -> bool {
         let is_ordered = self.policy.order == Order::Ordered;
         let sends_max = if self.policy.order == Order::Spread { 1 } else { usize::MAX };
         // A connection to one that is preferred is being made.
         let mut is_waiting = false;
         for &index in ranking {
-            if self.is_something_usable() && !self.upstreams[index].is_usable() {
+            if self.is_something_usable() && !self.upstreams.list[index].is_usable() {
                 continue;
             }
             if let Some(conn) = self.open_conn(now, index) {
                 let sent = self.send_queued(now, conn, sends_max);
-                if self.queue.is_empty() {
+                if self.queries.queue.is_empty() {
                     return false;
                 }
                 let is_busy = self.is_busy(now, conn);
                 if sent == sends_max || is_busy && sent > 0 {
                     return true;
                 }
-                if self.upstreams[index].open == Some(conn) && !is_busy {
+                if self.upstreams.list[index].open == Some(conn) && !is_busy {
                     if is_ordered && self.has_free_ids(conn) {
                         return false;
                     }
@@ -83,20 +85,20 @@ impl Forwarder {
             }
             // It may just have been found to be stalled, and its upstream to have failed.
             let something_usable = self.is_something_usable();
-            if something_usable && !self.upstreams[index].is_usable() || is_waiting {
+            if something_usable && !self.upstreams.list[index].is_usable() || is_waiting {
                 continue;
             }
             let wait_until = if something_usable {
                 self.connect(now, index);
                 if self.policy.order == Order::Spread
-                    && let Some(at) = self.upstreams[index].attempt_is_slow_at()
+                    && let Some(at) = self.upstreams.list[index].attempt_is_slow_at()
                     && now < at
                 {
                     // Its connection would be of no use if queries did not wait for it at all.
                     self.dispatch_at = Some(self.dispatch_at.map_or(at, |other| other.min(at)));
                     return false;
                 }
-                let upstream = &self.upstreams[index];
+                let upstream = &self.upstreams.list[index];
                 // What it cannot answer in time another one can.
                 let overflows = upstream.at_once.max(now).is_some();
                 upstream.patience_ends_at().filter(|at| now < *at && !overflows)
@@ -119,9 +121,9 @@ impl Forwarder {
     }
 
     /// Whether the connection has a message ID left.
-    fn has_free_ids(&self, conn_id: ConnId) -> bool {
-        match self.conns.get(conn_id.0) {
-            Some(Conn::Upstream(conn)) => conn.in_flight.has_free(),
+    fn has_free_ids(&self, conn_id: UpstreamConnId) -> bool {
+        match self.upstreams.conns.get(conn_id) {
+            Some(conn) => conn.in_flight.has_free(),
             _ => false,
         }
     }
@@ -131,7 +133,7 @@ impl Forwarder {
     /// attempt mends nothing, as with certificates, no longer than an attempt is under way.
     pub(super) fn queue_timeout(&self) -> Option<Duration> {
         let mut only_lasting = true;
-        for upstream in &self.upstreams {
+        for upstream in self.upstreams.list.iter() {
             let outage = upstream.outage()?;
             if !outage.stage.is_lasting() {
                 only_lasting = false;
@@ -140,32 +142,32 @@ impl Forwarder {
                 }
             }
         }
-        let no_attempt = self.upstreams.iter().all(|upstream| upstream.attempts.is_empty());
+        let no_attempt = self.upstreams.list.iter().all(|upstream| upstream.attempts.is_empty());
         Some(if only_lasting && no_attempt { Duration::ZERO } else { PATIENCE })
     }
 
     /// A query came: failed upstreams that would be preferred to the working one are tried again
     /// beside the traffic, once their backoff has ended. The query itself does not wait for them.
     pub(super) fn revive(&mut self, now: Instant, cause: Id) {
-        let Some(working) = self.upstreams.iter().position(Upstream::is_usable) else {
+        let Some(working) = self.upstreams.list.iter().position(Upstream::is_usable) else {
             return;
         };
         let preferred = match self.policy.order {
             Order::Ordered => working,
-            Order::Fastest | Order::Spread => self.upstreams.len(),
+            Order::Fastest | Order::Spread => self.upstreams.list.len(),
         };
-        for index in 0..preferred {
+        for index in self.upstreams.list.indexes().take(preferred) {
             self.revive_one(now, index, cause);
         }
     }
 
     /// Tries an upstream again if it failed and its backoff has ended.
-    pub(super) fn revive_one(&mut self, now: Instant, index: usize, cause: Id) {
-        if self.upstreams[index].is_usable() {
+    pub(super) fn revive_one(&mut self, now: Instant, index: UpstreamIndex, cause: Id) {
+        if self.upstreams.list[index].is_usable() {
             return;
         }
         let conn = self.open_conn(now, index);
-        let Some(outage) = self.upstreams[index].outage() else {
+        let Some(outage) = self.upstreams.list[index].outage() else {
             return;
         };
         let wants_trial = outage.proof.wants_trial() && outage.trial.is_none();
@@ -177,7 +179,7 @@ impl Forwarder {
             {
                 self.send(now, trial, conn);
             }
-        } else if is_due && self.upstreams[index].attempts.is_empty() {
+        } else if is_due && self.upstreams.list[index].attempts.is_empty() {
             if wants_trial {
                 self.add_trial(now, index, cause);
             }
@@ -186,14 +188,14 @@ impl Forwarder {
     }
 
     pub(super) fn is_something_usable(&self) -> bool {
-        self.upstreams.iter().any(Upstream::is_usable)
+        self.upstreams.list.iter().any(Upstream::is_usable)
     }
 
     /// Starts an attempt, unless one is under way; with connections that carry few queries each, as
     /// many as what waits needs. Returns whether it did.
-    pub(super) fn connect(&mut self, now: Instant, index: usize) -> bool {
+    pub(super) fn connect(&mut self, now: Instant, index: UpstreamIndex) -> bool {
         let mut has_started = false;
-        if self.shutting_down && self.queries.is_empty() {
+        if self.service == Service::Ending && self.queries.is_empty() {
             return has_started;
         }
         while self.wants_attempt(now, index) && self.make_way(now, index) {
@@ -207,14 +209,14 @@ impl Forwarder {
     }
 
     /// Connects to an upstream that has a connection which serves, unless that was done lately.
-    fn replace(&mut self, now: Instant, index: usize) {
-        if self.upstreams[index].replacements.allow_one(now) && self.connect(now, index) {
-            self.upstreams[index].replacements.note(now);
+    fn replace(&mut self, now: Instant, index: UpstreamIndex) {
+        if self.upstreams.list[index].replacements.allow_one(now) && self.connect(now, index) {
+            self.upstreams.list[index].replacements.note(now);
         }
     }
 
-    fn wants_attempt(&self, now: Instant, index: usize) -> bool {
-        let upstream = &self.upstreams[index];
+    fn wants_attempt(&self, now: Instant, index: UpstreamIndex) -> bool {
+        let upstream = &self.upstreams.list[index];
         let attempts = upstream.attempts.len();
         let Some(allowance) = upstream.allowance(now) else {
             return attempts == 0;
@@ -222,41 +224,42 @@ impl Forwarder {
         let Some(queries_max) = allowance.each() else {
             return attempts == 0;
         };
-        if attempts > 0 && allowance.queries.is_none() && self.another(index, 0).is_some() {
+        if attempts > 0
+            && allowance.queries.is_none()
+            && self.another(index, UpstreamSet::EMPTY).is_some()
+        {
             // Which gets the rest.
             return false;
         }
-        if let Some(Conn::Upstream(open)) = upstream.open.and_then(|open| self.conns.get(open.0))
+        if let Some(open) = upstream.open.and_then(|open| self.upstreams.conns.get(open))
             && open.has_failed_replacement(now)
         {
             return false;
         }
-        let is_of_use = |conn: &&ConnId| match self.conns.get(conn.0) {
-            Some(Conn::Upstream(conn)) => {
-                !matches!(conn.phase, Phase::Retired { stalled: true, .. })
-            }
+        let is_of_use = |conn: &&UpstreamConnId| match self.upstreams.conns.get(**conn) {
+            Some(conn) => !matches!(conn.phase, Phase::Retired { stalled: true, .. }),
             _ => false,
         };
         upstream.conns.iter().filter(is_of_use).count() < LIMITED_CONNS_MAX
             && (attempts == 0
                 || queries_max.saturating_mul(attempts as u64)
-                    < (self.queue.len() + upstream.bound.len()) as u64)
+                    < (self.queries.queue.len() + upstream.bound.len()) as u64)
     }
 
-    fn start_attempt(&mut self, now: Instant, index: usize) {
-        let conn = UpstreamConn::new(index, now, &self.limits, &mut self.random);
-        let conn = ConnId(self.conns.insert(Conn::Upstream(Box::new(conn))));
-        let upstream = &mut self.upstreams[index];
+    fn start_attempt(&mut self, now: Instant, index: UpstreamIndex) {
+        let conn = UpstreamConn::new(index, now, &self.limits, &mut self.upstreams.random);
+        let conn = self.upstreams.conns.insert(conn);
+        let upstream = &mut self.upstreams.list[index];
         upstream.conns.push(conn);
         upstream.attempts.push(conn);
         upstream.attempted_at = Some(now);
-        self.counts.connects += 1;
-        self.actions.push_back(Action::Connect { conn, upstream: index });
+        self.outbox.counts.connects += 1;
+        self.outbox.push(Action::Connect { conn, upstream: index });
     }
 
     /// Writes the query to the connection, with a message ID of its own there. False if the
     /// connection has none left.
-    pub(super) fn send(&mut self, now: Instant, id: Id, conn_id: ConnId) -> bool {
+    pub(super) fn send(&mut self, now: Instant, id: Id, conn_id: UpstreamConnId) -> bool {
         let Some(query) = self.queries.get_mut(id) else {
             return true;
         };
@@ -267,7 +270,7 @@ impl Forwarder {
             }
             return true;
         }
-        let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
+        let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
             return false;
         };
         let message_id = if query.parsed.signature == Some(Signature::Sig0) {
@@ -288,7 +291,7 @@ impl Forwarder {
         );
         let is_proven = query.stalled_at.is_some_and(|at| conn.opened_at >= at);
         let index = conn.upstream;
-        let upstream = &mut self.upstreams[index];
+        let upstream = &mut self.upstreams.list[index];
         if !is_proven || upstream.window.is_some() {
             conn.note_sent(now, message_id);
         }
@@ -316,13 +319,13 @@ impl Forwarder {
         if query.first.is_none() {
             query.first = Some((index, upstream.promptness.note_sent()));
         }
-        self.shares.note_sent(id.key());
         upstream.sends += 1;
         if query.sends > 1 {
-            self.counts.resent += 1;
+            self.outbox.counts.resent += 1;
         }
+        self.queries.shares.note_sent(id.key());
         if transmit {
-            self.actions.push_back(Action::Transmit(conn_id));
+            self.outbox.push(Action::Transmit(conn_id.into()));
         }
         if let Some(older) = older {
             self.abandon(now, older);
@@ -339,13 +342,17 @@ impl Forwarder {
     /// The connection of an upstream that takes new queries. One whose idle or stall deadline has
     /// passed takes none even if its timer has not run yet: a stopped and continued process must not
     /// send on a stale connection first.
-    pub(super) fn open_conn(&mut self, now: Instant, index: usize) -> Option<ConnId> {
-        let allowance = self.upstreams[index].allowance(now);
+    pub(super) fn open_conn(
+        &mut self,
+        now: Instant,
+        index: UpstreamIndex,
+    ) -> Option<UpstreamConnId> {
+        let allowance = self.upstreams.list[index].allowance(now);
         if allowance.is_some_and(|allowance| allowance.at_once.is_some()) {
             self.turn_to_spare(now, index);
         }
-        let conn_id = self.upstreams[index].open?;
-        let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
+        let conn_id = self.upstreams.list[index].open?;
+        let Some(conn) = self.upstreams.conns.get(conn_id) else {
             return None;
         };
         if conn.idles_out_at(self.idle_timeout(conn)).is_some_and(|at| at <= now) {
@@ -371,39 +378,36 @@ impl Forwarder {
     }
 
     /// Has new queries sent on another connection that is open, where this one is busy or there is none.
-    fn turn_to_spare(&mut self, now: Instant, index: usize) {
-        let upstream = &self.upstreams[index];
+    fn turn_to_spare(&mut self, now: Instant, index: UpstreamIndex) {
+        let upstream = &self.upstreams.list[index];
         if upstream.open.is_some_and(|open| self.takes_more(now, open)) {
             return;
         }
         let spare = upstream.conns.iter().copied().find(|conn| self.takes_more(now, *conn));
-        self.upstreams[index].open = spare.or(upstream.open);
+        self.upstreams.list[index].open = spare.or(upstream.open);
     }
 
     /// Whether the new connection was made because this one is busy, and not to replace it.
-    fn serves_beside(&self, now: Instant, conn_id: ConnId) -> bool {
-        let conn = self.conns.get(conn_id.0);
-        self.is_busy(now, conn_id)
-            && !matches!(conn, Some(Conn::Upstream(conn)) if conn.wants_replacement(now))
+    fn serves_beside(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
+        let conn = self.upstreams.conns.get(conn_id);
+        self.is_busy(now, conn_id) && !matches!(conn, Some(conn) if conn.wants_replacement(now))
     }
 
     /// Whether the connection takes no more until something is answered, as its server works on one query
     /// at a time.
-    pub(super) fn is_busy(&self, now: Instant, conn_id: ConnId) -> bool {
-        match self.conns.get(conn_id.0) {
-            Some(Conn::Upstream(conn)) => {
-                conn.is_busy(self.upstreams[conn.upstream].allowance(now))
-            }
+    pub(super) fn is_busy(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
+        match self.upstreams.conns.get(conn_id) {
+            Some(conn) => conn.is_busy(self.upstreams.list[conn.upstream].allowance(now)),
             _ => false,
         }
     }
 
     /// Whether the connection takes another query at the moment.
-    pub(super) fn takes_more(&self, now: Instant, conn_id: ConnId) -> bool {
-        let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
+    pub(super) fn takes_more(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
+        let Some(conn) = self.upstreams.conns.get(conn_id) else {
             return false;
         };
-        let upstream = &self.upstreams[conn.upstream];
+        let upstream = &self.upstreams.list[conn.upstream];
         let allowance = upstream.allowance(now);
         matches!(conn.phase, Phase::Open)
             && conn.has_room(&self.limits)
@@ -413,15 +417,15 @@ impl Forwarder {
     }
 
     /// Sends at most `sends_max` queries; returns how many.
-    fn send_queued(&mut self, now: Instant, conn_id: ConnId, sends_max: usize) -> usize {
+    fn send_queued(&mut self, now: Instant, conn_id: UpstreamConnId, sends_max: usize) -> usize {
         let mut sends = 0;
         while sends < sends_max
-            && let Some((key, _)) = self.queue.oldest()
+            && let Some((key, _)) = self.queries.queue.oldest()
             && self.takes_more(now, conn_id)
         {
             let Some(id) = self.queries.id_at(key) else {
                 debug_assert!(false, "a key in the queue names a query");
-                self.queue.disarm(key);
+                self.queries.queue.disarm(key);
                 continue;
             };
             if self.queries.get(id).is_some_and(|query| now >= self.expires_at(query)) {
@@ -436,7 +440,7 @@ impl Forwarder {
             } else {
                 break;
             }
-            self.queue.disarm(key);
+            self.queries.queue.disarm(key);
         }
         sends
     }
@@ -446,8 +450,8 @@ impl Forwarder {
         signature == Some(Signature::Sig0)
     }
 
-    fn wait_for_own_id(&mut self, now: Instant, id: Id, conn_id: ConnId) {
-        if let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) {
+    fn wait_for_own_id(&mut self, now: Instant, id: Id, conn_id: UpstreamConnId) {
+        if let Some(conn) = self.upstreams.conns.get(conn_id) {
             self.push_bound(id, conn.upstream);
             self.replace_for_own_id(now, id, conn_id);
         }
@@ -455,14 +459,14 @@ impl Forwarder {
 
     /// The one message ID that the query can be sent with is not to be had on this connection. Where it may
     /// never be, another connection is made, now or when that may be done again.
-    pub(super) fn replace_for_own_id(&mut self, now: Instant, id: Id, conn_id: ConnId) {
-        if let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0)
+    pub(super) fn replace_for_own_id(&mut self, now: Instant, id: Id, conn_id: UpstreamConnId) {
+        if let Some(conn) = self.upstreams.conns.get(conn_id)
             && let Some(query) = self.queries.get(id)
             && conn.in_flight.is_lost(query.parsed.id)
         {
             let index = conn.upstream;
             self.replace(now, index);
-            let next = self.upstreams[index].replacements.next().filter(|at| now < *at);
+            let next = self.upstreams.list[index].replacements.next().filter(|at| now < *at);
             self.dispatch_at = self.dispatch_at.into_iter().chain(next).min();
         }
     }
@@ -472,8 +476,8 @@ impl Forwarder {
     }
 
     /// With nothing usable: tries a failed upstream again if its pause is over, else tells when.
-    fn retry(&mut self, now: Instant, index: usize) -> Option<Instant> {
-        let upstream = &self.upstreams[index];
+    fn retry(&mut self, now: Instant, index: UpstreamIndex) -> Option<Instant> {
+        let upstream = &self.upstreams.list[index];
         if !upstream.attempts.is_empty() {
             return None;
         }
@@ -486,7 +490,7 @@ impl Forwarder {
     }
 
     /// Copies a query for an upstream that has to prove that it answers.
-    fn add_trial(&mut self, now: Instant, index: usize, cause: Id) -> Option<Id> {
+    fn add_trial(&mut self, now: Instant, index: UpstreamIndex, cause: Id) -> Option<Id> {
         let query = self.queries.get(cause)?;
         if query.is_sent_once()
             // It is still to be sent itself.
@@ -496,7 +500,7 @@ impl Forwarder {
             return None;
         }
         let (parsed, family) = (query.parsed, query.family);
-        let message = self.messages.store(&query.message)?;
+        let message = self.queries.store_copy(cause)?;
         // The upstreams see one copy more of it.
         if let Some(cause) = self.queries.get_mut(cause) {
             cause.sends += 1;
@@ -504,14 +508,14 @@ impl Forwarder {
         let trial =
             Query::new(Origin::Trial { upstream: index, cause }, message, parsed, family, now);
         let trial = self.queries.insert(trial);
-        self.by_arrival.arm(trial.key(), now);
-        self.upstreams[index].outage_mut()?.trial = Some(trial);
+        self.queries.by_arrival.arm(trial.key(), now);
+        self.upstreams.list[index].outage_mut()?.trial = Some(trial);
         Some(trial)
     }
 
     /// The connection is usable now: whatever waits may be sent on it.
-    pub(super) fn conn_opened(&mut self, now: Instant, conn_id: ConnId) {
-        let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
+    pub(super) fn conn_opened(&mut self, now: Instant, conn_id: UpstreamConnId) {
+        let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
             return;
         };
         if !matches!(conn.phase, Phase::Connecting { .. }) {
@@ -523,14 +527,14 @@ impl Forwarder {
         conn.last_answer = now;
         conn.idle_since = now;
         let index = conn.upstream;
-        let upstream = &mut self.upstreams[index];
+        let upstream = &mut self.upstreams.list[index];
         upstream.attempts.retain(|attempt| *attempt != conn_id);
         if let Some(old) = upstream.open.replace(conn_id)
             && !self.serves_beside(now, old)
         {
             self.retire(now, old);
         }
-        match self.upstreams[index].outage() {
+        match self.upstreams.list[index].outage() {
             Some(outage) if outage.proof.wants_trial() => {
                 // Of several connections at a time one carries it.
                 if let Some(trial) = outage.trial

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::action::{Action, Closed, UpstreamConnId, UpstreamIndex, UpstreamSet};
 use super::collections::arena::Id;
 use super::collections::sort::sort_by_key;
 use super::queries::query::{Origin, Place, Trouble};
@@ -11,7 +12,7 @@ use super::upstreams::connection::{
 };
 use super::upstreams::in_flight::Found;
 use super::upstreams::upstream::{BROKE_READING, BROKE_SENDING};
-use super::{Action, Closed, Conn, ConnId, Ede, Fact, Forwarder, Manner, Outcome, Stage};
+use super::{Ede, Fact, Forwarder, Manner, Outcome, Stage};
 
 /// How a connection was lost.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +26,8 @@ pub(super) struct Loss {
 }
 
 impl Forwarder {
-    pub(super) fn conn_established(&mut self, now: Instant, conn_id: ConnId) {
-        if let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0)
+    pub(super) fn conn_established(&mut self, now: Instant, conn_id: UpstreamConnId) {
+        if let Some(conn) = self.upstreams.conns.get_mut(conn_id)
             && let Phase::Connecting { established: established @ false, deadline } =
                 &mut conn.phase
         {
@@ -36,8 +37,8 @@ impl Forwarder {
     }
 
     /// An upstream connection ended on its own.
-    pub(super) fn upstream_closed(&mut self, now: Instant, conn_id: ConnId, how: Closed) {
-        let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
+    pub(super) fn upstream_closed(&mut self, now: Instant, conn_id: UpstreamConnId, how: Closed) {
+        let Some(conn) = self.upstreams.conns.get(conn_id) else {
             return;
         };
         if let Phase::Connecting { established, .. } = conn.phase {
@@ -58,7 +59,7 @@ impl Forwarder {
             Closed::Failed { .. } => BROKE_READING,
         };
         if let Closed::Failed { detail, .. } = how {
-            self.upstreams[conn.upstream].note_broke(detail);
+            self.upstreams.list[conn.upstream].note_broke(detail);
         }
         self.lose(
             now,
@@ -70,12 +71,18 @@ impl Forwarder {
 
     /// Closes a connection that is lost and sends what waited on it again. A reused connection may
     /// close freely; one that closes without ever having answered is its upstream's failure.
-    pub(super) fn lose(&mut self, now: Instant, conn_id: ConnId, loss: Loss, manner: Manner) {
+    pub(super) fn lose(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+        loss: Loss,
+        manner: Manner,
+    ) {
         let Some(conn) = self.close_upstream(conn_id, manner, loss.what) else {
             return;
         };
         let index = conn.upstream;
-        let broke_number = self.upstreams[index].broke_number;
+        let broke_number = self.upstreams.list[index].broke_number;
         let was_open = matches!(conn.phase, Phase::Open);
         let mut waiting: Vec<Id> = conn.in_flight.iter().collect();
         let was_waiting = !waiting.is_empty();
@@ -98,10 +105,10 @@ impl Forwarder {
             query.losses = query.losses.saturating_add(1);
         }
         if was_open {
-            self.upstreams[index].note_close(was_waiting, conn.answers);
+            self.upstreams.list[index].note_close(was_waiting, conn.answers);
             if !was_waiting {
                 let idle = now.saturating_duration_since(conn.idle_since);
-                self.upstreams[index].note_idle_close(now, idle);
+                self.upstreams.list[index].note_idle_close(now, idle);
             }
         }
         // A query that was alone on a connection that closed without any answer, and had lost one
@@ -124,11 +131,11 @@ impl Forwarder {
             None => conn.answers == 0 && was_waiting && !lost_twice && loss.victim.is_none(),
         };
         if is_upstreams_failure && was_open {
-            let detail = self.upstreams[index].explain(loss.what, broke_number).into();
+            let detail = self.upstreams.list[index].explain(loss.what, broke_number).into();
             self.fail_upstream(now, index, Stage::Read, detail);
         }
         // Who closes again and again may be unable to carry the load, while another upstream is.
-        if self.another(index, 0).is_some() {
+        if self.another(index, UpstreamSet::EMPTY).is_some() {
             waiting.retain(|id| !self.has_lost_enough(*id) || !self.try_elsewhere(now, *id, index));
         }
         self.requeue(now, waiting);
@@ -144,8 +151,8 @@ impl Forwarder {
     /// What waits on it is queued to be sent again elsewhere, and the first answer wins; but an answer
     /// that is arriving is waited for. Asked for again, it would take from a slow path what it needs
     /// itself, or trickle on the next connection and hold that up too.
-    pub(super) fn stall(&mut self, now: Instant, conn_id: ConnId) {
-        let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
+    pub(super) fn stall(&mut self, now: Instant, conn_id: UpstreamConnId) {
+        let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
             return;
         };
         let index = conn.upstream;
@@ -168,25 +175,34 @@ impl Forwarder {
         if answers > 0 && !is_slow {
             conn.silence = Some(Silence { of_several, answered_elsewhere: None });
         }
-        let upstream = &mut self.upstreams[index];
+        let upstream = &mut self.upstreams.list[index];
         if conn.silence.is_some() && upstream.query_limit.queries_max(now).is_some() {
             upstream.query_limit.note_silence(now, answers);
         }
         upstream.round_trip.note(now, STALL_TIMEOUT);
         let is_silent_again = of_several && upstream.silences > 0;
-        let was_open = self.upstreams[index].open.take_if(|open| *open == conn_id).is_some();
-        self.upstreams[index].is_silent = true;
+        let was_open = self.upstreams.list[index].open.take_if(|open| *open == conn_id).is_some();
+        self.upstreams.list[index].is_silent = true;
         if was_open && answers == 0 && own > 0 && !is_slow {
             self.fail_upstream(now, index, Stage::Read, "connected, but no answer".into());
-        } else if was_open && is_silent_again && !is_slow && self.another(index, 0).is_some() {
+        } else if was_open
+            && is_silent_again
+            && !is_slow
+            && self.another(index, UpstreamSet::EMPTY).is_some()
+        {
             self.fail_upstream(now, index, Stage::Read, "connections fall silent".into());
         }
         self.send_elsewhere(now, conn_id, waiting, arrival, false);
     }
 
     /// A query that is in flight in this place, too, was answered on another connection to upstream `index`.
-    pub(super) fn note_answered_elsewhere(&mut self, now: Instant, place: Place, index: usize) {
-        if let Some(Conn::Upstream(conn)) = self.conns.get_mut(place.conn.0)
+    pub(super) fn note_answered_elsewhere(
+        &mut self,
+        now: Instant,
+        place: Place,
+        index: UpstreamIndex,
+    ) {
+        if let Some(conn) = self.upstreams.conns.get_mut(place.conn)
             && conn.upstream == index
             && let Some(silence) = &mut conn.silence
         {
@@ -195,11 +211,11 @@ impl Forwarder {
     }
 
     /// It was the connection that fell silent, and not the names that were slow.
-    fn learn_silence(&mut self, now: Instant, conn_id: ConnId) {
-        if let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0)
+    fn learn_silence(&mut self, now: Instant, conn_id: UpstreamConnId) {
+        if let Some(conn) = self.upstreams.conns.get_mut(conn_id)
             && let Some(silence) = conn.silence.take()
         {
-            let upstream = &mut self.upstreams[conn.upstream];
+            let upstream = &mut self.upstreams.list[conn.upstream];
             if upstream.query_limit.queries_max(now).is_none() {
                 upstream.query_limit.note_silence(now, conn.answers);
             }
@@ -213,8 +229,8 @@ impl Forwarder {
     /// The server works on one query of a connection at a time, for so long on each that those that wait
     /// here would expire. They go to another upstream, or are spread over several connections, as far as
     /// each answers them in time; so do all that follow.
-    fn relieve(&mut self, now: Instant, conn_id: ConnId, each: Duration) {
-        let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
+    fn relieve(&mut self, now: Instant, conn_id: UpstreamConnId, each: Duration) {
+        let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
             return;
         };
         if !conn.phase.is_trusted() {
@@ -222,12 +238,12 @@ impl Forwarder {
         }
         conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: true };
         let waiting: Vec<Id> = conn.in_flight.iter().collect();
-        let upstream = &mut self.upstreams[conn.upstream];
+        let upstream = &mut self.upstreams.list[conn.upstream];
         upstream.open.take_if(|open| *open == conn_id);
         upstream.at_once.teach(now, each);
         if !std::mem::replace(&mut upstream.told_in_turn, true) {
             let fact = Fact::UpstreamInTurn { upstream: upstream.name.clone(), each };
-            self.actions.push_back(Action::Log(fact));
+            self.outbox.log(fact);
         }
         self.send_elsewhere(now, conn_id, waiting, None, true);
     }
@@ -237,12 +253,12 @@ impl Forwarder {
     fn send_elsewhere(
         &mut self,
         now: Instant,
-        conn_id: ConnId,
+        conn_id: UpstreamConnId,
         waiting: Vec<Id>,
         arrival: Option<Arrival>,
         to_another: bool,
     ) {
-        let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
+        let Some(conn) = self.upstreams.conns.get(conn_id) else {
             return;
         };
         let index = conn.upstream;
@@ -274,15 +290,15 @@ impl Forwarder {
                 None => again.push((arrived, id)),
             }
         }
-        if let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) {
+        if let Some(conn) = self.upstreams.conns.get_mut(conn_id) {
             conn.arriving = arrival.map(|arrival| arrival.id);
         }
         self.queue_again(again);
     }
 
     /// The answer that was arriving when the connection stalled has ceased to.
-    fn give_up_arriving(&mut self, now: Instant, conn_id: ConnId) {
-        if let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0)
+    fn give_up_arriving(&mut self, now: Instant, conn_id: UpstreamConnId) {
+        if let Some(conn) = self.upstreams.conns.get_mut(conn_id)
             && let Some(id) = conn.arriving.take()
             && let Found::Waiting(query) = conn.in_flight.find(id)
         {
@@ -291,23 +307,23 @@ impl Forwarder {
     }
 
     /// The connection takes no new queries and is closed when none waits on it any more.
-    pub(super) fn retire(&mut self, now: Instant, conn_id: ConnId) {
-        let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
+    pub(super) fn retire(&mut self, now: Instant, conn_id: UpstreamConnId) {
+        let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
             return;
         };
         conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: false };
-        self.upstreams[conn.upstream].open.take_if(|open| *open == conn_id);
+        self.upstreams.list[conn.upstream].open.take_if(|open| *open == conn_id);
         self.settle_upstream(now, conn_id);
     }
 
     /// Frees the place: its answer came.
     pub(super) fn free(&mut self, now: Instant, place: Place) {
-        if let Some(Conn::Upstream(conn)) = self.conns.get_mut(place.conn.0) {
+        if let Some(conn) = self.upstreams.conns.get_mut(place.conn) {
             conn.note_answer(now);
             conn.in_flight.free(place.id);
             let Turn { took, was_oldest, each } = conn.note_turn(now, place.id);
             if let Some(took) = took {
-                let upstream = &mut self.upstreams[conn.upstream];
+                let upstream = &mut self.upstreams.list[conn.upstream];
                 upstream.round_trip.note(now, took);
                 if !was_oldest {
                     upstream.at_once.forget();
@@ -322,7 +338,7 @@ impl Forwarder {
 
     /// Gives the place up: its query left by another way.
     pub(super) fn abandon(&mut self, now: Instant, place: Place) {
-        if let Some(Conn::Upstream(conn)) = self.conns.get_mut(place.conn.0) {
+        if let Some(conn) = self.upstreams.conns.get_mut(place.conn) {
             conn.abandon(now, place.id);
             self.settle_upstream(now, place.conn);
         }
@@ -332,7 +348,7 @@ impl Forwarder {
     pub(super) fn drop_upstream_conns(
         &mut self,
         now: Instant,
-        conns: Vec<ConnId>,
+        conns: Vec<UpstreamConnId>,
         why: &'static str,
     ) {
         let mut waiting = Vec::new();
@@ -355,15 +371,15 @@ impl Forwarder {
     }
 
     pub(super) fn upstream_timeouts(&mut self, now: Instant) {
-        for index in 0..self.upstreams.len() {
+        for index in self.upstreams.list.indexes() {
             self.fail_if_poor(now, index);
-            for place in (0..self.upstreams[index].conns.len()).rev() {
-                let Some(&conn_id) = self.upstreams[index].conns.get(place) else {
+            for place in (0..self.upstreams.list[index].conns.len()).rev() {
+                let Some(&conn_id) = self.upstreams.list[index].conns.get(place) else {
                     continue;
                 };
                 self.hedge(now, conn_id);
                 self.overdue(now, conn_id);
-                let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
+                let Some(conn) = self.upstreams.conns.get(conn_id) else {
                     continue;
                 };
                 if conn.next_timeout(self.idle_timeout(conn)).is_none_or(|at| now < at) {
@@ -400,10 +416,10 @@ impl Forwarder {
     }
 
     pub(super) fn next_upstream_timeout(&self) -> Option<Instant> {
-        let conns = self.upstreams.iter().flat_map(|upstream| &upstream.conns);
+        let conns = self.upstreams.list.iter().flat_map(|upstream| &upstream.conns);
         conns
-            .filter_map(|conn_id| match self.conns.get(conn_id.0) {
-                Some(Conn::Upstream(conn)) => {
+            .filter_map(|conn_id| match self.upstreams.conns.get(*conn_id) {
+                Some(conn) => {
                     let next = conn.next_timeout(self.idle_timeout(conn));
                     let next = [next, self.next_hedge(conn), Self::next_overdue(conn)];
                     next.into_iter().flatten().min()
@@ -416,7 +432,7 @@ impl Forwarder {
     /// How long this connection may idle.
     pub(super) fn idle_timeout(&self, conn: &UpstreamConn) -> Duration {
         let configured = self.limits.upstream_idle_timeout;
-        let learned = || self.upstreams[conn.upstream].idle_timeout(conn.idle_since);
+        let learned = || self.upstreams.list[conn.upstream].idle_timeout(conn.idle_since);
         conn.keepalive.or_else(learned).map_or(configured, |allowed| allowed.min(configured))
     }
 
@@ -424,33 +440,29 @@ impl Forwarder {
     /// is for the log, unless the connection has ended by itself.
     pub(super) fn close_upstream(
         &mut self,
-        conn_id: ConnId,
+        conn_id: UpstreamConnId,
         manner: Manner,
         why: &'static str,
     ) -> Option<Box<UpstreamConn>> {
-        let entry = self.conns.get_mut(conn_id.0)?;
-        let Conn::Upstream(conn) = std::mem::replace(entry, Conn::Closing) else {
-            debug_assert!(false, "only upstream connections are closed here");
-            return None;
-        };
-        let upstream = &mut self.upstreams[conn.upstream];
+        let conn = self.upstreams.conns.close(conn_id)?;
+        let upstream = &mut self.upstreams.list[conn.upstream];
         upstream.forget(conn_id);
         if conn.phase.is_trusted() {
             upstream.silences = 0;
             upstream.query_limit.note_close(conn.queries, conn.answers);
         }
-        self.actions.push_back(Action::Close { conn: conn_id, manner, why: Some(why) });
+        self.outbox.push(Action::Close { conn: conn_id.into(), manner, why: Some(why) });
         Some(conn)
     }
 
-    pub(super) fn close_idle(&mut self, conn_id: ConnId) {
+    pub(super) fn close_idle(&mut self, conn_id: UpstreamConnId) {
         if let Some(conn) = self.close_upstream(conn_id, Manner::Orderly, "idle") {
-            self.upstreams[conn.upstream].note_close(false, conn.answers);
+            self.upstreams.list[conn.upstream].note_close(false, conn.answers);
         }
     }
 
-    fn settle_upstream(&mut self, now: Instant, conn_id: ConnId) {
-        let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) else {
+    fn settle_upstream(&mut self, now: Instant, conn_id: UpstreamConnId) {
+        let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
             return;
         };
         if conn.in_flight.waiting() > 0 {
@@ -468,8 +480,8 @@ impl Forwarder {
         let places = self.queries.get(id).map(|query| query.places);
         places.into_iter().flatten().flatten().any(|place| {
             matches!(
-                self.conns.get(place.conn.0),
-                Some(Conn::Upstream(conn))
+                self.upstreams.conns.get(place.conn),
+                Some(conn)
                     if conn.phase.is_trusted() || conn.arriving == Some(place.id)
             )
         })
@@ -493,10 +505,10 @@ impl Forwarder {
                 _ if query.kept.is_some() => self.deliver_kept(now, id),
                 _ if !query.may_be_sent() => self.fail_query(now, id),
                 _ => {
-                    if !is_sent {
-                        self.shares.note_queued(id.key());
-                    }
                     again.push((query.arrived, id));
+                    if !is_sent {
+                        self.queries.shares.note_queued(id.key());
+                    }
                 }
             }
         }
@@ -507,8 +519,8 @@ impl Forwarder {
     /// nothing was usable.
     pub(super) fn queue_stalled(&mut self) {
         let mut again = Vec::new();
-        for conn_id in self.upstreams.iter().flat_map(|upstream| &upstream.conns) {
-            let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
+        for conn_id in self.upstreams.list.iter().flat_map(|upstream| &upstream.conns) {
+            let Some(conn) = self.upstreams.conns.get(*conn_id) else {
                 continue;
             };
             if !matches!(conn.phase, Phase::Retired { stalled: true, .. }) {
@@ -519,7 +531,7 @@ impl Forwarder {
                     && query.may_be_sent()
                     && !query.is_trial()
                     && !self.is_out(id)
-                    && !self.queue.is_armed(id.key())
+                    && !self.queries.queue.is_armed(id.key())
                     && query.places[0].is_some_and(|oldest| oldest.conn == *conn_id)
                 {
                     again.push((query.arrived, id));
@@ -534,7 +546,7 @@ impl Forwarder {
         queries.retain(|(_, id)| self.queries.get(*id).is_some());
         sort_by_key(&mut queries, |(arrived, id)| (*arrived, id.serial()));
         let keys: Vec<_> = queries.into_iter().map(|(arrived, id)| (arrived, id.key())).collect();
-        self.queue.merge(&keys);
+        self.queries.queue.merge(&keys);
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
+use super::action::UpstreamIndex;
 use super::collections::arena::Id;
+use super::limits::Service;
 use super::message::edit::{self, Ecs, RcodeNeedsOpt, ResponseEdit};
 use super::message::frame;
 use super::message::special::Answer;
@@ -10,13 +12,13 @@ use super::message::{self, LOCAL_LEN_MAX, LocalResponse, Rcode, ResponseInfo};
 use super::queries::query::{Origin, Query, Trouble};
 use super::query_log::Sent;
 use super::upstreams::upstream::Upstream;
-use super::{Conn, Ede, Forwarder, Manner, Room, Source, Stage};
+use super::{Ede, Forwarder, Manner, Room, Source, Stage};
 
 /// How a query leaves.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Outcome<'a> {
     /// With an upstream's response.
-    Answer { upstream: usize, response: &'a [u8], info: &'a ResponseInfo },
+    Answer { upstream: UpstreamIndex, response: &'a [u8], info: &'a ResponseInfo },
     /// With SERVFAIL made here.
     Failed(Ede<'a>),
     /// Without a response: its client is gone, or it had none.
@@ -24,12 +26,12 @@ pub(super) enum Outcome<'a> {
     /// With what there is to say of a special name.
     Special(&'a Answer),
     /// With a response made here of an upstream's RCODE.
-    Rcode { upstream: usize, rcode: Rcode },
+    Rcode { upstream: UpstreamIndex, rcode: Rcode },
 }
 
 impl Outcome<'_> {
     /// Who answered.
-    fn upstream(&self) -> Option<usize> {
+    fn upstream(&self) -> Option<UpstreamIndex> {
         match self {
             Self::Answer { upstream, .. } | Self::Rcode { upstream, .. } => Some(*upstream),
             Self::Failed(_) | Self::Orphaned | Self::Special(_) => None,
@@ -43,17 +45,17 @@ impl Forwarder {
         let Some(query) = self.queries.remove(id) else {
             return;
         };
-        self.by_arrival.disarm(id.key());
-        self.queue.disarm(id.key());
-        self.kept.disarm(id.key());
-        self.shares.remove(id.key());
+        self.queries.by_arrival.disarm(id.key());
+        self.queries.queue.disarm(id.key());
+        self.queries.kept.disarm(id.key());
+        self.queries.shares.remove(id.key());
         if query.is_sent() {
             self.leave_places(now, &query, outcome.upstream());
         }
         let ecs = self.policy.ecs;
         match query.origin {
             Origin::Datagram { path, responses, fingerprint } => {
-                self.joinable.remove(fingerprint, id);
+                self.queries.joinable.remove(fingerprint, id);
                 let room = Room::by_datagram(&path, query.parsed.opt, self.limits.udp_size_max);
                 for _ in 0..responses {
                     let mut sent = Sent::default();
@@ -81,7 +83,7 @@ impl Forwarder {
             Origin::Orphan => {}
             Origin::Denial { zone } => self.denied(now, zone, &outcome),
             Origin::Trial { upstream, .. } => {
-                if let Some(outage) = self.upstreams[upstream].outage_mut() {
+                if let Some(outage) = self.upstreams.list[upstream].outage_mut() {
                     outage.trial.take_if(|trial| *trial == id);
                 }
                 if outcome.upstream().is_some() {
@@ -89,13 +91,13 @@ impl Forwarder {
                 }
             }
         }
-        self.messages.release(query.message);
+        self.queries.messages.release(query.message);
         self.close_upstreams_if_done();
     }
 
     /// Gives up the places that a query still has when it ends.
     #[cold]
-    fn leave_places(&mut self, now: Instant, query: &Query, answered_by: Option<usize>) {
+    fn leave_places(&mut self, now: Instant, query: &Query, answered_by: Option<UpstreamIndex>) {
         // Another has not answered although there is an answer, or nobody has.
         let says_something = answered_by.is_some() || now >= self.expires_at(query);
         if says_something && !query.is_trial() {
@@ -118,42 +120,42 @@ impl Forwarder {
         outcome: &Outcome<'_>,
         sent: Sent,
     ) {
-        self.owed -= 1;
+        self.queries.owed -= 1;
         let took = || now.saturating_duration_since(query.arrived);
         let asked = self.asked(source, &query.message, query.parsed.question_end);
         match outcome {
-            Outcome::Orphaned => self.counts.orphaned += 1,
+            Outcome::Orphaned => self.outbox.counts.orphaned += 1,
             Outcome::Answer { upstream, info, .. } => {
-                self.counts.answered += 1;
-                let upstream = &self.upstreams[*upstream].name;
+                self.outbox.counts.answered += 1;
+                let upstream = &self.upstreams.list[*upstream].name;
                 if let Some(asked) = asked {
-                    self.query_log.success(asked, info.rcode, sent, took(), upstream);
+                    self.outbox.query_log.success(asked, info.rcode, sent, took(), upstream);
                 }
             }
             Outcome::Failed(ede) => {
-                self.counts.failed += 1;
+                self.outbox.counts.failed += 1;
                 if let Some(asked) = asked {
-                    self.query_log.failure(asked, took(), ede.text);
+                    self.outbox.query_log.failure(asked, took(), ede.text);
                 }
             }
             Outcome::Rcode { rcode: Rcode::SERVFAIL, upstream } => {
-                self.counts.failed += 1;
+                self.outbox.counts.failed += 1;
                 let cause =
-                    format!("{}: SERVFAIL without a question", self.upstreams[*upstream].name);
+                    format!("{}: SERVFAIL without a question", self.upstreams.list[*upstream].name);
                 if let Some(asked) = asked {
-                    self.query_log.failure(asked, took(), &cause);
+                    self.outbox.query_log.failure(asked, took(), &cause);
                 }
             }
             Outcome::Rcode { rcode, .. } => {
-                self.counts.local += 1;
+                self.outbox.counts.local += 1;
                 if let Some(asked) = asked {
-                    self.query_log.local(asked, *rcode, sent.truncated);
+                    self.outbox.query_log.local(asked, *rcode, sent.truncated);
                 }
             }
             Outcome::Special(answer) => {
-                self.counts.local += 1;
+                self.outbox.counts.local += 1;
                 if let Some(asked) = asked {
-                    self.query_log.local(asked, answer.rcode(), sent.truncated);
+                    self.outbox.query_log.local(asked, answer.rcode(), sent.truncated);
                 }
             }
         }
@@ -162,7 +164,7 @@ impl Forwarder {
     /// The query's client is gone, without its response.
     pub(super) fn orphan(&mut self, now: Instant, id: Id) {
         let sent = self.queries.get_mut(id).filter(|query| query.is_sent());
-        let Some(query) = sent.filter(|_| !self.shutting_down) else {
+        let Some(query) = sent.filter(|_| self.service != Service::Ending) else {
             self.finish(now, id, Outcome::Orphaned);
             return;
         };
@@ -170,10 +172,10 @@ impl Forwarder {
         query.bound_for = None;
         query.kept = None;
         let places = std::mem::take(&mut query.places);
-        self.queue.disarm(id.key());
-        self.kept.disarm(id.key());
-        self.owed -= 1;
-        self.counts.orphaned += 1;
+        self.queries.queue.disarm(id.key());
+        self.queries.kept.disarm(id.key());
+        self.queries.owed -= 1;
+        self.outbox.counts.orphaned += 1;
         for place in places.into_iter().flatten() {
             self.abandon(now, place);
         }
@@ -185,7 +187,7 @@ impl Forwarder {
             return;
         };
         if let [Some(place), _] = query.places
-            && let Some(Conn::Upstream(conn)) = self.conns.get(place.conn.0)
+            && let Some(conn) = self.upstreams.conns.get(place.conn)
         {
             query.trouble = Some(Trouble {
                 upstream: conn.upstream,
@@ -211,12 +213,8 @@ impl Forwarder {
             return;
         }
         // With nothing usable, the first upstream in order speaks for all.
-        let outage = match &self.upstreams[..] {
-            [first, ..] if !self.is_something_usable() => {
-                first.outage().map(|outage| (&first.name, outage))
-            }
-            _ => None,
-        };
+        let first = self.upstreams.list.iter().next().filter(|_| !self.is_something_usable());
+        let outage = first.and_then(|first| Some((&first.name, first.outage()?)));
         let (code, text) = match (query.trouble, outage) {
             (Some(trouble), _) if query.is_sent() => self.explain(&trouble),
             (_, Some((name, outage))) => {
@@ -235,7 +233,7 @@ impl Forwarder {
     }
 
     fn explain(&self, trouble: &Trouble) -> (u16, String) {
-        let upstream = &self.upstreams[trouble.upstream];
+        let upstream = &self.upstreams.list[trouble.upstream];
         (
             trouble.code,
             format!("{}: {}", upstream.name, upstream.explain(trouble.what, trouble.broke_number)),
@@ -244,7 +242,7 @@ impl Forwarder {
 
     /// Why a query was never sent, although nothing failed yet.
     fn explain_waiting(&self) -> String {
-        match self.upstreams.iter().find(|upstream| upstream.is_usable()) {
+        match self.upstreams.list.iter().find(|upstream| upstream.is_usable()) {
             Some(Upstream { name, open: Some(_), .. }) => {
                 format!("{name}: takes no more queries at the moment")
             }
@@ -256,7 +254,7 @@ impl Forwarder {
     /// With nothing up, queries do not wait for their whole time.
     pub(super) fn queue_timeouts(&mut self, now: Instant) {
         while let Some(after) = self.queue_timeout()
-            && let Some(key) = self.queue.pop(now, after)
+            && let Some(key) = self.queries.queue.pop(now, after)
         {
             // One that is in flight on a retired connection may still be answered there, and is
             // queued again when a connection opens.
@@ -269,9 +267,9 @@ impl Forwarder {
     }
 
     pub(super) fn close_upstreams_if_done(&mut self) {
-        if self.shutting_down && self.queries.is_empty() {
-            for index in 0..self.upstreams.len() {
-                while let Some(&conn) = self.upstreams[index].conns.last() {
+        if self.service == Service::Ending && self.queries.is_empty() {
+            for index in self.upstreams.list.indexes() {
+                while let Some(&conn) = self.upstreams.list[index].conns.last() {
                     self.close_upstream(conn, Manner::Orderly, "the program is ending");
                 }
             }

@@ -3,48 +3,49 @@
 
 use std::time::{Duration, Instant};
 
+use super::action::{UpstreamConnId, UpstreamIndex, UpstreamSet};
 use super::collections::arena::Id;
 use super::message::{Rcode, ResponseInfo};
 use super::queries::query::{Kept, Query};
 use super::upstreams::connection::UpstreamConn;
 use super::upstreams::in_flight::Found;
 use super::upstreams::upstream::Upstream;
-use super::{Conn, ConnId, Forwarder, Hedge, Order, Outcome};
+use super::{Forwarder, Hedge, Order, Outcome};
 
 impl Forwarder {
     /// Sends the query, or a copy of it, to this upstream, as soon as that has a connection.
-    pub(super) fn bind(&mut self, now: Instant, id: Id, index: usize) {
+    pub(super) fn bind(&mut self, now: Instant, id: Id, index: UpstreamIndex) {
         if let Some(conn) = self.open_conn(now, index)
             && self.takes_more(now, conn)
             && self.send(now, id, conn)
         {
-            self.queue.disarm(id.key());
+            self.queries.queue.disarm(id.key());
             return;
         }
         if self.queries.get(id).is_some_and(|query| !query.is_sent()) {
-            self.shares.note_queued(id.key());
+            self.queries.shares.note_queued(id.key());
         }
         self.push_bound(id, index);
         self.connect(now, index);
     }
 
     /// Has the query wait for a connection of this upstream that takes it.
-    pub(super) fn push_bound(&mut self, id: Id, index: usize) {
+    pub(super) fn push_bound(&mut self, id: Id, index: UpstreamIndex) {
         let Some(query) = self.queries.get_mut(id) else {
             return;
         };
         query.bound_for = Some(index);
-        if self.upstreams[index].bound.len() >= 2 * self.limits.queries_max {
+        if self.upstreams.list[index].bound.len() >= 2 * self.limits.queries_max {
             self.sweep_bound(index);
         }
-        self.upstreams[index].bound.push_back(id);
-        self.bound_upstreams |= 1 << index;
+        self.upstreams.list[index].bound.push_back(id);
+        self.upstreams.bound_upstreams.insert(index);
     }
 
     /// Takes out what is no longer bound for this upstream, or is there twice.
-    fn sweep_bound(&mut self, index: usize) {
+    fn sweep_bound(&mut self, index: UpstreamIndex) {
         let queries = &mut self.queries;
-        let bound = &mut self.upstreams[index].bound;
+        let bound = &mut self.upstreams.list[index].bound;
         // Who was seen is marked as not bound until all were seen.
         bound.retain(|id| {
             let query = queries.get_mut(*id);
@@ -59,57 +60,54 @@ impl Forwarder {
 
     /// Sends what is bound for certain upstreams, connecting to them if need be.
     pub(super) fn dispatch_bound(&mut self, now: Instant) {
-        let mut upstreams = self.bound_upstreams;
-        while upstreams != 0 {
-            let index = upstreams.trailing_zeros() as usize;
-            upstreams &= upstreams - 1;
+        for index in self.upstreams.bound_upstreams.iter() {
             let mut last = None;
             while let Some(conn) = self.open_conn(now, index)
                 && last.replace(conn) != Some(conn)
             {
                 self.send_bound(now, conn);
             }
-            while let Some(&id) = self.upstreams[index].bound.front()
+            while let Some(&id) = self.upstreams.list[index].bound.front()
                 && !self.is_bound(id, index)
             {
-                self.upstreams[index].bound.pop_front();
+                self.upstreams.list[index].bound.pop_front();
             }
-            if self.upstreams[index].bound.is_empty() {
-                self.bound_upstreams &= !(1 << index);
-            } else if self.upstreams[index].open.is_none_or(|open| self.is_busy(now, open)) {
+            if self.upstreams.list[index].bound.is_empty() {
+                self.upstreams.bound_upstreams.remove(index);
+            } else if self.upstreams.list[index].open.is_none_or(|open| self.is_busy(now, open)) {
                 self.connect(now, index);
             }
         }
     }
 
-    fn is_bound(&self, id: Id, index: usize) -> bool {
+    fn is_bound(&self, id: Id, index: UpstreamIndex) -> bool {
         self.queries.get(id).is_some_and(|query| query.bound_for == Some(index))
     }
 
     /// Sends what is bound for this connection's upstream, as much as goes.
-    fn send_bound(&mut self, now: Instant, conn_id: ConnId) {
-        let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0) else {
+    fn send_bound(&mut self, now: Instant, conn_id: UpstreamConnId) {
+        let Some(conn) = self.upstreams.conns.get(conn_id) else {
             return;
         };
         let index = conn.upstream;
         let mut in_vain = 0;
         while in_vain < TRIES_IN_VAIN_MAX
-            && let Some(&id) = self.upstreams[index].bound.front()
+            && let Some(&id) = self.upstreams.list[index].bound.front()
         {
             if !self.is_bound(id, index) {
-                self.upstreams[index].bound.pop_front();
+                self.upstreams.list[index].bound.pop_front();
                 continue;
             }
             if !self.takes_more(now, conn_id) {
                 return;
             }
-            self.upstreams[index].bound.pop_front();
+            self.upstreams.list[index].bound.pop_front();
             if self.send(now, id, conn_id) {
                 // It may have lost its other connection meanwhile.
-                self.queue.disarm(id.key());
+                self.queries.queue.disarm(id.key());
             } else {
                 // Its message ID is taken, and those behind it may have others.
-                self.upstreams[index].bound.push_back(id);
+                self.upstreams.list[index].bound.push_back(id);
                 if self.needs_own_id(id) {
                     self.replace_for_own_id(now, id, conn_id);
                 }
@@ -119,15 +117,15 @@ impl Forwarder {
     }
 
     /// The upstream failed: what was bound for it goes another way.
-    pub(super) fn unbind(&mut self, now: Instant, index: usize) {
+    pub(super) fn unbind(&mut self, now: Instant, index: UpstreamIndex) {
         let mut again = Vec::new();
-        for id in std::mem::take(&mut self.upstreams[index].bound) {
+        for id in std::mem::take(&mut self.upstreams.list[index].bound) {
             let Some(query) = self.queries.get_mut(id) else {
                 continue;
             };
             let was_bound = query.bound_for.take_if(|bound_for| *bound_for == index).is_some();
             let has_kept = query.kept.is_some();
-            if !was_bound || self.is_out(id) || self.queue.is_armed(id.key()) {
+            if !was_bound || self.is_out(id) || self.queries.queue.is_armed(id.key()) {
                 continue;
             }
             if has_kept {
@@ -147,11 +145,11 @@ impl Forwarder {
 
     /// Turns to an upstream that this query has not brought down, if no copy is out already. False if
     /// there is none, or it was sent often enough.
-    pub(super) fn try_elsewhere(&mut self, now: Instant, id: Id, index: usize) -> bool {
+    pub(super) fn try_elsewhere(&mut self, now: Instant, id: Id, index: UpstreamIndex) -> bool {
         let Some(query) = self.queries.get_mut(id) else {
             return false;
         };
-        query.avoided |= 1 << index;
+        query.avoided.insert(index);
         if self.is_out(id) {
             return true;
         }
@@ -173,13 +171,13 @@ impl Forwarder {
     }
 
     /// Copies what is late on this connection, as far as the budget goes.
-    pub(super) fn hedge(&mut self, now: Instant, conn_id: ConnId) {
-        while let Some(Conn::Upstream(conn)) = self.conns.get(conn_id.0)
+    pub(super) fn hedge(&mut self, now: Instant, conn_id: UpstreamConnId) {
+        while let Some(conn) = self.upstreams.conns.get(conn_id)
             && let index = conn.upstream
             && let Some(other) = self.hedge_target(now, index)
-            && let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0)
+            && let Some(conn) = self.upstreams.conns.get_mut(conn_id)
             && conn.phase.is_trusted()
-            && let after = self.upstreams[index].round_trip.late_after()
+            && let after = self.upstreams.list[index].round_trip.late_after()
             && let Some(message_id) = conn.sent.pop_late(now, after)
         {
             let Found::Waiting(id) = conn.in_flight.find(message_id) else {
@@ -189,8 +187,8 @@ impl Forwarder {
                 continue;
             };
             query.hedged = true;
-            self.hedges.take();
-            self.counts.hedged += 1;
+            self.upstreams.hedges.take();
+            self.outbox.counts.hedged += 1;
             self.bind(now, id, other);
         }
     }
@@ -200,23 +198,27 @@ impl Forwarder {
         if !conn.phase.is_trusted() {
             return None;
         }
-        let next = conn.sent.next_late(self.upstreams[conn.upstream].round_trip.late_after())?;
+        let next =
+            conn.sent.next_late(self.upstreams.list[conn.upstream].round_trip.late_after())?;
         self.hedge_targets(conn.upstream).next().map(|_| next)
     }
 
     /// Who may get copies of what is late at upstream `index`; nobody, if none may be made.
-    fn hedge_targets(&self, index: usize) -> impl Iterator<Item = (usize, &Upstream)> {
-        let operator = self.upstreams[index].operator;
-        let allows_one = self.policy.hedge != Hedge::Off && self.hedges.allows_one();
-        self.others(index).filter(move |(_, upstream)| {
+    fn hedge_targets(
+        &self,
+        index: UpstreamIndex,
+    ) -> impl Iterator<Item = (UpstreamIndex, &Upstream)> {
+        let operator = self.upstreams.list[index].operator;
+        let allows_one = self.policy.hedge != Hedge::Off && self.upstreams.hedges.allows_one();
+        self.upstreams.list.others(index).filter(move |(_, upstream)| {
             let is_wanted = self.policy.hedge == Hedge::Any || upstream.operator == operator;
             allows_one && is_wanted && upstream.is_usable()
         })
     }
 
     /// Who of these gets a copy: one of the same operator if there is one.
-    fn hedge_target(&self, now: Instant, index: usize) -> Option<usize> {
-        let operator = self.upstreams[index].operator;
+    fn hedge_target(&self, now: Instant, index: UpstreamIndex) -> Option<UpstreamIndex> {
+        let operator = self.upstreams.list[index].operator;
         let same = self.hedge_targets(index).find(|(_, other)| other.operator == operator);
         let other = same.or_else(|| match self.policy.order {
             Order::Fastest => self
@@ -233,7 +235,7 @@ impl Forwarder {
         &mut self,
         now: Instant,
         id: Id,
-        index: usize,
+        index: UpstreamIndex,
         response: &[u8],
         info: &ResponseInfo,
     ) -> bool {
@@ -251,7 +253,9 @@ impl Forwarder {
             }
             return true;
         }
-        if response.len() > KEPT_LEN_MAX || self.kept.len() >= kept_max(self.limits.queries_max) {
+        if response.len() > KEPT_LEN_MAX
+            || self.queries.kept.len() >= kept_max(self.limits.queries_max)
+        {
             return false;
         }
         let mut other = None;
@@ -267,10 +271,10 @@ impl Forwarder {
         if let Some(query) = self.queries.get_mut(id) {
             query.kept = Some(Box::new(kept));
         }
-        self.kept.arm(id.key(), now);
+        self.queries.kept.arm(id.key(), now);
         if let Some(other) = other {
-            self.retries.take();
-            self.counts.retried += 1;
+            self.upstreams.retries.take();
+            self.outbox.counts.retried += 1;
             self.bind(now, id, other);
         }
         true
@@ -294,18 +298,27 @@ impl Forwarder {
     }
 
     /// Who is asked a query that upstream `index` failed to resolve.
-    fn second_opinion(&mut self, now: Instant, id: Id, index: usize) -> Option<usize> {
+    fn second_opinion(
+        &mut self,
+        now: Instant,
+        id: Id,
+        index: UpstreamIndex,
+    ) -> Option<UpstreamIndex> {
         let query = self.queries.get(id)?;
-        if !self.policy.retry_servfail || !query.may_be_sent() || !self.retries.allows_one() {
+        if !self.policy.retry_servfail
+            || !query.may_be_sent()
+            || !self.upstreams.retries.allows_one()
+        {
             return None;
         }
-        let operator = self.upstreams[index].operator;
-        let others = || self.others(index).filter(|(_, other)| other.operator != operator);
+        let operator = self.upstreams.list[index].operator;
+        let others =
+            || self.upstreams.list.others(index).filter(|(_, other)| other.operator != operator);
         if let Some((other, _)) = others().find(|(_, other)| other.is_usable()) {
             return Some(other);
         }
         // One that failed is tried again beside the traffic, for later ones.
-        let failed: Vec<usize> = others().map(|(other, _)| other).collect();
+        let failed: Vec<UpstreamIndex> = others().map(|(other, _)| other).collect();
         for other in failed {
             self.revive_one(now, other, id);
         }
@@ -322,7 +335,7 @@ impl Forwarder {
     }
 
     pub(super) fn kept_timeouts(&mut self, now: Instant) {
-        while let Some(key) = self.kept.pop(now, KEPT_TIMEOUT) {
+        while let Some(key) = self.queries.kept.pop(now, KEPT_TIMEOUT) {
             if let Some(id) = self.queries.id_at(key) {
                 self.deliver_kept(now, id);
             }
@@ -330,22 +343,19 @@ impl Forwarder {
     }
 
     pub(super) fn next_kept_timeout(&self) -> Option<Instant> {
-        self.kept.next(KEPT_TIMEOUT)
+        self.queries.kept.next(KEPT_TIMEOUT)
     }
 
     /// A usable upstream other than `index` and those of the bits in `avoided`.
-    pub(super) fn another(&self, index: usize, avoided: u16) -> Option<usize> {
-        let is_wanted = |(other, upstream): &(usize, &Upstream)| {
-            upstream.is_usable() && avoided & 1 << other == 0
+    pub(super) fn another(
+        &self,
+        index: UpstreamIndex,
+        avoided: UpstreamSet,
+    ) -> Option<UpstreamIndex> {
+        let is_wanted = |(other, upstream): &(UpstreamIndex, &Upstream)| {
+            upstream.is_usable() && !avoided.contains(*other)
         };
-        self.others(index).find(is_wanted).map(|(other, _)| other)
-    }
-
-    /// The upstreams but `index`, those behind it first.
-    pub(super) fn others(&self, index: usize) -> impl Iterator<Item = (usize, &Upstream)> {
-        let (before, rest) = self.upstreams.split_at(index);
-        let behind = (index + 1..).zip(rest.iter().skip(1));
-        behind.chain((0..).zip(before))
+        self.upstreams.list.others(index).find(is_wanted).map(|(other, _)| other)
     }
 }
 

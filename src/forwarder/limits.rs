@@ -91,9 +91,23 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Connections at a time, of clients and to upstreams. A connection that was closed may still have
-    /// its place when the next is there.
-    pub(super) fn conns_max(&self) -> usize {
-        2 * (self.clients_max + self.upstream_conns_max)
+    /// Keys of clients. One that was closed may still have its key when the next is there.
+    pub(super) fn client_keys_max(&self) -> usize {
+        2 * self.clients_max
     }
+
+    /// Keys of connections to upstreams, likewise.
+    pub(super) fn upstream_keys_max(&self) -> usize {
+        2 * self.upstream_conns_max
+    }
+}
+
+/// Whether queries are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Service {
+    Serving,
+    /// What clients have sent by now is taken, and nothing after that.
+    Terminating,
+    /// What is owed is answered, and nothing new is taken.
+    Ending,
 }

@@ -19,41 +19,38 @@ mod finish;
 mod hedge;
 mod limits;
 pub mod message;
+mod outbox;
 mod queries;
 mod query_log;
 mod report;
 mod upstreams;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-pub use action::{Action, Closed, ConnId, DatagramPath, Manner, Stage};
+pub use action::{
+    Action, ClientId, Closed, ConnId, DatagramPath, Manner, Stage, UPSTREAMS_MAX, UpstreamConnId,
+    UpstreamIdentity, UpstreamIndex,
+};
 pub use bound::{Footprint, Term};
 use clients::Clients;
-use clients::access::Strangers;
 pub use clients::access::is_local;
-use clients::client::Client;
 use clients::response_size::Room;
-use collections::arena::{Arena, Id};
-use collections::budget::Budget;
-use collections::output::DatagramOutput;
-use collections::random::Random;
+use collections::arena::Id;
+use collections::output::StreamOutput;
 pub(crate) use collections::sort::sort_by_key;
-use collections::timeouts::Timeouts;
 use denial::Denials;
 use finish::Outcome;
+use limits::Service;
 pub use limits::{Hedge, Limits, Order, Policy};
 pub use message::edit::{Ecs, Edns};
 pub use message::opt::Ede;
 pub use message::special::SpecialNames;
-use queries::fair_share::Shares;
-use queries::query::{Messages, Query};
-use queries::retransmissions::Joinable;
-use query_log::QueryLog;
+use outbox::Outbox;
+use queries::Queries;
+use queries::query::Query;
 pub use report::{Counts, Fact};
-use upstreams::connection::UpstreamConn;
-use upstreams::upstream::{self, Upstream};
+use upstreams::Upstreams;
 
 /// The forwarder.
 ///
@@ -64,84 +61,35 @@ use upstreams::upstream::{self, Upstream};
 pub struct Forwarder {
     limits: Limits,
     policy: Policy,
-    random: Random,
-    /// What clients have sent by now is taken, as nothing is after that.
-    terminating: bool,
-    shutting_down: bool,
-
-    queries: Arena<Query>,
-    messages: Messages,
-    /// Responses owed to clients: one for each query, and one for each retransmission that joined.
-    owed: usize,
-    /// All queries, by key.
-    by_arrival: Timeouts,
-    /// Those to be sent, by key.
-    queue: Timeouts,
-    /// When the queue is looked at again although nothing happens.
-    dispatch_at: Option<Instant>,
-    /// Upstreams that something is bound for, or was: bit by index.
-    bound_upstreams: u16,
-    /// Those with an answer that is kept while a better one may come, by key.
-    kept: Timeouts,
-    hedges: Budget,
-    retries: Budget,
-    /// Those of clients, by key.
-    shares: Shares,
-    /// What retransmissions join.
-    joinable: Joinable,
-    denials: Denials,
-
-    conns: Arena<Conn>,
+    service: Service,
     clients: Clients,
-    strangers: Strangers,
-    upstreams: Vec<Upstream>,
-    /// Their indexes, the preferred first, as of the last look.
-    ranking: Vec<usize>,
-    /// When the next line about upstreams that are still down may be written.
-    summary_at: Option<Instant>,
-    summary_pause: Duration,
-
-    actions: VecDeque<Action>,
-    datagrams: DatagramOutput,
-    query_log: QueryLog,
-    counts: Counts,
+    queries: Queries,
+    /// When waiting queries are looked at again although nothing happens.
+    dispatch_at: Option<Instant>,
+    denials: Denials,
+    upstreams: Upstreams,
+    outbox: Outbox,
 }
 
 /// Facts in.
 impl Forwarder {
-    /// `upstreams` are the display names, `ADDRESS#NAME`, in order of preference, at most 16; those with
-    /// the same NAME are one operator's. `seed` feeds jitter and hashing.
-    pub fn new(limits: Limits, policy: Policy, upstreams: Vec<Box<str>>, seed: u64) -> Self {
-        debug_assert!(upstreams.len() <= u16::BITS as usize, "a query has a bit for each");
+    /// `upstreams` are in order of preference, at most [`UPSTREAMS_MAX`]. `seed` feeds jitter and hashing.
+    pub fn new(
+        limits: Limits,
+        policy: Policy,
+        upstreams: Vec<UpstreamIdentity>,
+        seed: u64,
+    ) -> Self {
+        debug_assert!(upstreams.len() <= UPSTREAMS_MAX, "{} upstreams", upstreams.len());
         Self {
-            policy,
-            random: Random::new(seed),
-            terminating: false,
-            shutting_down: false,
-            queries: Arena::with_capacity(limits.queries_max),
-            messages: Messages::new(limits.queries_max, limits.query_bytes_max),
-            owed: 0,
-            by_arrival: Timeouts::with_capacity(limits.queries_max),
-            queue: Timeouts::with_capacity(limits.queries_max),
-            dispatch_at: None,
-            bound_upstreams: 0,
-            kept: Timeouts::with_capacity(limits.queries_max),
-            hedges: Budget::new(HEDGES_PERCENT),
-            retries: Budget::new(RETRIES_PERCENT),
-            shares: Shares::new(seed, limits.queries_max),
-            joinable: Joinable::new(seed, limits.queries_max),
-            denials: Denials::new(),
-            conns: Arena::with_capacity(limits.conns_max()),
+            service: Service::Serving,
             clients: Clients::new(&limits),
-            strangers: Strangers::default(),
-            ranking: (0..upstreams.len()).collect(),
-            upstreams: upstream::list(upstreams),
-            summary_at: None,
-            summary_pause: Duration::ZERO,
-            actions: VecDeque::new(),
-            datagrams: DatagramOutput::new(limits.datagram_bytes_max, limits.datagrams_max),
-            query_log: QueryLog::new(limits.query_log, limits.query_log_max),
-            counts: Counts::default(),
+            queries: Queries::new(&limits, seed),
+            dispatch_at: None,
+            denials: Denials::new(),
+            upstreams: Upstreams::new(&limits, upstreams, seed),
+            outbox: Outbox::new(&limits),
+            policy,
             limits,
         }
     }
@@ -153,7 +101,7 @@ impl Forwarder {
 
     /// So many datagrams came that are nobody's query.
     pub fn handle_ignored_datagrams(&mut self, count: usize) {
-        self.counts.ignored += count as u64;
+        self.outbox.counts.ignored += count as u64;
     }
 
     /// A datagram of a client; `truncated` if it was cut at the receive buffer's size.
@@ -168,45 +116,43 @@ impl Forwarder {
     }
 
     /// A client connected, which [`Self::poll_accept`] had allowed. `None`: it is refused, drop the socket.
-    pub fn handle_accept(&mut self, now: Instant, peer: SocketAddr) -> Option<ConnId> {
+    pub fn handle_accept(&mut self, now: Instant, peer: SocketAddr) -> Option<ClientId> {
         self.accept_client(now, peer)
     }
 
     /// The TCP connection of an upstream attempt stands; TLS begins.
-    pub fn handle_established(&mut self, now: Instant, conn: ConnId) {
+    pub fn handle_established(&mut self, now: Instant, conn: UpstreamConnId) {
         self.conn_established(now, conn);
     }
 
     /// The TLS handshake of an upstream attempt is done and its certificate verified.
-    pub fn handle_connected(&mut self, now: Instant, conn: ConnId) {
+    pub fn handle_connected(&mut self, now: Instant, conn: UpstreamConnId) {
         self.conn_opened(now, conn);
     }
 
     /// Octets arrived: a client's, or an upstream's after decryption.
     pub fn handle_stream(&mut self, now: Instant, conn: ConnId, bytes: &[u8]) {
-        match self.conns.get(conn.0) {
-            Some(Conn::Client(_)) => self.client_stream(now, conn, bytes),
-            Some(Conn::Upstream(_)) => self.upstream_stream(now, conn, bytes),
-            Some(Conn::Closing) | None => {}
+        match conn {
+            ConnId::Client(client) => self.client_stream(now, client, bytes),
+            ConnId::Upstream(conn) => self.upstream_stream(now, conn, bytes),
         }
     }
 
     /// A connection ended on its own. The shell keeps its socket until it takes [`Action::Close`].
     pub fn handle_closed(&mut self, now: Instant, conn: ConnId, how: Closed) {
-        match self.conns.get(conn.0) {
-            Some(Conn::Client(_)) => {
-                self.client_closed(now, conn, &how);
+        match conn {
+            ConnId::Client(client) => {
+                self.client_closed(now, client, &how);
                 // What it gave up may have made room for others.
                 self.dispatch(now);
             }
-            Some(Conn::Upstream(_)) => self.upstream_closed(now, conn, how),
-            Some(Conn::Closing) | None => {}
+            ConnId::Upstream(conn) => self.upstream_closed(now, conn, how),
         }
     }
 
     /// [`Self::poll_timeout`] has passed. A call that is not due does nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(key) = self.by_arrival.pop(now, self.limits.query_timeout) {
+        while let Some(key) = self.queries.by_arrival.pop(now, self.limits.query_timeout) {
             if let Some(id) = self.queries.id_at(key) {
                 self.expire(now, id);
             }
@@ -221,16 +167,21 @@ impl Forwarder {
     /// There is another way to this upstream than before, or one again, or none any more. What failed
     /// may work now, so its backoff ends. `lost` are those of its connections that come through no more;
     /// what waits on them is sent again.
-    pub fn handle_network_change(&mut self, now: Instant, upstream: usize, lost: &[ConnId]) {
-        self.upstreams[upstream].forget_experience();
-        self.upstreams[upstream].end_backoff(now);
-        for conn in &self.upstreams[upstream].conns {
-            if let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn.0) {
+    pub fn handle_network_change(
+        &mut self,
+        now: Instant,
+        upstream: UpstreamIndex,
+        lost: &[UpstreamConnId],
+    ) {
+        self.upstreams.list[upstream].forget_experience();
+        self.upstreams.list[upstream].end_backoff(now);
+        for conn in &self.upstreams.list[upstream].conns {
+            if let Some(conn) = self.upstreams.conns.get_mut(*conn) {
                 conn.replacement_failed_at = None;
             }
         }
         // One that has ended by itself may not be taken yet.
-        let conns = self.upstreams[upstream].conns.iter();
+        let conns = self.upstreams.list[upstream].conns.iter();
         let lost = conns.filter(|conn| lost.contains(conn)).copied().collect();
         self.drop_upstream_conns(now, lost, "the way to it changed");
     }
@@ -244,26 +195,29 @@ impl Forwarder {
     /// The machine was suspended: every upstream connection is dropped, as none can be trusted.
     pub fn handle_resume(&mut self, now: Instant) {
         self.denials.forget();
-        for upstream in &mut self.upstreams {
+        for upstream in self.upstreams.list.iter_mut() {
             upstream.forget_experience();
             upstream.end_backoff(now);
         }
-        let all = self.upstreams.iter().flat_map(|upstream| upstream.conns.iter().copied());
+        let all = self.upstreams.list.iter().flat_map(|upstream| upstream.conns.iter().copied());
         self.drop_upstream_conns(now, all.collect(), "the machine was suspended");
     }
 
     /// The end was asked for: clients may be read for all that they have sent, so that
     /// [`Self::handle_shutdown`] finds it owed.
     pub fn handle_termination(&mut self) {
-        self.terminating = true;
+        if self.service == Service::Serving {
+            self.service = Service::Terminating;
+        }
     }
 
     /// Answers what is owed, takes nothing new, then closes everything.
     pub fn handle_shutdown(&mut self, now: Instant) {
-        self.shutting_down = true;
+        self.service = Service::Ending;
         self.drain_clients(now);
-        for index in 0..self.upstreams.len() {
-            if let Some(trial) = self.upstreams[index].outage().and_then(|outage| outage.trial) {
+        for index in self.upstreams.list.indexes() {
+            if let Some(trial) = self.upstreams.list[index].outage().and_then(|outage| outage.trial)
+            {
                 self.finish(now, trial, Outcome::Orphaned);
             }
         }
@@ -281,35 +235,45 @@ impl Forwarder {
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
         loop {
-            let action = self.actions.pop_front()?;
-            match action {
-                Action::Close { conn, .. } => {
-                    self.conns.remove(conn.0);
+            let action = self.outbox.actions.pop_front()?;
+            let is_current = match action {
+                Action::Close { conn: ConnId::Client(client), .. } => {
+                    self.clients.conns.free(client);
+                    true
                 }
-                Action::Transmit(conn) => match self.conns.get_mut(conn.0) {
-                    Some(Conn::Client(client)) => client.transmitting = false,
-                    Some(Conn::Upstream(upstream)) => upstream.transmitting = false,
-                    Some(Conn::Closing) | None => continue,
-                },
-                Action::Connect { conn, .. } | Action::Read(conn) | Action::ShutdownWrite(conn) => {
-                    // Overtaken by its own end: only the Close that follows matters.
-                    if !matches!(self.conns.get(conn.0), Some(Conn::Client(_) | Conn::Upstream(_)))
-                    {
-                        continue;
-                    }
+                Action::Close { conn: ConnId::Upstream(conn), .. } => {
+                    self.upstreams.conns.free(conn);
+                    true
                 }
-                Action::Log(_) => {}
+                Action::Transmit(ConnId::Client(client)) => {
+                    let client = self.clients.conns.get_mut(client);
+                    client.is_some_and(|client| std::mem::take(&mut client.transmitting))
+                }
+                Action::Transmit(ConnId::Upstream(conn)) => {
+                    let conn = self.upstreams.conns.get_mut(conn);
+                    conn.is_some_and(|conn| std::mem::take(&mut conn.transmitting))
+                }
+                Action::Connect { conn, .. } => self.upstreams.conns.get(conn).is_some(),
+                Action::Read(client) | Action::ShutdownWrite(client) => {
+                    self.clients.conns.get(client).is_some()
+                }
+                Action::Log(_) => true,
+            };
+            // What was overtaken by the end of its connection is left out: only the close matters.
+            if is_current {
+                return Some(action);
             }
-            return Some(action);
         }
     }
 
     /// When [`Self::handle_timeout`] is due. It may be in the past.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let all = [
-            self.by_arrival.next(self.limits.query_timeout),
-            self.queue_timeout().and_then(|after| self.queue.next(after)),
-            self.dispatch_at.filter(|_| !self.queue.is_empty() || self.bound_upstreams != 0),
+            self.queries.by_arrival.next(self.limits.query_timeout),
+            self.queue_timeout().and_then(|after| self.queries.queue.next(after)),
+            self.dispatch_at.filter(|_| {
+                !self.queries.queue.is_empty() || !self.upstreams.bound_upstreams.is_empty()
+            }),
             self.next_kept_timeout(),
             self.next_upstream_timeout(),
             self.next_client_timeout(),
@@ -317,74 +281,74 @@ impl Forwarder {
         all.into_iter().flatten().min()
     }
 
-    /// How many octets may be read of this connection now. 0: it is a client that must not be read
-    /// because of back-pressure, until [`Action::Read`]; the rest waits in its socket.
-    pub fn poll_read(&mut self, conn: ConnId) -> usize {
-        match self.conns.get(conn.0) {
-            Some(Conn::Client(_)) => self.poll_client_read(conn),
-            Some(Conn::Upstream(_)) => usize::MAX,
-            Some(Conn::Closing) | None => 0,
-        }
+    /// How many octets may be read of this client now. 0: it must not be read because of back-pressure,
+    /// until [`Action::Read`]; the rest waits in its socket.
+    pub fn poll_read(&mut self, client: ClientId) -> usize {
+        self.poll_client_read(client)
     }
 
     /// Whether answers are still to come on this connection to an upstream.
-    pub fn awaits_answers(&self, conn: ConnId) -> bool {
-        matches!(self.conns.get(conn.0), Some(Conn::Upstream(conn)) if conn.in_flight.waiting() > 0)
+    pub fn awaits_answers(&self, conn: UpstreamConnId) -> bool {
+        self.upstreams.conns.get(conn).is_some_and(|conn| conn.in_flight.waiting() > 0)
     }
 
     /// What is to be written on this connection.
     pub fn output(&self, conn: ConnId) -> &[u8] {
-        match self.conns.get(conn.0) {
-            Some(Conn::Client(client)) => client.output.pending(),
-            Some(Conn::Upstream(upstream)) => upstream.output.pending(),
-            Some(Conn::Closing) | None => &[],
-        }
+        let output = match conn {
+            ConnId::Client(client) => self.clients.conns.get(client).map(|client| &client.output),
+            ConnId::Upstream(conn) => self.upstreams.conns.get(conn).map(|conn| &conn.output),
+        };
+        output.map_or(&[], StreamOutput::pending)
     }
 
     /// The first `n` octets of [`Self::output`] were written.
     pub fn advance_output(&mut self, now: Instant, conn: ConnId, n: usize) {
-        match self.conns.get_mut(conn.0) {
-            Some(Conn::Client(client)) => {
-                let before = client.output.len();
-                client.output.advance(n);
-                self.clients.bytes -= before - client.output.len();
-                self.client_output_advanced(now, conn);
+        match conn {
+            ConnId::Client(client_id) => {
+                if let Some(client) = self.clients.conns.get_mut(client_id) {
+                    let before = client.output.len();
+                    client.output.advance(n);
+                    self.clients.bytes -= before - client.output.len();
+                    self.client_output_advanced(now, client_id);
+                }
             }
-            Some(Conn::Upstream(upstream)) => {
-                upstream.output.advance(n);
-                self.dispatch(now);
+            ConnId::Upstream(conn) => {
+                if let Some(conn) = self.upstreams.conns.get_mut(conn) {
+                    conn.output.advance(n);
+                    self.dispatch(now);
+                }
             }
-            Some(Conn::Closing) | None => {}
         }
     }
 
     /// The datagrams to send, oldest first.
     pub fn datagrams(&self) -> impl Iterator<Item = (DatagramPath, &[u8])> {
-        self.datagrams.iter()
+        self.outbox.datagrams.iter()
     }
 
     /// The first `n` of [`Self::datagrams`] left, `failed` of them because they could not be sent.
     pub fn advance_datagrams(&mut self, n: usize, failed: usize) {
-        self.datagrams.advance(n);
-        self.counts.datagrams_dropped += failed as u64;
+        self.outbox.datagrams.advance(n);
+        self.outbox.counts.datagrams_dropped += failed as u64;
     }
 
     /// Lines of the query log since [`Self::clear_query_log`], each with its line feed.
     pub fn query_log(&self) -> &[u8] {
-        self.query_log.lines()
+        self.outbox.query_log.lines()
     }
 
     /// The lines of [`Self::query_log`] were taken.
     pub fn clear_query_log(&mut self) {
-        self.query_log.clear();
+        self.outbox.query_log.clear();
     }
 
     /// Nothing is held, owed or unsent any more: after [`Self::handle_shutdown`] the shell may end.
     pub fn is_drained(&self) -> bool {
         self.queries.is_empty()
-            && self.conns.is_empty()
-            && self.datagrams.is_empty()
-            && self.actions.is_empty()
+            && self.clients.conns.is_empty()
+            && self.upstreams.conns.is_empty()
+            && self.outbox.datagrams.is_empty()
+            && self.outbox.actions.is_empty()
     }
 
     /// Queries that nothing will send, although they wait and may be sent: none, ever. For tests, as it
@@ -398,12 +362,12 @@ impl Forwarder {
             }
             let is_bound = query.bound_for.is_some_and(|index| {
                 // One that is open or being made, or as many as there may be, of which one will end.
-                !self.upstreams[index].conns.is_empty() || self.is_at_upstream_limit()
+                !self.upstreams.list[index].conns.is_empty() || self.is_at_upstream_limit()
             });
             let waits = query.is_special
                 || is_bound
                 || query.kept.is_some()
-                || self.queue.is_armed(id.key());
+                || self.queries.queue.is_armed(id.key());
             !waits && !self.is_out(*id) && query.may_be_sent() && !query.is_trial()
         };
         self.queries.iter().filter(is_neglected).count()
@@ -412,37 +376,20 @@ impl Forwarder {
     /// For tests and metrics.
     pub fn counts(&self) -> Counts {
         Counts {
-            owed: self.owed,
+            owed: self.queries.owed,
             queries_held: self.queries.len(),
-            conns_held: self.conns.len(),
-            ..self.counts
+            conns_held: self.clients.conns.len() + self.upstreams.conns.len(),
+            ..self.outbox.counts
         }
     }
-}
-
-/// An entry of the connection table.
-#[derive(Debug)]
-enum Conn {
-    Client(Box<Client>),
-    Upstream(Box<UpstreamConn>),
-    /// Its `Close` is queued: it takes no input, and its key is kept until the shell takes it.
-    Closing,
 }
 
 /// Where a message came from.
 #[derive(Clone, Copy, Debug)]
 enum Source {
     Datagram(DatagramPath),
-    Stream(ConnId),
+    Stream(ClientId),
 }
-
-/// Of all queries: late answers that are waited for are few, or the upstream is slow for all, and twice
-/// the load would not make it faster.
-const HEDGES_PERCENT: u32 = 2;
-
-/// Of all queries: names that are broken everywhere are common, and asking everybody about them mends
-/// nothing.
-const RETRIES_PERCENT: u32 = 5;
 
 #[cfg(test)]
 mod tests {

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::config::Config;
+use crate::config::{Config, Upstream};
 use crate::forwarder::{
-    self, Action, Closed, ConnId, DatagramPath, Forwarder, Manner, sort_by_key,
+    self, Action, Closed, ConnId, DatagramPath, Forwarder, Manner, UpstreamConnId,
+    UpstreamIdentity, UpstreamIndex, sort_by_key,
 };
 use crate::host::clocks::{Clocks, Happened};
 use crate::host::descriptors;
@@ -40,9 +41,7 @@ pub struct Reactor {
     network: Option<Network>,
     listeners: Vec<Listener>,
     datagrams: Buffers,
-    /// Indexed by [`ConnId::key`]. A slot is emptied when the core's close is taken, and the core
-    /// gives its key away only after that, so an event finds the socket it is for, or none.
-    sockets: Vec<Option<Socket>>,
+    sockets: Sockets,
     /// Sockets that may have more to read.
     unread: Vec<ConnId>,
     /// No connection can be accepted before this, unless one closes.
@@ -74,7 +73,6 @@ impl Reactor {
         let roots = config.roots.file();
         let connectors = tls::connectors(roots, identities, socket::tls_limits(&config.sockets))
             .map_err(|error| if roots.is_some() { format!("--ca-file: {error}") } else { error })?;
-        let names = config.upstreams.iter().map(|upstream| upstream.to_string().into()).collect();
         let servers = config.upstreams.iter().zip(connectors).map(|(upstream, connector)| Server {
             name: upstream.to_string().into(),
             address: upstream.address,
@@ -84,7 +82,12 @@ impl Reactor {
         let mut limits = config.limits.clone();
         limits.clients_max = descriptors::clients_max(config)?;
         let cx = Context {
-            forwarder: Forwarder::new(limits, config.policy.clone(), names, random_seed()),
+            forwarder: Forwarder::new(
+                limits,
+                config.policy.clone(),
+                upstream_identities(&config.upstreams),
+                random_seed(),
+            ),
             now: now(),
             servers: servers.collect(),
             buffer: vec![0; config.sockets.read_buffer].into(),
@@ -121,7 +124,7 @@ impl Reactor {
             network,
             listeners,
             datagrams: Buffers::new(cx.limits.datagram_batch),
-            sockets: Vec::new(),
+            sockets: Sockets::default(),
             unread: Vec::new(),
             cx,
             accept_again: None,
@@ -212,14 +215,14 @@ impl Reactor {
                 Action::Connect { conn, upstream } => self.connect(conn, upstream),
                 Action::Log(fact) => log::log!(fact.level(), "{fact}"),
                 // Not now: a client that sends without end would keep this loop going.
-                Action::Read(conn) => self.unread.push(conn),
-                Action::ShutdownWrite(conn) => {
-                    if let Some(socket) = find(&mut self.sockets, conn) {
+                Action::Read(client) => self.unread.push(client.into()),
+                Action::ShutdownWrite(client) => {
+                    if let Some(socket) = self.sockets.find(client) {
                         socket.shutdown_write();
                     }
                 }
                 Action::Transmit(conn) => {
-                    if let Some(socket) = find(&mut self.sockets, conn) {
+                    if let Some(socket) = self.sockets.find(conn) {
                         socket.write(&mut self.cx);
                     }
                 }
@@ -230,43 +233,41 @@ impl Reactor {
     fn acknowledge(&mut self) {
         let mut unacknowledged = std::mem::take(&mut self.cx.unacknowledged);
         for conn in unacknowledged.drain(..) {
-            if let Some(socket) = find(&mut self.sockets, conn) {
+            if let Some(socket) = self.sockets.find(conn) {
                 socket.acknowledge(&self.cx);
             }
         }
         self.cx.unacknowledged = unacknowledged;
     }
 
-    fn connect(&mut self, conn: ConnId, upstream: usize) {
+    fn connect(&mut self, conn: UpstreamConnId, upstream: UpstreamIndex) {
         let happened = self.clocks.look_closely(self.cx.now);
         self.tell_clocks(happened);
         match Socket::connect(&self.cx, conn, upstream) {
-            Ok(socket) => self.insert(conn, socket),
-            Err(how) => self.cx.forwarder.handle_closed(self.cx.now, conn, how),
+            Ok(socket) => self.insert(conn.into(), socket),
+            Err(how) => self.cx.forwarder.handle_closed(self.cx.now, conn.into(), how),
         }
     }
 
     /// Without a socket, the [`ConnId`] lives on until the core's close is taken.
     fn insert(&mut self, conn: ConnId, mut socket: Socket) {
         let all = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
-        let token = Token(FIRST_LISTENER + 2 * self.listeners.len() + conn.key());
+        let token = self.socket_token(conn);
         if let Err(error) = self.poll.registry().register(socket.source(), token, all) {
             let level = self.logged.level(self.cx.now, "epoll", &error);
             log::log!(level, "a connection is given up: epoll: {}", system_error(&error));
             self.cx.forwarder.handle_closed(self.cx.now, conn, Closed::Reset);
             return;
         }
-        if self.sockets.len() <= conn.key() {
-            self.sockets.resize_with(conn.key() + 1, || None);
-        }
-        self.sockets[conn.key()] = Some(socket);
+        self.sockets.insert(conn, socket);
+    }
+
+    fn socket_token(&self, conn: ConnId) -> Token {
+        Token(FIRST_LISTENER + 2 * self.listeners.len() + Sockets::place(conn))
     }
 
     fn close(&mut self, conn: ConnId, manner: Manner, why: Option<&'static str>) {
-        if find(&mut self.sockets, conn).is_none() {
-            return;
-        }
-        if let Some(socket) = self.sockets[conn.key()].take() {
+        if let Some(socket) = self.sockets.remove(conn) {
             socket.tell_closed(&self.cx, why);
             socket.close(manner, self.cx.limits.segment_max);
             // A descriptor is free.
@@ -324,8 +325,8 @@ impl Reactor {
             }
             return listener.udp_ready(self.poll.registry(), token, event.is_writable());
         }
-        let key = index - 2 * self.listeners.len();
-        if let Some(Some(socket)) = self.sockets.get_mut(key)
+        let place = index - 2 * self.listeners.len();
+        if let Some(socket) = self.sockets.at(place)
             && socket.ready(&mut self.cx, event)
         {
             self.unread.push(socket.conn());
@@ -375,17 +376,16 @@ impl Reactor {
         }
         for (index, server) in self.cx.servers.iter().enumerate() {
             let Some(change) = network.look(index, server.address) else { continue };
-            let upstreams = self.sockets.iter().flatten();
-            let lost: Vec<ConnId> = upstreams
-                .filter(|socket| {
-                    let local = socket.local_address_to(index);
-                    local.is_some_and(|local| network.is_lost(change, local))
-                })
-                .map(Socket::conn)
+            let connected =
+                self.sockets.upstreams.iter().flatten().filter_map(|s| s.local_address_to(index));
+            let lost: Vec<UpstreamConnId> = connected
+                .filter(|(_, local)| network.is_lost(change, *local))
+                .map(|(conn, _)| conn)
                 .collect();
             if change.is_another_way() || !lost.is_empty() {
                 log::debug!("{}: {}", server.name, changed(change, lost.len()));
-                self.cx.forwarder.handle_network_change(self.cx.now, index, &lost);
+                let upstream = UpstreamIndex::new(index);
+                self.cx.forwarder.handle_network_change(self.cx.now, upstream, &lost);
             }
         }
     }
@@ -396,7 +396,7 @@ impl Reactor {
         sort_by_key(&mut unread, |conn| *conn);
         unread.dedup();
         for conn in unread {
-            if let Some(socket) = find(&mut self.sockets, conn)
+            if let Some(socket) = self.sockets.find(conn)
                 && socket.read(&mut self.cx)
             {
                 self.unread.push(conn);
@@ -440,7 +440,7 @@ impl Reactor {
                     Ok(Some((stream, peer))) => {
                         tell_dropped(peer);
                         if let Some(conn) = self.cx.forwarder.handle_accept(self.cx.now, peer) {
-                            self.insert(conn, Socket::client(conn, stream));
+                            self.insert(conn.into(), Socket::client(conn, stream));
                         }
                         // The core may have closed one for it: its descriptor is needed.
                         self.act();
@@ -467,7 +467,7 @@ impl Reactor {
         self.accept_clients(LAST_ACCEPTS_MAX);
         self.listeners.iter_mut().for_each(Listener::stop);
         self.cx.forwarder.handle_termination();
-        for socket in self.sockets.iter_mut().flatten() {
+        for socket in self.sockets.clients.iter_mut().flatten() {
             if socket.read_unasked(&mut self.cx) {
                 self.unread.push(socket.conn());
             }
@@ -514,8 +514,64 @@ impl Reactor {
     }
 }
 
-fn find(sockets: &mut [Option<Socket>], conn: ConnId) -> Option<&mut Socket> {
-    sockets.get_mut(conn.key())?.as_mut().filter(|socket| socket.conn() == conn)
+/// The sockets of all connections, in two tables that are indexed by the core's keys. A slot is emptied
+/// when the core's close is taken, and the core gives its key away only after that, so an event finds the
+/// socket it is for, or none.
+#[derive(Default)]
+struct Sockets {
+    clients: Vec<Option<Socket>>,
+    upstreams: Vec<Option<Socket>>,
+}
+
+impl Sockets {
+    fn insert(&mut self, conn: ConnId, socket: Socket) {
+        let table = self.table(conn);
+        if table.len() <= conn.key() {
+            table.resize_with(conn.key() + 1, || None);
+        }
+        table[conn.key()] = Some(socket);
+    }
+
+    fn find(&mut self, conn: impl Into<ConnId>) -> Option<&mut Socket> {
+        let conn = conn.into();
+        self.table(conn).get_mut(conn.key())?.as_mut().filter(|socket| socket.conn() == conn)
+    }
+
+    fn remove(&mut self, conn: ConnId) -> Option<Socket> {
+        self.find(conn)?;
+        self.table(conn)[conn.key()].take()
+    }
+
+    /// Where a socket is found again: the keys of clients are even places, those of upstreams odd ones.
+    fn place(conn: ConnId) -> usize {
+        2 * conn.key() + usize::from(matches!(conn, ConnId::Upstream(_)))
+    }
+
+    /// The socket whose [`Self::place`] it is.
+    fn at(&mut self, place: usize) -> Option<&mut Socket> {
+        let table = if place % 2 == 0 { &mut self.clients } else { &mut self.upstreams };
+        table.get_mut(place / 2)?.as_mut()
+    }
+
+    fn table(&mut self, conn: ConnId) -> &mut Vec<Option<Socket>> {
+        match conn {
+            ConnId::Client(_) => &mut self.clients,
+            ConnId::Upstream(_) => &mut self.upstreams,
+        }
+    }
+}
+
+/// What the core is told of upstreams.
+fn upstream_identities(upstreams: &[Upstream]) -> Vec<UpstreamIdentity> {
+    let operator = |upstream: &Upstream| {
+        let first = upstreams.iter().position(|other| other.has_operator_of(upstream));
+        first.unwrap_or_default() as u8
+    };
+    let identity = |upstream: &Upstream| UpstreamIdentity {
+        shown: upstream.to_string().into(),
+        operator: operator(upstream),
+    };
+    upstreams.iter().map(identity).collect()
 }
 
 fn udp_token(listener: usize) -> Token {

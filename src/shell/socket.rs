@@ -13,7 +13,9 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
 use crate::config::SocketLimits;
-use crate::forwarder::{Closed, ConnId, Forwarder, Manner, Stage};
+use crate::forwarder::{
+    ClientId, Closed, ConnId, Forwarder, Manner, Stage, UpstreamConnId, UpstreamIndex,
+};
 use crate::host::os_error::system_error;
 use crate::shell::burst::Burst;
 use crate::shell::outgoing::Outgoing;
@@ -33,7 +35,7 @@ pub(crate) struct Context {
     /// What is read goes through here.
     pub(crate) buffer: Box<[u8]>,
     /// Connections to [acknowledge](Socket::acknowledge) what was read on.
-    pub(crate) unacknowledged: Vec<ConnId>,
+    pub(crate) unacknowledged: Vec<UpstreamConnId>,
     pub(crate) limits: SocketLimits,
 }
 
@@ -66,7 +68,7 @@ impl Server {
 
 impl Socket {
     /// A client that was accepted as `conn`.
-    pub(crate) fn client(conn: ConnId, stream: TcpStream) -> Self {
+    pub(crate) fn client(conn: ClientId, stream: TcpStream) -> Self {
         if let Err(error) = stream.set_nodelay(true) {
             log::debug!("client: TCP_NODELAY: {}", system_error(&error));
         }
@@ -83,7 +85,12 @@ impl Socket {
     }
 
     /// Begins to connect to server `index`.
-    pub(crate) fn connect(cx: &Context, conn: ConnId, index: usize) -> Result<Self, Closed> {
+    pub(crate) fn connect(
+        cx: &Context,
+        conn: UpstreamConnId,
+        index: UpstreamIndex,
+    ) -> Result<Self, Closed> {
+        let index = index.index();
         let server = &cx.servers[index];
         let stream = connect(server.address, &cx.limits).map_err(|error| {
             let how = connect_failed(&error);
@@ -112,16 +119,16 @@ impl Socket {
     /// Whose socket it is.
     pub(crate) fn conn(&self) -> ConnId {
         match self {
-            Self::Client(client) => client.conn,
-            Self::Upstream(upstream) => upstream.conn,
+            Self::Client(client) => client.conn.into(),
+            Self::Upstream(upstream) => upstream.conn.into(),
         }
     }
 
-    /// The address of ours that it has, if it is a socket of a connection to server `index`.
-    pub(crate) fn local_address_to(&self, index: usize) -> Option<SocketAddr> {
+    /// The connection to server `index` that it is a socket of, and the address of ours that it has.
+    pub(crate) fn local_address_to(&self, index: usize) -> Option<(UpstreamConnId, SocketAddr)> {
         match self {
             Self::Upstream(upstream) if upstream.server == index => {
-                upstream.stream.local_addr().ok()
+                Some((upstream.conn, upstream.stream.local_addr().ok()?))
             }
             Self::Upstream(_) | Self::Client(_) => None,
         }
@@ -228,7 +235,7 @@ impl Socket {
 
 /// The socket of a client.
 pub(crate) struct Client {
-    conn: ConnId,
+    conn: ClientId,
     stream: TcpStream,
     state: ClientState,
     readable: bool,
@@ -276,13 +283,13 @@ impl Client {
                 Ok(0) => {
                     self.readable = false;
                     self.state = ClientState::HalfClosed;
-                    cx.forwarder.handle_closed(cx.now, self.conn, Closed::Eof);
+                    cx.forwarder.handle_closed(cx.now, self.conn.into(), Closed::Eof);
                 }
                 Ok(len) => {
                     budget = budget.saturating_sub(len);
                     // As with a `Burst`: it is empty.
                     self.readable = self.ended || len == most;
-                    cx.forwarder.handle_stream(cx.now, self.conn, &cx.buffer[..len]);
+                    cx.forwarder.handle_stream(cx.now, self.conn.into(), &cx.buffer[..len]);
                 }
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
@@ -296,14 +303,14 @@ impl Client {
 
     fn write(&mut self, cx: &mut Context) {
         while !self.blocked && self.state != ClientState::Dead {
-            let output = cx.forwarder.output(self.conn);
+            let output = cx.forwarder.output(self.conn.into());
             if output.is_empty() {
                 return;
             }
             let segment_max = cx.limits.segment_max;
             let mut outgoing = Outgoing::new(&self.stream, &mut self.begun, segment_max);
             match outgoing.write(output) {
-                Ok(len) => cx.forwarder.advance_output(cx.now, self.conn, len),
+                Ok(len) => cx.forwarder.advance_output(cx.now, self.conn.into(), len),
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
                     ErrorKind::WouldBlock => self.blocked = true,
@@ -315,14 +322,14 @@ impl Client {
 
     fn reset(&mut self, cx: &mut Context) {
         self.state = ClientState::Dead;
-        cx.forwarder.handle_closed(cx.now, self.conn, Closed::Reset);
+        cx.forwarder.handle_closed(cx.now, self.conn.into(), Closed::Reset);
     }
 }
 
 /// The socket of a connection to an upstream, and the TLS on it.
 #[expect(clippy::struct_excessive_bools, reason = "each is something that is so by itself")]
 pub(crate) struct Upstream {
-    conn: ConnId,
+    conn: UpstreamConnId,
     /// Index into [`Context::servers`].
     server: usize,
     stream: TcpStream,
@@ -419,7 +426,7 @@ impl Upstream {
     fn receive(&mut self, cx: &mut Context) -> Result<bool, Failure> {
         let Some(tls) = &mut self.tls else { return Ok(false) };
         let Context { forwarder, now, servers, buffer, limits, unacknowledged } = cx;
-        let sink = |bytes: &[u8]| forwarder.handle_stream(*now, self.conn, bytes);
+        let sink = |bytes: &[u8]| forwarder.handle_stream(*now, self.conn.into(), bytes);
         let progress = if self.state == UpstreamState::Handshaking {
             // Which stops where the handshake ends, with octets left.
             tls.receive(&mut self.stream, UPSTREAM_READ_MAX, sink)?
@@ -461,13 +468,13 @@ impl Upstream {
             if self.state != UpstreamState::Open {
                 return Ok(());
             }
-            let output = cx.forwarder.output(self.conn);
+            let output = cx.forwarder.output(self.conn.into());
             if output.is_empty() {
                 return Ok(());
             }
             match tls.send(output) {
                 0 => return Ok(()),
-                len => cx.forwarder.advance_output(cx.now, self.conn, len),
+                len => cx.forwarder.advance_output(cx.now, self.conn.into(), len),
             }
             self.ack_due = false;
         }
@@ -497,7 +504,7 @@ impl Upstream {
         // With what the server made it hold, before anything else is done.
         self.tls = None;
         cx.servers[self.server].tell_ended(&how);
-        cx.forwarder.handle_closed(cx.now, self.conn, how);
+        cx.forwarder.handle_closed(cx.now, self.conn.into(), how);
     }
 
     /// TCP stands and its end was not told.

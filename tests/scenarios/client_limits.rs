@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use dot_proxy::forwarder::{Action, Fact, Forwarder};
+use dot_proxy::forwarder::{Action, Fact, Forwarder, UpstreamIdentity};
 
 use crate::sim_support::dns::{NOERROR, SERVFAIL};
 use crate::sim_support::{Do, State, Step, What, World, default_limits, dns, ms, path_from};
@@ -15,7 +15,12 @@ use crate::{
 fn no_timer_outlives_a_client_closed_for_what_it_holds() {
     let mut limits = default_limits();
     limits.client_bytes_max = 20;
-    let mut forwarder = Forwarder::new(limits, crate::default_policy(), vec!["up".into()], 1);
+    let mut forwarder = Forwarder::new(
+        limits,
+        crate::default_policy(),
+        vec![UpstreamIdentity { shown: "up".into(), operator: 0 }],
+        1,
+    );
     let start = Instant::now();
     let connect = |forwarder: &mut Forwarder, at, port| {
         forwarder.handle_accept(at, SocketAddr::from(([127, 0, 0, 1], port))).unwrap()
@@ -26,7 +31,7 @@ fn no_timer_outlives_a_client_closed_for_what_it_holds() {
     let first = connect(&mut forwarder, start, 1000);
     // Two queries of another opcode, whose answers are too many octets, and a partial message.
     let notify = [0, 12, 0, 1, 0x20, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    forwarder.handle_stream(start, first, &[&notify[..], &notify, b"\0"].concat());
+    forwarder.handle_stream(start, first.into(), &[&notify[..], &notify, b"\0"].concat());
     drain(&mut forwarder);
     assert_eq!(forwarder.counts().conns_held, 0);
     assert_eq!(forwarder.poll_timeout(), None);

@@ -657,7 +657,7 @@ fn long_queries_to_servers_that_do_not_read_are_bounded() {
         w.run_ms(10);
     }
     let unsent = w.links.iter().filter_map(|link| link.conn);
-    let unsent: usize = unsent.map(|conn| w.forwarder.output(conn).len()).sum();
+    let unsent: usize = unsent.map(|conn| w.forwarder.output(conn.into()).len()).sum();
     assert!(unsent <= 200_000, "{unsent} octets wait");
     assert!(w.forwarder.counts().made_way >= 1);
     w.run_ms(6000);

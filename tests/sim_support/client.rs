@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use dot_proxy::forwarder::ConnId;
+use dot_proxy::forwarder::ClientId;
 
 /// A TCP client.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ use dot_proxy::forwarder::ConnId;
 pub(crate) struct TcpClient {
     pub(crate) peer: SocketAddr,
     /// `None` before it is accepted and after the forwarder closed it.
-    pub(crate) conn: Option<ConnId>,
+    pub(crate) conn: Option<ClientId>,
     pub(crate) state: State,
     /// How many octets it still takes; `None`: it reads everything.
     pub(crate) room: Option<usize>,

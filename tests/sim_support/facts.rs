@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use dot_proxy::forwarder::Closed;
+use dot_proxy::forwarder::{Closed, UpstreamIndex};
 
 use super::client::{Fin, State};
 use super::dns::{self, Due};
@@ -45,7 +45,7 @@ impl World {
                 if let Some(conn) = self.clients[client].conn {
                     self.clients[client].state = State::Reset;
                     self.oracle.forgive(client);
-                    self.forwarder.handle_closed(self.now, conn, Closed::Reset);
+                    self.forwarder.handle_closed(self.now, conn.into(), Closed::Reset);
                 }
             }
             What::ClientWritable { client } => {
@@ -94,7 +94,8 @@ impl World {
                     link.forgotten = true;
                     conns.extend(link.conn);
                 }
-                self.forwarder.handle_network_change(self.now, server, &conns);
+                let upstream = UpstreamIndex::new(server);
+                self.forwarder.handle_network_change(self.now, upstream, &conns);
             }
             What::Resume => self.forwarder.handle_resume(self.now),
             What::ClockSet => self.forwarder.handle_clock_set(self.now),
@@ -166,7 +167,7 @@ impl World {
             self.clients[client].conn = Some(conn);
             self.clients[client].state = State::Open;
             self.clients[client].fresh_since = Some(at);
-            self.put(conn, Socket::Client { conn, client });
+            self.put(conn.into(), Socket::Client { conn, client });
             self.read_client(client);
             // What was closed to make room.
             self.waiting.favours_newcomer = all_in_use && has_waited && !is_crowd;
@@ -207,7 +208,7 @@ impl World {
         is_open
             && !owes
             && client.conn.is_some_and(|conn| {
-                self.forwarder.output(conn).is_empty() && self.forwarder.poll_read(conn) > 0
+                self.forwarder.output(conn.into()).is_empty() && self.forwarder.poll_read(conn) > 0
             })
     }
 
@@ -223,7 +224,7 @@ impl World {
                 if client.fin == Fin::Arrived {
                     client.fin = Fin::Told;
                     client.ended = true;
-                    self.forwarder.handle_closed(self.now, conn, Closed::Eof);
+                    self.forwarder.handle_closed(self.now, conn.into(), Closed::Eof);
                 }
                 return;
             }
@@ -255,7 +256,7 @@ impl World {
                 false if is_new => Some(at),
                 false => client.partial_since,
             };
-            self.forwarder.handle_stream(self.now, conn, &bytes);
+            self.forwarder.handle_stream(self.now, conn.into(), &bytes);
         }
     }
 
@@ -276,7 +277,7 @@ impl World {
             let pace = link.pace;
             length = pace.map_or(length, |(octets, _)| octets.min(link.outbound.len()));
             let bytes: Vec<u8> = link.outbound.drain(..length).collect();
-            self.forwarder.handle_stream(self.now, conn, &bytes);
+            self.forwarder.handle_stream(self.now, conn.into(), &bytes);
             if let Some((_, pause)) = pace {
                 self.links[number].readable_due = true;
                 return self.schedule(pause, What::LinkReadable { link: number });
@@ -304,7 +305,7 @@ impl World {
         {
             link.told_end = true;
             self.note(format_args!("link {number} ends: {how:?}"));
-            self.forwarder.handle_closed(self.now, conn, how);
+            self.forwarder.handle_closed(self.now, conn.into(), how);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::hash::Hash;
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Action, ConnId, Manner};
+use dot_proxy::forwarder::{Action, ClientId, ConnId, Manner, UpstreamConnId, UpstreamIndex};
 
 use super::client::{Fin, State};
 use super::dns::{self, Message};
@@ -37,17 +37,18 @@ impl World {
 
     /// Digests what an action means to the network, so that the core may name its connections as it likes.
     fn digest_action(&mut self, action: &Action) {
-        let number = |conn: &ConnId| match self.sockets.get(conn.key()) {
-            Some(Some(Socket::Client { client, .. })) => Some((false, *client)),
-            Some(Some(Socket::Upstream { link, .. })) => Some((true, *link)),
-            _ => None,
+        let number = |conn: &ConnId| match self.sockets.get(*conn) {
+            Some(Socket::Client { client, .. }) => Some((false, client)),
+            Some(Socket::Upstream { link, .. }) => Some((true, link)),
+            None => None,
         };
+        let of_client = |client: &ClientId| number(&ConnId::Client(*client));
         let (kind, of, how) = match action {
             Action::Close { conn, manner, .. } => ("close", number(conn), format!("{manner:?}")),
             Action::Connect { upstream, .. } => ("connect", None, upstream.to_string()),
             Action::Log(fact) => ("log", None, fact.to_string()),
-            Action::Read(conn) => ("read", number(conn), String::new()),
-            Action::ShutdownWrite(conn) => ("shut down", number(conn), String::new()),
+            Action::Read(conn) => ("read", of_client(conn), String::new()),
+            Action::ShutdownWrite(conn) => ("shut down", of_client(conn), String::new()),
             Action::Transmit(conn) => ("transmit", number(conn), String::new()),
         };
         (kind, of, how).hash(&mut self.digest);
@@ -61,19 +62,15 @@ impl World {
                 self.facts.push((self.at(), fact));
             }
             Action::Read(conn) => {
-                let Socket::Client { client, .. } = self.socket(conn) else {
-                    panic!("{conn:?} is no client's");
-                };
+                let client = self.client_of(conn);
                 let at = self.at();
                 let client_now = &mut self.clients[client];
                 client_now.partial_since = client_now.partial_since.map(|_| at);
                 self.schedule(Duration::ZERO, What::ClientReadable { client });
             }
             Action::ShutdownWrite(conn) => {
-                let Socket::Client { client, .. } = self.socket(conn) else {
-                    panic!("{conn:?} is no client's");
-                };
-                let unsent = self.forwarder.output(conn).len();
+                let client = self.client_of(conn);
+                let unsent = self.forwarder.output(conn.into()).len();
                 assert_eq!(unsent, 0, "shut down with {unsent} octets unsent");
                 let owes = self.oracle.owes(To::Stream(client));
                 let is_offender = self.clients[client].offender;
@@ -94,7 +91,7 @@ impl World {
 
     fn close(&mut self, conn: ConnId, manner: Manner) {
         let at = self.at();
-        if self.sockets.get(conn.key()).is_none_or(Option::is_none) {
+        if self.sockets.get(conn).is_none() {
             // An attempt that was given up before it began.
             return;
         }
@@ -130,7 +127,7 @@ impl World {
                 }
             }
         }
-        self.sockets[conn.key()] = None;
+        *self.sockets.place(conn) = None;
     }
 
     /// A client that kept the rules is closed for what all hold, if no other was slower to take its
@@ -142,18 +139,20 @@ impl World {
         let slow = [client.stuck_since, client.partial_since].into_iter().flatten();
         let since = slow.min().unwrap_or(at);
         let slower = self.clients.iter().position(|other| {
-            let is_open = other.conn.is_some_and(|conn| !self.forwarder.output(conn).is_empty());
+            let is_open =
+                other.conn.is_some_and(|conn| !self.forwarder.output(conn.into()).is_empty());
             is_open && other.stuck_since.is_some_and(|stuck| stuck < since)
         });
         assert!(slower.is_none(), "client {shed} is closed, although {slower:?} is slower");
         self.blameless_shed += 1;
     }
 
-    fn connect(&mut self, conn: ConnId, upstream: usize) {
+    fn connect(&mut self, conn: UpstreamConnId, upstream: UpstreamIndex) {
+        let upstream = upstream.index();
         let number = self.links.len();
         let at = self.at();
         self.links.push(Link::new(upstream, conn, at));
-        self.put(conn, Socket::Upstream { conn, link: number });
+        self.put(conn.into(), Socket::Upstream { conn, link: number });
         let attempt = (self.servers[upstream].attempt)(number, at, &mut self.rng);
         let Attempt { established, end } = attempt;
         if let Some(after) = established {
@@ -174,7 +173,7 @@ impl World {
         if client.state == State::Reset {
             return;
         }
-        let output = self.forwarder.output(conn);
+        let output = self.forwarder.output(conn.into());
         if output.len() < client.looked {
             // It is about to be closed.
             return;
@@ -209,7 +208,7 @@ impl World {
             client.stuck_since = Some(at);
         }
         if taken > 0 {
-            self.forwarder.advance_output(self.now, conn, taken);
+            self.forwarder.advance_output(self.now, conn.into(), taken);
         }
     }
 
@@ -220,7 +219,7 @@ impl World {
             return;
         }
         assert!(link.connected.is_some(), "link {number} transmits before its handshake is done");
-        let output = self.forwarder.output(conn);
+        let output = self.forwarder.output(conn.into());
         let mut taken = output.len();
         if let Some(room) = &mut link.room {
             taken = taken.min(*room);
@@ -236,9 +235,9 @@ impl World {
         if taken == 0 {
             return;
         }
-        let bytes = self.forwarder.output(conn)[..taken].to_vec();
+        let bytes = self.forwarder.output(conn.into())[..taken].to_vec();
         bytes.hash(&mut self.digest);
-        self.forwarder.advance_output(self.now, conn, taken);
+        self.forwarder.advance_output(self.now, conn.into(), taken);
         self.links[number].inbound.extend(bytes);
         self.receive(number);
     }
@@ -320,22 +319,25 @@ impl World {
     }
 
     pub(super) fn put(&mut self, conn: ConnId, socket: Socket) {
-        if self.sockets.len() <= conn.key() {
-            self.sockets.resize(conn.key() + 1, None);
-        }
-        let earlier = self.sockets[conn.key()].replace(socket);
+        let earlier = self.sockets.place(conn).replace(socket);
         assert!(earlier.is_none(), "key {} names two sockets", conn.key());
     }
 
     fn socket(&self, conn: ConnId) -> Socket {
-        let socket = self.sockets.get(conn.key()).copied().flatten();
-        match socket {
-            Some(Socket::Client { conn: named, .. } | Socket::Upstream { conn: named, .. })
-                if named == conn =>
-            {
-                socket.expect("it was just matched")
-            }
-            _ => panic!("an action for {conn:?}, which is closed"),
+        let socket = self.sockets.get(conn);
+        let named = match socket {
+            Some(Socket::Client { conn, .. }) => Some(conn.into()),
+            Some(Socket::Upstream { conn, .. }) => Some(conn.into()),
+            None => None,
+        };
+        assert_eq!(named, Some(conn), "an action for a connection that is closed");
+        socket.expect("it has a name")
+    }
+
+    fn client_of(&self, conn: ClientId) -> usize {
+        match self.socket(conn.into()) {
+            Socket::Client { client, .. } => client,
+            Socket::Upstream { .. } => panic!("{conn:?} is no client's"),
         }
     }
 }

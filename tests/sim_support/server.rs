@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Closed, ConnId, Manner, Stage};
+use dot_proxy::forwarder::{Closed, Manner, Stage, UpstreamConnId};
 
 use super::dns;
 use super::rng::Rng;
@@ -162,7 +162,7 @@ pub(crate) enum Do {
 pub(crate) struct Link {
     pub(crate) server: usize,
     /// `None` once closed by the forwarder.
-    pub(crate) conn: Option<ConnId>,
+    pub(crate) conn: Option<UpstreamConnId>,
     pub(crate) attempted: Duration,
     pub(crate) connected: Option<Duration>,
     pub(crate) closed: Option<(Duration, Manner)>,
@@ -200,7 +200,7 @@ pub(crate) struct Seen {
 }
 
 impl Link {
-    pub(super) fn new(server: usize, conn: ConnId, at: Duration) -> Self {
+    pub(super) fn new(server: usize, conn: UpstreamConnId, at: Duration) -> Self {
         Self {
             server,
             conn: Some(conn),

@@ -7,7 +7,10 @@ use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use dot_proxy::forwarder::{ConnId, DatagramPath, Fact, Forwarder, Limits, Policy, Stage};
+use dot_proxy::forwarder::{
+    ClientId, ConnId, DatagramPath, Fact, Forwarder, Limits, Policy, Stage, UpstreamConnId,
+    UpstreamIdentity,
+};
 
 use super::client::{State, TcpClient};
 use super::default_policy;
@@ -70,7 +73,7 @@ pub(crate) struct World {
     pub(super) events: BinaryHeap<Reverse<Event>>,
     pub(super) events_made: u64,
     /// By the key of the connection.
-    pub(super) sockets: Vec<Option<Socket>>,
+    pub(super) sockets: Sockets,
     pub(super) serial: u64,
     pub(super) asked: u16,
     /// Datagrams in the forwarder's buffer that were judged, but not sent yet.
@@ -93,11 +96,45 @@ pub(super) struct Waiting {
     pub(super) favours_newcomer: bool,
 }
 
+/// The sockets of the shell, by key.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    clients: Vec<Option<Socket>>,
+    upstreams: Vec<Option<Socket>>,
+}
+
+impl Sockets {
+    pub(super) fn get(&self, conn: ConnId) -> Option<Socket> {
+        let table = match conn {
+            ConnId::Client(_) => &self.clients,
+            ConnId::Upstream(_) => &self.upstreams,
+        };
+        table.get(conn.key()).copied().flatten()
+    }
+
+    /// Every socket that is open.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Socket> {
+        self.clients.iter().chain(&self.upstreams).flatten()
+    }
+
+    /// The place of this key.
+    pub(super) fn place(&mut self, conn: ConnId) -> &mut Option<Socket> {
+        let table = match conn {
+            ConnId::Client(_) => &mut self.clients,
+            ConnId::Upstream(_) => &mut self.upstreams,
+        };
+        if table.len() <= conn.key() {
+            table.resize(conn.key() + 1, None);
+        }
+        &mut table[conn.key()]
+    }
+}
+
 /// What a socket of the shell is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Socket {
-    Client { conn: ConnId, client: usize },
-    Upstream { conn: ConnId, link: usize },
+    Client { conn: ClientId, client: usize },
+    Upstream { conn: UpstreamConnId, link: usize },
 }
 
 /// Something that happens at a time.
@@ -225,7 +262,10 @@ impl World {
         seed: u64,
     ) -> Self {
         let names = operators.iter().enumerate();
-        let names = names.map(|(n, operator)| format!("192.0.2.{n}#dns{operator}.example").into());
+        let names = names.map(|(n, operator)| UpstreamIdentity {
+            shown: format!("192.0.2.{n}#dns{operator}.example").into(),
+            operator: *operator as u8,
+        });
         let base = Instant::now();
         Self {
             oracle: Oracle::new(limits.query_timeout, policy.special_names.clone()),
@@ -248,7 +288,7 @@ impl World {
             now: base,
             events: BinaryHeap::new(),
             events_made: 0,
-            sockets: Vec::new(),
+            sockets: Sockets::default(),
             serial: 0,
             asked: 0,
             datagrams_judged: 0,
@@ -262,7 +302,7 @@ impl World {
     /// Octets of answers that clients have not taken.
     pub(crate) fn held_for_clients(&self) -> usize {
         let clients = self.clients.iter().filter_map(|client| client.conn);
-        clients.map(|conn| self.forwarder.output(conn).len()).sum()
+        clients.map(|conn| self.forwarder.output(conn.into()).len()).sum()
     }
 
     /// Time since the start.
@@ -316,7 +356,7 @@ impl World {
         let counts = self.forwarder.counts();
         assert_eq!((counts.queries_held, counts.conns_held), (0, 0), "held at the end");
         assert_eq!(self.forwarder.poll_timeout(), None, "a timer is left at the end");
-        assert!(self.sockets.iter().all(Option::is_none), "a socket is left at the end");
+        assert!(self.sockets.iter().next().is_none(), "a socket is left at the end");
         let counted = counts.answered + counts.failed + counts.local;
         let responses = self.oracle.responses.len() as u64;
         let blameless = self.clients.iter().all(|c| c.state != State::Reset && !c.offender);
@@ -358,7 +398,7 @@ impl World {
         let held = self.held_for_clients();
         assert!(held <= self.limits.client_bytes_max, "{held} octets are held for clients");
         let is_upstream = |socket: &&Socket| matches!(socket, Socket::Upstream { .. });
-        let upstreams = self.sockets.iter().flatten().filter(is_upstream).count();
+        let upstreams = self.sockets.iter().filter(is_upstream).count();
         assert!(
             upstreams <= self.limits.upstream_conns_max,
             "{upstreams} connections to upstreams"
@@ -366,12 +406,12 @@ impl World {
         let shed = self.forwarder.counts().shed;
         assert!(self.blameless_shed <= shed, "closed with answers owed, and not for what all held");
         self.check_places();
-        for socket in self.sockets.iter().flatten() {
+        for socket in self.sockets.iter() {
             match *socket {
                 Socket::Upstream { conn, link } => {
                     let link = &self.links[link];
                     assert!(!link.told_end, "{conn:?} ended, and is not closed");
-                    let output = self.forwarder.output(conn).len();
+                    let output = self.forwarder.output(conn.into()).len();
                     assert!(link.connected.is_some() || output == 0, "{conn:?}: output before TLS");
                     assert!(output <= 128 * 1024, "{conn:?}: {output} octets of output");
                 }

@@ -12,7 +12,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use dot_proxy::config::{self, Command, Config};
-use dot_proxy::forwarder::{Action, ConnId, DatagramPath, Forwarder};
+use dot_proxy::forwarder::{
+    Action, ClientId, ConnId, DatagramPath, Forwarder, UpstreamConnId, UpstreamIdentity,
+};
 
 const USAGE: &str = "\
 usage: core-bench [--queries N] [--tcp] [--in-flight N] [--clients N] [--upstreams N] [--edns]
@@ -88,7 +90,7 @@ struct Bench {
     now: Instant,
     in_flight: usize,
     clients: Vec<Client>,
-    upstream: Option<ConnId>,
+    upstream: Option<UpstreamConnId>,
     /// The query that is asked, but for its ID and the digits of its name.
     query: Vec<u8>,
     asked: usize,
@@ -102,7 +104,7 @@ struct Bench {
 
 struct Client {
     path: DatagramPath,
-    conn: Option<ConnId>,
+    conn: Option<ClientId>,
 }
 
 impl Bench {
@@ -174,7 +176,7 @@ impl Bench {
                 Some(conn) => {
                     // As a shell does, who must not read a client that is held back.
                     if self.forwarder.poll_read(conn) > 0 {
-                        self.forwarder.handle_stream(self.now, conn, &self.query);
+                        self.forwarder.handle_stream(self.now, conn.into(), &self.query);
                     } else {
                         self.asked -= 1;
                         return;
@@ -198,7 +200,7 @@ impl Bench {
                 Action::Transmit(conn) => {
                     let output = self.forwarder.output(conn);
                     let len = output.len();
-                    if self.upstream == Some(conn) {
+                    if self.upstream.map(ConnId::Upstream) == Some(conn) {
                         self.received.extend_from_slice(output);
                     } else {
                         self.answered += frames(output);
@@ -245,7 +247,7 @@ impl Bench {
         if let Some(conn) = self.upstream
             && !answers.is_empty()
         {
-            self.forwarder.handle_stream(self.now, conn, answers);
+            self.forwarder.handle_stream(self.now, conn.into(), answers);
         }
     }
 }
@@ -257,7 +259,10 @@ fn forwarder(upstreams: usize) -> Forwarder {
     let Config { mut limits, policy, .. } = *config;
     // So that all may come from one address.
     limits.clients_per_address_max = limits.clients_max;
-    let names = (1..=upstreams).map(|number| format!("192.0.2.{number}:853#dot.example").into());
+    let names = (1..=upstreams).map(|number| UpstreamIdentity {
+        shown: format!("192.0.2.{number}:853#dot.example").into(),
+        operator: 0,
+    });
     Forwarder::new(limits, policy, names.collect(), 1)
 }
 

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use super::AnswerLen;
 use super::access;
+use crate::forwarder::action::{Action, ClientId, Closed, DatagramPath, Manner};
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::collections::output::StreamOutput;
+use crate::forwarder::collections::sort::sort_by_key;
+use crate::forwarder::limits::Service;
 use crate::forwarder::message::frame::{self, Deframer};
 use crate::forwarder::message::{self, Refusal};
 use crate::forwarder::queries::query::Origin;
-use crate::forwarder::{
-    Action, Closed, Conn, ConnId, DatagramPath, Fact, Forwarder, Manner, Room, Source,
-};
+use crate::forwarder::{Fact, Forwarder, Room, Source};
 
 /// A client's TCP connection (RFC 7766).
 #[derive(Debug)]
@@ -63,8 +64,10 @@ impl Client {
 }
 
 impl Forwarder {
-    pub(crate) fn accept_client(&mut self, now: Instant, peer: SocketAddr) -> Option<ConnId> {
-        if !self.serves(now, peer.ip()) || self.shutting_down || !self.admit_client(now, peer.ip())
+    pub(crate) fn accept_client(&mut self, now: Instant, peer: SocketAddr) -> Option<ClientId> {
+        if !self.serves(now, peer.ip())
+            || self.service == Service::Ending
+            || !self.admit_client(now, peer.ip())
         {
             return None;
         }
@@ -78,7 +81,7 @@ impl Forwarder {
             paused: false,
             transmitting: false,
         };
-        let conn_id = ConnId(self.conns.insert(Conn::Client(Box::new(client))));
+        let conn_id = self.clients.conns.insert(client);
         self.clients.add(now, conn_id.key(), peer.ip());
         Some(conn_id)
     }
@@ -88,15 +91,15 @@ impl Forwarder {
         if access::is_local(source) {
             return true;
         }
-        self.counts.refused += 1;
-        if let Some(count) = self.strangers.note(now) {
-            self.actions.push_back(Action::Log(Fact::SourceRefused { source, count }));
+        self.outbox.counts.refused += 1;
+        if let Some(count) = self.clients.strangers.note(now) {
+            self.outbox.push(Action::Log(Fact::SourceRefused { source, count }));
         }
         false
     }
 
-    pub(crate) fn client_stream(&mut self, now: Instant, conn_id: ConnId, bytes: &[u8]) {
-        let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
+    pub(crate) fn client_stream(&mut self, now: Instant, conn_id: ClientId, bytes: &[u8]) {
+        let Some(client) = self.clients.conns.get_mut(conn_id) else {
             return;
         };
         if client.phase != Phase::Open {
@@ -107,7 +110,7 @@ impl Forwarder {
         let mut input = bytes;
         let mut is_dns = true;
         while is_dns && let Some(message) = deframer.next(&mut input) {
-            if !matches!(self.conns.get(conn_id.0), Some(Conn::Client(_))) {
+            if !matches!(self.clients.conns.get(conn_id), Some(_)) {
                 // Its answers were too many to hold.
                 return;
             }
@@ -117,7 +120,7 @@ impl Forwarder {
             self.clients.timers.fresh.disarm(conn_id.key());
             is_dns = self.client_message(now, conn_id, message);
         }
-        let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
+        let Some(client) = self.clients.conns.get_mut(conn_id) else {
             return;
         };
         let key = conn_id.key();
@@ -138,11 +141,11 @@ impl Forwarder {
     }
 
     /// False if this client speaks no DNS.
-    fn client_message(&mut self, now: Instant, conn_id: ConnId, message: &[u8]) -> bool {
+    fn client_message(&mut self, now: Instant, conn_id: ClientId, message: &[u8]) -> bool {
         match message::parse_query(message, false) {
             Ok(parsed) => self.accept_query(now, Source::Stream(conn_id), message, parsed),
             Err(Refusal::Drop) => {
-                self.counts.dropped += 1;
+                self.outbox.counts.dropped += 1;
                 return false;
             }
             Err(Refusal::Respond(response)) => {
@@ -164,15 +167,15 @@ impl Forwarder {
         }
         match message::parse_query(message, truncated) {
             Ok(parsed) => self.accept_query(now, Source::Datagram(path), message, parsed),
-            Err(Refusal::Drop) => self.counts.dropped += 1,
+            Err(Refusal::Drop) => self.outbox.counts.dropped += 1,
             Err(Refusal::Respond(response)) => {
                 self.respond_locally(now, Source::Datagram(path), message, &response);
             }
         }
     }
 
-    pub(crate) fn client_closed(&mut self, now: Instant, conn_id: ConnId, how: &Closed) {
-        let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
+    pub(crate) fn client_closed(&mut self, now: Instant, conn_id: ClientId, how: &Closed) {
+        let Some(client) = self.clients.conns.get_mut(conn_id) else {
             return;
         };
         match (how, client.phase) {
@@ -193,11 +196,11 @@ impl Forwarder {
     pub(crate) fn respond_on_stream(
         &mut self,
         now: Instant,
-        conn_id: ConnId,
+        conn_id: ClientId,
         most: usize,
         write: impl FnOnce(&mut Vec<u8>, Room),
     ) {
-        let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
+        let Some(client) = self.clients.conns.get_mut(conn_id) else {
             return;
         };
         let before = client.output.len();
@@ -209,7 +212,7 @@ impl Forwarder {
         self.clients.bytes += grown;
         if !client.transmitting {
             client.transmitting = true;
-            self.actions.push_back(Action::Transmit(conn_id));
+            self.outbox.push(Action::Transmit(conn_id.into()));
         }
         if before == 0 {
             self.clients.timers.unsent.arm(conn_id.key(), now);
@@ -219,8 +222,8 @@ impl Forwarder {
     }
 
     /// Notes a query owed an answer.
-    pub(crate) fn owe(&mut self, conn_id: ConnId, query: Id) {
-        let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
+    pub(crate) fn owe(&mut self, conn_id: ClientId, query: Id) {
+        let Some(client) = self.clients.conns.get_mut(conn_id) else {
             return;
         };
         let index = client.queries.len();
@@ -232,8 +235,8 @@ impl Forwarder {
     }
 
     /// The query at `index` of the list is answered.
-    pub(crate) fn no_longer_owe(&mut self, now: Instant, conn_id: ConnId, index: usize) {
-        let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
+    pub(crate) fn no_longer_owe(&mut self, now: Instant, conn_id: ClientId, index: usize) {
+        let Some(client) = self.clients.conns.get_mut(conn_id) else {
             return;
         };
         client.queries.swap_remove(index);
@@ -250,8 +253,8 @@ impl Forwarder {
         self.settle_client(now, conn_id);
     }
 
-    pub(crate) fn client_output_advanced(&mut self, now: Instant, conn_id: ConnId) {
-        let Some(Conn::Client(client)) = self.conns.get(conn_id.0) else {
+    pub(crate) fn client_output_advanced(&mut self, now: Instant, conn_id: ClientId) {
+        let Some(client) = self.clients.conns.get(conn_id) else {
             return;
         };
         if client.output.is_empty() {
@@ -276,13 +279,13 @@ impl Forwarder {
         }
     }
 
-    pub(crate) fn poll_client_read(&mut self, conn_id: ConnId) -> usize {
-        let Some(Conn::Client(client)) = self.conns.get(conn_id.0) else {
+    pub(crate) fn poll_client_read(&mut self, conn_id: ClientId) -> usize {
+        let Some(client) = self.clients.conns.get(conn_id) else {
             return 0;
         };
         let most = self.client_read_max(client);
         if most == 0
-            && let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0)
+            && let Some(client) = self.clients.conns.get_mut(conn_id)
         {
             client.paused = true;
             // Nobody is slow whom we do not read.
@@ -297,10 +300,10 @@ impl Forwarder {
             self.close_client_at(now, key, Manner::Orderly);
         }
         while let Some(key) = self.clients.timers.partial.pop(now, PARTIAL_TIMEOUT) {
-            let Some(conn_id) = self.conns.id_at(key).map(ConnId) else {
+            let Some(conn_id) = self.clients.conns.id_at(key) else {
                 continue;
             };
-            let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
+            let Some(client) = self.clients.conns.get_mut(conn_id) else {
                 continue;
             };
             if client.is_settled() {
@@ -313,11 +316,11 @@ impl Forwarder {
             self.close_client_at(now, conn_id, Manner::Abort);
         }
         while let Some(key) = self.clients.timers.held_back.pop(now, HELD_BACK_TIMEOUT) {
-            if let Some(id) = self.conns.id_at(key)
-                && let Some(Conn::Client(client)) = self.conns.get_mut(id)
+            if let Some(id) = self.clients.conns.id_at(key)
+                && let Some(client) = self.clients.conns.get_mut(id)
             {
                 client.answers.doubt();
-                self.settle_client(now, ConnId(id));
+                self.settle_client(now, id);
             }
         }
         while let Some(conn_id) = self.clients.timers.lingering.pop(now, LINGERING_TIMEOUT) {
@@ -339,9 +342,10 @@ impl Forwarder {
 
     /// No more queries are taken; every client is closed once it has its answers.
     pub(crate) fn drain_clients(&mut self, now: Instant) {
-        let ids: Vec<ConnId> = self.conns.iter().map(|(id, _)| ConnId(id)).collect();
+        let mut ids: Vec<ClientId> = self.clients.conns.iter().map(|(id, _)| id).collect();
+        sort_by_key(&mut ids, |id| id.serial());
         for conn_id in ids {
-            let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
+            let Some(client) = self.clients.conns.get_mut(conn_id) else {
                 continue;
             };
             match client.phase {
@@ -355,14 +359,14 @@ impl Forwarder {
     }
 
     fn close_client_at(&mut self, now: Instant, key: usize, manner: Manner) {
-        if let Some(id) = self.conns.id_at(key) {
-            self.close_client(now, ConnId(id), manner);
+        if let Some(id) = self.clients.conns.id_at(key) {
+            self.close_client(now, id, manner);
         }
     }
 
     /// What follows from fewer queries owed or less output held.
-    fn settle_client(&mut self, now: Instant, conn_id: ConnId) {
-        let Some(Conn::Client(client)) = self.conns.get(conn_id.0) else {
+    fn settle_client(&mut self, now: Instant, conn_id: ClientId) {
+        let Some(client) = self.clients.conns.get(conn_id) else {
             return;
         };
         let key = conn_id.key();
@@ -386,19 +390,19 @@ impl Forwarder {
             Phase::Draining if settled => {
                 self.clients.timers.idle.disarm(key);
                 self.clients.timers.lingering.arm(key, now);
-                self.actions.push_back(Action::ShutdownWrite(conn_id));
-                if let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) {
+                self.outbox.push(Action::ShutdownWrite(conn_id));
+                if let Some(client) = self.clients.conns.get_mut(conn_id) {
                     client.phase = Phase::Lingering;
                 }
             }
             Phase::HalfClosed | Phase::Draining | Phase::Lingering => {}
         }
-        let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) else {
+        let Some(client) = self.clients.conns.get_mut(conn_id) else {
             return;
         };
         let was_paused = std::mem::replace(&mut client.paused, !wants_read);
         if was_paused && wants_read {
-            self.actions.push_back(Action::Read(conn_id));
+            self.outbox.push(Action::Read(conn_id));
             if client.deframer.partial_len() > 0 {
                 self.clients.timers.partial.arm(key, now);
             }
@@ -415,15 +419,11 @@ impl Forwarder {
     }
 
     /// Takes the client out. What it was owed ends without a response.
-    pub(crate) fn close_client(&mut self, now: Instant, conn_id: ConnId, manner: Manner) {
-        let Some(entry) = self.conns.get_mut(conn_id.0) else {
+    pub(crate) fn close_client(&mut self, now: Instant, conn_id: ClientId, manner: Manner) {
+        let Some(client) = self.clients.conns.close(conn_id) else {
             return;
         };
-        let Conn::Client(client) = std::mem::replace(entry, Conn::Closing) else {
-            debug_assert!(false, "only client connections are closed here");
-            return;
-        };
-        self.actions.push_back(Action::Close { conn: conn_id, manner, why: None });
+        self.outbox.push(Action::Close { conn: conn_id.into(), manner, why: None });
         self.clients.bytes -= client.held_bytes();
         self.clients.remove(conn_id.key(), client.peer.ip());
         for query in client.queries {

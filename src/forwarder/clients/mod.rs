@@ -10,17 +10,23 @@ use std::hash::BuildHasherDefault;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use crate::forwarder::collections::arena::Id;
+use crate::forwarder::action::{ClientId, Manner};
+use crate::forwarder::collections::conn_table::ConnTable;
 use crate::forwarder::collections::timeouts::Timeouts;
+use crate::forwarder::limits::Service;
 use crate::forwarder::message::frame;
 use crate::forwarder::message::{LOCAL_LEN_MAX, Opt};
 use crate::forwarder::report::OnceAMinute;
-use crate::forwarder::{Action, Conn, ConnId, Ede, Fact, Forwarder, Limits, Manner, Outcome};
+use crate::forwarder::{Ede, Fact, Forwarder, Limits, Outcome};
+use access::Strangers;
 use client::Client;
 
 /// What is known of all connected clients, which are named by the keys of their connections.
 #[derive(Debug)]
 pub(crate) struct Clients {
+    pub(crate) conns: ConnTable<ClientId, Client>,
+    /// Sources that are not served.
+    pub(crate) strangers: Strangers,
     len: usize,
     /// What all hold: answers not taken yet, and partial messages.
     pub(crate) bytes: usize,
@@ -67,8 +73,10 @@ impl ClientTimers {
 
 impl Clients {
     pub(crate) fn new(limits: &Limits) -> Self {
-        let timeouts = || Timeouts::with_capacity(limits.conns_max());
+        let timeouts = || Timeouts::with_capacity(limits.client_keys_max());
         Self {
+            conns: ConnTable::with_capacity(limits.client_keys_max()),
+            strangers: Strangers::default(),
             len: 0,
             bytes: 0,
             // Twice as many, as in `Joinable`.
@@ -98,7 +106,8 @@ impl Clients {
     pub(crate) fn octets(limits: &Limits) -> usize {
         let places = (2 * limits.clients_max * 8 / 7 + 1).next_power_of_two();
         let entry = size_of::<(IpAddr, usize)>() + 1;
-        places * entry + 16 + 6 * Timeouts::octets(limits.conns_max())
+        let table = ConnTable::<ClientId, Client>::octets(limits.client_keys_max());
+        table + places * entry + 16 + 6 * Timeouts::octets(limits.client_keys_max())
     }
 
     /// A client was accepted.
@@ -223,7 +232,7 @@ impl Forwarder {
                 crowd: self.crowd(),
                 per_address_max: self.limits.clients_per_address_max,
             };
-            self.actions.push_back(Action::Log(fact));
+            self.outbox.log(fact);
         }
         if self.clients.len < self.limits.clients_max {
             return true;
@@ -232,7 +241,7 @@ impl Forwarder {
         let limit = self.limits.clients_per_address_max;
         let newcomers = self.clients.of_network(newcomer);
         let idle = self.clients.may_go().take(LOOKED_AT);
-        let idle = idle.filter_map(|key| self.connected(self.conns.id_at(key)?));
+        let idle = idle.filter_map(|key| self.connected(self.clients.conns.id_at(key)?));
         let idle = makes_room(newcomer, newcomers, limit, idle);
         let goes = idle.or_else(|| gives_way(newcomer, newcomers, limit, self.all_connected()));
         let Some(Connected { id, address, held, .. }) = goes else {
@@ -240,31 +249,31 @@ impl Forwarder {
             return false;
         };
         if self.clients.told_of_room.is_due(now) {
-            self.actions.push_back(Action::Log(Fact::ClientMadeRoom {
+            self.outbox.log(Fact::ClientMadeRoom {
                 client: address.to_canonical(),
                 was_idle: idle.is_some(),
                 newcomer: newcomer.to_canonical(),
                 clients_max: self.limits.clients_max,
                 of_client: Some(held).filter(|held| is_above(address, *held, limit)),
                 per_address_max: limit,
-            }));
+            });
         }
-        self.counts.made_room += 1;
-        self.close_client(now, ConnId(id), Manner::Orderly);
+        self.outbox.counts.made_room += 1;
+        self.close_client(now, id, Manner::Orderly);
         // What it was owed may have made room for others.
         self.dispatch(now);
         true
     }
 
     fn refuse_client(&mut self, now: Instant, newcomer: IpAddr) {
-        self.counts.crowded_out += 1;
+        self.outbox.counts.crowded_out += 1;
         if self.clients.told_of_refusal.is_due(now) {
-            self.actions.push_back(Action::Log(Fact::ClientRefused {
+            self.outbox.log(Fact::ClientRefused {
                 client: newcomer.to_canonical(),
                 held: self.clients.of_network(newcomer),
                 clients_max: self.limits.clients_max,
                 per_address_max: self.limits.clients_per_address_max,
-            }));
+            });
         }
     }
 
@@ -281,18 +290,14 @@ impl Forwarder {
     }
 
     fn all_connected(&self) -> impl Iterator<Item = Connected> {
-        self.conns.iter().filter_map(|(id, _)| self.connected(id))
+        self.clients.conns.iter().filter_map(|(id, _)| self.connected(id))
     }
 
-    fn connected(&self, id: Id) -> Option<Connected> {
-        match self.conns.get(id)? {
-            Conn::Client(client) => {
-                let address = client.peer.ip();
-                let held = self.clients.of_network(address);
-                Some(Connected { id, address, held, is_owed: !client.is_settled() })
-            }
-            Conn::Upstream(_) | Conn::Closing => None,
-        }
+    fn connected(&self, id: ClientId) -> Option<Connected> {
+        let client = self.clients.conns.get(id)?;
+        let address = client.peer.ip();
+        let held = self.clients.of_network(address);
+        Some(Connected { id, address, held, is_owed: !client.is_settled() })
     }
 
     /// For how long a client may be idle now (RFC 7766 section 6.2.3): with more than half of the
@@ -322,7 +327,7 @@ impl Forwarder {
     /// to stay.
     fn sheds_clients(&self) -> bool {
         let spare = (self.limits.clients_max / 10).max(1);
-        self.terminating || self.shutting_down || self.clients.len + spare > self.limits.clients_max
+        self.service != Service::Serving || self.clients.len + spare > self.limits.clients_max
     }
 
     /// How many more queries are taken of this client now; one at least of one that holds nothing.
@@ -333,7 +338,7 @@ impl Forwarder {
     /// for what it holds.
     pub(crate) fn client_room(&self, client: &Client) -> usize {
         let limits = &self.limits;
-        if self.terminating {
+        if self.service != Service::Serving {
             return limits.queries_max;
         }
         let share = limits.client_bytes_max / self.clients.busy().max(1);
@@ -352,17 +357,17 @@ impl Forwarder {
     pub(in crate::forwarder) fn affordable<'a>(
         &mut self,
         now: Instant,
-        conn_id: ConnId,
+        conn_id: ClientId,
         outcome: Outcome<'a>,
     ) -> Outcome<'a> {
         let Outcome::Answer { response, .. } = outcome else {
             return outcome;
         };
         let len = frame::LENGTH_LEN + response.len();
-        if let Some(Conn::Client(client)) = self.conns.get_mut(conn_id.0) {
+        if let Some(client) = self.clients.conns.get_mut(conn_id) {
             client.answers.note(len);
         }
-        while let Some(Conn::Client(client)) = self.conns.get(conn_id.0) {
+        while let Some(client) = self.clients.conns.get(conn_id) {
             let held = client.held_bytes() + len;
             let needed = if response.len() <= LOCAL_LEN_MAX { len } else { held };
             let left = self.limits.client_bytes_max.saturating_sub(self.clients.bytes);
@@ -395,26 +400,26 @@ impl Forwarder {
     }
 
     fn shed(&mut self, now: Instant, key: usize) {
-        if let Some(id) = self.conns.id_at(key) {
-            self.counts.shed += 1;
-            self.close_client(now, ConnId(id), Manner::Abort);
+        if let Some(id) = self.clients.conns.id_at(key) {
+            self.outbox.counts.shed += 1;
+            self.close_client(now, id, Manner::Abort);
         }
     }
 
     /// For partial messages of clients that are not read at the moment, which have no timer.
     fn heaviest_client(&self) -> Option<usize> {
-        let clients = self.conns.iter().filter_map(|(id, conn)| match conn {
-            Conn::Client(client) => Some((client.held_bytes(), id)),
-            Conn::Upstream(_) | Conn::Closing => None,
-        });
-        clients.max().map(|(_, id)| id.key())
+        let clients = self.clients.conns.iter();
+        clients
+            .map(|(id, client)| (client.held_bytes(), id.serial(), id))
+            .max()
+            .map(|(.., id)| id.key())
     }
 }
 
 /// A client among those that may have to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Connected {
-    id: Id,
+    id: ClientId,
     address: IpAddr,
     /// How many connections its network has.
     held: usize,
@@ -507,7 +512,6 @@ const LOOKED_AT: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forwarder::collections::arena::Arena;
 
     #[test]
     fn who_makes_room() {
@@ -534,8 +538,8 @@ mod tests {
             ("fd00::1", 3, &[("fd00:0:0:1::1", 1), ("fd00::2", 3)], Some(1)),
             ("fd00::1", 3, &[("fd00:0:0:1::1", 1), ("fd00:0:0:2::1", 1)], Some(0)),
         ];
-        let mut arena = Arena::with_capacity(8);
-        let ids = [(); 8].map(|()| arena.insert(()));
+        let mut table: ConnTable<ClientId, ()> = ConnTable::with_capacity(8);
+        let ids = [(); 8].map(|()| table.insert(()));
         for (newcomer, newcomers, idle, goes) in cases {
             let others = ids.into_iter().zip(idle).map(|(id, (ip, held))| Connected {
                 id,
@@ -574,8 +578,8 @@ mod tests {
             ("127.0.0.1", 9, &[("127.0.0.1", 9, false), ("10.0.0.2", 4, true)], Some(1)),
             ("10.0.0.1", 0, &[("::1", 9, false), ("::ffff:127.0.0.1", 9, true)], None),
         ];
-        let mut arena = Arena::with_capacity(8);
-        let ids = [(); 8].map(|()| arena.insert(()));
+        let mut table: ConnTable<ClientId, ()> = ConnTable::with_capacity(8);
+        let ids = [(); 8].map(|()| table.insert(()));
         for (newcomer, newcomers, clients, goes) in cases {
             let all = ids.into_iter().zip(clients).map(|(id, (ip, held, is_owed))| Connected {
                 id,

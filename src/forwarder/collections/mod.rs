@@ -2,6 +2,7 @@
 
 pub(crate) mod arena;
 pub(crate) mod budget;
+pub(crate) mod conn_table;
 pub(crate) mod output;
 pub(crate) mod random;
 pub(crate) mod sort;

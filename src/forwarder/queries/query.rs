@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
+use crate::forwarder::action::{
+    ClientId, DatagramPath, UpstreamConnId, UpstreamIndex, UpstreamSet,
+};
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::message::edit::{Edns, Family};
 use crate::forwarder::message::{ParsedQuery, ResponseInfo, Rtype};
-use crate::forwarder::{ConnId, DatagramPath};
 
 /// A query, from its acceptance to the one exit.
 ///
@@ -27,7 +29,7 @@ pub(crate) struct Query {
     /// With how much of EDNS each of these was sent.
     edns: [Edns; PLACES],
     /// The upstream that it was sent to first, by index, and which query it was there.
-    pub(crate) first: Option<(usize, u32)>,
+    pub(crate) first: Option<(UpstreamIndex, u32)>,
     /// How often it was sent.
     pub(crate) sends: u8,
     /// How many of these saw no answer at all on their connection before it was lost.
@@ -41,11 +43,11 @@ pub(crate) struct Query {
     /// When the connection it was last sent on stalled with no other copy out, until it is sent again.
     pub(crate) stalled_at: Option<Instant>,
     /// The upstream that is to get it next, by index, whatever the order of upstreams.
-    pub(crate) bound_for: Option<usize>,
-    /// Upstreams that it brings down, it seems: bit by index.
-    pub(crate) avoided: u16,
+    pub(crate) bound_for: Option<UpstreamIndex>,
+    /// Upstreams that it brings down, it seems.
+    pub(crate) avoided: UpstreamSet,
     /// An upstream, by index, that objected to it, and with how much of EDNS it is asked there again.
-    pub(crate) plainer: Option<(u8, Edns)>,
+    pub(crate) plainer: Option<(UpstreamIndex, Edns)>,
     /// It waits for what is said of the special zone that its name is in, and is not sent.
     pub(crate) is_special: bool,
     /// A copy was made because its answer was late.
@@ -62,20 +64,20 @@ pub(crate) enum Origin {
     /// A datagram and `responses - 1` retransmissions of it: each gets a response.
     Datagram { path: DatagramPath, responses: u8, fingerprint: u64 },
     /// A client connection; `index` is the place in its list of queries.
-    Stream { client: ConnId, index: usize },
+    Stream { client: ClientId, index: usize },
     /// A client that is gone after it was sent: it stays in that client's share until its answer comes or
     /// its time is over. Who resets could else have upstreams work without end.
     Orphan,
     /// Nobody by this name: queries for special names wait for what is said of their zone.
     Denial { zone: usize },
     /// Nobody: a copy of a query that a stalled upstream must answer to be usable again.
-    Trial { upstream: usize, cause: Id },
+    Trial { upstream: UpstreamIndex, cause: Id },
 }
 
 /// A SERVFAIL or REFUSED, while a better answer may come.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    pub(crate) upstream: usize,
+    pub(crate) upstream: UpstreamIndex,
     pub(crate) response: Vec<u8>,
     pub(crate) info: ResponseInfo,
 }
@@ -83,14 +85,14 @@ pub(crate) struct Kept {
 /// A message ID of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    pub(crate) conn: ConnId,
+    pub(crate) conn: UpstreamConnId,
     pub(crate) id: u16,
 }
 
 /// Why a query may end without an upstream's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Trouble {
-    pub(crate) upstream: usize,
+    pub(crate) upstream: UpstreamIndex,
     pub(crate) what: &'static str,
     /// The code of the Extended DNS Error.
     pub(crate) code: u16,
@@ -122,7 +124,7 @@ impl Query {
             has_stalled: false,
             stalled_at: None,
             bound_for: None,
-            avoided: 0,
+            avoided: UpstreamSet::EMPTY,
             plainer: None,
             is_special: false,
             hedged: false,
@@ -161,7 +163,7 @@ impl Query {
     }
 
     /// Forgets the place on a lost connection.
-    pub(crate) fn remove_place(&mut self, conn: ConnId) {
+    pub(crate) fn remove_place(&mut self, conn: UpstreamConnId) {
         for place in &mut self.places {
             place.take_if(|place| place.conn == conn);
         }
@@ -172,15 +174,15 @@ impl Query {
     }
 
     /// With how much of EDNS it was sent on this connection, where it is in flight.
-    pub(crate) fn edns_on(&self, conn: ConnId) -> Edns {
+    pub(crate) fn edns_on(&self, conn: UpstreamConnId) -> Edns {
         let here = |place: &Option<Place>| place.is_some_and(|place| place.conn == conn);
         self.places.iter().position(here).map_or(Edns::Ours, |place| self.edns[place])
     }
 
     /// With how much of EDNS it is sent to this upstream after what that objected to.
-    pub(crate) fn edns_at(&self, upstream: usize) -> Edns {
+    pub(crate) fn edns_at(&self, upstream: UpstreamIndex) -> Edns {
         match self.plainer {
-            Some((at, edns)) if usize::from(at) == upstream => edns,
+            Some((at, edns)) if at == upstream => edns,
             _ => Edns::Ours,
         }
     }

@@ -7,15 +7,17 @@ use super::replacements;
 use super::sends::Sends;
 use super::turns::Turns;
 use super::upstream::{Allowance, NOTHING_UP_PAUSE};
+use crate::forwarder::action::UpstreamIndex;
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::collections::output::StreamOutput;
+use crate::forwarder::collections::random::Random;
+use crate::forwarder::limits::Limits;
 use crate::forwarder::message::frame::{Deframer, FRAME_LEN_MAX};
-use crate::forwarder::{Limits, Random};
 
 /// A connection to an upstream.
 #[derive(Debug)]
 pub(crate) struct UpstreamConn {
-    pub(crate) upstream: usize,
+    pub(crate) upstream: UpstreamIndex,
     pub(crate) phase: Phase,
     pub(crate) in_flight: InFlight,
     /// Sends that arm the stall deadline.
@@ -83,7 +85,12 @@ impl Phase {
 }
 
 impl UpstreamConn {
-    pub(crate) fn new(upstream: usize, now: Instant, limits: &Limits, random: &mut Random) -> Self {
+    pub(crate) fn new(
+        upstream: UpstreamIndex,
+        now: Instant,
+        limits: &Limits,
+        random: &mut Random,
+    ) -> Self {
         let ids_max = ids_max(limits);
         Self {
             upstream,

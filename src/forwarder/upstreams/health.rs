@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use super::promptness::{ANSWERS_WANTED, LAST, LATE_MIN};
 use super::upstream::{Health, Outage, Proof, Upstream};
-use crate::forwarder::{Action, Conn, ConnId, Fact, Forwarder, Manner, Outcome, Stage};
+use crate::forwarder::action::{Manner, Stage, UpstreamConnId, UpstreamIndex, UpstreamSet};
+use crate::forwarder::{Fact, Forwarder, Outcome};
 
 impl Forwarder {
     pub(crate) fn attempt_failed(
         &mut self,
         now: Instant,
-        conn_id: ConnId,
+        conn_id: UpstreamConnId,
         stage: Stage,
         detail: Box<str>,
     ) {
@@ -18,8 +19,8 @@ impl Forwarder {
         else {
             return;
         };
-        let open = self.upstreams[conn.upstream].open;
-        if let Some(Conn::Upstream(open)) = open.and_then(|open| self.conns.get_mut(open.0)) {
+        let open = self.upstreams.list[conn.upstream].open;
+        if let Some(open) = open.and_then(|open| self.upstreams.conns.get_mut(open)) {
             // Only a replacement could not be made; the connection it was for still serves.
             open.replacement_failed_at = Some(now);
             return;
@@ -31,32 +32,32 @@ impl Forwarder {
     pub(crate) fn fail_upstream(
         &mut self,
         now: Instant,
-        index: usize,
+        index: UpstreamIndex,
         stage: Stage,
         detail: Box<str>,
     ) {
-        let pause = self.upstreams[index].next_backoff(stage, &mut self.random);
+        let pause = self.upstreams.list[index].next_backoff(stage, &mut self.upstreams.random);
         let proof = if stage == Stage::Read { Proof::Answer } else { Proof::Handshake };
         self.fail_until(now, index, stage, detail, now + pause, proof);
     }
 
     /// Too many of the last queries had no answer in time, and another upstream is usable: what is overdue
     /// goes there now.
-    pub(crate) fn fail_if_poor(&mut self, now: Instant, index: usize) {
-        let upstream = &mut self.upstreams[index];
+    pub(crate) fn fail_if_poor(&mut self, now: Instant, index: UpstreamIndex) {
+        let upstream = &mut self.upstreams.list[index];
         let is_poor = upstream.promptness.take_poor() && upstream.is_usable();
-        if !is_poor || self.another(index, 0).is_none() {
+        if !is_poor || self.another(index, UpstreamSet::EMPTY).is_none() {
             return;
         }
         let detail = format!(
             "{LATE_MIN} of its last {LAST} queries had no answer in time, each for another name; others are \
              asked until it answers {ANSWERS_WANTED} copies in a row"
         );
-        let retry_at = now + self.upstreams[index].promptness.next_pause(now);
+        let retry_at = now + self.upstreams.list[index].promptness.next_pause(now);
         let proof = Proof::Answers { missing: ANSWERS_WANTED };
         self.fail_until(now, index, Stage::Read, detail.into(), retry_at, proof);
-        for conn_id in &self.upstreams[index].conns {
-            if let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0) {
+        for conn_id in &self.upstreams.list[index].conns {
+            if let Some(conn) = self.upstreams.conns.get_mut(*conn_id) {
                 conn.sent.look_again();
             }
         }
@@ -65,13 +66,13 @@ impl Forwarder {
     fn fail_until(
         &mut self,
         now: Instant,
-        index: usize,
+        index: UpstreamIndex,
         stage: Stage,
         detail: Box<str>,
         retry_at: Instant,
         proof: Proof,
     ) {
-        let upstream = &mut self.upstreams[index];
+        let upstream = &mut self.upstreams.list[index];
         let name = upstream.name.clone();
         let mut told_now = false;
         let trial = match &mut upstream.health {
@@ -116,7 +117,7 @@ impl Forwarder {
             let mut detail = detail.into_string();
             detail.push_str(self.hint(stage));
             let fact = Fact::UpstreamFailed { upstream: name, stage, detail: detail.into() };
-            self.actions.push_back(Action::Log(fact));
+            self.outbox.log(fact);
         }
         if let Some(trial) = trial {
             self.finish(now, trial, Outcome::Orphaned);
@@ -127,13 +128,13 @@ impl Forwarder {
 
     /// What several upstreams have in common that failed in this phase.
     pub(crate) fn hint(&self, stage: Stage) -> &'static str {
-        let alike = self.upstreams.iter().filter_map(Upstream::outage);
+        let alike = self.upstreams.list.iter().filter_map(Upstream::outage);
         hint(stage, alike.filter(|outage| outage.stage == stage).count())
     }
 
     /// The copy of a query was answered in time by an upstream that must answer some, or not.
-    pub(crate) fn note_trial(&mut self, now: Instant, index: usize, is_answered: bool) {
-        let upstream = &mut self.upstreams[index];
+    pub(crate) fn note_trial(&mut self, now: Instant, index: UpstreamIndex, is_answered: bool) {
+        let upstream = &mut self.upstreams.list[index];
         let Health::Failed(outage) = &mut upstream.health else {
             return;
         };
@@ -156,16 +157,16 @@ impl Forwarder {
     /// A query was blamed for a lost connection. Whether the upstream is to blame instead: after the
     /// second in a row without an answer in between if another one can take over, after several if
     /// not, as one poisonous name is asked for by a few types at a time.
-    pub(crate) fn note_blame(&mut self, index: usize) -> bool {
-        let upstream = &mut self.upstreams[index];
+    pub(crate) fn note_blame(&mut self, index: UpstreamIndex) -> bool {
+        let upstream = &mut self.upstreams.list[index];
         upstream.blames = upstream.blames.saturating_add(1);
         let blames = upstream.blames;
-        blames >= if self.another(index, 0).is_some() { 2 } else { BLAMES_MAX }
+        blames >= if self.another(index, UpstreamSet::EMPTY).is_some() { 2 } else { BLAMES_MAX }
     }
 
     /// A failed upstream works again. What brought it back may have brought others back too.
-    pub(crate) fn recover(&mut self, now: Instant, index: usize) {
-        let upstream = &mut self.upstreams[index];
+    pub(crate) fn recover(&mut self, now: Instant, index: UpstreamIndex) {
+        let upstream = &mut self.upstreams.list[index];
         let Health::Failed(outage) = std::mem::replace(&mut upstream.health, Health::Usable) else {
             return;
         };
@@ -173,14 +174,14 @@ impl Forwarder {
         if outage.told {
             let down = now.saturating_duration_since(outage.since);
             let fact = Fact::UpstreamUsable { upstream: upstream.name.clone(), down };
-            self.actions.push_back(Action::Log(fact));
+            self.outbox.log(fact);
         }
         if let Some(trial) = outage.trial {
             self.finish(now, trial, Outcome::Orphaned);
         }
-        if self.upstreams.iter().all(Upstream::is_usable) {
-            self.summary_at = None;
-            self.summary_pause = Duration::ZERO;
+        if self.upstreams.list.iter().all(Upstream::is_usable) {
+            self.upstreams.summary_at = None;
+            self.upstreams.summary_pause = Duration::ZERO;
         }
         self.end_backoffs(now);
         self.queue_stalled();
@@ -188,26 +189,27 @@ impl Forwarder {
 
     /// Now and then a line for all that is still down, however many fail however often.
     fn summarize(&mut self, now: Instant) {
-        let due = *self.summary_at.get_or_insert(now + SUMMARY_PAUSE_MIN);
+        let due = *self.upstreams.summary_at.get_or_insert(now + SUMMARY_PAUSE_MIN);
         if now < due {
             return;
         }
-        let failed = self.upstreams.iter().filter_map(|one| Some((&one.name, one.outage()?)));
+        let failed = self.upstreams.list.iter().filter_map(|one| Some((&one.name, one.outage()?)));
         let Some((name, outage)) = failed.clone().min_by_key(|(_, outage)| outage.since) else {
             return;
         };
-        self.summary_pause = (self.summary_pause * 2).clamp(SUMMARY_PAUSE_MIN, SUMMARY_PAUSE_MAX);
-        self.summary_at = Some(now + self.summary_pause);
-        self.actions.push_back(Action::Log(Fact::UpstreamStillFailed {
+        self.upstreams.summary_pause =
+            (self.upstreams.summary_pause * 2).clamp(SUMMARY_PAUSE_MIN, SUMMARY_PAUSE_MAX);
+        self.upstreams.summary_at = Some(now + self.upstreams.summary_pause);
+        self.outbox.log(Fact::UpstreamStillFailed {
             upstream: name.clone(),
             down: now.saturating_duration_since(outage.since),
             attempts: outage.attempts,
             stage: outage.stage,
             detail: format!("{}{}", outage.detail, self.hint(outage.stage)).into(),
             failed: failed.count(),
-            of: self.upstreams.len(),
-        }));
-        for upstream in &mut self.upstreams {
+            of: self.upstreams.list.len(),
+        });
+        for upstream in self.upstreams.list.iter_mut() {
             if let Some(outage) = upstream.outage_mut() {
                 outage.told = true;
             }
@@ -216,7 +218,7 @@ impl Forwarder {
 
     /// What failed may work now: but one that answered too few in time did so for reasons of its own.
     pub(crate) fn end_backoffs(&mut self, now: Instant) {
-        for upstream in &mut self.upstreams {
+        for upstream in self.upstreams.list.iter_mut() {
             if upstream.outage().is_some_and(|outage| !outage.proof.is_poor()) {
                 upstream.end_backoff(now);
             }

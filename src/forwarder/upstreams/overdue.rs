@@ -9,10 +9,11 @@ use super::connection::UpstreamConn;
 use super::in_flight::Found;
 use super::sends::OVERDUE_AFTER;
 use super::upstream::Upstream;
+use crate::forwarder::action::{UpstreamConnId, UpstreamIndex, UpstreamSet};
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::message::HEADER_LEN;
 use crate::forwarder::queries::query::{Origin, Place, Query};
-use crate::forwarder::{Conn, ConnId, Forwarder, Hedge, Order, Outcome};
+use crate::forwarder::{Forwarder, Hedge, Order, Outcome};
 
 /// What is known of an upstream beside the one that a query is overdue at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +59,8 @@ fn suitability(candidate: Candidate, has_failed: bool, hedge: Hedge) -> Option<u
 impl Forwarder {
     /// Looks at what is overdue on this connection. The budget of copies of late queries is for those
     /// that are made sooner: here it is [`crate::forwarder::Query::may_be_sent`] that bounds them.
-    pub(crate) fn overdue(&mut self, now: Instant, conn_id: ConnId) {
-        while let Some(Conn::Upstream(conn)) = self.conns.get_mut(conn_id.0)
+    pub(crate) fn overdue(&mut self, now: Instant, conn_id: UpstreamConnId) {
+        while let Some(conn) = self.upstreams.conns.get_mut(conn_id)
             && conn.phase.is_trusted()
             && let Some(message_id) = conn.sent.pop_overdue(now)
         {
@@ -86,31 +87,31 @@ impl Forwarder {
 
     /// Who is asked this query to find out whether upstream `index` fails or nobody answers such names:
     /// another operator if there is one, as addresses of one may fail together.
-    fn probe(&mut self, now: Instant, index: usize, id: Id) -> Option<usize> {
-        if !self.upstreams[index].promptness.wants_probe(now) {
+    fn probe(&mut self, now: Instant, index: UpstreamIndex, id: Id) -> Option<UpstreamIndex> {
+        if !self.upstreams.list[index].promptness.wants_probe(now) {
             return None;
         }
         let query = self.queries.get(id)?;
         let (_, number) = query.first.filter(|(first, _)| *first == index)?;
         let avoided = query.avoided;
-        let operator = self.upstreams[index].operator;
-        let is_another = |(other, upstream): &(usize, &Upstream)| {
-            upstream.is_usable() && upstream.operator != operator && avoided & 1 << other == 0
+        let operator = self.upstreams.list[index].operator;
+        let is_another = |(other, upstream): &(UpstreamIndex, &Upstream)| {
+            upstream.is_usable() && upstream.operator != operator && !avoided.contains(*other)
         };
-        let of_another = self.others(index).find(is_another).map(|(other, _)| other);
+        let of_another = self.upstreams.list.others(index).find(is_another).map(|(other, _)| other);
         let other = of_another.or_else(|| self.another(index, avoided))?;
-        self.upstreams[index].promptness.note_probe(now, number);
+        self.upstreams.list[index].promptness.note_probe(now, number);
         Some(other)
     }
 
     /// Nobody can be asked what is overdue at upstream `index`: who could be, but failed, is tried again
     /// beside the traffic, for later ones.
-    fn revive_helpers(&mut self, now: Instant, index: usize, cause: Id) {
-        let first = &self.upstreams[index];
+    fn revive_helpers(&mut self, now: Instant, index: UpstreamIndex, cause: Id) {
+        let first = &self.upstreams.list[index];
         let operator = first.operator;
         let is_any = self.policy.hedge == Hedge::Any || first.promptness.wants_probe(now);
-        for other in (0..self.upstreams.len()).filter(|other| *other != index) {
-            if is_any || self.upstreams[other].operator == operator {
+        for other in self.upstreams.list.indexes().filter(|other| *other != index) {
+            if is_any || self.upstreams.list[other].operator == operator {
                 self.revive_one(now, other, cause);
             }
         }
@@ -118,8 +119,8 @@ impl Forwarder {
 
     /// An upstream that must answer in time has not. That says nothing of it where the query itself has
     /// no answer yet: then it is the name.
-    fn overdue_trial(&mut self, now: Instant, id: Id, index: usize, cause: Id) {
-        let outage = self.upstreams[index].outage();
+    fn overdue_trial(&mut self, now: Instant, id: Id, index: UpstreamIndex, cause: Id) {
+        let outage = self.upstreams.list[index].outage();
         if outage.is_none_or(|outage| !outage.proof.is_poor()) {
             return;
         }
@@ -136,9 +137,15 @@ impl Forwarder {
     }
 
     /// Who is asked a query that is overdue at upstream `index`; nobody of the bits in `avoided`.
-    pub(crate) fn second_try(&self, now: Instant, index: usize, avoided: u16) -> Option<usize> {
-        let first = &self.upstreams[index];
-        let others = self.others(index).filter(|(other, _)| avoided & 1 << other == 0);
+    pub(crate) fn second_try(
+        &self,
+        now: Instant,
+        index: UpstreamIndex,
+        avoided: UpstreamSet,
+    ) -> Option<UpstreamIndex> {
+        let first = &self.upstreams.list[index];
+        let others =
+            self.upstreams.list.others(index).filter(|(other, _)| !avoided.contains(*other));
         let suited = others.filter_map(|(other, upstream)| {
             let candidate = Candidate {
                 standing: Standing::of(upstream),
@@ -153,13 +160,18 @@ impl Forwarder {
     /// A query ends. Where it was sent first and is overdue, that is held against the upstream, but not
     /// where it was sent afterwards: what others leave unanswered is no fair sample. Connections that fell
     /// silent are judged as a whole, not by what was sent on them.
-    pub(crate) fn note_overdue(&mut self, now: Instant, query: &Query, answered_by: Option<usize>) {
+    pub(crate) fn note_overdue(
+        &mut self,
+        now: Instant,
+        query: &Query,
+        answered_by: Option<UpstreamIndex>,
+    ) {
         let Some((index, number)) = query.first.filter(|(first, _)| answered_by != Some(*first))
         else {
             return;
         };
-        let is_overdue = |place: &Place| match self.conns.get(place.conn.0) {
-            Some(Conn::Upstream(conn)) if conn.upstream == index && conn.phase.is_trusted() => {
+        let is_overdue = |place: &Place| match self.upstreams.conns.get(place.conn) {
+            Some(conn) if conn.upstream == index && conn.phase.is_trusted() => {
                 // What was sent again after a stall has no time of its own, and has waited for long.
                 conn.sent.start(place.id).is_none_or(|start| now >= start + OVERDUE_AFTER)
             }
@@ -167,7 +179,12 @@ impl Forwarder {
         };
         if query.places.iter().flatten().any(is_overdue) {
             let by_another = answered_by.is_some();
-            self.upstreams[index].promptness.note_late(now, number, name_hash(query), by_another);
+            self.upstreams.list[index].promptness.note_late(
+                now,
+                number,
+                name_hash(query),
+                by_another,
+            );
         }
     }
 

@@ -1,6 +1,7 @@
 //! One resolver that is asked.
 
 use std::collections::VecDeque;
+use std::ops::{Index, IndexMut};
 use std::time::{Duration, Instant};
 
 use super::promptness::Promptness;
@@ -9,23 +10,24 @@ use super::replacements::Replacements;
 use super::round_trip::RoundTrip;
 use super::tolerance::Tolerance;
 use super::turns::AtOnce;
+use crate::forwarder::action::{Stage, UpstreamConnId, UpstreamIdentity, UpstreamIndex};
 use crate::forwarder::collections::arena::Id;
-use crate::forwarder::{ConnId, Random, Stage};
+use crate::forwarder::collections::random::Random;
 
 /// An upstream: its health, and its connections.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) name: Box<str>,
     /// Upstreams with the same number are one operator's.
-    pub(crate) operator: usize,
+    pub(crate) operator: u8,
     pub(crate) health: Health,
     /// All its connections, those being closed excepted.
-    pub(crate) conns: Vec<ConnId>,
+    pub(crate) conns: Vec<UpstreamConnId>,
     /// The attempts under way: one at a time, unless connections carry few queries each; they outlive
     /// the queries that caused them.
-    pub(crate) attempts: Vec<ConnId>,
+    pub(crate) attempts: Vec<UpstreamConnId>,
     /// The connection that takes new queries.
-    pub(crate) open: Option<ConnId>,
+    pub(crate) open: Option<UpstreamConnId>,
     /// When the last attempt began.
     pub(crate) attempted_at: Option<Instant>,
     pub(crate) tolerance: Tolerance,
@@ -134,31 +136,63 @@ impl Proof {
     }
 }
 
-/// Upstreams of these display names, told apart by operator: what follows the `#`.
-pub(crate) fn list(names: Vec<Box<str>>) -> Vec<Upstream> {
-    let mut upstreams: Vec<Upstream> = Vec::with_capacity(names.len());
-    for name in names {
-        let same = |other: &&Upstream| operator(&other.name) == operator(&name);
-        let number = upstreams.iter().find(same).map_or(upstreams.len(), |other| other.operator);
-        upstreams.push(Upstream::new(name, number));
+/// Every upstream, by index.
+#[derive(Debug)]
+pub(crate) struct UpstreamList(Vec<Upstream>);
+
+impl UpstreamList {
+    pub(crate) fn new(upstreams: Vec<UpstreamIdentity>) -> Self {
+        Self(upstreams.into_iter().map(Upstream::new).collect())
     }
-    upstreams
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = UpstreamIndex> + use<> {
+        (0..self.0.len()).map(UpstreamIndex::new)
+    }
+
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Upstream> {
+        self.0.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> std::slice::IterMut<'_, Upstream> {
+        self.0.iter_mut()
+    }
+
+    /// The upstreams but `index`, those behind it first.
+    pub(crate) fn others(
+        &self,
+        index: UpstreamIndex,
+    ) -> impl Iterator<Item = (UpstreamIndex, &Upstream)> {
+        let (before, rest) = self.0.split_at(index.index());
+        let behind = (index.index() + 1..).zip(rest.iter().skip(1));
+        behind
+            .chain((0..).zip(before))
+            .map(|(other, upstream)| (UpstreamIndex::new(other), upstream))
+    }
 }
 
-/// An upstream without a # is known by its address, on whatever port.
-fn operator(name: &str) -> &str {
-    match (name.split_once('#'), name.strip_prefix('[').and_then(|ip| ip.split_once(']'))) {
-        (Some((_, operator)), _) => operator,
-        (None, Some((ipv6, _))) => ipv6,
-        (None, None) => name.split(':').next().unwrap_or(name),
+impl Index<UpstreamIndex> for UpstreamList {
+    type Output = Upstream;
+
+    fn index(&self, upstream: UpstreamIndex) -> &Upstream {
+        &self.0[upstream.index()]
+    }
+}
+
+impl IndexMut<UpstreamIndex> for UpstreamList {
+    fn index_mut(&mut self, upstream: UpstreamIndex) -> &mut Upstream {
+        &mut self.0[upstream.index()]
     }
 }
 
 impl Upstream {
-    fn new(name: Box<str>, operator: usize) -> Self {
+    fn new(identity: UpstreamIdentity) -> Self {
         Self {
-            name,
-            operator,
+            name: identity.shown,
+            operator: identity.operator,
             health: Health::Usable,
             conns: Vec::new(),
             attempts: Vec::new(),
@@ -341,7 +375,7 @@ impl Upstream {
         self.round_trip = RoundTrip::default();
     }
 
-    pub(crate) fn forget(&mut self, conn: ConnId) {
+    pub(crate) fn forget(&mut self, conn: UpstreamConnId) {
         self.conns.retain(|other| *other != conn);
         self.attempts.retain(|other| *other != conn);
         self.open.take_if(|open| *open == conn);

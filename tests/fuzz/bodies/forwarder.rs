@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dot_proxy::forwarder::{
     Action, Closed, ConnId, DatagramPath, Ecs, Forwarder, Hedge, Limits, Order, Policy,
-    SpecialNames, Stage,
+    SpecialNames, Stage, UpstreamConnId, UpstreamIdentity, UpstreamIndex,
 };
 
 use super::Choices;
@@ -86,7 +86,12 @@ impl Shell {
         };
         let upstreams = ["192.0.2.1#a.example", "192.0.2.2#a.example", "192.0.2.3#b.example"];
         let upstreams = upstreams[..=usize::from(bits >> 6) % 3].iter();
-        let upstreams: Vec<_> = upstreams.map(|name| Box::from(*name)).collect();
+        let upstreams: Vec<_> = upstreams
+            .map(|name| UpstreamIdentity {
+                shown: (*name).into(),
+                operator: u8::from(name.ends_with("b.example")),
+            })
+            .collect();
         let count = upstreams.len();
         let forwarder = Forwarder::new(limits, policy, upstreams, bits.into());
         Self { forwarder, upstreams: count, now: base(), conns: Vec::new() }
@@ -107,7 +112,7 @@ impl Shell {
             3 => {
                 let peer = path(choices.octet()).client;
                 if let Some(id) = self.forwarder.handle_accept(now, peer) {
-                    self.conns.push(Conn { id, kind: Kind::Client });
+                    self.conns.push(Conn { id: id.into(), kind: Kind::Client });
                 }
             }
             4 => {
@@ -124,9 +129,9 @@ impl Shell {
                 let which = choices.octet();
                 if let Some(conn) =
                     pick(&mut self.conns, which, |kind| matches!(kind, Kind::Connecting))
+                    && let ConnId::Upstream(id) = conn.id
                 {
                     conn.kind = Kind::Open { written: Vec::new(), queries: VecDeque::new() };
-                    let id = conn.id;
                     self.forwarder.handle_established(now, id);
                     self.forwarder.handle_connected(now, id);
                 }
@@ -166,17 +171,22 @@ impl Shell {
         }
     }
 
-    /// The way to an upstream is another; every second connection, whosever it is, is lost with it.
+    /// The way to an upstream is another; every second connection is lost with it.
     fn change_network(&mut self, which: u8) {
         let upstream = usize::from(which) % self.upstreams;
-        let lost: Vec<ConnId> = self.conns.iter().step_by(2).map(|conn| conn.id).collect();
-        self.forwarder.handle_network_change(self.now, upstream, &lost);
+        let lost = self.conns.iter().step_by(2).filter_map(|conn| match conn.id {
+            ConnId::Upstream(conn) => Some(conn),
+            ConnId::Client(_) => None,
+        });
+        let lost: Vec<UpstreamConnId> = lost.collect();
+        self.forwarder.handle_network_change(self.now, UpstreamIndex::new(upstream), &lost);
     }
 
     fn client_octets(&mut self, which: u8, octets: &[u8]) {
         let conn = pick(&mut self.conns, which, |kind| matches!(kind, Kind::Client));
-        if let Some(id) = conn.map(|conn| conn.id) {
-            let most = self.forwarder.poll_read(id).min(octets.len());
+        if let Some(ConnId::Client(client)) = conn.map(|conn| conn.id) {
+            let id = ConnId::Client(client);
+            let most = self.forwarder.poll_read(client).min(octets.len());
             if most > 0 {
                 self.forwarder.handle_stream(self.now, id, &octets[..most]);
             }
@@ -251,8 +261,8 @@ impl Shell {
                 // One whose `Connect` was overtaken by its end is not known here.
                 Action::Close { conn, .. } => self.conns.retain(|one| one.id != conn),
                 Action::Connect { conn, .. } => {
-                    assert!(self.conns.iter().all(|one| one.id.key() != conn.key()));
-                    self.conns.push(Conn { id: conn, kind: Kind::Connecting });
+                    assert!(self.conns.iter().all(|one| one.id != conn.into()));
+                    self.conns.push(Conn { id: conn.into(), kind: Kind::Connecting });
                 }
                 Action::Log(_) | Action::Read(_) | Action::ShutdownWrite(_) => {}
                 Action::Transmit(conn) => {

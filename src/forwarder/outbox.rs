@@ -1,0 +1,40 @@
+//! What the core has to say, until the shell takes it.
+
+use std::collections::VecDeque;
+
+use super::action::Action;
+use super::collections::output::DatagramOutput;
+use super::limits::Limits;
+use super::query_log::QueryLog;
+use super::report::{Counts, Fact};
+
+/// Everything that leaves the core, except octets of connections.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    pub(super) actions: VecDeque<Action>,
+    pub(super) datagrams: DatagramOutput,
+    pub(super) query_log: QueryLog,
+    /// What happened so far.
+    pub(super) counts: Counts,
+}
+
+impl Outbox {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            actions: VecDeque::new(),
+            datagrams: DatagramOutput::new(limits.datagram_bytes_max, limits.datagrams_max),
+            query_log: QueryLog::new(limits.query_log, limits.query_log_max),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Has the shell do something.
+    pub(super) fn push(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    /// Tells the person who runs this program.
+    pub(super) fn log(&mut self, fact: Fact) {
+        self.push(Action::Log(fact));
+    }
+}
