@@ -1,32 +1,45 @@
 //! A forwarder: plain DNS over UDP and TCP comes in, DNS over TLS (RFC 7858) goes out.
 //!
-//! One thread, one event loop. The *core*, [`forwarder`], decides everything that happens to a
-//! query; it has no sockets and no clock, so that a simulator can judge it. The *shell* around it
-//! moves octets and tells it facts.
+//! The program is one thread with one event loop. The *core*, [`forwarder`], decides everything that happens
+//! to a query. It has no sockets and no clock, so that a simulator can judge it. The *shell* around the core
+//! moves octets and tells the core facts.
 //!
 //! ```text
-//!   clients                        the shell                              upstreams
-//!            ┌──────────────────────────────────────────────────────┐
-//!   UDP ─────┤ listener, datagram ─┐                 ┌─ socket, tls ├───── TLS
-//!   TCP ─────┤ listener, socket ───┤     reactor     ├─ socket, tls ├───── TLS
-//!            └─────────────────────┼────────┬────────┼──────────────┘
-//!                         handle_* │        │        │ poll_action, output, datagrams
-//!            ┌─────────────────────▼────────▼────────▼──────────────┐
-//!            │ forwarder: intake → queue → dispatch → response, exit │
-//!            │            client, upstream, loss, query, in_flight   │
-//!            └──────────────────────────────────────────────────────┘
+//!   clients                                                                  upstreams
+//!          ┌───────────────────────────── shell ──────────────────────────────┐
+//!   UDP ───┤ listener, datagram ─┐                             ┌─ socket, tls ├─── TLS
+//!   TCP ───┤ listener, socket ───┤           reactor           ├─ socket, tls ├─── TLS
+//!          └─────────────────────┼─────────────────────────────┼──────────────┘
+//!                       handle_* │   poll_*, output, datagrams │
+//!          ┌─────────────────────▼───── forwarder ─────────────▲──────────────┐
+//!          │  clients ── accept ──▶ queries ── dispatch, hedge ──▶ upstreams  │
+//!          │  clients ◀─ finish ── queries ◀─ answer, failure ─── upstreams   │
+//!          └──────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! - [`config`]: the command line, every default and limit.
-//! - [`reactor`]: the loop, and the one place that reads the clock; `listener` binds and accepts,
-//!   `socket` reads and writes connections, in bursts (`burst`) and bounded segments (`outgoing`).
-//! - [`datagram`]: UDP in batches, answered from the address that was asked; the one unsafe module.
-//! - [`tls`]: rustls over any reader and writer, and whom it trusts; [`pin`]: keys that are trusted.
-//! - `descriptors`: open files, and for whom they are; [`memory`]: how much of it is used at most.
-//! - `clocks`: suspends, and a time of day that was set.
-//! - [`signals`]: termination as an event; `network`: changes of routes and addresses as events;
-//!   `interfaces`: their indexes, and addresses that cannot be used yet.
-//! - [`stderr`]: log and query log, written only as far as they go at once.
+//! The shell calls `handle_*` for each thing that happened. Once in a turn of its loop it does what
+//! [`poll_action`](forwarder::Forwarder::poll_action) asks for and sends what is to be sent. The core never
+//! calls out.
+//!
+//! - [`config`]: the command line; every default and limit with its reason.
+//! - [`forwarder`]: the core. `accept` makes a query of a client's message, or answers the message; `dispatch`
+//!   sends waiting queries to upstreams; `hedge` sends copies of late ones; `answer` judges responses;
+//!   `failure` judges connections that closed or fell silent; `finish` is the only way out for a query;
+//!   `denial` holds proofs about special names; `report` and `query_log` are what the log says; `limits` and
+//!   `bound` are what is held, and how much memory that takes.
+//!   - `clients`: who is served, how many connections, how much each may hold, how large a response may be.
+//!   - `queries`: queries without an answer, whose share of the table they take, and their retransmissions.
+//!   - `upstreams`: servers, connections to them, message IDs in flight, failures and speed.
+//!   - `message`: DNS messages as octets: what is read of them, changed in them, and answered here.
+//!   - `collections`: arenas, timers, budgets and buffers that know nothing of DNS.
+//! - [`shell`]: the reactor, which is the event loop and the one place that reads the clock; listeners and
+//!   connections; UDP in batches, the one unsafe file.
+//! - [`tls`]: rustls over any reader and writer; whom it trusts, by roots, names and pins; session tickets.
+//! - [`host`]: signals, clocks that are set or stood still, changes of the network, open files, and a standard
+//!   error output that never blocks.
+//! - [`memory`]: how much memory all of that takes at most.
+//!
+//! `tests/layering.rs` has the table of which part may use which.
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod config;

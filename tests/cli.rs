@@ -5,6 +5,7 @@
 mod skip;
 
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use dot_proxy::config::{self, Command as Asked};
@@ -246,40 +247,104 @@ fn every_name_the_command_line_takes_is_one_rustls_takes() {
 }
 
 #[test]
-fn the_readme_shows_the_help_text() {
+fn the_readme_has_a_row_for_each_flag() {
     let readme = include_str!("../README.md");
-    assert!(readme.contains(&format!("```\n{}```\n", config::usage())), "README.md, Flags");
+    let (_, table) = readme.split_once(FLAGS_HEAD).expect("README.md has a table of flags");
+    let (table, _) = table.split_once("\n\n").expect("its end");
+    let rows = rows_of_flags();
+    assert!(rows.len() > 15, "{rows:?}");
+    assert_eq!(table.lines().collect::<Vec<_>>(), rows);
 }
 
-/// The file of systemd that the README shows, with this program in the place of the installed one, and the
-/// arguments it is started with.
-fn unit_of_the_readme() -> (String, Vec<String>) {
-    let readme = include_str!("../README.md");
-    let (_, unit) = readme.split_once("```\n[Unit]\n").expect("README.md has a unit");
-    let (unit, _) = unit.split_once("```").expect("its end");
+const FLAGS_HEAD: &str = "| flag | what it does | default |\n|---|---|---|\n";
+
+/// A row of Markdown for each flag of `--help`.
+fn rows_of_flags() -> Vec<String> {
+    let usage = config::usage();
+    let (_, flags) = usage.split_once("\n\n  -").expect("flags after the introduction");
+    let row = |flag: &str| {
+        // Two spaces stand between a flag and its text, on one line or two.
+        let (head, text) = flag.split_once("  ").or(flag.split_once('\n')).expect("a text");
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let (text, default) = text.split_once(" [default: ").unwrap_or((&text, "]"));
+        let default = default.strip_suffix(']').expect("the default is last");
+        format!("| `-{}` | {text} | {default} |", head.trim_end().replace('|', "\\|"))
+    };
+    flags.split("\n  -").map(row).collect()
+}
+
+/// The unit of systemd with this program in the place of the installed one, and the arguments it is started
+/// with.
+fn unit() -> (String, Vec<String>) {
+    let unit = include_str!("../deploy/dot-proxy.service");
     let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command");
     let arguments = start.strip_prefix("/usr/local/bin/dot-proxy ").expect("where it is installed");
     let arguments = arguments.split_whitespace().map(str::to_owned).collect();
-    let unit = unit.replace("/usr/local/bin/dot-proxy", env!("CARGO_BIN_EXE_dot-proxy"));
-    (format!("[Unit]\n{unit}"), arguments)
+    (unit.replace("/usr/local/bin/dot-proxy", env!("CARGO_BIN_EXE_dot-proxy")), arguments)
 }
 
 #[test]
-fn the_readme_starts_a_service_with_flags_that_there_are() {
-    let (_, arguments) = unit_of_the_readme();
+fn links_between_documents_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let suites =
+        ["bench", "conformance", "faults", "memory"].map(|suite| format!("tests/{suite}/"));
+    let mut links = 0;
+    for directory in ["", "tests/"].into_iter().chain(suites.iter().map(String::as_str)) {
+        let document = root.join(directory).join("README.md");
+        let text = std::fs::read_to_string(&document).expect("a document");
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+        for (target, _) in targets.filter(|(target, _)| !target.contains("://")) {
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let file =
+                if file.is_empty() { document.clone() } else { root.join(directory).join(file) };
+            assert!(file.exists(), "{}: {target}", document.display());
+            if !heading.is_empty() {
+                let text = std::fs::read_to_string(&file).expect("a document");
+                let mut headings = text.lines().filter(|line| line.starts_with('#')).map(anchor);
+                assert!(headings.any(|known| known == heading), "{}: {target}", document.display());
+            }
+            links += 1;
+        }
+    }
+    assert!(links > 30, "{links}");
+}
+
+/// The name by which a heading is linked to.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn the_readme_shows_log_lines_of_modules_that_there_are() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let readme = include_str!("../README.md");
+    let modules: Vec<_> = readme.split("[dot_proxy::").skip(1).collect();
+    assert!(!modules.is_empty());
+    for rest in modules {
+        let (module, _) = rest.split_once(']').expect("the end of a module's name");
+        let file = src.join(module.replace("::", "/")).with_extension("rs");
+        assert!(file.exists(), "{module}");
+    }
+}
+
+#[test]
+fn the_unit_starts_a_service_with_flags_that_there_are() {
+    let (_, arguments) = unit();
     for more in [&[][..], &["--reuse-port", "on"]] {
         let all = arguments.iter().map(String::as_str).chain(more.iter().copied());
         let Ok(Asked::Run(config)) = config::parse(all.map(Into::into).collect()) else {
             panic!("{arguments:?} {more:?}");
         };
-        // Where everything else in that section asks it.
+        // The address that the README goes on with.
         assert_eq!(config.listen, ["127.0.0.1:53".parse().expect("an address")]);
     }
 }
 
 #[test]
-fn the_readme_has_a_unit_that_systemd_takes() {
-    const NAME: &str = "the_readme_has_a_unit_that_systemd_takes";
+fn systemd_takes_the_unit() {
+    const NAME: &str = "systemd_takes_the_unit";
 
     let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).output();
     let version = match analyze(&["--version"]) {
@@ -295,7 +360,7 @@ fn the_readme_has_a_unit_that_systemd_takes() {
     std::fs::create_dir_all(&directory).expect("a writable directory");
     for file in ["dot-proxy.service", "dot-proxy@.service"] {
         let path = directory.join(file);
-        std::fs::write(&path, unit_of_the_readme().0).expect("a writable directory");
+        std::fs::write(&path, unit().0).expect("a writable directory");
         let path = path.to_str().expect("a path of ours");
 
         let verify = analyze(&["verify", "--man=no", path]).expect("it started before");

@@ -171,44 +171,43 @@ Forwards plain DNS (UDP and TCP) to an authenticated DNS-over-TLS resolver.
 
 Usage: dot-proxy [OPTION]...
 
-  -l, --listen ADDR[:PORT]  Serve clients here over UDP and TCP; repeatable.
-                            Without a port: {LISTEN_PORT}. Port 0: one free port for
-                            both. [default: {LISTEN_DEFAULT}]
-  --reuse-port on|off       Share these addresses with other processes of the
-                            same user that have this on, too: one for each
-                            core. [default: off]
-  -u, --upstream SPEC       Ask this server; repeatable, the first usable one in
-                            order is asked. IP[:PORT]#NAME, [IPv6]:PORT#NAME or
+  -l, --listen ADDR[:PORT]  Serve clients on this address over UDP and TCP;
+                            repeatable. Without a port: {LISTEN_PORT}. Port 0: a free port,
+                            the same for both. [default: {LISTEN_DEFAULT}]
+  --reuse-port on|off       Let other processes of the same user serve the same
+                            addresses, one process for each core; all of them
+                            need this flag. [default: off]
+  -u, --upstream SPEC       Ask this server: IP[:PORT]#NAME, [IPv6]:PORT#NAME or
                             a preset: {presets}.
-                            Pins may follow NAME or stand in its place:
-                            #NAME,sha256/BASE64. An IP alone is its own NAME.
-                            [default: {UPSTREAM_DEFAULT}]
+                            Repeatable; the first usable one is asked. Pins may
+                            follow NAME or replace it: #NAME,sha256/BASE64. An
+                            IP alone is its own NAME. [default: {UPSTREAM_DEFAULT}]
   --upstream-policy ordered|fastest|spread
-                            Ask the first usable upstream, the one that answered
-                            fastest lately, or the one with the fewest queries
-                            in flight. [default: ordered]
-  --hedge off|same|any      Copy a query to another upstream with the same NAME
-                            after 1.5 seconds only, or as soon as its answer is
-                            late, or then to any other upstream.
-                            [default: same, and any unless ordered]
+                            Ask the first usable upstream, the one that has
+                            answered fastest lately, or the one with the fewest
+                            queries in flight. [default: ordered]
+  --hedge off|same|any      When an answer is late, ask a second upstream, too.
+                            off: one with the same NAME, after 1.5 seconds.
+                            same: one with the same NAME, sooner. any: any
+                            other. [default: same; any with fastest and spread]
   --retry-servfail on|off   When an upstream answers SERVFAIL or REFUSED, ask
-                            one with another NAME as well. [default: on]
-  --ecs strip|pass          Take EDNS Client Subnet options out and tell
-                            upstreams to add none, or let them pass.
+                            one with another NAME, too. [default: on]
+  --ecs strip|pass          Remove EDNS Client Subnet options and tell upstreams
+                            to add none, or let the options pass.
                             [default: strip]
   --special-names local|forward
-                            Answer here, or forward, names that are not for the
-                            public DNS: localhost, test, local, onion,
+                            Answer names that are not for the public DNS here,
+                            or forward them: localhost, test, local, onion,
                             home.arpa, reverse names of private addresses and
                             the like. [default: local]
-  --forward-zone NAME       Forward NAME, such as {ZONE_EXAMPLE}, and what is
-                            below it, although special; repeatable.
+  --forward-zone NAME       Forward NAME, such as {ZONE_EXAMPLE}, and all names
+                            below it, although they are special; repeatable.
   --ca-file FILE            Trust the PEM certificates in FILE instead of the
                             built-in roots.
-  --query-log on|off|auto   Write a line per query to stderr; auto: if stderr is
-                            a terminal. [default: auto]
-  --log-level LEVEL         {levels}.
-                            [default: {log_level}]
+  --query-log on|off|auto   Write a line for each query to stderr; auto: only if
+                            stderr is a terminal. [default: auto]
+  --log-level LEVEL         Log messages of this level and of those before it:
+                            {levels}. [default: {log_level}]
   --upstream-idle-timeout SECONDS
                             Close a connection to an upstream after this long
                             without use, {idle_min} to {idle_max}. [default: {upstream_idle}]
@@ -218,23 +217,21 @@ Usage: dot-proxy [OPTION]...
                             many. [default: {client_idle}]
   --size small|default|large
                             How much is served and held at a time; small stays
-                            under 6 MB of memory, and takes {small_upstreams} upstreams.
+                            under 6 MB of memory and takes {small_upstreams} upstreams.
                             [default: default]
-  --print-limits            Print how much memory is used at most with the other
-                            flags, and of what, and end.
+  --print-limits            Print how much memory the other flags allow at most,
+                            term by term, and exit.
   --udp-size-max OCTETS     Send UDP responses of at most this many octets, 512
-                            to 4096. [default: 1232, and 4096 to loopback
-                            addresses]
-  --tcp-clients-max N       Serve this many TCP connections of clients at a
-                            time, {clients_least} to {clients_most}.
+                            to 4096. [default: 1232; 4096 to loopback addresses]
+  --tcp-clients-max N       Serve at most this many TCP connections of clients
+                            at a time, {clients_least} to {clients_most}.
                             [default: {clients}; by size: {clients_by_size}]
   --tcp-clients-per-address-max N
-                            When all are taken, an address with more than this,
-                            unless it is a loopback one, is the first to make
-                            room, if others wait long even with answers owed.
-                            [default: {per_address}; by size: {per_address_by_size}]
-  -h, --help                Print this.
-  -V, --version             Print the version.
+                            When all places are taken, free those of an address
+                            that has more than this many. Loopback addresses are
+                            exempt. [default: {per_address}; by size: {per_address_by_size}]
+  -h, --help                Print this and exit.
+  -V, --version             Print the version and exit.
 ",
         levels = words(LOG_LEVELS.iter().map(|(word, _)| *word)),
         log_level = level_name(LOG_LEVEL_DEFAULT),

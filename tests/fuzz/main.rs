@@ -1,4 +1,4 @@
-//! What the fuzzer does for hours (`cargo fuzz`, see the README), here for a few seconds on octets from
+//! What the fuzzer does for hours (`cargo fuzz`, see tests/README.md), here for a few seconds on octets from
 //! seeds.
 
 #[allow(dead_code, reason = "a target's file may offer what its smoke run does not use")]
