@@ -95,10 +95,11 @@ fn heap(config: &Config, limits: &Limits) -> (Vec<Term>, usize) {
     let rest = REST + zone_octets(config);
     let kept = kept + datagrams.sum() + sockets.read_buffer + rest;
     // One thing is done at a time: TLS is read, then what it said.
-    let in_hand = tls::message_octets(&tls_limits).max(in_hand + tls::PLAINTEXT_OCTETS);
+    let in_hand =
+        tls::bound::message_octets(&tls_limits).max(in_hand + tls::bound::PLAINTEXT_OCTETS);
     terms.extend([
-        Term::new("TLS connection", conns, tls::connection_octets(&tls_limits)),
-        Term::new("TLS session", upstreams, tls::session_octets(&tls_limits)),
+        Term::new("TLS connection", conns, tls::bound::connection_octets(&tls_limits)),
+        Term::new("TLS session", upstreams, tls::bound::session_octets(&tls_limits)),
         Term::new("work in hand", 1, in_hand),
         Term::new("socket", 2 * (limits.clients_max + conns), socket::OCTETS_EACH),
         datagrams,

@@ -19,7 +19,7 @@ use crate::forwarder::{
 use crate::host::os_error::system_error;
 use crate::shell::burst::Burst;
 use crate::shell::outgoing::Outgoing;
-use crate::tls::{self, Connector, FailedAt, Failure, Handshake, Progress, TlsStream};
+use crate::tls::{Connector, Failure, Handshake, Progress, TlsLimits, TlsStream};
 
 /// A connection's socket, of a client or to an upstream.
 pub(crate) enum Socket {
@@ -482,14 +482,8 @@ impl Upstream {
 
     fn fail(&mut self, cx: &mut Context, failure: Failure) {
         self.say_goodbye(cx.limits.segment_max);
-        let stage = match failure.at {
-            FailedAt::Certificate => Stage::Certificate,
-            FailedAt::Handshake => Stage::Tls,
-            FailedAt::Negotiation => Stage::Negotiation,
-            FailedAt::Read => Stage::Read,
-            FailedAt::Write => Stage::Write,
-        };
-        self.end(cx, Closed::Failed { stage, detail: failure.detail });
+        let Failure { stage, detail } = failure;
+        self.end(cx, Closed::Failed { stage, detail });
     }
 
     /// `close_notify`, or the alert that tells the server why.
@@ -544,8 +538,8 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// What the TLS of a connection may hold.
-pub(crate) fn tls_limits(limits: &SocketLimits) -> tls::Limits {
-    tls::Limits {
+pub(crate) fn tls_limits(limits: &SocketLimits) -> TlsLimits {
+    TlsLimits {
         output_max: limits.tls_output_max,
         handshake_max: limits.handshake_max,
         tickets_max: limits.tickets_max,

@@ -7,8 +7,8 @@ use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
 
-/// Has none, and remembers that the server asked for one in the last full handshake: servers that do not go
-/// on without seldom say so.
+/// A resolver that has no certificate, and remembers whether the server asked for one in the last full
+/// handshake: servers that do not go on without seldom say so.
 #[derive(Debug, Default)]
 pub(super) struct ClientCertificate(AtomicBool);
 

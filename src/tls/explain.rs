@@ -1,22 +1,91 @@
-//! What went wrong, in words for the person who runs this program: what was expected, what was
-//! seen.
+//! Errors of TLS in words for the person who runs this program: what was expected, what was seen.
 
 use std::fmt;
 
 use rustls::pki_types::{UnixTime, pem};
-use rustls::{AlertDescription, CertificateError, ExtendedKeyPurpose};
+use rustls::{
+    AlertDescription, CertificateError, Error, ExtendedKeyPurpose, PeerIncompatible, PeerMisbehaved,
+};
 
-use super::FailedAt;
-use super::chain::{TooCostly, Unfit};
-use super::keys::{RSA_BITS_MAX, RSA_BITS_MIN};
-use super::trust::WrongKey;
+use super::Failure;
+use super::trust::{RSA_BITS_MAX, RSA_BITS_MIN, TooCostly, Unfit, WrongKey};
+use crate::forwarder::Stage;
 
-/// `trust` is the roots in words, if they count.
-pub(super) fn certificate_words(error: &CertificateError, trust: Option<&str>) -> String {
-    let trust = trust.unwrap_or_default();
+/// What is known of a connection when an error of rustls comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Circumstances<'a> {
+    pub(super) is_handshaking: bool,
+    /// The `ServerHello` made sense.
+    pub(super) has_version: bool,
+    /// The server has asked for a certificate of ours.
+    pub(super) certificate_asked: bool,
+    /// The roots in words, if the certificate must lead to one.
+    pub(super) roots: Option<&'a str>,
+}
+
+/// The failure that an error of rustls is.
+pub(super) fn failure(error: &Error, circumstances: &Circumstances<'_>) -> Failure {
+    let stage = stage(error, circumstances.is_handshaking);
+    Failure::new(stage, words(error, stage, circumstances))
+}
+
+fn stage(error: &Error, is_handshaking: bool) -> Stage {
+    match error {
+        Error::InvalidCertificate(_) | Error::NoCertificatesPresented => Stage::Certificate,
+        _ if !is_handshaking => Stage::Read,
+        Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        )
+        | Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol)
+        | Error::AlertReceived(
+            AlertDescription::NoApplicationProtocol | AlertDescription::ProtocolVersion,
+        ) => Stage::Negotiation,
+        _ => Stage::Tls,
+    }
+}
+
+fn words(error: &Error, stage: Stage, circumstances: &Circumstances<'_>) -> String {
+    match error {
+        Error::InvalidCertificate(error) => certificate_words(error, circumstances.roots),
+        Error::NoCertificatesPresented => "the server sent no certificate".into(),
+        Error::AlertReceived(alert) => alert_words(*alert, stage, circumstances.certificate_asked),
+        Error::DecryptError => "a record of the server could not be decrypted".into(),
+        Error::FailedToGetCurrentTime => "the system clock is set before 1970".into(),
+        Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
+            "the server sent a TLS message out of turn".into()
+        }
+        // rustls takes whatever answers for TLS until the ServerHello does not make sense.
+        Error::InvalidMessage(_) if !circumstances.has_version => {
+            "the server does not speak TLS on this port".into()
+        }
+        Error::InvalidMessage(what) => {
+            format!("the server sent a malformed TLS message: {}", camel_words(what))
+        }
+        Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        ) => OLD_TLS.into(),
+        Error::PeerIncompatible(why) => {
+            format!("the server and we have too little TLS in common: {}", camel_words(why))
+        }
+        Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol) => {
+            "the server chose another protocol than DNS (ALPN \"dot\")".into()
+        }
+        Error::PeerMisbehaved(how) => {
+            format!("the server broke the TLS protocol: {}", camel_words(how))
+        }
+        Error::PeerSentOversizedRecord => "the server sent too long a TLS record".into(),
+        other => other.to_string(),
+    }
+}
+
+/// What is wrong with a certificate. `roots` is the roots in words, if the certificate must lead to one.
+fn certificate_words(error: &CertificateError, roots: Option<&str>) -> String {
+    let roots = roots.unwrap_or_default();
     match error {
         CertificateError::BadEncoding => "the certificate is malformed".into(),
-        // That of an issuer is told apart.
+        // A wrong signature by an issuer is `Unfit::Signature`.
         CertificateError::BadSignature => {
             "the server does not have the key that its certificate shows".into()
         }
@@ -44,22 +113,25 @@ pub(super) fn certificate_words(error: &CertificateError, trust: Option<&str>) -
         CertificateError::Revoked => "the certificate is revoked".into(),
         CertificateError::UnhandledCriticalExtension => CRITICAL_EXTENSION.into(),
         CertificateError::UnknownIssuer => {
-            format!("{}; your own CA: --ca-file FILE", unknown_issuer_words(trust))
+            format!("{}; your own CA: --ca-file FILE", unknown_issuer_words(roots))
         }
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             "the certificate is signed with an algorithm that is not supported".into()
         }
         CertificateError::Other(error) => match error.0.downcast_ref::<Unfit>() {
-            Some(why) => unfit_words(*why, trust),
+            Some(why) => unfit_words(*why, roots),
             None if error.0.is::<WrongKey>() || error.0.is::<TooCostly>() => error.to_string(),
-            None => path_words(&error.to_string()),
+            None => match error.0.downcast_ref() {
+                Some(error) => path_words(error),
+                None => format!("the certificate cannot be verified: {error}"),
+            },
         },
         other => format!("the certificate cannot be verified: {}", camel_words(other)),
     }
 }
 
-fn unfit_words(why: Unfit, trust: &str) -> String {
+fn unfit_words(why: Unfit, roots: &str) -> String {
     match why {
         Unfit::Rsa { whose, bits } => {
             let sense = if bits < RSA_BITS_MIN { "weak" } else { "long" };
@@ -69,22 +141,22 @@ fn unfit_words(why: Unfit, trust: &str) -> String {
             )
         }
         Unfit::SelfSigned { is_ca, pin } => {
-            let what = if is_ca { CA_CERTIFICATE.into() } else { unknown_issuer_words(trust) };
+            let what = if is_ca { CA_CERTIFICATE.into() } else { unknown_issuer_words(roots) };
             format!(
                 "{what}; it is self-signed: if its owner says that this is its key, write #{pin} in \
                  place of the name"
             )
         }
         Unfit::Signature => format!(
-            "a signature is wrong: the issuer has the name, but not the key, of {trust}, which may \
+            "a signature is wrong: the issuer has the name, but not the key, of {roots}, which may \
              have been replaced since the start"
         ),
     }
 }
 
-fn unknown_issuer_words(trust: &str) -> String {
+fn unknown_issuer_words(roots: &str) -> String {
     format!(
-        "the certificate is self-signed or from an unknown issuer; one that leads to {trust} was \
+        "the certificate is self-signed or from an unknown issuer; one that leads to {roots} was \
          expected"
     )
 }
@@ -115,34 +187,34 @@ fn purpose_words(presented: &[ExtendedKeyPurpose]) -> String {
 }
 
 /// What webpki found wrong, of the things that rustls has no name for.
-fn path_words(name: &str) -> String {
-    match name {
-        "CaUsedAsEndEntity" => CA_CERTIFICATE.into(),
-        "EndEntityUsedAsCa" => {
+fn path_words(error: &webpki::Error) -> String {
+    match error {
+        webpki::Error::CaUsedAsEndEntity => CA_CERTIFICATE.into(),
+        webpki::Error::EndEntityUsedAsCa => {
             "the certificate is signed with one that is not that of a CA".into()
         }
-        "NameConstraintViolation" => {
+        webpki::Error::NameConstraintViolation => {
             "the certificate has a name that an issuer above it may not certify (name constraints)"
                 .into()
         }
-        "PathLenConstraintViolated" | "MaximumPathDepthExceeded" => {
+        webpki::Error::PathLenConstraintViolated | webpki::Error::MaximumPathDepthExceeded => {
             "there are more issuers above the certificate than one of them or we allow".into()
         }
-        "UnsupportedCertVersion" => {
+        webpki::Error::UnsupportedCertVersion => {
             "the certificate, or one above it, is of an old version of X.509; version 3 was expected"
                 .into()
         }
-        "UnsupportedCriticalExtension" => CRITICAL_EXTENSION.into(),
-        _ => format!("the certificate cannot be verified: {}", camel_words(&Name(name))),
+        webpki::Error::UnsupportedCriticalExtension => CRITICAL_EXTENSION.into(),
+        other => format!("the certificate cannot be verified: {}", camel_words(other)),
     }
 }
 
-/// `asked`: the server has asked for a certificate of ours.
-pub(super) fn alert_words(alert: AlertDescription, at: FailedAt, asked: bool) -> String {
+/// What a server says by an alert. `asked`: the server has asked for a certificate of ours.
+fn alert_words(alert: AlertDescription, stage: Stage, asked: bool) -> String {
     let words = camel_words(&alert);
     let is_about_certificate = match alert {
         AlertDescription::CertificateRequired => true,
-        // What servers say that were given none.
+        // Alerts of servers that were given no certificate.
         AlertDescription::AccessDenied
         | AlertDescription::BadCertificate
         | AlertDescription::CertificateUnknown
@@ -155,7 +227,7 @@ pub(super) fn alert_words(alert: AlertDescription, at: FailedAt, asked: bool) ->
     };
     let what_to_do = if is_about_certificate { CLIENT_CERTIFICATE } else { "" };
     match alert {
-        _ if !matches!(at, FailedAt::Handshake | FailedAt::Negotiation) => {
+        _ if !matches!(stage, Stage::Tls | Stage::Negotiation) => {
             format!("the server closed with an alert: {words}{what_to_do}")
         }
         AlertDescription::CloseNotify => format!("{CLOSED_DURING_HANDSHAKE}{what_to_do}"),
@@ -167,7 +239,7 @@ pub(super) fn alert_words(alert: AlertDescription, at: FailedAt, asked: bool) ->
     }
 }
 
-/// The sense of a wrong clock is easily missed in a list of dates.
+/// What the system clock says, and that it is wrong if it is: in a list of dates that is easily missed.
 fn clock_words(now: UnixTime) -> String {
     if now.as_secs() < CLOCK_MIN {
         format!("but the system clock is wrong: it says {}", date(now))
@@ -176,6 +248,7 @@ fn clock_words(now: UnixTime) -> String {
     }
 }
 
+/// What is wrong with a certificate in PEM form.
 pub(super) fn pem_words(error: &pem::Error) -> String {
     match error {
         pem::Error::Base64Decode(_) => "it is not valid base64".into(),
@@ -185,8 +258,9 @@ pub(super) fn pem_words(error: &pem::Error) -> String {
     }
 }
 
-/// "no kx groups in common" of `NoKxGroupsInCommon`, "unknown CA" of `UnknownCA`.
-pub(super) fn camel_words(name: &dyn fmt::Debug) -> String {
+/// The name of a variant as words: "no kx groups in common" of `NoKxGroupsInCommon`, "unknown CA" of
+/// `UnknownCA`.
+fn camel_words(name: &dyn fmt::Debug) -> String {
     let name = format!("{name:?}");
     let mut words: Vec<String> = Vec::new();
     let mut previous_lower = true;
@@ -208,15 +282,6 @@ pub(super) fn camel_words(name: &dyn fmt::Debug) -> String {
     words.join(" ")
 }
 
-/// A name that is one already, as `Debug` would give it.
-struct Name<'a>(&'a str);
-
-impl fmt::Debug for Name<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
 /// The name in rustls' `DnsName("dns.example")` or `IpAddress(192.0.2.1)`, fit for a terminal.
 fn presented_name(presented: &str) -> String {
     let name = presented
@@ -227,7 +292,7 @@ fn presented_name(presented: &str) -> String {
     name.escape_debug().to_string()
 }
 
-/// "a, b, c, d and 3 more"
+/// The first items and how many more: "a, b, c, d and 3 more".
 fn list(items: &[String], none: &str) -> String {
     const SHOWN_MAX: usize = 4;
     match items.split_at_checked(SHOWN_MAX) {
@@ -237,7 +302,7 @@ fn list(items: &[String], none: &str) -> String {
     }
 }
 
-/// "2025-01-31 23:59:59 UTC"
+/// Date and time: "2025-01-31 23:59:59 UTC".
 fn date(time: UnixTime) -> String {
     let (days, second) = (time.as_secs() / 86_400, time.as_secs() % 86_400);
     // The civil calendar, counted in eras of 400 years from 0000-03-01, so that a leap day is the
@@ -254,8 +319,8 @@ fn date(time: UnixTime) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02} UTC", second % 60)
 }
 
-pub(super) const CLOSED_DURING_HANDSHAKE: &str = "closed by the server during the handshake";
-pub(super) const OLD_TLS: &str = "the server offers no TLS 1.2 or 1.3";
+const CLOSED_DURING_HANDSHAKE: &str = "closed by the server during the handshake";
+const OLD_TLS: &str = "the server offers no TLS 1.2 or 1.3";
 
 const CA_CERTIFICATE: &str = "the certificate is that of a CA; one for a server was expected";
 
@@ -265,17 +330,15 @@ const CLIENT_CERTIFICATE: &str =
 const CRITICAL_EXTENSION: &str = "the certificate, or one above it, has an extension that is marked \
                                   critical and is not understood here";
 
-/// RFC 5280 section 4.2.1.12.
+/// `anyExtendedKeyUsage` (RFC 5280 section 4.2.1.12).
 const ANY_PURPOSE: &[usize] = &[2, 5, 29, 37, 0];
 
-/// 2024-01-01. A clock that says less was never set.
+/// 2024-01-01 in seconds since 1970. A clock that says less was never set.
 const CLOCK_MIN: u64 = 1_704_067_200;
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use rustls::PeerIncompatible;
 
     use super::*;
 
@@ -293,21 +356,27 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_path_is_told_in_words() {
-        for (name, words) in [
-            ("CaUsedAsEndEntity", "the certificate is that of a CA; one for a server was expected"),
+        for (error, words) in [
             (
-                "UnsupportedCertVersion",
+                webpki::Error::CaUsedAsEndEntity,
+                "the certificate is that of a CA; one for a server was expected",
+            ),
+            (
+                webpki::Error::UnsupportedCertVersion,
                 "the certificate, or one above it, is of an old version of X.509; version 3 was \
                  expected",
             ),
             (
-                "UnsupportedCriticalExtension",
+                webpki::Error::UnsupportedCriticalExtension,
                 "the certificate, or one above it, has an extension that is marked critical and is \
                  not understood here",
             ),
-            ("InvalidSerialNumber", "the certificate cannot be verified: invalid serial number"),
+            (
+                webpki::Error::InvalidSerialNumber,
+                "the certificate cannot be verified: invalid serial number",
+            ),
         ] {
-            assert_eq!(path_words(name), words);
+            assert_eq!(path_words(&error), words);
         }
     }
 
@@ -331,7 +400,7 @@ mod tests {
 
     #[test]
     fn alerts_say_when_and_what_to_do() {
-        let (early, late) = (FailedAt::Handshake, FailedAt::Read);
+        let (early, late) = (Stage::Tls, Stage::Read);
         let wants = CLIENT_CERTIFICATE;
         for (alert, at, asked, words) in [
             (

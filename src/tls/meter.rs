@@ -2,10 +2,10 @@
 
 use std::io::{self, Read};
 
-/// Counts what a server sends.
+/// Counts of what a server has sent.
 ///
 /// rustls holds all of a message until it is complete, and a note of each record that a part of it came
-/// in; it sets no limit to those, and 64 KiB to the message.
+/// in; it sets no limit to the notes, and 64 KiB to the message.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     octets: usize,
@@ -18,8 +18,9 @@ pub(super) struct Meter {
 /// What is left of the record that has begun.
 #[derive(Clone, Copy, Debug)]
 enum Left {
-    /// Of its header, so many octets are there, of which the last two are its length.
+    /// So many octets of the header are there; the last two of the header are the length of the record.
     Header(usize, [u8; 2]),
+    /// So many octets of the body are missing.
     Body(usize),
 }
 
@@ -30,24 +31,24 @@ impl Default for Left {
 }
 
 impl Meter {
-    /// What was counted is used up.
+    /// Counts from zero again: what was counted is used up.
     pub(super) fn reset(&mut self) {
         self.octets = 0;
         self.records = 0;
         self.tickets = 0;
     }
 
-    /// There were so many more tickets.
+    /// Counts so many more tickets.
     pub(super) fn note_tickets(&mut self, tickets: usize) {
         self.tickets += tickets;
     }
 
-    /// Octets since then.
+    /// Octets since the last [`Self::reset`].
     pub(super) fn octets(&self) -> usize {
         self.octets
     }
 
-    /// More came than may.
+    /// Whether more came than may, of which `octets_max` is the limit in octets.
     pub(super) fn is_over(&self, octets_max: usize) -> bool {
         self.octets > octets_max || self.records > RECORDS_MAX || self.tickets > RECORDS_MAX
     }
@@ -78,7 +79,7 @@ impl Meter {
     }
 }
 
-/// Gives a few octets at a time, so that what they make rustls hold is looked at in between.
+/// A reader that gives a few octets at a time, so that what they make rustls hold is looked at in between.
 pub(super) struct Metered<'a, R> {
     io: &'a mut R,
     meter: &'a mut Meter,
@@ -86,7 +87,7 @@ pub(super) struct Metered<'a, R> {
 }
 
 impl<'a, R> Metered<'a, R> {
-    /// It gives no more than one octet above `octets_max`.
+    /// A reader that gives no more than one octet above `octets_max`.
     pub(super) fn new(io: &'a mut R, meter: &'a mut Meter, octets_max: usize) -> Self {
         Self { io, meter, octets_max }
     }
@@ -95,24 +96,24 @@ impl<'a, R> Metered<'a, R> {
 impl<R: Read> Read for Metered<'_, R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let left = self.octets_max.saturating_sub(self.meter.octets) + 1;
-        let most = out.len().min(READ_MAX).min(left);
-        let len = self.io.read(&mut out[..most])?;
+        let len_max = out.len().min(READ_MAX).min(left);
+        let len = self.io.read(&mut out[..len_max])?;
         self.meter.note(&out[..len]);
         Ok(len)
     }
 }
 
-/// RFC 8446 section 5.1.
+/// Octets of the header of a record (RFC 8446 section 5.1).
 const RECORD_HEADER_LEN: usize = 5;
 
-/// What rustls makes room for at a time.
+/// Octets that rustls makes room for at a time.
 pub(super) const READ_MAX: usize = 4096;
 
-/// Octets received since the last answer: a record of the greatest length whose end is missing
+/// Octets received since the last answer, at most: a record of the greatest length whose end is missing
 /// (RFC 5246 section 6.2.3 allows 18,437), and a few tickets.
 pub(super) const UNUSED_MAX: usize = 18_944;
 
-/// TLS records of a handshake, or since the last answer: ordinary servers send ten.
+/// TLS records of a handshake, or since the last answer, at most: ordinary servers send ten.
 pub(super) const RECORDS_MAX: usize = 64;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::str::FromStr;
 
 /// The SHA-256 digest of a `SubjectPublicKeyInfo`, the octets of a certificate that hold its public
-/// key. Another certificate for the same key has the same.
+/// key. Another certificate for the same key has the same pin.
 ///
 /// `Display`: `sha256/` and 44 characters of base64, which is also how it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ impl Pin {
         Self(digest)
     }
 
-    /// Its beginning, for lines that only tell one server from another.
+    /// The beginning of the pin, for lines that only tell one server from another.
     pub(crate) fn shortened(&self) -> impl fmt::Display {
         /// 72 bits: nobody finds another key that begins alike.
         const BASE64_SHOWN: usize = 12;
@@ -27,7 +27,7 @@ impl Pin {
     }
 }
 
-/// The error says what is wrong, to be read behind the text.
+/// A pin as [`Display`](fmt::Display) writes it. The error says what is wrong, to be read behind the text.
 impl FromStr for Pin {
     type Err = String;
 
@@ -89,10 +89,10 @@ const HASH: &str = "sha256";
 
 const DIGEST_LEN: usize = 32;
 
-/// Four characters for three octets, and for the last two.
+/// Characters of a digest in base64: four for three octets, and four for the last two.
 const BASE64_LEN: usize = 44;
 
-/// RFC 4648 section 4.
+/// The digits of base64 (RFC 4648 section 4).
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::env;
+use std::fs;
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
-use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
+use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
 use rustls::AlertDescription;
 use rustls::pki_types::UnixTime;
@@ -22,8 +23,8 @@ use super::*;
 type Change<'a> = &'a dyn Fn(&mut CertificateParams);
 
 pub(super) const NAME: &str = "dns.example";
-pub(super) const LIMITS: Limits =
-    Limits { output_max: 64 * 1024, handshake_max: 32 * 1024, tickets_max: 8 };
+pub(super) const LIMITS: TlsLimits =
+    TlsLimits { output_max: 64 * 1024, handshake_max: 32 * 1024, tickets_max: 8 };
 pub(super) const VERSIONS: [(&SupportedProtocolVersion, &str); 2] =
     [(&rustls::version::TLS12, "TLS 1.2"), (&rustls::version::TLS13, "TLS 1.3")];
 
@@ -160,12 +161,12 @@ fn another_protocol_is_refused_by_either_side() {
             config.alpn_protocols = vec![b"h2".to_vec()];
         });
         let failure = Link::refused(&mut authority.connector(NAME), &server);
-        assert_eq!(failure.at, FailedAt::Negotiation, "{words}");
+        assert_eq!(failure.stage, Stage::Negotiation, "{words}");
         assert_eq!(&*failure.detail, "the server does not speak DNS (ALPN \"dot\") on this port");
     }
     let alpn = [0, 16, 0, 5, 0, 3, 2, b'h', b'2'];
     let failure = told(&server_hello([3, 3], &alpn));
-    assert_eq!(failure.at, FailedAt::Negotiation);
+    assert_eq!(failure.stage, Stage::Negotiation);
     assert_eq!(&*failure.detail, "the server chose another protocol than DNS (ALPN \"dot\")");
 }
 
@@ -187,13 +188,9 @@ fn what_is_not_tls_or_too_old_is_refused() {
         (Vec::new(), "closed by the server during the handshake"),
         (server_hello([3, 3], &[])[..30].to_vec(), "closed by the server during the handshake"),
     ] {
-        let at = if detail.contains("offers no TLS") {
-            FailedAt::Negotiation
-        } else {
-            FailedAt::Handshake
-        };
+        let at = if detail.contains("offers no TLS") { Stage::Negotiation } else { Stage::Tls };
         let failure = told(&octets);
-        assert_eq!((failure.at, &*failure.detail), (at, detail));
+        assert_eq!((failure.stage, &*failure.detail), (at, detail));
     }
 }
 
@@ -213,8 +210,8 @@ fn a_handshake_is_bounded_in_octets_and_in_records() {
                 let stream = start(&mut authority.connector(NAME));
                 let mut link = Link::new(stream, &server, piece, false);
                 link.run();
-                let failure = link.failure.map(|failure| (failure.at, failure.detail));
-                let expected = (!fits).then(|| (FailedAt::Handshake, long.as_str().into()));
+                let failure = link.failure.map(|failure| (failure.stage, failure.detail));
+                let expected = (!fits).then(|| (Stage::Tls, long.as_str().into()));
                 assert_eq!(failure, expected, "{words}, {names} names, pieces of {piece}");
             }
         }
@@ -223,7 +220,7 @@ fn a_handshake_is_bounded_in_octets_and_in_records() {
     let hello = server_hello([3, 3], &[&[0xfa, 0xfa, 0, 60][..], &[0; 60]].concat());
     let octets = hello[5..].iter().flat_map(|octet| [22, 3, 3, 0, 1, *octet]);
     let failure = told(&octets.take(6 * (RECORDS_MAX + 1)).collect::<Vec<_>>());
-    assert_eq!((failure.at, &*failure.detail), (FailedAt::Handshake, &*long));
+    assert_eq!((failure.stage, &*failure.detail), (Stage::Tls, &*long));
 }
 
 #[test]
@@ -238,8 +235,8 @@ fn what_comes_without_an_answer_is_bounded() {
         let mut link = Link::new(stream, &server, 100_000, false);
         link.to_write = b"query".to_vec();
         link.run();
-        let failure = link.failure.as_ref().map(|failure| failure.at);
-        assert_eq!(failure, (!fits).then_some(FailedAt::Read), "{tickets} tickets");
+        let failure = link.failure.as_ref().map(|failure| failure.stage);
+        assert_eq!(failure, (!fits).then_some(Stage::Read), "{tickets} tickets");
     }
     // Answers of any length in between are as many as they like to be.
     let server = authority.server(&rustls::version::TLS13, |_| ());
@@ -364,7 +361,7 @@ fn a_certificate_that_does_not_verify_sees_no_query() {
             change(&mut params);
             let server = server(version, &params, &signer, |_| ());
             let failure = Link::refused(&mut authority.connector(NAME), &server);
-            assert_eq!(failure.at, FailedAt::Certificate, "{case}, {words}");
+            assert_eq!(failure.stage, Stage::Certificate, "{case}, {words}");
             assert!(failure.detail.starts_with(detail), "{case}, {words}: {}", failure.detail);
         }
     }
@@ -385,7 +382,7 @@ fn what_a_server_signed_for_itself_is_refused_with_its_pin() {
             let known = [Identity { name: None, pins: &[pin] }];
             let mut connectors = Authority::connectors_of(&[&authority], known.into_iter());
             Link::established(&mut connectors[0], &server);
-            assert_eq!(failure.at, FailedAt::Certificate, "{words}");
+            assert_eq!(failure.stage, Stage::Certificate, "{words}");
         }
     }
 }
@@ -416,8 +413,8 @@ fn a_server_that_wants_a_certificate_of_ours_is_told_of() {
         link.run();
         let failure = link.failure.expect("it is refused");
         // TLS 1.3 has no say before our handshake is done.
-        let at = if words == "TLS 1.3" { FailedAt::Read } else { FailedAt::Handshake };
-        assert_eq!(failure.at, at, "{words}");
+        let at = if words == "TLS 1.3" { Stage::Read } else { Stage::Tls };
+        assert_eq!(failure.stage, at, "{words}");
         let what_to_do = "; it asks its clients for certificates, which are not supported here: \
                           turn that off there";
         assert!(failure.detail.contains("certificate required"), "{words}: {failure:?}");
@@ -433,7 +430,7 @@ fn an_address_must_be_among_the_alternative_names() {
         Link::established(&mut authority.connector("192.0.2.1"), &server);
         Link::established(&mut authority.connector("2001:db8::1"), &server);
         let failure = Link::refused(&mut authority.connector("192.0.2.2"), &server);
-        assert_eq!(failure.at, FailedAt::Certificate);
+        assert_eq!(failure.stage, Stage::Certificate);
         assert!(failure.detail.ends_with("2001:db8::1, not for 192.0.2.2"), "{failure:?}");
     }
 }
@@ -445,7 +442,7 @@ fn a_clock_that_was_never_set_is_named() {
     let mut connector = authority.connector(NAME);
     connector.config.time_provider = Arc::new(Time::from(75));
     let failure = Link::refused(&mut connector, &server);
-    assert_eq!(failure.at, FailedAt::Certificate);
+    assert_eq!(failure.stage, Stage::Certificate);
     assert_eq!(
         &*failure.detail,
         "the certificate is not valid before 1975-01-01 00:00:00 UTC, \
@@ -507,7 +504,7 @@ fn what_was_decrypted_before_a_failure_is_delivered() {
     link.run();
     assert_eq!(link.client_got, b"good");
     let failure = link.failure.unwrap();
-    assert_eq!(failure.at, FailedAt::Read);
+    assert_eq!(failure.stage, Stage::Read);
     assert_eq!(&*failure.detail, "a record of the server could not be decrypted");
     assert_eq!(link.server_failure, Some(Error::AlertReceived(AlertDescription::BadRecordMac)));
     assert_eq!(link.client.send(b"query"), 0);
@@ -525,7 +522,7 @@ fn an_alert_after_the_handshake_is_named() {
     *link.to_server.octets.back_mut().unwrap() ^= 1;
     link.run();
     let failure = link.failure.unwrap();
-    assert_eq!(failure.at, FailedAt::Read);
+    assert_eq!(failure.stage, Stage::Read);
     assert_eq!(&*failure.detail, "the server closed with an alert: bad record mac");
 }
 
@@ -572,17 +569,17 @@ fn errors_of_the_socket_are_told_in_words() {
         stream.flush(&mut broken).unwrap_err(),
         stream.receive(&mut broken, 4_096, |_| ()).unwrap_err(),
     ] {
-        assert_eq!(failure.at, FailedAt::Handshake);
+        assert_eq!(failure.stage, Stage::Tls);
         assert_eq!(&*failure.detail, "connection reset by peer during the handshake");
     }
 
     let mut link = Link::new(start(&mut authority.connector(NAME)), &server, 100_000, false);
     link.run();
     let failure = link.client.receive(&mut broken, 4_096, |_| ()).unwrap_err();
-    assert_eq!(failure, Failure::new(FailedAt::Read, "connection reset by peer"));
+    assert_eq!(failure, Failure::new(Stage::Read, "connection reset by peer"));
     assert_eq!(link.client.send(b"query"), 5);
     let failure = link.client.flush(&mut broken).unwrap_err();
-    assert_eq!(failure, Failure::new(FailedAt::Write, "connection reset by peer"));
+    assert_eq!(failure, Failure::new(Stage::Write, "connection reset by peer"));
 }
 
 #[test]
@@ -596,7 +593,7 @@ fn roots_come_from_a_file() {
     let mut connector =
         connectors(Some(&file.0), [named(NAME)].into_iter(), LIMITS).unwrap().pop().unwrap();
     let trust = format!("the 2 roots in {}", file.0.display());
-    assert_eq!(connector.trust.as_deref(), Some(&*trust));
+    assert_eq!(connector.roots.as_deref(), Some(&*trust));
     let server = authority.server(&rustls::version::TLS13, |_| ());
     Link::established(&mut connector, &server);
 
@@ -661,7 +658,7 @@ fn the_built_in_roots_trust_none_of_ours() {
     let mut built_in = connectors(None, [named(NAME)].into_iter(), LIMITS).unwrap();
     let server = Authority::new().server(&rustls::version::TLS13, |_| ());
     let failure = Link::refused(&mut built_in[0], &server);
-    assert_eq!(failure.at, FailedAt::Certificate);
+    assert_eq!(failure.stage, Stage::Certificate);
     assert!(failure.detail.contains("built-in roots"), "{failure:?}");
     assert_eq!(
         connectors(None, [named("not a name")].into_iter(), LIMITS).unwrap_err(),
@@ -842,8 +839,8 @@ impl Link {
     }
 }
 
-/// One direction of a connection. It moves `piece` octets at a time at most, and a choppy one
-/// is interrupted, then blocks, before each.
+/// One direction of a connection, which moves `piece` octets at a time at most. A choppy one is
+/// interrupted, then blocks, before each piece.
 pub(super) struct Wire {
     pub(super) octets: VecDeque<u8>,
     room: usize,
@@ -946,7 +943,7 @@ impl Authority {
         self.connectors(&[name]).pop().unwrap()
     }
 
-    /// They trust all of these.
+    /// Connectors that trust all of these authorities.
     pub(super) fn connectors_of<'a>(
         authorities: &[&Self],
         servers: impl Iterator<Item = Identity<'a>>,
@@ -955,7 +952,7 @@ impl Authority {
         for authority in authorities {
             roots.add(authority.root.clone()).unwrap();
         }
-        connectors_with(roots, "the test root", servers, LIMITS).unwrap()
+        connectors_with(&Roots::new(roots, "the test root"), servers, LIMITS).unwrap()
     }
 
     /// A server with a good certificate for [`NAME`] and two addresses.
@@ -1026,7 +1023,7 @@ fn server_hello(version: [u8; 2], extensions: &[u8]) -> Vec<u8> {
     [&[22, version[0], version[1], 0, len + 4, 2, 0, 0, len][..], &hello].concat()
 }
 
-/// The octets of its `ClientHello`.
+/// The octets of the `ClientHello` of a stream.
 pub(super) fn hello_of(stream: &mut TlsStream) -> Vec<u8> {
     let mut wire = Wire::new(100_000, false);
     stream.flush(&mut wire).unwrap();

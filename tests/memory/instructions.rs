@@ -192,7 +192,7 @@ const CASES: [(&str, Make); 18] = [
 
 fn run() {
     let world = World::new();
-    let limits = tls::Limits { output_max: 64 << 10, handshake_max: 32 << 10, tickets_max: 8 };
+    let limits = tls::TlsLimits { output_max: 64 << 10, handshake_max: 32 << 10, tickets_max: 8 };
     for (name, make) in CASES {
         let key = p384();
         let hostile = make(&world, &key);

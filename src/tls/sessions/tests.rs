@@ -5,11 +5,12 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::ProducesTickets;
 
+use super::super::Connector;
 use super::super::tests::{
     Authority, LIMITS, Link, NAME, Signer, Time, VERSIONS, extension, hello_of, server, start,
 };
-use super::super::{Connector, FailedAt};
 use super::*;
+use crate::forwarder::Stage;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -163,7 +164,7 @@ fn an_expired_certificate_is_refused_though_its_session_could_be_resumed() {
         assert!(Link::established(&mut connector, &old).resumed, "{words}");
         time.set(NEW_YEAR + 1);
         let failure = Link::refused(&mut connector, &old);
-        assert_eq!(failure.at, FailedAt::Certificate, "{words}");
+        assert_eq!(failure.stage, Stage::Certificate, "{words}");
         let detail = "the certificate expired on 2030-01-01 00:00:00 UTC, \
                       and the system clock says 2030-01-01 00:00:01 UTC";
         assert_eq!(&*failure.detail, detail, "{words}");
@@ -218,7 +219,7 @@ fn a_server_that_was_refused_is_not_accepted_for_an_old_ticket() {
         let bad = stranger.server(version, |_| ());
         let mut connector = authority.connector(NAME);
         Link::established(&mut connector, &good);
-        assert_eq!(Link::refused(&mut connector, &bad).at, FailedAt::Certificate, "{words}");
+        assert_eq!(Link::refused(&mut connector, &bad).stage, Stage::Certificate, "{words}");
         assert!(!Link::established(&mut connector, &good).resumed, "{words}");
     }
 }
@@ -241,7 +242,7 @@ fn a_connection_that_ends_with_an_alert_is_not_resumed() {
             link.client.flush(&mut link.to_server).unwrap();
             *link.to_server.octets.back_mut().unwrap() ^= 1;
             link.run();
-            assert_eq!(link.failure.map(|failure| failure.at), Some(FailedAt::Read));
+            assert_eq!(link.failure.map(|failure| failure.stage), Some(Stage::Read));
             let next = Link::established(&mut connector, &server);
             assert!(!next.resumed, "{words}, {before} before");
         }

@@ -13,20 +13,20 @@ use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
-/// What a full handshake came to, and what the server gave to resume it by.
+/// The outcome of a full handshake, and what the server gave to resume it by.
 #[derive(Debug)]
 pub(super) struct Session {
     certificates: Vec<CertificateDer<'static>>,
     verified_at: Instant,
-    /// The same moment in the time that certificates go by.
+    /// The moment of `verified_at` in the time that certificates go by.
     verified_time: UnixTime,
-    /// Whether the certificates outlast the session; not known before it matters.
+    /// Whether the certificates outlast the session; `None` before it matters.
     outlasted: Option<bool>,
     tickets: Arc<Tickets>,
 }
 
 impl Session {
-    /// `store` is that of the connection whose handshake it was.
+    /// A session of the connection whose handshake it was, which has this `store`.
     pub(super) fn new(
         certificates: &[CertificateDer<'static>],
         verified_at: Instant,
@@ -42,11 +42,12 @@ impl Session {
         }
     }
 
-    /// Whether it may be offered. `verifies` says whether certificates are good at a time.
+    /// Whether the session may be offered. `verifies` says whether certificates are good at a time.
     ///
     /// To verify a chain of P-384 keys takes 1 ms, in which nothing else is served, and some servers
-    /// end every connection after one answer. So it is done once, for the end of the session, which
-    /// nearly always comes first. Then only the days are left in which a certificate expires.
+    /// end every connection after one answer. So the chain is verified once, for the end of the session,
+    /// which nearly always comes before that of the certificates. Only on the days in which a certificate
+    /// expires is it verified each time.
     pub(super) fn is_resumable(
         &mut self,
         now: Instant,
@@ -65,18 +66,18 @@ impl Session {
         is_good(&mut self.outlasted, end, time, |time| verifies(&self.certificates, time))
     }
 
-    /// Nothing more is kept for it, by whichever connection.
+    /// Ends the session: no connection keeps anything more for it.
     pub(super) fn discard(&self) {
         self.tickets.discard();
     }
 
-    /// Where a connection that may resume it looks.
+    /// Tickets for a connection that may resume the session.
     pub(super) fn tickets(&self) -> Arc<Tickets> {
         Arc::clone(&self.tickets)
     }
 }
 
-/// Whether something is good at the `end` of its use, which `outlasted` remembers, or else at this time.
+/// Whether something is good at the `end` of its use, which `outlasted` remembers, or else at `time`.
 fn is_good(
     outlasted: &mut Option<bool>,
     end: UnixTime,
@@ -96,9 +97,9 @@ pub(super) struct SessionStore {
     new: Arc<Tickets>,
     tickets_max: usize,
     resumed: AtomicBool,
-    /// What is given now may be too long to be kept.
+    /// The session that the server gives now may be too long to be kept.
     is_long: AtomicBool,
-    /// Tickets given, kept or not.
+    /// Tickets given since the last [`Self::take_given`], kept or not.
     given: AtomicUsize,
 }
 
@@ -119,13 +120,13 @@ impl SessionStore {
         self.given.swap(0, Ordering::Relaxed)
     }
 
-    /// A session that the server gives now is in the last `octets` received: rustls does not tell how
+    /// Takes note that a session given now is in the last `octets` received: rustls does not tell how
     /// long it is.
     pub(super) fn expect(&self, octets: usize) {
         self.is_long.store(octets > SESSION_LEN_MAX, Ordering::Relaxed);
     }
 
-    /// The earlier session goes on: what the server gave, and gives from now on, is for that.
+    /// Has the earlier session go on: what the server gave, and gives from now on, is for that one.
     pub(super) fn handle_resumed(&self) {
         if let Some(earlier) = &self.earlier {
             self.resumed.store(true, Ordering::Relaxed);
@@ -134,7 +135,7 @@ impl SessionStore {
         }
     }
 
-    /// Whatever this connection resumed, or would let others resume, is resumed no more.
+    /// Ends the sessions that this connection resumed, or would let others resume.
     pub(super) fn discard(&self) {
         for tickets in self.earlier.iter().chain([&self.new]) {
             tickets.discard();
@@ -153,7 +154,7 @@ impl SessionStore {
     }
 }
 
-/// It serves one server only, so the names do not matter.
+/// A store serves one server only, so the names do not matter.
 impl ClientSessionStore for SessionStore {
     fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
         self.append(Held { group: Some(group), ..Held::default() });
@@ -164,7 +165,7 @@ impl ClientSessionStore for SessionStore {
     }
 
     fn set_tls12_session(&self, _: ServerName<'static>, session: Tls12ClientSessionValue) {
-        // The limit of the handshake bounds it.
+        // The limit of the handshake bounds the session.
         self.append(Held { tls12: Some(session), ..Held::default() });
     }
 
@@ -185,8 +186,8 @@ impl ClientSessionStore for SessionStore {
         }
     }
 
-    /// Taken is used: a server, or whoever listens, could tell two connections with the same ticket
-    /// for one client's (RFC 8446 section C.4).
+    /// Gives each ticket once: a server, or whoever listens, could tell two connections with the same
+    /// ticket for one client's (RFC 8446 section C.4).
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
         self.earlier.as_ref()?.lock().tls13.pop()
     }
@@ -213,20 +214,21 @@ impl Tickets {
 }
 
 impl fmt::Debug for Tickets {
-    /// Keeps the secrets.
+    /// Shows no secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tickets").finish_non_exhaustive()
     }
 }
 
+/// What [`Tickets`] hold.
 #[derive(Default)]
 struct Held {
-    /// Nothing is taken in any more.
+    /// The session has ended: nothing is taken in any more.
     is_discarded: bool,
     /// The key exchange that the server chose, to begin with the next time.
     group: Option<NamedGroup>,
     tls12: Option<Tls12ClientSessionValue>,
-    /// The newest last.
+    /// Tickets of TLS 1.3, the newest last.
     tls13: Vec<Tls13ClientSessionValue>,
 }
 
@@ -243,12 +245,12 @@ impl Held {
     }
 }
 
-/// From the full handshake on: long enough to spare nearly all of them, and a server that lost its
+/// How long a full handshake stands: long enough to spare nearly all others, and a server that lost its
 /// key or its certificate cannot hide that for longer. RFC 8446 section 4.6.1 would allow a week.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Tickets of ordinary servers have 200 to 300 octets, and 2,000 with a client's certificate in them. They
-/// may come with answers.
+/// Octets of a session that is kept, and of what may come with it, such as answers. Tickets of ordinary
+/// servers have 200 to 300 octets, and 2,000 with a client's certificate in them.
 pub(super) const SESSION_LEN_MAX: usize = 4_608;
 
 #[cfg(test)]

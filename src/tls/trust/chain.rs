@@ -16,12 +16,9 @@ use rustls::pki_types::{
     AlgorithmIdentifier, CertificateDer, InvalidSignature, SignatureVerificationAlgorithm,
 };
 use rustls::{CertificateError, Error, OtherError, RootCertStore};
-use webpki::{EndEntityCert, anchor_from_trusted_cert, spki_for_anchor};
+use webpki::{EndEntityCert, anchor_from_trusted_cert};
 
-use super::keys;
-use crate::tls::pin::Pin;
-
-/// Refuses what is too many certificates for any kind of server.
+/// Refuses more certificates than any kind of server needs.
 pub(super) fn check_count(rest: &[CertificateDer<'_>]) -> Result<(), TooCostly> {
     if rest.len() > OTHERS_MAX {
         return Err(TooCostly::Certificates { others: rest.len() });
@@ -29,13 +26,14 @@ pub(super) fn check_count(rest: &[CertificateDer<'_>]) -> Result<(), TooCostly> 
     Ok(())
 }
 
-/// Refuses what takes too long to find a path in, or to compare with name constraints.
+/// Refuses a chain in which a path takes too long to find, or whose names take too long to compare with
+/// name constraints.
 pub(super) fn check_search(
     first: &EndEntityCert<'_>,
     rest: &[CertificateDer<'_>],
     roots: &RootCertStore,
 ) -> Result<(), TooCostly> {
-    // One that cannot be read is on no path.
+    // A certificate that cannot be read is on no path.
     let others: Vec<_> =
         rest.iter().filter_map(|other| EndEntityCert::try_from(other).ok()).collect();
     let links: Vec<_> = others.iter().map(Link::of).collect();
@@ -63,7 +61,7 @@ pub(super) fn check_search(
     Ok(())
 }
 
-/// What decides where a certificate is in a path.
+/// What of a certificate decides where it is in a path.
 #[derive(PartialEq, Eq)]
 struct Link<'a> {
     subject: &'a [u8],
@@ -82,7 +80,7 @@ impl<'a> Link<'a> {
 }
 
 /// How many certificates are taken up, one behind the other and each as often as it comes up, in a
-/// search for a path that begins like this and leads nowhere.
+/// search for a path that begins with `path` and leads nowhere.
 fn steps<'a>(path: &mut Vec<&'a Link<'a>>, links: &'a [Link<'a>]) -> usize {
     let mut count = 0;
     for link in links {
@@ -100,24 +98,26 @@ fn steps<'a>(path: &mut Vec<&'a Link<'a>>, links: &'a [Link<'a>]) -> usize {
     count
 }
 
-/// The signatures that were checked for one chain. None is checked twice, and there is an end.
+/// The signatures that were checked for one chain. No signature is checked twice, and their number is
+/// bounded.
 #[derive(Debug, Default)]
-pub(super) struct Checks(Mutex<Checked>);
+pub(in crate::tls) struct Checks(Mutex<Checked>);
 
 #[derive(Debug, Default)]
 struct Checked {
-    /// By the digest of all that a check depends on.
+    /// Results of checks, each with the digest of all that the check depends on.
     results: Vec<([u8; 32], Result<(), InvalidSignature>)>,
+    /// A signature was refused because there were too many.
     is_over: bool,
 }
 
 impl Checks {
-    /// These algorithms, as far as they may be used.
+    /// `algorithms`, each limited to the checks that are left.
     pub(super) fn limit(&self, algorithms: &WebPkiSupportedAlgorithms) -> Vec<Limited<'_>> {
         algorithms.all.iter().map(|&algorithm| Limited { algorithm, checks: self }).collect()
     }
 
-    /// The better reason for a failure: there were more signatures than may be checked.
+    /// The better reason for a failure, if there were more signatures than may be checked.
     pub(super) fn reason(&self) -> Option<TooCostly> {
         let checked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         checked.is_over.then_some(TooCostly::Signatures)
@@ -171,7 +171,7 @@ impl SignatureVerificationAlgorithm for Limited<'_> {
 
 /// A chain was refused because it would take too long to verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TooCostly {
+pub(in crate::tls) enum TooCostly {
     Certificates { others: usize },
     Names { names: usize, constraints: usize },
     Orders,
@@ -214,87 +214,21 @@ impl From<TooCostly> for Error {
     }
 }
 
-/// Puts what can be seen in the certificates themselves in the place of an error that does not tell.
-pub(super) fn explain(
-    error: Error,
-    first: &EndEntityCert<'_>,
-    rest: &[CertificateDer<'_>],
-    roots: &RootCertStore,
-) -> Error {
-    let Error::InvalidCertificate(why) = &error else { return error };
-    let is_ca =
-        matches!(why, CertificateError::Other(why) if why.to_string() == "CaUsedAsEndEntity");
-    match why {
-        CertificateError::BadSignature => {
-            let others: Vec<_> =
-                rest.iter().filter_map(|other| EndEntityCert::try_from(other).ok()).collect();
-            let is_issuer = |subject: &[u8]| {
-                first.issuer() == subject || others.iter().any(|other| other.issuer() == subject)
-            };
-            let of_others = others
-                .iter()
-                .filter(|other| is_issuer(other.subject()))
-                .map(|other| other.subject_public_key_info());
-            let of_roots = roots.roots.iter().filter(|root| is_issuer(&root.subject));
-            let mut keys = of_others.chain(of_roots.map(spki_for_anchor));
-            match keys.find_map(|key| keys::unsupported_rsa_bits(&key)) {
-                Some(bits) => Unfit::Rsa { whose: "an issuer's", bits }.into(),
-                None => Unfit::Signature.into(),
-            }
-        }
-        CertificateError::UnknownIssuer if first.issuer() == first.subject() => {
-            Unfit::SelfSigned { is_ca, pin: keys::pin(&first.subject_public_key_info()) }.into()
-        }
-        _ if is_ca && first.issuer() == first.subject() => {
-            Unfit::SelfSigned { is_ca, pin: keys::pin(&first.subject_public_key_info()) }.into()
-        }
-        _ => error,
-    }
-}
-
-/// What rustls does not tell of a certificate that is not good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unfit {
-    /// An RSA key has a length that is not supported.
-    Rsa {
-        whose: &'static str,
-        bits: usize,
-    },
-    SelfSigned {
-        is_ca: bool,
-        pin: Pin,
-    },
-    /// An issuer's, not that of the handshake.
-    Signature,
-}
-
-impl error::Error for Unfit {}
-
-impl fmt::Display for Unfit {
-    /// For whom there is no better way to say it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-impl From<Unfit> for Error {
-    fn from(why: Unfit) -> Self {
-        CertificateError::Other(OtherError(Arc::new(why))).into()
-    }
-}
-
-/// webpki takes no path with more; public servers send one or two.
+/// Certificates besides the server's own. webpki takes no path with more; public servers send one or two.
 const OTHERS_MAX: usize = 6;
 
-/// A path of six is as many steps, two issuers of two certificates each are 14, and six that fit one
-/// behind the other in any order 1,956. 32 KiB of certificates take half a million instructions a step.
+/// Steps of a search. A path of six takes six, two issuers of two certificates each take 14, and six that
+/// fit one behind the other in any order 1,956. 32 KiB of certificates take half a million instructions a
+/// step.
 const STEPS_MAX: usize = 32;
 
-/// Those of the longest path, and one that is found wrong. With P-384 each takes 11 million instructions.
+/// Signatures checked: those of the longest path, and one that is found wrong. With P-384 each takes 11
+/// million instructions.
 const SIGNATURES_MAX: usize = OTHERS_MAX + 2;
 
-/// A hundred names may have a thousand octets of constraints above them, which are 50 of usual length.
-/// Constraints have five octets or more, and to compare a name with one takes a thousand instructions.
+/// Names of a certificate, times octets of name constraints above it. A hundred names may have a thousand
+/// octets of constraints above them, which are 50 of usual length. Constraints have five octets or more,
+/// and to compare a name with one takes a thousand instructions.
 const NAMES_BY_CONSTRAINTS_MAX: usize = 100_000;
 
 #[cfg(test)]
@@ -306,11 +240,12 @@ mod tests {
     use rustls::crypto::ring::default_provider;
     use rustls::pki_types::{ServerName, UnixTime};
 
-    use super::super::keys::tests::Rsa;
-    use super::super::tests::NAME;
-    use super::super::trust::Verifier;
+    use super::super::Verifier;
+    use super::super::keys::{self, tests::Rsa};
+    use super::super::unfit::Unfit;
     use super::*;
     use crate::tls::pin::Pin;
+    use crate::tls::tests::NAME;
 
     /// What makes a chain for [`NAME`] of a key and the root.
     type Make = fn(&KeyPair, &Maker) -> Vec<CertificateDer<'static>>;

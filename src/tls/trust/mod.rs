@@ -1,6 +1,11 @@
 //! Servers that are known by their names, by their keys, or by both (RFC 7858 section 4.2, RFC 8310
 //! sections 6.4 and 8.1).
 
+mod chain;
+mod keys;
+mod roots;
+mod unfit;
+
 use std::error;
 use std::fmt;
 use std::sync::Arc;
@@ -18,18 +23,33 @@ use rustls::{
 };
 use webpki::{Cert, EndEntityCert, KeyUsage, VerifiedPath, spki_for_anchor};
 
-use super::chain::{self, Checks, Unfit};
-use super::keys::{self, pin};
 use crate::tls::pin::Pin;
+use keys::pin;
 
-/// Accepts servers that have what is known of them: a certificate for their name, one of these keys, or
-/// both. That a server has the key its certificate shows, its signature in the handshake must prove.
+pub(super) use chain::{Checks, TooCostly};
+pub(super) use keys::{RSA_BITS_MAX, RSA_BITS_MIN};
+pub(super) use roots::Roots;
+pub(super) use unfit::Unfit;
+
+/// How a server is known. A server with neither name nor pins is not accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    /// The name that its certificate must be good for, a DNS name or an IP address. If there is none,
+    /// nothing of the certificate counts but its key, not even its dates.
+    pub name: Option<&'a str>,
+    /// The keys of which it must have one, or, if it has a name, an issuer of its certificate; none:
+    /// any key will do.
+    pub pins: &'a [Pin],
+}
+
+/// Accepts servers that have what is known of them: a certificate for their name, one of some keys, or
+/// both. The signature in the handshake must prove that a server has the key its certificate shows.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    /// None: any key will do, if the name is known.
+    /// Keys that are accepted; none: any key will do, if the name is known.
     pins: Box<[Pin]>,
-    /// Where certificates for a name lead to; without them nothing of a certificate counts but its key,
-    /// no name, no issuer and no date.
+    /// Roots that a certificate for a name must lead to; without them nothing of a certificate counts but
+    /// its key, no name, no issuer and no date.
     roots: Option<Arc<RootCertStore>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -53,7 +73,7 @@ impl Verifier {
         time: UnixTime,
     ) -> Result<(), Error> {
         chain::check_count(rest)?;
-        // First, as the reason why a certificate does not verify is the better one.
+        // The certificate comes before the key, as the reason why it does not verify is the better one.
         let certificate = ParsedCertificate::try_from(first)?;
         let algorithms = checks.limit(&self.algorithms);
         let algorithms: Vec<_> =
@@ -64,7 +84,7 @@ impl Verifier {
             verify_server_cert_signed_by_trust_anchor(&certificate, roots, rest, time, &algorithms)
                 .map_err(|error| match checks.reason() {
                     Some(reason) => reason.into(),
-                    None => chain::explain(error, &own, rest, roots),
+                    None => unfit::of_chain(error, &own, rest, roots),
                 })?;
             verify_server_name(&certificate, name)?;
             if self.pins.is_empty() {
@@ -145,7 +165,7 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls12_signature(message, certificate, signed, &self.algorithms)
-            .map_err(|error| explain_own(error, certificate))
+            .map_err(|error| unfit::of_handshake(error, certificate))
     }
 
     fn verify_tls13_signature(
@@ -155,7 +175,7 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls13_signature(message, certificate, signed, &self.algorithms)
-            .map_err(|error| explain_own(error, certificate))
+            .map_err(|error| unfit::of_handshake(error, certificate))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -168,31 +188,20 @@ impl ServerCertVerifier for Verifier {
 pub(super) struct WrongKey {
     seen: Pin,
     expected: Box<[Pin]>,
-    /// That of an issuer would have done.
+    /// The key of an issuer would have done.
     or_issuers: bool,
 }
 
 impl error::Error for WrongKey {}
 
-/// What was seen stands in front: Extended DNS Errors are cut off somewhere.
 impl fmt::Display for WrongKey {
+    /// What was seen stands in front, as Extended DNS Errors are cut off somewhere.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whose = if self.or_issuers { "it or an issuer's" } else { "it" };
         let expected: Vec<_> = self.expected.iter().map(Pin::to_string).collect();
         let expected = expected.join(" or ");
         write!(f, "the server's key is {}; {whose} was expected to be {expected}", self.seen)
     }
-}
-
-/// Why the signature of a handshake is wrong, if the key cannot have made a good one.
-fn explain_own(error: Error, certificate: &CertificateDer<'_>) -> Error {
-    if error != CertificateError::BadSignature.into() {
-        return error;
-    }
-    EndEntityCert::try_from(certificate)
-        .ok()
-        .and_then(|own| keys::unsupported_rsa_bits(&own.subject_public_key_info()))
-        .map_or(error, |bits| Unfit::Rsa { whose: "the server's", bits }.into())
 }
 
 #[cfg(test)]
@@ -208,10 +217,11 @@ mod tests {
     use rustls::sign::{self, CertifiedKey, SingleCertAndKey};
     use rustls::{ServerConfig, SupportedProtocolVersion};
 
-    use super::super::keys::tests::Rsa;
-    use super::super::tests::{Authority, Link, NAME, Time, VERSIONS, extension, hello_of, start};
-    use super::super::{Connector, FailedAt, Identity};
+    use super::keys::tests::Rsa;
     use super::*;
+    use crate::forwarder::Stage;
+    use crate::tls::Connector;
+    use crate::tls::tests::{Authority, Link, NAME, Time, VERSIONS, extension, hello_of, start};
 
     const OTHER_NAME: &str = "other.example";
 
@@ -380,7 +390,7 @@ mod tests {
     fn what_a_server_sends_besides_its_path_is_no_issuer() {
         let authority = Authority::new();
         let pinned = Middle::new("middle", &authority.issuer);
-        // Another of the same name, so that the pinned one is tried and found not to have signed.
+        // Another issuer of the same name, so that the pinned one is tried and found not to have signed.
         let other = Middle::new("middle", &authority.issuer);
         let key = key();
         for (version, _) in VERSIONS {
@@ -477,7 +487,7 @@ mod tests {
                 let mut connector = connector(&[&authority], name, &[pin_of(&key)]);
                 Link::established(&mut connector, &good);
                 let failure = Link::refused(&mut connector, &bad);
-                assert_eq!(failure.at, FailedAt::Certificate, "{words}");
+                assert_eq!(failure.stage, Stage::Certificate, "{words}");
                 assert!(!Link::established(&mut connector, &good).resumed, "{words}");
             }
         }
@@ -494,7 +504,7 @@ mod tests {
     #[track_caller]
     fn assert_refused(connector: &mut Connector, server: &Arc<ServerConfig>, error: &str) {
         let failure = Link::refused(connector, server);
-        assert_eq!((failure.at, &*failure.detail), (FailedAt::Certificate, error));
+        assert_eq!((failure.stage, &*failure.detail), (Stage::Certificate, error));
     }
 
     fn connector(authorities: &[&Authority], name: Option<&str>, pins: &[Pin]) -> Connector {
@@ -516,7 +526,7 @@ mod tests {
         params.signed_by(key, issuer).unwrap().der().clone()
     }
 
-    /// With tickets, so that sessions can be resumed; the key need not be that of the certificate.
+    /// A server with tickets, so that sessions can be resumed; `key` need not be that of the certificate.
     fn server(
         version: &'static SupportedProtocolVersion,
         chain: Vec<CertificateDer<'static>>,
@@ -558,7 +568,7 @@ mod tests {
             Self { params: params.clone(), issuer: Issuer::new(params, key), certificate }
         }
 
-        /// Its key and name with another signature.
+        /// The key and name of this one with another signature.
         fn signed_by(&self, above: &Issuer<'static, KeyPair>) -> CertificateDer<'static> {
             self.params.signed_by(self.issuer.key(), above).unwrap().der().clone()
         }

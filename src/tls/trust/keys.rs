@@ -5,7 +5,7 @@ use rustls::pki_types::{SubjectPublicKeyInfoDer, alg_id};
 
 use crate::tls::pin::Pin;
 
-/// Its pin.
+/// The pin of a key.
 pub(super) fn pin(key: &SubjectPublicKeyInfoDer<'_>) -> Pin {
     let digest = digest(&SHA256, key.as_ref());
     Pin::of_digest(digest.as_ref().try_into().expect("SHA-256 gives 32 octets"))
@@ -18,7 +18,7 @@ pub(super) fn unsupported_rsa_bits(key: &SubjectPublicKeyInfoDer<'_>) -> Option<
     if algorithm != alg_id::RSA_ENCRYPTION.as_ref() {
         return None;
     }
-    // In front is the number of bits that are not used: none.
+    // In front of a bit string is the number of bits that are not used: none.
     let (bits, _) = value(BIT_STRING, rest)?;
     let (numbers, _) = value(SEQUENCE, bits.strip_prefix(&[0])?)?;
     let (modulus, _) = value(INTEGER, numbers)?;
@@ -28,7 +28,7 @@ pub(super) fn unsupported_rsa_bits(key: &SubjectPublicKeyInfoDer<'_>) -> Option<
     (!(RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits)).then_some(bits)
 }
 
-/// The content of what is in front, if it is this, and what is behind it (X.690 section 8.1).
+/// The content of the value in front, if it has this tag, and what is behind it (X.690 section 8.1).
 fn value(tag: u8, octets: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&[seen, first], rest) = octets.split_first_chunk()?;
     let (len, rest) = match first {
@@ -48,8 +48,9 @@ const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 
-pub(super) const RSA_BITS_MIN: usize = 2_048;
-pub(super) const RSA_BITS_MAX: usize = 8_192;
+/// Lengths of RSA keys whose signatures ring verifies.
+pub(in crate::tls) const RSA_BITS_MIN: usize = 2_048;
+pub(in crate::tls) const RSA_BITS_MAX: usize = 8_192;
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -82,15 +83,15 @@ pub(super) mod tests {
     }
 
     /// A public key to which nobody has the private one.
-    pub(in super::super) struct Rsa(Vec<u8>);
+    pub(in crate::tls) struct Rsa(Vec<u8>);
 
     impl Rsa {
-        pub(in super::super) fn new(bits: usize) -> Self {
+        pub(in crate::tls) fn new(bits: usize) -> Self {
             let mut modulus = vec![0xff; bits.div_ceil(8)];
             if let Some(more) = 8_usize.checked_sub(bits % 8).filter(|more| *more < 8) {
                 modulus[0] >>= more;
             }
-            // It would be negative.
+            // With its first bit set, a number would be negative.
             if modulus[0] & 0x80 != 0 {
                 modulus.insert(0, 0);
             }
@@ -112,7 +113,7 @@ pub(super) mod tests {
         }
     }
 
-    /// With what is no signature.
+    /// Signs with what is no signature.
     impl SigningKey for Rsa {
         fn sign(&self, _: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
             Ok(vec![1; 128])
