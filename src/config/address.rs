@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::suggest;
 use super::words::shown;
-use crate::host::interfaces::index;
+use crate::host::network::interfaces::index;
 
 /// An IP address with or without a port, or what is wrong with it. The port may follow an @, as
 /// unbound and stubby write it.

@@ -1,35 +1,36 @@
-//! What the clocks of the machine say beside the time that the loop counts.
+//! Clocks of the machine beside the one that measures deadlines: a suspend and a time of day that was set
+//! show as changes between them.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Notices from one look to the next what happened to the clocks.
+/// The clocks as they were when last read.
 #[derive(Debug, Default)]
 pub(crate) struct Clocks {
     suspended: Drift,
     set: Drift,
-    /// The next look at the time of day.
+    /// When the time of day is to be read next.
     time_at: Option<Instant>,
 }
 
-/// Something that happened to the clocks.
+/// A change of the clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Happened {
-    /// The machine was suspended. `CLOCK_MONOTONIC`, which measures deadlines, stands still meanwhile;
-    /// `CLOCK_BOOTTIME` goes on. After that no connection can be trusted: servers and NATs have
-    /// forgotten it, and nobody told us.
+pub(crate) enum ClockChange {
+    /// The machine was suspended. `CLOCK_MONOTONIC`, which measures deadlines, stands still during a
+    /// suspend; `CLOCK_BOOTTIME` goes on. After a suspend no connection can be trusted: servers and NATs
+    /// have forgotten it without a word.
     Suspended,
     /// The time of day was set: certificates may have become valid, or invalid.
     Set,
 }
 
 impl Clocks {
-    /// What happened since the last look; of both, the one that weighs more.
+    /// The change since the last call; of two, the one that weighs more.
     ///
-    /// The loop looks in every turn, before anything is sent on a connection that a suspend has ended.
-    /// The time of day is looked at less often, as each look costs; see [`Self::look_closely`].
-    pub(crate) fn look(&mut self, now: Instant) -> Option<Happened> {
+    /// To be called in every turn of the loop, before anything is sent on a connection that a suspend has
+    /// ended. The time of day is read less often, as each reading costs; see [`Self::poll_wall_clock`].
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<ClockChange> {
         let Reading { monotonic, boottime, time } =
             Reading::take(self.time_at.is_none_or(|at| now >= at))?;
         if time.is_some() {
@@ -38,22 +39,27 @@ impl Clocks {
         self.compare(time, boottime, monotonic)
     }
 
-    /// The same, at the time of day in any case: before it decides about a session or a certificate.
-    pub(crate) fn look_closely(&mut self, now: Instant) -> Option<Happened> {
+    /// The change since the last call, of the time of day in any case. To be called before the time of day
+    /// decides about a session or a certificate.
+    pub(crate) fn poll_wall_clock(&mut self, now: Instant) -> Option<ClockChange> {
         self.time_at = None;
-        self.look(now)
+        self.poll(now)
     }
 
-    /// `time` counts from 1970, the others from somewhere.
+    /// The change that these readings show. `time` counts from 1970, the others from somewhere.
     fn compare(
         &mut self,
         time: Option<Duration>,
         boottime: Duration,
         monotonic: Duration,
-    ) -> Option<Happened> {
+    ) -> Option<ClockChange> {
         let was_suspended = self.suspended.note(boottime, monotonic);
         let was_set = time.is_some_and(|time| self.set.note(time, boottime));
-        if was_suspended { Some(Happened::Suspended) } else { was_set.then_some(Happened::Set) }
+        if was_suspended {
+            Some(ClockChange::Suspended)
+        } else {
+            was_set.then_some(ClockChange::Set)
+        }
     }
 }
 
@@ -64,7 +70,7 @@ struct Drift {
 }
 
 impl Drift {
-    /// Whether that has changed.
+    /// Takes note of two readings, and returns whether the difference has changed since the last two.
     fn note(&mut self, one: Duration, other: Duration) -> bool {
         let ahead = one.as_nanos().cast_signed() - other.as_nanos().cast_signed();
         let before = self.ahead.replace(ahead);
@@ -72,7 +78,7 @@ impl Drift {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one look at the time of day")]
+#[expect(clippy::disallowed_methods, reason = "the one reading of the time of day")]
 fn time_of_day() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
@@ -85,8 +91,9 @@ struct Reading {
 }
 
 impl Reading {
-    /// `None`: others had the processor meanwhile, and it was more than one moment. What the loop's own
-    /// reading is old by, when it has worked for long in a turn, would look like a suspend.
+    /// Reads the clocks. `None`: others had the processor in between, and the readings are not of one
+    /// moment. All clocks are read here: a comparison with the loop's own reading would look like a suspend
+    /// after a turn that took long.
     fn take(with_time: bool) -> Option<Self> {
         let since = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
         let before = since(ClockId::Monotonic);
@@ -101,14 +108,14 @@ fn is_one_moment(before: Duration, after: Duration) -> bool {
     after.saturating_sub(before) < MOMENT_MAX
 }
 
-/// The clocks are read one after the other, and are slewed. No suspend is this short, and no certificate
-/// depends on less.
+/// A difference that is a change. Smaller ones come from slewing, and from reading one clock after the
+/// other. No suspend is this short, and no certificate depends on less.
 const CHANGE_MIN: Duration = Duration::from_secs(1);
 
-/// Far less than a change.
+/// How far apart the readings of one moment may be: far less than a change.
 const MOMENT_MAX: Duration = Duration::from_millis(100);
 
-/// Between looks at the time of day.
+/// The pause between readings of the time of day.
 const TIME_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -125,13 +132,17 @@ mod tests {
     fn h02_a_suspend_shows_between_the_clocks() {
         let mut clocks = Clocks::default();
         let time = |boottime| seconds(1_700_000_000) + boottime;
-        let mut look =
+        let mut compare =
             |boottime, monotonic| clocks.compare(Some(time(boottime)), boottime, monotonic);
-        assert_eq!(look(seconds(1000), seconds(900)), None, "before the start it does not count");
-        assert_eq!(look(seconds(1020), seconds(920)), None);
-        assert_eq!(look(seconds(1030) + Duration::from_millis(900), seconds(930)), None);
-        assert_eq!(look(seconds(2040), seconds(940)), Some(Happened::Suspended));
-        assert_eq!(look(seconds(2050), seconds(950)), None, "once");
+        assert_eq!(
+            compare(seconds(1000), seconds(900)),
+            None,
+            "before the start it does not count"
+        );
+        assert_eq!(compare(seconds(1020), seconds(920)), None);
+        assert_eq!(compare(seconds(1030) + Duration::from_millis(900), seconds(930)), None);
+        assert_eq!(compare(seconds(2040), seconds(940)), Some(ClockChange::Suspended));
+        assert_eq!(compare(seconds(2050), seconds(950)), None, "once");
     }
 
     #[test]
@@ -139,10 +150,10 @@ mod tests {
     fn h02_a_long_turn_is_no_suspend() {
         let mut clocks = Clocks::default();
         let turn = Instant::now();
-        assert_eq!(clocks.look(turn), None);
+        assert_eq!(clocks.poll(turn), None);
         std::thread::sleep(CHANGE_MIN + MOMENT_MAX);
-        assert_eq!(clocks.look_closely(turn), None, "a connection is made at its end");
-        assert_eq!(clocks.look(Instant::now()), None);
+        assert_eq!(clocks.poll_wall_clock(turn), None, "a connection is made at its end");
+        assert_eq!(clocks.poll(Instant::now()), None);
     }
 
     #[test]
@@ -156,20 +167,20 @@ mod tests {
     #[test]
     fn h03_a_clock_that_is_set_shows_both_ways() {
         let mut clocks = Clocks::default();
-        let mut look = |time, monotonic| clocks.compare(Some(time), monotonic, monotonic);
-        assert_eq!(look(ZERO, seconds(10)), None);
-        assert_eq!(look(seconds(10), seconds(20)), None);
-        assert_eq!(look(seconds(1_700_000_000), seconds(21)), Some(Happened::Set));
-        assert_eq!(look(seconds(1_700_000_001), seconds(22)), None, "once");
-        assert_eq!(look(seconds(1_600_000_000), seconds(23)), Some(Happened::Set));
+        let mut compare = |time, monotonic| clocks.compare(Some(time), monotonic, monotonic);
+        assert_eq!(compare(ZERO, seconds(10)), None);
+        assert_eq!(compare(seconds(10), seconds(20)), None);
+        assert_eq!(compare(seconds(1_700_000_000), seconds(21)), Some(ClockChange::Set));
+        assert_eq!(compare(seconds(1_700_000_001), seconds(22)), None, "once");
+        assert_eq!(compare(seconds(1_600_000_000), seconds(23)), Some(ClockChange::Set));
     }
 
     #[test]
-    fn looks_without_the_time_of_day_forget_nothing() {
+    fn readings_without_the_time_of_day_forget_nothing() {
         let mut clocks = Clocks::default();
-        let mut look = |time, monotonic| clocks.compare(time, monotonic, monotonic);
-        assert_eq!(look(Some(seconds(1000)), seconds(10)), None);
-        assert_eq!(look(None, seconds(11)), None);
-        assert_eq!(look(Some(seconds(2001)), seconds(11)), Some(Happened::Set));
+        let mut compare = |time, monotonic| clocks.compare(time, monotonic, monotonic);
+        assert_eq!(compare(Some(seconds(1000)), seconds(10)), None);
+        assert_eq!(compare(None, seconds(11)), None);
+        assert_eq!(compare(Some(seconds(2001)), seconds(11)), Some(ClockChange::Set));
     }
 }

@@ -2,36 +2,47 @@
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::config::Config;
-use crate::host::network;
+use super::network;
 
-/// As many clients as leave descriptors for everything else: without one for an upstream, nobody is
-/// answered.
-pub(crate) fn clients_max(config: &Config) -> Result<usize, String> {
-    let wanted = config.limits.clients_max;
-    let Some(descriptors) = getrlimit(Resource::Nofile).current else { return Ok(wanted) };
-    let reserved = OWN + PER_LISTENER * config.listen.len() + config.limits.upstream_conns_max;
-    let free = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(reserved);
-    if free == 0 {
-        // DNS needs both protocols: what is too long for UDP comes over TCP.
-        return Err(format!(
-            "the limit of {descriptors} open files leaves none for TCP clients; raise it (ulimit -n) to \
-             {} or more",
-            reserved + 1
-        ));
-    }
-    if free < wanted {
-        log::warn!(
-            "at most {free} TCP clients at a time, not {wanted}: the limit of {descriptors} open \
-             files leaves no more (ulimit -n)"
-        );
-    }
-    Ok(wanted.min(free))
+/// Open files that are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// TCP clients at a time.
+    pub(crate) clients: usize,
+    pub(crate) listeners: usize,
+    /// Connections to upstreams at a time.
+    pub(crate) upstream_conns: usize,
 }
 
-/// stdin, stdout, stderr twice, epoll, the pair that signals come through, netlink, what looks at the
-/// network, and one to spare.
+impl Wanted {
+    /// As many TCP clients at a time as leave descriptors for everything else: without one for an upstream,
+    /// nobody is answered. The error is one line for the user.
+    pub(crate) fn clients_max(self) -> Result<usize, String> {
+        let Self { clients, listeners, upstream_conns } = self;
+        let Some(descriptors) = getrlimit(Resource::Nofile).current else { return Ok(clients) };
+        let reserved = OWN + PER_LISTENER * listeners + upstream_conns;
+        let free = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(reserved);
+        if free == 0 {
+            // DNS needs both protocols: what is too long for UDP comes over TCP.
+            return Err(format!(
+                "the limit of {descriptors} open files leaves none for TCP clients; raise it (ulimit -n) \
+                 to {} or more",
+                reserved + 1
+            ));
+        }
+        if free < clients {
+            log::warn!(
+                "at most {free} TCP clients at a time, not {clients}: the limit of {descriptors} open \
+                 files leaves no more (ulimit -n)"
+            );
+        }
+        Ok(clients.min(free))
+    }
+}
+
+/// Descriptors of the program itself: stdin, stdout, stderr twice, epoll, the pair that signals come
+/// through, netlink, the sockets that look at the network, and one to spare.
 const OWN: usize = 9 + network::LOOKERS;
 
-/// UDP and TCP.
+/// Sockets of a listener: UDP and TCP.
 const PER_LISTENER: usize = 2;

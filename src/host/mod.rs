@@ -1,9 +1,7 @@
-//! The host: signals, clocks, the network's ways, descriptors and the error output.
+//! The host: signals, clocks, the network, open files, errors of the system and the error output.
 
 pub(crate) mod clocks;
 pub(crate) mod descriptors;
-pub(crate) mod interfaces;
-pub(crate) mod logged;
 pub(crate) mod network;
 pub(crate) mod os_error;
 pub mod signals;

@@ -1,4 +1,4 @@
-//! The signals that end the program, as a fact for the reactor, and those that must not.
+//! Signals that end the program, as an event for the reactor, and signals that must not end it.
 
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -26,8 +26,8 @@ pub fn block_harmless() -> io::Result<()> {
     Ok(set.thread_block()?)
 }
 
-/// SIGTERM and SIGINT, and SIGHUP if it means that the terminal was closed. The first is told to the
-/// reactor, so that what is owed can be answered. Another SIGTERM or SIGINT ends the process, but the same
+/// The end of the program by SIGTERM and SIGINT, and by SIGHUP if it means that the terminal was closed. The
+/// first signal is an event of the reactor, so that what is owed can be answered. Another SIGTERM or SIGINT ends the process, but the same
 /// signal within a second is the same request: GNU timeout sends its signal to the process and to its
 /// group, and a terminal's Ctrl-C comes again from a program such as sudo that passes it on. SIGHUP is
 /// never the other one, as systemd sends it right after SIGTERM.
@@ -35,7 +35,7 @@ pub struct Termination {
     signals: Signals,
     /// Whether the next SIGTERM, and the next SIGINT, ends the process in its handler.
     ends_at_once: [Arc<AtomicBool>; 2],
-    /// When the same signal is another request.
+    /// When the same signal, sent again, is another request.
     repeat_at: Option<Instant>,
 }
 
@@ -74,8 +74,7 @@ impl Termination {
         self.repeat_at.filter(|_| !is_armed)
     }
 
-    /// From a second after the first signal on, whichever comes ends the process, even if the loop is
-    /// stuck.
+    /// Has any further signal end the process, even if the loop is stuck, from a second after the first on.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_some_and(|at| at <= now) {
             for flag in &self.ends_at_once {
@@ -128,16 +127,18 @@ fn ignores(status: &str, signal: i32) -> bool {
     mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
+/// Signals that end the program whatever it was started from.
 const ENDING: [i32; 2] = [SIGTERM, SIGINT];
 
+/// Signals whose senders do not mean the end.
 const HARMLESS: [Signal; 5] =
     [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGXFSZ, Signal::SIGTTOU];
 
-/// Two that are sent as one come within milliseconds, even on a busy machine; whoever loses patience needs
-/// longer.
+/// How soon the same signal is the same request. Two that are sent as one come within milliseconds, even on
+/// a busy machine; whoever loses patience needs longer.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
-/// Not 0: whoever sends another signal gave up on queries that are still owed an answer.
+/// The exit code after a second signal. It is not 0: whoever sends another signal gave up on queries that are still owed an answer.
 const EXIT_CODE_AT_ONCE: i32 = 1;
 
 #[cfg(test)]
@@ -164,14 +165,14 @@ mod tests {
             assert_eq!(at, now + SAME_REQUEST);
             termination.handle_timeout(now);
             raise(SIGTERM).unwrap();
-            assert!(!termination.take(now), "told once");
+            assert!(!termination.take(now), "taken once");
             termination.handle_timeout(at);
             assert_eq!(termination.poll_timeout(), None);
             raise(SIGTERM).unwrap();
         });
     }
 
-    /// The process ends in `then`, which is called after the first SIGTERM was told. So the test of this
+    /// The process ends in `then`, which is called after the first SIGTERM was taken. So the test of this
     /// name runs itself again in a process of its own.
     fn assert_ends_at_once(name: &str, then: fn(&mut Termination, Instant)) {
         const ALONE: &str = "DOT_PROXY_TEST_SIGNALS_ALONE";

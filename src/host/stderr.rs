@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, write};
 
-/// The process's stderr. Clones write to the same one and keep their lines apart.
+/// The process's stderr. Clones write to the same output and keep their lines apart.
 #[derive(Clone, Debug)]
 pub struct Stderr(Arc<Mutex<Output>>);
 
@@ -21,7 +21,7 @@ impl Stderr {
         Self::over(rustix::stdio::stderr())
     }
 
-    /// The process's stdout, which may be the same terminal, to be written to in the same way.
+    /// The process's stdout, which may be the same terminal, written to in the same way.
     pub fn stdout() -> Self {
         Self::over(rustix::stdio::stdout())
     }
@@ -31,7 +31,7 @@ impl Stderr {
     }
 
     /// Writes `lines`, each with its line feed, as far as they go at once. The others are dropped,
-    /// and a line says how many as soon as there is room for it. Without any it only makes up for
+    /// and a line says how many as soon as there is room for it. A call without lines only makes up for
     /// what did not go earlier.
     ///
     /// A line over 4,096 octets is always dropped. After the reader left, all are.
@@ -44,7 +44,7 @@ impl Stderr {
         self.output().dropped
     }
 
-    /// Ends it, after a last attempt to write what did not go earlier.
+    /// Ends the output, after a last attempt to write what did not go earlier.
     pub fn finish(&mut self) {
         let mut output = self.output();
         output.catch_up();
@@ -96,6 +96,7 @@ impl<L: Log> Log for GuardedLogger<L> {
     }
 }
 
+/// A file that is written to without waiting.
 #[derive(Debug)]
 struct Output {
     /// `None` once there is nobody to write to.
@@ -106,11 +107,13 @@ struct Output {
     /// The end of a line of which the front was written, and less than [`PIECE_MAX`].
     rest: Vec<u8>,
     dropped: u64,
-    /// The dropped lines that no line has told of yet.
-    untold: u64,
+    /// Dropped lines that are not counted by any line yet.
+    unreported: u64,
 }
 
 impl Output {
+    /// An output to what `fd` refers to, which does not wait, whatever kind of file it is.
+    ///
     /// `O_NONBLOCK` belongs to the open file description, which other processes share, so terminals
     /// and pipes are opened a second time. Others are not: a regular file because a second
     /// description has an offset of its own, at which it would overwrite what is written through
@@ -137,10 +140,10 @@ impl Output {
     }
 
     fn new(fd: Option<OwnedFd>, promised: Option<usize>) -> Self {
-        Self { fd, promised, rest: Vec::new(), dropped: 0, untold: 0 }
+        Self { fd, promised, rest: Vec::new(), dropped: 0, unreported: 0 }
     }
 
-    /// A write waits unless POLLOUT promises room for so many octets.
+    /// An output whose writes wait unless POLLOUT promises room for so many octets.
     fn waiting(fd: BorrowedFd<'_>, promised: usize) -> Self {
         Self::new(fcntl_dupfd_cloexec(fd, FIRST_AFTER_STDIO).ok(), Some(promised))
     }
@@ -164,7 +167,7 @@ impl Output {
         self.count(lines);
     }
 
-    /// Finishes what was begun and tells what was dropped; whether something new can begin.
+    /// Finishes what was begun and says what was dropped, and returns whether something new can begin.
     fn catch_up(&mut self) -> bool {
         loop {
             if !self.rest.is_empty() {
@@ -174,22 +177,22 @@ impl Output {
                 if written == 0 {
                     return false;
                 }
-            } else if self.untold > 0 {
-                let notice = match self.untold {
+            } else if self.unreported > 0 {
+                let notice = match self.unreported {
                     1 => "(1 line was not written: stderr did not take it)\n".to_owned(),
                     n => format!("({n} lines were not written: stderr did not take them)\n"),
                 };
                 if !self.begin(notice.as_bytes()) {
                     return false;
                 }
-                self.untold = 0;
+                self.unreported = 0;
             } else {
                 return self.fd.is_some();
             }
         }
     }
 
-    /// Whether any of `piece` went; what did not is kept for [`Self::catch_up`].
+    /// Writes what goes of `piece`, keeps the rest for [`Self::catch_up`], and returns whether any went.
     fn begin(&mut self, piece: &[u8]) -> bool {
         let written = self.write_some(piece);
         if written > 0 {
@@ -198,7 +201,7 @@ impl Output {
         written > 0
     }
 
-    /// How many octets went at once.
+    /// Writes what goes at once, and returns how many octets that were.
     fn write_some(&mut self, octets: &[u8]) -> usize {
         loop {
             let Some(fd) = &self.fd else { return 0 };
@@ -219,18 +222,22 @@ impl Output {
     fn count(&mut self, lines: &[u8]) {
         let count = lines.split_inclusive(|&octet| octet == b'\n').count() as u64;
         self.dropped += count;
-        self.untold += count;
+        self.unreported += count;
     }
 }
 
-/// How many of the octets went at once, so many at a time.
-fn write_while_ready(fd: BorrowedFd<'_>, octets: &[u8], most: usize) -> rustix::io::Result<usize> {
+/// Writes what goes at once, up to `piece_max` octets at a time, and returns how many octets that were.
+fn write_while_ready(
+    fd: BorrowedFd<'_>,
+    octets: &[u8],
+    piece_max: usize,
+) -> rustix::io::Result<usize> {
     let mut written = 0;
     while written < octets.len() {
         let rest = &octets[written..];
-        match write_if_ready(fd, &rest[..rest.len().min(most)]) {
+        match write_if_ready(fd, &rest[..rest.len().min(piece_max)]) {
             Ok(len) => written += len,
-            // The next write has it again.
+            // The next write has the same error.
             Err(_) if written > 0 => break,
             Err(error) => return Err(error),
         }
@@ -238,7 +245,8 @@ fn write_while_ready(fd: BorrowedFd<'_>, octets: &[u8], most: usize) -> rustix::
     Ok(written)
 }
 
-/// POLLOUT promises room for `PIPE_BUF` octets in a pipe, and for more in a socket.
+/// Writes unless that would wait. POLLOUT promises room for `PIPE_BUF` octets in a pipe, and for more in a
+/// socket.
 fn write_if_ready(fd: BorrowedFd<'_>, octets: &[u8]) -> rustix::io::Result<usize> {
     let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
     poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
@@ -252,9 +260,10 @@ fn write_if_ready(fd: BorrowedFd<'_>, octets: &[u8]) -> rustix::io::Result<usize
     write(fd, octets)
 }
 
+/// The lowest descriptor that a duplicate may get.
 const FIRST_AFTER_STDIO: i32 = 3;
 
-/// Linux' `PIPE_BUF`: so much goes into a pipe whole or not at all, even with other writers.
+/// The longest line, and Linux' `PIPE_BUF`: so much goes into a pipe whole or not at all, even with other writers.
 const PIECE_MAX: usize = 4_096;
 
 #[cfg(test)]
@@ -292,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unread_pipe_is_never_waited_for_and_what_was_dropped_is_told() {
+    fn an_unread_pipe_is_never_waited_for_and_dropped_lines_are_reported() {
         for open in OPENERS {
             within_limit(move || {
                 let (mut reader, writer) = io::pipe().unwrap();
@@ -316,11 +325,11 @@ mod tests {
                 drop((stderr, writer));
                 let mut text = String::new();
                 reader.read_to_string(&mut text).unwrap();
-                let told = dropped + 2;
+                let reported = dropped + 2;
                 assert_eq!(
                     text,
                     format!(
-                        "({told} lines were not written: stderr did not take them)\nafter\nlater\n"
+                        "({reported} lines were not written: stderr did not take them)\nafter\nlater\n"
                     )
                 );
             });
@@ -328,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_dropped_is_told_without_a_new_line() {
+    fn dropped_lines_are_reported_without_a_new_one() {
         for open in OPENERS {
             within_limit(move || {
                 let (mut reader, writer) = io::pipe().unwrap();
@@ -465,12 +474,12 @@ mod tests {
             drop((stderr, writer));
             let mut text = Vec::new();
             reader.read_to_end(&mut text).unwrap();
-            // The one that was too long is told before the one after it.
-            let told = |n| match n {
+            // A line that was too long is reported before the line after it.
+            let report = |n| match n {
                 1 => &b"(1 line was not written: stderr did not take it)\n"[..],
                 _ => unreachable!(),
             };
-            assert!(text == [b"first\n", told(1), &longest[..], told(1), b"last\n"].concat());
+            assert!(text == [b"first\n", report(1), &longest[..], report(1), b"last\n"].concat());
         }
     }
 
@@ -487,7 +496,7 @@ mod tests {
         assert_eq!(text, "WARN  [dot_proxy] 7 words\nINFO  [dot_proxy] 7 words\n");
     }
 
-    /// A second description, and the fallback where that cannot be had.
+    /// Outputs with a description of their own, and with the fallback where that cannot be had.
     const OPENERS: [fn(&PipeWriter) -> Stderr; 2] = [
         |writer| {
             let stderr = Stderr::over(writer.as_fd());
@@ -519,7 +528,7 @@ mod tests {
         Record::builder().level(level).target("dot_proxy").args(format_args!("7 words")).build()
     }
 
-    /// 128 octets: 32 of them fill a page of a pipe to the last octet.
+    /// A line of 128 octets: 32 of them fill a page of a pipe to the last octet.
     fn line(number: usize) -> Vec<u8> {
         format!("{number:0127}\n").into_bytes()
     }
@@ -545,7 +554,7 @@ mod tests {
         text
     }
 
-    /// How many lines are there or told to be missing.
+    /// How many lines are there or reported as missing.
     fn accounted(text: &str) -> u64 {
         let count = |line: &str| match line.strip_prefix('(') {
             Some(notice) => notice.split(' ').next().unwrap().parse().unwrap(),

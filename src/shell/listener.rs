@@ -13,9 +13,8 @@ use socket2::{Domain, Protocol, Type};
 
 use crate::config::SocketLimits;
 use crate::forwarder::DatagramPath;
-use crate::host::interfaces::{self, Unusable};
-use crate::host::logged::Logged;
-use crate::host::os_error::system_error;
+use crate::host::network::interfaces::{self, Unusable};
+use crate::host::os_error::{Logged, system_error};
 use crate::shell::datagram::{self, Buffers, Calls, DatagramSocket, Sent};
 
 /// The two sockets of a listening address, and what is known to wait in them: epoll tells of

@@ -19,12 +19,11 @@ use crate::forwarder::{
     self, Action, Closed, ConnId, DatagramPath, Forwarder, Manner, UpstreamConnId,
     UpstreamIdentity, UpstreamIndex, sort_by_key,
 };
-use crate::host::clocks::{Clocks, Happened};
+use crate::host::clocks::{ClockChange, Clocks};
 use crate::host::descriptors;
-use crate::host::interfaces;
-use crate::host::logged::Logged;
+use crate::host::network::interfaces;
 use crate::host::network::{Change, Network, Way};
-use crate::host::os_error::system_error;
+use crate::host::os_error::{Logged, system_error};
 use crate::host::signals::Termination;
 use crate::host::stderr::Stderr;
 use crate::shell::datagram::{Buffers, Calls};
@@ -80,7 +79,12 @@ impl Reactor {
             told: false,
         });
         let mut limits = config.limits.clone();
-        limits.clients_max = descriptors::clients_max(config)?;
+        let wanted = descriptors::Wanted {
+            clients: limits.clients_max,
+            listeners: config.listen.len(),
+            upstream_conns: limits.upstream_conns_max,
+        };
+        limits.clients_max = wanted.clients_max()?;
         let cx = Context {
             forwarder: Forwarder::new(
                 limits,
@@ -161,8 +165,8 @@ impl Reactor {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => self.cx.now = now(),
             }
-            let happened = self.clocks.look(self.cx.now);
-            self.tell_clocks(happened);
+            let change = self.clocks.poll(self.cx.now);
+            self.handle_clock_change(change);
             self.look_at_network();
             self.read_unread();
             for event in &events {
@@ -194,7 +198,7 @@ impl Reactor {
             Ending::Until(at) => Some(at),
             Ending::No | Ending::Asked => None,
         };
-        let network = self.network.as_ref().and_then(Network::look_at);
+        let network = self.network.as_ref().and_then(Network::poll_timeout);
         let until = [
             self.cx.forwarder.poll_timeout(),
             accept,
@@ -241,8 +245,8 @@ impl Reactor {
     }
 
     fn connect(&mut self, conn: UpstreamConnId, upstream: UpstreamIndex) {
-        let happened = self.clocks.look_closely(self.cx.now);
-        self.tell_clocks(happened);
+        let change = self.clocks.poll_wall_clock(self.cx.now);
+        self.handle_clock_change(change);
         match Socket::connect(&self.cx, conn, upstream) {
             Ok(socket) => self.insert(conn.into(), socket),
             Err(how) => self.cx.forwarder.handle_closed(self.cx.now, conn.into(), how),
@@ -334,20 +338,20 @@ impl Reactor {
         Ok(())
     }
 
-    fn tell_clocks(&mut self, happened: Option<Happened>) {
-        if happened.is_some() {
+    fn handle_clock_change(&mut self, change: Option<ClockChange>) {
+        if change.is_some() {
             // A session ends with its certificate, or a day after: one clock each, and one of them
             // has jumped.
             for server in &mut self.cx.servers {
                 server.connector.forget_session();
             }
         }
-        match happened {
-            Some(Happened::Suspended) => {
+        match change {
+            Some(ClockChange::Suspended) => {
                 log::info!("the machine was suspended: connections to upstreams are made anew");
                 self.cx.forwarder.handle_resume(self.cx.now);
             }
-            Some(Happened::Set) => {
+            Some(ClockChange::Set) => {
                 log::info!("the clock was set: upstreams that failed are tried again");
                 self.cx.forwarder.handle_clock_set(self.cx.now);
             }
@@ -357,7 +361,7 @@ impl Reactor {
 
     fn network_message_came(&mut self) {
         let Some(network) = &mut self.network else { return };
-        if let Err(error) = network.message_came(self.poll.registry(), self.cx.now) {
+        if let Err(error) = network.handle_message(self.poll.registry(), self.cx.now) {
             tell_unnoticed(&error);
             self.network = None;
         }
@@ -365,7 +369,7 @@ impl Reactor {
 
     fn look_at_network(&mut self) {
         let Some(network) = &mut self.network else { return };
-        match network.is_due(self.poll.registry(), self.cx.now) {
+        match network.begin_look(self.poll.registry(), self.cx.now) {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => {
@@ -375,7 +379,7 @@ impl Reactor {
             }
         }
         for (index, server) in self.cx.servers.iter().enumerate() {
-            let Some(change) = network.look(index, server.address) else { continue };
+            let Some(change) = network.poll_way(index, server.address) else { continue };
             let connected =
                 self.sockets.upstreams.iter().flatten().filter_map(|s| s.local_address_to(index));
             let lost: Vec<UpstreamConnId> = connected

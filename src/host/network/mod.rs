@@ -1,10 +1,12 @@
 //! The ways to the upstreams, and when they change.
 //!
-//! The kernel tells of routes, addresses and links that come and go (rtnetlink(7)), those of containers
-//! too, which lead to no upstream. So its messages are not read for what they say: each leads to a look
-//! at which address the kernel sends from to each upstream, and only a difference is a change. What a
-//! look cannot tell is a gateway that is another now while our address stays. A connection that does not
+//! The kernel sends messages about routes, addresses and links that come and go (rtnetlink(7)), those of
+//! containers too, which lead to no upstream. So its messages are not read for what they say: each leads
+//! to a look at which address the kernel sends from to each upstream, and only a difference is a change.
+//! A look does not show that a gateway is another now while our address stays. A connection that does not
 //! survive that falls silent, as on any path that breaks.
+
+pub(crate) mod interfaces;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,16 +23,16 @@ use rustix::net::{
     recv, socket_with,
 };
 
-/// Where the kernel tells of changes, and the ways as of the last look.
+/// A socket on which the kernel announces changes, and the ways to the upstreams as of the last look.
 #[derive(Debug)]
 pub(crate) struct Network {
     messages: OwnedFd,
     token: Token,
     looker: Looker,
-    /// By upstream; `None` where it was never known.
+    /// The way to each upstream, by index; `None` where it was never known.
     ways: Vec<Option<Way>>,
     looked_at: Instant,
-    /// A message came. Until then nobody listens.
+    /// When to look, after a message. Nobody listens for messages until that look.
     look_at: Option<Instant>,
 }
 
@@ -40,13 +42,15 @@ pub(crate) type Way = Option<IpAddr>;
 /// What became of the way to an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
+    /// The way at the last look.
     pub(crate) before: Way,
+    /// The way that there is now.
     pub(crate) now: Way,
 }
 
 impl Network {
-    /// Listens, and looks at the ways to these upstreams. It is an error where there is no netlink, as in
-    /// some sandboxes.
+    /// Listens for messages, and looks at the ways to these upstreams. It is an error where there is no
+    /// netlink, as in some sandboxes.
     pub(crate) fn listen(
         registry: &Registry,
         token: Token,
@@ -65,8 +69,8 @@ impl Network {
         Ok(network)
     }
 
-    /// A message is there. Nobody listens until the look that it leads to, so that many cost nothing.
-    pub(crate) fn message_came(&mut self, registry: &Registry, now: Instant) -> io::Result<()> {
+    /// Takes note of a message. Nobody listens until the look that it leads to, so that many cost nothing.
+    pub(crate) fn handle_message(&mut self, registry: &Registry, now: Instant) -> io::Result<()> {
         if self.look_at.is_none() {
             registry.deregister(&mut SourceFd(&self.messages.as_raw_fd()))?;
             self.look_at = Some(look_at(now, self.looked_at));
@@ -75,16 +79,16 @@ impl Network {
     }
 
     /// When a look is due.
-    pub(crate) fn look_at(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.look_at
     }
 
-    /// Whether it is time to look; if so, what comes from now on is told again.
-    pub(crate) fn is_due(&mut self, registry: &Registry, now: Instant) -> io::Result<bool> {
+    /// Whether it is time to look at all ways; if so, messages are listened for again.
+    pub(crate) fn begin_look(&mut self, registry: &Registry, now: Instant) -> io::Result<bool> {
         if self.look_at.is_none_or(|at| now < at) {
             return Ok(false);
         }
-        // Before the look: what changes after it has a message of its own.
+        // Messages are discarded before the look: what changes after it has a message of its own.
         self.discard_messages()?;
         self.look_at = None;
         self.looked_at = now;
@@ -92,14 +96,14 @@ impl Network {
         Ok(true)
     }
 
-    /// Looks at the way to this upstream.
-    pub(crate) fn look(&mut self, index: usize, upstream: SocketAddr) -> Option<Change> {
+    /// Looks at the way to this upstream, and returns how it has changed since the last look.
+    pub(crate) fn poll_way(&mut self, index: usize, upstream: SocketAddr) -> Option<Change> {
         let now = self.looker.way(upstream)?;
         let before = self.ways[index].replace(now)?;
         (before != now).then_some(Change { before, now })
     }
 
-    /// Whether a connection from this address of ours comes through no more, after this change.
+    /// Whether a connection from `local` comes through no more, after this change.
     pub(crate) fn is_lost(&self, change: Change, local: SocketAddr) -> bool {
         is_lost(change.now, local.ip(), || self.looker.is_ours(local))
     }
@@ -123,8 +127,8 @@ impl Network {
 }
 
 impl Change {
-    /// Whether it is another way, by all that can be told. A temporary address that takes the place of
-    /// another in its network (RFC 8981), as it does every few hours, is none.
+    /// Whether it is another way, as far as a look shows. A temporary address that takes the place of
+    /// another in its network (RFC 8981), as happens every few hours, is no other way.
     pub(crate) fn is_another_way(self) -> bool {
         match (self.before, self.now) {
             (Some(before), Some(now)) => !is_same_ipv6_network(before, now),
@@ -133,8 +137,8 @@ impl Change {
     }
 }
 
-/// Sockets that never send, of each family that upstreams have: opened at the start, as a sandbox may
-/// allow none later.
+/// Sockets that never send, by which ways are looked at, one for each family that upstreams have. They are
+/// opened at the start, as a sandbox may allow none later.
 #[derive(Debug)]
 struct Looker {
     v4: Option<OwnedFd>,
@@ -144,7 +148,7 @@ struct Looker {
 impl Looker {
     fn new(upstreams: &[SocketAddr]) -> Self {
         let open = |family| {
-            // Without it, there are no connections either.
+            // Without a socket of this family there are no connections either.
             socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()
         };
         let v4 = upstreams.iter().any(SocketAddr::is_ipv4).then(|| open(AddressFamily::INET));
@@ -152,39 +156,39 @@ impl Looker {
         Self { v4: v4.flatten(), v6: v6.flatten() }
     }
 
-    /// The way there; `None` where nothing can be told.
+    /// The way to an address; `None` where nothing is known.
     fn way(&self, to: SocketAddr) -> Option<Way> {
         way(self.source(to)?)
     }
 
     /// Whether it is an address of this host.
     fn is_ours(&self, address: SocketAddr) -> bool {
-        // From one's own address one reaches it.
+        // The kernel reaches an address of this host from that address itself.
         self.source(address).and_then(Result::ok) == Some(address.ip())
     }
 
-    /// The address that the kernel sends from. Connecting sends nothing.
+    /// The address that the kernel sends from. To connect a datagram socket sends nothing.
     fn source(&self, to: SocketAddr) -> Option<Result<IpAddr, Errno>> {
         let socket = if to.is_ipv4() { &self.v4 } else { &self.v6 }.as_ref()?;
         let connected = connect(socket, &to).and_then(|()| getsockname(socket));
         let local = connected.and_then(|local| Ok(SocketAddr::try_from(local)?.ip()));
-        // Else it keeps its address, and the interface of a link-local one.
+        // A socket that stays connected keeps its address, and the interface of a link-local one.
         let dissolved = connect_unspec(socket);
         Some(dissolved.and(local))
     }
 }
 
-/// When to look after a message that comes now. What is changed together comes in several messages:
-/// in between, an address that is only renewed may be gone.
+/// When to look after a message that comes now. Changes made together come in several messages: in
+/// between, an address that is only renewed may be gone.
 fn look_at(now: Instant, looked_at: Instant) -> Instant {
     (now + SETTLING).max(looked_at + PAUSE)
 }
 
-/// What an attempt to connect says about the way; `None`: nothing.
+/// What an attempt to connect says about the way; `None` if nothing.
 fn way(source: Result<IpAddr, Errno>) -> Option<Way> {
     match source {
         Ok(local) => Some(Some(local)),
-        // What the kinds of route that lead nowhere give, and having no address or no interface.
+        // Errors of the kinds of route that lead nowhere, and of hosts without address or interface.
         Err(
             Errno::NETUNREACH
             | Errno::HOSTUNREACH
@@ -198,8 +202,8 @@ fn way(source: Result<IpAddr, Errno>) -> Option<Way> {
     }
 }
 
-/// Whether a connection from this address of ours comes through no more, with this way there is now. One
-/// from another temporary address in the same network does, as long as that is ours.
+/// Whether a connection from `local` comes through no more, when `now` is the way. A connection from
+/// another temporary address in the same network does come through, as long as that address is ours.
 fn is_lost(now: Way, local: IpAddr, is_ours: impl FnOnce() -> bool) -> bool {
     match now {
         None => true,
@@ -207,7 +211,7 @@ fn is_lost(now: Way, local: IpAddr, is_ours: impl FnOnce() -> bool) -> bool {
     }
 }
 
-/// The first 64 bits (RFC 4291 section 2.5.4).
+/// Whether two IPv6 addresses have the same first 64 bits (RFC 4291 section 2.5.4).
 fn is_same_ipv6_network(a: IpAddr, b: IpAddr) -> bool {
     match (a.to_canonical(), b.to_canonical()) {
         (IpAddr::V6(a), IpAddr::V6(b)) => a.segments()[..4] == b.segments()[..4],
@@ -215,24 +219,25 @@ fn is_same_ipv6_network(a: IpAddr, b: IpAddr) -> bool {
     }
 }
 
-/// The groups of `linux/rtnetlink.h` by number, as what follows: `LINK`, `IPV4_IFADDR`, `IPV4_ROUTE`,
+/// Groups of messages, by their numbers in `linux/rtnetlink.h`: `LINK`, `IPV4_IFADDR`, `IPV4_ROUTE`,
 /// `IPV4_RULE`, `IPV6_IFADDR`, `IPV6_ROUTE` and `IPV6_RULE`.
 const GROUPS: u32 = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 18;
 
-/// Octets asked of the kernel for messages that wait. What does not fit would say nothing new.
+/// Octets asked of the kernel for messages that wait. Messages that do not fit would say nothing new.
 pub(crate) const RECEIVE_ASKED: usize = 4 * 1024;
 
-/// Sockets that look.
+/// Sockets by which ways are looked at.
 pub(crate) const LOOKERS: usize = 2;
 
-/// More messages than fit into the socket. Those that come meanwhile lead to another look.
+/// Reads before a look: more messages than fit into the socket. Messages that come meanwhile lead to
+/// another look.
 const READS_MAX: usize = 256;
 
-/// Between two looks: on a host whose containers come and go all day, or a router with many routes,
-/// they cost next to nothing.
+/// The pause between two looks: on a host whose containers come and go all day, or a router with many
+/// routes, looks cost next to nothing.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Longer than a script takes that replaces an address.
+/// The pause between a message and the look, longer than a script takes that replaces an address.
 const SETTLING: Duration = Duration::from_millis(250);
 
 #[cfg(test)]

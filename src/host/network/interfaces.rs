@@ -1,6 +1,6 @@
-//! Interfaces of this host, and how far their addresses are.
+//! Interfaces of this host, and addresses of theirs that cannot be used yet.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{SocketAddr, SocketAddrV6};
 
 use rustix::event::{Timespec, poll};
 use rustix::net::netdevice::name_to_index;
@@ -17,14 +17,14 @@ pub(crate) fn index(name: &str) -> Option<u32> {
 /// Why an IPv6 address that this host has cannot be used (RFC 4862 section 5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unusable {
-    /// Another host has it, too.
+    /// Another host has the address, too.
     Duplicate,
-    /// Whether another host has it is not known yet: a second or two after the address was given, or
+    /// Whether another host has the address is not known yet: for a second or two after it was given, or
     /// for as long as the interface is down.
     Tentative,
 }
 
-/// Whether this address is one of this host that cannot be used.
+/// Why this address, if it is one of this host, cannot be used.
 pub(crate) fn unusable(address: SocketAddr) -> Option<Unusable> {
     let SocketAddr::V6(address) = address else {
         return None;
@@ -41,22 +41,22 @@ pub(crate) fn await_addresses(addresses: &[SocketAddr]) {
         let is_tentative = |address: &&SocketAddr| unusable(**address) == Some(Unusable::Tentative);
         addresses.iter().find(is_tentative).map(SocketAddr::ip)
     };
-    let mut told = None::<IpAddr>;
+    let mut is_logged = false;
     for _ in 0..WAITS_MAX {
         let Some(address) = tentative() else {
             return;
         };
-        if told.is_none() {
+        if !is_logged {
             log::info!("waiting for {address}, which is tentative (duplicate address detection)");
-            told = Some(address);
+            is_logged = true;
         }
         // Nothing is watched yet, and a signal may end the wait.
         poll(&mut [], Some(&WAIT)).ok();
     }
 }
 
-/// The same by the kernel's table: address, index of the interface, length of the prefix, scope and
-/// flags in hexadecimal, and the name.
+/// Why an address cannot be used, by the kernel's table, whose columns are address, index of the interface, length of
+/// the prefix, scope and flags in hexadecimal, and the name.
 fn unusable_in(table: &str, address: SocketAddrV6) -> Option<Unusable> {
     table.lines().find_map(|line| {
         let mut fields = line.split_whitespace();
@@ -75,13 +75,17 @@ fn unusable_in(table: &str, address: SocketAddrV6) -> Option<Unusable> {
     })
 }
 
-/// Of `linux/if_addr.h`. An optimistic address is used before it is known to be unique (RFC 4429).
+// Flags of `linux/if_addr.h`.
+/// An optimistic address is used before it is known to be unique (RFC 4429).
 const IFA_F_OPTIMISTIC: u32 = 0x04;
 const IFA_F_DADFAILED: u32 = 0x08;
 const IFA_F_TENTATIVE: u32 = 0x40;
 
-/// Three seconds: up to one until the kernel asks, and one for an answer (RFC 4862 section 5.4.2).
+/// Waits for an address, three seconds together: up to one until the kernel asks, and one for an answer
+/// (RFC 4862 section 5.4.2).
 const WAITS_MAX: u32 = 60;
+
+/// One wait for an address.
 const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 #[cfg(test)]
