@@ -3,22 +3,80 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::action::ClientId;
+use super::clients::access::is_local;
 use super::denial::Denial;
 use super::limits::Service;
-use super::message::{self, LOCAL_LEN_MAX, LocalResponse, ParsedQuery, Rcode};
+use super::message::{self, LOCAL_LEN_MAX, LocalResponse, ParsedQuery, Rcode, Refusal};
 use super::queries::fair_share::BucketId;
 use super::queries::query::{Messages, Origin, Query};
 use super::query_log::{Asked, Sent};
 use super::{DatagramPath, Ede, Forwarder, Outcome, Room, Source};
 
 impl Forwarder {
-    pub(super) fn accept_query(
+    /// Octets of a client.
+    pub(super) fn client_stream(&mut self, now: Instant, client: ClientId, bytes: &[u8]) {
+        let Some(mut deframer) = self.clients.begin_input(client) else {
+            return;
+        };
+        let mut input = bytes;
+        let mut is_dns = true;
+        while is_dns && let Some(message) = deframer.next(&mut input) {
+            // Its answers may have been too many to hold.
+            if !self.clients.note_message(client) {
+                return;
+            }
+            is_dns = self.client_message(now, Source::Stream(client), message, false);
+        }
+        self.clients.end_input(now, client, deframer, is_dns, &mut self.outbox);
+        self.shed_clients(now);
+        // What another one gave up may have made room.
+        self.dispatch(now);
+    }
+
+    pub(super) fn client_datagram(
+        &mut self,
+        now: Instant,
+        path: DatagramPath,
+        message: &[u8],
+        truncated: bool,
+    ) {
+        if self.is_served(now, path.client.ip()) {
+            self.client_message(now, Source::Datagram(path), message, truncated);
+        }
+    }
+
+    /// Whether this source gets answers; says so if not, once in a while.
+    pub(super) fn is_served(&mut self, now: Instant, source: IpAddr) -> bool {
+        let is_served = is_local(source);
+        if !is_served {
+            self.clients.note_stranger(now, source, &mut self.outbox);
+        }
+        is_served
+    }
+
+    /// False if it is no DNS query.
+    fn client_message(
         &mut self,
         now: Instant,
         source: Source,
         message: &[u8],
-        parsed: ParsedQuery,
-    ) {
+        truncated: bool,
+    ) -> bool {
+        match message::parse_query(message, truncated) {
+            Ok(parsed) => self.accept_query(now, source, message, parsed),
+            Err(Refusal::Drop) => {
+                self.outbox.counts.dropped += 1;
+                return false;
+            }
+            Err(Refusal::Respond(response)) => {
+                self.respond_locally(now, source, message, &response);
+            }
+        }
+        true
+    }
+
+    fn accept_query(&mut self, now: Instant, source: Source, message: &[u8], parsed: ParsedQuery) {
         let Some(client) = self.address(source) else {
             return;
         };
@@ -76,7 +134,12 @@ impl Forwarder {
             Source::Datagram(_) => {
                 self.queries.joinable.add(fingerprint, id);
             }
-            Source::Stream(client) => self.owe(client, id),
+            Source::Stream(client) => {
+                let index = self.clients.owe(client, id);
+                if let Some(query) = self.queries.get_mut(id) {
+                    query.origin = Origin::Stream { client, index };
+                }
+            }
         }
         self.queries.shares.add(id.key(), bucket, Messages::long_len(message.len()));
         self.queries.by_arrival.arm(id.key(), now);
@@ -186,7 +249,7 @@ impl Forwarder {
     }
 
     /// Answers a message that is not forwarded.
-    pub(super) fn respond_locally(
+    fn respond_locally(
         &mut self,
         now: Instant,
         source: Source,
@@ -225,7 +288,7 @@ impl Forwarder {
                 });
             }
             Source::Stream(client) => {
-                let keepalive = self.keepalive(response.opt, message);
+                let keepalive = self.clients.keepalive(response.opt, message);
                 let response = LocalResponse { keepalive, ..*response };
                 self.respond_on_stream(now, client, most, |out, room| {
                     let start = out.len();
@@ -268,7 +331,7 @@ impl Forwarder {
     fn address(&self, source: Source) -> Option<IpAddr> {
         match source {
             Source::Datagram(path) => Some(path.client.ip()),
-            Source::Stream(client) => Some(self.clients.conns.get(client)?.peer.ip()),
+            Source::Stream(client) => self.clients.address(client),
         }
     }
 }

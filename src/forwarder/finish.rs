@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::action::UpstreamIndex;
+use super::action::{ClientId, UpstreamIndex};
+use super::clients::Affordable;
 use super::collections::arena::Id;
 use super::limits::Service;
 use super::message::edit::{self, Ecs, RcodeNeedsOpt, ResponseEdit};
@@ -69,7 +70,7 @@ impl Forwarder {
             }
             Origin::Stream { client, index } => {
                 let outcome = self.affordable(now, client, outcome);
-                let keepalive = self.keepalive(query.parsed.opt, &query.message);
+                let keepalive = self.clients.keepalive(query.parsed.opt, &query.message);
                 let most = most(&outcome, frame::FRAME_LEN_MAX);
                 let mut sent = Sent::default();
                 if !matches!(outcome, Outcome::Orphaned) {
@@ -78,7 +79,12 @@ impl Forwarder {
                     });
                 }
                 self.note(now, Source::Stream(client), &query, &outcome, sent);
-                self.no_longer_owe(now, client, index);
+                if let Some(moved) =
+                    self.clients.no_longer_owe(now, client, index, &mut self.outbox)
+                    && let Some(moved) = self.queries.get_mut(moved)
+                {
+                    moved.origin = Origin::Stream { client, index };
+                }
             }
             Origin::Orphan => {}
             Origin::Denial { zone } => self.denied(now, zone, &outcome),
@@ -161,8 +167,66 @@ impl Forwarder {
         }
     }
 
-    /// The query's client is gone, without its response.
-    pub(super) fn orphan(&mut self, now: Instant, id: Id) {
+    /// Responds to a client on its connection with what `write` appends, at most `len_max` octets.
+    pub(super) fn respond_on_stream(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        len_max: usize,
+        write: impl FnOnce(&mut Vec<u8>, Room),
+    ) {
+        self.clients.respond(now, client, len_max, &mut self.outbox, write);
+        self.shed_clients(now);
+    }
+
+    /// The outcome itself, or a failure if it is a long answer to a client that would then hold more
+    /// than is left for all.
+    fn affordable<'a>(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        outcome: Outcome<'a>,
+    ) -> Outcome<'a> {
+        let Outcome::Answer { response, .. } = outcome else {
+            return outcome;
+        };
+        let len = frame::LENGTH_LEN + response.len();
+        self.clients.note_answer(client, len);
+        loop {
+            match self.clients.affords(now, client, len) {
+                Affordable::Yes => return outcome,
+                Affordable::WithoutSlow(slow) => self.shed(now, slow),
+                Affordable::No => return Outcome::Failed(Ede { code: Ede::OTHER, text: UNREAD }),
+            }
+        }
+    }
+
+    /// Closes clients until all hold no more than they may.
+    pub(super) fn shed_clients(&mut self, now: Instant) {
+        while let Some(client) = self.clients.above_limit() {
+            self.shed(now, client);
+        }
+    }
+
+    fn shed(&mut self, now: Instant, client: ClientId) {
+        self.outbox.counts.shed += 1;
+        self.close_client(now, client, Manner::Abort);
+    }
+
+    /// Closes a client. What it was owed ends without a response.
+    pub(super) fn close_client(&mut self, now: Instant, client: ClientId, manner: Manner) {
+        let owed = self.clients.close(client, manner, &mut self.outbox);
+        self.orphan(now, owed);
+    }
+
+    /// The client of these queries is gone, without their responses.
+    pub(super) fn orphan(&mut self, now: Instant, owed: Vec<Id>) {
+        for query in owed {
+            self.orphan_one(now, query);
+        }
+    }
+
+    fn orphan_one(&mut self, now: Instant, id: Id) {
         let sent = self.queries.get_mut(id).filter(|query| query.is_sent());
         let Some(query) = sent.filter(|_| self.service != Service::Ending) else {
             self.finish(now, id, Outcome::Orphaned);
@@ -276,6 +340,8 @@ impl Forwarder {
         }
     }
 }
+
+const UNREAD: &str = "too many answers wait to be read";
 
 /// Octets of a response at most.
 fn most(outcome: &Outcome<'_>, limit: usize) -> usize {

@@ -33,11 +33,10 @@ pub use action::{
     UpstreamIdentity, UpstreamIndex,
 };
 pub use bound::{Footprint, Term};
-use clients::Clients;
 pub use clients::access::is_local;
 use clients::response_size::Room;
+use clients::{Admission, Clients};
 use collections::arena::Id;
-use collections::output::StreamOutput;
 pub(crate) use collections::sort::sort_by_key;
 use denial::Denials;
 use finish::Outcome;
@@ -117,7 +116,24 @@ impl Forwarder {
 
     /// A client connected, which [`Self::poll_accept`] had allowed. `None`: it is refused, drop the socket.
     pub fn handle_accept(&mut self, now: Instant, peer: SocketAddr) -> Option<ClientId> {
-        self.accept_client(now, peer)
+        if !self.is_served(now, peer.ip()) || self.service == Service::Ending {
+            return None;
+        }
+        match self.clients.admit(now, peer.ip(), &mut self.outbox) {
+            Admission::Free => {}
+            Admission::InPlaceOf(client) => {
+                self.close_client(now, client, Manner::Orderly);
+                // What it was owed may have made room for others.
+                self.dispatch(now);
+            }
+            Admission::Refused => return None,
+        }
+        Some(self.clients.insert(now, peer))
+    }
+
+    /// No client waits to be accepted any more.
+    pub fn handle_none_waiting(&mut self) {
+        self.clients.note_none_waiting();
     }
 
     /// The TCP connection of an upstream attempt stands; TLS begins.
@@ -142,7 +158,8 @@ impl Forwarder {
     pub fn handle_closed(&mut self, now: Instant, conn: ConnId, how: Closed) {
         match conn {
             ConnId::Client(client) => {
-                self.client_closed(now, client, &how);
+                let owed = self.clients.ended(now, client, &how, &mut self.outbox);
+                self.orphan(now, owed);
                 // What it gave up may have made room for others.
                 self.dispatch(now);
             }
@@ -160,7 +177,9 @@ impl Forwarder {
         self.kept_timeouts(now);
         self.upstream_timeouts(now);
         self.queue_timeouts(now);
-        self.client_timeouts(now);
+        while let Some(owed) = self.clients.pop_timeout(now, &mut self.outbox) {
+            self.orphan(now, owed);
+        }
         self.dispatch(now);
     }
 
@@ -209,12 +228,13 @@ impl Forwarder {
         if self.service == Service::Serving {
             self.service = Service::Terminating;
         }
+        self.clients.leave();
     }
 
     /// Answers what is owed, takes nothing new, then closes everything.
     pub fn handle_shutdown(&mut self, now: Instant) {
         self.service = Service::Ending;
-        self.drain_clients(now);
+        self.clients.drain(&mut self.outbox);
         for index in self.upstreams.list.indexes() {
             if let Some(trial) = self.upstreams.list[index].outage().and_then(|outage| outage.trial)
             {
@@ -238,24 +258,21 @@ impl Forwarder {
             let action = self.outbox.actions.pop_front()?;
             let is_current = match action {
                 Action::Close { conn: ConnId::Client(client), .. } => {
-                    self.clients.conns.free(client);
+                    self.clients.free(client);
                     true
                 }
                 Action::Close { conn: ConnId::Upstream(conn), .. } => {
                     self.upstreams.conns.free(conn);
                     true
                 }
-                Action::Transmit(ConnId::Client(client)) => {
-                    let client = self.clients.conns.get_mut(client);
-                    client.is_some_and(|client| std::mem::take(&mut client.transmitting))
-                }
+                Action::Transmit(ConnId::Client(client)) => self.clients.note_transmitting(client),
                 Action::Transmit(ConnId::Upstream(conn)) => {
                     let conn = self.upstreams.conns.get_mut(conn);
                     conn.is_some_and(|conn| std::mem::take(&mut conn.transmitting))
                 }
                 Action::Connect { conn, .. } => self.upstreams.conns.get(conn).is_some(),
                 Action::Read(client) | Action::ShutdownWrite(client) => {
-                    self.clients.conns.get(client).is_some()
+                    self.clients.is_connected(client)
                 }
                 Action::Log(_) => true,
             };
@@ -276,7 +293,7 @@ impl Forwarder {
             }),
             self.next_kept_timeout(),
             self.next_upstream_timeout(),
-            self.next_client_timeout(),
+            self.clients.next_timeout(),
         ];
         all.into_iter().flatten().min()
     }
@@ -284,7 +301,17 @@ impl Forwarder {
     /// How many octets may be read of this client now. 0: it must not be read because of back-pressure,
     /// until [`Action::Read`]; the rest waits in its socket.
     pub fn poll_read(&mut self, client: ClientId) -> usize {
-        self.poll_client_read(client)
+        self.clients.poll_read(client)
+    }
+
+    /// Whether a client may be accepted now. To be asked before each, and only if one may be waiting.
+    pub fn poll_accept(&mut self, now: Instant) -> bool {
+        self.clients.poll_accept(now)
+    }
+
+    /// From when on the next client may be accepted, as things stand; `None`: not until a client is done.
+    pub fn accept_at(&self, now: Instant) -> Option<Instant> {
+        self.clients.accept_at(now)
     }
 
     /// Whether answers are still to come on this connection to an upstream.
@@ -294,23 +321,19 @@ impl Forwarder {
 
     /// What is to be written on this connection.
     pub fn output(&self, conn: ConnId) -> &[u8] {
-        let output = match conn {
-            ConnId::Client(client) => self.clients.conns.get(client).map(|client| &client.output),
-            ConnId::Upstream(conn) => self.upstreams.conns.get(conn).map(|conn| &conn.output),
-        };
-        output.map_or(&[], StreamOutput::pending)
+        match conn {
+            ConnId::Client(client) => self.clients.output(client),
+            ConnId::Upstream(conn) => {
+                self.upstreams.conns.get(conn).map_or(&[], |conn| conn.output.pending())
+            }
+        }
     }
 
     /// The first `n` octets of [`Self::output`] were written.
     pub fn advance_output(&mut self, now: Instant, conn: ConnId, n: usize) {
         match conn {
-            ConnId::Client(client_id) => {
-                if let Some(client) = self.clients.conns.get_mut(client_id) {
-                    let before = client.output.len();
-                    client.output.advance(n);
-                    self.clients.bytes -= before - client.output.len();
-                    self.client_output_advanced(now, client_id);
-                }
+            ConnId::Client(client) => {
+                self.clients.advance_output(now, client, n, &mut self.outbox);
             }
             ConnId::Upstream(conn) => {
                 if let Some(conn) = self.upstreams.conns.get_mut(conn) {
@@ -345,7 +368,7 @@ impl Forwarder {
     /// Nothing is held, owed or unsent any more: after [`Self::handle_shutdown`] the shell may end.
     pub fn is_drained(&self) -> bool {
         self.queries.is_empty()
-            && self.clients.conns.is_empty()
+            && self.clients.keys() == 0
             && self.upstreams.conns.is_empty()
             && self.outbox.datagrams.is_empty()
             && self.outbox.actions.is_empty()
@@ -378,7 +401,7 @@ impl Forwarder {
         Counts {
             owed: self.queries.owed,
             queries_held: self.queries.len(),
-            conns_held: self.clients.conns.len() + self.upstreams.conns.len(),
+            conns_held: self.clients.keys() + self.upstreams.conns.len(),
             ..self.outbox.counts
         }
     }

@@ -1,35 +1,32 @@
-//! Clients: datagrams, and connections with queries owed.
+//! One client that is connected, and what it is owed.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::AnswerLen;
-use super::access;
-use crate::forwarder::action::{Action, ClientId, Closed, DatagramPath, Manner};
+use super::response_size::Room;
+use super::{AnswerLen, Clients};
+use crate::forwarder::action::{Action, ClientId, Closed, Manner};
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::collections::output::StreamOutput;
 use crate::forwarder::collections::sort::sort_by_key;
-use crate::forwarder::limits::Service;
 use crate::forwarder::message::frame::{self, Deframer};
-use crate::forwarder::message::{self, Refusal};
-use crate::forwarder::queries::query::Origin;
-use crate::forwarder::{Fact, Forwarder, Room, Source};
+use crate::forwarder::outbox::Outbox;
 
 /// A client's TCP connection (RFC 7766).
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) peer: SocketAddr,
+    pub(super) peer: SocketAddr,
     phase: Phase,
     deframer: Deframer,
-    pub(crate) output: StreamOutput,
+    pub(super) output: StreamOutput,
     /// The queries it is owed answers to.
     queries: Vec<Id>,
     /// How long its answers are, by experience.
-    pub(crate) answers: AnswerLen,
+    pub(super) answers: AnswerLen,
     /// The shell was told not to read it.
     paused: bool,
     /// [`Action::Transmit`] is queued.
-    pub(crate) transmitting: bool,
+    pub(super) transmitting: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +42,11 @@ enum Phase {
 }
 
 impl Client {
-    pub(crate) fn held_bytes(&self) -> usize {
+    pub(super) fn held_bytes(&self) -> usize {
         self.output.len() + self.deframer.partial_len()
     }
 
-    pub(crate) fn queries_owed(&self) -> usize {
+    pub(super) fn queries_owed(&self) -> usize {
         self.queries.len()
     }
 
@@ -58,20 +55,15 @@ impl Client {
         self.output.is_empty() && self.answers.may_be_doubted()
     }
 
-    pub(crate) fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.queries.is_empty() && self.output.is_empty()
     }
 }
 
-impl Forwarder {
-    pub(crate) fn accept_client(&mut self, now: Instant, peer: SocketAddr) -> Option<ClientId> {
-        if !self.serves(now, peer.ip())
-            || self.service == Service::Ending
-            || !self.admit_client(now, peer.ip())
-        {
-            return None;
-        }
-        let client = Client {
+impl Clients {
+    /// A client was accepted.
+    pub(crate) fn insert(&mut self, now: Instant, peer: SocketAddr) -> ClientId {
+        let id = self.conns.insert(Client {
             peer,
             phase: Phase::Open,
             deframer: Deframer::default(),
@@ -80,258 +72,245 @@ impl Forwarder {
             answers: AnswerLen::default(),
             paused: false,
             transmitting: false,
-        };
-        let conn_id = self.clients.conns.insert(client);
-        self.clients.add(now, conn_id.key(), peer.ip());
-        Some(conn_id)
+        });
+        self.len += 1;
+        self.networks.add(peer.ip());
+        self.timers.idle.arm(id.key(), now);
+        self.timers.fresh.arm(id.key(), now);
+        id
     }
 
-    /// Whether this source gets answers; says so if not, once in a while.
-    pub(crate) fn serves(&mut self, now: Instant, source: IpAddr) -> bool {
-        if access::is_local(source) {
-            return true;
-        }
-        self.outbox.counts.refused += 1;
-        if let Some(count) = self.clients.strangers.note(now) {
-            self.outbox.push(Action::Log(Fact::SourceRefused { source, count }));
-        }
-        false
+    /// Octets came: takes out what is known of its messages, to be brought back to [`Self::end_input`].
+    /// `None` if nothing is taken of it any more.
+    pub(crate) fn begin_input(&mut self, id: ClientId) -> Option<Deframer> {
+        let client = self.conns.get_mut(id).filter(|client| client.phase == Phase::Open)?;
+        let deframer = std::mem::take(&mut client.deframer);
+        self.bytes -= deframer.partial_len();
+        Some(deframer)
     }
 
-    pub(crate) fn client_stream(&mut self, now: Instant, conn_id: ClientId, bytes: &[u8]) {
-        let Some(client) = self.clients.conns.get_mut(conn_id) else {
+    /// A whole message came. Only those count against idleness (RFC 7766 section 6.2.3), and each partial
+    /// one has its own time. False if the client was closed meanwhile.
+    pub(crate) fn note_message(&mut self, id: ClientId) -> bool {
+        let is_connected = self.conns.get(id).is_some();
+        if is_connected {
+            self.timers.partial.disarm(id.key());
+            self.timers.fresh.disarm(id.key());
+        }
+        is_connected
+    }
+
+    /// All whole messages were taken, up to one that is no DNS if there was one.
+    pub(crate) fn end_input(
+        &mut self,
+        now: Instant,
+        id: ClientId,
+        deframer: Deframer,
+        is_dns: bool,
+        outbox: &mut Outbox,
+    ) {
+        let Some(client) = self.conns.get_mut(id) else {
             return;
         };
-        if client.phase != Phase::Open {
-            return;
-        }
-        let mut deframer = std::mem::take(&mut client.deframer);
-        self.clients.bytes -= deframer.partial_len();
-        let mut input = bytes;
-        let mut is_dns = true;
-        while is_dns && let Some(message) = deframer.next(&mut input) {
-            if !matches!(self.clients.conns.get(conn_id), Some(_)) {
-                // Its answers were too many to hold.
-                return;
-            }
-            // Only whole messages count against idleness (RFC 7766 section 6.2.3), and each
-            // partial one has its own time.
-            self.clients.timers.partial.disarm(conn_id.key());
-            self.clients.timers.fresh.disarm(conn_id.key());
-            is_dns = self.client_message(now, conn_id, message);
-        }
-        let Some(client) = self.clients.conns.get_mut(conn_id) else {
-            return;
-        };
-        let key = conn_id.key();
+        let partial = &mut self.timers.partial;
         if !is_dns || deframer.partial_len() == 0 {
-            self.clients.timers.partial.disarm(key);
-        } else if !self.clients.timers.partial.is_armed(key) {
-            self.clients.timers.partial.arm(key, now);
+            partial.disarm(id.key());
+        } else if !partial.is_armed(id.key()) {
+            partial.arm(id.key(), now);
         }
-        self.clients.bytes += deframer.partial_len();
+        self.bytes += deframer.partial_len();
         client.deframer = deframer;
         if !is_dns {
             client.phase = Phase::Draining;
         }
-        self.settle_client(now, conn_id);
-        self.shed_client_bytes(now);
-        // What another one gave up may have made room.
-        self.dispatch(now);
+        self.settle(now, id, outbox);
     }
 
-    /// False if this client speaks no DNS.
-    fn client_message(&mut self, now: Instant, conn_id: ClientId, message: &[u8]) -> bool {
-        match message::parse_query(message, false) {
-            Ok(parsed) => self.accept_query(now, Source::Stream(conn_id), message, parsed),
-            Err(Refusal::Drop) => {
-                self.outbox.counts.dropped += 1;
-                return false;
-            }
-            Err(Refusal::Respond(response)) => {
-                self.respond_locally(now, Source::Stream(conn_id), message, &response);
-            }
-        }
-        true
-    }
-
-    pub(crate) fn client_datagram(
+    /// Its connection ended by itself, or its side of it. Returns the queries that nobody waits for now.
+    pub(crate) fn ended(
         &mut self,
         now: Instant,
-        path: DatagramPath,
-        message: &[u8],
-        truncated: bool,
-    ) {
-        if !self.serves(now, path.client.ip()) {
-            return;
-        }
-        match message::parse_query(message, truncated) {
-            Ok(parsed) => self.accept_query(now, Source::Datagram(path), message, parsed),
-            Err(Refusal::Drop) => self.outbox.counts.dropped += 1,
-            Err(Refusal::Respond(response)) => {
-                self.respond_locally(now, Source::Datagram(path), message, &response);
-            }
-        }
-    }
-
-    pub(crate) fn client_closed(&mut self, now: Instant, conn_id: ClientId, how: &Closed) {
-        let Some(client) = self.clients.conns.get_mut(conn_id) else {
-            return;
+        id: ClientId,
+        how: &Closed,
+        outbox: &mut Outbox,
+    ) -> Vec<Id> {
+        let Some(client) = self.conns.get_mut(id) else {
+            return Vec::new();
         };
         match (how, client.phase) {
             (Closed::Eof, Phase::Open | Phase::Draining) => {
                 client.phase = Phase::HalfClosed;
-                self.clients.timers.partial.disarm(conn_id.key());
-                self.settle_client(now, conn_id);
+                self.timers.partial.disarm(id.key());
+                self.settle(now, id, outbox);
+                Vec::new()
             }
-            (Closed::Eof, Phase::HalfClosed) => {}
+            (Closed::Eof, Phase::HalfClosed) => Vec::new(),
             (Closed::Eof, Phase::Lingering) | (Closed::Reset | Closed::Failed { .. }, _) => {
-                self.close_client(now, conn_id, Manner::Orderly);
+                self.close(id, Manner::Orderly, outbox)
             }
         }
     }
 
-    /// Its query left with `write` as the response, of at most `most` octets, in one write with its
-    /// length (RFC 7766 section 8).
-    pub(crate) fn respond_on_stream(
+    /// Responds with what `write` appends, at most `len_max` octets, in one write with its length (RFC 7766
+    /// section 8).
+    pub(crate) fn respond(
         &mut self,
         now: Instant,
-        conn_id: ClientId,
-        most: usize,
+        id: ClientId,
+        len_max: usize,
+        outbox: &mut Outbox,
         write: impl FnOnce(&mut Vec<u8>, Room),
     ) {
-        let Some(client) = self.clients.conns.get_mut(conn_id) else {
+        let Some(client) = self.conns.get_mut(id) else {
             return;
         };
         let before = client.output.len();
         let room = Room::on_stream(client.peer.ip(), self.limits.udp_size_max);
-        let buffer = client.output.buffer(frame::LENGTH_LEN + most);
+        let buffer = client.output.buffer(frame::LENGTH_LEN + len_max);
         frame::append_with(buffer, |out| write(out, room));
         let grown = client.output.len() - before;
-        debug_assert!(grown <= frame::LENGTH_LEN + most);
-        self.clients.bytes += grown;
+        debug_assert!(grown <= frame::LENGTH_LEN + len_max);
+        self.bytes += grown;
         if !client.transmitting {
             client.transmitting = true;
-            self.outbox.push(Action::Transmit(conn_id.into()));
+            outbox.push(Action::Transmit(id.into()));
         }
         if before == 0 {
-            self.clients.timers.unsent.arm(conn_id.key(), now);
-            self.clients.timers.idle.disarm(conn_id.key());
+            self.timers.unsent.arm(id.key(), now);
+            self.timers.idle.disarm(id.key());
         }
-        self.shed_client_bytes(now);
     }
 
-    /// Notes a query owed an answer.
-    pub(crate) fn owe(&mut self, conn_id: ClientId, query: Id) {
-        let Some(client) = self.clients.conns.get_mut(conn_id) else {
-            return;
+    /// A query is owed an answer. Returns its place in the list of what the client is owed.
+    pub(crate) fn owe(&mut self, id: ClientId, query: Id) -> usize {
+        let Some(client) = self.conns.get_mut(id) else {
+            return 0;
         };
-        let index = client.queries.len();
         client.queries.push(query);
-        self.clients.timers.idle.disarm(conn_id.key());
-        if let Some(query) = self.queries.get_mut(query) {
-            query.origin = Origin::Stream { client: conn_id, index };
-        }
+        self.timers.idle.disarm(id.key());
+        client.queries.len() - 1
     }
 
-    /// The query at `index` of the list is answered.
-    pub(crate) fn no_longer_owe(&mut self, now: Instant, conn_id: ClientId, index: usize) {
-        let Some(client) = self.clients.conns.get_mut(conn_id) else {
-            return;
-        };
+    /// The query in place `index` of what the client is owed is answered. Returns the one that has this
+    /// place from now on.
+    pub(crate) fn no_longer_owe(
+        &mut self,
+        now: Instant,
+        id: ClientId,
+        index: usize,
+        outbox: &mut Outbox,
+    ) -> Option<Id> {
+        let client = self.conns.get_mut(id)?;
         client.queries.swap_remove(index);
         // Many clients may once have been owed much.
         let places = client.queries.capacity();
         if places > QUERIES_KEPT && client.queries.len() < places / 4 {
             client.queries.shrink_to(QUERIES_KEPT.max(2 * client.queries.len()));
         }
-        if let Some(moved) = client.queries.get(index).copied()
-            && let Some(moved) = self.queries.get_mut(moved)
-        {
-            moved.origin = Origin::Stream { client: conn_id, index };
-        }
-        self.settle_client(now, conn_id);
+        let moved = client.queries.get(index).copied();
+        self.settle(now, id, outbox);
+        moved
     }
 
-    pub(crate) fn client_output_advanced(&mut self, now: Instant, conn_id: ClientId) {
-        let Some(client) = self.clients.conns.get(conn_id) else {
+    /// The first `n` octets of its output were written.
+    pub(crate) fn advance_output(
+        &mut self,
+        now: Instant,
+        id: ClientId,
+        n: usize,
+        outbox: &mut Outbox,
+    ) {
+        let Some(client) = self.conns.get_mut(id) else {
             return;
         };
+        let before = client.output.len();
+        client.output.advance(n);
+        self.bytes -= before - client.output.len();
         if client.output.is_empty() {
-            self.clients.timers.unsent.disarm(conn_id.key());
+            self.timers.unsent.disarm(id.key());
         } else {
-            self.clients.timers.unsent.arm(conn_id.key(), now);
+            self.timers.unsent.arm(id.key(), now);
         }
-        self.settle_client(now, conn_id);
+        self.settle(now, id, outbox);
     }
 
     /// How many octets may be read of it now: about as many as queries are taken. 0 while it holds as
     /// much as one client may, until [`Action::Read`].
-    pub(crate) fn client_read_max(&self, client: &Client) -> usize {
+    fn read_max(&self, client: &Client) -> usize {
         match client.phase {
-            Phase::Open => match self.client_room(client) {
+            Phase::Open => match self.queries_left(client) {
                 0 => 0,
                 // The rest of a message that began, or one message, and then the others.
-                room => client.deframer.missing().unwrap_or(QUERY_LEN) + (room - 1) * QUERY_LEN,
+                left => client.deframer.missing().unwrap_or(QUERY_LEN) + (left - 1) * QUERY_LEN,
             },
             Phase::HalfClosed => 0,
             Phase::Draining | Phase::Lingering => usize::MAX,
         }
     }
 
-    pub(crate) fn poll_client_read(&mut self, conn_id: ClientId) -> usize {
-        let Some(client) = self.clients.conns.get(conn_id) else {
+    /// How many octets may be read of it now; the shell was told if there are none.
+    pub(crate) fn poll_read(&mut self, id: ClientId) -> usize {
+        let Some(client) = self.conns.get(id) else {
             return 0;
         };
-        let most = self.client_read_max(client);
-        if most == 0
-            && let Some(client) = self.clients.conns.get_mut(conn_id)
+        let octets = self.read_max(client);
+        if octets == 0
+            && let Some(client) = self.conns.get_mut(id)
         {
             client.paused = true;
             // Nobody is slow whom we do not read.
-            self.clients.timers.partial.disarm(conn_id.key());
+            self.timers.partial.disarm(id.key());
         }
-        most
+        octets
     }
 
-    pub(crate) fn client_timeouts(&mut self, now: Instant) {
+    /// [`Action::Transmit`] was taken. False if the client was closed.
+    pub(crate) fn note_transmitting(&mut self, id: ClientId) -> bool {
+        self.conns.get_mut(id).is_some_and(|client| std::mem::take(&mut client.transmitting))
+    }
+
+    /// What is to be written to it.
+    pub(crate) fn output(&self, id: ClientId) -> &[u8] {
+        self.conns.get(id).map_or(&[], |client| client.output.pending())
+    }
+
+    /// One client whose time is over was closed: the queries that nobody waits for now.
+    pub(crate) fn pop_timeout(&mut self, now: Instant, outbox: &mut Outbox) -> Option<Vec<Id>> {
         // Each that goes leaves the others more time.
-        while let Some(key) = self.clients.timers.idle.pop(now, self.client_idle_time()) {
-            self.close_client_at(now, key, Manner::Orderly);
+        if let Some(key) = self.timers.idle.pop(now, self.idle_time()) {
+            return Some(self.close_at(key, Manner::Orderly, outbox));
         }
-        while let Some(key) = self.clients.timers.partial.pop(now, PARTIAL_TIMEOUT) {
-            let Some(conn_id) = self.clients.conns.id_at(key) else {
+        while let Some(key) = self.timers.partial.pop(now, PARTIAL_TIMEOUT) {
+            let Some(id) = self.conns.id_at(key) else {
                 continue;
             };
-            let Some(client) = self.clients.conns.get_mut(conn_id) else {
+            let Some(client) = self.conns.get_mut(id) else {
                 continue;
             };
             if client.is_settled() {
-                self.close_client(now, conn_id, Manner::Abort);
-            } else {
-                client.phase = Phase::Draining;
+                return Some(self.close(id, Manner::Abort, outbox));
             }
+            client.phase = Phase::Draining;
         }
-        while let Some(conn_id) = self.clients.timers.unsent.pop(now, UNSENT_TIMEOUT) {
-            self.close_client_at(now, conn_id, Manner::Abort);
+        if let Some(key) = self.timers.unsent.pop(now, UNSENT_TIMEOUT) {
+            return Some(self.close_at(key, Manner::Abort, outbox));
         }
-        while let Some(key) = self.clients.timers.held_back.pop(now, HELD_BACK_TIMEOUT) {
-            if let Some(id) = self.clients.conns.id_at(key)
-                && let Some(client) = self.clients.conns.get_mut(id)
+        while let Some(key) = self.timers.held_back.pop(now, HELD_BACK_TIMEOUT) {
+            if let Some(id) = self.conns.id_at(key)
+                && let Some(client) = self.conns.get_mut(id)
             {
                 client.answers.doubt();
-                self.settle_client(now, id);
+                self.settle(now, id, outbox);
             }
         }
-        while let Some(conn_id) = self.clients.timers.lingering.pop(now, LINGERING_TIMEOUT) {
-            self.close_client_at(now, conn_id, Manner::Orderly);
-        }
+        let key = self.timers.lingering.pop(now, LINGERING_TIMEOUT)?;
+        Some(self.close_at(key, Manner::Orderly, outbox))
     }
 
-    pub(crate) fn next_client_timeout(&self) -> Option<Instant> {
-        let timers = &self.clients.timers;
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let timers = &self.timers;
         let all = [
-            timers.idle.next(self.client_idle_time()),
+            timers.idle.next(self.idle_time()),
             timers.partial.next(PARTIAL_TIMEOUT),
             timers.unsent.next(UNSENT_TIMEOUT),
             timers.held_back.next(HELD_BACK_TIMEOUT),
@@ -341,94 +320,96 @@ impl Forwarder {
     }
 
     /// No more queries are taken; every client is closed once it has its answers.
-    pub(crate) fn drain_clients(&mut self, now: Instant) {
-        let mut ids: Vec<ClientId> = self.clients.conns.iter().map(|(id, _)| id).collect();
+    pub(crate) fn drain(&mut self, outbox: &mut Outbox) {
+        self.is_leaving = true;
+        let mut ids: Vec<ClientId> = self.conns.iter().map(|(id, _)| id).collect();
         sort_by_key(&mut ids, |id| id.serial());
-        for conn_id in ids {
-            let Some(client) = self.clients.conns.get_mut(conn_id) else {
+        for id in ids {
+            let Some(client) = self.conns.get_mut(id) else {
                 continue;
             };
             match client.phase {
                 Phase::Open if !client.is_settled() => client.phase = Phase::Draining,
                 Phase::Open | Phase::Lingering => {
-                    self.close_client(now, conn_id, Manner::Orderly);
+                    let owed = self.close(id, Manner::Orderly, outbox);
+                    debug_assert!(owed.is_empty(), "{id:?} has its answers");
                 }
                 Phase::HalfClosed | Phase::Draining => {}
             }
         }
     }
 
-    fn close_client_at(&mut self, now: Instant, key: usize, manner: Manner) {
-        if let Some(id) = self.clients.conns.id_at(key) {
-            self.close_client(now, id, manner);
-        }
+    fn close_at(&mut self, key: usize, manner: Manner, outbox: &mut Outbox) -> Vec<Id> {
+        self.conns.id_at(key).map_or_else(Vec::new, |id| self.close(id, manner, outbox))
     }
 
     /// What follows from fewer queries owed or less output held.
-    fn settle_client(&mut self, now: Instant, conn_id: ClientId) {
-        let Some(client) = self.clients.conns.get(conn_id) else {
+    fn settle(&mut self, now: Instant, id: ClientId, outbox: &mut Outbox) {
+        let Some(client) = self.conns.get(id) else {
             return;
         };
-        let key = conn_id.key();
-        let wants_read = self.client_read_max(client) > 0;
+        let key = id.key();
+        let wants_read = self.read_max(client) > 0;
         let settled = client.is_settled();
         match client.phase {
             Phase::Open => {
-                if settled && !self.clients.timers.idle.is_armed(key) {
-                    self.clients.timers.idle.arm(key, now);
+                if settled && !self.timers.idle.is_armed(key) {
+                    self.timers.idle.arm(key, now);
                 }
                 if wants_read && !client.paused {
                     // It was not held back, and is not.
-                    debug_assert!(!self.clients.timers.held_back.is_armed(key));
+                    debug_assert!(!self.timers.held_back.is_armed(key));
                     return;
                 }
             }
             Phase::HalfClosed if settled => {
-                self.close_client(now, conn_id, Manner::Orderly);
+                let owed = self.close(id, Manner::Orderly, outbox);
+                debug_assert!(owed.is_empty(), "{id:?} has its answers");
                 return;
             }
             Phase::Draining if settled => {
-                self.clients.timers.idle.disarm(key);
-                self.clients.timers.lingering.arm(key, now);
-                self.outbox.push(Action::ShutdownWrite(conn_id));
-                if let Some(client) = self.clients.conns.get_mut(conn_id) {
+                self.timers.idle.disarm(key);
+                self.timers.lingering.arm(key, now);
+                outbox.push(Action::ShutdownWrite(id));
+                if let Some(client) = self.conns.get_mut(id) {
                     client.phase = Phase::Lingering;
                 }
             }
             Phase::HalfClosed | Phase::Draining | Phase::Lingering => {}
         }
-        let Some(client) = self.clients.conns.get_mut(conn_id) else {
+        let Some(client) = self.conns.get_mut(id) else {
             return;
         };
         let was_paused = std::mem::replace(&mut client.paused, !wants_read);
         if was_paused && wants_read {
-            self.outbox.push(Action::Read(conn_id));
+            outbox.push(Action::Read(id));
             if client.deframer.partial_len() > 0 {
-                self.clients.timers.partial.arm(key, now);
+                self.timers.partial.arm(key, now);
             }
         } else if !wants_read {
             // Nobody is slow whom we do not read.
-            self.clients.timers.partial.disarm(key);
+            self.timers.partial.disarm(key);
         }
         let has_all = client.queries.len() >= self.limits.client_queries_max;
         if !wants_read && !has_all && client.phase == Phase::Open && client.waits_for_answers() {
-            self.clients.timers.held_back.arm(key, now);
+            self.timers.held_back.arm(key, now);
         } else {
-            self.clients.timers.held_back.disarm(key);
+            self.timers.held_back.disarm(key);
         }
     }
 
-    /// Takes the client out. What it was owed ends without a response.
-    pub(crate) fn close_client(&mut self, now: Instant, conn_id: ClientId, manner: Manner) {
-        let Some(client) = self.clients.conns.close(conn_id) else {
-            return;
+    /// Takes the client out. Returns the queries that nobody waits for now.
+    #[must_use]
+    pub(crate) fn close(&mut self, id: ClientId, manner: Manner, outbox: &mut Outbox) -> Vec<Id> {
+        let Some(client) = self.conns.close(id) else {
+            return Vec::new();
         };
-        self.outbox.push(Action::Close { conn: conn_id.into(), manner, why: None });
-        self.clients.bytes -= client.held_bytes();
-        self.clients.remove(conn_id.key(), client.peer.ip());
-        for query in client.queries {
-            self.orphan(now, query);
-        }
+        outbox.push(Action::Close { conn: id.into(), manner, why: None });
+        self.bytes -= client.held_bytes();
+        self.len -= 1;
+        self.networks.remove(client.peer.ip());
+        self.timers.disarm(id.key());
+        client.queries
     }
 }
 

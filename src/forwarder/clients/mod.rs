@@ -2,67 +2,96 @@
 
 pub(crate) mod access;
 pub(crate) mod client;
+mod networks;
 pub(crate) mod response_size;
 
-use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::BuildHasherDefault;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::forwarder::action::{ClientId, Manner};
+use crate::forwarder::action::ClientId;
 use crate::forwarder::collections::conn_table::ConnTable;
 use crate::forwarder::collections::timeouts::Timeouts;
-use crate::forwarder::limits::Service;
+use crate::forwarder::limits::Limits;
 use crate::forwarder::message::frame;
 use crate::forwarder::message::{LOCAL_LEN_MAX, Opt};
-use crate::forwarder::report::OnceAMinute;
-use crate::forwarder::{Ede, Fact, Forwarder, Limits, Outcome};
+use crate::forwarder::outbox::Outbox;
+use crate::forwarder::report::{Fact, OnceAMinute};
 use access::Strangers;
 use client::Client;
+use networks::{Networks, is_above, network};
 
-/// What is known of all connected clients, which are named by the keys of their connections.
+/// All connected clients.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    pub(crate) conns: ConnTable<ClientId, Client>,
-    /// Sources that are not served.
-    pub(crate) strangers: Strangers,
+    limits: Limits,
+    conns: ConnTable<ClientId, Client>,
     len: usize,
     /// What all hold: answers not taken yet, and partial messages.
-    pub(crate) bytes: usize,
-    /// How many there are of each network.
-    by_network: HashMap<IpAddr, usize, BuildHasherDefault<DefaultHasher>>,
-    per_address_max: usize,
-    /// Networks with more than that.
-    crowds: usize,
-    pub(crate) timers: ClientTimers,
+    bytes: usize,
+    networks: Networks,
+    timers: ClientTimers,
     /// Since when the shell has been told, each time it asked, that a newcomer has to wait.
     declined_since: Option<Instant>,
     /// The one that may be accepted now had to.
     waited: bool,
-    told_of_room: OnceAMinute,
-    told_of_waiting: OnceAMinute,
-    told_of_refusal: OnceAMinute,
+    /// No client is to stay, and what they have sent is taken, however much they hold.
+    is_leaving: bool,
+    logged: Logged,
+}
+
+/// When the log said what of clients.
+#[derive(Debug, Default)]
+struct Logged {
+    strangers: Strangers,
+    room: OnceAMinute,
+    waiting: OnceAMinute,
+    refusal: OnceAMinute,
 }
 
 #[derive(Debug)]
-pub(crate) struct ClientTimers {
+struct ClientTimers {
     /// Open with nothing owed and nothing unsent: since the last whole message or the last answer.
-    pub(crate) idle: Timeouts,
+    idle: Timeouts,
     /// Of these, those that have sent no whole message yet: since they were accepted. One whose first
     /// second is over may still be among them.
-    pub(crate) fresh: Timeouts,
+    fresh: Timeouts,
     /// A partial message: since its first octet, whatever trickles in after it.
-    pub(crate) partial: Timeouts,
+    partial: Timeouts,
     /// Output waits: since some of it was last taken.
-    pub(crate) unsent: Timeouts,
+    unsent: Timeouts,
     /// Shut down on our side.
-    pub(crate) lingering: Timeouts,
+    lingering: Timeouts,
     /// Not read for the length of answers that do not come: since something last came or went.
-    pub(crate) held_back: Timeouts,
+    held_back: Timeouts,
 }
 
 impl ClientTimers {
+    fn new(keys: usize) -> Self {
+        let timeouts = || Timeouts::with_capacity(keys);
+        Self {
+            idle: timeouts(),
+            fresh: timeouts(),
+            partial: timeouts(),
+            unsent: timeouts(),
+            lingering: timeouts(),
+            held_back: timeouts(),
+        }
+    }
+
+    const fn octets(keys: usize) -> usize {
+        6 * Timeouts::octets(keys)
+    }
+
+    /// The client of this key is gone.
+    fn disarm(&mut self, key: usize) {
+        self.idle.disarm(key);
+        self.fresh.disarm(key);
+        self.partial.disarm(key);
+        self.unsent.disarm(key);
+        self.lingering.disarm(key);
+        self.held_back.disarm(key);
+    }
+
     /// Who has taken none of its answers, or has been sending one message, for longest, and since
     /// when.
     fn slowest(&self) -> Option<(usize, Instant)> {
@@ -71,79 +100,79 @@ impl ClientTimers {
     }
 }
 
+/// Whether a client may have a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// There is one.
+    Free,
+    /// There is, once this client is closed.
+    InPlaceOf(ClientId),
+    Refused,
+}
+
+/// Whether a client may be given an answer, for what all hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Affordable {
+    Yes,
+    /// Once this client is closed, which does not read.
+    WithoutSlow(ClientId),
+    No,
+}
+
 impl Clients {
     pub(crate) fn new(limits: &Limits) -> Self {
-        let timeouts = || Timeouts::with_capacity(limits.client_keys_max());
         Self {
             conns: ConnTable::with_capacity(limits.client_keys_max()),
-            strangers: Strangers::default(),
             len: 0,
             bytes: 0,
-            // Twice as many, as in `Joinable`.
-            by_network: HashMap::with_capacity_and_hasher(
-                2 * limits.clients_max,
-                BuildHasherDefault::default(),
-            ),
-            per_address_max: limits.clients_per_address_max,
-            crowds: 0,
-            timers: ClientTimers {
-                idle: timeouts(),
-                fresh: timeouts(),
-                partial: timeouts(),
-                unsent: timeouts(),
-                lingering: timeouts(),
-                held_back: timeouts(),
-            },
+            networks: Networks::new(limits.clients_max, limits.clients_per_address_max),
+            timers: ClientTimers::new(limits.client_keys_max()),
             declined_since: None,
             waited: false,
-            told_of_room: OnceAMinute::default(),
-            told_of_waiting: OnceAMinute::default(),
-            told_of_refusal: OnceAMinute::default(),
+            is_leaving: false,
+            logged: Logged::default(),
+            limits: limits.clone(),
         }
     }
 
     /// Octets that it takes.
     pub(crate) fn octets(limits: &Limits) -> usize {
-        let places = (2 * limits.clients_max * 8 / 7 + 1).next_power_of_two();
-        let entry = size_of::<(IpAddr, usize)>() + 1;
-        let table = ConnTable::<ClientId, Client>::octets(limits.client_keys_max());
-        table + places * entry + 16 + 6 * Timeouts::octets(limits.client_keys_max())
+        let keys = limits.client_keys_max();
+        ConnTable::<ClientId, Client>::octets(keys)
+            + Networks::octets(limits.clients_max)
+            + ClientTimers::octets(keys)
     }
 
-    /// A client was accepted.
-    pub(crate) fn add(&mut self, now: Instant, key: usize, address: IpAddr) {
-        self.len += 1;
-        let count = self.by_network.entry(network(address)).or_default();
-        *count += 1;
-        let was_above = is_above(address, *count - 1, self.per_address_max);
-        self.crowds += usize::from(is_above(address, *count, self.per_address_max) && !was_above);
-        self.timers.idle.arm(key, now);
-        self.timers.fresh.arm(key, now);
+    /// Keys that are taken, those of clients that the shell has not closed yet included.
+    pub(crate) fn keys(&self) -> usize {
+        self.conns.len()
     }
 
-    pub(crate) fn remove(&mut self, key: usize, address: IpAddr) {
-        self.timers.idle.disarm(key);
-        self.timers.fresh.disarm(key);
-        self.timers.partial.disarm(key);
-        self.timers.unsent.disarm(key);
-        self.timers.lingering.disarm(key);
-        self.timers.held_back.disarm(key);
-        self.len -= 1;
-        let network = network(address);
-        if let Some(count) = self.by_network.get_mut(&network) {
-            *count -= 1;
-            let is_above_now = is_above(address, *count, self.per_address_max);
-            self.crowds -=
-                usize::from(is_above(address, *count + 1, self.per_address_max) && !is_above_now);
-            if *count == 0 {
-                self.by_network.remove(&network);
-            }
+    pub(crate) fn is_connected(&self, id: ClientId) -> bool {
+        self.conns.get(id).is_some()
+    }
+
+    /// The address of a client that is connected.
+    pub(crate) fn address(&self, id: ClientId) -> Option<IpAddr> {
+        self.conns.get(id).map(|client| client.peer.ip())
+    }
+
+    /// The shell has closed its socket.
+    pub(crate) fn free(&mut self, id: ClientId) {
+        self.conns.free(id);
+    }
+
+    /// No client is to stay.
+    pub(crate) fn leave(&mut self) {
+        self.is_leaving = true;
+    }
+
+    /// A source asked that is not served; says so, once in a while.
+    pub(crate) fn note_stranger(&mut self, now: Instant, source: IpAddr, outbox: &mut Outbox) {
+        outbox.counts.refused += 1;
+        if let Some(count) = self.logged.strangers.note(now) {
+            outbox.log(Fact::SourceRefused { source, count });
         }
-    }
-
-    /// How many connections the network of this address has.
-    fn of_network(&self, address: IpAddr) -> usize {
-        self.by_network.get(&network(address)).copied().unwrap_or_default()
     }
 
     /// Those that could make room for another, longest idle first.
@@ -157,6 +186,218 @@ impl Clients {
     /// Those that hold something or are owed something.
     fn busy(&self) -> usize {
         self.len - self.timers.idle.len()
+    }
+
+    /// From when on the next client may be accepted, as things stand; `None`: not until a client is done.
+    /// Behind the others in the backlog of its listener it loses nothing but time, where a connection
+    /// that is closed may have brought its query already. But behind those of a network with more than its
+    /// limit it would lose that, too, once they fill the backlog: then it is accepted to be judged.
+    pub(crate) fn accept_at(&self, now: Instant) -> Option<Instant> {
+        let usual = self.place_at(now);
+        let judged = self.declined_since.filter(|_| self.networks.has_crowds());
+        let judged = judged.map(|since| since + PATIENCE);
+        usual.into_iter().chain(judged).min()
+    }
+
+    /// From when on there is a place, or one whose client is idle.
+    fn place_at(&self, now: Instant) -> Option<Instant> {
+        let ClientTimers { idle, fresh, .. } = &self.timers;
+        if self.len < self.limits.clients_max || idle.len() > fresh.len() {
+            return Some(now);
+        }
+        fresh.next(FRESH_TIMEOUT)
+    }
+
+    /// Whether a client may be accepted now.
+    pub(crate) fn poll_accept(&mut self, now: Instant) -> bool {
+        if self.place_at(now).is_some_and(|at| at <= now) {
+            self.waited = self.declined_since.take().is_some();
+            return true;
+        }
+        self.waited = false;
+        self.declined_since.get_or_insert(now);
+        self.accept_at(now).is_some_and(|at| at <= now)
+    }
+
+    /// No client waits to be accepted any more.
+    pub(crate) fn note_none_waiting(&mut self) {
+        self.declined_since = None;
+    }
+
+    /// Whether there is a place for a client from this address: if none is left, that of one that is idle,
+    /// or else of one whose network has more than its limit, if the newcomer's has not.
+    pub(crate) fn admit(
+        &mut self,
+        now: Instant,
+        newcomer: IpAddr,
+        outbox: &mut Outbox,
+    ) -> Admission {
+        if std::mem::take(&mut self.waited) && self.logged.waiting.is_due(now) {
+            outbox.log(Fact::ClientWaited {
+                client: newcomer.to_canonical(),
+                clients_max: self.limits.clients_max,
+                crowd: self.crowd(),
+                per_address_max: self.limits.clients_per_address_max,
+            });
+        }
+        if self.len < self.limits.clients_max {
+            return Admission::Free;
+        }
+        while self.timers.fresh.pop(now, FRESH_TIMEOUT).is_some() {}
+        let limit = self.limits.clients_per_address_max;
+        let newcomers = self.networks.count(newcomer);
+        let idle = self.may_go().take(LOOKED_AT);
+        let idle = idle.filter_map(|key| self.connected(self.conns.id_at(key)?));
+        let idle = makes_room(newcomer, newcomers, limit, idle);
+        let goes = idle.or_else(|| gives_way(newcomer, newcomers, limit, self.all_connected()));
+        let Some(Connected { id, address, held, .. }) = goes else {
+            self.note_refusal(now, newcomer, outbox);
+            return Admission::Refused;
+        };
+        if self.logged.room.is_due(now) {
+            outbox.log(Fact::ClientMadeRoom {
+                client: address.to_canonical(),
+                was_idle: idle.is_some(),
+                newcomer: newcomer.to_canonical(),
+                clients_max: self.limits.clients_max,
+                of_client: Some(held).filter(|held| is_above(address, *held, limit)),
+                per_address_max: limit,
+            });
+        }
+        outbox.counts.made_room += 1;
+        Admission::InPlaceOf(id)
+    }
+
+    fn note_refusal(&mut self, now: Instant, newcomer: IpAddr, outbox: &mut Outbox) {
+        outbox.counts.crowded_out += 1;
+        if self.logged.refusal.is_due(now) {
+            outbox.log(Fact::ClientRefused {
+                client: newcomer.to_canonical(),
+                held: self.networks.count(newcomer),
+                clients_max: self.limits.clients_max,
+                per_address_max: self.limits.clients_per_address_max,
+            });
+        }
+    }
+
+    /// Who has most of those with more than their limit, and how many. It looks at all clients.
+    fn crowd(&self) -> Option<(IpAddr, usize)> {
+        if !self.networks.has_crowds() {
+            return None;
+        }
+        let limit = self.limits.clients_per_address_max;
+        let crowds =
+            self.all_connected().filter(|client| is_above(client.address, client.held, limit));
+        let most = crowds.max_by_key(|client| client.held)?;
+        Some((most.address.to_canonical(), most.held))
+    }
+
+    fn all_connected(&self) -> impl Iterator<Item = Connected> {
+        self.conns.iter().filter_map(|(id, _)| self.connected(id))
+    }
+
+    fn connected(&self, id: ClientId) -> Option<Connected> {
+        let client = self.conns.get(id)?;
+        let address = client.peer.ip();
+        let held = self.networks.count(address);
+        Some(Connected { id, address, held, is_owed: !client.is_settled() })
+    }
+
+    /// For how long a client may be idle now (RFC 7766 section 6.2.3): with more than half of the
+    /// places taken the time falls evenly, down to a tenth when all are, but not below the time in which
+    /// its first query may be on its way.
+    fn idle_time(&self) -> Duration {
+        let half = self.limits.clients_max / 2;
+        let others = (self.limits.clients_max - half).max(1);
+        let free = others - self.len.saturating_sub(half).min(others);
+        let tenth = self.limits.client_idle_timeout / 10;
+        (tenth + tenth * 9 * free as u32 / others as u32).max(FRESH_TIMEOUT)
+    }
+
+    /// What a client on a stream is told of the time its connection may idle, in units of 100 ms
+    /// (RFC 7828 section 3.3): that time, if its query asks; and 0, whether it asks or not, when it had
+    /// better go once it has its answers. An idle client is owed no answers, and is closed without a word.
+    pub(crate) fn keepalive(&self, opt: Option<Opt>, query: &[u8]) -> Option<u16> {
+        let opt = opt.filter(|opt| opt.version == 0)?;
+        if self.wants_fewer() {
+            return Some(0);
+        }
+        let asks = opt.asks_keepalive(query);
+        asks.then(|| u16::try_from(self.idle_time().as_millis() / 100).unwrap_or(u16::MAX))
+    }
+
+    /// Whether so few places for clients are left that some of them should be given up, or no client is
+    /// to stay.
+    fn wants_fewer(&self) -> bool {
+        let spare = (self.limits.clients_max / 10).max(1);
+        self.is_leaving || self.len + spare > self.limits.clients_max
+    }
+
+    /// How many more queries are taken of this client now; one at least of one that holds nothing.
+    ///
+    /// Its answers may be far longer than its queries, and once those are sent upstream nothing holds
+    /// the answers back. So what it is owed counts as held before it comes, at a length that
+    /// experience gives: one that reads long answers has few queries in flight, and is not closed
+    /// for what it holds.
+    fn queries_left(&self, client: &Client) -> usize {
+        let limits = &self.limits;
+        if self.is_leaving {
+            return limits.queries_max;
+        }
+        let share = limits.client_bytes_max / self.busy().max(1);
+        let left = limits.client_bytes_max.saturating_sub(self.bytes);
+        let bytes_max = limits.client_output_max.min(share).min(left);
+        let bytes = bytes_max.saturating_sub(client.output.len());
+        let answers = bytes.div_ceil(client.answers.0).min(limits.client_queries_max);
+        let least = usize::from(client.is_settled());
+        answers.saturating_sub(client.queries_owed()).max(least)
+    }
+
+    /// An answer of this length, with the length before it, is for this client.
+    pub(crate) fn note_answer(&mut self, id: ClientId, len: usize) {
+        if let Some(client) = self.conns.get_mut(id) {
+            client.answers.note(len);
+        }
+    }
+
+    /// Whether an answer of `len` octets may be given to this client: not if it is a long one, and the
+    /// client would then hold more than is left for all. Who reads what it has is not cut off for what
+    /// comes on top, and each one that holds much leaves as much for the others. An answer no longer than
+    /// the failure may be only has to fit: to fail it would save next to nothing.
+    pub(crate) fn affords(&self, now: Instant, id: ClientId, len: usize) -> Affordable {
+        let Some(client) = self.conns.get(id) else {
+            return Affordable::Yes;
+        };
+        let held = client.held_bytes() + len;
+        let needed = if len <= frame::LENGTH_LEN + LOCAL_LEN_MAX { len } else { held };
+        let left = self.limits.client_bytes_max.saturating_sub(self.bytes);
+        if held <= ANSWERS_LEN_MIN || needed <= left {
+            return Affordable::Yes;
+        }
+        match self.timers.slowest() {
+            Some((slow, since)) if since + READING_TIMEOUT <= now => {
+                self.conns.id_at(slow).map_or(Affordable::No, Affordable::WithoutSlow)
+            }
+            _ => Affordable::No,
+        }
+    }
+
+    /// Above the limit on what all clients hold together, who has to go: the one that has taken none of its
+    /// answers, or has been sending one message, for longest; not the one that holds most, which may
+    /// be about to read it.
+    pub(crate) fn above_limit(&self) -> Option<ClientId> {
+        if self.bytes <= self.limits.client_bytes_max {
+            return None;
+        }
+        let slowest = self.timers.slowest().and_then(|(key, _)| self.conns.id_at(key));
+        slowest.or_else(|| self.heaviest())
+    }
+
+    /// For partial messages of clients that are not read at the moment, which have no timer.
+    fn heaviest(&self) -> Option<ClientId> {
+        let clients = self.conns.iter();
+        let heaviest = clients.max_by_key(|(id, client)| (client.held_bytes(), id.serial()));
+        heaviest.map(|(id, _)| id)
     }
 }
 
@@ -182,237 +423,6 @@ impl AnswerLen {
 impl Default for AnswerLen {
     fn default() -> Self {
         Self(ANSWER_LEN_FIRST)
-    }
-}
-
-impl Forwarder {
-    /// From when on the next client may be accepted, as things stand; `None`: not until a client is done.
-    /// Behind the others in the backlog of its listener it loses nothing but time, where a connection
-    /// that is closed may have brought its query already. But behind those of a network with more than its
-    /// limit it would lose that, too, once they fill the backlog: then it is accepted to be judged.
-    pub fn accept_at(&self, now: Instant) -> Option<Instant> {
-        let usual = self.place_at(now);
-        let judged = self.clients.declined_since.filter(|_| self.clients.crowds > 0);
-        let judged = judged.map(|since| since + PATIENCE);
-        usual.into_iter().chain(judged).min()
-    }
-
-    /// From when on there is a place, or one whose client is idle.
-    fn place_at(&self, now: Instant) -> Option<Instant> {
-        let ClientTimers { idle, fresh, .. } = &self.clients.timers;
-        if self.clients.len < self.limits.clients_max || idle.len() > fresh.len() {
-            return Some(now);
-        }
-        fresh.next(FRESH_TIMEOUT)
-    }
-
-    /// Whether a client may be accepted now. To be asked before each, and only if one may be waiting.
-    pub fn poll_accept(&mut self, now: Instant) -> bool {
-        if self.place_at(now).is_some_and(|at| at <= now) {
-            self.clients.waited = self.clients.declined_since.take().is_some();
-            return true;
-        }
-        self.clients.waited = false;
-        self.clients.declined_since.get_or_insert(now);
-        self.accept_at(now).is_some_and(|at| at <= now)
-    }
-
-    /// No client waits to be accepted any more.
-    pub fn handle_none_waiting(&mut self) {
-        self.clients.declined_since = None;
-    }
-
-    /// Makes room for a client from this address if there is no place left: of one that is idle, or else
-    /// of one whose network has more than its limit, if the newcomer's has not. It is refused otherwise.
-    pub(crate) fn admit_client(&mut self, now: Instant, newcomer: IpAddr) -> bool {
-        if std::mem::take(&mut self.clients.waited) && self.clients.told_of_waiting.is_due(now) {
-            let fact = Fact::ClientWaited {
-                client: newcomer.to_canonical(),
-                clients_max: self.limits.clients_max,
-                crowd: self.crowd(),
-                per_address_max: self.limits.clients_per_address_max,
-            };
-            self.outbox.log(fact);
-        }
-        if self.clients.len < self.limits.clients_max {
-            return true;
-        }
-        while self.clients.timers.fresh.pop(now, FRESH_TIMEOUT).is_some() {}
-        let limit = self.limits.clients_per_address_max;
-        let newcomers = self.clients.of_network(newcomer);
-        let idle = self.clients.may_go().take(LOOKED_AT);
-        let idle = idle.filter_map(|key| self.connected(self.clients.conns.id_at(key)?));
-        let idle = makes_room(newcomer, newcomers, limit, idle);
-        let goes = idle.or_else(|| gives_way(newcomer, newcomers, limit, self.all_connected()));
-        let Some(Connected { id, address, held, .. }) = goes else {
-            self.refuse_client(now, newcomer);
-            return false;
-        };
-        if self.clients.told_of_room.is_due(now) {
-            self.outbox.log(Fact::ClientMadeRoom {
-                client: address.to_canonical(),
-                was_idle: idle.is_some(),
-                newcomer: newcomer.to_canonical(),
-                clients_max: self.limits.clients_max,
-                of_client: Some(held).filter(|held| is_above(address, *held, limit)),
-                per_address_max: limit,
-            });
-        }
-        self.outbox.counts.made_room += 1;
-        self.close_client(now, id, Manner::Orderly);
-        // What it was owed may have made room for others.
-        self.dispatch(now);
-        true
-    }
-
-    fn refuse_client(&mut self, now: Instant, newcomer: IpAddr) {
-        self.outbox.counts.crowded_out += 1;
-        if self.clients.told_of_refusal.is_due(now) {
-            self.outbox.log(Fact::ClientRefused {
-                client: newcomer.to_canonical(),
-                held: self.clients.of_network(newcomer),
-                clients_max: self.limits.clients_max,
-                per_address_max: self.limits.clients_per_address_max,
-            });
-        }
-    }
-
-    /// Who has most of those with more than their limit, and how many. It looks at all clients.
-    fn crowd(&self) -> Option<(IpAddr, usize)> {
-        if self.clients.crowds == 0 {
-            return None;
-        }
-        let limit = self.limits.clients_per_address_max;
-        let crowds =
-            self.all_connected().filter(|client| is_above(client.address, client.held, limit));
-        let most = crowds.max_by_key(|client| client.held)?;
-        Some((most.address.to_canonical(), most.held))
-    }
-
-    fn all_connected(&self) -> impl Iterator<Item = Connected> {
-        self.clients.conns.iter().filter_map(|(id, _)| self.connected(id))
-    }
-
-    fn connected(&self, id: ClientId) -> Option<Connected> {
-        let client = self.clients.conns.get(id)?;
-        let address = client.peer.ip();
-        let held = self.clients.of_network(address);
-        Some(Connected { id, address, held, is_owed: !client.is_settled() })
-    }
-
-    /// For how long a client may be idle now (RFC 7766 section 6.2.3): with more than half of the
-    /// places taken the time falls evenly, down to a tenth when all are, but not below the time in which
-    /// its first query may be on its way.
-    pub(crate) fn client_idle_time(&self) -> Duration {
-        let half = self.limits.clients_max / 2;
-        let others = (self.limits.clients_max - half).max(1);
-        let free = others - self.clients.len.saturating_sub(half).min(others);
-        let tenth = self.limits.client_idle_timeout / 10;
-        (tenth + tenth * 9 * free as u32 / others as u32).max(FRESH_TIMEOUT)
-    }
-
-    /// What a client on a stream is told of the time its connection may idle, in units of 100 ms
-    /// (RFC 7828 section 3.3): that time, if its query asks; and 0, whether it asks or not, when it had
-    /// better go once it has its answers. Who is idle is owed none, and is closed without a word.
-    pub(crate) fn keepalive(&self, opt: Option<Opt>, query: &[u8]) -> Option<u16> {
-        let opt = opt.filter(|opt| opt.version == 0)?;
-        if self.sheds_clients() {
-            return Some(0);
-        }
-        let asks = opt.asks_keepalive(query);
-        asks.then(|| u16::try_from(self.client_idle_time().as_millis() / 100).unwrap_or(u16::MAX))
-    }
-
-    /// Whether so few places for clients are left that some of them should be given up, or no client is
-    /// to stay.
-    fn sheds_clients(&self) -> bool {
-        let spare = (self.limits.clients_max / 10).max(1);
-        self.service != Service::Serving || self.clients.len + spare > self.limits.clients_max
-    }
-
-    /// How many more queries are taken of this client now; one at least of one that holds nothing.
-    ///
-    /// Its answers may be far longer than its queries, and once those are sent upstream nothing holds
-    /// the answers back. So what it is owed counts as held before it comes, at a length that
-    /// experience gives: one that reads long answers has few queries in flight, and is not closed
-    /// for what it holds.
-    pub(crate) fn client_room(&self, client: &Client) -> usize {
-        let limits = &self.limits;
-        if self.service != Service::Serving {
-            return limits.queries_max;
-        }
-        let share = limits.client_bytes_max / self.clients.busy().max(1);
-        let left = limits.client_bytes_max.saturating_sub(self.clients.bytes);
-        let bytes_max = limits.client_output_max.min(share).min(left);
-        let bytes = bytes_max.saturating_sub(client.output.len());
-        let answers = bytes.div_ceil(client.answers.0).min(limits.client_queries_max);
-        let least = usize::from(client.is_settled());
-        answers.saturating_sub(client.queries_owed()).max(least)
-    }
-
-    /// The outcome itself, or a failure if it is a long answer to a client that would then hold more
-    /// than is left for all: who reads what it has is not cut off for what comes on top, and each
-    /// one that holds much leaves as much for the others. An answer no longer than the failure may be
-    /// only has to fit: to fail it would save next to nothing.
-    pub(in crate::forwarder) fn affordable<'a>(
-        &mut self,
-        now: Instant,
-        conn_id: ClientId,
-        outcome: Outcome<'a>,
-    ) -> Outcome<'a> {
-        let Outcome::Answer { response, .. } = outcome else {
-            return outcome;
-        };
-        let len = frame::LENGTH_LEN + response.len();
-        if let Some(client) = self.clients.conns.get_mut(conn_id) {
-            client.answers.note(len);
-        }
-        while let Some(client) = self.clients.conns.get(conn_id) {
-            let held = client.held_bytes() + len;
-            let needed = if response.len() <= LOCAL_LEN_MAX { len } else { held };
-            let left = self.limits.client_bytes_max.saturating_sub(self.clients.bytes);
-            if held <= ANSWERS_LEN_MIN || needed <= left {
-                break;
-            }
-            if let Some((slow, since)) = self.clients.timers.slowest()
-                && since + READING_TIMEOUT <= now
-            {
-                self.shed(now, slow);
-                continue;
-            }
-            return Outcome::Failed(Ede { code: Ede::OTHER, text: UNREAD });
-        }
-        outcome
-    }
-
-    /// Above the limit on what all clients hold together, the one is closed that has taken none of its
-    /// answers, or has been sending one message, for longest: not the one that holds most, which may
-    /// be about to read it.
-    pub(crate) fn shed_client_bytes(&mut self, now: Instant) {
-        while self.clients.bytes > self.limits.client_bytes_max {
-            let slowest = self.clients.timers.slowest().map(|(key, _)| key);
-            let Some(slowest) = slowest.or_else(|| self.heaviest_client()) else {
-                debug_assert!(false, "what is held is held by a client");
-                return;
-            };
-            self.shed(now, slowest);
-        }
-    }
-
-    fn shed(&mut self, now: Instant, key: usize) {
-        if let Some(id) = self.clients.conns.id_at(key) {
-            self.outbox.counts.shed += 1;
-            self.close_client(now, id, Manner::Abort);
-        }
-    }
-
-    /// For partial messages of clients that are not read at the moment, which have no timer.
-    fn heaviest_client(&self) -> Option<usize> {
-        let clients = self.clients.conns.iter();
-        clients
-            .map(|(id, client)| (client.held_bytes(), id.serial(), id))
-            .max()
-            .map(|(.., id)| id.key())
     }
 }
 
@@ -466,22 +476,6 @@ fn gives_way(
         .filter(|client| is_above(client.address, client.held, limit))
         .max_by_key(|client| (!client.is_owed, client.held, client.id.serial()))
 }
-
-/// Whether so many connections are more than this address should have while there are no places left.
-fn is_above(address: IpAddr, held: usize, limit: usize) -> bool {
-    held > limit && !address.to_canonical().is_loopback()
-}
-
-/// Who counts as one: an IPv4 address, or the /64 of an IPv6 address, of which one host may have as many
-/// as it likes (RFC 8981).
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
-const UNREAD: &str = "too many answers wait to be read";
 
 /// Of a client that has had no answer yet: with [`Limits`] as they are by default it
 /// has 16 queries in flight before anything is known.
