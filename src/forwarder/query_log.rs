@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::message::record::Header;
 use super::message::{self, Class, NameDisplay, Rcode, Rtype};
 
-/// Lines, until the shell takes them.
+/// Lines that wait for the shell to take them.
 #[derive(Debug)]
 pub(super) struct QueryLog {
     enabled: bool,
@@ -15,7 +15,7 @@ pub(super) struct QueryLog {
     lines_max: usize,
 }
 
-/// What every line says of a query: its question and who asked.
+/// The facts about a query that every line has: its question, and who asked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked<'a> {
     pub(super) message: &'a [u8],
@@ -24,14 +24,14 @@ pub(super) struct Asked<'a> {
     pub(super) over_tcp: bool,
 }
 
-/// What a line says of the response, as it was sent.
+/// The facts about a response that a line has, as it was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sent {
-    /// Its octets; 0 if its client was gone.
+    /// Octets of the response; 0 if its client was gone.
     pub(super) len: usize,
-    /// Records in its answer section.
+    /// Records in the answer section.
     pub(super) answers: u16,
-    /// TC is set, here or by the upstream.
+    /// Whether TC is set, here or by the upstream.
     pub(super) truncated: bool,
 }
 
@@ -47,7 +47,7 @@ impl Sent {
 }
 
 impl QueryLog {
-    /// With so many octets of lines at most; what exceeds them is left out.
+    /// A log of so many octets of lines at most; lines beyond them are left out.
     pub(super) fn new(enabled: bool, lines_max: usize) -> Self {
         Self { enabled, lines: Vec::new(), lines_max }
     }
@@ -65,7 +65,7 @@ impl QueryLog {
         self.lines.shrink_to(LINES_KEPT);
     }
 
-    /// An upstream's response was delivered.
+    /// Writes that an upstream's response was delivered.
     pub(super) fn success(
         &mut self,
         asked: Asked<'_>,
@@ -85,7 +85,7 @@ impl QueryLog {
         });
     }
 
-    /// A SERVFAIL made here was delivered, because of `cause`.
+    /// Writes that a SERVFAIL made here was delivered, because of `cause`.
     pub(super) fn failure(&mut self, asked: Asked<'_>, took: Duration, cause: &str) {
         self.line("FAILURE", asked, |lines| {
             write!(lines, "SERVFAIL {} ms ", took.as_millis())?;
@@ -94,7 +94,7 @@ impl QueryLog {
         });
     }
 
-    /// Another response made here was delivered.
+    /// Writes that another response made here was delivered.
     pub(super) fn local(&mut self, asked: Asked<'_>, rcode: Rcode, truncated: bool) {
         self.line("LOCAL", asked, |lines| {
             write_rcode(lines, rcode, truncated)?;
@@ -136,7 +136,7 @@ fn write_client(lines: &mut Vec<u8>, asked: Asked<'_>) -> std::io::Result<()> {
 fn write_question(lines: &mut Vec<u8>, kind: &str, asked: Asked<'_>) -> std::io::Result<()> {
     let question = asked.message.get(message::HEADER_LEN..asked.question_end).unwrap_or_default();
     let Some((name, &[t0, t1, c0, c1])) = question.split_last_chunk() else {
-        // Nothing of it could be read.
+        // Nothing of the question could be read.
         return write!(lines, "{kind} ? ");
     };
     write!(lines, "{kind} {} ", NameDisplay(name))?;
@@ -150,8 +150,8 @@ fn write_question(lines: &mut Vec<u8>, kind: &str, asked: Asked<'_>) -> std::io:
 /// Memory kept between turns.
 const LINES_KEPT: usize = 16 * 1024;
 
-/// Octets of one line at most: a name takes four times its 255 octets if none of them can be shown, and
-/// what failed is told with a name of 253 octets and a few words.
+/// Octets of one line at most: a name takes four times its 255 octets if none of them can be shown, and the
+/// reason for a failure has the upstream's name, of 253 octets, and a few words.
 pub(super) const LINE_MAX: usize = 4 * 1024;
 
 #[cfg(test)]

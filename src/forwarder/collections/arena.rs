@@ -23,19 +23,19 @@ impl Id {
         self.key as usize
     }
 
-    /// Ascends in the order of insertion, until it wraps around.
+    /// The serial number, which ascends in the order of insertion until it wraps around.
     pub(crate) fn serial(self) -> u32 {
         self.serial
     }
 }
 
 impl<T> Arena<T> {
-    /// Takes so many values without growing.
+    /// An arena that takes so many values without growing.
     pub(crate) fn with_capacity(values: usize) -> Self {
         Self { entries: Slab::with_capacity(values), next_serial: 0 }
     }
 
-    /// Octets that it takes for so many values.
+    /// Octets that an arena takes for so many values.
     pub(crate) const fn octets(values: usize) -> usize {
         // An entry of the slab is a value, or the key of the next free one.
         values * size_of::<Result<(u32, T), usize>>()

@@ -5,7 +5,7 @@
 /// A token bucket: each query adds its part of a copy, up to a few, and each copy takes one.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    /// In hundredths of a copy.
+    /// Copies that may be made, in hundredths.
     credit: u32,
     percent: u32,
 }
@@ -23,7 +23,7 @@ impl Budget {
         self.credit >= COPY
     }
 
-    /// One is made, after [`Self::allows_one`].
+    /// Notes that a copy is made, after [`Self::allows_one`].
     pub(crate) fn take(&mut self) {
         self.credit = self.credit.saturating_sub(COPY);
     }
@@ -31,8 +31,8 @@ impl Budget {
 
 const COPY: u32 = 100;
 
-/// As many at once after a quiet time: a burst of trouble is when copies help, but an upstream that
-/// became slow must not get all its queries twice.
+/// Copies at once after a quiet time: copies help when many queries are in trouble, but an upstream that became
+/// slow must not get all its queries twice.
 const COPIES_MAX: u32 = 8;
 
 #[cfg(test)]

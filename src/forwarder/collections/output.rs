@@ -1,4 +1,4 @@
-//! What is to be written, until it is.
+//! Octets and datagrams that wait to be written.
 
 use std::collections::VecDeque;
 
@@ -35,7 +35,7 @@ impl StreamOutput {
         self.len() == 0
     }
 
-    /// Octets of memory it takes, used or not.
+    /// Octets of memory that the output takes, used or not.
     pub(crate) fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
@@ -50,13 +50,13 @@ impl StreamOutput {
 
     #[cold]
     fn make_room(&mut self, most: usize) {
-        // Not each time for the little that was written since.
+        // Not for every small part that was written.
         if self.written > self.len() / (4 * SLACK) {
             self.drop_written();
         }
         let needed = self.bytes.len() + most;
         if needed > self.bytes.capacity() {
-            // By a part of what it holds, so that many small answers are not moved each time.
+            // The buffer grows by a part of what it holds, so that many small answers are not moved each time.
             let capacity = (needed + self.bytes.len() / (2 * SLACK)).next_multiple_of(CHUNK);
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
@@ -98,13 +98,13 @@ struct Datagram {
 }
 
 impl DatagramOutput {
-    /// For so many datagrams of so many octets together.
+    /// An output for so many datagrams of so many octets together.
     pub(crate) fn new(bytes_max: usize, datagrams_max: usize) -> Self {
         let datagrams = VecDeque::with_capacity(datagrams_max + 1);
         Self { bytes: Vec::new(), datagrams, bytes_max, datagrams_max }
     }
 
-    /// Octets of memory that it takes at most; no datagram is longer than `longest`.
+    /// Octets of memory that the output takes at most; no datagram is longer than `longest`.
     pub(crate) const fn octets(bytes_max: usize, datagrams_max: usize, longest: usize) -> usize {
         bytes_max + longest + CHUNK + (datagrams_max + 1) * size_of::<Datagram>()
     }
@@ -130,7 +130,7 @@ impl DatagramOutput {
         len
     }
 
-    /// Drops the oldest until no more are left than may be; returns how many.
+    /// Drops the oldest datagrams until no more are left than may be; returns how many were dropped.
     pub(crate) fn shed(&mut self) -> u64 {
         let mut dropped = 0;
         while let Some(datagram) = self.datagrams.front()
@@ -146,7 +146,8 @@ impl DatagramOutput {
     #[cold]
     fn make_room(&mut self, most: usize) {
         let first = self.datagrams.front().map_or(self.bytes.len(), |datagram| datagram.start);
-        // What has left is moved over when it is the larger part, or there is nothing else.
+        // Datagrams that were sent make room when they are the larger part of the buffer, or when the buffer
+        // has its greatest length.
         if first > self.bytes.len() / 2 || self.bytes.capacity() > self.bytes_max {
             self.bytes.drain(..first);
             for datagram in &mut self.datagrams {
@@ -169,7 +170,7 @@ impl DatagramOutput {
     pub(crate) fn advance(&mut self, n: usize) {
         self.datagrams.drain(..n.min(self.datagrams.len()));
         if self.datagrams.is_empty() {
-            // From the front again, so that the same memory is used each turn.
+            // The next turn starts from the front again and so uses the same memory.
             self.datagrams.clear();
             self.bytes.clear();
             self.bytes.shrink_to(DATAGRAMS_IDLE_BYTES_MAX);
@@ -177,7 +178,7 @@ impl DatagramOutput {
     }
 }
 
-/// Of what a stream has to write, this part may be claimed on top.
+/// The part of what a stream has to write that may be claimed on top of it.
 const SLACK: usize = 8;
 
 /// Memory is claimed in pieces of this size.

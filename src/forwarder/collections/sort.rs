@@ -1,6 +1,6 @@
 //! Sorting in little code.
 
-/// Sorts by what `key` makes of the elements; those with the same come in any order.
+/// Sorts by what `key` makes of the elements; elements with equal keys come in any order.
 ///
 /// For each type and key, the standard library's sort takes 7 KB of the program, for speed with much
 /// that is far from sorted. What is sorted here is a few upstreams, or seldom. Shell's method needs no

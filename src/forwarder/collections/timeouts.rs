@@ -25,17 +25,17 @@ struct Node {
 }
 
 impl Timeouts {
-    /// For the keys below `keys`, without ever growing.
+    /// A queue for the keys below `keys` that never grows.
     pub(crate) fn with_capacity(keys: usize) -> Self {
         Self { nodes: Vec::with_capacity(keys + 1), len: 0 }
     }
 
-    /// Octets that it takes for so many keys.
+    /// Octets that a queue takes for so many keys.
     pub(crate) const fn octets(keys: usize) -> usize {
         (keys + 1) * size_of::<Node>()
     }
 
-    /// Starts to wait now, behind all others; starts over if `key` waits already.
+    /// Lets `key` wait from now on, behind all others, even if it waits already.
     pub(crate) fn arm(&mut self, key: usize, now: Instant) {
         self.disarm(key);
         let youngest = self.nodes.first().map_or(HEAD, |head| head.older);
@@ -43,7 +43,7 @@ impl Timeouts {
     }
 
     /// Lets keys wait since the times given, which must ascend, among others that may have started
-    /// before and after. Of equal times these come first: they go back to where they were taken from.
+    /// before and after. Among equal times these keys come first: they go back to where they were taken from.
     pub(crate) fn merge(&mut self, keys: &[(Instant, usize)]) {
         for &(_, key) in keys {
             self.disarm(key);
@@ -59,7 +59,7 @@ impl Timeouts {
         }
     }
 
-    /// Stops waiting, if it does.
+    /// Lets `key` wait no longer, if it does.
     pub(crate) fn disarm(&mut self, key: usize) {
         let Some(node) = self.nodes.get_mut(key + 1) else {
             return;
@@ -90,12 +90,12 @@ impl Timeouts {
         self.nodes.get(key + 1)?.start
     }
 
-    /// What began to wait next after `key`, which waits.
+    /// The key that began to wait next after `key`, which waits.
     pub(crate) fn younger(&self, key: usize) -> Option<usize> {
         key_at(self.nodes.get(key + 1)?.younger)
     }
 
-    /// What waits longest, and since when.
+    /// The key that waits longest, and since when.
     pub(crate) fn oldest(&self) -> Option<(usize, Instant)> {
         let key = key_at(self.nodes.first()?.younger)?;
         Some((key, self.start(key)?))
@@ -110,7 +110,7 @@ impl Timeouts {
         self.oldest().map(|(_, start)| start + after)
     }
 
-    /// Removes and returns one that has waited for `after`.
+    /// Removes and returns the oldest key if it has waited for `after`.
     pub(crate) fn pop(&mut self, now: Instant, after: Duration) -> Option<usize> {
         let (key, start) = self.oldest()?;
         if now < start + after {
@@ -120,7 +120,7 @@ impl Timeouts {
         Some(key)
     }
 
-    /// Puts `key`, which does not wait, right behind the node `older`; returns its own.
+    /// Puts `key`, which does not wait, right behind the node `older`; returns the node of `key`.
     fn link(&mut self, key: usize, start: Instant, older: u32) -> u32 {
         debug_assert!(!self.is_armed(key), "{key} is linked once");
         let place = key + 1;
@@ -136,7 +136,7 @@ impl Timeouts {
     }
 }
 
-/// The key whose node this is; the head has none.
+/// The key of a node; the head has none.
 fn key_at(place: u32) -> Option<usize> {
     (place as usize).checked_sub(1)
 }

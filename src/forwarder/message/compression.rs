@@ -8,9 +8,9 @@ use super::record::{RecordStart, name_end};
 /// Whether the names in the records behind `gap` can be kept when its octets are taken out, as
 /// [`append_moved`] does it.
 ///
-/// They cannot if one needs octets of the gap, or a pointer that is part of no name known here, as in
-/// the data of a type whose names must not be compressed (RFC 3597 section 4): it would have to move
-/// too, and nobody can say whether it is one.
+/// A name cannot be kept if it needs octets of the gap, or a pointer that is part of no name known here, as
+/// in the data of a type whose names must not be compressed (RFC 3597 section 4): such a pointer would have
+/// to be adapted too, and nobody can say whether it is a pointer.
 pub(crate) fn is_movable(message: &[u8], gap: &Range<usize>) -> bool {
     let mut adapted = Adapted { pointers: [0; ADAPTED_WORDS] };
     let mut is_movable = true;
@@ -36,10 +36,10 @@ pub(crate) fn append_moved(out: &mut Vec<u8>, message: &[u8], gap: &Range<usize>
     });
 }
 
-/// Which pointers so far are adapted.
+/// The pointers that have been adapted so far.
 ///
-/// A pointer aims back, so that what a name depends on was seen when it is its turn; and at most at
-/// 0x3fff, so that only pointers that close behind it are ever aimed at.
+/// A pointer aims back, so everything that a name depends on was seen before the name. A pointer aims at
+/// 0x3fff at most, so no pointer behind that place is ever aimed at.
 struct Adapted {
     /// A bit for every octet at which an adapted pointer starts.
     pointers: [u64; ADAPTED_WORDS],
@@ -90,7 +90,7 @@ impl Adapted {
 struct Labels {
     /// Where the root or the pointer is.
     end: usize,
-    /// What the pointer aims at.
+    /// The place that the pointer aims at.
     target: Option<usize>,
 }
 
@@ -121,7 +121,8 @@ fn for_each_name(message: &[u8], start: usize, mut visit: impl FnMut(usize)) {
     }
 }
 
-/// Data that is not as its type wants it is left alone from there on.
+/// Calls `visit` for the names in the data of one record. Data that is not as its type wants it is left alone
+/// from the first deviation on.
 fn for_each_name_in_data(
     message: &[u8],
     record: &RecordStart,
@@ -142,17 +143,17 @@ fn for_each_name_in_data(
 
 /// Where in the data of a record names are.
 struct Layout {
-    /// Octets in front.
+    /// Octets in front of the first string or name.
     fixed: usize,
-    /// Character strings behind them.
+    /// Character strings behind those octets.
     strings: usize,
-    /// Names behind those.
+    /// Names behind the strings.
     names: usize,
 }
 
 impl Layout {
-    /// Of the types that RFC 3597 section 4 lists, because servers compress their names or did, and of
-    /// some that come close enough for a server to be wrong about them.
+    /// The layout of a type, if it is one that RFC 3597 section 4 lists, because servers compress its names or
+    /// did, or one close enough to those for a server to be wrong about it.
     fn of(rtype: u16) -> Option<Self> {
         let (fixed, strings, names) = match rtype {
             // NS, MD, MF, CNAME, MB, MG, MR, PTR; NXT, DNAME, NSEC.
@@ -178,7 +179,7 @@ impl Layout {
 const POINTER: u16 = 0xc000;
 const POINTER_LEN: usize = 2;
 
-/// For all that a pointer can aim at, and the longest name and a pointer behind it.
+/// Words of a bit for each octet that a pointer can aim at, for the longest name, and for a pointer behind it.
 const ADAPTED_WORDS: usize = (0x4000 + 256) / 64;
 
 #[cfg(test)]

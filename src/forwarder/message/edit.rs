@@ -1,13 +1,13 @@
-//! What of a message changes on its way: the message ID and, unless it is signed, the OPT record and the
-//! spelling of the question.
+//! Changes of a message on its way: of the message ID and, unless the message is signed, of the OPT record
+//! and the spelling of the question.
 //!
 //! EDNS is spoken hop by hop, and this program is what RFC 6891 section 6.2.6 calls an intelligent
-//! forwarder: padding, keepalive, cookies and client subnets belong to one of its two sides. All else,
-//! unknown options included, passes as it is (RFC 5625 section 3), but that a client finds the question
-//! as it spelled it. Of a signed message only the ID changes (RFC 8945 section 5.5).
+//! forwarder: padding, keepalive, cookies and client subnets belong to one of its two sides. Everything else,
+//! unknown options included, passes as it is (RFC 5625 section 3), except that a client gets the question in
+//! its own spelling. Only the ID of a signed message changes (RFC 8945 section 5.5).
 //!
-//! Where the OPT record is the last one, a message is copied in one pass. Where others follow it, they
-//! move up, the pointers in their names are adapted, and the OPT record comes last.
+//! A message whose OPT record is the last record is copied in one pass. Where other records follow the OPT
+//! record, they move up, the pointers in their names are adapted, and the OPT record comes last.
 
 use std::net::IpAddr;
 
@@ -21,11 +21,11 @@ use crate::forwarder::message::{self, ParsedQuery, ResponseInfo, Rtype};
 
 /// Appends `query` as an upstream gets it, with the message ID `id`.
 ///
-/// Unsigned, it has an OPT record at its end, which is the client's without what belongs to the hop
-/// to it, or a new one; and padding at the end of that, so that the length tells little about the name
-/// (RFC 8467 section 4.1): all that where the upstream puts up with it. What does not fit into a message is
-/// left out. For a query with a SIG(0), `id`
-/// must be the client's, as it is signed too.
+/// An unsigned query gets an OPT record at its end, which is the client's without the options that belong to
+/// the client's hop, or a new one. Padding is the last option, so that the length tells little about the name
+/// (RFC 8467 section 4.1). An upstream that objects to OPT records or to options gets fewer of them. Options
+/// that do not fit into a message are left out. For a query with a SIG(0), `id` must be the client's, as the
+/// ID is signed too.
 pub fn append_query(
     out: &mut Vec<u8>,
     query: &[u8],
@@ -67,38 +67,38 @@ pub fn append_query(
     draft.set_id(id);
 }
 
-/// What [`append_query`] may do.
+/// The choices that [`append_query`] is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueryEdit {
-    /// With how much of EDNS it is sent.
+    /// How much of EDNS the query is sent with.
     pub edns: Edns,
     /// Ask how long the upstream leaves the connection open when it is idle: on the first unsigned
     /// query of each (RFC 7828 section 3.2.1).
     pub keepalive: bool,
-    /// What becomes of the client's subnet.
+    /// Whether the client's subnet passes.
     pub ecs: Ecs,
     /// The client's address family.
     pub family: Family,
 }
 
-/// With how much of EDNS a query goes upstream: each is less than the one before.
+/// How much of EDNS a query goes upstream with: each is less than the one before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Edns {
-    /// An OPT record, with options of ours.
+    /// An OPT record, with options that are added here.
     #[default]
     Ours,
-    /// The client's OPT record, if it sent one, without what belongs to the hop to it, and nothing of ours.
+    /// The client's OPT record, if it sent one, without the options of its hop, and nothing that is added here.
     Clients,
     /// No OPT record. The client's is taken out, too.
     Absent,
 }
 
-/// What becomes of EDNS Client Subnet options (RFC 7871).
+/// Whether EDNS Client Subnet options (RFC 7871) pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ecs {
-    /// They pass, and none is added.
+    /// The options pass, and none is added.
     Pass,
-    /// They are taken out both ways, and upstreams are told to keep the client's address to themselves.
+    /// The options are removed both ways, and upstreams are told to keep the client's address to themselves.
     Strip,
 }
 
@@ -124,11 +124,11 @@ impl From<IpAddr> for Family {
 /// question: some clients vary the case of letters to tell forged answers, and some servers write the
 /// question in small letters. Names that point into the question are then spelled like it.
 ///
-/// It has an OPT record if the client sent one: the upstream's without what belongs to the hop to it,
-/// or a new one where that fits. What is larger than the client takes is cut, with TC set: a client
-/// with EDNS gets the question and the OPT record, without its options if they do not fit; one without
-/// gets as many whole answer records as fit and nothing behind them, as some stubs have no TCP and use
-/// what there is. Of a signed response only the question is left, as what is cut cannot be signed again
+/// The response has an OPT record if the client sent one: the upstream's without the options of the
+/// upstream's hop, or a new one where that fits. A response larger than the client takes is cut, with TC set.
+/// A client with EDNS then gets the question and the OPT record, without its options if they do not fit. A
+/// client without EDNS gets as many whole answer records as fit and nothing behind them, as some stubs have no
+/// TCP and use the records they get. A signed response is cut to its question, as it cannot be signed again
 /// (RFC 8945 section 5.3). Octets behind the last record are left out, unless query or response is signed.
 pub fn append_response(
     out: &mut Vec<u8>,
@@ -145,7 +145,7 @@ pub fn append_response(
         } else {
             draft.out.extend_from_slice(response);
             if info.signature.is_some() {
-                // It covers the question as the upstream spelled it.
+                // The signature covers the question as the upstream spelled it.
                 draft.set_id(parsed.id);
                 return Ok(());
             }
@@ -186,30 +186,30 @@ pub fn append_response(
     Ok(())
 }
 
-/// Whether the RCODE has upper bits, for which the client of `query` would not look.
+/// Whether the RCODE has upper bits, which the client of `query` does not look for.
 pub fn needs_opt(info: &ResponseInfo, query: &ParsedQuery) -> bool {
     query.signature.is_none()
         && query.opt.is_none()
         && info.opt.is_some_and(|opt| opt.extended_rcode != 0)
 }
 
-/// Whether the response is signed although `query` is not. No server may do that but in the
-/// answer to TKEY (RFC 8945 section 5.3), and what is signed cannot be edited for the client's hop.
+/// Whether the response is signed although `query` is not. No server may sign one but the answer to TKEY
+/// (RFC 8945 section 5.3), and a signed response cannot be edited for the client's hop.
 pub fn has_unasked_signature(info: &ResponseInfo, query: &ParsedQuery) -> bool {
     info.signature.is_some() && query.signature.is_none() && query.qtype != Rtype::TKEY
 }
 
-/// What [`append_response`] has to know.
+/// The facts about a client that [`append_response`] has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseEdit {
     /// The most octets that the client takes, 512 or more.
     pub limit: usize,
-    /// What our OPT record advertises.
+    /// The size that our OPT record advertises.
     pub udp_size: u16,
     /// How long we leave the client's connection open when it is idle, in units of 100 ms: for a client
     /// that has EDNS and asked for it over TCP (RFC 7828 section 3.3).
     pub keepalive: Option<u16>,
-    /// What becomes of the upstream's option.
+    /// Whether the upstream's client subnet passes.
     pub ecs: Ecs,
 }
 
@@ -245,7 +245,7 @@ impl<'a> Draft<'a> {
         self.limit.saturating_sub(self.len())
     }
 
-    /// It cannot be sent whole.
+    /// The message cannot be sent whole.
     fn is_over(&self) -> bool {
         self.left_out || self.len() > self.limit
     }
@@ -320,8 +320,8 @@ impl<'a> Draft<'a> {
         self.finish_opt();
     }
 
-    /// Appends the OPT record of a response, which is `opt` of `response` if the upstream sent one. One
-    /// that it did not send copies DO from the query (RFC 3225 section 3).
+    /// Appends the OPT record of a response, which is `opt` of `response` if the upstream sent one. A new OPT
+    /// record copies DO from the query (RFC 3225 section 3).
     fn append_response_opt(
         &mut self,
         response: &[u8],
@@ -346,7 +346,7 @@ impl<'a> Draft<'a> {
         self.finish_opt();
     }
 
-    /// Writes the message ID of `query` and its octets of the question, which are as many as there are.
+    /// Writes the message ID of `query` and its octets of the question, over as many octets.
     fn address_to(&mut self, query: &[u8], parsed: &ParsedQuery) {
         let message = &mut self.out[self.start..];
         message::set_id(message, parsed.id);
@@ -367,7 +367,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Whether an option passes.
+/// Whether an option passes from one hop to the other.
 fn is_kept(code: u16, ecs: Ecs) -> bool {
     match code {
         OPTION_COOKIE | OPTION_KEEPALIVE | OPTION_PADDING => false,
@@ -376,8 +376,8 @@ fn is_kept(code: u16, ecs: Ecs) -> bool {
     }
 }
 
-/// Whether what passes of a query's OPT record says no more than that its client has EDNS: a size, and DO
-/// perhaps.
+/// Whether a query's OPT record, without the options that do not pass, says no more than that its client has
+/// EDNS: a size, and perhaps DO.
 pub(crate) fn is_bare(query: &[u8], opt: &Opt, ecs: Ecs) -> bool {
     let fixed: Option<&[u8; OPT_FIXED_LEN]> = query.get(opt.offset..).and_then(<[u8]>::first_chunk);
     matches!(fixed, Some([_, _, _, _, _, 0, 0, 0 | 0x80, 0]))
@@ -387,21 +387,21 @@ pub(crate) fn is_bare(query: &[u8], opt: &Opt, ecs: Ecs) -> bool {
 /// Octets of an OPT record in front of the length of its data.
 const OPT_FIXED_LEN: usize = OPT_LEN_MIN - 2;
 
-/// What an OPT record that the client did not send says: over UDP, which we do not use, we would take
-/// 1,232 octets; no flags.
+/// The start of an OPT record that the client did not send. It says that 1,232 octets are taken over UDP,
+/// which is not used towards upstreams, and it has no flags.
 const ADDED_OPT: [u8; OPT_FIXED_LEN] = [0, 0, TYPE_OPT as u8, 0x04, 0xd0, 0, 0, 0, 0];
 
-/// What a length of two octets can say (RFC 1035 section 4.2.2).
+/// Octets of the longest message, whose length takes two octets (RFC 1035 section 4.2.2).
 const MESSAGE_LEN_MAX: usize = 65_535;
 
-/// RFC 8467 section 4.1.
+/// The length of a query is a multiple of this (RFC 8467 section 4.1).
 const PADDING_BLOCK: usize = 128;
 
-/// A query becomes longer by no more than this: OPT record, subnet, keepalive and padding.
+/// Octets that a query may grow by: OPT record, subnet, keepalive and padding.
 pub(crate) const QUERY_GROWTH_MAX: usize =
     OPT_LEN_MIN + 3 * OPTION_HEADER_LEN + 4 + (PADDING_BLOCK - 1);
 
-/// A response by no more than this: OPT record and keepalive.
+/// Octets that a response may grow by: OPT record and keepalive.
 pub(crate) const RESPONSE_GROWTH_MAX: usize = OPT_LEN_MIN + OPTION_HEADER_LEN + 2;
 
 #[cfg(test)]
@@ -472,7 +472,7 @@ mod tests {
         assert!(!is_bare(&flags, &opt, Ecs::Strip), "a flag that nobody knows");
     }
 
-    /// What gives way near the end of what a length can say.
+    /// Near the greatest length, padding gives way first.
     #[test]
     fn padding_of_large_queries() {
         // The query without padding has `len` octets with an OPT record of ours.
@@ -568,7 +568,7 @@ mod tests {
         let limit = without.len() + OPT_LEN_MIN - 1;
         let edit = ResponseEdit { limit, ..BY_DATAGRAM };
         assert_eq!(responded(&without, &edns, edit), Ok(without.clone()));
-        // But one that it sent is.
+        // An OPT record that the upstream sent is worth it.
         let cut = responded(&with_opt, &edns, edit).unwrap();
         assert_eq!((cut[2] & 0x02, cut.len()), (0x02, QUESTION_END + ours.len()));
     }
@@ -583,7 +583,7 @@ mod tests {
         assert_eq!(passed[QUESTION_END..], *b"\0\0\x29\x10\0\x01\0\0\0\0\0");
     }
 
-    /// But in what is signed, which nobody but the signer may change.
+    /// A signed response is left as it is, since nobody but the signer may change it.
     #[test]
     fn the_question_comes_back_as_the_client_spelled_it() {
         const ANSWER: &[u8] = b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x7f\0\0\x01";

@@ -44,7 +44,7 @@ impl Deframer {
         if self.handed_out { 0 } else { self.partial.len() }
     }
 
-    /// Octets it takes, used or not.
+    /// Octets of memory that the deframer takes, used or not.
     pub(crate) fn capacity(&self) -> usize {
         self.partial.capacity()
     }
@@ -72,8 +72,8 @@ impl Deframer {
         *input = rest;
         let needed = held + taken.len();
         if needed > self.partial.capacity() {
-            // Grows with what arrived, so that a length alone claims no memory, by a part of it, so that
-            // little is claimed for nothing, and not past the end of the frame.
+            // The buffer grows with the octets that arrived, so that a length alone claims no memory; by a
+            // part of them, so that little is claimed for nothing; and not past the end of the frame.
             let some_more = needed + needed / GROWTH + GROWTH_MIN;
             self.partial.reserve_exact(frame_len.min(some_more) - held);
         }
@@ -106,11 +106,11 @@ pub(crate) const FRAME_LEN_MAX: usize = LENGTH_LEN + 65_535;
 /// A buffer grows by this part of what it holds.
 pub(crate) const GROWTH: usize = 8;
 
-/// And by these octets.
+/// A buffer grows by these octets on top.
 pub(crate) const GROWTH_MIN: usize = 512;
 
-/// Of the buffer for partial frames, this much stays with a connection: enough for the messages seen
-/// every day, and little beside the connection itself.
+/// Octets of the buffer for partial frames that stay with a connection: enough for the messages seen every
+/// day, and little beside the connection itself.
 pub(crate) const KEPT_CAPACITY_MAX: usize = 2_048;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! A byte-level view of DNS messages (RFC 1035 section 4).
 //!
-//! Messages are forwarded as octets, so nothing here decodes one: it is walked once, what the
-//! forwarder has to know is noted as numbers and offsets, and what has to be answered here is
-//! written from the octets of the query. Any octets may be given; none makes a function panic,
+//! Messages are forwarded as octets, so no message is decoded. A message is walked once, and what the
+//! forwarder has to know of it is noted as numbers and offsets. Answers that are made here are written from
+//! the octets of the query. Any octets may be given; none makes a function panic,
 //! allocate in proportion to what they claim, or take more than a bounded number of steps per octet.
 
 pub(crate) mod compression;
@@ -21,8 +21,8 @@ pub use types::{Class, NameDisplay, Rcode, Rtype};
 
 /// Checks a message of a client.
 ///
-/// `truncated` says that the end of a datagram was lost because it was longer than the buffer it
-/// was received in. It is answered with TC, so that the client asks again over TCP.
+/// `truncated` says that the end of a datagram was lost because the datagram was longer than the buffer it
+/// was received in. The answer has TC set, so that the client asks again over TCP.
 pub fn parse_query(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refusal> {
     let Some(header) = Header::read(message) else {
         return Err(Refusal::Drop);
@@ -93,8 +93,8 @@ pub fn parse_query(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refus
     })
 }
 
-/// The OPT record of a message with any number of questions. Who sent one gets one back, whatever else is
-/// wrong (RFC 6891 section 6.1.1).
+/// The OPT record of a message with any number of questions. A client that sent an OPT record gets one back,
+/// whatever else is wrong (RFC 6891 section 6.1.1).
 fn opt_behind_questions(message: &[u8], header: &Header) -> Option<Opt> {
     let mut end = HEADER_LEN;
     for _ in 0..header.qdcount {
@@ -114,9 +114,10 @@ pub struct ParsedQuery {
     pub qclass: Class,
     /// Where the question ends; it starts behind the header, at [`HEADER_LEN`].
     pub question_end: usize,
-    /// Its OPT record, of version 0.
+    /// The OPT record, of version 0.
     pub opt: Option<Opt>,
-    /// The signature at its end. Nothing but a TSIG's message ID may be changed in a signed message.
+    /// The signature at the end of the query. Nothing but the message ID may be changed in a query with a TSIG,
+    /// and nothing at all in one with a SIG(0).
     pub signature: Option<Signature>,
 }
 
@@ -135,7 +136,7 @@ impl ParsedQuery {
     }
 }
 
-/// What a message is signed with.
+/// The kind of signature that a message has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signature {
     /// SIG(0), which covers the message ID (RFC 2931 section 3.1).
@@ -147,13 +148,13 @@ pub enum Signature {
 /// Why a message of a client is not forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is no query, and an answer could start a loop.
+    /// The message is no query, and an answer could start a loop.
     Drop,
-    /// It is answered here.
+    /// The message is answered here.
     Respond(LocalResponse<'static>),
 }
 
-/// What [`local_response`] says beside what it copies from the query.
+/// The parts of a [`local_response`] that are not copied from the query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalResponse<'a> {
     /// The RCODE. One above 15 needs an OPT record; without, the response says SERVFAIL.
@@ -162,28 +163,28 @@ pub struct LocalResponse<'a> {
     pub question_end: usize,
     /// The query's OPT record; the response has one if it is there (RFC 6891 section 6.1.1).
     pub opt: Option<Opt>,
-    /// What to tell the person who asked, if the client understands EDNS.
+    /// An error to tell the person who asked, if the client understands EDNS.
     pub ede: Option<Ede<'a>>,
     /// How long the client's connection may idle, in units of 100 ms, if the client understands EDNS
     /// (RFC 7828 section 3.3).
     pub keepalive: Option<u16>,
     /// TC: the client should ask again over TCP.
     pub truncated: bool,
-    /// Records to answer with. What is larger with them than the client takes is truncated.
+    /// Records to answer with. A response that is larger with them than the client takes is truncated.
     pub records: LocalRecords<'a>,
 }
 
 /// The answer and authority sections of a response that is made here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalRecords<'a> {
-    /// Both sections, as they follow the question. Those of ours are few and short: with the longest
-    /// question they fit in 512 octets.
+    /// Both sections, as they follow the question. Records that are made here are few and short: with the
+    /// longest question they fit in 512 octets.
     pub octets: &'a [u8],
     /// Records in the answer section.
     pub ancount: u16,
     /// Records in the authority section.
     pub nscount: u16,
-    /// They are ours: the response is authoritative (AA).
+    /// Whether the records are made here, which makes the response authoritative (AA).
     pub is_ours: bool,
 }
 
@@ -283,7 +284,7 @@ pub fn check_response(response: &[u8], query: &[u8], question_end: usize) -> Res
     })
 }
 
-/// What a message of an upstream is.
+/// The verdict on a message of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseCheck {
     /// The response to the query.
@@ -297,18 +298,18 @@ pub enum ResponseCheck {
     Unreadable,
 }
 
-/// What the forwarder has to know of a response.
+/// The facts about a response that the forwarder has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseInfo {
     /// The RCODE, with the upper bits of the OPT record.
     pub rcode: Rcode,
     /// Where the question ends.
     pub question_end: usize,
-    /// Where the last record ends. What stands behind it is no part of the message.
+    /// Where the last record ends. Octets behind it are no part of the message.
     pub end: usize,
-    /// Its OPT record.
+    /// The OPT record.
     pub opt: Option<Opt>,
-    /// The signature at its end.
+    /// The signature at the end of the response.
     pub signature: Option<Signature>,
 }
 
@@ -343,7 +344,7 @@ pub(crate) fn append_cut(
         arcount,
     }
     .append(out);
-    // No name depends on what comes after it, so what was cut off is missed by nothing.
+    // No name depends on octets behind it, so nothing misses the octets that were cut off.
     out.extend_from_slice(response.get(HEADER_LEN..end).unwrap_or_default());
 }
 
@@ -375,20 +376,20 @@ fn same_question(response: &[u8], query: &[u8], end: usize) -> bool {
         && ours[..name_len].eq_ignore_ascii_case(&theirs[..name_len])
 }
 
-/// What a walk over the three record sections found.
+/// The findings of a walk over the three record sections.
 struct Records {
     /// Where the last record ends that could be read.
     end: usize,
-    /// Every record that the header counts could be read.
+    /// Whether every record that the header counts could be read.
     complete: bool,
     /// The first OPT record; if only its RDATA could not be read, it is here all the same, because
     /// the response to the query must have one too.
     opt: Option<Opt>,
-    /// At most one OPT record, in the additional section, of the root, with readable options
+    /// Whether there is at most one OPT record, in the additional section, of the root, with readable options
     /// (RFC 6891 section 6.1.1).
     opt_valid: bool,
     signature: Option<Signature>,
-    /// At most one signature, and nothing behind it (RFC 8945 section 5.2).
+    /// Whether there is at most one signature, and nothing behind it (RFC 8945 section 5.2).
     signature_valid: bool,
 }
 
@@ -450,7 +451,7 @@ impl Records {
         self.signature = Some(signature);
     }
 
-    /// Whether the records behind the OPT record can do without it. If not, something in them is no
+    /// Whether the records behind the OPT record can do without it. If they cannot, something in them is no
     /// name that any server would write.
     fn is_opt_removable(&self, message: &[u8]) -> bool {
         let (Some(opt), Some(message)) = (self.opt, message.get(..self.end)) else {
@@ -477,7 +478,7 @@ const RCODE: u16 = 0x000f;
 const TYPE_SIG: u16 = 24;
 const TYPE_TSIG: u16 = 250;
 
-/// A response that is made here has at most so many octets: question and records fit in 512.
+/// Octets of the longest response that is made here: question and records fit in 512.
 pub(crate) const LOCAL_LEN_MAX: usize =
     512 + OPT_LEN_MIN + 2 * OPTION_HEADER_LEN + 2 + 2 + EXTRA_TEXT_MAX;
 

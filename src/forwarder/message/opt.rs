@@ -63,7 +63,7 @@ impl Opt {
         message: &'a [u8],
     ) -> impl Iterator<Item = (u16, &'a [u8])> + use<'a> {
         let rdata = self.range().start + OPT_LEN_MIN..self.range().end;
-        // One that overruns ends them; messages with such are not passed on.
+        // An option that overruns ends them; a message with one is not passed on.
         Options::new(message.get(rdata).unwrap_or_default()).map_while(Result::ok)
     }
 
@@ -175,7 +175,7 @@ pub(crate) fn append_opt(
     out[rdlen_at..rdlen_at + 2].copy_from_slice(&rdlen.to_be_bytes());
 }
 
-/// What an OPT record says that is written here.
+/// The options of an OPT record that is written here.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OwnOptions<'a> {
     /// How long the client's connection may idle, in units of 100 ms (RFC 7828 section 3.1).
@@ -183,7 +183,7 @@ pub(crate) struct OwnOptions<'a> {
     pub(crate) ede: Option<Ede<'a>>,
 }
 
-/// As many whole characters of `text` as fit in `len` octets.
+/// The start of `text`: as many whole characters as fit in `len` octets.
 fn start_of(text: &str, len: usize) -> &str {
     let mut len = len.min(text.len());
     while !text.is_char_boundary(len) {
@@ -197,7 +197,7 @@ pub(crate) const TYPE_OPT: u16 = 41;
 /// Octets of an OPT record without options, its owner (the root) included.
 pub(crate) const OPT_LEN_MIN: usize = 11;
 
-/// What every DNS implementation takes over UDP (RFC 1035 section 2.3.4).
+/// Octets that every DNS implementation takes over UDP (RFC 1035 section 2.3.4).
 pub(crate) const UDP_SIZE_MIN: u16 = 512;
 
 pub(crate) const DNSSEC_OK: u8 = 0x80;
@@ -269,7 +269,7 @@ mod tests {
         for (options, expected) in cases {
             assert_eq!(read(options), *expected, "{options:x?}");
         }
-        // Of another message than the one it was read from.
+        // The OPT record of one message, looked for in another.
         let opt = Opt::new(40, 60, 512, 0);
         assert_eq!(opt.keepalive_timeout(&[0; 50]), None);
     }

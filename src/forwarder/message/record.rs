@@ -106,9 +106,9 @@ impl RecordStart {
     }
 }
 
-/// Where the name at `start` ends, if it is one: at most 255 octets when expanded. What a pointer
-/// aims at has to end before the labels that the pointer follows, so that a name does not depend on
-/// anything behind it, which may be cut off; nor can it lie in the header, whose ID changes.
+/// Where the name at `start` ends, if it is a name: at most 255 octets when expanded. The labels that a
+/// pointer aims at have to end before the labels that the pointer follows, so that a name does not depend
+/// on anything behind it, which may be cut off. They cannot lie in the header, whose ID changes.
 pub(crate) fn name_end(message: &[u8], start: usize) -> Option<usize> {
     // The octets that the labels being read may lie in, where these labels started, and how many
     // octets the name had before them.
@@ -155,11 +155,12 @@ pub(crate) const QUESTION_FIXED_LEN: usize = 4;
 /// Octets of a record between its name and its data: type, class, TTL and the length of the data.
 const RECORD_FIXED_LEN: usize = 10;
 
-/// RFC 1035 section 2.3.4.
+/// Octets of the longest label (RFC 1035 section 2.3.4).
 pub(crate) const LABEL_LEN_MAX: u8 = 63;
+/// Octets of the longest name (RFC 1035 section 2.3.4).
 const NAME_LEN_MAX: usize = 255;
 
-/// As many as a name has labels; more would be pointers to pointers, made to cost time.
+/// Pointers in one name: as many as a name has labels. More would be pointers to pointers, made to cost time.
 const POINTERS_MAX: usize = 127;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Special names: those that mean something on this host or this network only, or nothing at all.
+//! Special names: names that have a meaning on this host or network only, or no meaning anywhere.
 //!
-//! Asked upstream, they would tell a stranger which private hosts there are and what they look for,
-//! and the best that could come back is that they do not exist. Which they are: RFC 6761 section 6
+//! A query for a special name would tell the upstream which private hosts there are and what they look for,
+//! and the best answer that could come back is that the name does not exist. The names: RFC 6761 section 6
 //! (`localhost`, `invalid`, `test`, private addresses), RFC 6762 section 22.1 (`local`), RFC 7686
 //! (`onion`), RFC 8375 (`home.arpa`), RFC 9462 section 6 (`resolver.arpa`), and the reverse zones of
 //! RFC 6303 section 4 and RFC 7793. Not among them is `ipv4only.arpa`, whose answer tells a client
@@ -10,12 +10,12 @@
 use super::record::QUESTION_FIXED_LEN;
 use super::{Class, HEADER_LEN, LocalRecords, LocalResponse, ParsedQuery, Rcode, Rtype};
 
-/// What is done about special names.
+/// Whether special names are answered here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SpecialNames {
-    /// They are forwarded like all others.
+    /// Special names are forwarded like all others.
     Forward,
-    /// They are answered here.
+    /// Special names are answered here.
     Local {
         /// Zones whose names are forwarded all the same, as they stand in messages, uncompressed.
         forwarded: Vec<Box<[u8]>>,
@@ -31,8 +31,8 @@ impl SpecialNames {
 
     /// How a query that passed all checks is answered here; `None` if it is forwarded.
     ///
-    /// One that is signed is, too, without a signature as everything that is made here: forwarded, it
-    /// would tell the name like any other. Its client sees that no holder of the key answered it.
+    /// A signed query is answered here, too, without a signature: if forwarded, it would tell the name like
+    /// any other. Its client sees that no holder of the key answered it.
     pub(crate) fn answer(&self, query: &[u8], parsed: &ParsedQuery) -> Option<Answer> {
         let Self::Local { forwarded } = self else {
             return None;
@@ -60,7 +60,7 @@ impl SpecialNames {
 #[derive(Debug)]
 pub(crate) struct Answer {
     rcode: Rcode,
-    /// It is authoritative. Else it is that of an upstream.
+    /// Whether the answer is made here, and so authoritative; else an upstream made it.
     is_ours: bool,
     /// Where the name of the zone starts in the message, if the public DNS may be asked whether there is
     /// one.
@@ -177,7 +177,7 @@ struct Zone {
     contents: Contents,
 }
 
-/// What there is in a zone.
+/// The names and records that a zone has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Contents {
     /// The zone itself, with SOA and NS, and nothing below it (RFC 6303 section 3).
@@ -188,7 +188,7 @@ enum Contents {
     NamesOnly,
     /// Not even the zone itself.
     Nothing,
-    /// The same, and nobody is to be asked whether there is one (RFC 7686 section 2).
+    /// Not even the zone itself, and nobody may be asked whether it exists (RFC 7686 section 2).
     Secret,
 }
 
@@ -201,8 +201,8 @@ impl Contents {
         }
     }
 
-    /// Whether the public DNS may be asked for the zone itself: for none with names that exist here, and
-    /// that it does not exist is an answer about all of it.
+    /// Whether the public DNS may be asked for the zone itself: only where no name of it exists here, since the
+    /// proof that a zone does not exist is about all of its names.
     fn are_deniable(self) -> bool {
         match self {
             Self::Apex | Self::Nothing => true,
@@ -212,8 +212,8 @@ impl Contents {
 }
 
 impl Zone {
-    /// Most names are not special; that costs no more than a look at their last label, however many
-    /// zones there are.
+    /// The special zone that `name` is in. Most names are not special, which takes no more than a look at their
+    /// last label, however many zones there are.
     fn of(name: &[u8]) -> Option<Self> {
         let (start, last) = labels(name).last()?;
         let is = |label: &[u8]| last.eq_ignore_ascii_case(label);
@@ -230,7 +230,7 @@ impl Zone {
         }
     }
 
-    /// The same for a name that ends in `arpa`.
+    /// The special zone of a name that ends in `arpa`.
     fn in_arpa(name: &[u8]) -> Option<Self> {
         let name = Reversed::of(name);
         let is = |label: &[u8]| name.label(1).eq_ignore_ascii_case(label);
@@ -263,7 +263,8 @@ fn private_v4(octets: [Option<u8>; 4]) -> Option<usize> {
     }
 }
 
-/// The same of an IPv6 address and its hexadecimal digits (RFC 6303 sections 4.3 to 4.6).
+/// How many hexadecimal digits name the zone of an IPv6 address that is nobody's in particular, of which the
+/// first ones are known (RFC 6303 sections 4.3 to 4.6).
 fn private_v6(nibbles: [Option<u8>; 32]) -> Option<usize> {
     match nibbles.map(|nibble| nibble.map_or(-1, i16::from)) {
         [0xf, 0xd, ..] => Some(2),
@@ -320,7 +321,7 @@ pub(crate) fn is_in(name: &[u8], zone: &[u8]) -> bool {
 /// The labels of a name, the last one first.
 struct Reversed<'a> {
     name: &'a [u8],
-    /// Where they start, in order.
+    /// Where the labels start, in order.
     starts: [u8; LABELS_MAX],
     count: usize,
 }
@@ -336,7 +337,7 @@ impl<'a> Reversed<'a> {
         Self { name, starts, count }
     }
 
-    /// A label; empty, as none is, where there are fewer.
+    /// A label, or an empty one, which no name has, if the name has fewer.
     fn label(&self, index: usize) -> &'a [u8] {
         let start = self.start_of(index + 1);
         let label = start.and_then(|start| labels(self.name.get(start..)?).next());
@@ -363,10 +364,10 @@ const TTL: u32 = 10_800;
 /// IPv6 ones, `home.arpa`, `local`, `test` and `invalid`.
 pub(crate) const ZONES_MAX: usize = 9 + 16 + 64 + 8 + 4;
 
-/// Octets of the most there is to say: SOA and NS.
+/// Octets of the longest records: SOA and NS.
 const RECORDS_LEN: usize = 64;
 
-/// Special zones, one of those below each zone that is above special ones. Those of a single label, which
+/// For each zone above special zones, one of the special zones below it. Special zones of a single label, which
 /// only the root is above, are left out.
 const ONE_BELOW_EACH_PARENT: [&[u8]; 13] = [
     b"\x0264\x03100\x07in-addr\x04arpa\0",
@@ -385,7 +386,7 @@ const ONE_BELOW_EACH_PARENT: [&[u8]; 13] = [
     b"\x04home\x04arpa\0",
 ];
 
-/// As many as fit in 255 octets.
+/// Labels of the longest name: as many as fit in 255 octets.
 const LABELS_MAX: usize = 127;
 
 #[cfg(test)]
@@ -393,7 +394,7 @@ mod tests {
     use super::*;
     use crate::forwarder::message;
 
-    /// What is due for a name, by type.
+    /// The answer that is due for a name, by type.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Due {
         /// RCODE, answer and authority records.
@@ -409,7 +410,7 @@ mod tests {
     /// TKEY, PTR and an unknown one among them.
     const TYPES: [u16; 12] = [1, 2, 5, 6, 12, 16, 28, 43, 65, 249, 255, 65_280];
 
-    /// What is due for each of `TYPES`, but where it is `otherwise`.
+    /// The answer that is due for each of `TYPES`: `otherwise`, except for the special ones.
     fn by_type(otherwise: Due, special: &[(u16, Due)]) -> [Due; 12] {
         TYPES.map(|qtype| {
             special.iter().find(|(other, _)| *other == qtype).map_or(otherwise, |(_, due)| *due)

@@ -184,7 +184,7 @@ fn a_cut_datagram_is_answered_with_tc() {
         assert_eq!(out[2..4], [0x83, 0x80]);
         assert_eq!(out[4..12], [0, 1, 0, 0, 0, 0, 0, u8::from(has_opt)]);
     }
-    // What is dropped or not implemented stays so.
+    // A message that is dropped or not implemented stays so.
     assert_eq!(parse_query(&with_flags(&whole, QR), true), Err(Refusal::Drop));
     let Err(Refusal::Respond(response)) = parse_query(&with_flags(&whole, 0x2000), true) else {
         panic!()
@@ -219,7 +219,7 @@ fn local_responses() {
     let response = respond(&query, &without);
     assert_eq!(response, [b"\x12\x34\x81\x82\0\x01\0\0\0\0\0\0", question].concat());
 
-    // Of the flags only RD and CD are copied, of another opcode's none.
+    // RD and CD are the only flags that are copied; with another opcode no flag is.
     for (flags, expected) in
         [(0x7ff, 0x8190_u16), (0x6ef, 0x8080), (0x7fff, 0xf804), (0x10, 0x8090)]
     {

@@ -6,9 +6,9 @@ use super::record::LABEL_LEN_MAX;
 
 /// A name of a message in presentation form (RFC 1035 section 5.1), with the dot at its end.
 ///
-/// Given are the octets from the start of an uncompressed name on; what follows it is ignored. What
-/// could be mistaken for syntax is escaped, and so is every octet that is not a printable ASCII
-/// character, so that no name can control a terminal or end a log line.
+/// The octets are those from the start of an uncompressed name on; octets behind the name are ignored.
+/// Characters that could be mistaken for syntax are escaped, and so is every octet that is not a printable
+/// ASCII character, so that no name can control a terminal or end a log line.
 #[derive(Clone, Copy, Debug)]
 pub struct NameDisplay<'a>(pub &'a [u8]);
 
@@ -49,13 +49,13 @@ impl Rtype {
     pub const SOA: Self = Self(6);
     /// An IPv6 address (RFC 3596).
     pub const AAAA: Self = Self(28);
-    /// What a parent says of the keys of a signed zone (RFC 4034 section 5).
+    /// The digest of a signed zone's key, as its parent has it (RFC 4034 section 5).
     pub const DS: Self = Self(43);
     /// A signature over records (RFC 4034 section 3).
     pub const RRSIG: Self = Self(46);
-    /// What there is at a name, and which is the next (RFC 4034 section 4).
+    /// The types that there are at a name, and the next name (RFC 4034 section 4).
     pub const NSEC: Self = Self(47);
-    /// The same of digests of names (RFC 5155).
+    /// The types that there are at a name, and the next name, as digests (RFC 5155).
     pub const NSEC3: Self = Self(50);
     /// An incremental zone transfer (RFC 1995).
     pub const IXFR: Self = Self(251);
@@ -63,7 +63,7 @@ impl Rtype {
     pub const AXFR: Self = Self(252);
     /// A request for key material, or the reply (RFC 2930).
     pub const TKEY: Self = Self(249);
-    /// Whatever there is.
+    /// Records of any type.
     pub const ANY: Self = Self(255);
 }
 
