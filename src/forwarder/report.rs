@@ -131,30 +131,31 @@ impl fmt::Display for Fact {
                 of_client,
                 per_address_max,
             } => {
-                let why = if *was_idle { "being idle, for" } else { "in favour of" };
+                let (which, why) =
+                    if *was_idle { ("an idle", "for") } else { ("a", "in favour of") };
                 write!(
                     f,
-                    "TCP clients: {client} was disconnected, {why} {newcomer}: all {clients_max} places are \
-                     taken (--tcp-clients-max)"
+                    "TCP clients: {which} connection of {client} was closed {why} {newcomer}: all \
+                     {clients_max} places are taken (--tcp-clients-max)"
                 )?;
                 write_crowd(f, of_client.map(|held| (*client, held)), *per_address_max)
             }
             Self::ClientRefused { client, held, clients_max, per_address_max } => write!(
                 f,
                 "TCP clients: {client} was refused: all {clients_max} places are taken (--tcp-clients-max), \
-                 {held} of them by {client}, where one address should have {per_address_max} while others \
+                 {held} of them by {client}; an address should have {per_address_max} at most while others \
                  may wait (--tcp-clients-per-address-max)"
             ),
             Self::ClientWaited { client, clients_max, crowd, per_address_max } => {
                 let flag = if crowd.is_some() { " (--tcp-clients-max)" } else { "" };
                 write!(
                     f,
-                    "TCP clients: {client} had to wait, as all {clients_max} places{flag} were taken by \
+                    "TCP clients: {client} had to wait: all {clients_max} places{flag} were taken by \
                      clients that wait for answers or have just connected"
                 )?;
                 match crowd {
                     Some(_) => write_crowd(f, *crowd, *per_address_max),
-                    None => f.write_str(": a higher --tcp-clients-max gives more places"),
+                    None => f.write_str("; a higher --tcp-clients-max gives more places"),
                 }
             }
             Self::SourceRefused { source, count } => {
@@ -164,9 +165,9 @@ impl fmt::Display for Fact {
                 }?;
                 f.write_str(
                     ": only loopback, private, shared (100.64.0.0/10), link-local and unique-local \
-                     addresses are served; let it ask a --listen address in such a network, which it \
-                     then asks from, or from the host itself 127.0.0.1 (Docker's port publishing may \
-                     rewrite the source)",
+                     addresses are served; a client that asks a --listen address in such a network sends \
+                     from its own address there, and this host itself can ask 127.0.0.1 (Docker's port \
+                     publishing may replace the source)",
                 )
             }
             Self::UpstreamFailed { upstream, stage, detail } => {
@@ -182,20 +183,20 @@ impl fmt::Display for Fact {
             }
             Self::UpstreamObjects { upstream, edns: Edns::Absent } => write!(
                 f,
-                "{upstream}: does not understand EDNS: it answers errors to queries with an OPT record, and \
-                 for the next hour they are sent without, unpadded and without asking for DNSSEC"
+                "{upstream}: does not understand EDNS: it answers errors to queries with an OPT record; for \
+                 the next hour it gets queries without OPT, so without padding and DNSSEC"
             ),
             Self::UpstreamObjects { upstream, .. } => write!(
                 f,
-                "{upstream}: answers errors to queries with padding, keepalive or an empty client subnet: \
-                 for the next hour they are sent as clients ask them, so that their length tells more of \
-                 the name"
+                "{upstream}: answers errors to queries with padding, keepalive or an empty client subnet; \
+                 for the next hour it gets queries as clients send them, so that their length tells more \
+                 about the name"
             ),
             Self::UpstreamInTurn { upstream, each } => write!(
                 f,
-                "{upstream}: answers the queries of a connection one at a time, {} ms apart: as many wait \
-                 there as it answers within a second, the rest on more connections or at another \
-                 upstream",
+                "{upstream}: answers the queries of a connection one at a time, {} ms apart; a connection \
+                 gets as many as it answers within a second, the rest goes to more connections or to \
+                 another upstream",
                 each.as_millis()
             ),
             Self::UpstreamUsable { upstream, down } => {
@@ -221,7 +222,7 @@ fn write_crowd(
     };
     write!(
         f,
-        ", {held} of them by {client}, where one address should have {per_address_max} \
+        ", {held} of them by {client}; an address should have {per_address_max} at most \
          (--tcp-clients-per-address-max)"
     )
 }
@@ -327,25 +328,25 @@ mod tests {
         };
         assert_eq!(
             line(true, None),
-            "TCP clients: 10.0.0.9 was disconnected, being idle, for 10.0.0.1: all 150 places are taken \
+            "TCP clients: an idle connection of 10.0.0.9 was closed for 10.0.0.1: all 150 places are taken \
              (--tcp-clients-max)"
         );
         assert_eq!(
             line(true, Some(90)),
-            "TCP clients: 10.0.0.9 was disconnected, being idle, for 10.0.0.1: all 150 places are taken \
-             (--tcp-clients-max), 90 of them by 10.0.0.9, where one address should have 25 \
+            "TCP clients: an idle connection of 10.0.0.9 was closed for 10.0.0.1: all 150 places are taken \
+             (--tcp-clients-max), 90 of them by 10.0.0.9; an address should have 25 at most \
              (--tcp-clients-per-address-max)"
         );
         assert_eq!(
             line(false, Some(90)),
-            "TCP clients: 10.0.0.9 was disconnected, in favour of 10.0.0.1: all 150 places are taken \
-             (--tcp-clients-max), 90 of them by 10.0.0.9, where one address should have 25 \
+            "TCP clients: a connection of 10.0.0.9 was closed in favour of 10.0.0.1: all 150 places are taken \
+             (--tcp-clients-max), 90 of them by 10.0.0.9; an address should have 25 at most \
              (--tcp-clients-per-address-max)"
         );
         assert_eq!(
             Fact::ClientRefused { client, held: 90, clients_max, per_address_max }.to_string(),
             "TCP clients: 10.0.0.9 was refused: all 150 places are taken (--tcp-clients-max), 90 of them \
-             by 10.0.0.9, where one address should have 25 while others may wait \
+             by 10.0.0.9; an address should have 25 at most while others may wait \
              (--tcp-clients-per-address-max)"
         );
         let waited = |crowd| {
@@ -353,14 +354,14 @@ mod tests {
         };
         assert_eq!(
             waited(None),
-            "TCP clients: 10.0.0.1 had to wait, as all 150 places were taken by clients that wait for \
-             answers or have just connected: a higher --tcp-clients-max gives more places"
+            "TCP clients: 10.0.0.1 had to wait: all 150 places were taken by clients that wait for \
+             answers or have just connected; a higher --tcp-clients-max gives more places"
         );
         assert_eq!(
             waited(Some((client, 90))),
-            "TCP clients: 10.0.0.1 had to wait, as all 150 places (--tcp-clients-max) were taken by clients \
-             that wait for answers or have just connected, 90 of them by 10.0.0.9, where one address \
-             should have 25 (--tcp-clients-per-address-max)"
+            "TCP clients: 10.0.0.1 had to wait: all 150 places (--tcp-clients-max) were taken by clients \
+             that wait for answers or have just connected, 90 of them by 10.0.0.9; an address \
+             should have 25 at most (--tcp-clients-per-address-max)"
         );
     }
 

@@ -285,7 +285,7 @@ fn choose(results: &[io::Result<usize>; 2], names: [&str; 2]) -> Result<Amount, 
         ));
     }
     log::warn!(
-        "UDP takes more time than it need: {many}: {why}; {one} is used instead; have the sandbox (seccomp) \
+        "UDP is slower than it could be: {many}: {why}; {one} is used instead; let the sandbox (seccomp) \
          allow {many}"
     );
     Ok(Amount::One)

@@ -258,7 +258,7 @@ impl Listener {
         }
         if let Err(error) = self.udp.connect(source) {
             log::warn!(
-                "{} UDP: queries meant for the other processes come here until the end: {}",
+                "{} UDP: this process still gets queries that the others should have, until it ends: {}",
                 self.address,
                 system_error(&error)
             );

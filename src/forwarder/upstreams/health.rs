@@ -50,8 +50,8 @@ impl Forwarder {
             return;
         }
         let detail = format!(
-            "{LATE_MIN} of its last {LAST} queries had no answer in time, each for another name; others are \
-             asked until it answers {ANSWERS_WANTED} copies in a row"
+            "{LATE_MIN} of its last {LAST} queries had no answer in time, each for another name; other \
+             upstreams are asked until it has answered {ANSWERS_WANTED} copies in a row"
         );
         let retry_at = now + self.upstreams.list[index].promptness.next_pause(now);
         let proof = Proof::Answers { missing: ANSWERS_WANTED };
