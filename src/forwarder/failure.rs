@@ -106,10 +106,6 @@ impl Forwarder {
         }
         if was_open {
             self.upstreams.list[index].note_close(was_waiting, conn.answers);
-            if !was_waiting {
-                let idle = now.saturating_duration_since(conn.idle_since);
-                self.upstreams.list[index].note_idle_close(now, idle);
-            }
         }
         // A query that was alone on a connection that closed without any answer, and had lost one
         // before, or whose answer was bad twice (RFC 5625 section 6.3), fails alone. That is not the
@@ -432,8 +428,7 @@ impl Forwarder {
     /// How long this connection may idle.
     pub(super) fn idle_timeout(&self, conn: &UpstreamConn) -> Duration {
         let configured = self.limits.upstream_idle_timeout;
-        let learned = || self.upstreams.list[conn.upstream].idle_timeout(conn.idle_since);
-        conn.keepalive.or_else(learned).map_or(configured, |allowed| allowed.min(configured))
+        conn.keepalive.map_or(configured, |allowed| allowed.min(configured))
     }
 
     /// Takes the connection out; nothing more is told about it. What waited on it is the caller's. `why`

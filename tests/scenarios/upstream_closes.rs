@@ -311,44 +311,6 @@ fn u22_closes_that_are_too_many_for_one_upstream_leave_queries_to_the_next() {
 }
 
 #[test]
-fn u02_idle_connections_are_closed_before_the_server_does() {
-    let mut w = world(1);
-    w.servers[0].idle_close = Some(ms(5000));
-    for n in 0..10 {
-        w.ask(&numbered(n));
-        w.run_ms(20_000);
-    }
-    let ours =
-        w.links.iter().filter(|link| link.conn.is_none() && !link.saw_server_close()).count();
-    assert_eq!((w.links.len(), ours), (10, 8), "the server closed two");
-    assert_eq!(failures(&w), 0);
-    for n in 10..20 {
-        w.ask(&numbered(n));
-        w.run_ms(3000);
-    }
-    assert_eq!(w.links.len(), 11, "3 s are shorter than what it allows");
-    assert!(slowest(&w) <= ms(30));
-    end(w);
-}
-
-#[test]
-fn what_is_known_about_idle_time_is_forgotten_when_the_network_changes() {
-    let mut w = world(1);
-    w.servers[0].idle_close = Some(ms(2000));
-    w.servers[0].attempts(Attempt::good(10));
-    w.ask("a.example.");
-    w.run_ms(3000);
-    w.servers[0].idle_close = None;
-    w.schedule(ms(0), What::NetworkChange { server: 0, lost: false });
-    w.ask("b.example.");
-    w.run_ms(10_000);
-    w.ask("c.example.");
-    w.run_ms(100);
-    assert_eq!(w.links.len(), 2, "it idled for 10 s");
-    end(w);
-}
-
-#[test]
 fn u16_keepalive_zero_takes_no_new_query_and_is_drained_and_closed() {
     let mut w = warm(1);
     w.servers[0].replies(|ask| match ask.name {
@@ -414,23 +376,5 @@ fn keepalive_is_asked_for_once_on_each_connection() {
         .map(|link| link.seen.iter().map(|seen| seen.asks_keepalive).collect())
         .collect();
     assert_eq!(asked, [vec![true, false, false], vec![true]]);
-    end(w);
-}
-
-#[test]
-fn a_server_that_restarts_teaches_nothing_about_idle_time() {
-    let mut w = world(1);
-    for idle in [50, 3000, 12_000] {
-        w.ask(&format!("n{idle}.example."));
-        w.run_ms(30 + idle);
-        let last = w.links.len() - 1;
-        w.serve(last, Do::Close(Closed::Eof));
-        w.run_ms(10);
-    }
-    w.ask("a.example.");
-    w.run_ms(14_000);
-    w.ask("b.example.");
-    w.run_ms(100);
-    assert_eq!(w.links.len(), 4, "14 s are less than the 15 s that are configured");
     end(w);
 }

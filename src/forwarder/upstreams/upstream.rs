@@ -41,10 +41,6 @@ pub(crate) struct Upstream {
     pub(crate) broke_number: u32,
     /// The pause after the next failure.
     backoff: Duration,
-    /// How long the last connection had been idle that the server closed.
-    closed_idle: Option<Duration>,
-    /// For how long the server lets connections idle, by experience, and since when that is known.
-    idle_timeout: Option<(Duration, Instant)>,
     /// The last connection closed with queries waiting.
     closed_lossy: bool,
     /// Queries found to bring connections down since the last answer.
@@ -203,8 +199,6 @@ impl Upstream {
             told_at: None,
             broke: None,
             broke_number: 0,
-            closed_idle: None,
-            idle_timeout: None,
             closed_lossy: false,
             blames: 0,
             backoff: BACKOFF_MIN,
@@ -335,33 +329,10 @@ impl Upstream {
         self.closed_lossy = lossy;
     }
 
-    /// The server closed a connection that had been idle for this long. After two of about the same
-    /// length, later ones are closed sooner, as a query that meets such a close costs a round trip. One
-    /// may be a restart, and so is what comes sooner than any server would close.
-    pub(crate) fn note_idle_close(&mut self, now: Instant, idle: Duration) {
-        if idle < IDLE_MIN {
-            return;
-        }
-        let before = self.closed_idle.replace(idle);
-        if let Some(before) = before
-            && before.abs_diff(idle) <= before / 4
-        {
-            self.idle_timeout = Some(((idle.min(before) * 4 / 5).max(IDLE_MIN), now));
-        }
-    }
-
-    /// How long a connection may idle by experience.
-    pub(crate) fn idle_timeout(&self, now: Instant) -> Option<Duration> {
-        let (idle_timeout, since) = self.idle_timeout?;
-        (now < since + IDLE_KNOWN_FOR).then_some(idle_timeout)
-    }
-
     /// What was learned of the server or of the way to it may hold no longer.
     pub(crate) fn forget_experience(&mut self) {
         self.backoff = BACKOFF_MIN;
         self.broke = None;
-        self.closed_idle = None;
-        self.idle_timeout = None;
         self.closed_lossy = false;
         self.window = None;
         self.is_silent = false;
@@ -405,12 +376,6 @@ const BACKOFF_JITTER: u32 = 25;
 
 /// Between attempts while every upstream is down.
 pub(crate) const NOTHING_UP_PAUSE: Duration = Duration::from_secs(1);
-
-/// Shorter than this, a connection would seldom be used twice.
-const IDLE_MIN: Duration = Duration::from_secs(1);
-
-/// Operators change their settings.
-const IDLE_KNOWN_FOR: Duration = Duration::from_secs(3600);
 
 const _: () = {
     assert!(BACKOFF_MIN.as_millis() < NOTHING_UP_PAUSE.as_millis());
