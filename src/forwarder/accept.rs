@@ -29,7 +29,7 @@ impl Forwarder {
             is_dns = self.client_message(now, Source::Stream(client), message, false);
         }
         self.clients.end_input(now, client, deframer, is_dns, &mut self.outbox);
-        self.shed_clients(now);
+        self.shed_clients(now, 0);
         // What another one gave up may have made room.
         self.dispatch(now);
     }

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use super::action::{ClientId, UpstreamIndex};
-use super::clients::Affordable;
 use super::collections::arena::Id;
 use super::limits::Service;
 use super::message::edit::{self, Ecs, RcodeNeedsOpt, ResponseEdit};
@@ -69,7 +68,6 @@ impl Forwarder {
                 }
             }
             Origin::Stream { client, index } => {
-                let outcome = self.affordable(now, client, outcome);
                 let keepalive = self.clients.keepalive(query.parsed.opt, &query.message);
                 let most = most(&outcome, frame::FRAME_LEN_MAX);
                 let mut sent = Sent::default();
@@ -175,42 +173,16 @@ impl Forwarder {
         len_max: usize,
         write: impl FnOnce(&mut Vec<u8>, Room),
     ) {
+        self.shed_clients(now, frame::LENGTH_LEN + len_max);
         self.clients.respond(now, client, len_max, &mut self.outbox, write);
-        self.shed_clients(now);
     }
 
-    /// The outcome itself, or a failure if it is a long answer to a client that would then hold more
-    /// than is left for all.
-    fn affordable<'a>(
-        &mut self,
-        now: Instant,
-        client: ClientId,
-        outcome: Outcome<'a>,
-    ) -> Outcome<'a> {
-        let Outcome::Answer { response, .. } = outcome else {
-            return outcome;
-        };
-        let len = frame::LENGTH_LEN + response.len();
-        self.clients.note_answer(client, len);
-        loop {
-            match self.clients.affords(now, client, len) {
-                Affordable::Yes => return outcome,
-                Affordable::WithoutSlow(slow) => self.shed(now, slow),
-                Affordable::No => return Outcome::Failed(Ede { code: Ede::OTHER, text: UNREAD }),
-            }
+    /// Closes clients until all hold no more than they may with `coming` octets more.
+    pub(super) fn shed_clients(&mut self, now: Instant, coming: usize) {
+        while let Some(client) = self.clients.above_limit(coming) {
+            self.outbox.counts.shed += 1;
+            self.close_client(now, client, Manner::Abort);
         }
-    }
-
-    /// Closes clients until all hold no more than they may.
-    pub(super) fn shed_clients(&mut self, now: Instant) {
-        while let Some(client) = self.clients.above_limit() {
-            self.shed(now, client);
-        }
-    }
-
-    fn shed(&mut self, now: Instant, client: ClientId) {
-        self.outbox.counts.shed += 1;
-        self.close_client(now, client, Manner::Abort);
     }
 
     /// Closes a client. What it was owed ends without a response.
@@ -340,8 +312,6 @@ impl Forwarder {
         }
     }
 }
-
-const UNREAD: &str = "too many answers wait to be read";
 
 /// Octets of a response at most.
 fn most(outcome: &Outcome<'_>, limit: usize) -> usize {

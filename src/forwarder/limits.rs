@@ -65,7 +65,8 @@ pub struct Limits {
     pub clients_per_address_max: usize,
     /// Queries in flight per client connection.
     pub client_queries_max: usize,
-    /// Octets of answers held for a client connection, or to be expected, above which it is not read.
+    /// Octets of answers held for a client connection, with those kept free for the answers it is owed,
+    /// above which it is not read.
     pub client_output_max: usize,
     /// Octets of answers and partial messages held for all client connections.
     pub client_bytes_max: usize,

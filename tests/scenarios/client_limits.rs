@@ -890,79 +890,59 @@ fn answer_with(w: &mut World, size: usize) {
     });
 }
 
+/// Its answers, far longer than what is kept free for each, have room with the others for a while.
 #[test]
 fn c04_a_client_that_reads_long_answers_is_not_cut_off() {
     let mut w = warm(1);
-    answer_with(&mut w, 60_000);
+    answer_with(&mut w, 12_000);
     let client = w.tcp_client();
     w.clients[client].room = Some(0);
     w.tcp_send(client, (0..256).flat_map(|n| dns::framed(&question(n))).collect());
-    let mut held_max = 0;
-    for _ in 0..500 {
+    for _ in 0..100 {
         read_steadily(&mut w, &[client]);
-        held_max = held_max.max(w.held_for_clients());
     }
-    // Those that were read, and had their answers, at 4 MB a second.
     assert_eq!((failures(&w), w.oracle.responses.len()), (0, 257));
-    assert!(held_max <= 3 << 19, "{held_max} octets held");
     assert_eq!(w.forwarder.counts().shed, 0);
     end(w);
 }
 
-/// Nobody knows how long the first answers are going to be. Of what comes for all at once, more than
-/// clients may hold, each has its share; nobody is closed for the rest, which fails.
 #[test]
 fn c04_clients_that_read_long_answers_at_once_are_not_cut_off() {
     let mut w = warm(1);
-    answer_with(&mut w, 60_000);
+    answer_with(&mut w, 6_000);
     let clients: Vec<_> = (0..10).map(|_| w.tcp_client()).collect();
     for (n, &client) in (0..).zip(&clients) {
         w.clients[client].room = Some(0);
         let questions = (64 * n..).take(64);
         w.tcp_send(client, questions.flat_map(|n| dns::framed(&question(n))).collect());
     }
-    for _ in 0..150 {
+    for _ in 0..50 {
         read_steadily(&mut w, &clients);
     }
-    assert_eq!(w.oracle.responses.len(), 641);
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 641));
     assert_eq!(w.forwarder.counts().shed, 0);
-    // Of the first 200, until they are out of the way.
-    let failed = w.oracle.responses.iter().filter(|response| response.rcode != NOERROR);
-    let late = failed.clone().find(|response| response.asked >= ms(200));
-    assert!(late.is_none(), "{late:?}");
-    let failed = failed.count();
-    assert!((1..200).contains(&failed), "{failed} failed");
-    assert!(clients.iter().all(|client| w.clients[*client].state == State::Open));
     end(w);
 }
 
-/// With the limits of a small router: the long answers of two clients leave room for no third one, but for
-/// short ones. A failure would save next to nothing.
+/// The answers are longer than what is kept free for each, and all of them more than clients may hold.
 #[test]
-fn c04_a_short_answer_behind_a_long_one_does_not_fail() {
-    let mut w = with_limits(|limits| {
-        limits.client_bytes_max = 132 << 10;
-        limits.client_output_max = 66 << 10;
-    });
-    w.servers[0].replies(|ask| {
-        let is_short = ask.name == numbered(2);
-        let (after, size) = if is_short { (20, 0) } else { (10, 60_000) };
-        let answer = dns::answer(ask.message, ask.serial, NOERROR, size);
-        vec![Step::after(after, Do::Answer(answer))]
-    });
-    let clients = [w.tcp_client(), w.tcp_client()];
-    for (client, asked) in [(clients[0], &[0, 2, 3][..]), (clients[1], &[1])] {
+fn c04_above_the_limit_who_reads_nothing_is_closed_before_who_reads() {
+    let mut w = with_limits(|limits| limits.client_bytes_max = 1 << 20);
+    answer_with(&mut w, 60_000);
+    let clients: Vec<_> = (0..3).map(|_| w.tcp_client()).collect();
+    for (n, &client) in (0..).zip(&clients) {
         w.clients[client].room = Some(0);
-        w.tcp_send(client, asked.iter().flat_map(|n| dns::framed(&question(*n))).collect());
+        w.clients[client].offender = n < 2;
+        w.tcp_send(client, (6 * n..).take(6).flat_map(|n| dns::framed(&question(n))).collect());
+        w.run_ms(100);
     }
-    w.run_ms(500);
-    let rcodes = [0, 1, 2, 3].map(|n| w.response(&numbered(n)).rcode);
-    assert_eq!(rcodes, [NOERROR, NOERROR, NOERROR, SERVFAIL]);
-    assert_eq!(w.forwarder.counts().shed, 0);
-    for client in clients {
-        w.schedule(Duration::ZERO, What::ClientReads { client });
+    for _ in 0..30 {
+        read_steadily(&mut w, &clients[2..]);
     }
-    w.run_ms(10);
+    let states: Vec<_> = clients.iter().map(|client| w.clients[*client].state).collect();
+    assert_eq!(states, [State::Closed, State::Open, State::Open]);
+    assert_eq!((failures(&w), w.forwarder.counts().shed), (0, 1));
+    assert!((12..18).all(|n| w.is_answered(&numbered(n))));
     end(w);
 }
 
@@ -975,7 +955,7 @@ fn who_sends_long_messages_slowly_does_not_push_out_who_reads() {
     // What they send is all that may be held when the reader begins, and more comes.
     for n in 0..350 {
         if n == 150 {
-            w.tcp_send(reader, (0..100).flat_map(|n| dns::framed(&question(n))).collect());
+            w.tcp_send(reader, (0..40).flat_map(|n| dns::framed(&question(n))).collect());
         }
         if n % 3 == 0 && n < 300 {
             let slow = w.tcp_client();
@@ -984,39 +964,8 @@ fn who_sends_long_messages_slowly_does_not_push_out_who_reads() {
         }
         read_steadily(&mut w, &[reader]);
     }
-    assert_eq!(w.oracle.responses.len(), 100);
-    // Of the first 20, whose length nobody knew.
-    assert!(failures(&w) <= 3, "{} failed", failures(&w));
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 40));
     assert!(w.forwarder.counts().shed >= 5, "{:?}", w.forwarder.counts());
     assert_eq!(w.clients[reader].state, State::Open);
-    end(w);
-}
-
-#[test]
-fn a_client_with_a_window_narrowed_by_others_is_read_again() {
-    let mut w = warm(1);
-    w.servers[0].replies(|ask| {
-        let is_first = [0, 1].map(numbered).iter().any(|name| name == ask.name);
-        let (after, size) = if is_first { (50, 40_000) } else { (4000, 100) };
-        let answer = dns::answer(ask.message, ask.serial, NOERROR, size);
-        vec![Step::after(after, Do::Answer(answer))]
-    });
-    let client = w.tcp_client();
-    w.tcp_send(client, dns::framed(&question(0)));
-    w.run_ms(100);
-    w.tcp_send(client, dns::framed(&question(1)));
-    // With 140 others busy there is room for one query like these.
-    for n in 2..142 {
-        let other = w.tcp_client();
-        w.tcp_send(other, dns::framed(&question(n)));
-    }
-    w.run_ms(10);
-    w.tcp_send(client, dns::framed(&question(200)));
-    w.run_ms(30);
-    assert_eq!(w.forwarder.counts().queries, 143);
-    w.run_ms(30);
-    assert_eq!(w.forwarder.counts().queries, 144);
-    w.run_ms(5000);
-    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 144));
     end(w);
 }

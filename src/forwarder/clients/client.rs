@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::Clients;
 use super::response_size::Room;
-use super::{AnswerLen, Clients};
 use crate::forwarder::action::{Action, ClientId, Closed, Manner};
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::collections::output::StreamOutput;
@@ -21,8 +21,6 @@ pub(crate) struct Client {
     pub(super) output: StreamOutput,
     /// The queries it is owed answers to.
     queries: Vec<Id>,
-    /// How long its answers are, by experience.
-    pub(super) answers: AnswerLen,
     /// The shell was told not to read it.
     paused: bool,
     /// [`Action::Transmit`] is queued.
@@ -50,11 +48,6 @@ impl Client {
         self.queries.len()
     }
 
-    /// Nothing but what its answers may be keeps it from being read.
-    fn waits_for_answers(&self) -> bool {
-        self.output.is_empty() && self.answers.may_be_doubted()
-    }
-
     pub(super) fn is_settled(&self) -> bool {
         self.queries.is_empty() && self.output.is_empty()
     }
@@ -69,7 +62,6 @@ impl Clients {
             deframer: Deframer::default(),
             output: StreamOutput::new(self.limits.output_kept),
             queries: Vec::new(),
-            answers: AnswerLen::default(),
             paused: false,
             transmitting: false,
         });
@@ -295,14 +287,6 @@ impl Clients {
         if let Some(key) = self.timers.unsent.pop(now, UNSENT_TIMEOUT) {
             return Some(self.close_at(key, Manner::Abort, outbox));
         }
-        while let Some(key) = self.timers.held_back.pop(now, HELD_BACK_TIMEOUT) {
-            if let Some(id) = self.conns.id_at(key)
-                && let Some(client) = self.conns.get_mut(id)
-            {
-                client.answers.doubt();
-                self.settle(now, id, outbox);
-            }
-        }
         let key = self.timers.lingering.pop(now, LINGERING_TIMEOUT)?;
         Some(self.close_at(key, Manner::Orderly, outbox))
     }
@@ -313,7 +297,6 @@ impl Clients {
             timers.idle.next(self.idle_time()),
             timers.partial.next(PARTIAL_TIMEOUT),
             timers.unsent.next(UNSENT_TIMEOUT),
-            timers.held_back.next(HELD_BACK_TIMEOUT),
             timers.lingering.next(LINGERING_TIMEOUT),
         ];
         all.into_iter().flatten().min()
@@ -357,8 +340,6 @@ impl Clients {
                     self.timers.idle.arm(key, now);
                 }
                 if wants_read && !client.paused {
-                    // It was not held back, and is not.
-                    debug_assert!(!self.timers.held_back.is_armed(key));
                     return;
                 }
             }
@@ -390,12 +371,6 @@ impl Clients {
             // Nobody is slow whom we do not read.
             self.timers.partial.disarm(key);
         }
-        let has_all = client.queries.len() >= self.limits.client_queries_max;
-        if !wants_read && !has_all && client.phase == Phase::Open && client.waits_for_answers() {
-            self.timers.held_back.arm(key, now);
-        } else {
-            self.timers.held_back.disarm(key);
-        }
     }
 
     /// Takes the client out. Returns the queries that nobody waits for now.
@@ -421,10 +396,6 @@ const PARTIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client that takes none of its answers for this long is closed.
 const UNSENT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Where none of the answers has come for this long, the queries behind them wait no longer for what
-/// those may hold: a few slow names must not delay all others.
-const HELD_BACK_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// How long a client that was told the end may take to end its side.
 const LINGERING_TIMEOUT: Duration = Duration::from_secs(1);

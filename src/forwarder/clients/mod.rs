@@ -12,8 +12,7 @@ use crate::forwarder::action::ClientId;
 use crate::forwarder::collections::conn_table::ConnTable;
 use crate::forwarder::collections::timeouts::Timeouts;
 use crate::forwarder::limits::Limits;
-use crate::forwarder::message::frame;
-use crate::forwarder::message::{LOCAL_LEN_MAX, Opt};
+use crate::forwarder::message::Opt;
 use crate::forwarder::outbox::Outbox;
 use crate::forwarder::report::{Fact, OnceAMinute};
 use access::Strangers;
@@ -61,8 +60,6 @@ struct ClientTimers {
     unsent: Timeouts,
     /// Shut down on our side.
     lingering: Timeouts,
-    /// Not read for the length of answers that do not come: since something last came or went.
-    held_back: Timeouts,
 }
 
 impl ClientTimers {
@@ -74,12 +71,11 @@ impl ClientTimers {
             partial: timeouts(),
             unsent: timeouts(),
             lingering: timeouts(),
-            held_back: timeouts(),
         }
     }
 
     const fn octets(keys: usize) -> usize {
-        6 * Timeouts::octets(keys)
+        5 * Timeouts::octets(keys)
     }
 
     /// The client of this key is gone.
@@ -89,7 +85,6 @@ impl ClientTimers {
         self.partial.disarm(key);
         self.unsent.disarm(key);
         self.lingering.disarm(key);
-        self.held_back.disarm(key);
     }
 
     /// Who has taken none of its answers, or has been sending one message, for longest, and since
@@ -108,15 +103,6 @@ pub(crate) enum Admission {
     /// There is, once this client is closed.
     InPlaceOf(ClientId),
     Refused,
-}
-
-/// Whether a client may be given an answer, for what all hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Affordable {
-    Yes,
-    /// Once this client is closed, which does not read.
-    WithoutSlow(ClientId),
-    No,
 }
 
 impl Clients {
@@ -336,9 +322,8 @@ impl Clients {
     /// How many more queries are taken of this client now; one at least of one that holds nothing.
     ///
     /// Its answers may be far longer than its queries, and once those are sent upstream nothing holds
-    /// the answers back. So what it is owed counts as held before it comes, at a length that
-    /// experience gives: one that reads long answers has few queries in flight, and is not closed
-    /// for what it holds.
+    /// the answers back. So each answer that it is owed counts as held before it comes, at a length that
+    /// few answers exceed.
     fn queries_left(&self, client: &Client) -> usize {
         let limits = &self.limits;
         if self.is_leaving {
@@ -348,45 +333,16 @@ impl Clients {
         let left = limits.client_bytes_max.saturating_sub(self.bytes);
         let bytes_max = limits.client_output_max.min(share).min(left);
         let bytes = bytes_max.saturating_sub(client.output.len());
-        let answers = bytes.div_ceil(client.answers.0).min(limits.client_queries_max);
+        let answers = bytes.div_ceil(ANSWER_RESERVED).min(limits.client_queries_max);
         let least = usize::from(client.is_settled());
         answers.saturating_sub(client.queries_owed()).max(least)
     }
 
-    /// An answer of this length, with the length before it, is for this client.
-    pub(crate) fn note_answer(&mut self, id: ClientId, len: usize) {
-        if let Some(client) = self.conns.get_mut(id) {
-            client.answers.note(len);
-        }
-    }
-
-    /// Whether an answer of `len` octets may be given to this client: not if it is a long one, and the
-    /// client would then hold more than is left for all. Who reads what it has is not cut off for what
-    /// comes on top, and each one that holds much leaves as much for the others. An answer no longer than
-    /// the failure may be only has to fit: to fail it would save next to nothing.
-    pub(crate) fn affords(&self, now: Instant, id: ClientId, len: usize) -> Affordable {
-        let Some(client) = self.conns.get(id) else {
-            return Affordable::Yes;
-        };
-        let held = client.held_bytes() + len;
-        let needed = if len <= frame::LENGTH_LEN + LOCAL_LEN_MAX { len } else { held };
-        let left = self.limits.client_bytes_max.saturating_sub(self.bytes);
-        if held <= ANSWERS_LEN_MIN || needed <= left {
-            return Affordable::Yes;
-        }
-        match self.timers.slowest() {
-            Some((slow, since)) if since + READING_TIMEOUT <= now => {
-                self.conns.id_at(slow).map_or(Affordable::No, Affordable::WithoutSlow)
-            }
-            _ => Affordable::No,
-        }
-    }
-
-    /// Above the limit on what all clients hold together, who has to go: the one that has taken none of its
-    /// answers, or has been sending one message, for longest; not the one that holds most, which may
-    /// be about to read it.
-    pub(crate) fn above_limit(&self) -> Option<ClientId> {
-        if self.bytes <= self.limits.client_bytes_max {
+    /// Where `coming` octets more would be above the limit on what all clients hold together, who has to go:
+    /// the one that has taken none of its answers, or has been sending one message, for longest; not the
+    /// one that holds most, which may be about to read it.
+    pub(crate) fn above_limit(&self, coming: usize) -> Option<ClientId> {
+        if self.bytes == 0 || self.bytes + coming <= self.limits.client_bytes_max {
             return None;
         }
         let slowest = self.timers.slowest().and_then(|(key, _)| self.conns.id_at(key));
@@ -398,31 +354,6 @@ impl Clients {
         let clients = self.conns.iter();
         let heaviest = clients.max_by_key(|(id, client)| (client.held_bytes(), id.serial()));
         heaviest.map(|(id, _)| id)
-    }
-}
-
-/// How many octets the next answer to a client may have: as many as the longest of the last few.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AnswerLen(usize);
-
-impl AnswerLen {
-    pub(crate) fn note(&mut self, len: usize) {
-        self.0 = len.max(self.0.midpoint(len));
-    }
-
-    /// None came for a while.
-    pub(crate) fn doubt(&mut self) {
-        self.0 = (self.0 / 2).max(ANSWER_LEN_LEAST);
-    }
-
-    pub(crate) fn may_be_doubted(self) -> bool {
-        self.0 > ANSWER_LEN_LEAST
-    }
-}
-
-impl Default for AnswerLen {
-    fn default() -> Self {
-        Self(ANSWER_LEN_FIRST)
     }
 }
 
@@ -477,18 +408,10 @@ fn gives_way(
         .max_by_key(|client| (!client.is_owed, client.held, client.id.serial()))
 }
 
-/// Of a client that has had no answer yet: with [`Limits`] as they are by default it
-/// has 16 queries in flight before anything is known.
-const ANSWER_LEN_FIRST: usize = 16 * 1024;
-
-/// With less than this, other limits come first.
-const ANSWER_LEN_LEAST: usize = 512;
-
-/// What a client may always hold, whatever others do: a few answers of ordinary length.
-const ANSWERS_LEN_MIN: usize = 4 * 1024;
-
-/// Who has taken none of its answers for this long does not read, while others want to.
-const READING_TIMEOUT: Duration = Duration::from_secs(1);
+/// Octets that are kept free for an answer that is owed: enough for nearly all, signed ones included. With
+/// [`Limits`] as they are by default a client alone may have all its queries in flight, and each of 150
+/// may have 28.
+const ANSWER_RESERVED: usize = 1024;
 
 /// A connection that has asked nothing yet is not idle: its first query follows the handshake within this
 /// time, a lost packet included.
