@@ -12,8 +12,7 @@ use crate::config::{Config, QueryLog};
 use crate::forwarder::{Footprint, Forwarder, Limits, SpecialNames, Term};
 use crate::host::network;
 use crate::shell::datagram::Buffers;
-use crate::shell::outgoing;
-use crate::shell::socket;
+use crate::shell::{sockets, stream, upstream};
 use crate::tls;
 
 /// What the program takes at most.
@@ -89,7 +88,7 @@ fn heap(config: &Config, limits: &Limits) -> (Vec<Term>, usize) {
     let sockets = &config.sockets;
     let upstreams = config.upstreams.len();
     let conns = limits.upstream_conns_max;
-    let tls_limits = socket::tls_limits(sockets);
+    let tls_limits = upstream::tls_limits(sockets);
     let Footprint { mut terms, kept, in_hand } = Forwarder::footprint(limits, upstreams);
     let datagrams = Term::new("datagram received", sockets.datagram_batch, Buffers::OCTETS_EACH);
     let rest = REST + zone_octets(config);
@@ -101,7 +100,7 @@ fn heap(config: &Config, limits: &Limits) -> (Vec<Term>, usize) {
         Term::new("TLS connection", conns, tls::bound::connection_octets(&tls_limits)),
         Term::new("TLS session", upstreams, tls::bound::session_octets(&tls_limits)),
         Term::new("work in hand", 1, in_hand),
-        Term::new("socket", 2 * (limits.clients_max + conns), socket::OCTETS_EACH),
+        Term::new("socket", 2 * (limits.clients_max + conns), sockets::OCTETS_EACH),
         datagrams,
         Term::new("read buffer", 1, sockets.read_buffer),
         Term::new("all the rest", 1, rest),
@@ -130,7 +129,7 @@ fn kernel(config: &Config, process: usize) -> Vec<Term> {
     let listeners = config.listen.len();
     // An entry of eight octets for each page, and half-empty pages at the end of each table.
     let tables = process / PAGE * 8;
-    let last = sockets.segment_max + outgoing::BOOKKEEPING;
+    let last = sockets.segment_max + stream::SEGMENT_BOOKKEEPING;
     let client = SOCKET + DOUBLED * 2 * sockets.client_asked + last;
     let waiting = SOCKET + DOUBLED * sockets.client_asked;
     let upstream =

@@ -1,8 +1,9 @@
 //! The shell: sockets, listeners and the loop that turns what happens to them into calls of the forwarder.
 
-mod burst;
+mod client;
 pub mod datagram;
 mod listener;
-pub(crate) mod outgoing;
 pub mod reactor;
-pub(crate) mod socket;
+pub(crate) mod sockets;
+pub(crate) mod stream;
+pub(crate) mod upstream;

@@ -2,8 +2,8 @@
 //! asks for.
 //!
 //! A turn of the loop does the core's actions, sends its datagrams, writes the query log, waits,
-//! reads the clock once, and tells the core every fact that came. What a socket gives in one turn is
-//! bounded. One that may have more is remembered, as epoll will not tell of it again, and the next
+//! reads the clock once, and tells the core everything that came. What a socket gives in one turn is
+//! bounded. A socket that may have more is remembered, as epoll will not tell of it again, and the next
 //! turn does not wait.
 
 use std::hash::{BuildHasher, RandomState};
@@ -12,23 +12,25 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::config::{Config, Upstream};
 use crate::forwarder::{
-    self, Action, Closed, ConnId, DatagramPath, Forwarder, Manner, UpstreamConnId,
+    self, Action, ClientId, Closed, ConnId, DatagramPath, Forwarder, Manner, UpstreamConnId,
     UpstreamIdentity, UpstreamIndex, sort_by_key,
 };
 use crate::host::clocks::{ClockChange, Clocks};
 use crate::host::descriptors;
-use crate::host::network::interfaces;
-use crate::host::network::{Change, Network, Way};
+use crate::host::network::{Change, Network, Way, interfaces};
 use crate::host::os_error::{Logged, system_error};
 use crate::host::signals::Termination;
 use crate::host::stderr::Stderr;
+use crate::shell::client::ClientSocket;
 use crate::shell::datagram::{Buffers, Calls};
 use crate::shell::listener::{self, Listener};
-use crate::shell::socket::{self, Context, Server, Socket};
+use crate::shell::sockets::{Context, Socket, Sockets};
+use crate::shell::upstream::{self, UpstreamSocket, UpstreamTarget};
 use crate::tls::{self, Identity};
 
 /// Everything that runs; see the [module](self).
@@ -36,14 +38,14 @@ pub struct Reactor {
     poll: Poll,
     cx: Context,
     termination: Termination,
-    /// `None` where the kernel does not tell.
+    /// The ways to the upstreams; `None` where the kernel does not announce changes.
     network: Option<Network>,
     listeners: Vec<Listener>,
     datagrams: Buffers,
     sockets: Sockets,
-    /// Sockets that may have more to read.
+    /// Connections whose sockets may have more to read.
     unread: Vec<ConnId>,
-    /// No connection can be accepted before this, unless one closes.
+    /// When to accept clients again, unless a connection closes before: no descriptor was free.
     accept_again: Option<Instant>,
     /// The listener whose clients are accepted first in the next turn.
     accept_from: usize,
@@ -53,12 +55,13 @@ pub struct Reactor {
     logged: Logged,
 }
 
+/// Whether the program is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     No,
     /// A signal came in this turn.
     Asked,
-    /// What is owed by then is owed no more.
+    /// The program ends at this moment, whatever is owed.
     Until(Instant),
 }
 
@@ -70,13 +73,10 @@ impl Reactor {
             .iter()
             .map(|upstream| Identity { name: upstream.name.as_deref(), pins: &upstream.pins });
         let roots = config.roots.file();
-        let connectors = tls::connectors(roots, identities, socket::tls_limits(&config.sockets))
+        let connectors = tls::connectors(roots, identities, upstream::tls_limits(&config.sockets))
             .map_err(|error| if roots.is_some() { format!("--ca-file: {error}") } else { error })?;
-        let servers = config.upstreams.iter().zip(connectors).map(|(upstream, connector)| Server {
-            name: upstream.to_string().into(),
-            address: upstream.address,
-            connector,
-            told: false,
+        let targets = config.upstreams.iter().zip(connectors).map(|(upstream, connector)| {
+            UpstreamTarget::new(upstream.to_string().into(), upstream.address, connector)
         });
         let mut limits = config.limits.clone();
         let wanted = descriptors::Wanted {
@@ -93,7 +93,7 @@ impl Reactor {
                 random_seed(),
             ),
             now: now(),
-            servers: servers.collect(),
+            targets: targets.collect(),
             buffer: vec![0; config.sockets.read_buffer].into(),
             limits: config.sockets,
             unacknowledged: Vec::new(),
@@ -114,13 +114,19 @@ impl Reactor {
     fn with(mut listeners: Vec<Listener>, cx: Context, stderr: Stderr) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut termination = Termination::new()?;
-        poll.registry().register(&mut termination, TERMINATION, Interest::READABLE)?;
-        let upstreams: Vec<_> = cx.servers.iter().map(|server| server.address).collect();
-        let network = Network::listen(poll.registry(), NETWORK, &upstreams, cx.now)
-            .inspect_err(tell_unnoticed)
+        poll.registry().register(
+            &mut termination,
+            Origin::Termination.token(),
+            Interest::READABLE,
+        )?;
+        let upstreams: Vec<_> = cx.targets.iter().map(UpstreamTarget::address).collect();
+        let token = Origin::Network.token();
+        let network = Network::listen(poll.registry(), token, &upstreams, cx.now)
+            .inspect_err(log_unnoticed)
             .ok();
         for (index, listener) in listeners.iter_mut().enumerate() {
-            listener.register(poll.registry(), udp_token(index), tcp_token(index))?;
+            let (udp, tcp) = (Origin::Udp(index).token(), Origin::Tcp(index).token());
+            listener.register(poll.registry(), udp, tcp)?;
         }
         Ok(Self {
             poll,
@@ -147,7 +153,7 @@ impl Reactor {
 
     /// Runs until a signal ends it. The error is one line for the user.
     pub fn run(mut self) -> Result<(), String> {
-        self.tell_receive_buffer();
+        self.log_receive_buffer();
         self.turns().map_err(|error| format!("the event loop failed: {}", system_error(&error)))
     }
 
@@ -185,7 +191,7 @@ impl Reactor {
         }
     }
 
-    /// How long to wait. It counts from the turn's clock reading, so a deadline may be met late by
+    /// How long to wait. The time counts from the turn's clock reading, so a deadline may be met late by
     /// what the turn's work took.
     fn timeout(&self) -> Option<Duration> {
         let acceptable = self.listeners.iter().any(Listener::is_acceptable);
@@ -221,15 +227,11 @@ impl Reactor {
                 // Not now: a client that sends without end would keep this loop going.
                 Action::Read(client) => self.unread.push(client.into()),
                 Action::ShutdownWrite(client) => {
-                    if let Some(socket) = self.sockets.find(client) {
+                    if let Some(socket) = self.sockets.clients.find(client) {
                         socket.shutdown_write();
                     }
                 }
-                Action::Transmit(conn) => {
-                    if let Some(socket) = self.sockets.find(conn) {
-                        socket.write(&mut self.cx);
-                    }
-                }
+                Action::Transmit(conn) => self.sockets.write(&mut self.cx, conn),
             }
         }
     }
@@ -237,7 +239,7 @@ impl Reactor {
     fn acknowledge(&mut self) {
         let mut unacknowledged = std::mem::take(&mut self.cx.unacknowledged);
         for conn in unacknowledged.drain(..) {
-            if let Some(socket) = self.sockets.find(conn) {
+            if let Some(socket) = self.sockets.upstreams.find(conn) {
                 socket.acknowledge(&self.cx);
             }
         }
@@ -247,33 +249,48 @@ impl Reactor {
     fn connect(&mut self, conn: UpstreamConnId, upstream: UpstreamIndex) {
         let change = self.clocks.poll_wall_clock(self.cx.now);
         self.handle_clock_change(change);
-        match Socket::connect(&self.cx, conn, upstream) {
-            Ok(socket) => self.insert(conn.into(), socket),
+        match UpstreamSocket::connect(&self.cx, conn, upstream) {
+            Ok(mut socket) => {
+                if self.register(conn.into(), socket.source()) {
+                    self.sockets.upstreams.insert(socket);
+                }
+            }
             Err(how) => self.cx.forwarder.handle_closed(self.cx.now, conn.into(), how),
         }
     }
 
-    /// Without a socket, the [`ConnId`] lives on until the core's close is taken.
-    fn insert(&mut self, conn: ConnId, mut socket: Socket) {
+    fn insert_client(&mut self, client: ClientId, stream: TcpStream) {
+        let mut socket = ClientSocket::new(client, stream);
+        if self.register(client.into(), socket.source()) {
+            self.sockets.clients.insert(socket);
+        }
+    }
+
+    /// Has events of the stream of `conn` come. False: the connection is given up. Its name lives on until
+    /// the core's close is taken.
+    fn register(&mut self, conn: ConnId, stream: &mut TcpStream) -> bool {
         let all = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
-        let token = self.socket_token(conn);
-        if let Err(error) = self.poll.registry().register(socket.source(), token, all) {
+        let token = Origin::of(conn).token();
+        if let Err(error) = self.poll.registry().register(stream, token, all) {
             let level = self.logged.level(self.cx.now, "epoll", &error);
             log::log!(level, "a connection is given up: epoll: {}", system_error(&error));
             self.cx.forwarder.handle_closed(self.cx.now, conn, Closed::Reset);
-            return;
+            return false;
         }
-        self.sockets.insert(conn, socket);
-    }
-
-    fn socket_token(&self, conn: ConnId) -> Token {
-        Token(FIRST_LISTENER + 2 * self.listeners.len() + Sockets::place(conn))
+        true
     }
 
     fn close(&mut self, conn: ConnId, manner: Manner, why: Option<&'static str>) {
-        if let Some(socket) = self.sockets.remove(conn) {
-            socket.tell_closed(&self.cx, why);
-            socket.close(manner, self.cx.limits.segment_max);
+        let is_closed = match conn {
+            ConnId::Client(client) => self.sockets.clients.remove(client).is_some(),
+            ConnId::Upstream(conn) => self
+                .sockets
+                .upstreams
+                .remove(conn)
+                .map(|socket| socket.close(&self.cx, manner, why))
+                .is_some(),
+        };
+        if is_closed {
             // A descriptor is free.
             self.accept_again = None;
         }
@@ -294,7 +311,7 @@ impl Reactor {
             let datagrams = self.cx.forwarder.datagrams();
             let batch = datagrams.take_while(|(path, _)| path.listener == first.listener);
             let registry = self.poll.registry();
-            let (now, token) = (self.cx.now, udp_token(index));
+            let (now, token) = (self.cx.now, Origin::Udp(index).token());
             let sent = listener.send(now, registry, token, &mut self.datagrams, batch)?;
             self.cx.forwarder.advance_datagrams(sent.taken, sent.skipped);
         }
@@ -310,41 +327,41 @@ impl Reactor {
 /// To the core.
 impl Reactor {
     fn handle_event(&mut self, event: &Event) -> io::Result<()> {
-        let token = event.token();
-        if token == TERMINATION {
-            if self.termination.take(self.cx.now) {
-                self.ending = Ending::Asked;
+        match Origin::from(event.token()) {
+            Origin::Termination => {
+                if self.termination.take(self.cx.now) {
+                    self.ending = Ending::Asked;
+                }
             }
-            return Ok(());
-        }
-        if token == NETWORK {
-            self.network_message_came();
-            return Ok(());
-        }
-        let index = token.0 - FIRST_LISTENER;
-        if let Some(listener) = self.listeners.get_mut(index / 2) {
-            if token == tcp_token(index / 2) {
-                listener.tcp_ready();
-                return Ok(());
+            Origin::Network => self.handle_network_message(),
+            Origin::Udp(index) => {
+                let (registry, token) = (self.poll.registry(), event.token());
+                self.listeners[index].udp_ready(registry, token, event.is_writable())?;
             }
-            return listener.udp_ready(self.poll.registry(), token, event.is_writable());
-        }
-        let place = index - 2 * self.listeners.len();
-        if let Some(socket) = self.sockets.at(place)
-            && socket.ready(&mut self.cx, event)
-        {
-            self.unread.push(socket.conn());
+            Origin::Tcp(index) => self.listeners[index].tcp_ready(),
+            Origin::Client(place) => {
+                if let Some(socket) = self.sockets.clients.at(place)
+                    && socket.handle_event(&mut self.cx, event)
+                {
+                    self.unread.push(socket.id().into());
+                }
+            }
+            Origin::Upstream(place) => {
+                if let Some(socket) = self.sockets.upstreams.at(place)
+                    && socket.handle_event(&mut self.cx, event)
+                {
+                    self.unread.push(socket.id().into());
+                }
+            }
         }
         Ok(())
     }
 
     fn handle_clock_change(&mut self, change: Option<ClockChange>) {
         if change.is_some() {
-            // A session ends with its certificate, or a day after: one clock each, and one of them
-            // has jumped.
-            for server in &mut self.cx.servers {
-                server.connector.forget_session();
-            }
+            // A session ends with its certificate, or a day after its handshake: one clock each, and one
+            // of them has jumped.
+            self.cx.targets.iter_mut().for_each(UpstreamTarget::forget_session);
         }
         match change {
             Some(ClockChange::Suspended) => {
@@ -359,10 +376,10 @@ impl Reactor {
         }
     }
 
-    fn network_message_came(&mut self) {
+    fn handle_network_message(&mut self) {
         let Some(network) = &mut self.network else { return };
         if let Err(error) = network.handle_message(self.poll.registry(), self.cx.now) {
-            tell_unnoticed(&error);
+            log_unnoticed(&error);
             self.network = None;
         }
     }
@@ -373,22 +390,24 @@ impl Reactor {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => {
-                tell_unnoticed(&error);
+                log_unnoticed(&error);
                 self.network = None;
                 return;
             }
         }
-        for (index, server) in self.cx.servers.iter().enumerate() {
-            let Some(change) = network.poll_way(index, server.address) else { continue };
-            let connected =
-                self.sockets.upstreams.iter().flatten().filter_map(|s| s.local_address_to(index));
+        for (index, target) in self.cx.targets.iter().enumerate() {
+            let Some(change) = network.poll_way(index, target.address()) else { continue };
+            let upstream = UpstreamIndex::new(index);
+            let connected = self.sockets.upstreams.iter().filter(|it| it.upstream() == upstream);
             let lost: Vec<UpstreamConnId> = connected
-                .filter(|(_, local)| network.is_lost(change, *local))
-                .map(|(conn, _)| conn)
+                .filter(|socket| {
+                    let local = socket.local_address();
+                    local.is_some_and(|local| network.is_lost(change, local))
+                })
+                .map(Socket::id)
                 .collect();
             if change.is_another_way() || !lost.is_empty() {
-                log::debug!("{}: {}", server.name, changed(change, lost.len()));
-                let upstream = UpstreamIndex::new(index);
+                log::debug!("{}: {}", target.shown(), changed(change, lost.len()));
                 self.cx.forwarder.handle_network_change(self.cx.now, upstream, &lost);
             }
         }
@@ -396,13 +415,11 @@ impl Reactor {
 
     fn read_unread(&mut self) {
         let mut unread = std::mem::take(&mut self.unread);
-        // One that the core asked for may have been left unread, too.
+        // A client that the core asked for may have been left unread, too.
         sort_by_key(&mut unread, |conn| *conn);
         unread.dedup();
         for conn in unread {
-            if let Some(socket) = self.sockets.find(conn)
-                && socket.read(&mut self.cx)
-            {
+            if self.sockets.read(&mut self.cx, conn) {
                 self.unread.push(conn);
             }
         }
@@ -413,7 +430,7 @@ impl Reactor {
         for listener in &mut self.listeners {
             if listener.is_readable() {
                 let sink = |path: DatagramPath, message: &[u8], truncated| {
-                    tell_dropped(path.client);
+                    log_unserved(path.client);
                     forwarder.handle_datagram(*now, path, message, truncated);
                 };
                 let ignored = listener.receive(*now, &mut self.datagrams, batches_max, sink);
@@ -434,7 +451,7 @@ impl Reactor {
                     break;
                 }
                 if !self.cx.forwarder.poll_accept(self.cx.now) {
-                    // Who had a place in this turn is the last in the next.
+                    // A listener that had a place in this turn is the last in the next.
                     let next = index + usize::from(accepted > 0);
                     self.accept_from = next % self.listeners.len();
                     return;
@@ -442,11 +459,11 @@ impl Reactor {
                 match self.listeners[index].accept(self.cx.now) {
                     Ok(None) => break,
                     Ok(Some((stream, peer))) => {
-                        tell_dropped(peer);
-                        if let Some(conn) = self.cx.forwarder.handle_accept(self.cx.now, peer) {
-                            self.insert(conn.into(), Socket::client(conn, stream));
+                        log_unserved(peer);
+                        if let Some(client) = self.cx.forwarder.handle_accept(self.cx.now, peer) {
+                            self.insert_client(client, stream);
                         }
-                        // The core may have closed one for it: its descriptor is needed.
+                        // The core may have closed another for this one: its descriptor is needed.
                         self.act();
                     }
                     Err(_) => {
@@ -471,9 +488,9 @@ impl Reactor {
         self.accept_clients(LAST_ACCEPTS_MAX);
         self.listeners.iter_mut().for_each(Listener::stop);
         self.cx.forwarder.handle_termination();
-        for socket in self.sockets.clients.iter_mut().flatten() {
+        for socket in self.sockets.clients.iter_mut() {
             if socket.read_unasked(&mut self.cx) {
-                self.unread.push(socket.conn());
+                self.unread.push(socket.id().into());
             }
         }
         self.cx.forwarder.handle_shutdown(self.cx.now);
@@ -502,7 +519,7 @@ impl Reactor {
         true
     }
 
-    fn tell_receive_buffer(&self) {
+    fn log_receive_buffer(&self) {
         let Some(granted) = self.listeners.iter().map(Listener::receive_buffer).min() else {
             return;
         };
@@ -518,49 +535,52 @@ impl Reactor {
     }
 }
 
-/// The sockets of all connections, in two tables that are indexed by the core's keys. A slot is emptied
-/// when the core's close is taken, and the core gives its key away only after that, so an event finds the
-/// socket it is for, or none.
-#[derive(Default)]
-struct Sockets {
-    clients: Vec<Option<Socket>>,
-    upstreams: Vec<Option<Socket>>,
+/// What an event comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Termination,
+    Network,
+    /// The UDP socket of the listener in this place.
+    Udp(usize),
+    /// The TCP socket of the listener in this place.
+    Tcp(usize),
+    /// The client whose key this is.
+    Client(usize),
+    /// The connection to an upstream whose key this is.
+    Upstream(usize),
 }
 
-impl Sockets {
-    fn insert(&mut self, conn: ConnId, socket: Socket) {
-        let table = self.table(conn);
-        if table.len() <= conn.key() {
-            table.resize_with(conn.key() + 1, || None);
-        }
-        table[conn.key()] = Some(socket);
-    }
-
-    fn find(&mut self, conn: impl Into<ConnId>) -> Option<&mut Socket> {
-        let conn = conn.into();
-        self.table(conn).get_mut(conn.key())?.as_mut().filter(|socket| socket.conn() == conn)
-    }
-
-    fn remove(&mut self, conn: ConnId) -> Option<Socket> {
-        self.find(conn)?;
-        self.table(conn)[conn.key()].take()
-    }
-
-    /// Where a socket is found again: the keys of clients are even places, those of upstreams odd ones.
-    fn place(conn: ConnId) -> usize {
-        2 * conn.key() + usize::from(matches!(conn, ConnId::Upstream(_)))
-    }
-
-    /// The socket whose [`Self::place`] it is.
-    fn at(&mut self, place: usize) -> Option<&mut Socket> {
-        let table = if place % 2 == 0 { &mut self.clients } else { &mut self.upstreams };
-        table.get_mut(place / 2)?.as_mut()
-    }
-
-    fn table(&mut self, conn: ConnId) -> &mut Vec<Option<Socket>> {
+impl Origin {
+    fn of(conn: ConnId) -> Self {
         match conn {
-            ConnId::Client(_) => &mut self.clients,
-            ConnId::Upstream(_) => &mut self.upstreams,
+            ConnId::Client(_) => Self::Client(conn.key()),
+            ConnId::Upstream(_) => Self::Upstream(conn.key()),
+        }
+    }
+
+    fn token(self) -> Token {
+        let (kind, place) = match self {
+            Self::Termination => (0, 0),
+            Self::Network => (1, 0),
+            Self::Udp(index) => (2, index),
+            Self::Tcp(index) => (3, index),
+            Self::Client(key) => (4, key),
+            Self::Upstream(key) => (5, key),
+        };
+        Token(ORIGINS * place + kind)
+    }
+}
+
+impl From<Token> for Origin {
+    fn from(token: Token) -> Self {
+        let place = token.0 / ORIGINS;
+        match token.0 % ORIGINS {
+            0 => Self::Termination,
+            1 => Self::Network,
+            2 => Self::Udp(place),
+            3 => Self::Tcp(place),
+            4 => Self::Client(place),
+            _ => Self::Upstream(place),
         }
     }
 }
@@ -578,29 +598,22 @@ fn upstream_identities(upstreams: &[Upstream]) -> Vec<UpstreamIdentity> {
     upstreams.iter().map(identity).collect()
 }
 
-fn udp_token(listener: usize) -> Token {
-    Token(FIRST_LISTENER + 2 * listener)
-}
-
-fn tcp_token(listener: usize) -> Token {
-    Token(FIRST_LISTENER + 2 * listener + 1)
-}
-
 fn changed(change: Change, lost: usize) -> String {
     let from = |way: Way| way.map_or("no way there".into(), |local| format!("from {local}"));
     let (before, now) = (from(change.before), from(change.now));
     format!("the network changed: {now}, was {before}; connections given up: {lost}")
 }
 
-/// Each of those who are not served, where the core tells of the last of them once in a while.
-fn tell_dropped(source: SocketAddr) {
+/// Logs each source that is not served, where the core reports the last of them once in a while.
+fn log_unserved(source: SocketAddr) {
     if log::log_enabled!(log::Level::Debug) && !forwarder::is_local(source.ip()) {
         log::debug!("a query from {source} was dropped: its address is not served");
     }
 }
 
-/// Nothing is lost but time: what failed is tried again after its backoff.
-fn tell_unnoticed(error: &io::Error) {
+/// Logs that changes of the network go unnoticed. Nothing is lost but time: what failed is tried again after
+/// its backoff.
+fn log_unnoticed(error: &io::Error) {
     log::debug!("changes of routes and addresses go unnoticed: netlink: {}", system_error(error));
 }
 
@@ -610,16 +623,15 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// The standard library seeds its hash maps from the system; this is that seed, stirred.
+/// A random number: the seed that the standard library gives its hash maps from the system, stirred.
 fn random_seed() -> u64 {
     RandomState::new().hash_one(0)
 }
 
-const TERMINATION: Token = Token(0);
-const NETWORK: Token = Token(1);
-const FIRST_LISTENER: usize = 2;
+/// Kinds of [`Origin`].
+const ORIGINS: usize = 6;
 
-/// The kernel keeps those past it for the next turn.
+/// Events taken in one turn; the kernel keeps others for the next.
 const EVENTS_MAX: usize = 256;
 
 /// Batches received from one listener before the others get their turn.
@@ -628,13 +640,16 @@ const BATCHES_MAX: usize = 4;
 /// Clients accepted from one listener before the others get their turn.
 const ACCEPTS_MAX: usize = 64;
 
-/// More than a receive buffer of 4 MiB holds, in batches, and than the backlog, in clients: a flood
-/// cannot put the end off.
+/// Batches received after a signal: more than a receive buffer of 4 MiB holds. A flood cannot put the end
+/// off.
 const LAST_BATCHES_MAX: usize = 128;
+
+/// Clients accepted after a signal: more than the backlog.
 const LAST_ACCEPTS_MAX: usize = 4096;
 
-/// Without a free descriptor, accepting is tried again after this.
+/// The pause before clients are accepted again, when no descriptor was free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A query has its answer 4.5 s after it came, and the process must have ended 5 s after the signal.
+/// From the signal to the end at the latest: a query has its answer 4.5 s after it came, and the process
+/// must have ended 5 s after the signal.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(4900);

@@ -1,0 +1,357 @@
+//! Upstreams as connections are made to them, and the sockets of those connections: each moves octets
+//! between the kernel and the core, through TLS.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
+
+use super::sockets::{Context, Socket};
+use super::stream::{BurstReader, Stream};
+use crate::config::SocketLimits;
+use crate::forwarder::{Closed, Manner, Stage, UpstreamConnId, UpstreamIndex};
+use crate::host::os_error::system_error;
+use crate::tls::{Connector, Failure, Handshake, Progress, TlsLimits, TlsStream};
+
+/// An upstream as connections are made to it.
+pub(crate) struct UpstreamTarget {
+    /// The upstream as log lines name it.
+    shown: Box<str>,
+    address: SocketAddr,
+    connector: Connector,
+    /// The first connection was logged.
+    logged: bool,
+}
+
+impl UpstreamTarget {
+    pub(crate) fn new(shown: Box<str>, address: SocketAddr, connector: Connector) -> Self {
+        Self { shown, address, connector, logged: false }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The upstream as log lines name it.
+    pub(crate) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Makes the next TLS handshake a full one.
+    pub(crate) fn forget_session(&mut self) {
+        self.connector.forget_session();
+    }
+
+    fn log_connected(&mut self, handshake: Handshake) {
+        let level = if self.logged { log::Level::Debug } else { log::Level::Info };
+        self.logged = true;
+        log::log!(level, "{}: connected, {handshake}", self.shown);
+    }
+
+    /// Logs what the server, or the way there, did to a connection.
+    fn log_ended(&self, how: &Closed) {
+        match how {
+            Closed::Eof => log::debug!("{}: closed by the server", self.shown),
+            Closed::Failed { stage, detail } => log::debug!("{}: {stage}: {detail}", self.shown),
+            Closed::Reset => log::debug!("{}: connection reset", self.shown),
+        }
+    }
+}
+
+/// The socket of a connection to an upstream, and the TLS on it.
+pub(crate) struct UpstreamSocket {
+    conn: UpstreamConnId,
+    upstream: UpstreamIndex,
+    stream: Stream,
+    /// TLS, from when TCP stands: a ticket is used up by the handshake it is taken for.
+    tls: Option<Box<TlsStream>>,
+    state: State,
+    /// More answers are to come, and nothing was written since the last ones were read.
+    ack_due: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Connecting,
+    Handshaking,
+    Open,
+    /// The core knows of the end of the connection.
+    Dead,
+}
+
+impl UpstreamSocket {
+    /// Begins to connect to `upstream`.
+    pub(crate) fn connect(
+        cx: &Context,
+        conn: UpstreamConnId,
+        upstream: UpstreamIndex,
+    ) -> Result<Self, Closed> {
+        let target = &cx.targets[upstream.index()];
+        let stream = connect(target.address, &cx.limits).map_err(|error| {
+            let how = connect_failed(&error);
+            target.log_ended(&how);
+            how
+        })?;
+        if let Err(error) = set_options(&stream) {
+            log::debug!("{}: socket options: {}", target.shown, system_error(&error));
+        }
+        let (stream, state) = (Stream::new(stream), State::Connecting);
+        Ok(Self { conn, upstream, stream, tls: None, state, ack_due: false })
+    }
+
+    /// The upstream that the connection leads to.
+    pub(crate) fn upstream(&self) -> UpstreamIndex {
+        self.upstream
+    }
+
+    /// The address of this host that the connection has.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        self.stream.tcp.local_addr().ok()
+    }
+
+    /// Acknowledges the answers that were read, unless something written did.
+    ///
+    /// The system would put that off for 40 ms, and a server that writes each answer by itself, without
+    /// `TCP_NODELAY` (unbound), holds the next one back until then (RFC 1122 section 4.2.3.4).
+    pub(crate) fn acknowledge(&mut self, cx: &Context) {
+        if std::mem::take(&mut self.ack_due)
+            && let Err(error) = SockRef::from(&self.stream.tcp).set_tcp_quickack(true)
+        {
+            log::trace!("{}: TCP_QUICKACK: {}", self.target(cx).shown, system_error(&error));
+        }
+    }
+
+    /// Closes the connection, with a goodbye where that is due, and logs why if the connection is closed
+    /// here. The socket closes when it is dropped.
+    pub(crate) fn close(mut self, cx: &Context, manner: Manner, why: Option<&'static str>) {
+        if let Some(why) = why
+            && self.state != State::Dead
+        {
+            log::debug!("{}: closed here: {why}", self.target(cx).shown);
+        }
+        if manner == Manner::Orderly && self.is_alive() {
+            self.say_goodbye(cx.limits.segment_max);
+        }
+    }
+
+    /// Whether the TCP connection stands now.
+    fn establish(&mut self, cx: &mut Context) -> bool {
+        let tcp = &self.stream.tcp;
+        let result = match tcp.take_error() {
+            Ok(None) => tcp.peer_addr().map(|_| ()),
+            Ok(Some(error)) | Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) => {
+                self.state = State::Handshaking;
+                cx.forwarder.handle_established(cx.now, self.conn);
+                match cx.targets[self.upstream.index()].connector.start(cx.now) {
+                    Ok(tls) => self.tls = Some(Box::new(tls)),
+                    Err(failure) => self.fail(cx, failure),
+                }
+                self.is_alive()
+            }
+            Err(error) if error.kind() == ErrorKind::NotConnected => false,
+            Err(error) => {
+                self.end(cx, connect_failed(&error));
+                false
+            }
+        }
+    }
+
+    /// Reads, decrypts and gives to the core. True: there may be more.
+    fn receive(&mut self, cx: &mut Context) -> Result<bool, Failure> {
+        let Some(tls) = &mut self.tls else { return Ok(false) };
+        let Context { forwarder, now, targets, buffer, limits, unacknowledged } = cx;
+        let sink = |bytes: &[u8]| forwarder.handle_stream(*now, self.conn.into(), bytes);
+        let progress = if self.state == State::Handshaking {
+            // TLS stops where the handshake ends, with octets left.
+            tls.receive(&mut self.stream.tcp, READ_MAX, sink)?
+        } else {
+            let Stream { tcp, ended, .. } = &mut self.stream;
+            let mut burst = BurstReader::new(tcp, buffer, READ_MAX, *ended);
+            let progress = tls.receive(&mut burst, usize::MAX, sink)?;
+            let more = burst.has_more();
+            if !self.ack_due && forwarder.awaits_answers(self.conn) {
+                self.ack_due = true;
+                unacknowledged.push(self.conn);
+            }
+            Progress { more, ..progress }
+        };
+        if self.state == State::Handshaking
+            && let Some(handshake) = tls.handshake()
+        {
+            self.state = State::Open;
+            forwarder.handle_connected(*now, self.conn);
+            let target = &mut targets[self.upstream.index()];
+            target.connector.handle_connected(*now, tls);
+            target.log_connected(handshake);
+        }
+        if progress.closed {
+            self.say_goodbye(limits.segment_max);
+            self.end(cx, Closed::Eof);
+        }
+        Ok(progress.more)
+    }
+
+    /// Encrypts and writes, as much as goes.
+    fn send(&mut self, cx: &mut Context) -> Result<(), Failure> {
+        let Some(tls) = &mut self.tls else { return Ok(()) };
+        loop {
+            if !tls.flush(&mut self.stream.writer(cx.limits.segment_max))? {
+                self.stream.blocked = true;
+                return Ok(());
+            }
+            if self.state != State::Open {
+                return Ok(());
+            }
+            let output = cx.forwarder.output(self.conn.into());
+            if output.is_empty() {
+                return Ok(());
+            }
+            match tls.send(output) {
+                0 => return Ok(()),
+                len => cx.forwarder.advance_output(cx.now, self.conn.into(), len),
+            }
+            self.ack_due = false;
+        }
+    }
+
+    fn fail(&mut self, cx: &mut Context, failure: Failure) {
+        self.say_goodbye(cx.limits.segment_max);
+        let Failure { stage, detail } = failure;
+        self.end(cx, Closed::Failed { stage, detail });
+    }
+
+    /// Sends `close_notify`, or the alert that tells the server why.
+    fn say_goodbye(&mut self, segment_max: usize) {
+        if let Some(tls) = &mut self.tls {
+            tls.close(&mut self.stream.writer(segment_max));
+        }
+    }
+
+    fn end(&mut self, cx: &mut Context, how: Closed) {
+        self.state = State::Dead;
+        // TLS goes before anything else is done, with what the server made it hold.
+        self.tls = None;
+        self.target(cx).log_ended(&how);
+        cx.forwarder.handle_closed(cx.now, self.conn.into(), how);
+    }
+
+    /// Whether TCP stands, and its end is not known.
+    fn is_alive(&self) -> bool {
+        matches!(self.state, State::Handshaking | State::Open)
+    }
+
+    fn target<'a>(&self, cx: &'a Context) -> &'a UpstreamTarget {
+        &cx.targets[self.upstream.index()]
+    }
+}
+
+impl Socket for UpstreamSocket {
+    type Id = UpstreamConnId;
+
+    fn id(&self) -> UpstreamConnId {
+        self.conn
+    }
+
+    fn source(&mut self) -> &mut TcpStream {
+        &mut self.stream.tcp
+    }
+
+    fn handle_event(&mut self, cx: &mut Context, event: &Event) -> bool {
+        self.stream.handle_event(event);
+        if self.state == State::Connecting && !self.establish(cx) {
+            return false;
+        }
+        let more = self.read(cx);
+        self.write(cx);
+        more
+    }
+
+    fn read(&mut self, cx: &mut Context) -> bool {
+        if !self.stream.readable || !self.is_alive() {
+            return false;
+        }
+        match self.receive(cx) {
+            Ok(more) => {
+                self.stream.readable = more;
+                // The handshake and key updates are answered by what they read.
+                self.write(cx);
+                more && self.is_alive()
+            }
+            Err(failure) => {
+                self.fail(cx, failure);
+                false
+            }
+        }
+    }
+
+    fn write(&mut self, cx: &mut Context) {
+        if self.stream.blocked || !self.is_alive() {
+            return;
+        }
+        let Err(failure) = self.send(cx) else { return };
+        // What came before the connection broke still counts: answers, or an alert that says why, and
+        // behind them perhaps the reason itself.
+        match self.receive(cx) {
+            Ok(_) if self.is_alive() => self.fail(cx, failure),
+            Ok(_) => {}
+            Err(reason) => self.fail(cx, reason),
+        }
+    }
+}
+
+fn connect_failed(error: &io::Error) -> Closed {
+    Closed::Failed { stage: Stage::Connect, detail: system_error(error) }
+}
+
+/// Begins to connect. The sizes of the buffers are set first: the peer learns what they are then.
+fn connect(address: SocketAddr, limits: &SocketLimits) -> io::Result<TcpStream> {
+    let domain = Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_recv_buffer_size(limits.upstream_receive_asked)?;
+    socket.set_send_buffer_size(limits.upstream_send_asked)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
+        _ => Ok(TcpStream::from_std(socket.into())),
+    }
+}
+
+/// Sets timeouts that free a socket of which nothing is asked any more. The core notices a silent upstream
+/// long before they pass.
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_TIME)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_RETRIES);
+    socket.set_tcp_keepalive(&keepalive)
+}
+
+/// What the TLS of a connection may hold.
+pub(crate) fn tls_limits(limits: &SocketLimits) -> TlsLimits {
+    TlsLimits {
+        output_max: limits.tls_output_max,
+        handshake_max: limits.handshake_max,
+        tickets_max: limits.tickets_max,
+    }
+}
+
+/// Octets read from one connection before the others get their turn, and at most a bufferful more. The
+/// smallest records ask for new keys: each has 27 octets and takes 40,000 instructions.
+const READ_MAX: usize = 32 * 1024;
+
+/// The timeout of what was written, longer than any query waits, so that it never decides about one.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
