@@ -34,23 +34,22 @@ impl DatagramSocket {
         Self { listener, socket, calls }
     }
 
-    /// The address it is bound to.
+    /// The address that the socket is bound to.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Has the kernel give it no more datagrams but those of this source: others that share its port
-    /// get the rest. What waits in it stays, and it sends to anybody as before.
+    /// Has the kernel give the socket no more datagrams but those of this source: others that share its
+    /// port get the rest. What waits in the socket stays, and it sends to anybody as before.
     pub fn connect(&self, source: SocketAddr) -> io::Result<()> {
         self.socket.connect(source)
     }
 
     /// Receives up to a [batch](Buffers::batch) of datagrams and gives each to `sink`: how it came, its
-    /// octets, and
-    /// whether it was cut at [`DATAGRAM_MAX`]. `WouldBlock` when there are none.
+    /// octets, and whether it was cut at [`DATAGRAM_MAX`]. `WouldBlock` when there are none.
     ///
-    /// Not given are those to a broadcast or multicast address, which make many hosts answer whoever
-    /// their source says sent them, and those from port 0, which cannot be answered.
+    /// Datagrams to a broadcast or multicast address are not given, as they make many hosts answer whoever
+    /// their source says sent them; nor are datagrams from port 0, which cannot be answered.
     ///
     /// After fewer than a full batch none wait: what ends a batch early otherwise is an error, which is
     /// an event of its own, and no client can cause one on a socket that is not connected.
@@ -181,13 +180,13 @@ impl Source for DatagramSocket {
 /// What came in a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// Datagrams.
+    /// Datagrams that came.
     pub count: usize,
-    /// Of those, the ones that were not given.
+    /// Datagrams that came and were not given.
     pub ignored: usize,
 }
 
-/// Which system calls receive and send: recvmmsg(2) and sendmmsg(2), or where a sandbox refuses these,
+/// The system calls that receive and send: recvmmsg(2) and sendmmsg(2), or where a sandbox refuses these,
 /// recvmsg(2) and sendmsg(2), for each datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Calls {
@@ -203,11 +202,11 @@ enum Amount {
 }
 
 impl Calls {
-    /// Those that are there everywhere but in a sandbox.
+    /// The calls that are there everywhere but in a sandbox.
     pub const USUAL: Self = Self { receive: Amount::Many, send: Amount::Many };
 
-    /// Tries them on `socket`, which nothing is sent to, as it is neither bound nor connected. The error
-    /// is one line.
+    /// Tries the calls on `socket`, which nothing is sent to, as it is neither bound nor connected. The
+    /// error is one line.
     pub fn find(socket: BorrowedFd<'_>) -> Result<Self, String> {
         let socket = socket.as_raw_fd();
         let calls = [Amount::Many, Amount::One];
@@ -311,7 +310,7 @@ fn one_by_one(
 pub struct Sent {
     /// Datagrams that are done with, from the first on: sent or skipped.
     pub taken: usize,
-    /// Of those, the ones that could not be sent.
+    /// Datagrams that are done with and could not be sent.
     pub skipped: usize,
     /// The socket takes no more; the rest waits until it is writable.
     pub blocked: bool,
@@ -319,9 +318,9 @@ pub struct Sent {
     pub last_error: Option<io::Error>,
 }
 
-/// Memory for one batch at a time, for all sockets; allocated once.
+/// Memory for one batch of datagrams at a time, for all sockets; allocated once.
 pub struct Buffers {
-    /// [`DATAGRAM_MAX`] octets for each.
+    /// [`DATAGRAM_MAX`] octets for each datagram.
     received: Box<[u8]>,
     names: Box<[Name]>,
     controls: Box<[Control]>,
@@ -332,7 +331,7 @@ impl Buffers {
     pub fn new(batch: usize) -> Self {
         let batch = batch.clamp(1, BATCH_MAX);
         Self {
-            // Of plain octets, the allocator has zeros without writing them: pages that nothing was
+            // The allocator has zeros of plain octets without writing them: pages that nothing was
             // received into take neither memory nor time at the start.
             received: vec![0; batch * DATAGRAM_MAX].into(),
             names: vec![Name::EMPTY; batch].into(),
@@ -396,7 +395,7 @@ impl Name {
         }
     }
 
-    /// Returns the length for `msg_namelen`.
+    /// Makes this the name of `address`, and returns the length for `msg_namelen`.
     fn set(&mut self, address: SocketAddr) -> libc::socklen_t {
         *self = Self::EMPTY;
         let octets = &mut self.0;
@@ -440,9 +439,9 @@ impl Control {
     /// asked for, so the first control message is the only one.
     ///
     /// For IPv4 the kernel gives the destination in the datagram's header and the address to answer from.
-    /// They are the same for every address that the routing table says is local, be it one of an
-    /// interface or not (`ip route add local`, TPROXY), after any NAT. Those of a broadcast or multicast
-    /// are not.
+    /// Both are the same for every address that the routing table says is local, be it one of an
+    /// interface or not (`ip route add local`, TPROXY), after any NAT. For a broadcast or multicast they
+    /// differ.
     fn destination(&self, len: usize) -> Destination {
         let data_len = len.saturating_sub(offset_of!(Self, data));
         let (local, interface) = match (self.header.cmsg_level, self.header.cmsg_type) {

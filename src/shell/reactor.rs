@@ -224,7 +224,7 @@ impl Reactor {
                 Action::Close { conn, manner, why } => self.close(conn, manner, why),
                 Action::Connect { conn, upstream } => self.connect(conn, upstream),
                 Action::Log(fact) => log::log!(fact.level(), "{fact}"),
-                // Not now: a client that sends without end would keep this loop going.
+                // It is not read now: a client that sends without end would keep this loop going.
                 Action::Read(client) => self.unread.push(client.into()),
                 Action::ShutdownWrite(client) => {
                     if let Some(socket) = self.sockets.clients.find(client) {
@@ -318,7 +318,7 @@ impl Reactor {
     }
 
     fn write_query_log(&mut self) {
-        // Without lines too: some of an earlier turn may not have gone.
+        // A call without lines makes up for lines of an earlier turn that did not go.
         self.stderr.write_lines(self.cx.forwarder.query_log());
         self.cx.forwarder.clear_query_log();
     }
@@ -336,9 +336,9 @@ impl Reactor {
             Origin::Network => self.handle_network_message(),
             Origin::Udp(index) => {
                 let (registry, token) = (self.poll.registry(), event.token());
-                self.listeners[index].udp_ready(registry, token, event.is_writable())?;
+                self.listeners[index].handle_udp_event(registry, token, event.is_writable())?;
             }
-            Origin::Tcp(index) => self.listeners[index].tcp_ready(),
+            Origin::Tcp(index) => self.listeners[index].handle_tcp_event(),
             Origin::Client(place) => {
                 if let Some(socket) = self.sockets.clients.at(place)
                     && socket.handle_event(&mut self.cx, event)

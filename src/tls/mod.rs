@@ -53,7 +53,7 @@ pub struct TlsLimits {
     pub tickets_max: usize,
 }
 
-/// One connector per server, in order. Each keeps its own session, so that no ticket is shown to
+/// A connector per server, in order. Each connector keeps its own session, so that no ticket is shown to
 /// another upstream, not even one of the same name (RFC 8446 section C.4).
 ///
 /// `roots` is a file of root certificates in PEM form; `None` means Mozilla's, which are built in.
