@@ -89,7 +89,7 @@ impl Forwarder {
         };
         let Some(query) = self.queries.get(query_id) else {
             debug_assert!(false, "a waiting ID has a query");
-            self.free(now, place);
+            self.free(now, place.conn, place.id);
             return Ok(());
         };
         let upstream = conn.upstream;
@@ -185,7 +185,7 @@ impl Forwarder {
         let on_the_way = KEEPALIVE_MARGIN.max(2 * round_trip);
         conn.keepalive = Some(timeout.saturating_sub(on_the_way));
         if timeout <= KEEPALIVE_NONE && matches!(conn.phase, Phase::Open) {
-            self.retire(now, conn_id);
+            self.upstreams.retire(now, conn_id, &mut self.outbox);
         }
     }
 
@@ -286,8 +286,8 @@ impl Forwarder {
     /// The query has left by another way: the connection is alive, which says little about whether its
     /// upstream answers in time. With nothing usable it is the best there is.
     fn answered_late(&mut self, now: Instant, place: Place, index: UpstreamIndex) {
-        self.free(now, place);
-        if !self.upstreams.list[index].is_usable() && !self.is_something_usable() {
+        self.free(now, place.conn, place.id);
+        if !self.upstreams.list[index].is_usable() && !self.upstreams.is_something_usable() {
             self.recover(now, index);
         }
     }

@@ -158,7 +158,7 @@ impl Forwarder {
     fn ask_for_denial(&mut self, now: Instant, client: IpAddr, number: usize) -> Option<()> {
         // The one that is to wait needs a place as well.
         let has_places = self.queries.len() + 1 < self.limits.queries_max;
-        if self.service == Service::Ending || !self.is_something_usable() || !has_places {
+        if self.service == Service::Ending || !self.upstreams.is_something_usable() || !has_places {
             return None;
         }
         let zone = self.denials.zones.get_mut(number)?;

@@ -1,18 +1,17 @@
 //! From the queue to connections: which upstream gets the queries, and when one is tried again.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::action::{Action, UpstreamConnId, UpstreamIndex, UpstreamSet};
+use super::action::{Action, UpstreamConnId, UpstreamIndex};
 use super::collections::arena::Id;
-use super::collections::sort::sort_by_key;
 use super::limits::Service;
 use super::message::Signature;
 use super::message::edit::{self, Edns, QueryEdit};
 use super::message::frame;
 use super::queries::query::{Origin, Place, Query, SENDS_MAX};
 use super::upstreams::LARGE;
-use super::upstreams::connection::{Phase, UpstreamConn};
-use super::upstreams::upstream::{PATIENCE, Upstream};
+use super::upstreams::connection::Phase;
+use super::upstreams::upstream::Upstream;
 use super::{Forwarder, Order};
 
 impl Forwarder {
@@ -26,34 +25,12 @@ impl Forwarder {
         }
         let mut ranking = std::mem::take(&mut self.upstreams.ranking);
         while !self.queries.queue.is_empty() {
-            self.rank(now, &mut ranking);
+            self.upstreams.rank(now, &mut ranking);
             if !self.dispatch_by(now, &ranking) {
                 break;
             }
         }
         self.upstreams.ranking = ranking;
-    }
-
-    /// Sorts upstreams by preference.
-    fn rank(&self, now: Instant, ranking: &mut [UpstreamIndex]) {
-        match self.policy.order {
-            // As they are.
-            Order::Ordered => {}
-            Order::Fastest => sort_by_key(ranking, |&index| {
-                (self.upstreams.list[index].round_trip.estimate(now), index)
-            }),
-            Order::Spread => sort_by_key(ranking, |&index| {
-                let upstream = &self.upstreams.list[index];
-                (self.in_flight_at(upstream), upstream.sends, index)
-            }),
-        }
-    }
-
-    fn in_flight_at(&self, upstream: &Upstream) -> usize {
-        match upstream.open.and_then(|open| self.upstreams.conns.get(open)) {
-            Some(conn) => conn.in_flight.waiting(),
-            _ => 0,
-        }
     }
 
     /// True if something was sent and the rest is to be looked at anew.
@@ -63,7 +40,7 @@ impl Forwarder {
         // A connection to one that is preferred is being made.
         let mut is_waiting = false;
         for &index in ranking {
-            if self.is_something_usable() && !self.upstreams.list[index].is_usable() {
+            if self.upstreams.is_something_usable() && !self.upstreams.list[index].is_usable() {
                 continue;
             }
             if let Some(conn) = self.open_conn(now, index) {
@@ -71,12 +48,12 @@ impl Forwarder {
                 if self.queries.queue.is_empty() {
                     return false;
                 }
-                let is_busy = self.is_busy(now, conn);
+                let is_busy = self.upstreams.is_busy(now, conn);
                 if sent == sends_max || is_busy && sent > 0 {
                     return true;
                 }
                 if self.upstreams.list[index].open == Some(conn) && !is_busy {
-                    if is_ordered && self.has_free_ids(conn) {
+                    if is_ordered && self.upstreams.has_free_ids(conn) {
                         return false;
                     }
                     continue;
@@ -84,7 +61,7 @@ impl Forwarder {
                 // It takes no more than it was sent: the rest needs another.
             }
             // It may just have been found to be stalled, and its upstream to have failed.
-            let something_usable = self.is_something_usable();
+            let something_usable = self.upstreams.is_something_usable();
             if something_usable && !self.upstreams.list[index].is_usable() || is_waiting {
                 continue;
             }
@@ -118,32 +95,6 @@ impl Forwarder {
             }
         }
         false
-    }
-
-    /// Whether the connection has a message ID left.
-    fn has_free_ids(&self, conn_id: UpstreamConnId) -> bool {
-        match self.upstreams.conns.get(conn_id) {
-            Some(conn) => conn.in_flight.has_free(),
-            _ => false,
-        }
-    }
-
-    /// How long a query may stay queued, if that is less than its whole time: with nothing up, long
-    /// enough to see one attempt; a quick SERVFAIL protects the resolver in front of us. Where another
-    /// attempt mends nothing, as with certificates, no longer than an attempt is under way.
-    pub(super) fn queue_timeout(&self) -> Option<Duration> {
-        let mut only_lasting = true;
-        for upstream in self.upstreams.list.iter() {
-            let outage = upstream.outage()?;
-            if !outage.stage.is_lasting() {
-                only_lasting = false;
-                if !outage.is_long {
-                    return None;
-                }
-            }
-        }
-        let no_attempt = self.upstreams.list.iter().all(|upstream| upstream.attempts.is_empty());
-        Some(if only_lasting && no_attempt { Duration::ZERO } else { PATIENCE })
     }
 
     /// A query came: failed upstreams that would be preferred to the working one are tried again
@@ -187,10 +138,6 @@ impl Forwarder {
         }
     }
 
-    pub(super) fn is_something_usable(&self) -> bool {
-        self.upstreams.list.iter().any(Upstream::is_usable)
-    }
-
     /// Starts an attempt, unless one is under way; with connections that carry few queries each, as
     /// many as what waits needs. Returns whether it did.
     pub(super) fn connect(&mut self, now: Instant, index: UpstreamIndex) -> bool {
@@ -198,10 +145,12 @@ impl Forwarder {
         if self.service == Service::Ending && self.queries.is_empty() {
             return has_started;
         }
-        while self.wants_attempt(now, index) && self.make_way(now, index) {
+        while self.upstreams.wants_attempt(now, index, self.queries.queue.len())
+            && self.make_way(now, index)
+        {
             // Which may have ended what it was wanted for.
-            if self.wants_attempt(now, index) {
-                self.start_attempt(now, index);
+            if self.upstreams.wants_attempt(now, index, self.queries.queue.len()) {
+                self.upstreams.start_attempt(now, index, &mut self.outbox);
                 has_started = true;
             }
         }
@@ -213,48 +162,6 @@ impl Forwarder {
         if self.upstreams.list[index].replacements.allow_one(now) && self.connect(now, index) {
             self.upstreams.list[index].replacements.note(now);
         }
-    }
-
-    fn wants_attempt(&self, now: Instant, index: UpstreamIndex) -> bool {
-        let upstream = &self.upstreams.list[index];
-        let attempts = upstream.attempts.len();
-        let Some(allowance) = upstream.allowance(now) else {
-            return attempts == 0;
-        };
-        let Some(queries_max) = allowance.each() else {
-            return attempts == 0;
-        };
-        if attempts > 0
-            && allowance.queries.is_none()
-            && self.another(index, UpstreamSet::EMPTY).is_some()
-        {
-            // Which gets the rest.
-            return false;
-        }
-        if let Some(open) = upstream.open.and_then(|open| self.upstreams.conns.get(open))
-            && open.has_failed_replacement(now)
-        {
-            return false;
-        }
-        let is_of_use = |conn: &&UpstreamConnId| match self.upstreams.conns.get(**conn) {
-            Some(conn) => !matches!(conn.phase, Phase::Retired { stalled: true, .. }),
-            _ => false,
-        };
-        upstream.conns.iter().filter(is_of_use).count() < LIMITED_CONNS_MAX
-            && (attempts == 0
-                || queries_max.saturating_mul(attempts as u64)
-                    < (self.queries.queue.len() + upstream.bound.len()) as u64)
-    }
-
-    fn start_attempt(&mut self, now: Instant, index: UpstreamIndex) {
-        let conn = UpstreamConn::new(index, now, &self.limits, &mut self.upstreams.random);
-        let conn = self.upstreams.conns.insert(conn);
-        let upstream = &mut self.upstreams.list[index];
-        upstream.conns.push(conn);
-        upstream.attempts.push(conn);
-        upstream.attempted_at = Some(now);
-        self.outbox.counts.connects += 1;
-        self.outbox.push(Action::Connect { conn, upstream: index });
     }
 
     /// Writes the query to the connection, with a message ID of its own there. False if the
@@ -328,10 +235,10 @@ impl Forwarder {
             self.outbox.push(Action::Transmit(conn_id.into()));
         }
         if let Some(older) = older {
-            self.abandon(now, older);
+            self.upstreams.abandon(now, older.conn, older.id, &mut self.outbox);
         }
         if is_spent {
-            self.retire(now, conn_id);
+            self.upstreams.retire(now, conn_id, &mut self.outbox);
         }
         if is_large {
             self.shed_upstream_bytes(now, conn_id);
@@ -349,14 +256,14 @@ impl Forwarder {
     ) -> Option<UpstreamConnId> {
         let allowance = self.upstreams.list[index].allowance(now);
         if allowance.is_some_and(|allowance| allowance.at_once.is_some()) {
-            self.turn_to_spare(now, index);
+            self.upstreams.turn_to_spare(now, index);
         }
         let conn_id = self.upstreams.list[index].open?;
         let Some(conn) = self.upstreams.conns.get(conn_id) else {
             return None;
         };
-        if conn.idles_out_at(self.idle_timeout(conn)).is_some_and(|at| at <= now) {
-            self.close_idle(conn_id);
+        if conn.idles_out_at(self.upstreams.idle_timeout(conn)).is_some_and(|at| at <= now) {
+            self.upstreams.close_idle(conn_id, &mut self.outbox);
             return None;
         }
         if conn.stalls_at().is_some_and(|at| at <= now) {
@@ -366,7 +273,7 @@ impl Forwarder {
         // Behind what was given up nobody waits.
         let is_blocked = conn.in_flight.waiting() == 0 && conn.is_busy(allowance);
         if conn.is_spent(allowance) || is_blocked {
-            self.retire(now, conn_id);
+            self.upstreams.retire(now, conn_id, &mut self.outbox);
             return None;
         }
         if conn.is_nearly_spent(allowance) || conn.needs_replacement(now) {
@@ -377,51 +284,12 @@ impl Forwarder {
         Some(conn_id)
     }
 
-    /// Has new queries sent on another connection that is open, where this one is busy or there is none.
-    fn turn_to_spare(&mut self, now: Instant, index: UpstreamIndex) {
-        let upstream = &self.upstreams.list[index];
-        if upstream.open.is_some_and(|open| self.takes_more(now, open)) {
-            return;
-        }
-        let spare = upstream.conns.iter().copied().find(|conn| self.takes_more(now, *conn));
-        self.upstreams.list[index].open = spare.or(upstream.open);
-    }
-
-    /// Whether the new connection was made because this one is busy, and not to replace it.
-    fn serves_beside(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
-        let conn = self.upstreams.conns.get(conn_id);
-        self.is_busy(now, conn_id) && !matches!(conn, Some(conn) if conn.wants_replacement(now))
-    }
-
-    /// Whether the connection takes no more until something is answered, as its server works on one query
-    /// at a time.
-    pub(super) fn is_busy(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
-        match self.upstreams.conns.get(conn_id) {
-            Some(conn) => conn.is_busy(self.upstreams.list[conn.upstream].allowance(now)),
-            _ => false,
-        }
-    }
-
-    /// Whether the connection takes another query at the moment.
-    pub(super) fn takes_more(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
-        let Some(conn) = self.upstreams.conns.get(conn_id) else {
-            return false;
-        };
-        let upstream = &self.upstreams.list[conn.upstream];
-        let allowance = upstream.allowance(now);
-        matches!(conn.phase, Phase::Open)
-            && conn.has_room(&self.limits)
-            && upstream.window.is_none_or(|window| conn.in_flight.waiting() < window)
-            && !conn.is_spent(allowance)
-            && !conn.is_busy(allowance)
-    }
-
     /// Sends at most `sends_max` queries; returns how many.
     fn send_queued(&mut self, now: Instant, conn_id: UpstreamConnId, sends_max: usize) -> usize {
         let mut sends = 0;
         while sends < sends_max
             && let Some((key, _)) = self.queries.queue.oldest()
-            && self.takes_more(now, conn_id)
+            && self.upstreams.takes_more(now, conn_id)
         {
             let Some(id) = self.queries.id_at(key) else {
                 debug_assert!(false, "a key in the queue names a query");
@@ -530,9 +398,9 @@ impl Forwarder {
         let upstream = &mut self.upstreams.list[index];
         upstream.attempts.retain(|attempt| *attempt != conn_id);
         if let Some(old) = upstream.open.replace(conn_id)
-            && !self.serves_beside(now, old)
+            && !self.upstreams.serves_beside(now, old)
         {
-            self.retire(now, old);
+            self.upstreams.retire(now, old, &mut self.outbox);
         }
         match self.upstreams.list[index].outage() {
             Some(outage) if outage.proof.wants_trial() => {
@@ -550,6 +418,3 @@ impl Forwarder {
         self.dispatch(now);
     }
 }
-
-/// Connections at a time to an upstream that answers few queries on each.
-const LIMITED_CONNS_MAX: usize = 8;

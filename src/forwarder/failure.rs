@@ -1,18 +1,15 @@
 //! What goes wrong with connections to upstreams: they close, stall or age.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::action::{Action, Closed, UpstreamConnId, UpstreamIndex, UpstreamSet};
+use super::action::{Closed, UpstreamConnId, UpstreamIndex, UpstreamSet};
 use super::collections::arena::Id;
 use super::collections::sort::sort_by_key;
-use super::queries::query::{Origin, Place, Trouble};
-use super::upstreams::connection::{
-    Arrival, HANDSHAKE_TIMEOUT, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, Silence, Turn,
-    UpstreamConn,
-};
+use super::queries::query::{Origin, Trouble};
+use super::upstreams::connection::{Arrival, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, Silence};
 use super::upstreams::in_flight::Found;
 use super::upstreams::upstream::{BROKE_READING, BROKE_SENDING};
-use super::{Ede, Fact, Forwarder, Manner, Outcome, Stage};
+use super::{Ede, Forwarder, Manner, Outcome, Stage};
 
 /// How a connection was lost.
 #[derive(Clone, Copy, Debug)]
@@ -26,16 +23,6 @@ pub(super) struct Loss {
 }
 
 impl Forwarder {
-    pub(super) fn conn_established(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        if let Some(conn) = self.upstreams.conns.get_mut(conn_id)
-            && let Phase::Connecting { established: established @ false, deadline } =
-                &mut conn.phase
-        {
-            *established = true;
-            *deadline = now + HANDSHAKE_TIMEOUT;
-        }
-    }
-
     /// An upstream connection ended on its own.
     pub(super) fn upstream_closed(&mut self, now: Instant, conn_id: UpstreamConnId, how: Closed) {
         let Some(conn) = self.upstreams.conns.get(conn_id) else {
@@ -69,6 +56,145 @@ impl Forwarder {
         );
     }
 
+    fn attempt_failed(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+        stage: Stage,
+        detail: Box<str>,
+    ) {
+        let Some(conn) =
+            self.upstreams.close(conn_id, Manner::Abort, "not connected in time", &mut self.outbox)
+        else {
+            return;
+        };
+        let open = self.upstreams.list[conn.upstream].open;
+        if let Some(open) = open.and_then(|open| self.upstreams.conns.get_mut(open)) {
+            // Only a replacement could not be made; the connection it was for still serves.
+            open.replacement_failed_at = Some(now);
+            return;
+        }
+        self.fail_upstream(now, conn.upstream, stage, detail);
+        self.dispatch(now);
+    }
+
+    fn fail_upstream(
+        &mut self,
+        now: Instant,
+        index: UpstreamIndex,
+        stage: Stage,
+        detail: Box<str>,
+    ) {
+        let trial = self.upstreams.fail(now, index, stage, detail, &mut self.outbox);
+        self.leave_failed(now, index, trial);
+    }
+
+    fn fail_if_poor(&mut self, now: Instant, index: UpstreamIndex) {
+        if self.upstreams.is_poor(index) {
+            let trial = self.upstreams.fail_as_poor(now, index, &mut self.outbox);
+            self.leave_failed(now, index, trial);
+        }
+    }
+
+    /// The upstream failed: nothing is sent to it any more.
+    fn leave_failed(&mut self, now: Instant, index: UpstreamIndex, trial: Option<Id>) {
+        if let Some(trial) = trial {
+            self.finish(now, trial, Outcome::Orphaned);
+        }
+        self.upstreams.summarize(now, &mut self.outbox);
+        self.unbind(now, index);
+    }
+
+    /// The upstream works again.
+    pub(super) fn recover(&mut self, now: Instant, index: UpstreamIndex) {
+        let Some(outage) = self.upstreams.recover(now, index, &mut self.outbox) else {
+            return;
+        };
+        if let Some(trial) = outage.trial {
+            self.finish(now, trial, Outcome::Orphaned);
+        }
+        self.queue_stalled();
+    }
+
+    /// The answer with this message ID came.
+    pub(super) fn free(&mut self, now: Instant, conn_id: UpstreamConnId, message_id: u16) {
+        if let Some(each) = self.upstreams.free(now, conn_id, message_id, &mut self.outbox) {
+            let waiting = self.upstreams.relieve(now, conn_id, each, &mut self.outbox);
+            if !waiting.is_empty() {
+                self.send_elsewhere(now, conn_id, waiting, None, true);
+            }
+        }
+    }
+
+    /// Makes room for another attempt at upstream `index`; false if there is none for now.
+    ///
+    /// Connections that fell silent make way, but none of which answers may be expected: at the limit,
+    /// nothing would live long enough to be answered. Upstreams that have one of those leave room for
+    /// one that has none.
+    pub(crate) fn make_way(&mut self, now: Instant, index: UpstreamIndex) -> bool {
+        let (mut live, mut is_bare, mut others_bare) = (0, false, false);
+        for (other, upstream) in self.upstreams.list.indexes().zip(self.upstreams.list.iter()) {
+            let of_it = upstream
+                .conns
+                .iter()
+                .filter(|conn_id| !self.upstreams.is_stalled(**conn_id))
+                .count();
+            live += of_it;
+            is_bare |= of_it == 0 && other == index;
+            others_bare |= of_it == 0 && other != index;
+        }
+        let reserved = usize::from(others_bare && !is_bare);
+        if live + 1 + reserved > self.limits.upstream_conns_max {
+            return false;
+        }
+        while self.upstreams.conn_ids().count() >= self.limits.upstream_conns_max {
+            let Some(stalled) = self.upstreams.oldest_stalled() else {
+                debug_assert!(false, "what is not live is stalled");
+                return false;
+            };
+            self.close_early(now, stalled);
+        }
+        true
+    }
+
+    /// Above the limit on what all connections hold, those that hold most are closed, but not this one,
+    /// to which something has just been added.
+    pub(crate) fn shed_upstream_bytes(&mut self, now: Instant, conn_id: UpstreamConnId) {
+        let held = |id: &UpstreamConnId| match self.upstreams.conns.get(*id) {
+            Some(conn) => conn.buffer_octets(),
+            _ => 0,
+        };
+        let all: usize = self.upstreams.conn_ids().map(held).sum();
+        if all <= self.limits.upstream_bytes_max {
+            return;
+        }
+        let others = self.upstreams.conn_ids().filter(|other| **other != conn_id);
+        if let Some(&heaviest) = others.max_by_key(|other| held(other)) {
+            self.close_early(now, heaviest);
+            self.shed_upstream_bytes(now, conn_id);
+        }
+    }
+
+    /// Closes a connection that did nothing wrong: its queries are sent again.
+    fn close_early(&mut self, now: Instant, conn_id: UpstreamConnId) {
+        let Some(conn) = self.upstreams.close(
+            conn_id,
+            Manner::Orderly,
+            "others need its room",
+            &mut self.outbox,
+        ) else {
+            return;
+        };
+        self.outbox.counts.made_way += 1;
+        let waiting: Vec<Id> = conn.in_flight.iter().collect();
+        for &id in &waiting {
+            if let Some(query) = self.queries.get_mut(id) {
+                query.remove_place(conn_id);
+            }
+        }
+        self.requeue(now, waiting);
+    }
+
     /// Closes a connection that is lost and sends what waited on it again. A reused connection may
     /// close freely; one that closes without ever having answered is its upstream's failure.
     pub(super) fn lose(
@@ -78,7 +204,7 @@ impl Forwarder {
         loss: Loss,
         manner: Manner,
     ) {
-        let Some(conn) = self.close_upstream(conn_id, manner, loss.what) else {
+        let Some(conn) = self.upstreams.close(conn_id, manner, loss.what, &mut self.outbox) else {
             return;
         };
         let index = conn.upstream;
@@ -121,7 +247,7 @@ impl Forwarder {
                 if !self.try_elsewhere(now, query, index) {
                     self.fail_query(now, query);
                 }
-                self.note_blame(index)
+                self.upstreams.note_blame(index)
             }
             // What an answer to one query is worth says nothing about the others.
             None => conn.answers == 0 && was_waiting && !lost_twice && loss.victim.is_none(),
@@ -131,7 +257,7 @@ impl Forwarder {
             self.fail_upstream(now, index, Stage::Read, detail);
         }
         // Who closes again and again may be unable to carry the load, while another upstream is.
-        if self.another(index, UpstreamSet::EMPTY).is_some() {
+        if self.upstreams.another(index, UpstreamSet::EMPTY).is_some() {
             waiting.retain(|id| !self.has_lost_enough(*id) || !self.try_elsewhere(now, *id, index));
         }
         self.requeue(now, waiting);
@@ -184,64 +310,11 @@ impl Forwarder {
         } else if was_open
             && is_silent_again
             && !is_slow
-            && self.another(index, UpstreamSet::EMPTY).is_some()
+            && self.upstreams.another(index, UpstreamSet::EMPTY).is_some()
         {
             self.fail_upstream(now, index, Stage::Read, "connections fall silent".into());
         }
         self.send_elsewhere(now, conn_id, waiting, arrival, false);
-    }
-
-    /// A query that is in flight in this place, too, was answered on another connection to upstream `index`.
-    pub(super) fn note_answered_elsewhere(
-        &mut self,
-        now: Instant,
-        place: Place,
-        index: UpstreamIndex,
-    ) {
-        if let Some(conn) = self.upstreams.conns.get_mut(place.conn)
-            && conn.upstream == index
-            && let Some(silence) = &mut conn.silence
-        {
-            silence.answered_elsewhere.get_or_insert(now);
-        }
-    }
-
-    /// It was the connection that fell silent, and not the names that were slow.
-    fn learn_silence(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        if let Some(conn) = self.upstreams.conns.get_mut(conn_id)
-            && let Some(silence) = conn.silence.take()
-        {
-            let upstream = &mut self.upstreams.list[conn.upstream];
-            if upstream.query_limit.queries_max(now).is_none() {
-                upstream.query_limit.note_silence(now, conn.answers);
-            }
-            if silence.of_several {
-                upstream.silences = upstream.silences.saturating_add(1);
-            }
-            self.settle_upstream(now, conn_id);
-        }
-    }
-
-    /// The server works on one query of a connection at a time, for so long on each that those that wait
-    /// here would expire. They go to another upstream, or are spread over several connections, as far as
-    /// each answers them in time; so do all that follow.
-    fn relieve(&mut self, now: Instant, conn_id: UpstreamConnId, each: Duration) {
-        let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
-            return;
-        };
-        if !conn.phase.is_trusted() {
-            return;
-        }
-        conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: true };
-        let waiting: Vec<Id> = conn.in_flight.iter().collect();
-        let upstream = &mut self.upstreams.list[conn.upstream];
-        upstream.open.take_if(|open| *open == conn_id);
-        upstream.at_once.teach(now, each);
-        if !std::mem::replace(&mut upstream.told_in_turn, true) {
-            let fact = Fact::UpstreamInTurn { upstream: upstream.name.clone(), each };
-            self.outbox.log(fact);
-        }
-        self.send_elsewhere(now, conn_id, waiting, None, true);
     }
 
     /// Has what waits on a stalled connection sent again, but for an answer that is arriving: to another
@@ -278,9 +351,11 @@ impl Forwarder {
             query.stalled_at = Some(now);
             let (arrived, avoided) = (query.arrived, query.avoided);
             let turned_away = || {
-                self.another(index, avoided).filter(|_| has_stalled || is_arriving || to_another)
+                self.upstreams
+                    .another(index, avoided)
+                    .filter(|_| has_stalled || is_arriving || to_another)
             };
-            match self.second_try(now, index, avoided).or_else(turned_away) {
+            match self.upstreams.second_try(now, index, avoided).or_else(turned_away) {
                 Some(other) => self.bind(now, id, other),
                 None if is_arriving => {}
                 None => again.push((arrived, id)),
@@ -302,44 +377,6 @@ impl Forwarder {
         }
     }
 
-    /// The connection takes no new queries and is closed when none waits on it any more.
-    pub(super) fn retire(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
-            return;
-        };
-        conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: false };
-        self.upstreams.list[conn.upstream].open.take_if(|open| *open == conn_id);
-        self.settle_upstream(now, conn_id);
-    }
-
-    /// Frees the place: its answer came.
-    pub(super) fn free(&mut self, now: Instant, place: Place) {
-        if let Some(conn) = self.upstreams.conns.get_mut(place.conn) {
-            conn.note_answer(now);
-            conn.in_flight.free(place.id);
-            let Turn { took, was_oldest, each } = conn.note_turn(now, place.id);
-            if let Some(took) = took {
-                let upstream = &mut self.upstreams.list[conn.upstream];
-                upstream.round_trip.note(now, took);
-                if !was_oldest {
-                    upstream.at_once.forget();
-                }
-            }
-            self.settle_upstream(now, place.conn);
-            if let Some(each) = each {
-                self.relieve(now, place.conn, each);
-            }
-        }
-    }
-
-    /// Gives the place up: its query left by another way.
-    pub(super) fn abandon(&mut self, now: Instant, place: Place) {
-        if let Some(conn) = self.upstreams.conns.get_mut(place.conn) {
-            conn.abandon(now, place.id);
-            self.settle_upstream(now, place.conn);
-        }
-    }
-
     /// Drops connections that cannot be trusted any more, which is nobody's fault.
     pub(super) fn drop_upstream_conns(
         &mut self,
@@ -349,7 +386,8 @@ impl Forwarder {
     ) {
         let mut waiting = Vec::new();
         for conn_id in conns {
-            let Some(conn) = self.close_upstream(conn_id, Manner::Abort, why) else {
+            let Some(conn) = self.upstreams.close(conn_id, Manner::Abort, why, &mut self.outbox)
+            else {
                 continue;
             };
             for id in conn.in_flight.iter() {
@@ -378,7 +416,7 @@ impl Forwarder {
                 let Some(conn) = self.upstreams.conns.get(conn_id) else {
                     continue;
                 };
-                if conn.next_timeout(self.idle_timeout(conn)).is_none_or(|at| now < at) {
+                if conn.next_timeout(self.upstreams.idle_timeout(conn)).is_none_or(|at| now < at) {
                     continue;
                 }
                 match conn.phase {
@@ -391,11 +429,11 @@ impl Forwarder {
                         self.attempt_failed(now, conn_id, Stage::Tls, detail);
                     }
                     Phase::Open if conn.stalls_at().is_some() => self.stall(now, conn_id),
-                    Phase::Open => self.close_idle(conn_id),
+                    Phase::Open => self.upstreams.close_idle(conn_id, &mut self.outbox),
                     Phase::Retired { until, stalled: true }
                         if now < until && conn.silence_known_at().is_some_and(|at| at <= now) =>
                     {
-                        self.learn_silence(now, conn_id);
+                        self.upstreams.learn_silence(now, conn_id, &mut self.outbox);
                     }
                     Phase::Retired { until, stalled: true } if now < until => {
                         self.give_up_arriving(now, conn_id);
@@ -408,64 +446,6 @@ impl Forwarder {
                     }
                 }
             }
-        }
-    }
-
-    pub(super) fn next_upstream_timeout(&self) -> Option<Instant> {
-        let conns = self.upstreams.list.iter().flat_map(|upstream| &upstream.conns);
-        conns
-            .filter_map(|conn_id| match self.upstreams.conns.get(*conn_id) {
-                Some(conn) => {
-                    let next = conn.next_timeout(self.idle_timeout(conn));
-                    let next = [next, self.next_hedge(conn), Self::next_overdue(conn)];
-                    next.into_iter().flatten().min()
-                }
-                _ => None,
-            })
-            .min()
-    }
-
-    /// How long this connection may idle.
-    pub(super) fn idle_timeout(&self, conn: &UpstreamConn) -> Duration {
-        let configured = self.limits.upstream_idle_timeout;
-        conn.keepalive.map_or(configured, |allowed| allowed.min(configured))
-    }
-
-    /// Takes the connection out; nothing more is told about it. What waited on it is the caller's. `why`
-    /// is for the log, unless the connection has ended by itself.
-    pub(super) fn close_upstream(
-        &mut self,
-        conn_id: UpstreamConnId,
-        manner: Manner,
-        why: &'static str,
-    ) -> Option<Box<UpstreamConn>> {
-        let conn = self.upstreams.conns.close(conn_id)?;
-        let upstream = &mut self.upstreams.list[conn.upstream];
-        upstream.forget(conn_id);
-        if conn.phase.is_trusted() {
-            upstream.silences = 0;
-            upstream.query_limit.note_close(conn.queries, conn.answers);
-        }
-        self.outbox.push(Action::Close { conn: conn_id.into(), manner, why: Some(why) });
-        Some(conn)
-    }
-
-    pub(super) fn close_idle(&mut self, conn_id: UpstreamConnId) {
-        if let Some(conn) = self.close_upstream(conn_id, Manner::Orderly, "idle") {
-            self.upstreams.list[conn.upstream].note_close(false, conn.answers);
-        }
-    }
-
-    fn settle_upstream(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
-            return;
-        };
-        if conn.in_flight.waiting() > 0 {
-            return;
-        }
-        conn.idle_since = now;
-        if matches!(conn.phase, Phase::Retired { .. }) && conn.silence_known_at().is_none() {
-            self.close_upstream(conn_id, Manner::Orderly, "it took no more queries");
         }
     }
 

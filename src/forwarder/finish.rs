@@ -91,7 +91,11 @@ impl Forwarder {
                     outage.trial.take_if(|trial| *trial == id);
                 }
                 if outcome.upstream().is_some() {
-                    self.note_trial(now, upstream, true);
+                    let is_proven =
+                        self.upstreams.note_trial(now, upstream, true, &mut self.outbox);
+                    if is_proven {
+                        self.recover(now, upstream);
+                    }
                 }
             }
         }
@@ -109,9 +113,9 @@ impl Forwarder {
         }
         for place in query.places.into_iter().flatten() {
             if let Some(index) = answered_by {
-                self.note_answered_elsewhere(now, place, index);
+                self.upstreams.note_answered_elsewhere(now, place.conn, index);
             }
-            self.abandon(now, place);
+            self.upstreams.abandon(now, place.conn, place.id, &mut self.outbox);
         }
     }
 
@@ -213,7 +217,7 @@ impl Forwarder {
         self.queries.owed -= 1;
         self.outbox.counts.orphaned += 1;
         for place in places.into_iter().flatten() {
-            self.abandon(now, place);
+            self.upstreams.abandon(now, place.conn, place.id, &mut self.outbox);
         }
     }
 
@@ -249,7 +253,8 @@ impl Forwarder {
             return;
         }
         // With nothing usable, the first upstream in order speaks for all.
-        let first = self.upstreams.list.iter().next().filter(|_| !self.is_something_usable());
+        let first =
+            self.upstreams.list.iter().next().filter(|_| !self.upstreams.is_something_usable());
         let outage = first.and_then(|first| Some((&first.name, first.outage()?)));
         let (code, text) = match (query.trouble, outage) {
             (Some(trouble), _) if query.is_sent() => self.explain(&trouble),
@@ -259,7 +264,7 @@ impl Forwarder {
                     Stage::Certificate => Ede::OTHER,
                     Stage::Read | Stage::Write => Ede::NETWORK_ERROR,
                 };
-                let hint = self.hint(outage.stage);
+                let hint = self.upstreams.hint(outage.stage);
                 (code, format!("{name}: {}: {}{hint}", outage.stage, outage.detail))
             }
             (Some(trouble), None) => self.explain(&trouble),
@@ -289,7 +294,7 @@ impl Forwarder {
 
     /// With nothing up, queries do not wait for their whole time.
     pub(super) fn queue_timeouts(&mut self, now: Instant) {
-        while let Some(after) = self.queue_timeout()
+        while let Some(after) = self.upstreams.queue_timeout()
             && let Some(key) = self.queries.queue.pop(now, after)
         {
             // One that is in flight on a retired connection may still be answered there, and is
@@ -306,7 +311,12 @@ impl Forwarder {
         if self.service == Service::Ending && self.queries.is_empty() {
             for index in self.upstreams.list.indexes() {
                 while let Some(&conn) = self.upstreams.list[index].conns.last() {
-                    self.close_upstream(conn, Manner::Orderly, "the program is ending");
+                    self.upstreams.close(
+                        conn,
+                        Manner::Orderly,
+                        "the program is ending",
+                        &mut self.outbox,
+                    );
                 }
             }
         }

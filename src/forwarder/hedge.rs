@@ -3,20 +3,18 @@
 
 use std::time::{Duration, Instant};
 
-use super::action::{UpstreamConnId, UpstreamIndex, UpstreamSet};
+use super::action::{UpstreamConnId, UpstreamIndex};
 use super::collections::arena::Id;
 use super::message::{Rcode, ResponseInfo};
 use super::queries::query::{Kept, Query};
-use super::upstreams::connection::UpstreamConn;
 use super::upstreams::in_flight::Found;
-use super::upstreams::upstream::Upstream;
-use super::{Forwarder, Hedge, Order, Outcome};
+use super::{Forwarder, Outcome};
 
 impl Forwarder {
     /// Sends the query, or a copy of it, to this upstream, as soon as that has a connection.
     pub(super) fn bind(&mut self, now: Instant, id: Id, index: UpstreamIndex) {
         if let Some(conn) = self.open_conn(now, index)
-            && self.takes_more(now, conn)
+            && self.upstreams.takes_more(now, conn)
             && self.send(now, id, conn)
         {
             self.queries.queue.disarm(id.key());
@@ -74,7 +72,10 @@ impl Forwarder {
             }
             if self.upstreams.list[index].bound.is_empty() {
                 self.upstreams.bound_upstreams.remove(index);
-            } else if self.upstreams.list[index].open.is_none_or(|open| self.is_busy(now, open)) {
+            } else if self.upstreams.list[index]
+                .open
+                .is_none_or(|open| self.upstreams.is_busy(now, open))
+            {
                 self.connect(now, index);
             }
         }
@@ -98,7 +99,7 @@ impl Forwarder {
                 self.upstreams.list[index].bound.pop_front();
                 continue;
             }
-            if !self.takes_more(now, conn_id) {
+            if !self.upstreams.takes_more(now, conn_id) {
                 return;
             }
             self.upstreams.list[index].bound.pop_front();
@@ -130,7 +131,7 @@ impl Forwarder {
             }
             if has_kept {
                 self.deliver_kept(now, id);
-            } else if !self.is_something_usable() {
+            } else if !self.upstreams.is_something_usable() {
                 again.push(id);
             } else if !self.try_elsewhere(now, id, index) {
                 if self.queries.get(id).is_some_and(Query::is_sent) {
@@ -160,7 +161,7 @@ impl Forwarder {
             return false;
         }
         let avoided = query.avoided;
-        let Some(other) = self.another(index, avoided) else {
+        let Some(other) = self.upstreams.another(index, avoided) else {
             return false;
         };
         if let Some(query) = self.queries.get_mut(id) {
@@ -174,7 +175,7 @@ impl Forwarder {
     pub(super) fn hedge(&mut self, now: Instant, conn_id: UpstreamConnId) {
         while let Some(conn) = self.upstreams.conns.get(conn_id)
             && let index = conn.upstream
-            && let Some(other) = self.hedge_target(now, index)
+            && let Some(other) = self.upstreams.hedge_target(now, index)
             && let Some(conn) = self.upstreams.conns.get_mut(conn_id)
             && conn.phase.is_trusted()
             && let after = self.upstreams.list[index].round_trip.late_after()
@@ -191,42 +192,6 @@ impl Forwarder {
             self.outbox.counts.hedged += 1;
             self.bind(now, id, other);
         }
-    }
-
-    /// When the next query on this connection is late, if that matters.
-    pub(super) fn next_hedge(&self, conn: &UpstreamConn) -> Option<Instant> {
-        if !conn.phase.is_trusted() {
-            return None;
-        }
-        let next =
-            conn.sent.next_late(self.upstreams.list[conn.upstream].round_trip.late_after())?;
-        self.hedge_targets(conn.upstream).next().map(|_| next)
-    }
-
-    /// Who may get copies of what is late at upstream `index`; nobody, if none may be made.
-    fn hedge_targets(
-        &self,
-        index: UpstreamIndex,
-    ) -> impl Iterator<Item = (UpstreamIndex, &Upstream)> {
-        let operator = self.upstreams.list[index].operator;
-        let allows_one = self.policy.hedge != Hedge::Off && self.upstreams.hedges.allows_one();
-        self.upstreams.list.others(index).filter(move |(_, upstream)| {
-            let is_wanted = self.policy.hedge == Hedge::Any || upstream.operator == operator;
-            allows_one && is_wanted && upstream.is_usable()
-        })
-    }
-
-    /// Who of these gets a copy: one of the same operator if there is one.
-    fn hedge_target(&self, now: Instant, index: UpstreamIndex) -> Option<UpstreamIndex> {
-        let operator = self.upstreams.list[index].operator;
-        let same = self.hedge_targets(index).find(|(_, other)| other.operator == operator);
-        let other = same.or_else(|| match self.policy.order {
-            Order::Fastest => self
-                .hedge_targets(index)
-                .min_by_key(|(_, upstream)| upstream.round_trip.estimate(now)),
-            Order::Ordered | Order::Spread => self.hedge_targets(index).next(),
-        });
-        other.map(|(other, _)| other)
     }
 
     /// An upstream answered with an error that another may not have. True: that answer waits, for a
@@ -344,18 +309,6 @@ impl Forwarder {
 
     pub(super) fn next_kept_timeout(&self) -> Option<Instant> {
         self.queries.kept.next(KEPT_TIMEOUT)
-    }
-
-    /// A usable upstream other than `index` and those of the bits in `avoided`.
-    pub(super) fn another(
-        &self,
-        index: UpstreamIndex,
-        avoided: UpstreamSet,
-    ) -> Option<UpstreamIndex> {
-        let is_wanted = |(other, upstream): &(UpstreamIndex, &Upstream)| {
-            upstream.is_usable() && !avoided.contains(*other)
-        };
-        self.upstreams.list.others(index).find(is_wanted).map(|(other, _)| other)
     }
 }
 

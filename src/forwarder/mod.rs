@@ -20,6 +20,7 @@ mod hedge;
 mod limits;
 pub mod message;
 mod outbox;
+mod overdue;
 mod queries;
 mod query_log;
 mod report;
@@ -86,7 +87,7 @@ impl Forwarder {
             queries: Queries::new(&limits, seed),
             dispatch_at: None,
             denials: Denials::new(),
-            upstreams: Upstreams::new(&limits, upstreams, seed),
+            upstreams: Upstreams::new(&limits, &policy, upstreams, seed),
             outbox: Outbox::new(&limits),
             policy,
             limits,
@@ -138,7 +139,7 @@ impl Forwarder {
 
     /// The TCP connection of an upstream attempt stands; TLS begins.
     pub fn handle_established(&mut self, now: Instant, conn: UpstreamConnId) {
-        self.conn_established(now, conn);
+        self.upstreams.note_established(now, conn);
     }
 
     /// The TLS handshake of an upstream attempt is done and its certificate verified.
@@ -207,7 +208,7 @@ impl Forwarder {
 
     /// The time of day was set: certificates that were not valid may be now, so backoffs end.
     pub fn handle_clock_set(&mut self, now: Instant) {
-        self.end_backoffs(now);
+        self.upstreams.end_backoffs(now);
         self.dispatch(now);
     }
 
@@ -287,12 +288,12 @@ impl Forwarder {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let all = [
             self.queries.by_arrival.next(self.limits.query_timeout),
-            self.queue_timeout().and_then(|after| self.queries.queue.next(after)),
+            self.upstreams.queue_timeout().and_then(|after| self.queries.queue.next(after)),
             self.dispatch_at.filter(|_| {
                 !self.queries.queue.is_empty() || !self.upstreams.bound_upstreams.is_empty()
             }),
             self.next_kept_timeout(),
-            self.next_upstream_timeout(),
+            self.upstreams.next_timeout(),
             self.clients.next_timeout(),
         ];
         all.into_iter().flatten().min()
@@ -377,7 +378,7 @@ impl Forwarder {
     /// Queries that nothing will send, although they wait and may be sent: none, ever. For tests, as it
     /// looks at all.
     pub fn neglected(&self) -> usize {
-        let nothing_up = !self.is_something_usable();
+        let nothing_up = !self.upstreams.is_something_usable();
         let is_neglected = |(id, query): &(Id, &Query)| {
             // It is queued again when a connection opens.
             if nothing_up && query.is_sent() {
@@ -385,7 +386,7 @@ impl Forwarder {
             }
             let is_bound = query.bound_for.is_some_and(|index| {
                 // One that is open or being made, or as many as there may be, of which one will end.
-                !self.upstreams.list[index].conns.is_empty() || self.is_at_upstream_limit()
+                !self.upstreams.list[index].conns.is_empty() || self.upstreams.is_at_limit()
             });
             let waits = query.is_special
                 || is_bound

@@ -2,77 +2,70 @@
 
 use std::time::{Duration, Instant};
 
+use super::Upstreams;
 use super::promptness::{ANSWERS_WANTED, LAST, LATE_MIN};
 use super::upstream::{Health, Outage, Proof, Upstream};
-use crate::forwarder::action::{Manner, Stage, UpstreamConnId, UpstreamIndex, UpstreamSet};
-use crate::forwarder::{Fact, Forwarder, Outcome};
+use crate::forwarder::action::{Stage, UpstreamIndex, UpstreamSet};
+use crate::forwarder::collections::arena::Id;
+use crate::forwarder::outbox::Outbox;
+use crate::forwarder::report::Fact;
 
-impl Forwarder {
-    pub(crate) fn attempt_failed(
-        &mut self,
-        now: Instant,
-        conn_id: UpstreamConnId,
-        stage: Stage,
-        detail: Box<str>,
-    ) {
-        let Some(conn) = self.close_upstream(conn_id, Manner::Abort, "not connected in time")
-        else {
-            return;
-        };
-        let open = self.upstreams.list[conn.upstream].open;
-        if let Some(open) = open.and_then(|open| self.upstreams.conns.get_mut(open)) {
-            // Only a replacement could not be made; the connection it was for still serves.
-            open.replacement_failed_at = Some(now);
-            return;
-        }
-        self.fail_upstream(now, conn.upstream, stage, detail);
-        self.dispatch(now);
-    }
-
-    pub(crate) fn fail_upstream(
+impl Upstreams {
+    /// An attempt failed, or a connection did in a way that is its upstream's failure. Returns the copy that
+    /// it was to answer, if there is one.
+    pub(crate) fn fail(
         &mut self,
         now: Instant,
         index: UpstreamIndex,
         stage: Stage,
         detail: Box<str>,
-    ) {
-        let pause = self.upstreams.list[index].next_backoff(stage, &mut self.upstreams.random);
+        outbox: &mut Outbox,
+    ) -> Option<Id> {
+        let pause = self.list[index].next_backoff(stage, &mut self.random);
         let proof = if stage == Stage::Read { Proof::Answer } else { Proof::Handshake };
-        self.fail_until(now, index, stage, detail, now + pause, proof);
+        self.fail_until(now, index, (stage, detail), now + pause, proof, outbox)
     }
 
-    /// Too many of the last queries had no answer in time, and another upstream is usable: what is overdue
-    /// goes there now.
-    pub(crate) fn fail_if_poor(&mut self, now: Instant, index: UpstreamIndex) {
-        let upstream = &mut self.upstreams.list[index];
+    /// Whether too many of the last queries had no answer in time, and another upstream is usable.
+    pub(crate) fn is_poor(&mut self, index: UpstreamIndex) -> bool {
+        let upstream = &mut self.list[index];
         let is_poor = upstream.promptness.take_poor() && upstream.is_usable();
-        if !is_poor || self.another(index, UpstreamSet::EMPTY).is_none() {
-            return;
-        }
+        is_poor && self.another(index, UpstreamSet::EMPTY).is_some()
+    }
+
+    /// The upstream answers too few in time: what is overdue goes to another now. Returns the copy that it
+    /// was to answer, if there is one.
+    pub(crate) fn fail_as_poor(
+        &mut self,
+        now: Instant,
+        index: UpstreamIndex,
+        outbox: &mut Outbox,
+    ) -> Option<Id> {
         let detail = format!(
             "{LATE_MIN} of its last {LAST} queries had no answer in time, each for another name; other \
              upstreams are asked until it has answered {ANSWERS_WANTED} copies in a row"
         );
-        let retry_at = now + self.upstreams.list[index].promptness.next_pause(now);
-        let proof = Proof::Answers { missing: ANSWERS_WANTED };
-        self.fail_until(now, index, Stage::Read, detail.into(), retry_at, proof);
-        for conn_id in &self.upstreams.list[index].conns {
-            if let Some(conn) = self.upstreams.conns.get_mut(*conn_id) {
+        let upstream = &mut self.list[index];
+        let retry_at = now + upstream.promptness.next_pause(now);
+        for conn in &upstream.conns {
+            if let Some(conn) = self.conns.get_mut(*conn) {
                 conn.sent.look_again();
             }
         }
+        let proof = Proof::Answers { missing: ANSWERS_WANTED };
+        self.fail_until(now, index, (Stage::Read, detail.into()), retry_at, proof, outbox)
     }
 
     fn fail_until(
         &mut self,
         now: Instant,
         index: UpstreamIndex,
-        stage: Stage,
-        detail: Box<str>,
+        (stage, detail): (Stage, Box<str>),
         retry_at: Instant,
         proof: Proof,
-    ) {
-        let upstream = &mut self.upstreams.list[index];
+        outbox: &mut Outbox,
+    ) -> Option<Id> {
+        let upstream = &mut self.list[index];
         let name = upstream.name.clone();
         let mut told_now = false;
         let trial = match &mut upstream.health {
@@ -117,99 +110,49 @@ impl Forwarder {
             let mut detail = detail.into_string();
             detail.push_str(self.hint(stage));
             let fact = Fact::UpstreamFailed { upstream: name, stage, detail: detail.into() };
-            self.outbox.log(fact);
+            outbox.log(fact);
         }
-        if let Some(trial) = trial {
-            self.finish(now, trial, Outcome::Orphaned);
-        }
-        self.summarize(now);
-        self.unbind(now, index);
+        trial
     }
 
     /// What several upstreams have in common that failed in this phase.
     pub(crate) fn hint(&self, stage: Stage) -> &'static str {
-        let alike = self.upstreams.list.iter().filter_map(Upstream::outage);
+        let alike = self.list.iter().filter_map(Upstream::outage);
         hint(stage, alike.filter(|outage| outage.stage == stage).count())
-    }
-
-    /// The copy of a query was answered in time by an upstream that must answer some, or not.
-    pub(crate) fn note_trial(&mut self, now: Instant, index: UpstreamIndex, is_answered: bool) {
-        let upstream = &mut self.upstreams.list[index];
-        let Health::Failed(outage) = &mut upstream.health else {
-            return;
-        };
-        let Proof::Answers { missing } = &mut outage.proof else {
-            return;
-        };
-        if is_answered {
-            *missing = missing.saturating_sub(1);
-            if *missing == 0 {
-                self.recover(now, index);
-            }
-        } else {
-            *missing = ANSWERS_WANTED;
-            outage.attempts += 1;
-            outage.retry_at = now + upstream.promptness.next_pause(now);
-            self.summarize(now);
-        }
     }
 
     /// A query was blamed for a lost connection. Whether the upstream is to blame instead: after the
     /// second in a row without an answer in between if another one can take over, after several if
     /// not, as one poisonous name is asked for by a few types at a time.
     pub(crate) fn note_blame(&mut self, index: UpstreamIndex) -> bool {
-        let upstream = &mut self.upstreams.list[index];
+        let upstream = &mut self.list[index];
         upstream.blames = upstream.blames.saturating_add(1);
         let blames = upstream.blames;
         blames >= if self.another(index, UpstreamSet::EMPTY).is_some() { 2 } else { BLAMES_MAX }
     }
 
-    /// A failed upstream works again. What brought it back may have brought others back too.
-    pub(crate) fn recover(&mut self, now: Instant, index: UpstreamIndex) {
-        let upstream = &mut self.upstreams.list[index];
-        let Health::Failed(outage) = std::mem::replace(&mut upstream.health, Health::Usable) else {
-            return;
-        };
-        upstream.promptness.forget();
-        if outage.told {
-            let down = now.saturating_duration_since(outage.since);
-            let fact = Fact::UpstreamUsable { upstream: upstream.name.clone(), down };
-            self.outbox.log(fact);
-        }
-        if let Some(trial) = outage.trial {
-            self.finish(now, trial, Outcome::Orphaned);
-        }
-        if self.upstreams.list.iter().all(Upstream::is_usable) {
-            self.upstreams.summary_at = None;
-            self.upstreams.summary_pause = Duration::ZERO;
-        }
-        self.end_backoffs(now);
-        self.queue_stalled();
-    }
-
     /// Now and then a line for all that is still down, however many fail however often.
-    fn summarize(&mut self, now: Instant) {
-        let due = *self.upstreams.summary_at.get_or_insert(now + SUMMARY_PAUSE_MIN);
+    pub(crate) fn summarize(&mut self, now: Instant, outbox: &mut Outbox) {
+        let due = *self.summary_at.get_or_insert(now + SUMMARY_PAUSE_MIN);
         if now < due {
             return;
         }
-        let failed = self.upstreams.list.iter().filter_map(|one| Some((&one.name, one.outage()?)));
+        let failed = self.list.iter().filter_map(|one| Some((&one.name, one.outage()?)));
         let Some((name, outage)) = failed.clone().min_by_key(|(_, outage)| outage.since) else {
             return;
         };
-        self.upstreams.summary_pause =
-            (self.upstreams.summary_pause * 2).clamp(SUMMARY_PAUSE_MIN, SUMMARY_PAUSE_MAX);
-        self.upstreams.summary_at = Some(now + self.upstreams.summary_pause);
-        self.outbox.log(Fact::UpstreamStillFailed {
+        self.summary_pause = (self.summary_pause * 2).clamp(SUMMARY_PAUSE_MIN, SUMMARY_PAUSE_MAX);
+        self.summary_at = Some(now + self.summary_pause);
+        outbox.log(Fact::UpstreamStillFailed {
             upstream: name.clone(),
             down: now.saturating_duration_since(outage.since),
             attempts: outage.attempts,
             stage: outage.stage,
             detail: format!("{}{}", outage.detail, self.hint(outage.stage)).into(),
             failed: failed.count(),
-            of: self.upstreams.list.len(),
+            of: self.list.len(),
         });
-        for upstream in self.upstreams.list.iter_mut() {
+        for upstream in self.list.iter_mut() {
             if let Some(outage) = upstream.outage_mut() {
                 outage.told = true;
             }
@@ -218,11 +161,63 @@ impl Forwarder {
 
     /// What failed may work now: but one that answered too few in time did so for reasons of its own.
     pub(crate) fn end_backoffs(&mut self, now: Instant) {
-        for upstream in self.upstreams.list.iter_mut() {
+        for upstream in self.list.iter_mut() {
             if upstream.outage().is_some_and(|outage| !outage.proof.is_poor()) {
                 upstream.end_backoff(now);
             }
         }
+    }
+
+    /// The copy of a query was answered in time by an upstream that must answer some, or not. True if that
+    /// was the last that it had to answer.
+    pub(crate) fn note_trial(
+        &mut self,
+        now: Instant,
+        index: UpstreamIndex,
+        is_answered: bool,
+        outbox: &mut Outbox,
+    ) -> bool {
+        let upstream = &mut self.list[index];
+        let Health::Failed(outage) = &mut upstream.health else {
+            return false;
+        };
+        let Proof::Answers { missing } = &mut outage.proof else {
+            return false;
+        };
+        if is_answered {
+            *missing = missing.saturating_sub(1);
+            return *missing == 0;
+        }
+        *missing = ANSWERS_WANTED;
+        outage.attempts += 1;
+        outage.retry_at = now + upstream.promptness.next_pause(now);
+        self.summarize(now, outbox);
+        false
+    }
+
+    /// A failed upstream works again. What brought it back may have brought others back too. Returns its
+    /// outage.
+    pub(crate) fn recover(
+        &mut self,
+        now: Instant,
+        index: UpstreamIndex,
+        outbox: &mut Outbox,
+    ) -> Option<Outage> {
+        let upstream = &mut self.list[index];
+        let Health::Failed(outage) = std::mem::replace(&mut upstream.health, Health::Usable) else {
+            return None;
+        };
+        upstream.promptness.forget();
+        if outage.told {
+            let down = now.saturating_duration_since(outage.since);
+            outbox.log(Fact::UpstreamUsable { upstream: upstream.name.clone(), down });
+        }
+        if self.list.iter().all(Upstream::is_usable) {
+            self.summary_at = None;
+            self.summary_pause = Duration::ZERO;
+        }
+        self.end_backoffs(now);
+        Some(outage)
     }
 }
 

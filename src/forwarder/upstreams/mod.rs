@@ -1,9 +1,9 @@
-//! How many connections to upstreams there may be, and how much they may hold.
+//! Upstreams, and the connections to them.
 
+mod choice;
 pub(crate) mod connection;
 pub(crate) mod health;
 pub(crate) mod in_flight;
-pub(crate) mod overdue;
 pub(crate) mod promptness;
 pub(crate) mod query_limit;
 pub(crate) mod replacements;
@@ -15,17 +15,18 @@ pub(crate) mod upstream;
 
 use std::time::{Duration, Instant};
 
-use crate::forwarder::Forwarder;
 use crate::forwarder::action::{
-    Manner, UpstreamConnId, UpstreamIdentity, UpstreamIndex, UpstreamSet,
+    Action, Manner, UpstreamConnId, UpstreamIdentity, UpstreamIndex, UpstreamSet,
 };
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::collections::budget::Budget;
 use crate::forwarder::collections::conn_table::ConnTable;
 use crate::forwarder::collections::random::Random;
-use crate::forwarder::limits::Limits;
+use crate::forwarder::limits::{Hedge, Limits, Order, Policy};
 use crate::forwarder::message::frame::KEPT_CAPACITY_MAX;
-use connection::{Phase, UpstreamConn};
+use crate::forwarder::outbox::Outbox;
+use crate::forwarder::report::Fact;
+use connection::{HANDSHAKE_TIMEOUT, Phase, RETIRED_TIMEOUT, Turn, UpstreamConn};
 use upstream::UpstreamList;
 
 /// All upstreams, and the connections to them.
@@ -45,10 +46,18 @@ pub(crate) struct Upstreams {
     pub(crate) summary_at: Option<Instant>,
     pub(crate) summary_pause: Duration,
     pub(crate) random: Random,
+    limits: Limits,
+    order: Order,
+    hedge: Hedge,
 }
 
 impl Upstreams {
-    pub(crate) fn new(limits: &Limits, upstreams: Vec<UpstreamIdentity>, seed: u64) -> Self {
+    pub(crate) fn new(
+        limits: &Limits,
+        policy: &Policy,
+        upstreams: Vec<UpstreamIdentity>,
+        seed: u64,
+    ) -> Self {
         let list = UpstreamList::new(upstreams);
         Self {
             ranking: list.indexes().collect(),
@@ -60,6 +69,9 @@ impl Upstreams {
             summary_at: None,
             summary_pause: Duration::ZERO,
             random: Random::new(seed),
+            limits: limits.clone(),
+            order: policy.order,
+            hedge: policy.hedge,
         }
     }
 
@@ -69,67 +81,300 @@ impl Upstreams {
     }
 }
 
-impl Forwarder {
-    /// Makes room for another attempt at upstream `index`; false if there is none for now.
-    ///
-    /// Connections that fell silent make way, but none of which answers may be expected: at the limit,
-    /// nothing would live long enough to be answered. Upstreams that have one of those leave room for
-    /// one that has none.
-    pub(crate) fn make_way(&mut self, now: Instant, index: UpstreamIndex) -> bool {
-        let (mut live, mut is_bare, mut others_bare) = (0, false, false);
-        for (other, upstream) in self.upstreams.list.indexes().zip(self.upstreams.list.iter()) {
-            let of_it = upstream.conns.iter().filter(|conn_id| !self.is_stalled(**conn_id)).count();
-            live += of_it;
-            is_bare |= of_it == 0 && other == index;
-            others_bare |= of_it == 0 && other != index;
-        }
-        let reserved = usize::from(others_bare && !is_bare);
-        if live + 1 + reserved > self.limits.upstream_conns_max {
+impl Upstreams {
+    /// Whether an attempt is to be made: while none is under way, or with connections that carry few queries
+    /// each, as many as `queued` ones need.
+    pub(crate) fn wants_attempt(&self, now: Instant, index: UpstreamIndex, queued: usize) -> bool {
+        let upstream = &self.list[index];
+        let attempts = upstream.attempts.len();
+        let Some(allowance) = upstream.allowance(now) else {
+            return attempts == 0;
+        };
+        let Some(queries_max) = allowance.each() else {
+            return attempts == 0;
+        };
+        if attempts > 0
+            && allowance.queries.is_none()
+            && self.another(index, UpstreamSet::EMPTY).is_some()
+        {
+            // Which gets the rest.
             return false;
         }
-        while self.upstream_conns().count() >= self.limits.upstream_conns_max {
-            let Some(stalled) = self.oldest_stalled() else {
-                debug_assert!(false, "what is not live is stalled");
-                return false;
-            };
-            self.close_early(now, stalled);
+        if let Some(open) = upstream.open.and_then(|open| self.conns.get(open))
+            && open.has_failed_replacement(now)
+        {
+            return false;
         }
-        true
+        let is_of_use = |conn: &&UpstreamConnId| match self.conns.get(**conn) {
+            Some(conn) => !matches!(conn.phase, Phase::Retired { stalled: true, .. }),
+            _ => false,
+        };
+        upstream.conns.iter().filter(is_of_use).count() < LIMITED_CONNS_MAX
+            && (attempts == 0
+                || queries_max.saturating_mul(attempts as u64)
+                    < (queued + upstream.bound.len()) as u64)
+    }
+
+    pub(crate) fn start_attempt(
+        &mut self,
+        now: Instant,
+        index: UpstreamIndex,
+        outbox: &mut Outbox,
+    ) {
+        let conn = UpstreamConn::new(index, now, &self.limits, &mut self.random);
+        let conn = self.conns.insert(conn);
+        let upstream = &mut self.list[index];
+        upstream.conns.push(conn);
+        upstream.attempts.push(conn);
+        upstream.attempted_at = Some(now);
+        outbox.counts.connects += 1;
+        outbox.push(Action::Connect { conn, upstream: index });
+    }
+
+    pub(crate) fn note_established(&mut self, now: Instant, conn_id: UpstreamConnId) {
+        if let Some(conn) = self.conns.get_mut(conn_id)
+            && let Phase::Connecting { established: established @ false, deadline } =
+                &mut conn.phase
+        {
+            *established = true;
+            *deadline = now + HANDSHAKE_TIMEOUT;
+        }
+    }
+
+    /// Whether the connection has a message ID left.
+    pub(crate) fn has_free_ids(&self, conn_id: UpstreamConnId) -> bool {
+        match self.conns.get(conn_id) {
+            Some(conn) => conn.in_flight.has_free(),
+            _ => false,
+        }
+    }
+
+    /// Has new queries sent on another connection that is open, where this one is busy or there is none.
+    pub(crate) fn turn_to_spare(&mut self, now: Instant, index: UpstreamIndex) {
+        let upstream = &self.list[index];
+        if upstream.open.is_some_and(|open| self.takes_more(now, open)) {
+            return;
+        }
+        let spare = upstream.conns.iter().copied().find(|conn| self.takes_more(now, *conn));
+        self.list[index].open = spare.or(upstream.open);
+    }
+
+    /// Whether the new connection was made because this one is busy, and not to replace it.
+    pub(crate) fn serves_beside(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
+        let conn = self.conns.get(conn_id);
+        self.is_busy(now, conn_id) && !matches!(conn, Some(conn) if conn.wants_replacement(now))
+    }
+
+    /// Whether the connection takes no more until something is answered, as its server works on one query
+    /// at a time.
+    pub(crate) fn is_busy(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
+        match self.conns.get(conn_id) {
+            Some(conn) => conn.is_busy(self.list[conn.upstream].allowance(now)),
+            _ => false,
+        }
+    }
+
+    /// Whether the connection takes another query at the moment.
+    pub(crate) fn takes_more(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
+        let Some(conn) = self.conns.get(conn_id) else {
+            return false;
+        };
+        let upstream = &self.list[conn.upstream];
+        let allowance = upstream.allowance(now);
+        matches!(conn.phase, Phase::Open)
+            && conn.has_room(&self.limits)
+            && upstream.window.is_none_or(|window| conn.in_flight.waiting() < window)
+            && !conn.is_spent(allowance)
+            && !conn.is_busy(allowance)
+    }
+
+    /// A query that is in flight on this connection, too, was answered on another one to upstream `index`.
+    pub(crate) fn note_answered_elsewhere(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+        index: UpstreamIndex,
+    ) {
+        if let Some(conn) = self.conns.get_mut(conn_id)
+            && conn.upstream == index
+            && let Some(silence) = &mut conn.silence
+        {
+            silence.answered_elsewhere.get_or_insert(now);
+        }
+    }
+
+    /// It was the connection that fell silent, and not the names that were slow.
+    pub(crate) fn learn_silence(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+        outbox: &mut Outbox,
+    ) {
+        if let Some(conn) = self.conns.get_mut(conn_id)
+            && let Some(silence) = conn.silence.take()
+        {
+            let upstream = &mut self.list[conn.upstream];
+            if upstream.query_limit.queries_max(now).is_none() {
+                upstream.query_limit.note_silence(now, conn.answers);
+            }
+            if silence.of_several {
+                upstream.silences = upstream.silences.saturating_add(1);
+            }
+            self.settle(now, conn_id, outbox);
+        }
+    }
+
+    /// The server works on one query of a connection at a time, for so long on each that those that wait
+    /// here would expire. They go to another upstream, or are spread over several connections, as far as
+    /// each answers them in time; so do all that follow. Returns those that wait.
+    pub(crate) fn relieve(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+        each: Duration,
+        outbox: &mut Outbox,
+    ) -> Vec<Id> {
+        let Some(conn) = self.conns.get_mut(conn_id).filter(|conn| conn.phase.is_trusted()) else {
+            return Vec::new();
+        };
+        conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: true };
+        let waiting = conn.in_flight.iter().collect();
+        let upstream = &mut self.list[conn.upstream];
+        upstream.open.take_if(|open| *open == conn_id);
+        upstream.at_once.teach(now, each);
+        if !std::mem::replace(&mut upstream.told_in_turn, true) {
+            outbox.log(Fact::UpstreamInTurn { upstream: upstream.name.clone(), each });
+        }
+        waiting
+    }
+
+    /// The connection takes no new queries and is closed when none waits on it any more.
+    pub(crate) fn retire(&mut self, now: Instant, conn_id: UpstreamConnId, outbox: &mut Outbox) {
+        let Some(conn) = self.conns.get_mut(conn_id) else {
+            return;
+        };
+        conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: false };
+        self.list[conn.upstream].open.take_if(|open| *open == conn_id);
+        self.settle(now, conn_id, outbox);
+    }
+
+    /// An answer came with this message ID, which is free now. Returns how long the server works on each
+    /// query, if it works on one at a time and that is too long.
+    pub(crate) fn free(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+        message_id: u16,
+        outbox: &mut Outbox,
+    ) -> Option<Duration> {
+        let conn = self.conns.get_mut(conn_id)?;
+        conn.note_answer(now);
+        conn.in_flight.free(message_id);
+        let Turn { took, was_oldest, each } = conn.note_turn(now, message_id);
+        if let Some(took) = took {
+            let upstream = &mut self.list[conn.upstream];
+            upstream.round_trip.note(now, took);
+            if !was_oldest {
+                upstream.at_once.forget();
+            }
+        }
+        self.settle(now, conn_id, outbox);
+        each
+    }
+
+    /// The query with this message ID left by another way.
+    pub(crate) fn abandon(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+        message_id: u16,
+        outbox: &mut Outbox,
+    ) {
+        if let Some(conn) = self.conns.get_mut(conn_id) {
+            conn.abandon(now, message_id);
+            self.settle(now, conn_id, outbox);
+        }
+    }
+
+    pub(crate) fn settle(&mut self, now: Instant, conn_id: UpstreamConnId, outbox: &mut Outbox) {
+        let Some(conn) = self.conns.get_mut(conn_id) else {
+            return;
+        };
+        if conn.in_flight.waiting() > 0 {
+            return;
+        }
+        conn.idle_since = now;
+        if matches!(conn.phase, Phase::Retired { .. }) && conn.silence_known_at().is_none() {
+            self.close(conn_id, Manner::Orderly, "it took no more queries", outbox);
+        }
+    }
+
+    /// Takes the connection out; nothing more is told about it. What waited on it is the caller's. `why`
+    /// is for the log, unless the connection has ended by itself.
+    pub(crate) fn close(
+        &mut self,
+        conn_id: UpstreamConnId,
+        manner: Manner,
+        why: &'static str,
+        outbox: &mut Outbox,
+    ) -> Option<Box<UpstreamConn>> {
+        let conn = self.conns.close(conn_id)?;
+        let upstream = &mut self.list[conn.upstream];
+        upstream.forget(conn_id);
+        if conn.phase.is_trusted() {
+            upstream.silences = 0;
+            upstream.query_limit.note_close(conn.queries, conn.answers);
+        }
+        outbox.push(Action::Close { conn: conn_id.into(), manner, why: Some(why) });
+        Some(conn)
+    }
+
+    pub(crate) fn close_idle(&mut self, conn_id: UpstreamConnId, outbox: &mut Outbox) {
+        if let Some(conn) = self.close(conn_id, Manner::Orderly, "idle", outbox) {
+            self.list[conn.upstream].note_close(false, conn.answers);
+        }
+    }
+
+    /// How long this connection may idle.
+    pub(crate) fn idle_timeout(&self, conn: &UpstreamConn) -> Duration {
+        let configured = self.limits.upstream_idle_timeout;
+        conn.keepalive.map_or(configured, |allowed| allowed.min(configured))
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let conns = self.list.iter().flat_map(|upstream| &upstream.conns);
+        conns
+            .filter_map(|conn_id| match self.conns.get(*conn_id) {
+                Some(conn) => {
+                    let next = conn.next_timeout(self.idle_timeout(conn));
+                    let next = [next, self.next_hedge(conn), Self::next_overdue(conn)];
+                    next.into_iter().flatten().min()
+                }
+                _ => None,
+            })
+            .min()
+    }
+
+    /// When the next query on this connection is overdue.
+    pub(crate) fn next_overdue(conn: &UpstreamConn) -> Option<Instant> {
+        if conn.phase.is_trusted() { conn.sent.next_overdue() } else { None }
     }
 
     /// Whether an attempt may have to wait for the end of a connection.
-    pub(crate) fn is_at_upstream_limit(&self) -> bool {
-        self.upstream_conns().count() + 1 >= self.limits.upstream_conns_max
+    pub(crate) fn is_at_limit(&self) -> bool {
+        self.conn_ids().count() + 1 >= self.limits.upstream_conns_max
     }
 
-    /// Above the limit on what all connections hold, those that hold most are closed, but not this one,
-    /// to which something has just been added.
-    pub(crate) fn shed_upstream_bytes(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        let held = |id: &UpstreamConnId| match self.upstreams.conns.get(*id) {
-            Some(conn) => conn.buffer_octets(),
-            _ => 0,
-        };
-        let all: usize = self.upstream_conns().map(held).sum();
-        if all <= self.limits.upstream_bytes_max {
-            return;
-        }
-        let others = self.upstream_conns().filter(|other| **other != conn_id);
-        if let Some(&heaviest) = others.max_by_key(|other| held(other)) {
-            self.close_early(now, heaviest);
-            self.shed_upstream_bytes(now, conn_id);
-        }
+    pub(crate) fn conn_ids(&self) -> impl Iterator<Item = &UpstreamConnId> {
+        self.list.iter().flat_map(|upstream| &upstream.conns)
     }
 
-    fn upstream_conns(&self) -> impl Iterator<Item = &UpstreamConnId> {
-        self.upstreams.list.iter().flat_map(|upstream| &upstream.conns)
-    }
-
-    fn is_stalled(&self, conn_id: UpstreamConnId) -> bool {
+    pub(crate) fn is_stalled(&self, conn_id: UpstreamConnId) -> bool {
         self.stalled_until(conn_id).is_some()
     }
 
-    fn stalled_until(&self, conn_id: UpstreamConnId) -> Option<Instant> {
-        match self.upstreams.conns.get(conn_id) {
+    pub(crate) fn stalled_until(&self, conn_id: UpstreamConnId) -> Option<Instant> {
+        match self.conns.get(conn_id) {
             Some(conn) => match conn.phase {
                 Phase::Retired { until, stalled: true } => Some(until),
                 _ => None,
@@ -138,27 +383,11 @@ impl Forwarder {
         }
     }
 
-    fn oldest_stalled(&self) -> Option<UpstreamConnId> {
+    pub(crate) fn oldest_stalled(&self) -> Option<UpstreamConnId> {
         let stalled = self
-            .upstream_conns()
+            .conn_ids()
             .filter_map(|conn| Some((self.stalled_until(*conn)?, conn.serial(), *conn)));
         stalled.min().map(|(.., conn_id)| conn_id)
-    }
-
-    /// Closes a connection that did nothing wrong: its queries are sent again.
-    fn close_early(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        let Some(conn) = self.close_upstream(conn_id, Manner::Orderly, "others need its room")
-        else {
-            return;
-        };
-        self.outbox.counts.made_way += 1;
-        let waiting: Vec<Id> = conn.in_flight.iter().collect();
-        for &id in &waiting {
-            if let Some(query) = self.queries.get_mut(id) {
-                query.remove_place(conn_id);
-            }
-        }
-        self.requeue(now, waiting);
     }
 }
 
@@ -172,3 +401,6 @@ const HEDGES_PERCENT: u32 = 2;
 /// Of all queries: names that are broken everywhere are common, and asking everybody about them mends
 /// nothing.
 const RETRIES_PERCENT: u32 = 5;
+
+/// Connections at a time to an upstream that answers few queries on each.
+const LIMITED_CONNS_MAX: usize = 8;

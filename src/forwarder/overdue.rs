@@ -1,0 +1,135 @@
+//! Queries that have waited for so long that their answers are hardly to be expected: each is sent once
+//! more, to another upstream, and what becomes of it is held against the first.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::Hasher;
+use std::time::Instant;
+
+use super::action::{UpstreamConnId, UpstreamIndex};
+use super::collections::arena::Id;
+use super::message::HEADER_LEN;
+use super::queries::query::{Origin, Place, Query};
+use super::upstreams::in_flight::Found;
+use super::upstreams::sends::OVERDUE_AFTER;
+use super::upstreams::upstream::Upstream;
+use super::{Forwarder, Hedge, Outcome};
+
+impl Forwarder {
+    /// Looks at what is overdue on this connection. The budget of copies of late queries is for those
+    /// that are made sooner: here it is [`super::queries::query::Query::may_be_sent`] that bounds them.
+    pub(super) fn overdue(&mut self, now: Instant, conn_id: UpstreamConnId) {
+        while let Some(conn) = self.upstreams.conns.get_mut(conn_id)
+            && conn.phase.is_trusted()
+            && let Some(message_id) = conn.sent.pop_overdue(now)
+        {
+            let index = conn.upstream;
+            let Found::Waiting(id) = conn.in_flight.find(message_id) else {
+                continue;
+            };
+            let Some(query) = self.queries.get(id) else {
+                continue;
+            };
+            if let Origin::Trial { upstream, cause } = query.origin {
+                self.overdue_trial(now, id, upstream, cause);
+            } else if query.may_be_copied() {
+                let avoided = query.avoided;
+                let other = self
+                    .probe(now, index, id)
+                    .or_else(|| self.upstreams.second_try(now, index, avoided));
+                match other {
+                    Some(other) => self.bind(now, id, other),
+                    None => self.revive_helpers(now, index, id),
+                }
+            }
+        }
+    }
+
+    /// Who is asked this query to find out whether upstream `index` fails or nobody answers such names:
+    /// another operator if there is one, as addresses of one may fail together.
+    fn probe(&mut self, now: Instant, index: UpstreamIndex, id: Id) -> Option<UpstreamIndex> {
+        if !self.upstreams.list[index].promptness.wants_probe(now) {
+            return None;
+        }
+        let query = self.queries.get(id)?;
+        let (_, number) = query.first.filter(|(first, _)| *first == index)?;
+        let avoided = query.avoided;
+        let operator = self.upstreams.list[index].operator;
+        let is_another = |(other, upstream): &(UpstreamIndex, &Upstream)| {
+            upstream.is_usable() && upstream.operator != operator && !avoided.contains(*other)
+        };
+        let of_another = self.upstreams.list.others(index).find(is_another).map(|(other, _)| other);
+        let other = of_another.or_else(|| self.upstreams.another(index, avoided))?;
+        self.upstreams.list[index].promptness.note_probe(now, number);
+        Some(other)
+    }
+
+    /// Nobody can be asked what is overdue at upstream `index`: who could be, but failed, is tried again
+    /// beside the traffic, for later ones.
+    fn revive_helpers(&mut self, now: Instant, index: UpstreamIndex, cause: Id) {
+        let first = &self.upstreams.list[index];
+        let operator = first.operator;
+        let is_any = self.policy.hedge == Hedge::Any || first.promptness.wants_probe(now);
+        for other in self.upstreams.list.indexes().filter(|other| *other != index) {
+            if is_any || self.upstreams.list[other].operator == operator {
+                self.revive_one(now, other, cause);
+            }
+        }
+    }
+
+    /// An upstream that must answer in time has not. That says nothing of it where the query itself has
+    /// no answer yet: then it is the name.
+    fn overdue_trial(&mut self, now: Instant, id: Id, index: UpstreamIndex, cause: Id) {
+        let outage = self.upstreams.list[index].outage();
+        if outage.is_none_or(|outage| !outage.proof.is_poor()) {
+            return;
+        }
+        let is_answered_elsewhere = self.queries.get(cause).is_none();
+        self.finish(now, id, Outcome::Orphaned);
+        if is_answered_elsewhere {
+            self.upstreams.note_trial(now, index, false, &mut self.outbox);
+        }
+    }
+
+    /// A query ends. Where it was sent first and is overdue, that is held against the upstream, but not
+    /// where it was sent afterwards: what others leave unanswered is no fair sample. Connections that fell
+    /// silent are judged as a whole, not by what was sent on them.
+    pub(super) fn note_overdue(
+        &mut self,
+        now: Instant,
+        query: &Query,
+        answered_by: Option<UpstreamIndex>,
+    ) {
+        let Some((index, number)) = query.first.filter(|(first, _)| answered_by != Some(*first))
+        else {
+            return;
+        };
+        let is_overdue = |place: &Place| match self.upstreams.conns.get(place.conn) {
+            Some(conn) if conn.upstream == index && conn.phase.is_trusted() => {
+                // What was sent again after a stall has no time of its own, and has waited for long.
+                conn.sent.start(place.id).is_none_or(|start| now >= start + OVERDUE_AFTER)
+            }
+            _ => false,
+        };
+        if query.places.iter().flatten().any(is_overdue) {
+            let by_another = answered_by.is_some();
+            self.upstreams.list[index].promptness.note_late(
+                now,
+                number,
+                name_hash(query),
+                by_another,
+            );
+        }
+    }
+}
+
+/// Tells names apart, however they are spelled, whatever is asked of them; never 0.
+fn name_hash(query: &Query) -> u32 {
+    let end = query.parsed.question_end.saturating_sub(TYPE_AND_CLASS_LEN);
+    let mut hasher = DefaultHasher::new();
+    for octet in query.message.get(HEADER_LEN..end).unwrap_or_default() {
+        hasher.write_u8(octet.to_ascii_lowercase());
+    }
+    hasher.finish() as u32 | 1
+}
+
+const TYPE_AND_CLASS_LEN: usize = 4;
