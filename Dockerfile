@@ -10,8 +10,10 @@ WORKDIR /build
 ENV RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
 
 # The dependencies in a layer of their own, which a change of src/ leaves alone. Building an empty
-# library compiles them all and links nothing.
+# library compiles them all and links nothing. Of the packages of the tests there are the manifests only,
+# as cargo reads all that the lock names.
 COPY Cargo.toml Cargo.lock ./
+COPY tests tests
 RUN mkdir src \
  && echo '//! Empty.' | tee src/lib.rs src/main.rs \
  && cargo build --release --locked --lib --target "$(rustc --print host-tuple)"

@@ -1,15 +1,13 @@
 //! The command line of the real binary, as far as it goes without serving: what is printed where,
 //! and the exit codes. Of what the README shows, the parts that can be checked so.
 
-#[path = "support/skip.rs"]
-mod skip;
-
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use dot_proxy::config::{self, Command as Asked};
 use rustls::pki_types::ServerName;
+use support::skip::skip;
 
 fn dot_proxy(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dot-proxy"));
@@ -349,12 +347,12 @@ fn systemd_takes_the_unit() {
     let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).output();
     let version = match analyze(&["--version"]) {
         Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
-        Err(error) => return skip::skip(NAME, &format!("systemd-analyze: {error}")),
+        Err(error) => return skip(NAME, &format!("systemd-analyze: {error}")),
     };
     let version = version.split_whitespace().nth(1).and_then(|number| number.parse::<u32>().ok());
     // The first that looks at a file that is not installed.
     if version.is_none_or(|version| version < 250) {
-        return skip::skip(NAME, "systemd-analyze is older than version 250");
+        return skip(NAME, "systemd-analyze is older than version 250");
     }
     let directory = std::env::temp_dir().join(format!("{NAME}-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("a writable directory");

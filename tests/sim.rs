@@ -10,8 +10,6 @@
 //! - `SIM_DIGESTS=file` with it writes a line `SEED TURNS DIGEST` for each, to tell whether a change of the
 //!   code is one of behaviour.
 
-mod sim_support;
-
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -29,8 +27,8 @@ use dot_proxy::forwarder::{
     Closed, Counts, DatagramPath, Ecs, Fact, Hedge, Order, Policy, SpecialNames, Stage,
 };
 
-use sim_support::dns::{self, Edns, Shape};
-use sim_support::{
+use simulator::dns::{self, Edns, Shape};
+use simulator::{
     Ask, Attempt, Do, Rng, Roughness, Server, Step, To, What, World, default_limits, ms, path_from,
     special,
 };

@@ -1,51 +1,17 @@
 //! The programs of the benchmark do their work, so that they do when they are needed. How fast they are is
 //! judged by nobody here.
-//!
-//! The example `bench` is made of the same files; what only it uses is here for the tests in them.
-#![allow(dead_code, reason = "the example `bench` uses what is not used here")]
-
-#[path = "../support/bench/mod.rs"]
-mod bench;
-#[path = "../support"]
-mod support {
-    pub(crate) mod answers;
-    pub(crate) mod authority;
-    pub(crate) mod client;
-    pub(crate) mod message;
-    pub(crate) mod proxy;
-    pub(crate) mod server;
-
-    pub(crate) use authority::{Authority, Identity};
-    pub(crate) use proxy::Proxy;
-}
-
-mod cases;
-mod compare;
-mod forwarders;
-#[path = "../faults/known.rs"]
-mod known;
-mod machine;
-mod measure;
-mod plot;
-mod programs;
-mod start;
-#[path = "../faults/subject.rs"]
-mod subject;
-mod table;
-mod targets;
-mod upstreams;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use bench::bare_loop::BareLoop;
-use bench::cpu;
-use bench::load::{self, Pace, Plan, Report, Transport};
-use bench::upstream::{Counts, Upstream};
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
+use support::bench::bare_loop::BareLoop;
+use support::bench::cpu;
+use support::bench::load::{self, Pace, Plan, Report, Transport};
+use support::bench::upstream::{Counts, Upstream};
 use support::server::LIMIT;
 use support::{Authority, Proxy};
 

@@ -1,58 +1,16 @@
 //! What the RFCs ask of a forwarder to DNS over TLS, on real sockets, each statement by its number, with
 //! which the name of its test begins.
 //!
-//! The checks are in the other files of this directory, which know nothing of dot-proxy: the example
-//! `conformance` makes the same on any forwarder. What only its own tests can see is in [`INSIDE`].
-
-#[path = "../support"]
-#[allow(dead_code, reason = "what is offered to the tests need not all be used by these")]
-mod support {
-    pub(crate) mod answers;
-    pub(crate) mod authority;
-    pub(crate) mod client;
-    pub(crate) mod message;
-    pub(crate) mod server;
-    pub(crate) mod skip;
-
-    pub(crate) use authority::{Authority, Identity};
-    pub(crate) use client::TcpClient;
-    pub(crate) use message::{Query, Response};
-    pub(crate) use server::DotServer;
-    pub(crate) use server::behaviour::{Act, End, Greeting, Setup};
-}
-
-#[path = "../faults/asker.rs"]
-#[allow(dead_code, reason = "the rows of faults use what is not used here")]
-mod asker;
-mod client;
-mod edns;
-mod hello;
-mod names;
-#[path = "../faults/outcome.rs"]
-#[allow(dead_code, reason = "the rows of faults use what is not used here")]
-mod outcome;
-#[path = "../faults/own.rs"]
-mod own;
-mod proxying;
-mod sanity;
-#[path = "../faults/stage.rs"]
-#[allow(dead_code, reason = "the rows of faults use what is not used here")]
-mod stage;
-#[macro_use]
-mod statements;
-#[path = "../faults/subject.rs"]
-#[allow(dead_code, reason = "the rows of faults use what is not used here")]
-mod subject;
-mod tls;
-mod transports;
-mod view;
+//! The checks are in [`support::conformance`], which knows nothing of dot-proxy: the program `conformance`
+//! makes the same on any forwarder. What only its own tests can see is in [`INSIDE`].
 
 use std::fs;
 use std::path::Path;
 
-use outcome::Outcome;
-use own::DotProxy;
-use subject::Subject;
+use support::conformance::{edns, names, proxying, sanity, tls, transports};
+use support::forwarder::outcome::Outcome;
+use support::forwarder::own::DotProxy;
+use support::forwarder::subject::Subject;
 
 /// Statements that bind every forwarder or are expected of a good one; of the others 38, 62 and 66 are
 /// optional, and 67 to 70 are about a cache.
@@ -213,7 +171,7 @@ macro_rules! tests {
     };
 }
 
-statements!(tests);
+support::statements!(tests);
 
 #[test]
 fn every_statement_is_checked() {

@@ -1,46 +1,17 @@
 //! Every fault of upstreams and clients on real sockets, and what dot-proxy promises to do about it.
 //!
-//! What is tried is in the other files of this directory, which know nothing of dot-proxy: the example
-//! `faults` tries the same on any forwarder.
-
-#[path = "../support"]
-#[allow(dead_code, reason = "what is offered to the tests need not all be used by these")]
-mod support {
-    pub(crate) mod answers;
-    pub(crate) mod authority;
-    pub(crate) mod client;
-    pub(crate) mod message;
-    pub(crate) mod server;
-    pub(crate) mod skip;
-
-    pub(crate) use authority::{Authority, Identity};
-    pub(crate) use client::TcpClient;
-    pub(crate) use message::{Query, Response};
-    pub(crate) use server::DotServer;
-    pub(crate) use server::behaviour::{Act, End, Greeting, Setup};
-}
-
-mod answers;
-mod asker;
-mod clients;
-mod connections;
-mod handshakes;
-#[path = "../hosts/namespace.rs"]
-#[allow(dead_code, reason = "what is offered to the tests need not all be used by these")]
-mod namespace;
-mod outcome;
-mod own;
-mod stage;
-mod subject;
+//! What is tried is in [`support::faults`], which knows nothing of dot-proxy: the program `faults` tries the
+//! same on any forwarder.
 
 use std::io::Write;
 use std::sync::Once;
 use std::time::Duration;
 
-use namespace::{Namespace, in_namespace, while_interfaces_come_and_go};
-use outcome::Outcome;
-use own::DotProxy;
-use subject::Subject;
+use support::faults::{answers, clients, connections, handshakes};
+use support::forwarder::outcome::Outcome;
+use support::forwarder::own::DotProxy;
+use support::forwarder::subject::Subject;
+use support::namespace::{Namespace, in_namespace, while_interfaces_come_and_go};
 
 type Row = fn(&dyn Subject) -> Result<Outcome, String>;
 

@@ -1,8 +1,7 @@
 //! What the fuzzer does for hours (`cargo fuzz`, see tests/README.md), here for a few seconds on octets from
 //! seeds.
 
-#[allow(dead_code, reason = "a target's file may offer what its smoke run does not use")]
-mod bodies;
+use simulator::fuzz;
 
 /// xorshift64*
 struct Random(u64);
@@ -85,8 +84,8 @@ fn near_message(random: &mut Random) -> Vec<u8> {
 #[test]
 fn message() {
     let make = |random: &mut Random| [vec![2, 0], near_message(random)].concat();
-    run(100_000, make, bodies::message);
-    run(20_000, |random| random.octets(100), bodies::message);
+    run(100_000, make, fuzz::message);
+    run(20_000, |random| random.octets(100), fuzz::message);
 }
 
 #[test]
@@ -106,7 +105,7 @@ fn edit() {
         octets.extend([0, 0, 41, 4, 208, random.below(2) as u8, 0, 0, 0, 0, 5, 0, 12, 0, 1, 0]);
         octets
     };
-    run(100_000, make, bodies::edit);
+    run(100_000, make, fuzz::edit);
 }
 
 #[test]
@@ -120,10 +119,10 @@ fn frame() {
         }
         octets
     };
-    run(50_000, make, bodies::frame);
+    run(50_000, make, fuzz::frame);
 }
 
 #[test]
 fn forwarder() {
-    run(10_000, |random| random.octets(4_000), bodies::forwarder);
+    run(10_000, |random| random.octets(4_000), fuzz::forwarder);
 }

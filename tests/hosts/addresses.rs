@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 
 use rustix::net::netdevice::name_to_index;
 
-use crate::namespace::{Namespace, in_namespace};
-use crate::support::message::{A, NOERROR, TXT};
-use crate::support::proxy::arguments;
-use crate::support::server::LIMIT;
-use crate::support::{Authority, DotServer, Proxy, Query, Response, Setup, TcpClient, answers};
+use support::message::{A, NOERROR, TXT};
+use support::namespace::{Namespace, in_namespace};
+use support::proxy::arguments;
+use support::server::LIMIT;
+use support::{Authority, DotServer, Proxy, Query, Response, Setup, TcpClient, answers};
 
 /// Asks this address over UDP from a socket that takes answers from anywhere, and over TCP.
 #[track_caller]

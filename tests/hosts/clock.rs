@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::steady::{Asked, ask_steadily, assert_all_answered};
-use crate::support::message::{A, NOERROR, SERVFAIL};
-use crate::support::proxy::arguments;
-use crate::support::skip::skip;
-use crate::support::{Act, Authority, DotServer, End, Proxy, Query, Response, Setup, UdpClient};
+use support::message::{A, NOERROR, SERVFAIL};
+use support::proxy::arguments;
+use support::skip::skip;
+use support::{Act, Authority, DotServer, End, Proxy, Query, Response, Setup, UdpClient};
 
 #[test]
 fn h03_clock_at_1970() {

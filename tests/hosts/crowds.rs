@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::namespace::{in_namespace, ip};
-use crate::support::message::{A, NOERROR};
-use crate::support::{Act, Authority, DotServer, Proxy, Query, Response, Setup, TcpClient};
+use support::message::{A, NOERROR};
+use support::namespace::{in_namespace, ip};
+use support::{Act, Authority, DotServer, Proxy, Query, Response, Setup, TcpClient};
 
 /// An address that clients have in common, as behind NAT.
 const ADDRESS: &str = "192.168.7.1";

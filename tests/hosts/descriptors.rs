@@ -6,9 +6,9 @@ use rustix::process::{Resource, Rlimit, prlimit};
 
 use crate::observe::{Busy, descriptors};
 use crate::steady::{ask_steadily, assert_all_answered};
-use crate::support::message::{A, NOERROR};
-use crate::support::proxy::arguments;
-use crate::support::{
+use support::message::{A, NOERROR};
+use support::proxy::arguments;
+use support::{
     Act, Authority, Bed, DotServer, End, Proxy, Query, Response, Setup, TcpClient, UdpClient,
 };
 

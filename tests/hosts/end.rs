@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::observe::await_stop;
-use crate::support::message::{self, A, NOERROR};
-use crate::support::{Act, Bed, Query, Response, TcpClient, UdpClient, answers};
+use support::message::{self, A, NOERROR};
+use support::{Act, Bed, Query, Response, TcpClient, UdpClient, answers};
 
 #[test]
 fn h06_sigterm_under_load() {

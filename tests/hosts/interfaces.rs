@@ -4,12 +4,12 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::namespace::{Namespace, in_namespace, ip, ip_lines, while_interfaces_come_and_go};
 use crate::steady::{Asked, ask_steadily, assert_all_answered};
-use crate::support::message::A;
-use crate::support::proxy::arguments;
-use crate::support::server::LIMIT;
-use crate::support::{Authority, DotServer, Proxy, Query, Setup, UdpClient};
+use support::message::A;
+use support::namespace::{Namespace, in_namespace, ip, ip_lines, while_interfaces_come_and_go};
+use support::proxy::arguments;
+use support::server::LIMIT;
+use support::{Authority, DotServer, Proxy, Query, Setup, UdpClient};
 
 /// A connection that falls silent is noticed after this. What is noticed at once takes a second at the
 /// most, and a new connection.

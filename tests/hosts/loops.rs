@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use dot_proxy::config::{QUERIES_MAX, Size};
 
-use crate::namespace::{in_namespace, ip};
 use crate::observe::Busy;
 use crate::steady::ask_steadily;
-use crate::support::message::{self, A, AXFR, SERVFAIL};
-use crate::support::proxy::arguments;
-use crate::support::server::LIMIT;
-use crate::support::{Act, Authority, DotServer, Proxy, Query, Response, Setup, UdpClient};
+use support::message::{self, A, AXFR, SERVFAIL};
+use support::namespace::{in_namespace, ip};
+use support::proxy::arguments;
+use support::server::LIMIT;
+use support::{Act, Authority, DotServer, Proxy, Query, Response, Setup, UdpClient};
 
 /// SERVFAIL for all, in time, by a program that is otherwise idle.
 #[track_caller]

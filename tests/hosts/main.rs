@@ -4,14 +4,6 @@
 //! Networks are broken in network namespaces of the tests' own, which need root. What a machine
 //! cannot do is skipped with a line that says so, see [`support::skip`].
 
-#[path = "../support/mod.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "what is offered to the tests need not all be used by these"
-)]
-mod support;
-
 mod addresses;
 mod clock;
 mod crowds;
@@ -20,7 +12,6 @@ mod end;
 mod interfaces;
 mod loops;
 mod many;
-mod namespace;
 mod network;
 mod observe;
 mod pause;

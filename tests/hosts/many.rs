@@ -8,12 +8,12 @@ use std::time::Instant;
 use rustix::net::netdevice::name_to_index;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::namespace::{Namespace, counted, in_namespace, ip, nft};
 use crate::start::assert_one_line;
-use crate::support::message::{A, NOERROR, TXT};
-use crate::support::proxy::{arguments, run};
-use crate::support::server::LIMIT;
-use crate::support::{Authority, DotServer, Proxy, Query, Response, Setup, answers};
+use support::message::{A, NOERROR, TXT};
+use support::namespace::{Namespace, counted, in_namespace, ip, nft};
+use support::proxy::{arguments, run};
+use support::server::LIMIT;
+use support::{Authority, DotServer, Proxy, Query, Response, Setup, answers};
 
 const PORT: u16 = 5300;
 

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::namespace::{Namespace, counted, in_namespace, ip, nft};
 use crate::observe::ports_connected_to;
 use crate::steady::{Asked, ask_steadily, assert_all_answered};
-use crate::support::message::NOERROR;
-use crate::support::proxy::arguments;
-use crate::support::{Authority, DotServer, Proxy, Setup};
+use support::message::NOERROR;
+use support::namespace::{Namespace, counted, in_namespace, ip, nft};
+use support::proxy::arguments;
+use support::{Authority, DotServer, Proxy, Setup};
 
 /// After this the next upstream is asked, or a connection that says nothing is replaced. A query that
 /// took as long has waited for it.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::observe::await_stop;
-use crate::support::message::{A, NOERROR};
-use crate::support::{Act, Bed, End, Query, Response};
+use support::message::{A, NOERROR};
+use support::{Act, Bed, End, Query, Response};
 
 #[test]
 fn h02_stopped_and_continued() {

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use rustix::io::Errno;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 
-use crate::namespace::in_namespace;
 use crate::start::assert_one_line;
-use crate::support::message::{A, NOERROR};
-use crate::support::proxy::run;
-use crate::support::skip::skip;
-use crate::support::{Authority, DotServer, Proxy, Query, Response, Setup, UdpClient};
+use support::message::{A, NOERROR};
+use support::namespace::in_namespace;
+use support::proxy::run;
+use support::skip::skip;
+use support::{Authority, DotServer, Proxy, Query, Response, Setup, UdpClient};
 
 const RECEIVE_MANY: i64 = libc::SYS_recvmmsg;
 const SEND_MANY: i64 = libc::SYS_sendmmsg;

@@ -7,15 +7,13 @@ use std::time::Duration;
 
 use rustix::process::{Signal, geteuid};
 
-use crate::namespace::in_namespace;
 use crate::observe::await_stop;
 use crate::start::{Copied, assert_one_line};
-use crate::support::message::{A, NOERROR};
-use crate::support::proxy::{run, run_through};
-use crate::support::skip::skip;
-use crate::support::{
-    Act, Authority, DotServer, Proxy, Query, Response, Setup, TcpClient, UdpClient,
-};
+use support::message::{A, NOERROR};
+use support::namespace::in_namespace;
+use support::proxy::{run, run_through};
+use support::skip::skip;
+use support::{Act, Authority, DotServer, Proxy, Query, Response, Setup, TcpClient, UdpClient};
 
 /// Of so many clients, all are the same process's once in 10^19 runs.
 const CLIENTS: usize = 64;

@@ -6,12 +6,10 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
-use crate::support::message::{A, NOERROR};
-use crate::support::proxy::arguments;
-use crate::support::server::LIMIT;
-use crate::support::{
-    Act, Authority, DotServer, Proxy, Query, Response, Setup, UdpClient, answers,
-};
+use support::message::{A, NOERROR};
+use support::proxy::arguments;
+use support::server::LIMIT;
+use support::{Act, Authority, DotServer, Proxy, Query, Response, Setup, UdpClient, answers};
 
 /// A server that answers when it is told to.
 struct Held {

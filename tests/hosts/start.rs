@@ -4,10 +4,10 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 
-use crate::namespace::{Namespace, in_namespace, ip};
-use crate::support::Proxy;
-use crate::support::proxy::{run, run_through};
-use crate::support::skip::skip;
+use support::Proxy;
+use support::namespace::{Namespace, in_namespace, ip};
+use support::proxy::{run, run_through};
+use support::skip::skip;
 
 /// Nothing on standard output, one line with these words on standard error.
 #[track_caller]

@@ -3,11 +3,11 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
-use crate::namespace::{Namespace, counted, in_namespace, ip};
-use crate::support::message::{self, A, NOERROR};
-use crate::support::proxy::{self, arguments};
-use crate::support::server::LIMIT;
-use crate::support::{
+use support::message::{self, A, NOERROR};
+use support::namespace::{Namespace, counted, in_namespace, ip};
+use support::proxy::{self, arguments};
+use support::server::LIMIT;
+use support::{
     Act, Authority, DotServer, End, Proxy, Query, Response, Setup, TcpClient, UdpClient,
 };
 
@@ -144,7 +144,7 @@ fn s42_nothing_is_looked_up() {
         assert_eq!(sent, asked, "only what the client asked for");
         drop(log);
         // With an upstream that cannot be reached, too.
-        let port = crate::support::RefusedPort::reserve();
+        let port = support::RefusedPort::reserve();
         let other = Proxy::start(&arguments(&authority, &[port.address()], &[]));
         UdpClient::new(other.address()).ask(&Query::new("n.example", A).bytes());
         assert_eq!(counted(), 0, "a resolver was asked");

@@ -4,9 +4,9 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::support::message::{A, NOERROR};
-use crate::support::server::LIMIT;
-use crate::support::{Query, Response};
+use support::message::{A, NOERROR};
+use support::server::LIMIT;
+use support::{Query, Response};
 
 /// A query and what became of it.
 #[derive(Clone, Copy, Debug, PartialEq)]

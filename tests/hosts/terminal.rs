@@ -11,11 +11,11 @@ use rustix::process::{Signal, geteuid};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
 use crate::start::Copied;
-use crate::support::message::{A, NOERROR};
-use crate::support::proxy::arguments;
-use crate::support::server::LIMIT;
-use crate::support::skip::skip;
-use crate::support::{Authority, DotServer, Proxy, Query, Response, Setup, UdpClient};
+use support::message::{A, NOERROR};
+use support::proxy::arguments;
+use support::server::LIMIT;
+use support::skip::skip;
+use support::{Authority, DotServer, Proxy, Query, Response, Setup, UdpClient};
 
 /// More lines than a terminal and a pipe hold, of 200 octets at least.
 const QUERIES: usize = 1_500;

@@ -9,7 +9,7 @@ use dot_proxy::memory::STACK;
 
 use crate::load::Load;
 use crate::program::Program;
-use crate::support::skip::skip;
+use support::skip::skip;
 
 #[test]
 fn a_small_one_lives_within_its_bounds() {

@@ -22,7 +22,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey};
 use rustls::{Error, ServerConfig, ServerConnection, SignatureScheme};
 
-use crate::support::skip::skip;
+use support::skip::skip;
 
 /// Of one call in the loop: 50 ms on a machine that is not fast.
 const INSTRUCTIONS_MAX: u64 = 150_000_000;

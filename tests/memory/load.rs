@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use dot_proxy::config::{self, Command, Config};
 use socket2::{Domain, Type};
 
-use crate::support::answers::{self, OPT_LEN};
-use crate::support::message::{A, NOERROR, TXT, framed};
-use crate::support::server::LIMIT;
-use crate::support::{Act, Authority, DotServer, Query, Received, Response, Setup, UdpClient};
+use support::answers::{self, OPT_LEN};
+use support::message::{A, NOERROR, TXT, framed};
+use support::server::LIMIT;
+use support::{Act, Authority, DotServer, Query, Received, Response, Setup, UdpClient};
 
 /// Upstreams that take and give as much as they can, and what is asked of them.
 pub(crate) struct Load {
@@ -143,7 +143,7 @@ fn recover(proxy: SocketAddr) {
         }
         assert!(Instant::now() < end, "nothing is answered after the load");
     }
-    let mut client = crate::support::TcpClient::new(proxy);
+    let mut client = support::TcpClient::new(proxy);
     let query = Query::new(&format!("size-{}.example", 60_000), TXT).bytes();
     let response = client.ask(&query);
     assert_eq!(Response::read(&response).rcode, NOERROR);

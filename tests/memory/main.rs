@@ -3,14 +3,6 @@
 //! stop reading or stop in the middle of an answer, the query log on and nobody who reads it. So does the
 //! bound on what an upstream may make the loop do at a time.
 
-#[path = "../support/mod.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "what is offered to the tests need not all be used by these"
-)]
-mod support;
-
 mod allocator;
 mod cgroup;
 mod counted;

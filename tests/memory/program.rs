@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::server::LIMIT;
+use support::server::LIMIT;
 
 /// A proxy that runs in a process of its own; killed when dropped.
 pub(crate) struct Program {

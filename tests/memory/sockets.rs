@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use crate::support::message::{A, NOERROR};
-use crate::support::skip::skip;
-use crate::support::{Bed, Query, Response};
+use support::message::{A, NOERROR};
+use support::skip::skip;
+use support::{Bed, Query, Response};
 
 /// The limits of the receive and of the send buffer of the TCP socket with these addresses.
 fn buffers(local: &str, peer: &str) -> Result<(u64, u64), String> {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::support::message::{A, NOERROR, SERVFAIL, TXT};
-use crate::support::{
+use support::message::{A, NOERROR, SERVFAIL, TXT};
+use support::{
     Act, Authority, DotServer, Proxy, Query, Received, Response, Setup, TcpClient, UdpClient,
 };
-use crate::support::{Bed, answers, proxy};
+use support::{Bed, answers, proxy};
 
 /// Two servers, and a proxy before them with these names for them.
 fn two(

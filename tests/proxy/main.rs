@@ -2,10 +2,6 @@
 //!
 //! Each test has its own proxy and its own servers, on ports that the kernel chose.
 
-#[path = "../support/mod.rs"]
-#[allow(dead_code, reason = "what is offered to the tests need not all be used by these")]
-mod support;
-
 mod flags;
 mod malformed;
 mod pins;

@@ -1,10 +1,8 @@
 //! Messages of clients that are not forwarded: each gets the answer it is due, or none.
 
-use crate::support::answers::{OPT_LEN, at_client};
-use crate::support::message::{
-    self, A, AXFR, BADVERS, FORMERR, NOERROR, NOTIMP, OPT, QR, RD, REFUSED,
-};
-use crate::support::{Bed, Query, Response};
+use support::answers::{OPT_LEN, at_client};
+use support::message::{self, A, AXFR, BADVERS, FORMERR, NOERROR, NOTIMP, OPT, QR, RD, REFUSED};
+use support::{Bed, Query, Response};
 
 /// Asks over both transports and gives the one answer.
 #[track_caller]

@@ -6,9 +6,9 @@ use rustls::SupportedProtocolVersion;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::support::message::{A, NOERROR, SERVFAIL};
-use crate::support::skip::skip;
-use crate::support::{
+use support::message::{A, NOERROR, SERVFAIL};
+use support::skip::skip;
+use support::{
     Act, Authority, DotServer, End, Identity, Proxy, Query, Received, Response, Setup, UdpClient,
 };
 

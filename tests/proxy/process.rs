@@ -4,8 +4,8 @@ use std::io::Read;
 
 use rustix::process::Signal;
 
-use crate::support::message::{A, NOERROR};
-use crate::support::{
+use support::message::{A, NOERROR};
+use support::{
     Authority, Bed, DotServer, Proxy, Query, Response, Setup, TcpClient, UdpClient, proxy,
 };
 

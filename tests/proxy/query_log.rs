@@ -1,7 +1,7 @@
 //! The line for each query on standard error.
 
-use crate::support::message::{A, AXFR, QR, RD, TXT};
-use crate::support::{Authority, Bed, Proxy, Query, RefusedPort, UdpClient, proxy};
+use support::message::{A, AXFR, QR, RD, TXT};
+use support::{Authority, Bed, Proxy, Query, RefusedPort, UdpClient, proxy};
 
 /// The line with its number of milliseconds, which it must have, as `N`.
 #[track_caller]
@@ -18,7 +18,7 @@ fn delivered_responses_are_successes() {
     let bed = Bed::with(|setup| {
         setup.handler(|query| {
             let mut answer = query.answer();
-            if let [crate::support::Act::Send(message)] = &mut answer[..]
+            if let [support::Act::Send(message)] = &mut answer[..]
                 && query.name == "fail.example"
             {
                 message[3] |= 2;
@@ -142,7 +142,7 @@ fn query_log_does_not_depend_on_the_log_level() {
 fn log_tells_the_first_connection_but_not_the_next() {
     let bed = Bed::with(|setup| {
         setup.handler(|query| {
-            [query.answer(), vec![crate::support::Act::End(crate::support::End::Notify)]].concat()
+            [query.answer(), vec![support::Act::End(support::End::Notify)]].concat()
         })
     });
     let udp = bed.udp();

@@ -1,7 +1,7 @@
 //! Names that are answered here: an upstream does not hear of them.
 
-use crate::support::message::{A, AAAA, NOERROR, NXDOMAIN, QR, RA, RD, SOA, id};
-use crate::support::{Act, Bed, Query, Response};
+use support::message::{A, AAAA, NOERROR, NXDOMAIN, QR, RA, RD, SOA, id};
+use support::{Act, Bed, Query, Response};
 
 const NS: u16 = 2;
 const PTR: u16 = 12;

@@ -1,8 +1,8 @@
 //! What is forwarded differs from what came in by its ID and its OPT record only (RFC 5625 section 3).
 
-use crate::support::answers;
-use crate::support::message::{self, A, QR, RD, TXT};
-use crate::support::{Act, Bed, Query};
+use support::answers;
+use support::message::{self, A, QR, RD, TXT};
+use support::{Act, Bed, Query};
 
 /// Queries that a forwarder might be tempted to change, or to understand.
 fn odd_queries() -> Vec<(String, Vec<u8>)> {

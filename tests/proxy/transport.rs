@@ -6,12 +6,10 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use socket2::SockRef;
 
-use crate::support::answers;
-use crate::support::message::{self, A, NOERROR, RD, TXT};
-use crate::support::server::LIMIT;
-use crate::support::{
-    Act, Bed, DotServer, Proxy, Query, Response, Setup, TcpClient, UdpClient, proxy,
-};
+use support::answers;
+use support::message::{self, A, NOERROR, RD, TXT};
+use support::server::LIMIT;
+use support::{Act, Bed, DotServer, Proxy, Query, Response, Setup, TcpClient, UdpClient, proxy};
 
 #[test]
 fn udp_query_is_answered() {
@@ -332,7 +330,7 @@ fn ipv6_listener_answers() {
 
 #[test]
 fn ipv6_upstream_answers() {
-    let authority = crate::support::Authority::new();
+    let authority = support::Authority::new();
     let setup = Setup::new(authority.identity("dot.example"));
     let server = DotServer::start_on("[::1]:0".parse().expect("an address"), setup)
         .expect("a free port of ::1");

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use crate::support::answers;
-use crate::support::message::{self, A, NOERROR, TC, TXT};
-use crate::support::{Act, Bed, Query, Response, TcpClient, UdpClient};
+use support::answers;
+use support::message::{self, A, NOERROR, TC, TXT};
+use support::{Act, Bed, Query, Response, TcpClient, UdpClient};
 
 /// Client's size (0: no OPT), size of the answer, whether it is to arrive whole.
 const CASES: [(u16, usize, bool); 16] = [

@@ -2,10 +2,8 @@
 
 use rustls::SupportedProtocolVersion;
 
-use crate::support::message::{A, NOERROR, SERVFAIL};
-use crate::support::{
-    Authority, Bed, DotServer, Identity, Proxy, Query, Response, Setup, UdpClient,
-};
+use support::message::{A, NOERROR, SERVFAIL};
+use support::{Authority, Bed, DotServer, Identity, Proxy, Query, Response, Setup, UdpClient};
 
 /// Which certificate, how it is made, and what the log says of it.
 type Case = (&'static str, fn(&Authority) -> Identity, &'static [&'static str]);
@@ -182,7 +180,7 @@ fn upstream_with_a_bad_certificate_hands_its_queries_on() {
 
 #[test]
 fn certificate_that_turns_bad_is_refused_at_the_next_handshake() {
-    use crate::support::{Act, End};
+    use support::{Act, End};
 
     let bed = Bed::with(|setup| {
         setup.handler(|query| [query.answer(), vec![Act::End(End::Notify)]].concat())

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::support::answers;
-use crate::support::message::{self, A, NOERROR, QR, SERVFAIL};
-use crate::support::proxy;
-use crate::support::server::LIMIT;
-use crate::support::{
+use support::answers;
+use support::message::{self, A, NOERROR, QR, SERVFAIL};
+use support::proxy;
+use support::server::LIMIT;
+use support::{
     Act, Authority, Bed, DotServer, End, Ended, Greeting, Proxy, Query, RefusedPort, Response,
     Setup, UdpClient,
 };

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use dot_proxy::forwarder::{Action, Fact, Forwarder, UpstreamIdentity};
 
-use crate::sim_support::dns::{NOERROR, SERVFAIL};
-use crate::sim_support::{Do, State, Step, What, World, default_limits, dns, ms, path_from};
 use crate::{
     ask_with_sig0, close_after, end, failures, long_question, numbered, question, warm, with_limits,
 };
+use simulator::dns::{NOERROR, SERVFAIL};
+use simulator::{Do, State, Step, What, World, default_limits, dns, ms, path_from};
 
 #[test]
 fn no_timer_outlives_a_client_closed_for_what_it_holds() {

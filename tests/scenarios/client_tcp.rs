@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::sim_support::dns::NOERROR;
-use crate::sim_support::{Do, Server, State, Step, To, What, World, default_limits, dns, ms};
 use crate::{end, failures, numbered, question, slow_name, warm, with_limits, world};
+use simulator::dns::NOERROR;
+use simulator::{Do, Server, State, Step, To, What, World, default_limits, dns, ms};
 
 #[test]
 fn c01_a_length_and_nothing_more_is_closed_after_10_s_whatever_trickles() {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::Fact;
 
-use crate::sim_support::dns::{Edns, FORMERR, NOERROR, NOTIMP, REFUSED};
-use crate::sim_support::{What, dns, path_from};
 use crate::{copies, end, failures, numbered, warm, with_limits, world};
+use simulator::dns::{Edns, FORMERR, NOERROR, NOTIMP, REFUSED};
+use simulator::{What, dns, path_from};
 
 #[test]
 fn c08_every_malformed_query_gets_what_is_due() {
@@ -137,7 +137,7 @@ fn strangers_are_not_answered_and_it_is_said_whose_address_it_was_once_a_minute(
     w.run_ms(5000);
     assert_eq!(w.oracle.responses.len(), 0);
     assert_eq!(w.forwarder.counts().refused, 5);
-    let told = |w: &crate::sim_support::World| -> Vec<_> {
+    let told = |w: &simulator::World| -> Vec<_> {
         let facts = w.facts.iter().map(|(_, fact)| match fact {
             Fact::SourceRefused { source, count } => (source.to_string(), *count),
             other => panic!("{other:?}"),

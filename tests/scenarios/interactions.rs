@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::{Hedge, Policy};
 
-use crate::sim_support::dns::{NOERROR, SERVFAIL};
-use crate::sim_support::{Ask, Attempt, Do, Step, What, default_policy, dns, ms};
 use crate::{close_after, copies, end, numbered, warm, world, world_of};
+use simulator::dns::{NOERROR, SERVFAIL};
+use simulator::{Ask, Attempt, Do, Step, What, default_policy, dns, ms};
 
 #[test]
 fn u10_who_lost_a_connection_by_anothers_bad_answer_has_two_tries_of_its_own() {

@@ -15,8 +15,6 @@ mod query_poison;
 mod query_second_opinion;
 mod query_signed;
 mod shutdown;
-#[path = "../sim_support/mod.rs"]
-mod sim_support;
 mod special_names;
 mod upstream_answers;
 mod upstream_attempts;
@@ -30,10 +28,8 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::{Closed, Limits, Policy};
 
-use sim_support::dns::{self, NOERROR, SERVFAIL};
-use sim_support::{
-    Ask, Attempt, Do, Response, Server, Step, World, default_limits, default_policy,
-};
+use simulator::dns::{self, NOERROR, SERVFAIL};
+use simulator::{Ask, Attempt, Do, Response, Server, Step, World, default_limits, default_policy};
 
 /// Healthy servers, as many as named, and nothing asked yet.
 fn world(servers: usize) -> World {

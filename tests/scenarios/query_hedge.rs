@@ -2,9 +2,9 @@
 
 use dot_proxy::forwarder::{Closed, Hedge, Order, Policy};
 
-use crate::sim_support::dns::NOERROR;
-use crate::sim_support::{Attempt, Do, Step, World, default_policy, ms};
 use crate::{close_after, copies, end, failures, numbered, world_of};
+use simulator::dns::NOERROR;
+use simulator::{Attempt, Do, Step, World, default_policy, ms};
 
 /// Queries enough to have saved up for some copies.
 fn save_up(w: &mut World) {

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::{Closed, Fact};
 
-use crate::sim_support::dns::{NOERROR, SERVFAIL};
-use crate::sim_support::{Ask, Do, Response, Step, What, World, default_policy, ms};
 use crate::{
     close_after, copies, distant, end, failures, numbered, warm, world, world_of, wrong_question,
 };
+use simulator::dns::{NOERROR, SERVFAIL};
+use simulator::{Ask, Do, Response, Step, What, World, default_policy, ms};
 
 #[test]
 fn u23_poisonous_query() {

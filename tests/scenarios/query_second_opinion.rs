@@ -2,9 +2,9 @@
 
 use dot_proxy::forwarder::Policy;
 
-use crate::sim_support::dns::{NOERROR, NXDOMAIN, REFUSED, SERVFAIL};
-use crate::sim_support::{Ask, Attempt, Do, Step, default_policy, dns, ms};
 use crate::{close_after, copies, end, failures, numbered, slowest, world_of};
+use simulator::dns::{NOERROR, NXDOMAIN, REFUSED, SERVFAIL};
+use simulator::{Ask, Attempt, Do, Step, default_policy, dns, ms};
 
 fn says(ask: &Ask<'_>, rcode: u8) -> Vec<Step> {
     vec![Step::after(10, Do::Answer(dns::answer(ask.message, ask.serial, rcode, 0)))]

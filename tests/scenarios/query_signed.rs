@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::sim_support::dns::{Edns, NOERROR, SERVFAIL};
-use crate::sim_support::{Server, World, default_limits, default_policy, dns, ms};
 use crate::{ask_with_sig0, close_after, copies, end, numbered, warm, world};
+use simulator::dns::{Edns, NOERROR, SERVFAIL};
+use simulator::{Server, World, default_limits, default_policy, dns, ms};
 
 #[test]
 fn a_sig0_whose_id_may_never_be_free_gets_another_connection() {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::Manner;
 
-use crate::sim_support::dns::{NOERROR, SERVFAIL};
-use crate::sim_support::{State, What, dns};
 use crate::{end, failures, question, warm, world};
+use simulator::dns::{NOERROR, SERVFAIL};
+use simulator::{State, What, dns};
 
 #[test]
 fn h06_a_shutdown_answers_what_is_owed_and_ends() {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::{Policy, SpecialNames};
 
-use crate::sim_support::dns::{Edns, NOERROR, NXDOMAIN, REFUSED, SERVFAIL};
-use crate::sim_support::{
+use crate::{copies, end, failures, with_limits, world};
+use simulator::dns::{Edns, NOERROR, NXDOMAIN, REFUSED, SERVFAIL};
+use simulator::{
     Attempt, Do, Server, Step, What, World, default_limits, default_policy, dns, ms, special,
 };
-use crate::{copies, end, failures, with_limits, world};
 
 const DS: u16 = 43;
 

@@ -1,11 +1,11 @@
 //! Answers that are no good, or that come in strange pieces and sizes.
 
-use crate::sim_support::dns::{NOERROR, REFUSED, SERVFAIL};
-use crate::sim_support::{Ask, Do, Step, dns, ms};
 use crate::{
     Spoil, ask_with_sig0, copies, end, failures, id_of, numbered, question, warm, world,
     wrong_question,
 };
+use simulator::dns::{NOERROR, REFUSED, SERVFAIL};
+use simulator::{Ask, Do, Step, dns, ms};
 
 #[test]
 fn u10_duplicate_answers_go_to_nobody() {

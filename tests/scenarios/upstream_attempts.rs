@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::{Closed, Fact, Stage};
 
-use crate::sim_support::dns::{NOERROR, SERVFAIL};
-use crate::sim_support::{Attempt, Do, What, World, ms};
 use crate::{copies, end, failures, numbered, slowest, warm, world};
+use simulator::dns::{NOERROR, SERVFAIL};
+use simulator::{Attempt, Do, What, World, ms};
 
 #[test]
 fn u05_mute_after_tcp() {

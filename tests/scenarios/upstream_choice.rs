@@ -2,11 +2,9 @@
 
 use dot_proxy::forwarder::{Closed, Fact, Hedge, Order, Policy, Stage};
 
-use crate::sim_support::dns::SERVFAIL;
-use crate::sim_support::{
-    Attempt, Response, Server, What, World, default_limits, default_policy, ms,
-};
 use crate::{close_after, end, failures, numbered, slowest};
+use simulator::dns::SERVFAIL;
+use simulator::{Attempt, Response, Server, What, World, default_limits, default_policy, ms};
 
 fn world_by(order: Order, servers: usize) -> World {
     let policy = Policy { order, ..default_policy() };

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::{Closed, Fact, Manner, Stage};
 
-use crate::sim_support::dns::{NOERROR, SERVFAIL};
-use crate::sim_support::{Attempt, Do, Step, What, ms};
 use crate::{allowing, close_after, distant, end, failures, numbered, slowest, warm, world};
+use simulator::dns::{NOERROR, SERVFAIL};
+use simulator::{Attempt, Do, Step, What, ms};
 
 #[test]
 fn u01_fin_after_every_answer() {

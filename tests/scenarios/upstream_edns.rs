@@ -2,9 +2,9 @@
 
 use dot_proxy::forwarder::{Edns, Fact};
 
-use crate::sim_support::dns::{FORMERR, NOERROR, NOTIMP, NXDOMAIN, SERVFAIL, Shape};
-use crate::sim_support::{Ask, Do, Seen, Step, What, World, dns, ms};
 use crate::{ask_with_sig0, close_after, copies, end, numbered, warm, world};
+use simulator::dns::{FORMERR, NOERROR, NOTIMP, NXDOMAIN, SERVFAIL, Shape};
+use simulator::{Ask, Do, Seen, Step, What, World, dns, ms};
 
 const ECS: u16 = 8;
 const KEEPALIVE: u16 = 11;

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::{Fact, Limits, Order, Policy};
 
-use crate::sim_support::dns::{NOERROR, framed};
-use crate::sim_support::{
-    Attempt, Do, Response, Server, Step, What, World, default_limits, default_policy, dns, ms,
-};
 use crate::{
     allowing, ask_with_sig0, end, failures, long_question, numbered, slowest, warm, with_limits,
     world,
+};
+use simulator::dns::{NOERROR, framed};
+use simulator::{
+    Attempt, Do, Response, Server, Step, What, World, default_limits, default_policy, dns, ms,
 };
 
 /// Answers the first `answers` queries of each connection and is deaf from then on.

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::{Closed, Fact, Stage};
 
-use crate::sim_support::dns::{NOERROR, SERVFAIL};
-use crate::sim_support::{
-    Ask, Attempt, Do, Response, Server, Step, What, World, default_limits, dns, ms,
-};
 use crate::{close_after, copies, end, failures, numbered, slow_name, slowest, warm, world};
+use simulator::dns::{NOERROR, SERVFAIL};
+use simulator::{Ask, Attempt, Do, Response, Server, Step, What, World, default_limits, dns, ms};
 
 #[test]
 fn u19_a_server_that_stops_reading_gets_no_query_past_its_deadline() {

@@ -4,7 +4,7 @@
 ///
 /// The pieces of a stream may end anywhere, within the length too (RFC 7766 section 8).
 #[derive(Debug, Default)]
-pub(crate) struct Deframer {
+pub struct Deframer {
     /// The start of a frame whose rest has not arrived, with its length; or the whole frame that
     /// the last call handed out.
     partial: Vec<u8>,
@@ -16,7 +16,7 @@ impl Deframer {
     ///
     /// `None`: all of `input` was taken and the rest of a frame, if one began, has to arrive. An
     /// empty frame is an empty message. A message that lies wholly in `input` is not copied.
-    pub(crate) fn next<'m, 'i: 'm>(&'m mut self, input: &mut &'i [u8]) -> Option<&'m [u8]> {
+    pub fn next<'m, 'i: 'm>(&'m mut self, input: &mut &'i [u8]) -> Option<&'m [u8]> {
         if self.handed_out {
             self.handed_out = false;
             self.partial.clear();
@@ -40,7 +40,7 @@ impl Deframer {
     }
 
     /// Octets held of a frame that is not complete, those of its length included; 0 between frames.
-    pub(crate) fn partial_len(&self) -> usize {
+    pub fn partial_len(&self) -> usize {
         if self.handed_out { 0 } else { self.partial.len() }
     }
 
@@ -82,7 +82,7 @@ impl Deframer {
 }
 
 /// Appends what `write` appends as one frame. It must not be longer than 65,535 octets.
-pub(crate) fn append_with(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+pub fn append_with(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; LENGTH_LEN]);
     write(out);
@@ -98,7 +98,7 @@ fn split(input: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Octets of the length in front of each message.
-pub(crate) const LENGTH_LEN: usize = 2;
+pub const LENGTH_LEN: usize = 2;
 
 /// A message of any length fits behind its two octets of length (RFC 1035 section 4.2.2).
 pub(crate) const FRAME_LEN_MAX: usize = LENGTH_LEN + 65_535;

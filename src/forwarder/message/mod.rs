@@ -7,7 +7,7 @@
 
 pub(crate) mod compression;
 pub mod edit;
-pub(crate) mod frame;
+pub mod frame;
 pub(crate) mod opt;
 pub(crate) mod record;
 pub(crate) mod special;

@@ -1,0 +1,402 @@
+//! Facts in: what happens in the simulated network, told to the forwarder.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use dot_proxy::forwarder::{Closed, UpstreamIndex};
+
+use super::client::{Fin, State};
+use super::dns::{self, Due};
+use super::oracle::To;
+use super::server::Do;
+use super::world::{Socket, What, World};
+
+impl World {
+    pub(super) fn deliver(&mut self, what: What) {
+        if self.trace && !matches!(what, What::LinkIdle { .. }) {
+            self.note(format_args!("{}", brief(&what)));
+        }
+        match what {
+            What::AttemptFails { link, stage, detail } => {
+                let closed = Closed::Failed { stage, detail: detail.into() };
+                self.tell_end(link, closed);
+            }
+            What::ClientBytes { client, bytes } => {
+                self.clients[client].unread.extend(bytes);
+                self.read_client(client);
+            }
+            What::ClientConnects { client } => {
+                self.backlog.push_back(client);
+                self.accept();
+            }
+            What::ClientFin { client } => {
+                if self.clients[client].fin == Fin::None {
+                    self.clients[client].fin = Fin::Arrived;
+                }
+                self.read_client(client);
+            }
+            What::ClientReadable { client } => self.read_client(client),
+            What::ClientReads { client } => {
+                self.clients[client].room = None;
+                self.write_client(client);
+            }
+            What::ClientResets { client } => {
+                self.backlog.retain(|waiting| *waiting != client);
+                if let Some(conn) = self.clients[client].conn {
+                    self.clients[client].state = State::Reset;
+                    self.oracle.forgive(client);
+                    self.forwarder.handle_closed(self.now, conn.into(), Closed::Reset);
+                }
+            }
+            What::ClientWritable { client } => {
+                self.clients[client].writable_due = false;
+                self.write_client(client);
+            }
+            What::Connected { link } => {
+                if let Some(conn) = self.links[link].conn {
+                    self.links[link].connected = Some(self.at());
+                    self.forwarder.handle_connected(self.now, conn);
+                    self.watch_idle(link);
+                }
+            }
+            What::Datagram { path, message, cut } => {
+                if is_served(path.client.ip()) {
+                    self.oracle.asked(self.at(), To::Datagram(path), &message, cut);
+                }
+                self.forwarder.handle_datagram(self.now, path, &message, cut);
+            }
+            What::DatagramsWritable => self.datagrams_blocked = false,
+            What::Established { link } => {
+                if let Some(conn) = self.links[link].conn {
+                    self.forwarder.handle_established(self.now, conn);
+                }
+            }
+            What::Freeze { length } => self.frozen_for += length,
+            What::LinkIdle { link, since } => {
+                let link_now = &self.links[link];
+                let is_idle = link_now.active == since && link_now.outstanding.is_empty();
+                if is_idle && link_now.is_open() {
+                    self.serve(link, Do::Close(Closed::Eof));
+                }
+            }
+            What::LinkReadable { link } => {
+                self.links[link].readable_due = false;
+                self.read_link(link);
+            }
+            What::LinkWritable { link } => {
+                self.links[link].writable_due = false;
+                self.write_link(link);
+            }
+            What::NetworkChange { server, lost } => {
+                let mut conns = Vec::new();
+                let links = self.links.iter_mut().filter(|link| lost && link.server == server);
+                for link in links {
+                    link.forgotten = true;
+                    conns.extend(link.conn);
+                }
+                let upstream = UpstreamIndex::new(server);
+                self.forwarder.handle_network_change(self.now, upstream, &conns);
+            }
+            What::Resume => self.forwarder.handle_resume(self.now),
+            What::ClockSet => self.forwarder.handle_clock_set(self.now),
+            What::Serve { link, what } => self.serve(link, what),
+            What::ServerDies { server } => {
+                for link in self.links.iter_mut().filter(|link| link.server == server) {
+                    link.forgotten = true;
+                }
+            }
+            What::ServersRead => {
+                for link in 0..self.links.len() {
+                    self.links[link].room = None;
+                    if self.links[link].is_open() {
+                        self.receive(link);
+                        self.write_link(link);
+                    }
+                }
+            }
+            What::Shutdown => {
+                self.shutting_down = true;
+                self.forwarder.handle_shutdown(self.now);
+            }
+        }
+    }
+
+    /// When the next client can be accepted that waits.
+    pub(super) fn accept_at(&self) -> Option<Instant> {
+        let waits = !self.shutting_down && !self.backlog.is_empty();
+        waits.then(|| self.forwarder.accept_at(self.now)).flatten()
+    }
+
+    /// All clients leave, and those that wait to be accepted give up.
+    pub fn empty_places(&mut self) {
+        self.backlog.clear();
+        for client in 0..self.clients.len() {
+            if self.clients[client].conn.is_some() {
+                self.schedule(Duration::ZERO, What::ClientResets { client });
+            }
+        }
+    }
+
+    pub(super) fn accept(&mut self) {
+        while !self.shutting_down
+            && let Some(&client) = self.backlog.front()
+        {
+            let at = self.at();
+            let all_in_use = self.are_all_in_use();
+            if !self.forwarder.poll_accept(self.now) {
+                self.waiting.since.get_or_insert(at);
+                let since = *self.waiting.surely_since.get_or_insert(at);
+                assert!(all_in_use, "a newcomer waits with places free, or with somebody idle");
+                let crowded = (0..self.clients.len()).any(|client| self.is_crowd(client, 0));
+                assert!(!crowded || at < since + WAIT_MAX, "a newcomer waits behind a crowd");
+                return;
+            }
+            self.waiting.surely_since = None;
+            if !all_in_use {
+                self.waiting.since = None;
+            }
+            self.backlog.pop_front();
+            let has_waited = self.waiting.since.is_some_and(|since| since + WAIT_MAX <= at);
+            let is_crowd = self.is_crowd(client, 1);
+            let peer = self.clients[client].peer;
+            let Some(conn) = self.forwarder.handle_accept(self.now, peer) else {
+                let is_crowded_out = all_in_use && has_waited && is_crowd;
+                assert!(!is_served(peer.ip()) || is_crowded_out, "{peer} is refused a place");
+                continue;
+            };
+            self.clients[client].conn = Some(conn);
+            self.clients[client].state = State::Open;
+            self.clients[client].fresh_since = Some(at);
+            self.put(conn.into(), Socket::Client { conn, client });
+            self.read_client(client);
+            // What was closed to make room.
+            self.waiting.favours_newcomer = all_in_use && has_waited && !is_crowd;
+            self.drain();
+            self.waiting.favours_newcomer = false;
+        }
+        self.waiting.since = None;
+        self.waiting.surely_since = None;
+        self.forwarder.handle_none_waiting();
+    }
+
+    /// No place is free, and whoever has one is owed something or may be about to ask.
+    fn are_all_in_use(&mut self) -> bool {
+        let connected: Vec<_> =
+            (0..self.clients.len()).filter(|n| self.clients[*n].conn.is_some()).collect();
+        connected.len() >= self.limits.clients_max
+            && connected.into_iter().all(|client| {
+                // Who broke the rules may have been told to go, and has a second for that.
+                self.clients[client].is_fresh(self.at())
+                    || self.clients[client].offender
+                    || !self.is_idle(client)
+            })
+    }
+
+    /// The network of this client has, with so many more, more connections than it should.
+    pub(super) fn is_crowd(&self, client: usize, more: usize) -> bool {
+        let network = network(self.clients[client].peer.ip());
+        let connected = self.clients.iter().filter(|client| client.conn.is_some());
+        let held = connected.filter(|other| self::network(other.peer.ip()) == network).count();
+        held + more > self.limits.clients_per_address_max && !network.is_loopback()
+    }
+
+    fn is_idle(&mut self, number: usize) -> bool {
+        let client = &self.clients[number];
+        let is_open = client.state == State::Open && !client.ended;
+        let owes = self.oracle.owes(To::Stream(number));
+        // What cannot be read is about to be closed.
+        is_open
+            && !owes
+            && client.conn.is_some_and(|conn| {
+                self.forwarder.output(conn.into()).is_empty() && self.forwarder.poll_read(conn) > 0
+            })
+    }
+
+    fn read_client(&mut self, number: usize) {
+        let at = self.at();
+        while let client = &mut self.clients[number]
+            && let Some(conn) = client.conn
+            && client.state == State::Open
+            && let most = self.forwarder.poll_read(conn)
+            && most > 0
+        {
+            if client.unread.is_empty() {
+                if client.fin == Fin::Arrived {
+                    client.fin = Fin::Told;
+                    client.ended = true;
+                    self.forwarder.handle_closed(self.now, conn.into(), Closed::Eof);
+                }
+                return;
+            }
+            let length = self.roughness.read_length(client.unread.len().min(most), &mut self.rng);
+            let bytes: Vec<u8> = client.unread.drain(..length).collect();
+            // Stopped for long, the forwarder may give a client up before it reads the rest.
+            let is_late = client.partial_since.is_some_and(|since| since + PARTIAL_MAX <= at);
+            client.offender |= is_late;
+            client.excused |= is_late;
+            client.partial.extend(&bytes);
+            let mut is_whole = false;
+            while let Some(message) = dns::take_frame(&mut self.clients[number].partial) {
+                is_whole = true;
+                self.clients[number].fresh_since = None;
+                if self.clients[number].ended {
+                    continue;
+                }
+                self.note(format_args!("  client {number} asks {}", asked(&message)));
+                self.oracle.asked(self.at(), To::Stream(number), &message, false);
+                self.clients[number].ended = dns::due(&message) == Due::Silence;
+            }
+            if self.clients[number].excused {
+                self.oracle.excuse(number);
+            }
+            let client = &mut self.clients[number];
+            let is_new = is_whole || client.partial_since.is_none();
+            client.partial_since = match client.partial.is_empty() {
+                true => None,
+                false if is_new => Some(at),
+                false => client.partial_since,
+            };
+            self.forwarder.handle_stream(self.now, conn.into(), &bytes);
+        }
+    }
+
+    fn read_link(&mut self, number: usize) {
+        loop {
+            let link = &mut self.links[number];
+            let Some(conn) = link.conn else { return };
+            if link.forgotten || link.told_end || link.pace.is_some() && link.readable_due {
+                return;
+            }
+            if link.outbound.is_empty() {
+                if let Some(end) = link.end.take() {
+                    self.tell_end(number, end);
+                }
+                return;
+            }
+            let mut length = self.roughness.read_length(link.outbound.len(), &mut self.rng);
+            let pace = link.pace;
+            length = pace.map_or(length, |(octets, _)| octets.min(link.outbound.len()));
+            let bytes: Vec<u8> = link.outbound.drain(..length).collect();
+            self.forwarder.handle_stream(self.now, conn.into(), &bytes);
+            if let Some((_, pause)) = pace {
+                self.links[number].readable_due = true;
+                return self.schedule(pause, What::LinkReadable { link: number });
+            }
+            let pauses =
+                self.roughness.read_max != usize::MAX && self.links[number].outbound.len() < 500;
+            if pauses && self.rng.chance(100) {
+                return self.read_link_later(number);
+            }
+        }
+    }
+
+    fn read_link_later(&mut self, number: usize) {
+        if !self.links[number].readable_due {
+            self.links[number].readable_due = true;
+            let after = self.rng.up_to(Duration::from_millis(2));
+            self.schedule(after, What::LinkReadable { link: number });
+        }
+    }
+
+    fn tell_end(&mut self, number: usize, how: Closed) {
+        let link = &mut self.links[number];
+        if let Some(conn) = link.conn
+            && !link.told_end
+        {
+            link.told_end = true;
+            self.note(format_args!("link {number} ends: {how:?}"));
+            self.forwarder.handle_closed(self.now, conn.into(), how);
+        }
+    }
+
+    /// A server does something to a connection.
+    pub fn serve(&mut self, number: usize, what: Do) {
+        let link = &mut self.links[number];
+        if link.conn.is_none() || link.forgotten || link.end.is_some() || link.told_end {
+            return;
+        }
+        link.active = self.now - self.base;
+        match what {
+            Do::Answer(message) => {
+                let id = message.get(..2).map_or(0, |id| u16::from_be_bytes([id[0], id[1]]));
+                let question = link.outstanding.remove(&id);
+                self.oracle.made(question.as_deref(), &message);
+                link.answered += 1;
+                link.outbound.extend(dns::framed(&message));
+                self.read_link(number);
+                self.watch_idle(number);
+            }
+            Do::Close(Closed::Eof) => {
+                link.end = Some(Closed::Eof);
+                self.read_link(number);
+            }
+            Do::Close(how) => self.tell_end(number, how),
+            Do::Forget => link.forgotten = true,
+            Do::Octets(octets) => {
+                link.outbound.extend(octets);
+                self.read_link(number);
+            }
+            Do::Pace(octets, pause) => link.pace = Some((octets, pause)),
+            Do::StopReading => link.room = Some(16 * 1024),
+        }
+    }
+
+    fn watch_idle(&mut self, number: usize) {
+        let link = &mut self.links[number];
+        link.active = self.now - self.base;
+        if let Some(after) = self.servers[link.server].idle_close {
+            let since = link.active;
+            self.schedule(after, What::LinkIdle { link: number, since });
+        }
+    }
+}
+
+/// `what` in a trace, without the octets.
+fn brief(what: &What) -> String {
+    match what {
+        What::ClientBytes { client, bytes } => {
+            format!("client {client} sends {} octets", bytes.len())
+        }
+        What::Datagram { path, message, .. } => {
+            format!("{} asks {}", path.client, asked(message))
+        }
+        What::Serve { link, what: Do::Answer(message) } => {
+            let id = message.get(..2).map(|id| u16::from_be_bytes([id[0], id[1]]));
+            format!("link {link} answers ID {id:?}, {} octets", message.len())
+        }
+        What::Serve { link, what: Do::Octets(octets) } => {
+            format!("link {link} sends {} octets", octets.len())
+        }
+        other => format!("{other:?}"),
+    }
+}
+/// A message of a client in a trace.
+fn asked(message: &[u8]) -> String {
+    let id = message.get(..2).map(|id| u16::from_be_bytes([id[0], id[1]]));
+    match dns::due(message) {
+        Due::Upstream => format!("{} ID {id:?}", dns::name_of(dns::first_question(message))),
+        other => format!("{other:?} ID {id:?}"),
+    }
+}
+
+/// Who gets answers from a listener that is not loopback.
+/// An IPv4 address, or the /64 of an IPv6 address.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) if !v6.is_loopback() => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        IpAddr::V4(_) | IpAddr::V6(_) => address,
+    }
+}
+
+/// So long newcomers wait for places that a crowd has.
+const WAIT_MAX: Duration = Duration::from_millis(250);
+
+fn is_served(source: IpAddr) -> bool {
+    match source {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+/// How long a partial frame may last.
+pub(super) const PARTIAL_MAX: Duration = Duration::from_secs(10);

@@ -1,0 +1,53 @@
+//! A simulated network around the real forwarder, for scripted stories and for the seeded simulator.
+//!
+//! The cut lies below connection reuse: the simulator is the shell. It executes actions, moves octets
+//! in pieces of any size and tells facts; all decisions about upstreams and clients are the
+//! forwarder's. Time is virtual, and a run depends on its seed alone.
+#![allow(missing_docs, reason = "most names say all that there is to say to a test")]
+
+mod client;
+pub mod dns;
+mod facts;
+pub mod fuzz;
+mod oracle;
+mod outputs;
+mod rng;
+mod server;
+pub mod special;
+mod story;
+mod world;
+
+use std::time::Duration;
+
+use dot_proxy::config::{self, Command};
+use dot_proxy::forwarder::{Ecs, Hedge, Limits, Order, Policy, SpecialNames};
+
+pub use client::State;
+pub use oracle::{Response, To};
+pub use rng::Rng;
+pub use server::{Ask, Attempt, Do, Link, Seen, Server, Step};
+pub use story::path_from;
+pub use world::{Roughness, What, World};
+
+pub fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// What is done for a user who says nothing about it.
+pub fn default_policy() -> Policy {
+    Policy {
+        order: Order::Ordered,
+        hedge: Hedge::Same,
+        retry_servfail: true,
+        ecs: Ecs::Strip,
+        special_names: SpecialNames::Local { forwarded: Vec::new() },
+    }
+}
+
+/// The limits a user gets who sets none.
+pub fn default_limits() -> Limits {
+    match config::parse(Vec::new()) {
+        Ok(Command::Run(config)) => config.limits,
+        other => panic!("no arguments are fine: {other:?}"),
+    }
+}

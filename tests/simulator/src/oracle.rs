@@ -1,0 +1,396 @@
+//! The judge: knows what every client is owed and what every server said, and fails the run at the
+//! first response that is not exactly right and at the first one that does not come.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use dot_proxy::forwarder::{Counts, DatagramPath, SpecialNames};
+
+use super::dns::{self, Due, Edns, Message};
+use super::special;
+
+/// Whom a response goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum To {
+    Datagram(DatagramPath),
+    /// The TCP client of this number.
+    Stream(usize),
+}
+
+/// A response that was judged.
+#[derive(Clone, Debug)]
+pub struct Response {
+    pub to: To,
+    pub at: Duration,
+    /// When its query came.
+    pub asked: Duration,
+    pub name: String,
+    pub rcode: u8,
+    /// Whether a server said this, rather than the forwarder.
+    pub upstream: bool,
+    pub truncated: bool,
+    pub extended_error: Option<u16>,
+    pub extra_text: String,
+    /// TIMEOUT of its edns-tcp-keepalive option.
+    pub keepalive: Option<u16>,
+    pub length: usize,
+    /// Octets behind the last record.
+    pub trailing: usize,
+}
+
+impl Response {
+    pub fn took(&self) -> Duration {
+        self.at.saturating_sub(self.asked)
+    }
+}
+
+/// A response that is owed.
+#[derive(Debug)]
+struct Owed {
+    number: u64,
+    asked: Duration,
+    id: u16,
+    flags: u8,
+    question: Vec<u8>,
+    edns: Option<Edns>,
+    due: Due,
+    /// The message did not fit the receive buffer: the answer says TC.
+    cut: bool,
+}
+
+/// What a server said.
+#[derive(Debug)]
+struct Made {
+    message: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub struct Oracle {
+    query_timeout: Duration,
+    special_names: SpecialNames,
+    owed: HashMap<To, Vec<Owed>>,
+    numbers: u64,
+    unanswered: HashSet<u64>,
+    /// In order of arrival.
+    deadlines: VecDeque<(Duration, u64)>,
+    made: HashMap<u64, Made>,
+    /// Error RCODEs said without a question, by the question they answer; with an empty one those under an
+    /// ID that the server was not asked with yet, which may be that of any query (RFC.md 14).
+    made_questionless: HashMap<Vec<u8>, Vec<u8>>,
+    /// By question: how often it reached a server, and how many queries asked it.
+    copies: HashMap<Vec<u8>, (usize, usize)>,
+    sends_max: usize,
+    /// Special zones with a name about which a client wanted proof.
+    proofs_wanted: HashSet<String>,
+    /// When servers were asked for it lately.
+    denials_asked: HashMap<String, Vec<Duration>>,
+    /// Authority records that a server denied it with last.
+    denied: HashMap<String, usize>,
+    pub responses: Vec<Response>,
+}
+
+impl Oracle {
+    pub fn new(query_timeout: Duration, special_names: SpecialNames) -> Self {
+        Self {
+            query_timeout,
+            special_names,
+            owed: HashMap::new(),
+            numbers: 0,
+            unanswered: HashSet::new(),
+            deadlines: VecDeque::new(),
+            made: HashMap::new(),
+            made_questionless: HashMap::new(),
+            copies: HashMap::new(),
+            sends_max: 16,
+            proofs_wanted: HashSet::new(),
+            denials_asked: HashMap::new(),
+            denied: HashMap::new(),
+            responses: Vec::new(),
+        }
+    }
+
+    /// A message is about to be handed to the forwarder.
+    pub fn asked(&mut self, at: Duration, from: To, message: &[u8], cut: bool) {
+        let due = match dns::due(message) {
+            Due::Silence => return,
+            _ if cut => Due::Local { rcode: dns::NOERROR, question: true },
+            Due::Upstream => special::due(&self.special_names, dns::first_question(message)),
+            due => due,
+        };
+        let parsed = Message::parse(message);
+        if matches!(due, Due::Special { .. })
+            && parsed.as_ref().and_then(Message::edns).is_some_and(|edns| edns.dnssec_ok)
+            && let question = dns::first_question(message)
+            && let Some(zone) = special::deniable_zone(&self.special_names, question)
+        {
+            self.proofs_wanted.insert(zone);
+        }
+        let question = match due {
+            Due::Local { question: false, .. } => Vec::new(),
+            _ => dns::first_question(message).to_vec(),
+        };
+        let owed = self.owed.entry(from).or_default();
+        if due == Due::Upstream {
+            // After a freeze one past its deadline may not have its response yet, and is not joined.
+            let deadline = |o: &Owed| o.asked + self.query_timeout;
+            let joins = owed
+                .iter()
+                .any(|o| o.id == id_of(message) && o.question == question && at < deadline(o));
+            let (_, queries) = self.copies.entry(question.clone()).or_default();
+            *queries += usize::from(!joins || matches!(from, To::Stream(_)));
+        }
+        owed.push(Owed {
+            number: self.numbers,
+            asked: at,
+            id: id_of(message),
+            // Of another opcode no flag is copied.
+            flags: message[2] & if message[2] & 0x78 == 0 { 0x01 } else { 0x78 },
+            edns: parsed.and_then(|parsed| parsed.edns()),
+            question,
+            due,
+            cut,
+        });
+        self.unanswered.insert(self.numbers);
+        self.deadlines.push_back((at + self.query_timeout, self.numbers));
+        self.numbers += 1;
+    }
+
+    /// A query reached a server.
+    pub fn reached(&mut self, at: Duration, question: &[u8]) {
+        let name = dns::name_of(question);
+        if let Some(zone) = special::deniable_zone(&self.special_names, question) {
+            assert_eq!((&name, &question[question.len() - 4..]), (&zone, &[0, 1, 0, 1][..]));
+            self.check_denial(at, zone);
+            return;
+        }
+        let Some((copies, queries)) = self.copies.get_mut(question) else {
+            panic!("a server was asked {name}, which no client asked");
+        };
+        *copies += 1;
+        assert!(*copies <= *queries * self.sends_max, "{name}: sent {copies} times");
+    }
+
+    /// A server is asked for a special zone itself: because a client wanted proof, and by one query only.
+    fn check_denial(&mut self, at: Duration, zone: String) {
+        assert!(self.proofs_wanted.contains(&zone), "a server was asked {zone}, for nobody");
+        let asked = self.denials_asked.entry(zone).or_default();
+        // The copies that one query may make of itself.
+        asked.retain(|before| at < *before + self.query_timeout);
+        assert!(asked.len() < self.sends_max, "asked {} times at {at:?}", asked.len());
+        asked.push(at);
+    }
+
+    /// A server answers `question` with `message`, well or badly.
+    pub fn made(&mut self, question: Option<&[u8]>, message: &[u8]) {
+        let Some(parsed) = Message::parse_response(message) else {
+            return;
+        };
+        if parsed.rcode() == dns::NXDOMAIN
+            && let Some(zone) = special::deniable_zone(&self.special_names, parsed.question())
+        {
+            self.denied.insert(zone, parsed.counts()[1]);
+        } else if let Some(serial) = parsed.serial() {
+            self.made.insert(serial, Made { message: message.to_vec() });
+        } else if parsed.question().is_empty() {
+            let question = question.unwrap_or_default().to_vec();
+            self.made_questionless.entry(question).or_default().push(parsed.rcode());
+        }
+    }
+
+    /// The forwarder responds.
+    pub fn responded(&mut self, at: Duration, to: To, message: &[u8]) {
+        let Some(parsed) = Message::parse_response(message) else {
+            panic!("a response that cannot be walked: {message:02x?}");
+        };
+        let name = dns::name_of(parsed.question());
+        assert!(parsed.is_response(), "QR is 0 in the response for {name} to {to:?}");
+        let owed_here = self.owed.entry(to).or_default();
+        let position = owed_here
+            .iter()
+            .position(|owed| owed.id == parsed.id() && owed.question == parsed.question());
+        let Some(position) = position else {
+            panic!(
+                "a response that is not owed: ID {} {name} RCODE {} to {to:?}",
+                parsed.id(),
+                parsed.rcode()
+            );
+        };
+        let owed = owed_here.remove(position);
+        if owed_here.is_empty() {
+            self.owed.remove(&to);
+        }
+        self.unanswered.remove(&owed.number);
+        let upstream = self.judge(&owed, to, &parsed);
+        self.responses.push(Response {
+            to,
+            at,
+            asked: owed.asked,
+            name,
+            rcode: parsed.rcode(),
+            upstream,
+            truncated: parsed.is_truncated(),
+            extended_error: parsed.extended_error(),
+            extra_text: parsed.extra_text(),
+            keepalive: parsed.keepalive_timeout(),
+            length: message.len(),
+            trailing: parsed.trailing().len(),
+        });
+    }
+
+    /// This TCP client is gone, or is being punished: nothing is owed to it.
+    pub fn forgive(&mut self, client: usize) {
+        for owed in self.owed.remove(&To::Stream(client)).unwrap_or_default() {
+            self.unanswered.remove(&owed.number);
+        }
+    }
+
+    /// This TCP client may get its answers, but need not.
+    pub fn excuse(&mut self, client: usize) {
+        for owed in self.owed.get(&To::Stream(client)).into_iter().flatten() {
+            self.unanswered.remove(&owed.number);
+        }
+    }
+
+    pub fn owes(&self, to: To) -> bool {
+        self.owed.contains_key(&to)
+    }
+
+    pub fn owes_nothing(&self) -> bool {
+        self.owed.is_empty()
+    }
+
+    /// After every turn: no query is past its deadline.
+    pub fn check_deadlines(&mut self, now: Duration) {
+        while let Some((deadline, number)) = self.deadlines.front().copied()
+            && (deadline <= now || !self.unanswered.contains(&number))
+        {
+            if self.unanswered.contains(&number) {
+                let (to, owed) = self
+                    .owed
+                    .iter()
+                    .find_map(|(to, owed)| Some((to, owed.iter().find(|o| o.number == number)?)))
+                    .expect("what is unanswered is owed");
+                let name = dns::name_of(&owed.question);
+                panic!("no response to {name} ID {} of {to:?} by {deadline:?}", owed.id);
+            }
+            self.deadlines.pop_front();
+        }
+    }
+
+    /// After every turn: what was asked is answered, gone or owed. While everybody keeps the rules,
+    /// it is what was seen from outside.
+    pub fn check_counts(&self, counts: &Counts, all_keep_rules: bool) {
+        let Counts { queries, answered, failed, local, orphaned, .. } = *counts;
+        let copies_max = |percent| 1 + queries * percent / 100;
+        assert!(counts.hedged <= copies_max(2), "more copies of late queries: {counts:?}");
+        assert!(counts.retried <= copies_max(5), "more second opinions: {counts:?}");
+        let left = answered + failed + local + orphaned;
+        assert_eq!(queries, left + counts.owed as u64, "the counts do not add up: {counts:?}");
+        if all_keep_rules {
+            let owed: usize = self.owed.values().map(Vec::len).sum();
+            assert_eq!(counts.owed, owed, "{owed} are owed an answer, but {counts:?}");
+            assert_eq!(queries, self.numbers, "{} queries came, but {counts:?}", self.numbers);
+        }
+    }
+
+    /// Fails unless the response is one that was due; tells whether a server made it.
+    fn judge(&self, owed: &Owed, to: To, response: &Message<'_>) -> bool {
+        let name = dns::name_of(&owed.question);
+        let length = response.bytes.len();
+        assert_eq!(response.copied_flags(), owed.flags, "{name}: OPCODE or RD is not copied");
+        let is_unreadable =
+            matches!(owed.due, Due::Local { rcode: dns::FORMERR | dns::NOTIMP, .. });
+        let size_max = match to {
+            To::Stream(_) => 65_535,
+            To::Datagram(path) => {
+                assert!(!response.has_keepalive(), "{name}: keepalive over UDP");
+                datagram_size_max(&path, owed.edns)
+            }
+        };
+        match owed.edns {
+            None if is_unreadable => assert!(response.opts() <= 1, "{name}: more than one OPT"),
+            None => assert_eq!(response.opts(), 0, "{name}: an OPT the client did not ask for"),
+            // The whole answer of a server without EDNS matters more than the OPT that it leaves no room for.
+            Some(_) if response.opts() == 0 && length + OPT_LEN_MIN > size_max => {}
+            Some(edns) => {
+                let answered = response.edns();
+                assert_eq!(response.opts(), 1, "{name}: not one OPT");
+                let flag = answered.map(|answered| answered.dnssec_ok);
+                assert_eq!(flag, Some(edns.dnssec_ok), "{name}: DO is not copied");
+            }
+        }
+        assert!(length <= size_max, "{name}: {length} octets where {size_max} fit");
+        if let Due::Local { rcode, .. } = owed.due {
+            assert_eq!(response.rcode(), rcode, "{name}: wrong RCODE of a local answer");
+            assert_eq!(response.is_truncated(), owed.cut, "{name}: TC of a local answer");
+            return false;
+        }
+        if let Due::Special { .. } = owed.due
+            && !response.is_our_own()
+            && owed.edns.is_some_and(|edns| edns.dnssec_ok)
+        {
+            let zone = special::deniable_zone(&self.special_names, &owed.question);
+            let denied = zone.and_then(|zone| self.denied.get(&zone).copied());
+            let records = denied.map(|count| [0, if response.is_truncated() { 0 } else { count }]);
+            assert_eq!(Some(response.counts()), records, "{name}: records of a proof");
+            assert_eq!(response.rcode(), dns::NXDOMAIN, "{name}: RCODE of a proof");
+            assert!(!response.is_authenticated(), "{name}: AD of a proof");
+            return false;
+        }
+        if let Due::Special { rcode, answers, authorities } = owed.due {
+            assert_eq!(response.rcode(), rcode, "{name}: wrong RCODE of a special name");
+            assert_eq!(response.counts(), [answers, authorities], "{name}: records");
+            let flags = [response.is_our_own(), response.is_recursion_available()];
+            assert_eq!(flags, [true, true], "{name}: AA, AD or RA of a special name");
+            assert!(!response.is_truncated(), "{name}: TC of a special name");
+            return false;
+        }
+        if let Some(serial) = response.serial() {
+            let made = &self.made.get(&serial).expect("servers alone put serials in").message;
+            let made = Message::parse_response(made).expect("only whole messages are kept");
+            let is_its_own = made.question().eq_ignore_ascii_case(response.question());
+            assert!(is_its_own, "{name}: someone else's answer");
+            if response.is_truncated() {
+                assert!(made.bytes.len() > size_max, "{name}: truncated without need");
+                let kept = response.records_octets();
+                assert!(made.records_octets().starts_with(kept), "{name}: records changed");
+            } else {
+                assert_eq!(response.transparent(), made.transparent(), "{name}: answer changed");
+                assert_eq!(response.trailing(), [], "{name}: octets behind the last record");
+            }
+            return true;
+        }
+        if response.is_truncated() {
+            let large = self.made.values().any(|made| {
+                made.message.len() > size_max
+                    && Message::parse_response(&made.message).is_some_and(|made| {
+                        made.question().eq_ignore_ascii_case(response.question())
+                    })
+            });
+            assert!(large, "{name}: truncated, but no server made a large answer");
+            return true;
+        }
+        assert!(response.is_recursion_available(), "{name}: RA is 0 in a local answer");
+        let rcode = response.rcode();
+        let was_said =
+            |of: &[u8]| self.made_questionless.get(of).is_some_and(|said| said.contains(&rcode));
+        assert!(
+            rcode == dns::SERVFAIL || was_said(&owed.question) || was_said(&[]),
+            "{name}: a local answer with RCODE {rcode}",
+        );
+        false
+    }
+}
+
+/// RFC.md decision 2.
+fn datagram_size_max(path: &DatagramPath, edns: Option<Edns>) -> usize {
+    let cap = if path.client.ip().is_loopback() { 4096 } else { 1232 };
+    usize::from(edns.map_or(512, |edns| edns.size.clamp(512, cap)))
+}
+
+fn id_of(message: &[u8]) -> u16 {
+    u16::from_be_bytes([message[0], message[1]])
+}
+
+/// An OPT record without options (RFC 6891 section 6.1.2).
+const OPT_LEN_MIN: usize = 11;

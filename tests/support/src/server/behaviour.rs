@@ -1,0 +1,163 @@
+//! What a server can be told to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::{RootCertStore, SupportedProtocolVersion};
+
+use super::super::answers;
+use super::super::authority::Identity;
+
+/// How a server behaves.
+#[expect(clippy::struct_excessive_bools, reason = "each is something that it does or does not")]
+pub struct Setup {
+    pub identity: Identity,
+    pub versions: &'static [&'static SupportedProtocolVersion],
+    /// The protocols it agrees to; none means that it knows no ALPN.
+    pub alpn: Vec<Vec<u8>>,
+    /// Whether its tickets allow early data.
+    pub early_data: bool,
+    /// Whether it refuses clients that have no certificate.
+    pub wants_client_certificate: bool,
+    /// What the connection of this number, from 0, meets.
+    pub greeting: Box<dyn FnMut(usize) -> Greeting + Send>,
+    /// What is done about a query.
+    pub handler: Handler,
+    /// How a connection ends that was idle for so long.
+    pub idle: Option<(Duration, End)>,
+    /// Whether every message has a record of its own; otherwise those sent together share one.
+    pub record_per_message: bool,
+    pub octets_per_record: usize,
+    pub octets_per_write: usize,
+    /// Whether it closes when the other side has.
+    pub closes_back: bool,
+    /// The receive buffer asked of the kernel, so that a server that stops reading is soon full.
+    pub receive_buffer: Option<usize>,
+}
+
+impl Setup {
+    /// A server that does everything right and answers any query.
+    pub fn new(identity: Identity) -> Self {
+        Self {
+            identity,
+            versions: rustls::ALL_VERSIONS,
+            alpn: vec![b"dot".to_vec()],
+            early_data: false,
+            wants_client_certificate: false,
+            greeting: Box::new(|_| Greeting::Tls),
+            handler: Box::new(answer),
+            idle: None,
+            record_per_message: false,
+            octets_per_record: usize::MAX,
+            octets_per_write: usize::MAX,
+            closes_back: true,
+            receive_buffer: None,
+        }
+    }
+
+    pub fn handler(
+        mut self,
+        handler: impl FnMut(&Received<'_>) -> Vec<Act> + Send + 'static,
+    ) -> Self {
+        self.handler = Box::new(handler);
+        self
+    }
+
+    pub fn greeting(mut self, greeting: impl FnMut(usize) -> Greeting + Send + 'static) -> Self {
+        self.greeting = Box::new(greeting);
+        self
+    }
+
+    /// The TLS side of it, with this certificate and no memory of sessions.
+    pub(super) fn tls_config(&self, identity: &Identity) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(self.versions)
+            .expect("versions that the provider has");
+        let config = if self.wants_client_certificate {
+            // Whoever they are from: no client has one.
+            let mut roots = RootCertStore::empty();
+            roots.add(identity.certificate.clone()).expect("a certificate");
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            config.with_client_cert_verifier(verifier.build().expect("there are roots"))
+        } else {
+            config.with_no_client_auth()
+        };
+        let mut config = config
+            .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())
+            .expect("a key that fits the certificate");
+        config.alpn_protocols.clone_from(&self.alpn);
+        if self.early_data {
+            config.max_early_data_size = 1 << 14;
+        }
+        Arc::new(config)
+    }
+}
+
+/// Decides what happens when a query has arrived.
+pub type Handler = Box<dyn FnMut(&Received<'_>) -> Vec<Act> + Send>;
+
+/// A query as the handler is told of it.
+pub struct Received<'a> {
+    /// Number of its connection, from 0.
+    pub connection: usize,
+    /// Its number on that connection, from 0.
+    pub number: usize,
+    pub message: &'a [u8],
+    /// In lower case, without the last dot; empty if it cannot be read.
+    pub name: String,
+}
+
+impl Received<'_> {
+    /// The usual answer.
+    pub fn answer(&self) -> Vec<Act> {
+        answers::answer(self.message).map(Act::Send).into_iter().collect()
+    }
+}
+
+fn answer(query: &Received<'_>) -> Vec<Act> {
+    query.answer()
+}
+
+/// What a server does about a query.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Does the rest later, and serves other queries meanwhile.
+    After(Duration, Vec<Act>),
+    /// Ends the connection, when what was sent before has been written.
+    End(End),
+    /// Sends octets without a length in front.
+    Raw(Vec<u8>),
+    /// Sends a message.
+    Send(Vec<u8>),
+    /// Reads nothing more; what is sent is still written.
+    StopReading,
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// FIN without `close_notify`.
+    Fin,
+    /// It stays open, but nothing is read or written any more: as behind a NAT that forgot it.
+    Forget,
+    /// `close_notify` and FIN.
+    Notify,
+    /// RST.
+    Reset,
+}
+
+/// What a new connection meets.
+#[derive(Clone, Debug)]
+pub enum Greeting {
+    /// It is read, but nothing is ever said.
+    Mute,
+    /// These octets instead of TLS, then FIN.
+    Raw(Vec<u8>),
+    /// RST.
+    Reset,
+    Tls,
+    /// TLS whose handshake is not answered before this time is over.
+    TlsAfter(Duration),
+}
