@@ -1,13 +1,13 @@
 //! Proofs that a special zone does not exist, as the public DNS has them.
 //!
-//! A validating client cannot believe what is made here about a special name: the root proves that there is
-//! no `local`, and nothing of ours is signed. That very proof holds for every name below the zone and for
-//! every type, too: no name of the parent lies between its neighbours (RFC 4034 section 4, RFC 5155
-//! section 7.2.1), and what is below a name that does not exist does not exist either (RFC 8020). So a
-//! client that sets DO gets it, with its own question.
+//! A validating client cannot believe an answer that is made here about a special name: the root proves that
+//! there is no `local`, and answers made here are not signed. The root's proof holds for every name below the
+//! zone and for every type, too: no name of the parent lies between its neighbours (RFC 4034 section 4, RFC
+//! 5155 section 7.2.1), and no name exists below a name that does not exist (RFC 8020). So a client that sets
+//! DO gets the proof, with its own question.
 //!
-//! The upstream is asked for the zone's own name only, and not again for as long as what it said is kept:
-//! no query shows which name somebody looked for, and few show that anybody did.
+//! The upstream is asked for the zone's own name only, and not again for as long as its answer is kept: no
+//! query shows which name somebody looked for, and few queries show that anybody did.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -20,12 +20,12 @@ use super::message::{self, HEADER_LEN, ParsedQuery, Rcode, ResponseInfo, Rtype};
 use super::queries::query::{Origin, Query};
 use super::{Forwarder, Outcome};
 
-/// What is known of special zones.
+/// The proofs about special zones, and the queries that wait for them.
 #[derive(Debug)]
 pub(super) struct Denials {
-    /// Those that were asked for.
+    /// Zones that the upstream was asked for.
     zones: Vec<Zone>,
-    /// Queries that wait for what is said of the zone of this number.
+    /// Queries that wait for the proof about a zone, with the zone's number.
     waiting: Vec<(usize, Id)>,
     /// Octets of all proofs.
     octets: usize,
@@ -33,24 +33,25 @@ pub(super) struct Denials {
 
 #[derive(Debug)]
 struct Zone {
-    /// In lower case.
+    /// The zone's name, in lower case.
     name: Box<[u8]>,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
-    /// The upstream is asked.
+    /// The upstream was asked and has not answered.
     Asked,
-    /// It is not asked again before `until`. Without a proof the zone is ours to answer for.
+    /// The upstream has answered and is not asked again before `until`. Without a proof, answers about the zone
+    /// are made here.
     Known { proof: Option<Proof>, since: Instant, until: Instant },
 }
 
-/// What there is to give a client that wants proof.
+/// The answer to a client that wants proof.
 #[derive(Debug)]
 pub(super) enum Denial {
     Proven(Answer),
-    /// In a while, about the zone of this number.
+    /// A proof will come, about the zone of this number.
     Awaited(usize),
     Unproven,
 }
@@ -61,12 +62,12 @@ impl Denials {
         Self { zones: Vec::with_capacity(ZONES_MAX), waiting, octets: 0 }
     }
 
-    /// Octets that it takes at most.
+    /// Octets that all proofs and what waits for them take at most.
     pub(super) const OCTETS: usize = ZONES_MAX * (size_of::<Zone>() + NAME_LEN_MAX)
         + WAITING_MAX * size_of::<(usize, Id)>()
         + PROOFS_LEN_MAX;
 
-    /// What is known may be out of date.
+    /// Forgets all proofs, which may be out of date.
     pub(super) fn forget(&mut self) {
         for zone in &mut self.zones {
             if let State::Known { proof, since, until } = &mut zone.state {
@@ -77,7 +78,7 @@ impl Denials {
         self.octets = 0;
     }
 
-    /// The number of the zone, which nobody was asked for yet if it is new.
+    /// The number of the zone of this name. If the number is new, the upstream was not asked for the zone yet.
     fn number(&mut self, now: Instant, name: &[u8]) -> Option<usize> {
         let known = self.zones.iter().position(|zone| zone.name.eq_ignore_ascii_case(name));
         if known.is_some() || self.zones.len() >= ZONES_MAX {
@@ -89,13 +90,13 @@ impl Denials {
         Some(self.zones.len() - 1)
     }
 
-    /// One of those that wait for what is said of this zone.
+    /// Takes a query that waits for the proof about a zone.
     fn pop_waiting(&mut self, number: usize) -> Option<Id> {
         let at = self.waiting.iter().position(|(zone, _)| *zone == number)?;
         Some(self.waiting.remove(at).1)
     }
 
-    /// Notes what the upstream said; gives the proof, if there is one.
+    /// Notes the upstream's answer; returns the proof, if there is one.
     fn note(&mut self, now: Instant, number: usize, outcome: &Outcome<'_>) -> Option<Answer> {
         let zone = self.zones.get_mut(number)?;
         let (proof, kept_for) = match outcome {
@@ -120,7 +121,7 @@ impl Denials {
 }
 
 impl Forwarder {
-    /// What a client gets instead of `answer`, which is ours, to a query for a special name.
+    /// What a client gets to a query for a special name instead of `answer`, which was made here.
     pub(super) fn denial(
         &mut self,
         now: Instant,
@@ -156,7 +157,7 @@ impl Forwarder {
     /// Asks the upstream for the zone itself. `None` if nobody would answer in time: special names do not
     /// depend on the state of upstreams.
     fn ask_for_denial(&mut self, now: Instant, client: IpAddr, number: usize) -> Option<()> {
-        // The one that is to wait needs a place as well.
+        // The client's query needs a place as well.
         let has_places = self.queries.len() + 1 < self.limits.queries_max;
         if self.service == Service::Ending || !self.upstreams.is_something_usable() || !has_places {
             return None;
@@ -177,7 +178,7 @@ impl Forwarder {
         Some(())
     }
 
-    /// The query waits for what the upstream says of this zone.
+    /// Lets a query wait for the proof about a zone.
     pub(super) fn await_denial(&mut self, now: Instant, number: usize, id: Id) {
         match self.denials.zones.get_mut(number).map(|zone| &mut zone.state) {
             Some(State::Asked) => {
@@ -190,7 +191,7 @@ impl Forwarder {
         }
     }
 
-    /// The upstream said something of this zone, or nothing in time.
+    /// Handles the upstream's answer about a zone, or the end of the time for it.
     pub(super) fn denied(&mut self, now: Instant, number: usize, outcome: &Outcome<'_>) {
         let answer = self.denials.note(now, number, outcome);
         while let Some(id) = self.denials.pop_waiting(number) {
@@ -198,7 +199,7 @@ impl Forwarder {
         }
     }
 
-    /// Ends a query for a special name with this answer, or ours.
+    /// Ends a query for a special name with this answer, or with one that is made here.
     pub(super) fn finish_special(&mut self, now: Instant, id: Id, answer: Option<&Answer>) {
         let Some(query) = self.queries.get(id) else {
             return;
@@ -219,14 +220,14 @@ impl Forwarder {
 struct Proof {
     records: Box<[u8]>,
     nscount: u16,
-    /// The lowest TTL among them.
+    /// The lowest TTL among the records.
     ttl: u32,
 }
 
 impl Proof {
-    /// From the answer to a question for `zone`. `None` if it proves nothing, or not for all that is below:
-    /// the zone may exist, as those do that are delegated to nobody in particular (RFC 7534), or its
-    /// parent may not be signed.
+    /// Reads the proof from the answer to a question for `zone`. `None` if the answer proves nothing, or nothing
+    /// about all names below: the zone may exist, as zones do that are delegated to nobody in particular (RFC
+    /// 7534), or its parent may not be signed.
     fn read(response: &[u8], info: &ResponseInfo, zone: &[u8]) -> Option<Self> {
         let header = Header::read(response)?;
         if info.rcode != Rcode::NXDOMAIN || header.ancount > 0 || header.flags & message::TC != 0 {
@@ -264,7 +265,7 @@ impl Proof {
         is_whole.then(|| Self { records: out.into(), nscount, ttl })
     }
 
-    /// As an answer, when it is so old.
+    /// The proof as an answer, at this age.
     fn answer(&self, age: Duration) -> Answer {
         let mut records = self.records.to_vec();
         let mut at = 0;
@@ -278,8 +279,8 @@ impl Proof {
     }
 }
 
-/// Appends the record at `start` with its names expanded. `None` if it cannot be read, or denies nothing
-/// below `zone`.
+/// Appends the record at `start` with its names expanded. `None` if the record cannot be read, or denies
+/// nothing below `zone`.
 fn append_record(
     out: &mut Vec<u8>,
     message: &[u8],
@@ -305,7 +306,7 @@ fn append_record(
     for _ in 0..names {
         let name = out.len();
         at = append_name(out, message, at)?;
-        // Made for this one name, as by servers that sign what they are asked (RFC 4470).
+        // The record was made for this one name, as by servers that sign while they answer (RFC 4470).
         if record.rtype == Rtype::NSEC.0 && is_in(&out[name..], zone) {
             return None;
         }
@@ -316,9 +317,9 @@ fn append_record(
     Some(())
 }
 
-/// Appends the name at `start` without compression; gives where it ends in the message.
+/// Appends the name at `start` without compression; returns where it ends in the message.
 fn append_name(out: &mut Vec<u8>, message: &[u8], start: usize) -> Option<usize> {
-    // It is a name, so this comes to its end.
+    // The octets are known to be a name, so the loop comes to its end.
     let end = name_end(message, start)?;
     let mut at = start;
     loop {
@@ -339,34 +340,35 @@ fn append_name(out: &mut Vec<u8>, message: &[u8], start: usize) -> Option<usize>
     }
 }
 
-/// The query for a zone: A, as any other type would do, with RD and DO.
+/// The query for a zone, with RD and DO. Its type is A; any other would do.
 fn question(zone: &[u8]) -> Vec<u8> {
     let mut message = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
     debug_assert_eq!(message.len(), HEADER_LEN);
     message.extend_from_slice(zone);
     message.extend_from_slice(&[0, 1, 0, 1]);
-    // 1,232 octets, DO.
+    // OPT: 1,232 octets, DO.
     message.extend_from_slice(&[0, 0, 41, 0x04, 0xd0, 0, 0, 0x80, 0, 0, 0]);
     message
 }
 
-/// As long as others may be told that there is nothing (RFC 2308 section 5 has one to three hours), but
-/// not so long that a change of the upstream's goes unnoticed for a day.
+/// How long a proof is kept at most: as negative answers may be (one to three hours, RFC 2308 section 5), but
+/// not so long that a change at the upstream goes unnoticed for a day.
 const KEPT_FOR_MAX: Duration = Duration::from_secs(3_600);
 
-/// An upstream that fails, or lets nothing be kept, is not asked more often than this.
+/// How long an upstream that fails, or that lets nothing be kept, is not asked again.
 const KEPT_FOR_MIN: Duration = Duration::from_secs(60);
 
-/// Queries that wait for what is said of their zones; more are answered as if there was no proof.
+/// Queries that wait for proofs; more are answered as if there was no proof.
 const WAITING_MAX: usize = 64;
 
-/// A proof of the root has some 1,000 octets with RSA signatures; one with three NSEC3 records has 1,500.
+/// Octets of a proof. One of the root has some 1,000 octets with RSA signatures, one with three NSEC3 records
+/// 1,500.
 pub(super) const PROOF_LEN_MAX: usize = 2 * 1024;
 
-/// Of all proofs: some sixteen, where three zones do for most.
+/// Octets of all proofs: some sixteen proofs, where three zones do for most.
 const PROOFS_LEN_MAX: usize = 16 * 1024;
 
-/// Of a special zone: that of `::1`.
+/// Octets of the longest name of a special zone, that of `::1`.
 const NAME_LEN_MAX: usize = 74;
 
 const TTL_LEN: usize = 4;
@@ -377,7 +379,7 @@ mod tests {
     use super::*;
     use crate::forwarder::UpstreamIndex;
 
-    /// What the root says of `local.`, with names compressed wherever that is done.
+    /// The root's answer about `local.`, with names compressed wherever servers do that.
     fn of_the_root(change: impl FnOnce(&mut Vec<Vec<u8>>)) -> Vec<u8> {
         let record = |owner: &[u8], rtype: u8, ttl: u32, data: &[u8]| {
             let length = (data.len() as u16).to_be_bytes();
@@ -439,7 +441,7 @@ mod tests {
                 assert_eq!(record.ttl, ttl, "after {age} s");
                 at = record.end();
             }
-            // What does not fit goes over TCP.
+            // An answer that does not fit goes over TCP.
             let mut out = Vec::new();
             message::local_response(&mut out, &query, &answer.response(&parsed), 1_232, 300);
             assert_eq!((out[2] & 2, &out[4..12]), (2, &[0, 1, 0, 0, 0, 0, 0, 1][..]));

@@ -1,4 +1,4 @@
-//! Changes of state that the person who runs this program is told.
+//! Changes of state that the log tells the person who runs this program.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,100 +11,101 @@ use super::{Edns, Stage};
 pub enum Fact {
     /// A client was closed to make room for another, as all places are taken; at most once a minute.
     ClientMadeRoom {
-        /// Its address.
+        /// The address of the client that was closed.
         client: IpAddr,
-        /// It was idle; else its network has more than its limit, and others had waited for long.
+        /// Whether the client was idle; else its network has more than its limit, and others had waited for
+        /// long.
         was_idle: bool,
-        /// For whom.
+        /// The address of the client that got the place.
         newcomer: IpAddr,
-        /// Clients at a time.
+        /// The limit for clients at a time.
         clients_max: usize,
-        /// How many connections its network had, if that is more than its limit.
+        /// Connections of the closed client's network, if they were more than its limit.
         of_client: Option<usize>,
-        /// That limit.
+        /// The limit for connections of one network.
         per_address_max: usize,
     },
     /// A client was refused, as its network has its limit and all places are taken, and others may wait
     /// behind it; at most once a minute.
     ClientRefused {
-        /// Its address.
+        /// The address of the client that was refused.
         client: IpAddr,
-        /// How many connections its network has.
+        /// Connections of the client's network.
         held: usize,
-        /// Clients at a time.
+        /// The limit for clients at a time.
         clients_max: usize,
-        /// That limit.
+        /// The limit for connections of one network.
         per_address_max: usize,
     },
     /// A client was accepted late, as no other was idle; at most once a minute.
     ClientWaited {
-        /// Its address.
+        /// The address of the client that waited.
         client: IpAddr,
-        /// Clients at a time.
+        /// The limit for clients at a time.
         clients_max: usize,
-        /// Who has most connections, and how many, if they are more than the limit for its network.
+        /// The address with most connections, and their number, if it is more than the limit of its network.
         crowd: Option<(IpAddr, usize)>,
-        /// That limit.
+        /// The limit for connections of one network.
         per_address_max: usize,
     },
-    /// Sources outside the addresses that are served asked; said at most once a minute.
+    /// Queries came from addresses that are not served; at most once a minute.
     SourceRefused {
-        /// The last of them.
+        /// The last of these addresses.
         source: IpAddr,
-        /// Datagrams and connections that were dropped since this was said last.
+        /// Datagrams and connections that were dropped since the last such line.
         count: u64,
     },
     /// An upstream became unusable.
     UpstreamFailed {
-        /// Its display name.
+        /// The upstream's display name.
         upstream: Box<str>,
         /// The phase of the attempt that failed.
         stage: Stage,
-        /// What happened.
+        /// The reason, in words.
         detail: Box<str>,
     },
     /// Upstreams are still unusable, this one among them; at most once a minute.
     UpstreamStillFailed {
-        /// Its display name.
+        /// The upstream's display name.
         upstream: Box<str>,
-        /// For how long.
+        /// How long the upstream has been unusable.
         down: Duration,
-        /// Attempts that failed since then.
+        /// Attempts that failed in this time.
         attempts: u64,
         /// The phase of the last attempt.
         stage: Stage,
-        /// What happened then.
+        /// The reason why the last attempt failed, in words.
         detail: Box<str>,
         /// Upstreams that are not usable now.
         failed: usize,
-        /// Upstreams there are.
+        /// All upstreams.
         of: usize,
     },
-    /// An upstream answers queries with no more than so much of EDNS; said once of each.
+    /// An upstream answers queries only with so much of EDNS; once for each upstream.
     UpstreamObjects {
-        /// Its display name.
+        /// The upstream's display name.
         upstream: Box<str>,
-        /// With what they are sent.
+        /// How much of EDNS queries are sent with.
         edns: Edns,
     },
-    /// An upstream answers the queries of a connection one at a time, too long after each other; said once.
+    /// An upstream answers the queries of a connection one at a time, too long after each other; once.
     UpstreamInTurn {
-        /// Its display name.
+        /// The upstream's display name.
         upstream: Box<str>,
-        /// From one answer to the next.
+        /// The time from one answer to the next.
         each: Duration,
     },
     /// An upstream can be used again.
     UpstreamUsable {
-        /// Its display name.
+        /// The upstream's display name.
         upstream: Box<str>,
-        /// How long it was unusable.
+        /// How long the upstream was unusable.
         down: Duration,
     },
 }
 
 impl Fact {
-    /// How much it matters.
+    /// The level of the log line.
     pub fn level(&self) -> log::Level {
         match self {
             Self::ClientMadeRoom { .. }
@@ -211,7 +212,7 @@ impl fmt::Display for Fact {
     }
 }
 
-/// Who has so many of the places, if that is more than one address should have.
+/// Writes which address has so many of the places, if they are more than one address should have.
 fn write_crowd(
     f: &mut fmt::Formatter<'_>,
     crowd: Option<(IpAddr, usize)>,
@@ -227,14 +228,14 @@ fn write_crowd(
     )
 }
 
-/// Keeps lines of one kind apart, which clients could cause at any rate.
+/// Keeps log lines of one kind a minute apart, since clients could cause them at any rate.
 #[derive(Debug, Default)]
 pub(super) struct OnceAMinute {
     told: Option<Instant>,
 }
 
 impl OnceAMinute {
-    /// Whether a line may be written now, which counts as done then.
+    /// Whether a line may be written now; if it may, it counts as written.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self.told.is_none_or(|told| told + MINUTE <= now);
         if is_due {
@@ -246,31 +247,31 @@ impl OnceAMinute {
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What happened so far and what is held now.
+/// Counts of what happened so far, and of what is held now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Messages that call for a response, retransmissions included: as many as are answered,
-    /// failed, local, orphaned and owed, together.
+    /// Messages that call for a response, retransmissions included: the sum of the answered, failed, local,
+    /// orphaned and owed ones.
     pub queries: u64,
-    /// Answered with an upstream's response.
+    /// Messages answered with an upstream's response.
     pub answered: u64,
-    /// Answered with a SERVFAIL made here.
+    /// Messages answered with a SERVFAIL made here.
     pub failed: u64,
-    /// Other answers made here.
+    /// Messages answered with another response made here.
     pub local: u64,
-    /// Without a response, as their client went away.
+    /// Messages without a response, as their client went away.
     pub orphaned: u64,
     /// Datagrams that were not for this host alone, or came from port 0.
     pub ignored: u64,
     /// Messages dropped: QR=1 or under 12 octets (RFC 5625 section 6.3).
     pub dropped: u64,
-    /// Retransmissions dropped: more of one query than are answered.
+    /// Retransmissions dropped, as more of one query came than are answered.
     pub repeated: u64,
     /// Client connections closed because clients held too many octets.
     pub shed: u64,
-    /// Client connections refused because there were too many, of their network too.
+    /// Client connections refused because there were too many, in all and of their network.
     pub crowded_out: u64,
-    /// Client connections closed to make room for others: idle ones, or those of a network with too many.
+    /// Client connections closed to make room for others: idle ones, and ones of a network with too many.
     pub made_room: u64,
     /// Datagrams and connections from addresses that are not served.
     pub refused: u64,
