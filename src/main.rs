@@ -4,7 +4,8 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use dot_proxy::config::{self, Command, Config, QueryLog};
+use dot_proxy::config::{self, Command, Config, Host};
+use dot_proxy::host::network::interfaces;
 use dot_proxy::host::signals;
 use dot_proxy::host::stderr::{GuardedLogger, Stderr};
 use dot_proxy::memory::Bound;
@@ -15,7 +16,9 @@ fn main() -> ExitCode {
     // Not known to fail; and then the signals do what they did before there was a program.
     signals::block_harmless().ok();
     let mut stderr = Stderr::new();
-    let result = match config::parse(std::env::args_os().skip(1).collect()) {
+    let host =
+        Host { interface_index: interfaces::index, is_stderr_terminal: io::stderr().is_terminal() };
+    let result = match config::parse(std::env::args_os().skip(1).collect(), host) {
         Ok(Command::Help) => print(&config::usage()),
         Ok(Command::PrintLimits(config)) => {
             print(&Bound::of(&config, program_octets()).to_string())
@@ -39,13 +42,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(mut config: Config, stderr: Stderr) -> Result<(), Failure> {
-    config.limits.query_log = match config.query_log {
-        QueryLog::Auto => io::stderr().is_terminal(),
-        QueryLog::Off => false,
-        QueryLog::On => true,
-    };
-
+fn run(config: Config, stderr: Stderr) -> Result<(), Failure> {
     let logger = SimpleLogger::new().with_level(config.log_level);
     log::set_boxed_logger(Box::new(GuardedLogger::new(logger, stderr.clone())))
         .map_err(|error| Failure::Runtime(error.to_string()))?;

@@ -8,8 +8,8 @@
 use std::fmt;
 use std::fs;
 
-use crate::config::{Config, QueryLog};
-use crate::forwarder::{Footprint, Forwarder, Limits, SpecialNames, Term};
+use crate::config::Config;
+use crate::forwarder::{Footprint, Forwarder, SpecialNames, Term};
 use crate::host::network;
 use crate::shell::datagram::Buffers;
 use crate::shell::{sockets, stream, upstream};
@@ -31,9 +31,7 @@ impl Bound {
     /// With this configuration, of a program whose file and libraries have so many octets.
     pub fn of(config: &Config, program: usize) -> Self {
         let upstreams = config.upstreams.len();
-        let mut limits = config.limits.clone();
-        limits.query_log = config.query_log != QueryLog::Off;
-        let (mut heap, kept) = heap(config, &limits);
+        let (mut heap, kept) = heap(config);
         let allocated = sum(&heap);
         heap.push(Term::new("gaps between allocations", 1, (allocated - kept) / GAPS_PART));
         let mut process =
@@ -84,8 +82,8 @@ fn sum(terms: &[Term]) -> usize {
 }
 
 /// What is allocated, and how much of that is there from the start and stays.
-fn heap(config: &Config, limits: &Limits) -> (Vec<Term>, usize) {
-    let sockets = &config.sockets;
+fn heap(config: &Config) -> (Vec<Term>, usize) {
+    let (limits, sockets) = (&config.limits, &config.sockets);
     let upstreams = config.upstreams.len();
     let conns = limits.upstream_conns_max;
     let tls_limits = upstream::tls_limits(sockets);
@@ -105,7 +103,7 @@ fn heap(config: &Config, limits: &Limits) -> (Vec<Term>, usize) {
         Term::new("read buffer", 1, sockets.read_buffer),
         Term::new("all the rest", 1, rest),
     ]);
-    if let Some(file) = config.roots.file() {
+    if let Some(file) = &config.ca_file {
         // Its octets, and the certificates in them. Without it, the start fails.
         let octets = fs::metadata(file).map_or(0, |metadata| metadata.len() as usize);
         terms.push(Term::new("file of root certificates", 2, octets));
@@ -189,13 +187,14 @@ const OTHERS: usize = 80 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{self, Command};
+    use crate::config::{self, Command, Host};
 
     use super::*;
 
     fn bound(line: &[&str], program: usize) -> Bound {
-        match config::parse(line.iter().map(Into::into).collect()) {
-            Ok(Command::Run(config)) => Bound::of(&config, program),
+        let arguments = line.iter().chain(&["--print-limits"]).map(Into::into).collect();
+        match config::parse(arguments, Host::default()) {
+            Ok(Command::PrintLimits(config)) => Bound::of(&config, program),
             other => panic!("{line:?}: {other:?}"),
         }
     }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use dot_proxy::config::{self, Command as Asked};
+use dot_proxy::config::{self, Command as Asked, Host};
 use rustls::pki_types::ServerName;
 use support::skip::skip;
 
@@ -229,7 +229,8 @@ fn every_name_the_command_line_takes_is_one_rustls_takes() {
         );
     let mut taken = 0;
     for name in names {
-        let command = config::parse(vec!["-u".into(), format!("127.0.0.1#{name}").into()]);
+        let arguments = vec!["-u".into(), format!("127.0.0.1#{name}").into()];
+        let command = config::parse(arguments, Host::default());
         let ours = match &command {
             Ok(Asked::Run(config)) => config.upstreams[0].name.as_deref(),
             _ => None,
@@ -332,7 +333,8 @@ fn the_unit_starts_a_service_with_flags_that_there_are() {
     let (_, arguments) = unit();
     for more in [&[][..], &["--reuse-port", "on"]] {
         let all = arguments.iter().map(String::as_str).chain(more.iter().copied());
-        let Ok(Asked::Run(config)) = config::parse(all.map(Into::into).collect()) else {
+        let all = all.map(Into::into).collect();
+        let Ok(Asked::Run(config)) = config::parse(all, Host::default()) else {
             panic!("{arguments:?} {more:?}");
         };
         // The address that the README goes on with.

@@ -28,7 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tls", &["forwarder/action/Stage", "host/os_error"]),
     ("host", &[]),
     ("shell", &["config", "forwarder", "host", "tls"]),
-    ("config", &["forwarder/limits", "forwarder/message", "host/network/interfaces", "tls/pin"]),
+    ("config", &["forwarder/limits", "tls/pin"]),
     ("memory", &["config", "forwarder", "host", "shell", "tls"]),
     ("main", &["config", "forwarder", "host", "memory", "shell", "tls"]),
     ("lib", &[]),

@@ -2,17 +2,20 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::suggest;
-use super::words::shown;
-use crate::host::network::interfaces::index;
+use super::suggest::{self, shown};
 
 /// An IP address with or without a port, or what is wrong with it. The port may follow an @, as
-/// unbound and stubby write it.
+/// unbound and stubby write it. An interface is written as its index.
 pub(super) fn address(text: &str, default_port: u16) -> Result<SocketAddr, String> {
     let with_colon = suggest::with_colon(text);
     let text = with_colon.as_deref().unwrap_or(text);
-    let with_index = with_interface_index(text)?;
-    let text = with_index.as_deref().unwrap_or(text);
+    let interface = interface(text);
+    if let Some(name) = interface.filter(|interface| interface.parse::<u32>().is_err()) {
+        let name = shown(name);
+        return Err(format!("there is no interface {name} (`ip link` shows those there are)"));
+    }
+    let bracketed = interface.filter(|_| !text.starts_with('[')).map(|_| format!("[{text}]"));
+    let text = bracketed.as_deref().unwrap_or(text);
     let address = if let Ok(address) = text.parse::<SocketAddr>() {
         address
     } else if let Ok(ip) = text.parse::<IpAddr>() {
@@ -49,29 +52,37 @@ pub(super) fn address(text: &str, default_port: u16) -> Result<SocketAddr, Strin
     }
 }
 
-/// The same with the index of an interface in place of its name, and in brackets; `None` where there is
-/// no interface.
-fn with_interface_index(text: &str) -> Result<Option<String>, String> {
-    let Some((ip, rest)) = text.split_once('%') else {
-        return Ok(None);
-    };
-    let (ip, interface, port) = match ip.strip_prefix('[') {
-        Some(ip) => match rest.split_once(']') {
-            Some((interface, port)) => (ip, interface, port),
-            None => return Ok(None),
-        },
-        None => (ip, rest, ""),
-    };
-    if ip.parse::<Ipv6Addr>().is_err() {
-        return Ok(None);
+/// `text` with the index of each interface in place of its name, `fe80::1%2` for `fe80::1%eth0`. A name
+/// that `index_of` does not know stays.
+pub(super) fn with_interface_indexes(text: &str, index_of: fn(&str) -> Option<u32>) -> String {
+    let mut pieces = text.split('%');
+    let mut indexed = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let ip = indexed.rsplit(|c: char| !c.is_ascii_hexdigit() && !":.".contains(c)).next();
+        let ip = ip.filter(|ip| ip.parse::<Ipv6Addr>().is_ok());
+        let end = match ip {
+            Some(ip) if indexed.ends_with(&format!("[{ip}")) => piece.find(']'),
+            Some(_) => piece.find(['@', '#', ',', ';', ' ']),
+            None => None,
+        };
+        let (name, rest) = piece.split_at(end.unwrap_or(piece.len()));
+        let index = ip.filter(|_| name.parse::<u32>().is_err()).and_then(|_| index_of(name));
+        match index {
+            Some(index) => indexed += &format!("%{index}{rest}"),
+            None => indexed += &format!("%{piece}"),
+        }
     }
-    let index = match interface.parse::<u32>() {
-        Ok(index) => index,
-        Err(_) => index(interface).ok_or_else(|| {
-            format!("there is no interface {} (`ip link` shows those there are)", shown(interface))
-        })?,
+    indexed
+}
+
+/// The interface of an IPv6 address, with or without brackets.
+fn interface(text: &str) -> Option<&str> {
+    let (ip, rest) = text.split_once('%')?;
+    let (ip, interface) = match ip.strip_prefix('[') {
+        Some(ip) => (ip, rest.split_once(']')?.0),
+        None => (ip, rest),
     };
-    Ok(Some(format!("[{ip}%{index}]{port}")))
+    ip.parse::<Ipv6Addr>().is_ok().then_some(interface)
 }
 
 /// Says why `text` is no address.

@@ -1,112 +1,375 @@
-//! The flags that there are.
+//! The flags: one table, from which the command line is read and `--help` is printed.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 
-use super::upstream::UPSTREAM_EXAMPLE;
-use super::words::shown;
-use super::{UsageError, suggest};
+use log::LevelFilter;
 
-/// A flag that takes a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flag {
-    CaFile,
-    ClientIdleTimeout,
-    Ecs,
-    ForwardZone,
-    Hedge,
-    Listen,
-    LogLevel,
-    QueryLog,
-    RetryServfail,
-    ReusePort,
-    Size,
-    SpecialNames,
-    UdpSizeMax,
-    TcpClientsMax,
-    TcpClientsPerAddressMax,
-    Upstream,
-    UpstreamIdleTimeout,
-    UpstreamPolicy,
+use self::Form::{Named, OneOf};
+use super::options::{
+    Choice, IDLE_SECONDS, LISTEN_DEFAULT, LISTEN_PORT, Options, QueryLog, Special, TCP_CLIENTS,
+    UDP_SIZES, UPSTREAM_DEFAULT, clients, seconds, udp_size,
+};
+use super::presets::preset_names;
+use super::sizes::{CLIENTS_MAX, CLIENTS_PER_ADDRESS_MAX, Size, UPSTREAMS_MAX};
+use super::suggest::{self, shown, words};
+use super::zone::ZONE_EXAMPLE;
+use super::{Host, UsageError};
+use crate::forwarder::{Ecs, Hedge, Order};
+
+/// A flag: everything that there is to know of it.
+pub(super) struct Flag {
+    /// How it is written: in short if there is such a way, then in full.
+    pub(super) names: &'static [&'static str],
+    /// What follows it; flags without a value are looked for before all others.
+    pub(super) value: Option<Value>,
+    /// What it does, for `--help`, which has numbers in place of what is in braces.
+    help: &'static str,
+    /// What holds without it, of options of which none was given; empty if there is nothing to say.
+    pub(super) default: fn(&Options) -> String,
+}
+
+/// The value of a flag.
+pub(super) struct Value {
+    form: Form,
+    /// Whether the flag may be given more than once.
+    pub(super) is_repeatable: bool,
+    pub(super) set: Set,
+}
+
+/// Takes a value, or says what is wrong with it.
+type Set = fn(&mut Options, &str) -> Result<(), String>;
+
+/// How a value is written.
+enum Form {
+    /// Its name in `--help`, and what it is in words.
+    Named(&'static str, &'static str),
+    /// One of a few words.
+    OneOf(fn() -> Vec<&'static str>),
 }
 
 impl Flag {
-    /// The flag of an argument, `--flag` or `--flag=value`, and which of its spellings was used. If there
-    /// is none, `value` is what follows, and `listen` the listener before it: what was meant may be
-    /// said with them.
-    pub(super) fn of(
-        arg: &str,
-        value: Option<&str>,
-        listen: Option<IpAddr>,
-    ) -> Result<(Self, &'static str), UsageError> {
-        if !arg.starts_with('-') || arg == "-" || arg == "--" {
-            return Err(UsageError(format!(
-                "{}: stray argument; every value follows its flag, such as {}",
-                if arg.is_empty() { "''".into() } else { shown(arg) },
-                suggest::stray(arg, UPSTREAM_EXAMPLE)
-            )));
-        }
-        let name = arg.split_once('=').map_or(arg, |(name, _)| name);
-        if let Some(found) = SPELLINGS.into_iter().find(|(spelling, _)| *spelling == name) {
-            return Ok((found.1, found.0));
-        }
-        if HELP.contains(&name) || VERSION.contains(&name) || name == PRINT_LIMITS {
-            return Err(UsageError(format!("{name}: takes no value; write {name} alone")));
-        }
-
-        let alone = HELP.into_iter().chain(VERSION).chain([PRINT_LIMITS]);
-        let known = SPELLINGS.into_iter().map(|(spelling, _)| spelling).chain(alone);
-        let remedy = suggest::flag(arg, value, listen, known)
-            .unwrap_or_else(|| "--help lists the flags".into());
-        Err(UsageError(format!("{}: unknown flag; {remedy}", shown(name))))
+    /// The name in full.
+    pub(super) fn long(&self) -> &'static str {
+        self.names.last().copied().unwrap_or_default()
     }
 
-    /// What its value is, in words.
-    pub(super) fn value(self) -> &'static str {
-        match self {
-            Self::CaFile => "a file of PEM certificates",
-            Self::ClientIdleTimeout | Self::UpstreamIdleTimeout => "a whole number of seconds",
-            Self::Ecs => "strip or pass",
-            Self::ForwardZone => "a name, such as 10.in-addr.arpa",
-            Self::Hedge => "off, same or any",
-            Self::Listen => "ADDR[:PORT], such as 127.0.0.1:5300",
-            Self::LogLevel => "error, warn, info, debug or trace",
-            Self::QueryLog => "on, off or auto",
-            Self::RetryServfail | Self::ReusePort => "on or off",
-            Self::Size => "small, default or large",
-            Self::SpecialNames => "local or forward",
-            Self::TcpClientsMax | Self::TcpClientsPerAddressMax | Self::UdpSizeMax => {
-                "a whole number"
-            }
-            Self::Upstream => "IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com, or a preset",
-            Self::UpstreamPolicy => "ordered, fastest or spread",
+    /// The lines of `--help` about it.
+    fn usage(&self) -> String {
+        let mut text = filled_in(self.help);
+        let default = (self.default)(&Options::new(Host::default()));
+        if !default.is_empty() {
+            // In one line, if it fits.
+            text += &format!(" [default:{NO_BREAK}{}]", default.replace(' ', NO_BREAK));
+        }
+        let mut left = format!("  {}", self.names.join(", "));
+        match self.value.as_ref().map(|value| &value.form) {
+            Some(Named(name, _)) => left += &format!(" {name}"),
+            Some(OneOf(words)) => left += &format!(" {}", words().join("|")),
+            None => {}
+        }
+        let mut usage = String::new();
+        if left.len() + 2 > HELP_COLUMN {
+            usage += &format!("{left}\n");
+            left.clear();
+        }
+        for line in wrap(&text, HELP_WIDTH) {
+            usage += &format!("{left:HELP_COLUMN$}{}\n", line.replace(NO_BREAK, " "));
+            left.clear();
+        }
+        usage
+    }
+}
+
+impl Value {
+    /// What it is, in words.
+    pub(super) fn words(&self) -> String {
+        match self.form {
+            Named(_, form) => form.into(),
+            OneOf(known) => words(known().into_iter()),
         }
     }
 }
 
-pub(super) const HELP: [&str; 2] = ["-h", "--help"];
-pub(super) const VERSION: [&str; 2] = ["-V", "--version"];
-pub(super) const PRINT_LIMITS: &str = "--print-limits";
+/// The flag of this name, and the name as it stands in the table.
+pub(super) fn find(name: &str) -> Option<(&'static str, &'static Flag)> {
+    let names = FLAGS.iter().flat_map(|flag| flag.names.iter().map(move |name| (*name, flag)));
+    names.into_iter().find(|(known, _)| *known == name)
+}
 
-/// Every way to write a flag that takes a value.
-pub(super) const SPELLINGS: [(&str, Flag); 20] = [
-    ("-l", Flag::Listen),
-    ("--listen", Flag::Listen),
-    ("--reuse-port", Flag::ReusePort),
-    ("-u", Flag::Upstream),
-    ("--upstream", Flag::Upstream),
-    ("--upstream-policy", Flag::UpstreamPolicy),
-    ("--hedge", Flag::Hedge),
-    ("--retry-servfail", Flag::RetryServfail),
-    ("--ecs", Flag::Ecs),
-    ("--special-names", Flag::SpecialNames),
-    ("--forward-zone", Flag::ForwardZone),
-    ("--ca-file", Flag::CaFile),
-    ("--query-log", Flag::QueryLog),
-    ("--log-level", Flag::LogLevel),
-    ("--upstream-idle-timeout", Flag::UpstreamIdleTimeout),
-    ("--client-idle-timeout", Flag::ClientIdleTimeout),
-    ("--size", Flag::Size),
-    ("--udp-size-max", Flag::UdpSizeMax),
-    ("--tcp-clients-max", Flag::TcpClientsMax),
-    ("--tcp-clients-per-address-max", Flag::TcpClientsPerAddressMax),
+/// The value that the flag of an argument takes, `--flag` or `--flag=value`, with the flag and the name
+/// that was used. If there is none, `value` is what follows, and `listen` the listener before it: what
+/// was meant may be said with them.
+pub(super) fn of_argument(
+    arg: &str,
+    value: Option<&str>,
+    listen: Option<IpAddr>,
+) -> Result<(&'static str, &'static Flag, &'static Value), UsageError> {
+    if !arg.starts_with('-') || arg == "-" || arg == "--" {
+        return Err(UsageError(format!(
+            "{}: stray argument; every value follows its flag, such as {}",
+            if arg.is_empty() { "''".into() } else { shown(arg) },
+            suggest::stray(arg)
+        )));
+    }
+    let name = arg.split_once('=').map_or(arg, |(name, _)| name);
+    match find(name) {
+        Some((name, flag)) => match &flag.value {
+            Some(value) => Ok((name, flag, value)),
+            None => Err(UsageError(format!("{name}: takes no value; write {name} alone"))),
+        },
+        None => {
+            let remedy = suggest::flag(arg, value, listen)
+                .unwrap_or_else(|| "--help lists the flags".into());
+            Err(UsageError(format!("{}: unknown flag; {remedy}", shown(name))))
+        }
+    }
+}
+
+/// The text of `--help`.
+pub fn usage() -> String {
+    let flags: String = FLAGS.iter().map(Flag::usage).collect();
+    format!(
+        "Forwards plain DNS (UDP and TCP) to an authenticated DNS-over-TLS resolver.\n\n\
+         Usage: dot-proxy [OPTION]...\n\n{flags}"
+    )
+}
+
+/// The words of `text` in lines of at most `width` characters, if no word is longer.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines
+}
+
+/// `text` with what is meant in place of what is in braces.
+fn filled_in(text: &str) -> String {
+    let range = |least: &dyn Display, most: &dyn Display| format!("{least} to {most}");
+    text.replace("{port}", &LISTEN_PORT.to_string())
+        .replace("{presets}", &preset_names())
+        .replace("{zone}", ZONE_EXAMPLE)
+        .replace("{seconds}", &range(IDLE_SECONDS.start(), IDLE_SECONDS.end()))
+        .replace("{octets}", &range(UDP_SIZES.start(), UDP_SIZES.end()))
+        .replace("{clients}", &range(TCP_CLIENTS.start(), TCP_CLIENTS.end()))
+        .replace("{upstreams}", &Size::Small.of(UPSTREAMS_MAX).to_string())
+}
+
+/// `150; by size: small 12, large 600`
+fn by_size([small, default, large]: [usize; 3]) -> String {
+    let [first, last] = [Size::Small.word(), Size::Large.word()];
+    format!("{default}; by size: {first} {small}, {last} {large}")
+}
+
+fn no_default(_: &Options) -> String {
+    String::new()
+}
+
+fn choose<T: Choice>(place: &mut T, value: &str) -> Result<(), String> {
+    *place = T::read(value)?;
+    Ok(())
+}
+
+const fn once(form: Form, set: Set) -> Option<Value> {
+    Some(Value { form, is_repeatable: false, set })
+}
+
+const fn repeatable(form: Form, set: Set) -> Option<Value> {
+    Some(Value { form, is_repeatable: true, set })
+}
+
+pub(super) const HELP: Flag = Flag {
+    names: &["-h", "--help"],
+    value: None,
+    help: "Print this and exit.",
+    default: no_default,
+};
+
+pub(super) const VERSION: Flag = Flag {
+    names: &["-V", "--version"],
+    value: None,
+    help: "Print the version and exit.",
+    default: no_default,
+};
+
+pub(super) const PRINT_LIMITS: Flag = Flag {
+    names: &["--print-limits"],
+    value: None,
+    help: "Print how much memory the other flags allow at most, term by term, and exit.",
+    default: no_default,
+};
+
+/// All flags, in the order of `--help`.
+pub(super) static FLAGS: [Flag; 21] = [
+    Flag {
+        names: &["-l", "--listen"],
+        value: repeatable(LISTENER, Options::add_listener),
+        help: "Serve clients on this address over UDP and TCP; repeatable. Without a port: {port}. \
+               Port 0: a free port, the same for both.",
+        default: |_| LISTEN_DEFAULT.to_string(),
+    },
+    Flag {
+        names: &["--reuse-port"],
+        value: once(OneOf(bool::words), |options, value| choose(&mut options.reuse_port, value)),
+        help: "Let other processes of the same user serve the same addresses, one process for each \
+               core; all of them need this flag.",
+        default: |options| options.reuse_port.word().into(),
+    },
+    Flag {
+        names: &["-u", "--upstream"],
+        value: repeatable(UPSTREAM, Options::add_upstreams),
+        help: "Ask this server: IP[:PORT]#NAME, [IPv6]:PORT#NAME or a preset: {presets}. \
+               Repeatable; the first usable one is asked. Pins may follow NAME or replace it: \
+               #NAME,sha256/BASE64. An IP alone is its own NAME.",
+        default: |_| UPSTREAM_DEFAULT.word.into(),
+    },
+    Flag {
+        names: &["--upstream-policy"],
+        value: once(OneOf(Order::words), |options, value| choose(&mut options.order, value)),
+        help: "Ask the first usable upstream, the one that has answered fastest lately, or the one \
+               with the fewest queries in flight.",
+        default: |options| options.order.word().into(),
+    },
+    Flag {
+        names: &["--hedge"],
+        value: once(OneOf(Hedge::words), |options, value| {
+            Hedge::read(value).map(|hedge| options.hedge = Some(hedge))
+        }),
+        help: "When an answer is late, ask a second upstream, too. off: one with the same NAME, \
+               after 1.5 seconds. same: one with the same NAME, sooner. any: any other.",
+        default: |_| "same; any with fastest and spread".into(),
+    },
+    Flag {
+        names: &["--retry-servfail"],
+        value: once(OneOf(bool::words), |options, value| {
+            choose(&mut options.retry_servfail, value)
+        }),
+        help: "When an upstream answers SERVFAIL or REFUSED, ask one with another NAME, too.",
+        default: |options| options.retry_servfail.word().into(),
+    },
+    Flag {
+        names: &["--ecs"],
+        value: once(OneOf(Ecs::words), |options, value| choose(&mut options.ecs, value)),
+        help: "Remove EDNS Client Subnet options and tell upstreams to add none, or let the options \
+               pass.",
+        default: |options| options.ecs.word().into(),
+    },
+    Flag {
+        names: &["--special-names"],
+        value: once(OneOf(Special::words), |options, value| {
+            choose(&mut options.special_names, value)
+        }),
+        help: "Answer names that are not for the public DNS here, or forward them: localhost, test, \
+               local, onion, home.arpa, reverse names of private addresses and the like.",
+        default: |options| options.special_names.word().into(),
+    },
+    Flag {
+        names: &["--forward-zone"],
+        value: repeatable(ZONE, Options::add_forward_zone),
+        help: "Forward NAME, such as {zone}, and all names below it, although they are special; \
+               repeatable.",
+        default: no_default,
+    },
+    Flag {
+        names: &["--ca-file"],
+        value: once(Named("FILE", "a file of PEM certificates"), |options, value| {
+            options.ca_file = Some(value.into());
+            Ok(())
+        }),
+        help: "Trust the PEM certificates in FILE instead of the built-in roots.",
+        default: no_default,
+    },
+    Flag {
+        names: &["--query-log"],
+        value: once(OneOf(QueryLog::words), |options, value| choose(&mut options.query_log, value)),
+        help: "Write a line for each query to stderr; auto: only if stderr is a terminal.",
+        default: |options| options.query_log.word().into(),
+    },
+    Flag {
+        names: &["--log-level"],
+        value: once(OneOf(LevelFilter::words), |options, value| {
+            choose(&mut options.log_level, value)
+        }),
+        help: "Log messages of this level and of those before it.",
+        default: |options| options.log_level.word().into(),
+    },
+    Flag {
+        names: &["--upstream-idle-timeout"],
+        value: once(SECONDS, |options, value| {
+            seconds(value).map(|timeout| options.upstream_idle_timeout = timeout)
+        }),
+        help: "Close a connection to an upstream after this long without use, {seconds}.",
+        default: |options| options.upstream_idle_timeout.as_secs().to_string(),
+    },
+    Flag {
+        names: &["--client-idle-timeout"],
+        value: once(SECONDS, |options, value| {
+            seconds(value).map(|timeout| options.client_idle_timeout = timeout)
+        }),
+        help: "Close a TCP connection of a client after this long without use, {seconds}; sooner \
+               when there are many.",
+        default: |options| options.client_idle_timeout.as_secs().to_string(),
+    },
+    Flag {
+        names: &["--size"],
+        value: once(OneOf(Size::words), |options, value| choose(&mut options.size, value)),
+        help: "How much is served and held at a time; small stays under 6 MB of memory and takes \
+               {upstreams} upstreams.",
+        default: |options| options.size.word().into(),
+    },
+    PRINT_LIMITS,
+    Flag {
+        names: &["--udp-size-max"],
+        value: once(Named("OCTETS", "a whole number"), |options, value| {
+            udp_size(value).map(|octets| options.udp_size_max = Some(octets))
+        }),
+        help: "Send UDP responses of at most this many octets, {octets}.",
+        default: |_| "1232; 4096 to loopback addresses".into(),
+    },
+    Flag {
+        names: &["--tcp-clients-max"],
+        value: once(CLIENTS, |options, value| {
+            clients(value).map(|clients| options.clients_max = Some(clients))
+        }),
+        help: "Serve at most this many TCP connections of clients at a time, {clients}.",
+        default: |_| by_size(CLIENTS_MAX),
+    },
+    Flag {
+        names: &["--tcp-clients-per-address-max"],
+        value: once(CLIENTS, |options, value| {
+            clients(value).map(|clients| options.clients_per_address_max = Some(clients))
+        }),
+        help: "When all places are taken, free those of an address that has more than this many. \
+               Loopback addresses are exempt.",
+        default: |_| by_size(CLIENTS_PER_ADDRESS_MAX),
+    },
+    HELP,
+    VERSION,
 ];
+
+const LISTENER: Form = Named("ADDR[:PORT]", "ADDR[:PORT], such as 127.0.0.1:5300");
+
+const UPSTREAM: Form =
+    Named("SPEC", "IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com, or a preset");
+
+const ZONE: Form = Named("NAME", "a name, such as 10.in-addr.arpa");
+
+const SECONDS: Form = Named("SECONDS", "a whole number of seconds");
+
+const CLIENTS: Form = Named("N", "a whole number");
+
+/// Where help begins in a line, and how wide it is: lines fit in a terminal of 80 columns.
+const HELP_COLUMN: usize = 28;
+const HELP_WIDTH: usize = 80 - HELP_COLUMN;
+
+/// Stands for a space at which no line ends.
+const NO_BREAK: &str = "\u{a0}";

@@ -3,8 +3,9 @@
 //! `small` is for routers with 16 MB of memory: whatever clients and upstreams do, the process and its
 //! sockets stay under 6 MB. `large` is for hosts that serve thousands of clients.
 
-use super::upstream::CLOUDFLARE;
-use super::{FRAME_LEN_MAX, PRESETS, QUERY_TIMEOUT, UDP_SIZES};
+use super::options::{Choice, QUERY_TIMEOUT, UDP_SIZES};
+use super::presets::{CLOUDFLARE, PRESETS};
+use crate::forwarder::Limits;
 
 /// A set of limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub enum Size {
 impl Size {
     /// As it is written on the command line.
     pub fn word(self) -> &'static str {
-        SIZES.into_iter().find(|(_, size)| *size == self).map_or("", |(word, _)| word)
+        Choice::word(self)
     }
 
     pub(super) const fn of<T: Copy>(self, sizes: [T; 3]) -> T {
@@ -80,9 +81,6 @@ pub struct SocketLimits {
     /// Session tickets held of each upstream.
     pub tickets_max: usize,
 }
-
-pub(super) const SIZES: [(&str, Size); 3] =
-    [("small", Size::Small), ("default", Size::Default), ("large", Size::Large)];
 
 // All numbers as [small, default, large].
 
@@ -181,8 +179,9 @@ const HANDSHAKE_MAX: [usize; 3] = [10 << 10, 32 << 10, 32 << 10];
 const TICKETS_MAX: [usize; 3] = [1, 8, 8];
 
 const _: () = {
+    const FRAME_LEN_MAX: usize = Limits::FRAME_LEN_MAX;
     let mut size = 0;
-    while size < SIZES.len() {
+    while size < QUERIES_MAX.len() {
         // Every waiting query may be in flight on one connection, and IDs have 16 bits.
         assert!(QUERIES_MAX[size] <= 1 << 16);
         assert!(CLIENT_QUERIES_MAX[size] < QUERIES_MAX[size]);

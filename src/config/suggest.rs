@@ -3,29 +3,26 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use log::LevelFilter;
+
 use super::address::address;
-use super::flags::{HELP, VERSION};
+use super::flags::{self, FLAGS, Flag};
+use super::options::{Choice, LISTEN_DEFAULT, LISTEN_PORT, QueryLog};
+use super::presets::{PRESETS, Preset};
 use super::upstream::{
-    PRESETS, UPSTREAM_EXAMPLE, UPSTREAM_PORT, certificate_name, named, read, without_853,
+    UPSTREAM_EXAMPLE, UPSTREAM_PORT, certificate_name, named, read, without_853,
 };
-use super::words::{nearest, shown};
-use super::{LOG_LEVELS, QUERY_LOGS, choice};
 
 /// What to write in place of a flag that there is not: one of another program, one of these written
 /// otherwise, or one with a slip of the pen. `value` is what follows it, `listen` the listener before
 /// it on the command line.
-pub(super) fn flag<'a>(
-    arg: &str,
-    value: Option<&str>,
-    listen: Option<IpAddr>,
-    known: impl Iterator<Item = &'a str> + Clone,
-) -> Option<String> {
+pub(super) fn flag(arg: &str, value: Option<&str>, listen: Option<IpAddr>) -> Option<String> {
     let (name, value) = match arg.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (arg, value),
     };
-    // The one dash of some programs.
-    if let Some(long) = known.clone().find(|long| long.strip_prefix('-') == Some(name)) {
+    // Some programs have long flags with one dash.
+    if let Some((long, _)) = flags::find(&format!("-{name}")) {
         return Some(format!("write {long}"));
     }
     let foreign =
@@ -37,14 +34,14 @@ pub(super) fn flag<'a>(
         && let Some((short, value)) = arg.split_at_checked(2)
         && !value.is_empty()
     {
-        if known.clone().any(|known| known == short) && ![HELP, VERSION].concat().contains(&short) {
+        if flags::find(short).is_some_and(|(_, flag)| flag.value.is_some()) {
             return Some(format!("write {short} {}", shown(value)));
         }
         if let Some(remedy) = foreign(short) {
             return Some(remedy.words(Some(value), listen));
         }
     }
-    let long = nearest(name, known.filter(|known| known.starts_with("--")))?;
+    let long = nearest(name, FLAGS.iter().map(Flag::long))?;
     Some(format!("did you mean {long}?"))
 }
 
@@ -70,7 +67,7 @@ impl Remedy {
             },
             Self::Port => {
                 let port = value.and_then(|value| value.parse::<u16>().ok());
-                let listen = listen.unwrap_or(super::LISTEN_DEFAULT.ip());
+                let listen = listen.unwrap_or(LISTEN_DEFAULT.ip());
                 let address = SocketAddr::new(listen, port.unwrap_or_default()).to_string();
                 let address = match port {
                     Some(_) => address,
@@ -80,10 +77,10 @@ impl Remedy {
             }
             Self::Says(words) => words.into(),
             Self::Stderr => {
-                if let Some(word) = value.filter(|word| choice(word, &QUERY_LOGS).is_ok()) {
+                if let Some(word) = value.filter(|word| QueryLog::read(word).is_ok()) {
                     return format!("write --query-log {word}");
                 }
-                if let Some(word) = value.filter(|word| choice(word, &LOG_LEVELS).is_ok()) {
+                if let Some(word) = value.filter(|word| LevelFilter::read(word).is_ok()) {
                     return format!("write --log-level {word}");
                 }
                 let file = value.map_or("FILE".into(), shown);
@@ -149,12 +146,12 @@ const FOREIGN: [(&[&str], Remedy); 13] = [
 ];
 
 /// What to write in place of an argument that belongs to no flag.
-pub(super) fn stray(arg: &str, example: &str) -> String {
+pub(super) fn stray(arg: &str) -> String {
     if arg.parse::<u16>().is_ok() {
         return format!("--listen 127.0.0.1:{arg}");
     }
     let upstream = if read(arg).is_ok() { Some(arg.into()) } else { right_upstream(arg) };
-    format!("--upstream {}", upstream.unwrap_or(example.into()))
+    format!("--upstream {}", upstream.unwrap_or_else(|| UPSTREAM_EXAMPLE.into()))
 }
 
 /// What is wrong with an upstream that is not written as here, and how it is written here.
@@ -179,7 +176,7 @@ pub(super) fn upstream(spec: &str) -> Option<String> {
     }
     let list = parts(spec);
     // What follows a comma may also be a pin, or a name that was forgotten.
-    let is_preset = |word: &&str| PRESETS.iter().any(|preset| preset.word == *word);
+    let is_preset = |word: &&str| Preset::of(word).is_some();
     if list.len() > 1
         && (list.iter().all(|part| read(part).is_ok())
             || list.first().is_some_and(is_preset) && !spec.contains(['#', '/', '=']))
@@ -275,7 +272,8 @@ fn preset_with_port(spec: &str) -> Option<String> {
         0 | 53 | UPSTREAM_PORT => String::new(),
         _ => format!(", or {one}#{} for one of its addresses", preset.name),
     };
-    Some(format!("is a preset with a port, and presets take none; write {preset}{alternative}"))
+    let word = preset.word;
+    Some(format!("is a preset with a port, and presets take none; write {word}{alternative}"))
 }
 
 /// What stands between colons that are not an IPv6 address's own.
@@ -326,8 +324,8 @@ fn right_upstream(spec: &str) -> Option<String> {
         let port = if over_https || address.port() == 53 { UPSTREAM_PORT } else { address.port() };
         return Some(named(SocketAddr::new(address.ip(), port)));
     }
-    if let Some(preset) = PRESETS.iter().find(|preset| preset.word == bare) {
-        return Some(preset.to_string());
+    if let Some(preset) = Preset::of(bare) {
+        return Some(preset.word.into());
     }
     let (host, port) = match bare.rsplit_once([':', '@']) {
         Some((host, port)) => (host, Some(port.parse::<u16>().ok()?)),
@@ -335,10 +333,8 @@ fn right_upstream(spec: &str) -> Option<String> {
     };
     let name = certificate_name(host).ok().filter(|name| name.contains('.'))?;
     if let Some(preset) = PRESETS.iter().find(|preset| preset.name == &*name) {
-        return Some(format!(
-            "{preset}, or {}#{name} for one of its addresses",
-            preset.addresses[0]
-        ));
+        let (word, ip) = (preset.word, preset.addresses[0]);
+        return Some(format!("{word}, or {ip}#{name} for one of its addresses"));
     }
     let port = port.filter(|port| ![53, UPSTREAM_PORT].contains(port) && !over_https);
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
@@ -378,7 +374,7 @@ pub(super) fn listener(value: &str) -> Option<String> {
         value.rsplit_once(':').map_or((value, None), |(host, port)| (host, Some(port)));
     let port = match port {
         Some(port) => port.parse::<u16>().ok()?,
-        None => super::LISTEN_PORT,
+        None => LISTEN_PORT,
     };
     match host {
         "" | "*" => Some(format!(
@@ -395,7 +391,7 @@ pub(super) fn listener(value: &str) -> Option<String> {
 }
 
 fn listener_in(bare: &str) -> Option<String> {
-    match address(bare, super::LISTEN_PORT) {
+    match address(bare, LISTEN_PORT) {
         Ok(address) => Some(address.to_string()),
         Err(_) => bare.parse::<u16>().ok().map(|port| format!("127.0.0.1:{port}")),
     }
@@ -449,17 +445,67 @@ pub(super) fn with_colon(text: &str) -> Option<String> {
     })
 }
 
+/// The beginning of `text`, without anything that could play tricks on a terminal or break the line.
+pub(super) fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect();
+    if text.chars().nth(SHOWN_MAX).is_some() {
+        shown += "...";
+    }
+    shown
+}
+
+/// `a, b or c`
+pub(super) fn words<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let words: Vec<_> = words.collect();
+    match words.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => words.concat(),
+    }
+}
+
+/// The word that was likely meant by `text`, if one is close enough.
+pub(super) fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let text = text.to_ascii_lowercase();
+    words
+        .map(|word| (edits(&text, word), word))
+        .filter(|(edits, word)| *edits <= (word.len() / 3).min(EDITS_MAX))
+        .min_by_key(|(edits, _)| *edits)
+        .map(|(_, word)| word)
+}
+
+/// How many octets to change, insert or remove to make `a` into `b` (Levenshtein).
+pub(super) fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
 /// Of a list, so many are repeated: errors are lines a person reads.
 const REPEATED_MAX: usize = 4;
 
+/// Of a slip of the pen: two letters changed places, one hyphen too many. A word that is farther away is
+/// another word.
+const EDITS_MAX: usize = 2;
+
+/// Characters of an argument that an error repeats: errors are lines a person reads.
+pub(super) const SHOWN_MAX: usize = 100;
+
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
+    use super::*;
+    use crate::config::tests::assert_errors;
 
-    use crate::config::parse;
-
-    /// What was typed, with quotes around what has a space in it, and what the line says about it.
-    const TYPED: &str = r"
+    #[test]
+    fn the_line_shows_the_right_form_with_the_values_that_were_typed() {
+        let table = r"
         -u tls://9.9.9.9                  => is a URL; write 9.9.9.9#dns.quad9.net
         -u tls://9.9.9.9:8853             => is a URL; write 9.9.9.9:8853#dns.quad9.net
         -u tls://[2620:fe::fe]            => is a URL; write [2620:fe::fe]#dns.quad9.net
@@ -589,24 +635,16 @@ mod tests {
         tls://9.9.9.9                     => every value follows its flag, such as --upstream 9.9.9.9#dns.quad9.net
         1.1.1.1                           => every value follows its flag, such as --upstream 1.1.1.1
         53                                => every value follows its flag, such as --listen 127.0.0.1:53";
-
-    /// The words of a command line; what is between quotes is one.
-    fn words(line: &str) -> Vec<OsString> {
-        let quoted = line.split('\'').enumerate().flat_map(|(index, part)| {
-            let words: Vec<_> =
-                if index % 2 == 1 { vec![part] } else { part.split_whitespace().collect() };
-            words
-        });
-        quoted.map(OsString::from).collect()
+        assert_errors("", table);
     }
-
     #[test]
-    fn the_line_shows_the_right_form_with_the_values_that_were_typed() {
-        for row in TYPED.lines().skip(1) {
-            let (typed, expected) = row.split_once("=>").expect("a row has an arrow");
-            let error = parse(words(typed)).expect_err(typed).to_string().replace('"', "'");
-            assert!(error.contains(expected.trim()), "{error}\n  should say: {expected}");
-            assert_eq!(error.lines().count(), 1, "{error}");
+    fn flags_that_are_suggested_are_flags() {
+        for (_, remedy) in FOREIGN {
+            let words = remedy.words(Some("VALUE"), None);
+            let names = words.split([' ', ',', ':']).filter(|word| word.starts_with('-'));
+            for name in names {
+                assert!(flags::find(name).is_some(), "{name} in {words:?}");
+            }
         }
     }
 }

@@ -1,16 +1,16 @@
-//! Upstreams as they are written on the command line, and the presets.
+//! Upstreams as they are written on the command line: `IP[:PORT]#NAME,PIN` or a preset.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::address::address;
-use super::suggest;
-use super::words::{nearest, shown, words};
+use super::presets::{PRESETS, Preset, preset_names};
+use super::suggest::{self, nearest, shown};
 use crate::tls::pin::Pin;
 
 /// A DNS-over-TLS server and how it is known: by a name, by pins, or by both.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
+pub struct UpstreamSpec {
     /// Where it is.
     pub address: SocketAddr,
     /// The name its certificate must have: a DNS name in lower case without the final dot, or an IP
@@ -20,7 +20,7 @@ pub struct Upstream {
     pub pins: Box<[Pin]>,
 }
 
-impl Upstream {
+impl UpstreamSpec {
     /// Whether both are one operator's: they have the name in common, or a key that only its owner can use.
     pub fn has_operator_of(&self, other: &Self) -> bool {
         match (&self.name, &other.name) {
@@ -33,7 +33,7 @@ impl Upstream {
 /// `1.1.1.1#cloudflare-dns.com`, with the port if it is not 853. Without a name it is
 /// `1.1.1.1#sha256/47DEQpj8HBSa...`, the beginning of its first pin. An upstream whose name is its
 /// address is `1.1.1.1`.
-impl fmt::Display for Upstream {
+impl fmt::Display for UpstreamSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = without_853(self.address);
         match (&self.name, self.pins.first()) {
@@ -46,13 +46,13 @@ impl fmt::Display for Upstream {
 }
 
 /// The upstreams of one `--upstream`: those of a preset, or one.
-pub(super) fn upstreams(spec: &str) -> Result<Vec<Upstream>, String> {
+pub(super) fn upstreams(spec: &str) -> Result<Vec<UpstreamSpec>, String> {
     read(spec).map_err(|problem| suggest::upstream(spec).unwrap_or(problem))
 }
 
 /// The same, where what is wrong is not compared with the forms of other programs.
-pub(super) fn read(spec: &str) -> Result<Vec<Upstream>, String> {
-    if let Some(preset) = PRESETS.iter().find(|preset| preset.word == spec) {
+pub(super) fn read(spec: &str) -> Result<Vec<UpstreamSpec>, String> {
+    if let Some(preset) = Preset::of(spec) {
         return Ok(preset.upstreams().collect());
     }
     let form = if spec.matches(':').count() > 1 {
@@ -61,7 +61,7 @@ pub(super) fn read(spec: &str) -> Result<Vec<Upstream>, String> {
         format!("write IP[:PORT]#NAME, such as {UPSTREAM_EXAMPLE}")
     };
     if let Some((word, _)) = spec.split_once(['#', ','])
-        && let Some(preset) = PRESETS.iter().find(|preset| preset.word == word)
+        && let Some(preset) = Preset::of(word)
     {
         let (ip, name) = (preset.addresses[0], preset.name);
         return Err(format!(
@@ -108,14 +108,14 @@ pub(super) fn read(spec: &str) -> Result<Vec<Upstream>, String> {
     Ok(vec![match auth {
         Some(auth) => known_by(auth, address)?,
         // Its certificate must have the address (RFC 8310 section 8.1).
-        None => Upstream { address, name: Some(ip.to_string().into()), pins: Box::default() },
+        None => UpstreamSpec { address, name: Some(ip.to_string().into()), pins: Box::default() },
     }])
 }
 
 /// An upstream at this address, by the name that its certificate has if that is known.
 pub(super) fn named(address: SocketAddr) -> String {
-    let preset = PRESETS.iter().find(|preset| preset.addresses.contains(&address.ip()));
-    format!("{}#{}", without_853(address), preset.map_or("NAME", |preset| preset.name))
+    let name = Preset::at(address.ip()).map_or("NAME", |preset| preset.name);
+    format!("{}#{name}", without_853(address))
 }
 
 /// An address with its port, unless that is the usual one.
@@ -129,7 +129,7 @@ pub(super) fn without_853(address: SocketAddr) -> String {
 
 /// The upstream at this address with what stands behind its #: a name and any number of pins, in any
 /// order, but not nothing.
-fn known_by(auth: &str, address: SocketAddr) -> Result<Upstream, String> {
+fn known_by(auth: &str, address: SocketAddr) -> Result<UpstreamSpec, String> {
     let (mut name, mut pins) = (None, Vec::new());
     for part in auth.split(',') {
         if part.is_empty() && auth.contains(',') {
@@ -157,7 +157,7 @@ fn known_by(auth: &str, address: SocketAddr) -> Result<Upstream, String> {
         }
         name = Some(new);
     }
-    Ok(Upstream { address, name, pins: pins.into() })
+    Ok(UpstreamSpec { address, name, pins: pins.into() })
 }
 
 /// A name as certificates have it: a DNS name or an IP address (RFC 8310 section 8.1).
@@ -200,87 +200,6 @@ pub(super) fn certificate_name(text: &str) -> Result<Box<str>, String> {
     Ok(name.to_ascii_lowercase().into())
 }
 
-/// A public resolver by one word.
-#[derive(Debug)]
-pub(super) struct Preset {
-    pub(super) word: &'static str,
-    pub(super) addresses: [IpAddr; 4],
-    pub(super) name: &'static str,
-}
-
-impl Preset {
-    pub(super) fn upstreams(&self) -> impl Iterator<Item = Upstream> {
-        self.addresses.into_iter().map(|ip| Upstream {
-            address: SocketAddr::new(ip, UPSTREAM_PORT),
-            name: Some(self.name.into()),
-            pins: Box::default(),
-        })
-    }
-}
-
-impl fmt::Display for Preset {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word)
-    }
-}
-
-pub(super) fn preset_names() -> String {
-    words(PRESETS.iter().map(|preset| preset.word))
-}
-
-pub(super) const PRESETS: [Preset; 4] = [
-    CLOUDFLARE,
-    Preset {
-        word: "google",
-        addresses: [
-            v4(8, 8, 8, 8),
-            v4(8, 8, 4, 4),
-            v6(0x2001_4860_4860_0000_0000_0000_0000_8888),
-            v6(0x2001_4860_4860_0000_0000_0000_0000_8844),
-        ],
-        name: "dns.google",
-    },
-    Preset {
-        word: "quad9",
-        addresses: [
-            v4(9, 9, 9, 9),
-            v4(149, 112, 112, 112),
-            v6(0x2620_00fe_0000_0000_0000_0000_0000_00fe),
-            v6(0x2620_00fe_0000_0000_0000_0000_0000_0009),
-        ],
-        name: "dns.quad9.net",
-    },
-    Preset {
-        word: "adguard",
-        addresses: [
-            v4(94, 140, 14, 14),
-            v4(94, 140, 15, 15),
-            v6(0x2a10_50c0_0000_0000_0000_0000_0ad1_00ff),
-            v6(0x2a10_50c0_0000_0000_0000_0000_0ad2_00ff),
-        ],
-        name: "dns.adguard-dns.com",
-    },
-];
-
-pub(super) const CLOUDFLARE: Preset = Preset {
-    word: "cloudflare",
-    addresses: [
-        v4(1, 1, 1, 1),
-        v4(1, 0, 0, 1),
-        v6(0x2606_4700_4700_0000_0000_0000_0000_1111),
-        v6(0x2606_4700_4700_0000_0000_0000_0000_1001),
-    ],
-    name: "cloudflare-dns.com",
-};
-
-pub(super) const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
-}
-
-pub(super) const fn v6(bits: u128) -> IpAddr {
-    IpAddr::V6(Ipv6Addr::from_bits(bits))
-}
-
 pub(super) const UPSTREAM_EXAMPLE: &str = "1.1.1.1#cloudflare-dns.com";
 
 const UPSTREAM_EXAMPLE_V6: &str = "[2606:4700:4700::1111]#cloudflare-dns.com";
@@ -291,7 +210,7 @@ const PIN_FORM: &str = "sha256/BASE64";
 pub(super) const PINS_MAX: usize = 8;
 
 /// RFC 7858 section 3.1.
-pub const UPSTREAM_PORT: u16 = 853;
+pub(super) const UPSTREAM_PORT: u16 = 853;
 
 /// RFC 1035 section 2.3.4: 255 octets on the wire.
 pub(super) const NAME_LEN_MAX: usize = 253;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::SpecialNames;
-use super::message::edit::Ecs;
+pub use super::message::edit::Ecs;
+use super::message::frame;
+pub use super::message::special::SpecialNames;
 
 /// What is done about queries where it is a matter of choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +93,10 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Octets of a message of the greatest length behind its length (RFC 1035 section 4.2.2): bounds of
+    /// what is held leave room for one.
+    pub const FRAME_LEN_MAX: usize = frame::FRAME_LEN_MAX;
+
     /// Keys of clients. One that was closed may still have its key when the next is there.
     pub(super) fn client_keys_max(&self) -> usize {
         2 * self.clients_max

@@ -2,7 +2,7 @@
 
 pub(crate) mod clocks;
 pub(crate) mod descriptors;
-pub(crate) mod network;
+pub mod network;
 pub(crate) mod os_error;
 pub mod signals;
 pub mod stderr;

@@ -15,7 +15,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::config::{Config, Upstream};
+use crate::config::{Config, UpstreamSpec};
 use crate::forwarder::{
     self, Action, ClientId, Closed, ConnId, DatagramPath, Forwarder, Manner, UpstreamConnId,
     UpstreamIdentity, UpstreamIndex, sort_by_key,
@@ -72,7 +72,7 @@ impl Reactor {
             .upstreams
             .iter()
             .map(|upstream| Identity { name: upstream.name.as_deref(), pins: &upstream.pins });
-        let roots = config.roots.file();
+        let roots = config.ca_file.as_deref();
         let connectors = tls::connectors(roots, identities, upstream::tls_limits(&config.sockets))
             .map_err(|error| if roots.is_some() { format!("--ca-file: {error}") } else { error })?;
         let targets = config.upstreams.iter().zip(connectors).map(|(upstream, connector)| {
@@ -586,12 +586,12 @@ impl From<Token> for Origin {
 }
 
 /// What the core is told of upstreams.
-fn upstream_identities(upstreams: &[Upstream]) -> Vec<UpstreamIdentity> {
-    let operator = |upstream: &Upstream| {
+fn upstream_identities(upstreams: &[UpstreamSpec]) -> Vec<UpstreamIdentity> {
+    let operator = |upstream: &UpstreamSpec| {
         let first = upstreams.iter().position(|other| other.has_operator_of(upstream));
         first.unwrap_or_default() as u8
     };
-    let identity = |upstream: &Upstream| UpstreamIdentity {
+    let identity = |upstream: &UpstreamSpec| UpstreamIdentity {
         shown: upstream.to_string().into(),
         operator: operator(upstream),
     };

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use dot_proxy::config::{self, Command as Asked};
+use dot_proxy::config::{self, Command as Asked, Host};
 use dot_proxy::host::stderr::Stderr;
 use dot_proxy::memory::Bound;
 use dot_proxy::shell::reactor::Reactor;
@@ -43,7 +43,7 @@ fn allocations_stay_below_their_bound() {
 fn run(arguments: &str) {
     let before = allocated();
     let arguments = arguments.lines().map(Into::into).collect();
-    let Ok(Asked::Run(mut config)) = config::parse(arguments) else {
+    let Ok(Asked::Run(mut config)) = config::parse(arguments, Host::default()) else {
         panic!("these are arguments to run with");
     };
     config.limits.query_log = true;

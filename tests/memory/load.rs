@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use dot_proxy::config::{self, Command, Config};
+use dot_proxy::config::{self, Command, Config, Host};
 use socket2::{Domain, Type};
 
 use support::answers::{self, OPT_LEN};
@@ -36,8 +36,8 @@ impl Load {
         }
         let flags = ["--size", size, "--query-log", "on", "--upstream-policy", "spread"];
         arguments.extend(flags.iter().chain(more).map(|&flag| flag.to_owned()));
-        let Ok(Command::Run(config)) = config::parse(arguments.iter().map(Into::into).collect())
-        else {
+        let words = arguments.iter().map(Into::into).collect();
+        let Ok(Command::Run(config)) = config::parse(words, Host::default()) else {
             panic!("these are arguments to run with");
         };
         Self { _servers: servers, arguments, config, _authority: authority }

@@ -7,7 +7,7 @@ use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 /// The index of the interface of this name.
-pub(crate) fn index(name: &str) -> Option<u32> {
+pub fn index(name: &str) -> Option<u32> {
     let any = [AddressFamily::INET, AddressFamily::INET6].into_iter().find_map(|family| {
         socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()
     })?;

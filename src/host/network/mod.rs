@@ -6,7 +6,7 @@
 //! A look does not show that a gateway is another now while our address stays. A connection that does not
 //! survive that falls silent, as on any path that breaks.
 
-pub(crate) mod interfaces;
+pub mod interfaces;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -19,7 +19,7 @@ mod world;
 
 use std::time::Duration;
 
-use dot_proxy::config::{self, Command};
+use dot_proxy::config::{self, Command, Host};
 use dot_proxy::forwarder::{Ecs, Hedge, Limits, Order, Policy, SpecialNames};
 
 pub use client::State;
@@ -46,7 +46,7 @@ pub fn default_policy() -> Policy {
 
 /// The limits a user gets who sets none.
 pub fn default_limits() -> Limits {
-    match config::parse(Vec::new()) {
+    match config::parse(Vec::new(), Host::default()) {
         Ok(Command::Run(config)) => config.limits,
         other => panic!("no arguments are fine: {other:?}"),
     }

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use dot_proxy::config::{self, Command, Config};
+use dot_proxy::config::{self, Command, Config, Host};
 use dot_proxy::forwarder::{
     Action, ClientId, ConnId, DatagramPath, Forwarder, UpstreamConnId, UpstreamIdentity,
 };
@@ -253,7 +253,7 @@ impl Bench {
 }
 
 fn forwarder(upstreams: usize) -> Forwarder {
-    let Ok(Command::Run(config)) = config::parse(Vec::new()) else {
+    let Ok(Command::Run(config)) = config::parse(Vec::new(), Host::default()) else {
         panic!("no arguments are a command line");
     };
     let Config { mut limits, policy, .. } = *config;

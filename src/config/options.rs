@@ -1,0 +1,420 @@
+//! What was given on the command line, and the [`Config`] that it comes to. Every default is here, with
+//! its reason; those that depend on `--size` are in `sizes`.
+
+use std::fmt::Display;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::address::{address, overlap, reaches, with_interface_indexes};
+use super::presets::{CLOUDFLARE, Preset, v4};
+use super::sizes::{self, Size};
+use super::suggest::{self, shown, words};
+use super::upstream::{UpstreamSpec, upstreams};
+use super::zone::zone;
+use super::{Config, Host, UsageError};
+use crate::forwarder::{Ecs, Hedge, Limits, Order, Policy, SpecialNames};
+
+/// What was given on the command line, and the defaults of what was not.
+pub(super) struct Options {
+    host: Host,
+    /// None: [`LISTEN_DEFAULT`].
+    pub(super) listen: Vec<SocketAddr>,
+    pub(super) reuse_port: bool,
+    /// None: those of [`UPSTREAM_DEFAULT`].
+    pub(super) upstreams: Vec<UpstreamSpec>,
+    pub(super) order: Order,
+    /// None: what suits the order.
+    pub(super) hedge: Option<Hedge>,
+    pub(super) retry_servfail: bool,
+    pub(super) ecs: Ecs,
+    pub(super) special_names: Special,
+    pub(super) forward_zones: Vec<Box<[u8]>>,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) query_log: QueryLog,
+    pub(super) log_level: LevelFilter,
+    pub(super) upstream_idle_timeout: Duration,
+    pub(super) client_idle_timeout: Duration,
+    pub(super) udp_size_max: Option<u16>,
+    pub(super) size: Size,
+    /// None: by size, as the next.
+    pub(super) clients_max: Option<usize>,
+    pub(super) clients_per_address_max: Option<usize>,
+}
+
+impl Options {
+    /// Nothing was given yet.
+    pub(super) fn new(host: Host) -> Self {
+        Self {
+            host,
+            listen: Vec::new(),
+            // A second process is a mistake more often than not, and an error then.
+            reuse_port: false,
+            upstreams: Vec::new(),
+            // One operator sees all names, and no other sees any of them while it works.
+            order: Order::Ordered,
+            hedge: None,
+            // A failure of one operator is nobody's answer while another may have one.
+            retry_servfail: true,
+            // A part of the client's address is nobody's business (RFC 7871 section 2).
+            ecs: Ecs::Strip,
+            // RFC 6761 and RFC 6303: the public DNS is not to be asked for them.
+            special_names: Special::Local,
+            forward_zones: Vec::new(),
+            ca_file: None,
+            // Who looks on wants to see queries; what is kept shows whoever reads it what was asked.
+            query_log: QueryLog::Auto,
+            // Changes of state are for whoever runs the program; everything finer is for who looks for
+            // a fault.
+            log_level: LevelFilter::Info,
+            upstream_idle_timeout: UPSTREAM_IDLE_TIMEOUT,
+            client_idle_timeout: CLIENT_IDLE_TIMEOUT,
+            udp_size_max: None,
+            size: Size::Default,
+            clients_max: None,
+            clients_per_address_max: None,
+        }
+    }
+
+    pub(super) fn add_listener(&mut self, value: &str) -> Result<(), String> {
+        let value = with_interface_indexes(value, self.host.interface_index);
+        let address = address(&value, LISTEN_PORT).map_err(|problem| {
+            suggest::listener(&value).unwrap_or_else(|| {
+                format!("{problem}; write ADDR[:PORT], such as {LISTEN_DEFAULT} or [::1]:5300")
+            })
+        })?;
+        let kind = match address.ip() {
+            ip if ip.is_multicast() => Some("a multicast"),
+            ip if ip == Ipv4Addr::BROADCAST => Some("the broadcast"),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            return Err(format!("is {kind} address; write an address of this machine"));
+        }
+        // Two listeners of port 0 get a port each.
+        if address.port() != 0 {
+            // Who adds flags to a command that has some, an image's, need not know them.
+            if self.listen.contains(&address) {
+                return Ok(());
+            }
+            if let Some(other) = self.listen.iter().find(|other| overlap(**other, address)) {
+                return Err(if address.ip().is_unspecified() {
+                    format!("overlaps with --listen {other}; give only one of them")
+                } else {
+                    format!("is served by --listen {other} already; give only one of them")
+                });
+            }
+        }
+        if self.listen.len() == LISTENERS_MAX {
+            return Err(format!(
+                "is one listener too many; give at most {LISTENERS_MAX}, or 0.0.0.0 or [::] for all \
+                 addresses"
+            ));
+        }
+        self.listen.push(address);
+        Ok(())
+    }
+
+    pub(super) fn add_upstreams(&mut self, value: &str) -> Result<(), String> {
+        for upstream in upstreams(&with_interface_indexes(value, self.host.interface_index))? {
+            // The log could not tell them apart.
+            let shown = upstream.to_string();
+            if let Some(other) = self.upstreams.iter().find(|other| other.to_string() == shown) {
+                let with = if *other == upstream { "" } else { ", with all its pins" };
+                return Err(format!("{shown} is given twice; give each upstream once{with}"));
+            }
+            let most = Size::Large.of(sizes::UPSTREAMS_MAX);
+            if self.upstreams.len() == most {
+                return Err(format!("is one upstream too many; give at most {most}"));
+            }
+            self.upstreams.push(upstream);
+        }
+        Ok(())
+    }
+
+    pub(super) fn add_forward_zone(&mut self, value: &str) -> Result<(), String> {
+        if let Some(zones) = suggest::dnsmasq_zones(value) {
+            let mut special = zones
+                .iter()
+                .filter(|name| zone(name).is_ok_and(|zone| SpecialNames::has_special(&zone)));
+            let remedy = match special.next() {
+                Some(name) => format!("write {}", shown(name)),
+                None => "leave it out, names that are not special go there anyway".into(),
+            };
+            return Err(format!(
+                "is dnsmasq's notation of a zone with a server of its own; here its names go to the \
+                 upstreams: {remedy}"
+            ));
+        }
+        let zone = zone(value)?;
+        if !SpecialNames::has_special(&zone) {
+            return Err(
+                "has no special names in it, and all others are forwarded anyway; leave it out"
+                    .into(),
+            );
+        }
+        // As with listeners, who adds flags need not know those that are there.
+        if self.forward_zones.contains(&zone) {
+            return Ok(());
+        }
+        if self.forward_zones.len() == FORWARD_ZONES_MAX {
+            return Err(format!(
+                "is one zone too many; give at most {FORWARD_ZONES_MAX}, or one above them"
+            ));
+        }
+        self.forward_zones.push(zone);
+        Ok(())
+    }
+
+    /// Everything that the program is told, or what does not go together.
+    pub(super) fn into_config(mut self) -> Result<Config, UsageError> {
+        if self.listen.is_empty() {
+            self.listen.push(LISTEN_DEFAULT);
+        }
+        if self.upstreams.is_empty() {
+            self.upstreams.extend(UPSTREAM_DEFAULT.upstreams());
+        }
+        self.check_upstreams()?;
+        let limits = self.limits()?;
+        // Who asks for one operator before the others does not show all of them a part of the names.
+        let hedge = if self.order == Order::Ordered { Hedge::Same } else { Hedge::Any };
+        Ok(Config {
+            listen: self.listen,
+            reuse_port: self.reuse_port,
+            upstreams: self.upstreams,
+            ca_file: self.ca_file,
+            log_level: self.log_level,
+            policy: Policy {
+                order: self.order,
+                hedge: self.hedge.unwrap_or(hedge),
+                retry_servfail: self.retry_servfail,
+                ecs: self.ecs,
+                special_names: match self.special_names {
+                    Special::Forward => SpecialNames::Forward,
+                    Special::Local => SpecialNames::Local { forwarded: self.forward_zones },
+                },
+            },
+            size: self.size,
+            limits,
+            sockets: self.size.sockets(),
+        })
+    }
+
+    fn check_upstreams(&self) -> Result<(), UsageError> {
+        let most = self.size.of(sizes::UPSTREAMS_MAX);
+        if let Some(upstream) = self.upstreams.get(most) {
+            return Err(UsageError(format!(
+                "--upstream {upstream}: is one upstream too many for --size {}; give at most {most}, or \
+                 another size",
+                self.size.word()
+            )));
+        }
+        // A query that came back to its sender would go round until its deadline.
+        for upstream in &self.upstreams {
+            let mut own = self.listen.iter().filter(|own| reaches(upstream.address, **own));
+            if let Some(listener) = own.next() {
+                return Err(UsageError(format!(
+                    "--upstream {upstream}: is this program's own listener (--listen {listener}); \
+                     give the address of another server"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn limits(&self) -> Result<Limits, UsageError> {
+        let size = self.size;
+        let clients_max = self.clients_max.unwrap_or(size.of(sizes::CLIENTS_MAX));
+        let per_address = self.clients_per_address_max;
+        if let Some(per_address) = per_address.filter(|per_address| *per_address > clients_max) {
+            return Err(UsageError(format!(
+                "--tcp-clients-per-address-max {per_address}: is more than all may have; raise \
+                 --tcp-clients-max, which is {clients_max}, as well"
+            )));
+        }
+        Ok(Limits {
+            query_timeout: QUERY_TIMEOUT,
+            upstream_idle_timeout: self.upstream_idle_timeout,
+            client_idle_timeout: self.client_idle_timeout,
+            queries_max: size.of(sizes::QUERIES_MAX),
+            query_bytes_max: size.of(sizes::QUERY_BYTES_MAX),
+            clients_max,
+            clients_per_address_max: per_address.unwrap_or(size.of(sizes::CLIENTS_PER_ADDRESS_MAX)),
+            client_queries_max: size.of(sizes::CLIENT_QUERIES_MAX),
+            client_output_max: size.of(sizes::CLIENT_OUTPUT_MAX),
+            client_bytes_max: size.of(sizes::CLIENT_BYTES_MAX),
+            udp_size_max: self.udp_size_max,
+            datagram_bytes_max: size.of(sizes::DATAGRAM_BYTES_MAX),
+            datagrams_max: size.of(sizes::DATAGRAMS_MAX),
+            upstream_conns_max: size.upstream_conns_max(self.upstreams.len()),
+            upstream_output_max: size.of(sizes::UPSTREAM_OUTPUT_MAX),
+            upstream_bytes_max: size.of(sizes::UPSTREAM_BYTES_MAX),
+            output_kept: size.of(sizes::OUTPUT_KEPT),
+            query_log_max: size.of(sizes::QUERY_LOG_MAX),
+            query_log: match self.query_log {
+                QueryLog::Auto => self.host.is_stderr_terminal,
+                QueryLog::Off => false,
+                QueryLog::On => true,
+            },
+        })
+    }
+}
+
+/// A value that is one of a few words.
+pub(super) trait Choice: Copy + PartialEq + 'static {
+    /// What there is to choose from, as it is written.
+    const WORDS: &'static [(&'static str, Self)];
+
+    fn read(text: &str) -> Result<Self, String> {
+        match Self::WORDS.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)) {
+            Some((_, choice)) => Ok(*choice),
+            None => Err(not_known(&Self::words())),
+        }
+    }
+
+    fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, choice)| *choice == self).map_or("", |(word, _)| word)
+    }
+
+    fn words() -> Vec<&'static str> {
+        Self::WORDS.iter().map(|(word, _)| *word).collect()
+    }
+}
+
+/// What there is instead: once in the program, rather than for each type of choice.
+#[cold]
+fn not_known(known: &[&str]) -> String {
+    format!("is not known; write {}", words(known.iter().copied()))
+}
+
+/// Whether a line is written for every query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum QueryLog {
+    /// If stderr is a terminal.
+    Auto,
+    Off,
+    On,
+}
+
+/// What becomes of special names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Special {
+    Forward,
+    /// They are answered here, but for those in the zones that are forwarded.
+    Local,
+}
+
+impl Choice for bool {
+    const WORDS: &'static [(&'static str, Self)] = &[("on", true), ("off", false)];
+}
+
+impl Choice for Ecs {
+    const WORDS: &'static [(&'static str, Self)] = &[("strip", Self::Strip), ("pass", Self::Pass)];
+}
+
+impl Choice for Hedge {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("off", Self::Off), ("same", Self::Same), ("any", Self::Any)];
+}
+
+impl Choice for LevelFilter {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
+}
+
+impl Choice for Order {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("ordered", Self::Ordered), ("fastest", Self::Fastest), ("spread", Self::Spread)];
+}
+
+impl Choice for QueryLog {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("on", Self::On), ("off", Self::Off), ("auto", Self::Auto)];
+}
+
+impl Choice for Size {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("small", Self::Small), ("default", Self::Default), ("large", Self::Large)];
+}
+
+impl Choice for Special {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("local", Self::Local), ("forward", Self::Forward)];
+}
+
+pub(super) fn seconds(value: &str) -> Result<Duration, String> {
+    whole_number(value, &IDLE_SECONDS, " seconds").map(Duration::from_secs)
+}
+
+pub(super) fn clients(value: &str) -> Result<usize, String> {
+    whole_number(value, &TCP_CLIENTS, "")
+}
+
+pub(super) fn udp_size(value: &str) -> Result<u16, String> {
+    whole_number(value, &UDP_SIZES, "")
+}
+
+/// `unit` follows a number.
+fn whole_number<T>(value: &str, range: &RangeInclusive<T>, unit: &str) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    let (min, max) = (range.start(), range.end());
+    let of = if unit.is_empty() { "" } else { " of" };
+    match value.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        // Of any length: what no integer holds is a number all the same.
+        _ if value.bytes().all(|octet| octet.is_ascii_digit()) => {
+            Err(format!("is out of range: {min} to {max}{unit}"))
+        }
+        _ => Err(format!("is not a number{of}{unit}; write a whole number from {min} to {max}")),
+    }
+}
+
+/// Loopback only (RFC 5625 section 6.2), on a port that needs no rights and that neither DNS (53)
+/// nor multicast DNS (5353) holds.
+pub(super) const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(v4(127, 0, 0, 1), 5300);
+
+/// Who writes an address without a port means DNS.
+pub(super) const LISTEN_PORT: u16 = 53;
+
+/// A socket pair each, watched all the time; the wildcard addresses serve any number of addresses.
+pub(super) const LISTENERS_MAX: usize = 32;
+
+/// Each is compared with every special name that is asked for. Where they are many, one above them does:
+/// `100.in-addr.arpa` stands for the 64 zones of the shared addresses.
+pub(super) const FORWARD_ZONES_MAX: usize = 64;
+
+/// The program must work with nothing configured, so one has to be it.
+pub(super) const UPSTREAM_DEFAULT: Preset = CLOUDFLARE;
+
+/// Stub resolvers give up after 5 s (glibc's default); the SERVFAIL that says why must be there
+/// before.
+pub(super) const QUERY_TIMEOUT: Duration = Duration::from_millis(4_500);
+
+/// Bridges the pauses of one person at work. Longer would mostly hold dead sockets: public resolvers
+/// close idle connections within seconds (RFC 7766 section 6.2.3).
+const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// RFC 9210 section 4.2 suggests 10 s; idle connections hold the places of busy ones.
+const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Below 1 s a connection would hardly outlive a round trip; connections to upstreams are replaced
+/// after about an hour anyway.
+pub(super) const IDLE_SECONDS: RangeInclusive<u64> = 1..=3600;
+
+/// What every client takes (RFC 1035 section 4.2.1), and what RFC 5625 section 4.4.3 asks for.
+pub(super) const UDP_SIZES: RangeInclusive<u16> = 512..=4096;
+
+/// Nobody can do without DNS over TCP (RFC 7766 section 5). Ten thousand connections may keep 180 MB
+/// of buffers, and every close looks through those of its address.
+pub(super) const TCP_CLIENTS: RangeInclusive<usize> = 1..=10_000;
