@@ -103,7 +103,12 @@ fn certificate_words(error: &CertificateError, roots: Option<&str>) -> String {
                 );
             }
             let names: Vec<_> = presented.iter().map(|name| presented_name(name)).collect();
-            format!("the certificate is for {}, not for {expected}", list(&names, ""))
+            let rule = if has_wide_wildcard(&names, &expected) {
+                "; a wildcard directly below a top-level name is not accepted"
+            } else {
+                ""
+            };
+            format!("the certificate is for {}, not for {expected}{rule}", list(&names, ""))
         }
         CertificateError::NotValidYet => "the certificate is not valid yet".into(),
         CertificateError::NotValidYetContext { time, not_before } => {
@@ -159,6 +164,16 @@ fn unknown_issuer_words(roots: &str) -> String {
         "the certificate is self-signed or from an unknown issuer; one that leads to {roots} was \
          expected"
     )
+}
+
+/// Whether a wildcard would stand for the name if it had one label more, as `*.example` for `dns.example`.
+fn has_wide_wildcard(names: &[String], expected: &str) -> bool {
+    expected.split_once('.').is_some_and(|(_, above)| {
+        let is_wildcard = |name: &String| {
+            name.strip_prefix("*.").is_some_and(|below| below.eq_ignore_ascii_case(above))
+        };
+        !above.contains('.') && names.iter().any(is_wildcard)
+    })
 }
 
 fn purpose_words(presented: &[ExtendedKeyPurpose]) -> String {
