@@ -52,6 +52,12 @@ pub(super) fn address(text: &str, default_port: u16) -> Result<SocketAddr, Strin
     }
 }
 
+/// The same address, with its interface if it has one, and another port.
+pub(super) fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
+}
+
 /// `text` with the index of each interface in place of its name, `fe80::1%2` for `fe80::1%eth0`. A name
 /// that `index_of` does not know stays.
 pub(super) fn with_interface_indexes(text: &str, index_of: fn(&str) -> Option<u32>) -> String {

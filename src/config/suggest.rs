@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use log::LevelFilter;
 
-use super::address::address;
+use super::address::{address, with_port};
 use super::flags::{self, FLAGS, Flag};
 use super::options::{Choice, LISTEN_DEFAULT, LISTEN_PORT, QueryLog};
 use super::presets::{PRESETS, Preset};
@@ -209,13 +209,13 @@ pub(super) fn upstream(spec: &str) -> Option<String> {
     };
     if let Ok(address) = address(place, UPSTREAM_PORT) {
         if let Ok(port) = auth.parse::<u16>() {
-            let right = named(SocketAddr::new(address.ip(), port));
+            let right = named(with_port(address, port));
             return Some(format!("has a port in place of the name; write {right}"));
         }
         if let Some((name, port)) = auth.rsplit_once([':', '@'])
             && let (Ok(_), Ok(port)) = (certificate_name(name), port.parse())
         {
-            let right = without_853(SocketAddr::new(address.ip(), port));
+            let right = without_853(with_port(address, port));
             return Some(format!("has the port behind the name; write {right}#{name}"));
         }
         // What is wrong with a list of pins is said elsewhere.
@@ -253,7 +253,7 @@ fn rearranged(spec: &str) -> Option<String> {
         }
     }
     if let (None, Some(address), Some(port), false) = (&name, ip, port, spec.contains('/')) {
-        return Some(named(SocketAddr::new(address.ip(), port)));
+        return Some(named(with_port(address, port)));
     }
     // A word without a dot may be anything, unless it stands at a #.
     let name = name.filter(|name| name.contains('.') || spec.contains('#'))?;
@@ -322,7 +322,7 @@ fn right_upstream(spec: &str) -> Option<String> {
     let over_https = spec.starts_with("https:") || spec.starts_with("h3:");
     if let Ok(address) = address(bare, UPSTREAM_PORT) {
         let port = if over_https || address.port() == 53 { UPSTREAM_PORT } else { address.port() };
-        return Some(named(SocketAddr::new(address.ip(), port)));
+        return Some(named(with_port(address, port)));
     }
     if let Some(preset) = Preset::of(bare) {
         return Some(preset.word.into());
@@ -367,7 +367,7 @@ pub(super) fn listener(value: &str) -> Option<String> {
     if let Some((bare, port)) = value.rsplit_once(['#', ' '])
         && let (Ok(address), Ok(port)) = (address(bare, 0), port.parse())
     {
-        let right = SocketAddr::new(address.ip(), port);
+        let right = with_port(address, port);
         return Some(format!("has something else than a colon before the port; write {right}"));
     }
     let (host, port) =
@@ -548,6 +548,10 @@ mod tests {
         -u 1.1.1.1:53                     => port 53 is for plain DNS; leave the port out for 853: write 1.1.1.1#cloudflare-dns.com
         -u 10.0.0.1@53                    => leave the port out for 853: write 10.0.0.1#NAME
         -u [::1]:53#dot.example           => leave the port out for 853: write [::1]#dot.example
+        -u [fe80::1%2]:53#dot.example     => leave the port out for 853: write [fe80::1%2]#dot.example
+        -u fe80::1%2#8853                 => has a port in place of the name; write [fe80::1%2]:8853#NAME
+        -u fe80::1%2#dot.example:8853     => has the port behind the name; write [fe80::1%2]:8853#dot.example
+        -u tls://[fe80::1%2]:853          => is a URL; write [fe80::1%2]#NAME
         -u '1.1.1.1 #a.b'                 => has spaces in it; write 1.1.1.1#a.b
         -u '1.1.1.1# a.b '                => has spaces in it; write 1.1.1.1#a.b
         -u ' quad9'                       => has spaces in it; write quad9
@@ -593,6 +597,7 @@ mod tests {
         -l 0.0.0.0:53/udp                 => both UDP and TCP are served; write 0.0.0.0:53
         -l 53/tcp                         => both UDP and TCP are served; write 127.0.0.1:53
         -l 192.168.1.1/24                 => is a network; write an address of this machine, such as 192.168.1.1:53
+        -l [fe80::1%2]#5300               => than a colon before the port; write [fe80::1%2]:5300
         -l 127.0.0.1#5300                 => than a colon before the port; write 127.0.0.1:5300
         -l '127.0.0.1 5300'               => than a colon before the port; write 127.0.0.1:5300
         -l 127.0.0.1,[::1]:53             => is 2 in one; write --listen 127.0.0.1 --listen [::1]:53

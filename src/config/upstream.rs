@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::address::address;
+use super::address::{address, with_port};
 use super::presets::{PRESETS, Preset, preset_names};
 use super::suggest::{self, nearest, shown};
 use crate::tls::pin::Pin;
@@ -89,7 +89,7 @@ pub(super) fn read(spec: &str) -> Result<Vec<UpstreamSpec>, String> {
     match address.port() {
         // RFC 7858 section 3.1: never DNS over TLS on port 53.
         53 => {
-            let address = SocketAddr::new(address.ip(), UPSTREAM_PORT);
+            let address = with_port(address, UPSTREAM_PORT);
             let right = match auth {
                 Some(auth) => format!("{}#{}", without_853(address), shown(auth)),
                 None => named(address),
