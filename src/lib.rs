@@ -7,8 +7,8 @@
 //! ```text
 //!   clients                                                                  upstreams
 //!          ┌───────────────────────────── shell ──────────────────────────────┐
-//!   UDP ───┤ listener, datagram ─┐                             ┌─ socket, tls ├─── TLS
-//!   TCP ───┤ listener, socket ───┤           reactor           ├─ socket, tls ├─── TLS
+//!   UDP ───┤ listener, datagram ─┐           reactor           ┌─ upstream ───├─── TLS
+//!   TCP ───┤ listener, client ───┤                             │  stream, tls ├─── TLS
 //!          └─────────────────────┼─────────────────────────────┼──────────────┘
 //!                       handle_* │   poll_*, output, datagrams │
 //!          ┌─────────────────────▼───── forwarder ─────────────▲──────────────┐
@@ -25,15 +25,17 @@
 //! - [`forwarder`]: the core. `accept` makes a query of a client's message, or answers the message; `dispatch`
 //!   sends waiting queries to upstreams; `hedge` sends copies of late ones; `answer` judges responses;
 //!   `failure` judges connections that closed or fell silent; `finish` is the only way out for a query;
-//!   `denial` holds proofs about special names; `report` and `query_log` are what the log says; `limits` and
-//!   `bound` are what is held, and how much memory that takes.
+//!   `overdue` looks for queries that wait too long; `denial` holds proofs about special names; `report` and
+//!   `query_log` are what the log says; `outbox` holds what the shell is to do; `limits` and `bound` are what is
+//!   held, and how much memory that takes.
 //!   - `clients`: who is served, how many connections, how much each may hold, how large a response may be.
 //!   - `queries`: queries without an answer, whose share of the table they take, and their retransmissions.
 //!   - `upstreams`: servers, connections to them, message IDs in flight, failures and speed.
 //!   - `message`: DNS messages as octets: what is read of them, changed in them, and answered here.
 //!   - `collections`: arenas, timers, budgets and buffers that know nothing of DNS.
-//! - [`shell`]: the reactor, which is the event loop and the one place that reads the clock; listeners and
-//!   connections; UDP in batches, the one unsafe file.
+//! - [`shell`]: the `reactor`, which is the event loop and the one place that reads the clock; `listener`;
+//!   sockets of a `client` and to an `upstream`, and what both do with a `stream`; `datagram`, UDP in batches,
+//!   the one unsafe file.
 //! - [`tls`]: rustls over any reader and writer; whom it trusts, by roots, names and pins; session tickets.
 //! - [`host`]: signals, clocks that are set or stood still, changes of the network, open files, and a standard
 //!   error output that never blocks.
