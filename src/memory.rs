@@ -1,9 +1,8 @@
 //! How much memory the program takes at most: the sums that `--print-limits` shows.
 //!
-//! Everything that grows is bounded, and the bounds are added up: what the process has, which is heap,
-//! stack and the program itself, and what the kernel has for it, which is socket buffers for the most
-//! part. No run comes near the sums: no server makes every connection take all it may while every client
-//! does the same.
+//! Everything that grows is bounded, and the bounds are added up: for the process, which has heap, stack and
+//! the program itself, and for the kernel, which has mostly socket buffers. No run comes near the sums: no
+//! server makes every connection take all it may while every client does the same.
 
 use std::fmt;
 use std::fs;
@@ -15,15 +14,15 @@ use crate::shell::datagram::Buffers;
 use crate::shell::{sockets, stream, upstream};
 use crate::tls;
 
-/// What the program takes at most.
+/// The most memory that the program takes.
 #[derive(Clone, Debug)]
 pub struct Bound {
     heading: String,
-    /// What of it is allocated.
+    /// Octets that are allocated, which are a part of those of the process.
     pub allocated: usize,
-    /// What the process has.
+    /// Terms of the process.
     pub process: Vec<Term>,
-    /// What the kernel has for it.
+    /// Terms of the kernel.
     pub kernel: Vec<Term>,
 }
 
@@ -49,12 +48,12 @@ impl Bound {
         Self { heading, allocated, process, kernel }
     }
 
-    /// What the process has.
+    /// Octets of the process.
     pub fn process_sum(&self) -> usize {
         sum(&self.process)
     }
 
-    /// What the kernel has for it.
+    /// Octets of the kernel.
     pub fn kernel_sum(&self) -> usize {
         sum(&self.kernel)
     }
@@ -81,7 +80,7 @@ fn sum(terms: &[Term]) -> usize {
     terms.iter().map(Term::sum).sum()
 }
 
-/// What is allocated, and how much of that is there from the start and stays.
+/// Terms of what is allocated, and the octets that are allocated from the start and stay.
 fn heap(config: &Config) -> (Vec<Term>, usize) {
     let (limits, sockets) = (&config.limits, &config.sockets);
     let upstreams = config.upstreams.len();
@@ -91,7 +90,7 @@ fn heap(config: &Config) -> (Vec<Term>, usize) {
     let datagrams = Term::new("datagram received", sockets.datagram_batch, Buffers::OCTETS_EACH);
     let rest = REST + zone_octets(config);
     let kept = kept + datagrams.sum() + sockets.read_buffer + rest;
-    // One thing is done at a time: TLS is read, then what it said.
+    // One thing is done at a time: TLS is read first, its content after that.
     let in_hand =
         tls::bound::message_octets(&tls_limits).max(in_hand + tls::bound::PLAINTEXT_OCTETS);
     terms.extend([
@@ -104,7 +103,7 @@ fn heap(config: &Config) -> (Vec<Term>, usize) {
         Term::new("all the rest", 1, rest),
     ]);
     if let Some(file) = &config.ca_file {
-        // Its octets, and the certificates in them. Without it, the start fails.
+        // The octets of the file, and the certificates in them. Without the file, the start fails.
         let octets = fs::metadata(file).map_or(0, |metadata| metadata.len() as usize);
         terms.push(Term::new("file of root certificates", 2, octets));
     }
@@ -163,26 +162,26 @@ fn grouped(number: usize) -> String {
     grouped
 }
 
-/// The deepest calls are in a handshake.
+/// Octets of the stack. The deepest calls are in a handshake.
 pub const STACK: usize = 64 * 1024;
 
-/// Configuration, root certificates, log lines, the tables of rustls and of the standard library.
+/// Octets of configuration, root certificates, log lines, and tables of rustls and the standard library.
 const REST: usize = 40 * 1024;
 
-/// Of what comes and goes, this part is what the allocator of the GNU C library cannot use again or has not
-/// given back: measured where much comes and goes.
+/// The part of what comes and goes that the allocator of the GNU C library cannot use again or has not given
+/// back: measured where much comes and goes.
 const GAPS_PART: usize = 4;
 
-/// The kernel doubles what it is asked for.
+/// The kernel doubles the octets that it is asked for.
 const DOUBLED: usize = 2;
 
-/// A TCP socket, its inode, its descriptor and its entry in the epoll instance: 3.9 KB are counted for
-/// each.
+/// Octets of a TCP socket with its inode, its descriptor and its entry in the epoll instance: 3.9 KB are
+/// counted for each.
 const SOCKET: usize = 4_096;
 
 const PAGE: usize = 4096;
 
-/// What the kernel keeps of a process and of its files: 74 KB are counted for an idle one.
+/// Octets that the kernel keeps for a process and its files: 74 KB are counted for an idle process.
 const OTHERS: usize = 80 * 1024;
 
 #[cfg(test)]
