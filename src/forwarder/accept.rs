@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::action::ClientId;
 use super::clients::access::is_local;
+use super::collections::arena::Id;
 use super::denial::Denial;
 use super::limits::Service;
 use super::message::{self, LOCAL_LEN_MAX, LocalResponse, ParsedQuery, Rcode, Refusal};
 use super::queries::fair_share::BucketId;
-use super::queries::query::{Messages, Origin, Query};
+use super::queries::query::{Origin, Query};
 use super::query_log::{Asked, Sent};
 use super::{DatagramPath, Ede, Forwarder, Outcome, Room, Source};
 
@@ -29,9 +30,6 @@ impl Forwarder {
             is_dns = self.client_message(now, Source::Stream(client), message, false);
         }
         self.clients.end_input(now, client, deframer, is_dns, &mut self.outbox);
-        self.shed_clients(now, 0);
-        // What another one gave up may have made room.
-        self.dispatch(now);
     }
 
     pub(super) fn client_datagram(
@@ -98,7 +96,7 @@ impl Forwarder {
             }
         }
         let fingerprint = match &source {
-            Source::Datagram(path) => self.queries.joinable.fingerprint(path, message),
+            Source::Datagram(path) => self.queries.fingerprint(path, message),
             Source::Stream(_) => 0,
         };
         if let Source::Datagram(path) = &source
@@ -107,7 +105,7 @@ impl Forwarder {
             return;
         }
         self.outbox.counts.queries += 1;
-        let bucket = self.queries.shares.bucket(client);
+        let bucket = self.queries.bucket(client);
         let stored = match self.store(now, bucket, message) {
             Ok(stored) => stored,
             Err(ede) => {
@@ -126,30 +124,23 @@ impl Forwarder {
             Source::Datagram(path) => Origin::Datagram { path, responses: 1, fingerprint },
             Source::Stream(client) => Origin::Stream { client, index: 0 },
         };
-        let id = self.queries.insert(Query::new(origin, stored, parsed, client.into(), now));
-        self.queries.owed += 1;
+        let query = Query::new(origin, stored, parsed, client.into(), now);
+        let id = self.queries.insert_of(now, query, bucket);
+        self.outbox.counts.owed += 1;
         self.upstreams.hedges.note_query();
         self.upstreams.retries.note_query();
-        match source {
-            Source::Datagram(_) => {
-                self.queries.joinable.add(fingerprint, id);
-            }
-            Source::Stream(client) => {
-                let index = self.clients.owe(client, id);
-                if let Some(query) = self.queries.get_mut(id) {
-                    query.origin = Origin::Stream { client, index };
-                }
+        if let Source::Stream(client) = source {
+            let index = self.clients.owe(client, id);
+            if let Some(query) = self.queries.get_mut(id) {
+                query.origin = Origin::Stream { client, index };
             }
         }
-        self.queries.shares.add(id.key(), bucket, Messages::long_len(message.len()));
-        self.queries.by_arrival.arm(id.key(), now);
         if let Some(zone) = awaited {
             self.await_denial(now, zone, id);
         } else {
-            self.queries.queue.arm(id.key(), now);
+            self.queries.wait(id);
             self.revive(now, id);
         }
-        self.dispatch(now);
     }
 
     /// Makes room for a message and stores it. `Err`: why it is refused.
@@ -164,7 +155,7 @@ impl Forwarder {
         }
         let crowded = |text| Ede { code: Ede::OTHER, text };
         self.make_room(now, client, message.len()).map_err(crowded)?;
-        self.queries.messages.store(message).ok_or(crowded(CROWDED_LONG))
+        self.queries.store(message).ok_or(crowded(CROWDED_LONG))
     }
 
     /// With the table full, or the store of long queries, the client that holds most gives queries
@@ -176,60 +167,44 @@ impl Forwarder {
         newcomer: BucketId,
         len: usize,
     ) -> Result<(), &'static str> {
-        let is_full = |forwarder: &Self| forwarder.queries.len() >= forwarder.limits.queries_max;
-        let place = |forwarder: &Self| {
-            forwarder.queries.shares.heaviest(newcomer, forwarder.limits.queries_max)
-        };
-        if is_full(self) && place(self).is_none() {
+        if self.queries.is_full() && self.queries.evict_for(newcomer).is_none() {
             return Err(CROWDED);
         }
         // Each gives up more than 512 octets, so there are 128 turns at most.
-        while !self.queries.messages.has_room(len) {
-            let long =
-                self.queries.shares.heaviest_long(newcomer, len, self.limits.query_bytes_max);
+        while !self.queries.has_room(len) {
+            let long = self.queries.evict_long_for(newcomer, len);
             self.give_up(now, long.ok_or(CROWDED_LONG)?, CROWDED_LONG);
         }
-        if is_full(self) {
-            self.give_up(now, place(self).ok_or(CROWDED)?, CROWDED);
+        if self.queries.is_full() {
+            self.give_up(now, self.queries.evict_for(newcomer).ok_or(CROWDED)?, CROWDED);
         }
         Ok(())
     }
 
-    fn give_up(&mut self, now: Instant, key: usize, text: &'static str) {
-        if let Some(id) = self.queries.id_at(key) {
-            if self.queries.get(id).is_some_and(|query| query.is_special) {
-                self.finish_special(now, id, None);
-                return;
-            }
-            self.finish(now, id, Outcome::Failed(Ede { code: Ede::OTHER, text }));
+    fn give_up(&mut self, now: Instant, id: Id, text: &'static str) {
+        if self.queries.get(id).is_some_and(|query| query.is_special) {
+            self.finish_special(now, id, None);
         } else {
-            debug_assert!(false, "a share is of a query");
-            self.queries.shares.remove(key);
+            self.conclude(now, id, Outcome::Failed(Ede { code: Ede::OTHER, text }));
         }
     }
 
     /// A stub that retransmits (after 1 to 2.5 s, just when an upstream is at its weakest) joins
     /// the query it repeats: it costs no second slot and no second copy upstream.
     fn join(&mut self, fingerprint: u64, from: &DatagramPath, message: &[u8]) -> bool {
-        let joinable = self.queries.joinable.find(fingerprint);
-        let Some(query) = joinable.and_then(|id| self.queries.get_mut(id)) else {
+        let Some(query) = self.queries.repeated(fingerprint, from, message) else {
             return false;
         };
-        match &mut query.origin {
-            Origin::Datagram { path, responses, .. }
-                if path == from && query.message == message =>
-            {
-                if *responses < RESPONSES_MAX {
-                    *responses += 1;
-                    self.queries.owed += 1;
-                    self.outbox.counts.queries += 1;
-                } else {
-                    self.outbox.counts.repeated += 1;
-                }
-                true
-            }
-            _ => false,
+        if let Origin::Datagram { responses, .. } = &mut query.origin
+            && *responses < RESPONSES_MAX
+        {
+            *responses += 1;
+            self.outbox.counts.owed += 1;
+            self.outbox.counts.queries += 1;
+        } else {
+            self.outbox.counts.repeated += 1;
         }
+        true
     }
 
     fn refuse(

@@ -7,7 +7,7 @@ use super::collections::arena::Id;
 use super::failure::Loss;
 use super::message::edit::{self, Edns};
 use super::message::{self, Rcode, ResponseCheck, ResponseInfo};
-use super::queries::query::{Place, Query, Trouble};
+use super::queries::query::{LastFailure, Query};
 use super::upstreams::LARGE;
 use super::upstreams::connection::Phase;
 use super::upstreams::in_flight::Found;
@@ -36,10 +36,9 @@ impl Forwarder {
                 self.note_arriving(now, conn_id);
             }
             if is_large {
-                self.shed_upstream_bytes(now, conn_id);
+                self.upstreams.note_large(conn_id);
             }
         }
-        self.dispatch(now);
     }
 
     /// Octets came of the answer that was on its way when the connection stalled. They may say that it
@@ -48,9 +47,15 @@ impl Forwarder {
         if let Some(conn) = self.upstreams.conns.get_mut(conn_id)
             && let Some((id, ..)) = conn.deframer.begun()
             && let Some(other) = conn.arriving.replace(id).filter(|other| *other != id)
-            && let Found::Waiting(query) = conn.in_flight.find(other)
         {
-            self.requeue(now, vec![query]);
+            let (arrives, ceased) = (conn.in_flight.find(id), conn.in_flight.find(other));
+            if let Found::Waiting(query) = arrives {
+                self.queries.set_stalled(query, conn_id, false);
+            }
+            if let Found::Waiting(query) = ceased {
+                self.queries.set_stalled(query, conn_id, true);
+                self.resend(now, vec![query]);
+            }
         }
     }
 
@@ -64,15 +69,14 @@ impl Forwarder {
         let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
             return Ok(());
         };
-        let Some(id) = message::id(response) else {
+        let Some(message_id) = message::id(response) else {
             return Err(malformed("malformed answer: it has no header", None));
         };
-        let place = Place { conn: conn_id, id };
-        let query_id = match conn.in_flight.find(id) {
+        let query_id = match conn.in_flight.find(message_id) {
             Found::Waiting(id) => id,
             Found::Abandoned(id) => {
                 let upstream = conn.upstream;
-                self.answered_late(now, place, upstream);
+                self.answered_late(now, (conn_id, message_id), upstream);
                 if self.queries.get(id).is_some_and(Query::is_orphan) {
                     self.finish(now, id, Outcome::Orphaned);
                 }
@@ -89,10 +93,11 @@ impl Forwarder {
         };
         let Some(query) = self.queries.get(query_id) else {
             debug_assert!(false, "a waiting ID has a query");
-            self.free(now, place.conn, place.id);
+            self.free(now, conn_id, message_id);
             return Ok(());
         };
         let upstream = conn.upstream;
+        let place = (conn_id, message_id);
         match &message::check_response(response, &query.message, query.parsed.question_end) {
             ResponseCheck::Malformed(what) => {
                 return Err(malformed(what, Some(query_id)));
@@ -104,33 +109,32 @@ impl Forwarder {
             ResponseCheck::Answer(info) => {
                 let needs_opt = edit::needs_opt(info, &query.parsed);
                 let is_telling = is_objection(info.rcode)
-                    || query.plainer.is_some()
+                    || query.history.plainer.is_some()
                     || self.upstreams.list[upstream].tolerance.wants_proof();
-                let sent = is_telling.then(|| query.edns_on(conn_id));
-                self.forget_place(place, query_id);
-                self.answered(now, place, upstream);
+                let sent = query.sendings.on(conn_id).filter(|_| is_telling);
+                self.answered(now, place, query_id, upstream);
                 self.note_keepalive(now, conn_id, response, info);
                 if let Some(sent) = sent
-                    && self.try_plainer(now, query_id, upstream, sent, info.rcode)
+                    && self.try_plainer(now, query_id, upstream, sent.edns, info.rcode)
                 {
                     return Ok(());
                 }
                 if needs_opt {
                     self.fail_useless(now, query_id, upstream, "an RCODE that needs EDNS");
-                } else if !self.keep(now, query_id, upstream, response, info) {
-                    self.finish(now, query_id, Outcome::Answer { upstream, response, info });
+                } else if !self.hold(now, query_id, upstream, response, info) {
+                    self.conclude(now, query_id, Outcome::Answer { upstream, response, info });
                 }
             }
             &ResponseCheck::ErrorWithoutQuestion(rcode) => {
-                let sent = query.edns_on(conn_id);
-                self.forget_place(place, query_id);
-                self.answered(now, place, upstream);
-                if self.try_plainer(now, query_id, upstream, sent, rcode)
-                    || self.has_better(now, query_id, rcode)
-                {
+                let sent = query.sendings.on(conn_id);
+                self.answered(now, place, query_id, upstream);
+                let is_asked_again = sent.is_some_and(|sent| {
+                    self.try_plainer(now, query_id, upstream, sent.edns, rcode)
+                });
+                if is_asked_again || self.has_better(now, query_id, rcode) {
                     return Ok(());
                 }
-                self.finish(now, query_id, Outcome::Rcode { upstream, rcode });
+                self.conclude(now, query_id, Outcome::Rcode { upstream, rcode });
             }
             ResponseCheck::Unreadable => {
                 let what = "malformed answer: its records cannot be read";
@@ -144,22 +148,22 @@ impl Forwarder {
     fn useless_answer(
         &mut self,
         now: Instant,
-        place: Place,
+        place: (UpstreamConnId, u16),
         upstream: UpstreamIndex,
         id: Id,
         what: &'static str,
     ) {
-        self.forget_place(place, id);
-        self.answered(now, place, upstream);
+        self.answered(now, place, id, upstream);
         self.fail_useless(now, id, upstream, what);
     }
 
     /// Ends the query with SERVFAIL, unless the answer to another copy is still to come.
     fn fail_useless(&mut self, now: Instant, id: Id, upstream: UpstreamIndex, what: &'static str) {
         if let Some(query) = self.queries.get_mut(id) {
-            query.trouble = Some(Trouble { upstream, what, code: Ede::OTHER, broke_number: 0 });
+            let failure = LastFailure { upstream, what, code: Ede::OTHER, broke_number: 0 };
+            query.history.last_failure = Some(failure);
         }
-        if !self.is_out(id) {
+        if !self.queries.expects_answer(id) {
             self.fail_query(now, id);
         }
     }
@@ -200,7 +204,7 @@ impl Forwarder {
         rcode: Rcode,
     ) -> bool {
         if is_objection(rcode) {
-            return self.ask_plainer(now, id, index, sent);
+            return self.ask_plainer(id, index, sent);
         }
         self.note_tolerance(now, id, index, sent, rcode);
         false
@@ -208,7 +212,7 @@ impl Forwarder {
 
     /// The upstream objected to a query that was sent with so much of EDNS. True: it is asked once more,
     /// with less.
-    fn ask_plainer(&mut self, now: Instant, id: Id, index: UpstreamIndex, sent: Edns) -> bool {
+    fn ask_plainer(&mut self, id: Id, index: UpstreamIndex, sent: Edns) -> bool {
         let Some(query) = self.queries.get_mut(id) else {
             return false;
         };
@@ -219,11 +223,11 @@ impl Forwarder {
         let Some(edns) = tolerance::plainer(sent, query.parsed.opt.is_some()) else {
             return false;
         };
-        query.plainer = Some((index, edns));
+        query.history.plainer = Some((index, edns));
         // Another copy may be answered otherwise.
-        if !self.is_out(id) {
+        if !self.queries.expects_answer(id) {
             self.outbox.counts.asked_plainer += 1;
-            self.bind(now, id, index);
+            self.queries.wait_for(id, index);
         }
         true
     }
@@ -264,18 +268,22 @@ impl Forwarder {
         }
     }
 
-    fn forget_place(&mut self, place: Place, query: Id) {
+    /// An answer came to a query on this connection with this message ID: the upstream works, and this
+    /// connection to it.
+    fn answered(
+        &mut self,
+        now: Instant,
+        (conn_id, message_id): (UpstreamConnId, u16),
+        query: Id,
+        index: UpstreamIndex,
+    ) {
         if let Some(query) = self.queries.get_mut(query) {
-            query.remove_place(place.conn);
+            query.sendings.remove(conn_id);
         }
-    }
-
-    /// The upstream works, and this connection to it.
-    fn answered(&mut self, now: Instant, place: Place, index: UpstreamIndex) {
         let upstream = &mut self.upstreams.list[index];
-        let is_open = upstream.open == Some(place.conn);
+        let is_open = upstream.open == Some(conn_id);
         upstream.note_answer(self.limits.queries_max);
-        self.answered_late(now, place, index);
+        self.answered_late(now, (conn_id, message_id), index);
         // One on a retired connection proves little.
         let outage = self.upstreams.list[index].outage().filter(|_| is_open);
         if outage.is_some_and(|outage| !outage.proof.is_poor()) {
@@ -285,9 +293,15 @@ impl Forwarder {
 
     /// The query has left by another way: the connection is alive, which says little about whether its
     /// upstream answers in time. With nothing usable it is the best there is.
-    fn answered_late(&mut self, now: Instant, place: Place, index: UpstreamIndex) {
-        self.free(now, place.conn, place.id);
-        if !self.upstreams.list[index].is_usable() && !self.upstreams.is_something_usable() {
+    fn answered_late(
+        &mut self,
+        now: Instant,
+        (conn_id, message_id): (UpstreamConnId, u16),
+        index: UpstreamIndex,
+    ) {
+        self.free(now, conn_id, message_id);
+        let is_usable = self.upstreams.list[index].is_usable();
+        if !is_usable && !self.upstreams.is_something_usable() {
             self.recover(now, index);
         }
     }

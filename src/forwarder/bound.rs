@@ -8,14 +8,12 @@ use super::clients::client::{Client, QUERIES_KEPT};
 use super::clients::response_size::UDP_SIZE_MAX;
 use super::collections::arena::{Arena, Id};
 use super::collections::output::{DatagramOutput, StreamOutput};
-use super::collections::timeouts::Timeouts;
 use super::denial::Denials;
-use super::hedge::{KEPT_LEN_MAX, kept_max};
+use super::hedge::{HELD_LEN_MAX, held_max};
 use super::limits::Limits;
 use super::message::frame::{FRAME_LEN_MAX, GROWTH_MIN, KEPT_CAPACITY_MAX};
-use super::queries::fair_share::Shares;
-use super::queries::query::{Kept, Messages, Query};
-use super::queries::retransmissions::Joinable;
+use super::queries::Queries;
+use super::queries::query::{HeldAnswer, Messages, Query};
 use super::upstreams::Upstreams;
 use super::upstreams::connection::UpstreamConn;
 use super::upstreams::upstream::Upstream;
@@ -62,13 +60,10 @@ pub struct Footprint {
 pub(super) fn footprint(limits: &Limits, upstreams: usize) -> Footprint {
     let queries = limits.queries_max;
     let query = Arena::<Query>::octets(1) + Messages::OCTETS_EACH;
-    // A query may be bound for one upstream, and stand twice in the list of each until that is swept.
-    let bound = upstreams * (2 * queries).next_power_of_two() * size_of::<Id>();
     // The lists of what clients are owed are at least a quarter full.
     let owed = 4 * queries * size_of::<Id>() + limits.clients_max * QUERIES_KEPT * size_of::<Id>();
-    let kept_tables =
-        3 * Timeouts::octets(queries) + Shares::octets(queries) + Joinable::octets(queries);
-    let tables = kept_tables + bound + owed;
+    let kept_tables = Queries::octets(queries);
+    let tables = kept_tables + owed;
 
     let conns = limits.client_keys_max() + limits.upstream_keys_max();
     // What a turn has to do: up to four things for each connection, and a few lines for each upstream.
@@ -94,8 +89,8 @@ pub(super) fn footprint(limits: &Limits, upstreams: usize) -> Footprint {
         Term::new("queries over 512 octets", 1, limits.query_bytes_max),
         Term::new(
             "answer kept for a better one",
-            kept_max(queries),
-            size_of::<Kept>() + KEPT_LEN_MAX,
+            held_max(queries),
+            size_of::<HeldAnswer>() + HELD_LEN_MAX,
         ),
         Term::new("tables of connections", 1, connections),
         Term::new("client", limits.clients_max, client),

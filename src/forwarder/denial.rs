@@ -90,15 +90,23 @@ impl Denials {
         Some(self.zones.len() - 1)
     }
 
-    /// Takes a query that waits for the proof about a zone.
-    fn pop_waiting(&mut self, number: usize) -> Option<Id> {
-        let at = self.waiting.iter().position(|(zone, _)| *zone == number)?;
-        Some(self.waiting.remove(at).1)
+    /// Takes a query that waited for the proof about its zone, where the upstream has answered, with the
+    /// proof, if there is one.
+    fn pop_told(&mut self) -> Option<(Id, Option<Answer>)> {
+        let is_told = |(zone, _): &(usize, Id)| !matches!(self.zones[*zone].state, State::Asked);
+        let at = self.waiting.iter().position(is_told)?;
+        let (zone, id) = self.waiting.remove(at);
+        let State::Known { proof, .. } = &self.zones[zone].state else {
+            return Some((id, None));
+        };
+        Some((id, proof.as_ref().map(|proof| proof.answer(Duration::ZERO))))
     }
 
-    /// Notes the upstream's answer; returns the proof, if there is one.
-    fn note(&mut self, now: Instant, number: usize, outcome: &Outcome<'_>) -> Option<Answer> {
-        let zone = self.zones.get_mut(number)?;
+    /// Notes the upstream's answer about a zone, or the end of the time for it.
+    pub(super) fn note(&mut self, now: Instant, number: usize, outcome: &Outcome<'_>) {
+        let Some(zone) = self.zones.get_mut(number) else {
+            return;
+        };
         let (proof, kept_for) = match outcome {
             Outcome::Answer { response, info, .. } => match Proof::read(response, info, &zone.name)
             {
@@ -114,9 +122,7 @@ impl Denials {
             _ => (None, KEPT_FOR_MIN),
         };
         self.octets += proof.as_ref().map_or(0, |proof| proof.records.len());
-        let answer = proof.as_ref().map(|proof| proof.answer(Duration::ZERO));
         zone.state = State::Known { proof, since: now, until: now + kept_for };
-        answer
     }
 }
 
@@ -165,15 +171,14 @@ impl Forwarder {
         let zone = self.denials.zones.get_mut(number)?;
         let message = question(&zone.name);
         let parsed = message::parse_query(&message, false).ok()?;
-        let stored = self.queries.messages.store(&message)?;
+        let stored = self.queries.store(&message)?;
         let known = std::mem::replace(&mut zone.state, State::Asked);
         if let State::Known { proof: Some(proof), .. } = known {
             self.denials.octets -= proof.records.len();
         }
         let query = Query::new(Origin::Denial { zone: number }, stored, parsed, client.into(), now);
-        let id = self.queries.insert(query);
-        self.queries.by_arrival.arm(id.key(), now);
-        self.queries.queue.arm(id.key(), now);
+        let id = self.queries.insert(now, query);
+        self.queries.wait(id);
         self.revive(now, id);
         Some(())
     }
@@ -191,12 +196,14 @@ impl Forwarder {
         }
     }
 
-    /// Handles the upstream's answer about a zone, or the end of the time for it.
-    pub(super) fn denied(&mut self, now: Instant, number: usize, outcome: &Outcome<'_>) {
-        let answer = self.denials.note(now, number, outcome);
-        while let Some(id) = self.denials.pop_waiting(number) {
+    /// Answers queries that waited for the proof about their zones. True if there was one.
+    pub(super) fn finish_told(&mut self, now: Instant) -> bool {
+        let mut has_finished = false;
+        while let Some((id, answer)) = self.denials.pop_told() {
             self.finish_special(now, id, answer.as_ref());
+            has_finished = true;
         }
+        has_finished
     }
 
     /// Ends a query for a special name with this answer, or with one that is made here.
@@ -209,7 +216,7 @@ impl Forwarder {
             None => self.policy.special_names.answer(&query.message, &query.parsed),
         };
         if let Some(answer) = answer.or(ours.as_ref()) {
-            self.finish(now, id, Outcome::Special(answer));
+            self.conclude(now, id, Outcome::Special(answer));
         }
     }
 }
@@ -496,7 +503,9 @@ mod tests {
             assert_eq!(number, n);
             denials.zones[number].name = (&b"\x05local\0"[..]).into();
             denials.zones[number].state = State::Asked;
-            proven += usize::from(denials.note(now, number, &outcome).is_some());
+            denials.note(now, number, &outcome);
+            let State::Known { proof, .. } = &denials.zones[number].state else { continue };
+            proven += usize::from(proof.is_some());
             denials.zones[number].name = name.into();
         }
         assert!(

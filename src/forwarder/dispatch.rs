@@ -1,4 +1,4 @@
-//! From the queue to connections: which upstream gets the queries, and when one is tried again.
+//! From waiting queries to connections: which upstream gets the queries, and when one is tried again.
 
 use std::time::Instant;
 
@@ -8,33 +8,85 @@ use super::limits::Service;
 use super::message::Signature;
 use super::message::edit::{self, Edns, QueryEdit};
 use super::message::frame;
-use super::queries::query::{Origin, Place, Query, SENDS_MAX};
+use super::queries::query::{Origin, Query, SENDS_MAX, Sending};
 use super::upstreams::LARGE;
 use super::upstreams::connection::Phase;
 use super::upstreams::upstream::Upstream;
 use super::{Forwarder, Order};
 
 impl Forwarder {
-    /// Sends what is queued to usable upstreams, connecting to them if need be. While an attempt takes
+    /// Sends what waits to usable upstreams, connecting to them if need be. While an attempt takes
     /// long, the next upstreams are asked too: whichever is open first gets the queries. With nothing
-    /// usable all are tried, each at its pace.
-    pub(super) fn dispatch(&mut self, now: Instant) {
-        self.dispatch_at = None;
-        if !self.upstreams.bound_upstreams.is_empty() {
-            self.dispatch_bound(now);
-        }
-        let mut ranking = std::mem::take(&mut self.upstreams.ranking);
-        while !self.queries.queue.is_empty() {
-            self.upstreams.rank(now, &mut ranking);
-            if !self.dispatch_by(now, &ranking) {
-                break;
+    /// usable all are tried, each at its pace. True if it came upon a connection that had stalled, and is to
+    /// be called again.
+    pub(super) fn dispatch(&mut self, now: Instant) -> bool {
+        match self.try_dispatch(now) {
+            Ok(()) => false,
+            Err(Stale(conn)) => {
+                self.stall(now, conn);
+                true
             }
         }
+    }
+
+    fn try_dispatch(&mut self, now: Instant) -> Result<(), Stale> {
+        self.dispatch_at = None;
+        for index in self.queries.awaited().iter() {
+            self.dispatch_only(now, index)?;
+        }
+        if self.queries.waiting() == 0 {
+            return Ok(());
+        }
+        let mut ranking = std::mem::take(&mut self.upstreams.ranking);
+        let mut result = Ok(true);
+        while self.queries.waiting() > 0 && result == Ok(true) {
+            self.upstreams.rank(now, &mut ranking);
+            result = self.dispatch_by(now, &ranking);
+        }
         self.upstreams.ranking = ranking;
+        result.map(|_| ())
+    }
+
+    /// Sends what waits for this upstream, connecting to it if need be.
+    fn dispatch_only(&mut self, now: Instant, index: UpstreamIndex) -> Result<(), Stale> {
+        let mut last = None;
+        while let Some(conn) = self.open_conn(now, index)?
+            && last.replace(conn) != Some(conn)
+        {
+            self.send_only(now, index, conn);
+        }
+        let open = self.upstreams.list[index].open;
+        if self.queries.waiting_for(index) > 0
+            && open.is_none_or(|open| self.upstreams.is_busy(now, open))
+        {
+            self.connect(now, index);
+        }
+        Ok(())
+    }
+
+    /// Sends what waits for this upstream on its connection, as much as goes.
+    fn send_only(&mut self, now: Instant, index: UpstreamIndex, conn_id: UpstreamConnId) {
+        let mut in_vain = 0;
+        while in_vain < TRIES_IN_VAIN_MAX
+            && let Some(id) = self.queries.first_waiting_for(index)
+            && self.upstreams.takes_more(now, conn_id)
+        {
+            match self.send(now, id, conn_id) {
+                Placed::Sent | Placed::Expired => {}
+                Placed::NoId => {
+                    // Those behind it may have message IDs.
+                    self.queries.wait_for(id, index);
+                    if self.needs_own_id(id) {
+                        self.replace_for_own_id(now, id, conn_id);
+                    }
+                    in_vain += 1;
+                }
+            }
+        }
     }
 
     /// True if something was sent and the rest is to be looked at anew.
-    fn dispatch_by(&mut self, now: Instant, ranking: &[UpstreamIndex]) -> bool {
+    fn dispatch_by(&mut self, now: Instant, ranking: &[UpstreamIndex]) -> Result<bool, Stale> {
         let is_ordered = self.policy.order == Order::Ordered;
         let sends_max = if self.policy.order == Order::Spread { 1 } else { usize::MAX };
         // A connection to one that is preferred is being made.
@@ -43,24 +95,23 @@ impl Forwarder {
             if self.upstreams.is_something_usable() && !self.upstreams.list[index].is_usable() {
                 continue;
             }
-            if let Some(conn) = self.open_conn(now, index) {
-                let sent = self.send_queued(now, conn, sends_max);
-                if self.queries.queue.is_empty() {
-                    return false;
+            if let Some(conn) = self.open_conn(now, index)? {
+                let sent = self.send_waiting(now, conn, sends_max);
+                if self.queries.waiting() == 0 {
+                    return Ok(false);
                 }
                 let is_busy = self.upstreams.is_busy(now, conn);
                 if sent == sends_max || is_busy && sent > 0 {
-                    return true;
+                    return Ok(true);
                 }
                 if self.upstreams.list[index].open == Some(conn) && !is_busy {
                     if is_ordered && self.upstreams.has_free_ids(conn) {
-                        return false;
+                        return Ok(false);
                     }
                     continue;
                 }
                 // It takes no more than it was sent: the rest needs another.
             }
-            // It may just have been found to be stalled, and its upstream to have failed.
             let something_usable = self.upstreams.is_something_usable();
             if something_usable && !self.upstreams.list[index].is_usable() || is_waiting {
                 continue;
@@ -73,7 +124,7 @@ impl Forwarder {
                 {
                     // Its connection would be of no use if queries did not wait for it at all.
                     self.dispatch_at = Some(self.dispatch_at.map_or(at, |other| other.min(at)));
-                    return false;
+                    return Ok(false);
                 }
                 let upstream = &self.upstreams.list[index];
                 // What it cannot answer in time another one can.
@@ -88,13 +139,13 @@ impl Forwarder {
             };
             if something_usable && wait_until.is_some() {
                 if is_ordered {
-                    return false;
+                    return Ok(false);
                 }
                 // The others serve meanwhile, those that are connected.
                 is_waiting = true;
             }
         }
-        false
+        Ok(false)
     }
 
     /// A query came: failed upstreams that would be preferred to the working one are tried again
@@ -112,28 +163,22 @@ impl Forwarder {
         }
     }
 
-    /// Tries an upstream again if it failed and its backoff has ended.
+    /// Tries an upstream again if it failed and its backoff has ended: with a connection to it, or a copy of
+    /// this query if it has to prove that it answers.
     pub(super) fn revive_one(&mut self, now: Instant, index: UpstreamIndex, cause: Id) {
-        if self.upstreams.list[index].is_usable() {
-            return;
-        }
-        let conn = self.open_conn(now, index);
-        let Some(outage) = self.upstreams.list[index].outage() else {
+        let upstream = &self.upstreams.list[index];
+        let Some(outage) = upstream.outage().filter(|outage| outage.retry_at <= now) else {
             return;
         };
         let wants_trial = outage.proof.wants_trial() && outage.trial.is_none();
-        let is_due = outage.retry_at <= now;
-        if let Some(conn) = conn {
-            if wants_trial
-                && is_due
-                && let Some(trial) = self.add_trial(now, index, cause)
-            {
-                self.send(now, trial, conn);
-            }
-        } else if is_due && self.upstreams.list[index].attempts.is_empty() {
-            if wants_trial {
-                self.add_trial(now, index, cause);
-            }
+        let is_connected = upstream.open.is_some();
+        if !is_connected && !upstream.attempts.is_empty() {
+            return;
+        }
+        if wants_trial {
+            self.add_trial(now, index, cause);
+        }
+        if !is_connected {
             self.connect(now, index);
         }
     }
@@ -145,16 +190,19 @@ impl Forwarder {
         if self.service == Service::Ending && self.queries.is_empty() {
             return has_started;
         }
-        while self.upstreams.wants_attempt(now, index, self.queries.queue.len())
-            && self.make_way(now, index)
-        {
-            // Which may have ended what it was wanted for.
-            if self.upstreams.wants_attempt(now, index, self.queries.queue.len()) {
+        while self.wants_attempt(now, index) && self.make_way(now, index) {
+            // To make way may have ended what it was wanted for.
+            if self.wants_attempt(now, index) {
                 self.upstreams.start_attempt(now, index, &mut self.outbox);
                 has_started = true;
             }
         }
         has_started
+    }
+
+    fn wants_attempt(&self, now: Instant, index: UpstreamIndex) -> bool {
+        let waiting = self.queries.waiting() + self.queries.waiting_for(index);
+        self.upstreams.wants_attempt(now, index, waiting)
     }
 
     /// Connects to an upstream that has a connection which serves, unless that was done lately.
@@ -164,21 +212,29 @@ impl Forwarder {
         }
     }
 
-    /// Writes the query to the connection, with a message ID of its own there. False if the
-    /// connection has none left.
-    pub(super) fn send(&mut self, now: Instant, id: Id, conn_id: UpstreamConnId) -> bool {
-        let Some(query) = self.queries.get_mut(id) else {
-            return true;
-        };
-        if query.sends >= SENDS_MAX {
-            // It waited in two places, for the next and for a certain upstream, and was sent from one.
-            if !query.is_sent() {
-                self.fail_query(now, id);
-            }
-            return true;
+    /// Sends a query that waits, unless its time is over.
+    fn send(&mut self, now: Instant, id: Id, conn_id: UpstreamConnId) -> Placed {
+        self.sending.enter();
+        let placed = self.place(now, id, conn_id);
+        self.sending.leave();
+        if placed == Placed::Expired {
+            self.expire(now, id);
         }
+        placed
+    }
+
+    /// Writes the query to the connection, with a message ID of its own there.
+    fn place(&mut self, now: Instant, id: Id, conn_id: UpstreamConnId) -> Placed {
+        let Some(query) = self.queries.get_mut(id) else {
+            debug_assert!(false, "what waits is a query");
+            return Placed::Expired;
+        };
+        if now >= query.arrived + self.limits.query_timeout {
+            return Placed::Expired;
+        }
+        debug_assert!(query.may_be_sent(), "what was sent often enough does not wait");
         let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
-            return false;
+            return Placed::NoId;
         };
         let message_id = if query.parsed.signature == Some(Signature::Sig0) {
             // The signature covers it (RFC 2931 section 3.1).
@@ -188,22 +244,16 @@ impl Forwarder {
             conn.in_flight.take(id)
         };
         let Some(message_id) = message_id else {
-            return false;
+            return Placed::NoId;
         };
         // A copy sent after a stall does not arm the stall deadline of a newer connection, whose
         // handshake just proved the path; but alone in its window it would hold up all others.
-        debug_assert!(
-            query.places.iter().flatten().all(|place| place.conn != conn_id),
-            "sent twice"
-        );
-        let is_proven = query.stalled_at.is_some_and(|at| conn.opened_at >= at);
+        let is_proven = query.history.stalled_at.is_some_and(|at| conn.opened_at >= at);
         let index = conn.upstream;
         let upstream = &mut self.upstreams.list[index];
         if !is_proven || upstream.window.is_some() {
             conn.note_sent(now, message_id);
         }
-        query.stalled_at = None;
-        query.bound_for.take_if(|bound_for| *bound_for == index);
         let is_unsigned = query.parsed.signature.is_none();
         let edns = query.edns_at(index).max(upstream.tolerance.edns(now));
         let edit = QueryEdit {
@@ -222,15 +272,16 @@ impl Forwarder {
         let is_large = conn.output.len() > self.limits.upstream_output_max.max(LARGE);
         let transmit = !conn.transmitting;
         conn.transmitting = true;
-        let older = query.add_place(Place { conn: conn_id, id: message_id }, edns);
-        if query.first.is_none() {
-            query.first = Some((index, upstream.promptness.note_sent()));
+        let sending = Sending { conn: conn_id, id: message_id, edns, stalled: false };
+        let older = query.add_sending(sending);
+        if query.history.first.is_none() {
+            query.history.first = Some((index, upstream.promptness.note_sent()));
         }
         upstream.sends += 1;
-        if query.sends > 1 {
+        if query.history.sends > 1 {
             self.outbox.counts.resent += 1;
         }
-        self.queries.shares.note_sent(id.key());
+        self.queries.note_sent(id);
         if transmit {
             self.outbox.push(Action::Transmit(conn_id.into()));
         }
@@ -241,93 +292,85 @@ impl Forwarder {
             self.upstreams.retire(now, conn_id, &mut self.outbox);
         }
         if is_large {
-            self.shed_upstream_bytes(now, conn_id);
+            self.upstreams.note_large(conn_id);
         }
-        true
+        Placed::Sent
     }
 
     /// The connection of an upstream that takes new queries. One whose idle or stall deadline has
     /// passed takes none even if its timer has not run yet: a stopped and continued process must not
-    /// send on a stale connection first.
-    pub(super) fn open_conn(
+    /// send on a stale connection first. `Err`: it has stalled.
+    fn open_conn(
         &mut self,
         now: Instant,
         index: UpstreamIndex,
-    ) -> Option<UpstreamConnId> {
+    ) -> Result<Option<UpstreamConnId>, Stale> {
         let allowance = self.upstreams.list[index].allowance(now);
         if allowance.is_some_and(|allowance| allowance.at_once.is_some()) {
             self.upstreams.turn_to_spare(now, index);
         }
-        let conn_id = self.upstreams.list[index].open?;
-        let Some(conn) = self.upstreams.conns.get(conn_id) else {
-            return None;
+        let open = self.upstreams.list[index].open;
+        let Some((conn_id, conn)) = open.and_then(|id| Some((id, self.upstreams.conns.get(id)?)))
+        else {
+            return Ok(None);
         };
         if conn.idles_out_at(self.upstreams.idle_timeout(conn)).is_some_and(|at| at <= now) {
             self.upstreams.close_idle(conn_id, &mut self.outbox);
-            return None;
+            return Ok(None);
         }
         if conn.stalls_at().is_some_and(|at| at <= now) {
-            self.stall(now, conn_id);
-            return None;
+            return Err(Stale(conn_id));
         }
         // Behind what was given up nobody waits.
         let is_blocked = conn.in_flight.waiting() == 0 && conn.is_busy(allowance);
         if conn.is_spent(allowance) || is_blocked {
             self.upstreams.retire(now, conn_id, &mut self.outbox);
-            return None;
+            return Ok(None);
         }
         if conn.is_nearly_spent(allowance) || conn.needs_replacement(now) {
             self.connect(now, index);
         } else if conn.wants_replacement(now) {
             self.replace(now, index);
         }
-        Some(conn_id)
+        Ok(Some(conn_id))
     }
 
-    /// Sends at most `sends_max` queries; returns how many.
-    fn send_queued(&mut self, now: Instant, conn_id: UpstreamConnId, sends_max: usize) -> usize {
+    /// Sends at most `sends_max` of the queries that wait for whichever upstream takes them; returns how many.
+    fn send_waiting(&mut self, now: Instant, conn_id: UpstreamConnId, sends_max: usize) -> usize {
         let mut sends = 0;
         while sends < sends_max
-            && let Some((key, _)) = self.queries.queue.oldest()
+            && let Some(id) = self.queries.first_waiting()
             && self.upstreams.takes_more(now, conn_id)
         {
-            let Some(id) = self.queries.id_at(key) else {
-                debug_assert!(false, "a key in the queue names a query");
-                self.queries.queue.disarm(key);
-                continue;
-            };
-            if self.queries.get(id).is_some_and(|query| now >= self.expires_at(query)) {
-                self.expire(now, id);
-                continue;
-            }
-            if self.send(now, id, conn_id) {
-                sends += 1;
-            } else if self.needs_own_id(id) {
+            match self.send(now, id, conn_id) {
+                Placed::Sent => sends += 1,
+                Placed::Expired => {}
                 // Nobody else waits for the one ID that it can be sent with.
-                self.wait_for_own_id(now, id, conn_id);
-            } else {
-                break;
+                Placed::NoId if self.needs_own_id(id) => {
+                    self.wait_for_own_id(now, id, conn_id);
+                    sends += 1;
+                }
+                Placed::NoId => break,
             }
-            self.queries.queue.disarm(key);
         }
         sends
     }
 
-    pub(super) fn needs_own_id(&self, id: Id) -> bool {
+    fn needs_own_id(&self, id: Id) -> bool {
         let signature = self.queries.get(id).and_then(|query| query.parsed.signature);
         signature == Some(Signature::Sig0)
     }
 
     fn wait_for_own_id(&mut self, now: Instant, id: Id, conn_id: UpstreamConnId) {
         if let Some(conn) = self.upstreams.conns.get(conn_id) {
-            self.push_bound(id, conn.upstream);
+            self.queries.wait_for(id, conn.upstream);
             self.replace_for_own_id(now, id, conn_id);
         }
     }
 
     /// The one message ID that the query can be sent with is not to be had on this connection. Where it may
     /// never be, another connection is made, now or when that may be done again.
-    pub(super) fn replace_for_own_id(&mut self, now: Instant, id: Id, conn_id: UpstreamConnId) {
+    fn replace_for_own_id(&mut self, now: Instant, id: Id, conn_id: UpstreamConnId) {
         if let Some(conn) = self.upstreams.conns.get(conn_id)
             && let Some(query) = self.queries.get(id)
             && conn.in_flight.is_lost(query.parsed.id)
@@ -337,10 +380,6 @@ impl Forwarder {
             let next = self.upstreams.list[index].replacements.next().filter(|at| now < *at);
             self.dispatch_at = self.dispatch_at.into_iter().chain(next).min();
         }
-    }
-
-    pub(super) fn expires_at(&self, query: &Query) -> Instant {
-        query.arrived + self.limits.query_timeout
     }
 
     /// With nothing usable: tries a failed upstream again if its pause is over, else tells when.
@@ -362,8 +401,8 @@ impl Forwarder {
         let query = self.queries.get(cause)?;
         if query.is_sent_once()
             // It is still to be sent itself.
-            || query.sends + 1 >= SENDS_MAX
-            || self.queries.len() >= self.limits.queries_max
+            || query.history.sends + 1 >= SENDS_MAX
+            || self.queries.is_full()
         {
             return None;
         }
@@ -371,12 +410,12 @@ impl Forwarder {
         let message = self.queries.store_copy(cause)?;
         // The upstreams see one copy more of it.
         if let Some(cause) = self.queries.get_mut(cause) {
-            cause.sends += 1;
+            cause.history.sends += 1;
         }
         let trial =
             Query::new(Origin::Trial { upstream: index, cause }, message, parsed, family, now);
-        let trial = self.queries.insert(trial);
-        self.queries.by_arrival.arm(trial.key(), now);
+        let trial = self.queries.insert(now, trial);
+        self.queries.wait_for(trial, index);
         self.upstreams.list[index].outage_mut()?.trial = Some(trial);
         Some(trial)
     }
@@ -402,19 +441,26 @@ impl Forwarder {
         {
             self.upstreams.retire(now, old, &mut self.outbox);
         }
-        match self.upstreams.list[index].outage() {
-            Some(outage) if outage.proof.wants_trial() => {
-                // Of several connections at a time one carries it.
-                if let Some(trial) = outage.trial
-                    && self.queries.get(trial).is_some_and(|trial| !trial.is_sent())
-                {
-                    self.send(now, trial, conn_id);
-                }
-            }
-            Some(_) => self.recover(now, index),
-            None => {}
+        if self.upstreams.list[index].outage().is_some_and(|outage| !outage.proof.wants_trial()) {
+            self.recover(now, index);
         }
-        self.queue_stalled();
-        self.dispatch(now);
+        self.queries.end_later();
     }
 }
+
+/// What became of a query that was to be sent on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Placed {
+    Sent,
+    /// The connection has no message ID for it.
+    NoId,
+    /// Its time is over.
+    Expired,
+}
+
+/// A connection that has stalled, which its timer has not told yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stale(UpstreamConnId);
+
+/// A client can have all its queries wait for one message ID, and each event looks at a few only.
+const TRIES_IN_VAIN_MAX: usize = 4;

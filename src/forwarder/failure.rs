@@ -5,7 +5,8 @@ use std::time::Instant;
 use super::action::{Closed, UpstreamConnId, UpstreamIndex, UpstreamSet};
 use super::collections::arena::Id;
 use super::collections::sort::sort_by_key;
-use super::queries::query::{Origin, Trouble};
+use super::queries::query::{LastFailure, Origin};
+use super::queries::waiting::Next;
 use super::upstreams::connection::{Arrival, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, Silence};
 use super::upstreams::in_flight::Found;
 use super::upstreams::upstream::{BROKE_READING, BROKE_SENDING};
@@ -75,7 +76,6 @@ impl Forwarder {
             return;
         }
         self.fail_upstream(now, conn.upstream, stage, detail);
-        self.dispatch(now);
     }
 
     fn fail_upstream(
@@ -102,7 +102,7 @@ impl Forwarder {
             self.finish(now, trial, Outcome::Orphaned);
         }
         self.upstreams.summarize(now, &mut self.outbox);
-        self.unbind(now, index);
+        self.redirect(now, index);
     }
 
     /// The upstream works again.
@@ -113,7 +113,7 @@ impl Forwarder {
         if let Some(trial) = outage.trial {
             self.finish(now, trial, Outcome::Orphaned);
         }
-        self.queue_stalled();
+        self.queries.end_later();
     }
 
     /// The answer with this message ID came.
@@ -131,7 +131,7 @@ impl Forwarder {
     /// Connections that fell silent make way, but none of which answers may be expected: at the limit,
     /// nothing would live long enough to be answered. Upstreams that have one of those leave room for
     /// one that has none.
-    pub(crate) fn make_way(&mut self, now: Instant, index: UpstreamIndex) -> bool {
+    pub(super) fn make_way(&mut self, now: Instant, index: UpstreamIndex) -> bool {
         let (mut live, mut is_bare, mut others_bare) = (0, false, false);
         for (other, upstream) in self.upstreams.list.indexes().zip(self.upstreams.list.iter()) {
             let of_it = upstream
@@ -152,31 +152,24 @@ impl Forwarder {
                 debug_assert!(false, "what is not live is stalled");
                 return false;
             };
-            self.close_early(now, stalled);
+            self.evict(now, stalled);
         }
         true
     }
 
-    /// Above the limit on what all connections hold, those that hold most are closed, but not this one,
-    /// to which something has just been added.
-    pub(crate) fn shed_upstream_bytes(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        let held = |id: &UpstreamConnId| match self.upstreams.conns.get(*id) {
-            Some(conn) => conn.buffer_octets(),
-            _ => 0,
-        };
-        let all: usize = self.upstreams.conn_ids().map(held).sum();
-        if all <= self.limits.upstream_bytes_max {
-            return;
+    /// Closes connections to upstreams until all hold no more than they may, those that hold most first.
+    /// True if it closed one.
+    pub(super) fn shed_upstreams(&mut self, now: Instant) -> bool {
+        let mut has_shed = false;
+        while let Some(heaviest) = self.upstreams.above_limit() {
+            self.evict(now, heaviest);
+            has_shed = true;
         }
-        let others = self.upstreams.conn_ids().filter(|other| **other != conn_id);
-        if let Some(&heaviest) = others.max_by_key(|other| held(other)) {
-            self.close_early(now, heaviest);
-            self.shed_upstream_bytes(now, conn_id);
-        }
+        has_shed
     }
 
     /// Closes a connection that did nothing wrong: its queries are sent again.
-    fn close_early(&mut self, now: Instant, conn_id: UpstreamConnId) {
+    fn evict(&mut self, now: Instant, conn_id: UpstreamConnId) {
         let Some(conn) = self.upstreams.close(
             conn_id,
             Manner::Orderly,
@@ -189,10 +182,10 @@ impl Forwarder {
         let waiting: Vec<Id> = conn.in_flight.iter().collect();
         for &id in &waiting {
             if let Some(query) = self.queries.get_mut(id) {
-                query.remove_place(conn_id);
+                query.sendings.remove(conn_id);
             }
         }
-        self.requeue(now, waiting);
+        self.resend(now, waiting);
     }
 
     /// Closes a connection that is lost and sends what waited on it again. A reused connection may
@@ -218,17 +211,18 @@ impl Forwarder {
             let Some(query) = self.queries.get_mut(id) else {
                 continue;
             };
-            query.remove_place(conn_id);
-            query.trouble =
-                Some(Trouble { upstream: index, what: loss.what, code: loss.code, broke_number });
+            query.sendings.remove(conn_id);
+            let history = &mut query.history;
+            let (what, code) = (loss.what, loss.code);
+            history.last_failure = Some(LastFailure { upstream: index, what, code, broke_number });
             let is_victim = loss.victim == Some(id);
-            query.bad_answers += u8::from(is_victim);
-            lied_twice |= query.bad_answers >= 2;
+            history.bad += u8::from(is_victim);
+            lied_twice |= history.bad >= 2;
             if is_victim || loss.victim.is_none() && conn.answers == 0 {
-                query.no_answer_sends += 1;
-                lost_twice |= query.losses > 0;
+                history.unanswered += 1;
+                lost_twice |= history.losses > 0;
             }
-            query.losses = query.losses.saturating_add(1);
+            history.losses = history.losses.saturating_add(1);
         }
         if was_open {
             self.upstreams.list[index].note_close(was_waiting, conn.answers);
@@ -244,7 +238,7 @@ impl Forwarder {
         let is_upstreams_failure = match poisonous {
             Some(query) => {
                 waiting.retain(|id| *id != query);
-                if !self.try_elsewhere(now, query, index) {
+                if !self.try_elsewhere(query, index) {
                     self.fail_query(now, query);
                 }
                 self.upstreams.note_blame(index)
@@ -258,14 +252,13 @@ impl Forwarder {
         }
         // Who closes again and again may be unable to carry the load, while another upstream is.
         if self.upstreams.another(index, UpstreamSet::EMPTY).is_some() {
-            waiting.retain(|id| !self.has_lost_enough(*id) || !self.try_elsewhere(now, *id, index));
+            waiting.retain(|id| !self.has_lost_enough(*id) || !self.try_elsewhere(*id, index));
         }
-        self.requeue(now, waiting);
-        self.dispatch(now);
+        self.resend(now, waiting);
     }
 
     fn has_lost_enough(&self, id: Id) -> bool {
-        self.queries.get(id).is_some_and(|query| query.losses >= LOSSES_MAX)
+        self.queries.get(id).is_some_and(|query| query.history.losses >= LOSSES_MAX)
     }
 
     /// Nothing was answered on the connection for too long. It takes no new queries, but is not
@@ -284,7 +277,7 @@ impl Forwarder {
         let waiting: Vec<Id> = conn.in_flight.iter().collect();
         // Copies of what another left unanswered are no fair sample.
         let was_first = |id: &&Id| {
-            let first = self.queries.get(**id).and_then(|query| query.first);
+            let first = self.queries.get(**id).and_then(|query| query.history.first);
             first.is_some_and(|(first, _)| first == index)
         };
         let own = waiting.iter().filter(was_first).count();
@@ -292,6 +285,9 @@ impl Forwarder {
             *stalled = true;
         } else {
             conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: true };
+        }
+        for id in &waiting {
+            self.queries.set_stalled(*id, conn_id, true);
         }
         let of_several = own >= SILENCE_MIN;
         if answers > 0 && !is_slow {
@@ -331,40 +327,43 @@ impl Forwarder {
             return;
         };
         let index = conn.upstream;
-        let mut again: Vec<(Instant, Id)> = Vec::new();
+        let mut again = Vec::new();
         for id in waiting {
             let is_arriving = arrival.is_some_and(|arrival| arrival.query == id);
-            let is_out = self.is_out(id);
+            self.queries.set_stalled(id, conn_id, true);
             let Some(query) = self.queries.get_mut(id) else {
                 continue;
             };
-            query.trouble = Some(Trouble {
+            query.history.last_failure = Some(LastFailure {
                 upstream: index,
                 what: "no answer",
                 code: Ede::NETWORK_ERROR,
                 broke_number: 0,
             });
-            if is_out || !query.may_be_sent() || query.is_trial() {
+            if query.sendings.expects_answer() || !query.may_be_sent() || query.is_trial() {
                 continue;
             }
-            let has_stalled = std::mem::replace(&mut query.has_stalled, true);
-            query.stalled_at = Some(now);
-            let (arrived, avoided) = (query.arrived, query.avoided);
+            let has_stalled = std::mem::replace(&mut query.history.has_stalled, true);
+            query.history.stalled_at = Some(now);
+            let avoided = query.history.avoided;
             let turned_away = || {
                 self.upstreams
                     .another(index, avoided)
                     .filter(|_| has_stalled || is_arriving || to_another)
             };
             match self.upstreams.second_try(now, index, avoided).or_else(turned_away) {
-                Some(other) => self.bind(now, id, other),
+                Some(other) => self.queries.wait_for(id, other),
                 None if is_arriving => {}
-                None => again.push((arrived, id)),
+                None => again.push(id),
             }
+        }
+        if let Some(arrival) = arrival {
+            self.queries.set_stalled(arrival.query, conn_id, false);
         }
         if let Some(conn) = self.upstreams.conns.get_mut(conn_id) {
             conn.arriving = arrival.map(|arrival| arrival.id);
         }
-        self.queue_again(again);
+        self.queries.wait_again(again);
     }
 
     /// The answer that was arriving when the connection stalled has ceased to.
@@ -373,7 +372,8 @@ impl Forwarder {
             && let Some(id) = conn.arriving.take()
             && let Found::Waiting(query) = conn.in_flight.find(id)
         {
-            self.requeue(now, vec![query]);
+            self.queries.set_stalled(query, conn_id, true);
+            self.resend(now, vec![query]);
         }
     }
 
@@ -392,7 +392,7 @@ impl Forwarder {
             };
             for id in conn.in_flight.iter() {
                 if let Some(query) = self.queries.get_mut(id) {
-                    query.remove_place(conn_id);
+                    query.sendings.remove(conn_id);
                     waiting.push(id);
                 }
             }
@@ -400,8 +400,7 @@ impl Forwarder {
         // Some were on two of them.
         sort_by_key(&mut waiting, |id| id.serial());
         waiting.dedup();
-        self.requeue(now, waiting);
-        self.dispatch(now);
+        self.resend(now, waiting);
     }
 
     pub(super) fn upstream_timeouts(&mut self, now: Instant) {
@@ -449,79 +448,46 @@ impl Forwarder {
         }
     }
 
-    /// Whether an answer to this query may still be expected: a copy on a stalled connection is no more
-    /// than a hope, unless its answer was arriving.
-    pub(super) fn is_out(&self, id: Id) -> bool {
-        let places = self.queries.get(id).map(|query| query.places);
-        places.into_iter().flatten().flatten().any(|place| {
-            matches!(
-                self.upstreams.conns.get(place.conn),
-                Some(conn)
-                    if conn.phase.is_trusted() || conn.arriving == Some(place.id)
-            )
-        })
-    }
-
-    /// Queues what has lost its last place, in the order of arrival and before what came later; a
-    /// query that was sent often enough fails instead.
-    pub(super) fn requeue(&mut self, now: Instant, queries: Vec<Id>) {
+    /// Has queries that lost a sending sent again, where no answer is expected any more; a query that was
+    /// sent often enough fails instead.
+    pub(super) fn resend(&mut self, now: Instant, queries: Vec<Id>) {
         let mut again = Vec::new();
         for id in queries {
             let Some(query) = self.queries.get(id) else {
                 continue;
             };
-            if self.is_out(id) {
-                continue;
+            let may_be_sent = query.may_be_sent();
+            if !may_be_sent {
+                self.queries.stop_waiting(id);
             }
-            let is_sent = query.is_sent();
-            match query.origin {
-                _ if is_sent && !query.may_be_sent() => {}
-                Origin::Trial { .. } => self.finish(now, id, Outcome::Orphaned),
-                _ if query.kept.is_some() => self.deliver_kept(now, id),
-                _ if !query.may_be_sent() => self.fail_query(now, id),
-                _ => {
-                    again.push((query.arrived, id));
-                    if !is_sent {
-                        self.queries.shares.note_queued(id.key());
-                    }
-                }
-            }
-        }
-        self.queue_again(again);
-    }
-
-    /// Queues what waits on stalled connections only and is not queued, having been taken out while
-    /// nothing was usable.
-    pub(super) fn queue_stalled(&mut self) {
-        let mut again = Vec::new();
-        for conn_id in self.upstreams.list.iter().flat_map(|upstream| &upstream.conns) {
-            let Some(conn) = self.upstreams.conns.get(*conn_id) else {
+            let Some(query) = self.queries.get(id).filter(|it| !it.sendings.expects_answer())
+            else {
                 continue;
             };
-            if !matches!(conn.phase, Phase::Retired { stalled: true, .. }) {
-                continue;
-            }
-            for id in conn.in_flight.iter() {
-                if let Some(query) = self.queries.get(id)
-                    && query.may_be_sent()
-                    && !query.is_trial()
-                    && !self.is_out(id)
-                    && !self.queries.queue.is_armed(id.key())
-                    && query.places[0].is_some_and(|oldest| oldest.conn == *conn_id)
-                {
-                    again.push((query.arrived, id));
-                }
+            match query.origin {
+                _ if query.is_sent() && !may_be_sent => {}
+                Origin::Trial { .. } => self.finish(now, id, Outcome::Orphaned),
+                _ if query.held.is_some() => self.deliver_held(now, id),
+                _ if !may_be_sent => self.fail_query(now, id),
+                // It was sent there for a reason.
+                _ if self.is_turned_away(id) => {}
+                _ => again.push(id),
             }
         }
-        self.queue_again(again);
+        self.queries.wait_again(again);
     }
 
-    fn queue_again(&mut self, mut queries: Vec<(Instant, Id)>) {
-        // What was done about others may have ended some.
-        queries.retain(|(_, id)| self.queries.get(*id).is_some());
-        sort_by_key(&mut queries, |(arrived, id)| (*arrived, id.serial()));
-        let keys: Vec<_> = queries.into_iter().map(|(arrived, id)| (arrived, id.key())).collect();
-        self.queries.queue.merge(&keys);
+    /// Whether the query waits for a certain upstream, as it brings down others, or is asked there in another
+    /// way.
+    fn is_turned_away(&self, id: Id) -> bool {
+        let Some(query) = self.queries.get(id) else {
+            return false;
+        };
+        let Next::Only(upstream) = self.queries.next(id) else {
+            return false;
+        };
+        let is_asked_otherwise = query.history.plainer.is_some_and(|(at, _)| at == upstream);
+        !query.history.avoided.is_empty() || is_asked_otherwise
     }
 }
 

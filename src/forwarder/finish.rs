@@ -9,7 +9,7 @@ use super::message::edit::{self, Ecs, RcodeNeedsOpt, ResponseEdit};
 use super::message::frame;
 use super::message::special::Answer;
 use super::message::{self, LOCAL_LEN_MAX, LocalResponse, Rcode, ResponseInfo};
-use super::queries::query::{Origin, Query, Trouble};
+use super::queries::query::{LastFailure, Origin, Query};
 use super::query_log::Sent;
 use super::upstreams::upstream::Upstream;
 use super::{Ede, Forwarder, Manner, Room, Source, Stage};
@@ -40,27 +40,34 @@ impl Outcome<'_> {
 }
 
 impl Forwarder {
+    /// Ends the query with a response, for which the clients that read slowest make room.
+    pub(super) fn conclude(&mut self, now: Instant, id: Id, outcome: Outcome<'_>) {
+        let query = self.queries.get(id);
+        if query.is_some_and(|query| matches!(query.origin, Origin::Stream { .. })) {
+            let len_max = response_len_max(&outcome, frame::FRAME_LEN_MAX);
+            self.shed_clients(now, frame::LENGTH_LEN + len_max);
+        }
+        self.finish(now, id, outcome);
+    }
+
     /// The one exit: every accepted query leaves through here, once.
     pub(super) fn finish(&mut self, now: Instant, id: Id, outcome: Outcome<'_>) {
         let Some(query) = self.queries.remove(id) else {
             return;
         };
-        self.queries.by_arrival.disarm(id.key());
-        self.queries.queue.disarm(id.key());
-        self.queries.kept.disarm(id.key());
-        self.queries.shares.remove(id.key());
+        self.finishing.enter();
         if query.is_sent() {
-            self.leave_places(now, &query, outcome.upstream());
+            self.leave_sendings(now, &query, outcome.upstream());
         }
         let ecs = self.policy.ecs;
         match query.origin {
-            Origin::Datagram { path, responses, fingerprint } => {
-                self.queries.joinable.remove(fingerprint, id);
+            Origin::Datagram { path, responses, .. } => {
                 let room = Room::by_datagram(&path, query.parsed.opt, self.limits.udp_size_max);
                 for _ in 0..responses {
                     let mut sent = Sent::default();
                     if !matches!(outcome, Outcome::Orphaned) {
-                        self.respond_by_datagram(path, most(&outcome, room.limit), |out| {
+                        let len_max = response_len_max(&outcome, room.limit);
+                        self.respond_by_datagram(path, len_max, |out| {
                             sent = write_response(out, &query, &outcome, room, ecs, None);
                         });
                     }
@@ -69,12 +76,13 @@ impl Forwarder {
             }
             Origin::Stream { client, index } => {
                 let keepalive = self.clients.keepalive(query.parsed.opt, &query.message);
-                let most = most(&outcome, frame::FRAME_LEN_MAX);
+                let len_max = response_len_max(&outcome, frame::FRAME_LEN_MAX);
                 let mut sent = Sent::default();
                 if !matches!(outcome, Outcome::Orphaned) {
-                    self.respond_on_stream(now, client, most, |out, room| {
+                    let write = |out: &mut Vec<u8>, room| {
                         sent = write_response(out, &query, &outcome, room, ecs, keepalive);
-                    });
+                    };
+                    self.clients.respond(now, client, len_max, &mut self.outbox, write);
                 }
                 self.note(now, Source::Stream(client), &query, &outcome, sent);
                 if let Some(moved) =
@@ -85,37 +93,37 @@ impl Forwarder {
                 }
             }
             Origin::Orphan => {}
-            Origin::Denial { zone } => self.denied(now, zone, &outcome),
+            Origin::Denial { zone } => self.denials.note(now, zone, &outcome),
             Origin::Trial { upstream, .. } => {
                 if let Some(outage) = self.upstreams.list[upstream].outage_mut() {
                     outage.trial.take_if(|trial| *trial == id);
                 }
-                if outcome.upstream().is_some() {
-                    let is_proven =
-                        self.upstreams.note_trial(now, upstream, true, &mut self.outbox);
-                    if is_proven {
-                        self.recover(now, upstream);
-                    }
+                let is_answered = outcome.upstream().is_some();
+                if is_answered
+                    && self.upstreams.note_trial(now, upstream, true, &mut self.outbox)
+                    && self.upstreams.recover(now, upstream, &mut self.outbox).is_some()
+                {
+                    self.queries.end_later();
                 }
             }
         }
-        self.queries.messages.release(query.message);
-        self.close_upstreams_if_done();
+        self.queries.release(query.message);
+        self.finishing.leave();
     }
 
-    /// Gives up the places that a query still has when it ends.
+    /// Gives up the message IDs that a query still has when it ends.
     #[cold]
-    fn leave_places(&mut self, now: Instant, query: &Query, answered_by: Option<UpstreamIndex>) {
+    fn leave_sendings(&mut self, now: Instant, query: &Query, answered_by: Option<UpstreamIndex>) {
         // Another has not answered although there is an answer, or nobody has.
-        let says_something = answered_by.is_some() || now >= self.expires_at(query);
+        let says_something = answered_by.is_some() || now >= self.queries.expires_at(query);
         if says_something && !query.is_trial() {
             self.note_overdue(now, query, answered_by);
         }
-        for place in query.places.into_iter().flatten() {
+        for sending in query.sendings.iter() {
             if let Some(index) = answered_by {
-                self.upstreams.note_answered_elsewhere(now, place.conn, index);
+                self.upstreams.note_answered_elsewhere(now, sending.conn, index);
             }
-            self.upstreams.abandon(now, place.conn, place.id, &mut self.outbox);
+            self.upstreams.abandon(now, sending.conn, sending.id, &mut self.outbox);
         }
     }
 
@@ -128,7 +136,7 @@ impl Forwarder {
         outcome: &Outcome<'_>,
         sent: Sent,
     ) {
-        self.queries.owed -= 1;
+        self.outbox.counts.owed -= 1;
         let took = || now.saturating_duration_since(query.arrived);
         let asked = self.asked(source, &query.message, query.parsed.question_end);
         match outcome {
@@ -181,12 +189,15 @@ impl Forwarder {
         self.clients.respond(now, client, len_max, &mut self.outbox, write);
     }
 
-    /// Closes clients until all hold no more than they may with `coming` octets more.
-    pub(super) fn shed_clients(&mut self, now: Instant, coming: usize) {
+    /// Closes clients until all hold no more than they may with `coming` octets more. True if it closed one.
+    pub(super) fn shed_clients(&mut self, now: Instant, coming: usize) -> bool {
+        let mut has_shed = false;
         while let Some(client) = self.clients.above_limit(coming) {
             self.outbox.counts.shed += 1;
             self.close_client(now, client, Manner::Abort);
+            has_shed = true;
         }
+        has_shed
     }
 
     /// Closes a client. What it was owed ends without a response.
@@ -208,16 +219,12 @@ impl Forwarder {
             self.finish(now, id, Outcome::Orphaned);
             return;
         };
-        query.origin = Origin::Orphan;
-        query.bound_for = None;
-        query.kept = None;
-        let places = std::mem::take(&mut query.places);
-        self.queries.queue.disarm(id.key());
-        self.queries.kept.disarm(id.key());
-        self.queries.owed -= 1;
+        let sendings = std::mem::take(&mut query.sendings);
+        self.queries.orphan(id);
+        self.outbox.counts.owed -= 1;
         self.outbox.counts.orphaned += 1;
-        for place in places.into_iter().flatten() {
-            self.upstreams.abandon(now, place.conn, place.id, &mut self.outbox);
+        for sending in sendings.iter() {
+            self.upstreams.abandon(now, sending.conn, sending.id, &mut self.outbox);
         }
     }
 
@@ -226,10 +233,10 @@ impl Forwarder {
         let Some(query) = self.queries.get_mut(id) else {
             return;
         };
-        if let [Some(place), _] = query.places
-            && let Some(conn) = self.upstreams.conns.get(place.conn)
+        if let Some(sending) = query.sendings.oldest()
+            && let Some(conn) = self.upstreams.conns.get(sending.conn)
         {
-            query.trouble = Some(Trouble {
+            query.history.last_failure = Some(LastFailure {
                 upstream: conn.upstream,
                 what: "no answer in time",
                 code: Ede::NETWORK_ERROR,
@@ -244,8 +251,8 @@ impl Forwarder {
         let Some(query) = self.queries.get(id) else {
             return;
         };
-        if query.kept.is_some() {
-            self.deliver_kept(now, id);
+        if query.held.is_some() {
+            self.deliver_held(now, id);
             return;
         }
         if query.is_special {
@@ -256,8 +263,8 @@ impl Forwarder {
         let first =
             self.upstreams.list.iter().next().filter(|_| !self.upstreams.is_something_usable());
         let outage = first.and_then(|first| Some((&first.name, first.outage()?)));
-        let (code, text) = match (query.trouble, outage) {
-            (Some(trouble), _) if query.is_sent() => self.explain(&trouble),
+        let (code, text) = match (query.history.last_failure, outage) {
+            (Some(failure), _) if query.is_sent() => self.explain(&failure),
             (_, Some((name, outage))) => {
                 let code = match outage.stage {
                     Stage::Connect | Stage::Negotiation | Stage::Tls => Ede::NO_REACHABLE_AUTHORITY,
@@ -267,18 +274,16 @@ impl Forwarder {
                 let hint = self.upstreams.hint(outage.stage);
                 (code, format!("{name}: {}: {}{hint}", outage.stage, outage.detail))
             }
-            (Some(trouble), None) => self.explain(&trouble),
+            (Some(failure), None) => self.explain(&failure),
             (None, None) => (Ede::NO_REACHABLE_AUTHORITY, self.explain_waiting()),
         };
-        self.finish(now, id, Outcome::Failed(Ede { code, text: &text }));
+        self.conclude(now, id, Outcome::Failed(Ede { code, text: &text }));
     }
 
-    fn explain(&self, trouble: &Trouble) -> (u16, String) {
-        let upstream = &self.upstreams.list[trouble.upstream];
-        (
-            trouble.code,
-            format!("{}: {}", upstream.name, upstream.explain(trouble.what, trouble.broke_number)),
-        )
+    fn explain(&self, failure: &LastFailure) -> (u16, String) {
+        let upstream = &self.upstreams.list[failure.upstream];
+        let why = upstream.explain(failure.what, failure.broke_number);
+        (failure.code, format!("{}: {why}", upstream.name))
     }
 
     /// Why a query was never sent, although nothing failed yet.
@@ -293,38 +298,24 @@ impl Forwarder {
     }
 
     /// With nothing up, queries do not wait for their whole time.
-    pub(super) fn queue_timeouts(&mut self, now: Instant) {
-        while let Some(after) = self.upstreams.queue_timeout()
-            && let Some(key) = self.queries.queue.pop(now, after)
+    pub(super) fn fail_impatient(&mut self, now: Instant) {
+        while let Some(patience) = self.upstreams.queue_timeout()
+            && let Some(id) = self.queries.pop_impatient(now, patience)
         {
-            // One that is in flight on a retired connection may still be answered there, and is
-            // queued again when a connection opens.
-            if let Some(id) = self.queries.id_at(key)
-                && self.queries.get(id).is_some_and(|query| !query.is_sent())
-            {
-                self.fail_query(now, id);
-            }
+            self.fail_query(now, id);
         }
     }
 
+    /// At the end, with every query answered, nobody is asked any more.
     pub(super) fn close_upstreams_if_done(&mut self) {
         if self.service == Service::Ending && self.queries.is_empty() {
-            for index in self.upstreams.list.indexes() {
-                while let Some(&conn) = self.upstreams.list[index].conns.last() {
-                    self.upstreams.close(
-                        conn,
-                        Manner::Orderly,
-                        "the program is ending",
-                        &mut self.outbox,
-                    );
-                }
-            }
+            self.upstreams.close_all("the program is ending", &mut self.outbox);
         }
     }
 }
 
 /// Octets of a response at most.
-fn most(outcome: &Outcome<'_>, limit: usize) -> usize {
+fn response_len_max(outcome: &Outcome<'_>, limit: usize) -> usize {
     match outcome {
         Outcome::Answer { response, .. } => {
             // Or what is said instead of it.

@@ -1,139 +1,30 @@
 //! Queries that are sent to an upstream of their own: because the first answer is late or no help, or
 //! because they bring the first upstream's connections down.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::action::{UpstreamConnId, UpstreamIndex};
 use super::collections::arena::Id;
 use super::message::{Rcode, ResponseInfo};
-use super::queries::query::{Kept, Query};
+use super::queries::query::{HeldAnswer, Query};
 use super::upstreams::in_flight::Found;
 use super::{Forwarder, Outcome};
 
 impl Forwarder {
-    /// Sends the query, or a copy of it, to this upstream, as soon as that has a connection.
-    pub(super) fn bind(&mut self, now: Instant, id: Id, index: UpstreamIndex) {
-        if let Some(conn) = self.open_conn(now, index)
-            && self.upstreams.takes_more(now, conn)
-            && self.send(now, id, conn)
-        {
-            self.queries.queue.disarm(id.key());
-            return;
-        }
-        if self.queries.get(id).is_some_and(|query| !query.is_sent()) {
-            self.queries.shares.note_queued(id.key());
-        }
-        self.push_bound(id, index);
-        self.connect(now, index);
-    }
-
-    /// Has the query wait for a connection of this upstream that takes it.
-    pub(super) fn push_bound(&mut self, id: Id, index: UpstreamIndex) {
-        let Some(query) = self.queries.get_mut(id) else {
-            return;
-        };
-        query.bound_for = Some(index);
-        if self.upstreams.list[index].bound.len() >= 2 * self.limits.queries_max {
-            self.sweep_bound(index);
-        }
-        self.upstreams.list[index].bound.push_back(id);
-        self.upstreams.bound_upstreams.insert(index);
-    }
-
-    /// Takes out what is no longer bound for this upstream, or is there twice.
-    fn sweep_bound(&mut self, index: UpstreamIndex) {
-        let queries = &mut self.queries;
-        let bound = &mut self.upstreams.list[index].bound;
-        // Who was seen is marked as not bound until all were seen.
-        bound.retain(|id| {
-            let query = queries.get_mut(*id);
-            query.is_some_and(|query| query.bound_for.take_if(|to| *to == index).is_some())
-        });
-        for id in bound {
-            if let Some(query) = queries.get_mut(*id) {
-                query.bound_for = Some(index);
-            }
-        }
-    }
-
-    /// Sends what is bound for certain upstreams, connecting to them if need be.
-    pub(super) fn dispatch_bound(&mut self, now: Instant) {
-        for index in self.upstreams.bound_upstreams.iter() {
-            let mut last = None;
-            while let Some(conn) = self.open_conn(now, index)
-                && last.replace(conn) != Some(conn)
-            {
-                self.send_bound(now, conn);
-            }
-            while let Some(&id) = self.upstreams.list[index].bound.front()
-                && !self.is_bound(id, index)
-            {
-                self.upstreams.list[index].bound.pop_front();
-            }
-            if self.upstreams.list[index].bound.is_empty() {
-                self.upstreams.bound_upstreams.remove(index);
-            } else if self.upstreams.list[index]
-                .open
-                .is_none_or(|open| self.upstreams.is_busy(now, open))
-            {
-                self.connect(now, index);
-            }
-        }
-    }
-
-    fn is_bound(&self, id: Id, index: UpstreamIndex) -> bool {
-        self.queries.get(id).is_some_and(|query| query.bound_for == Some(index))
-    }
-
-    /// Sends what is bound for this connection's upstream, as much as goes.
-    fn send_bound(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        let Some(conn) = self.upstreams.conns.get(conn_id) else {
-            return;
-        };
-        let index = conn.upstream;
-        let mut in_vain = 0;
-        while in_vain < TRIES_IN_VAIN_MAX
-            && let Some(&id) = self.upstreams.list[index].bound.front()
-        {
-            if !self.is_bound(id, index) {
-                self.upstreams.list[index].bound.pop_front();
-                continue;
-            }
-            if !self.upstreams.takes_more(now, conn_id) {
-                return;
-            }
-            self.upstreams.list[index].bound.pop_front();
-            if self.send(now, id, conn_id) {
-                // It may have lost its other connection meanwhile.
-                self.queries.queue.disarm(id.key());
-            } else {
-                // Its message ID is taken, and those behind it may have others.
-                self.upstreams.list[index].bound.push_back(id);
-                if self.needs_own_id(id) {
-                    self.replace_for_own_id(now, id, conn_id);
-                }
-                in_vain += 1;
-            }
-        }
-    }
-
-    /// The upstream failed: what was bound for it goes another way.
-    pub(super) fn unbind(&mut self, now: Instant, index: UpstreamIndex) {
+    /// The upstream failed: what waits for it goes another way.
+    pub(super) fn redirect(&mut self, now: Instant, index: UpstreamIndex) {
         let mut again = Vec::new();
-        for id in std::mem::take(&mut self.upstreams.list[index].bound) {
-            let Some(query) = self.queries.get_mut(id) else {
-                continue;
-            };
-            let was_bound = query.bound_for.take_if(|bound_for| *bound_for == index).is_some();
-            let has_kept = query.kept.is_some();
-            if !was_bound || self.is_out(id) || self.queries.queue.is_armed(id.key()) {
+        while let Some(id) = self.queries.first_waiting_for(index) {
+            self.queries.stop_waiting(id);
+            let has_held = self.queries.get(id).is_some_and(|query| query.held.is_some());
+            if self.queries.expects_answer(id) {
                 continue;
             }
-            if has_kept {
-                self.deliver_kept(now, id);
+            if has_held {
+                self.deliver_held(now, id);
             } else if !self.upstreams.is_something_usable() {
                 again.push(id);
-            } else if !self.try_elsewhere(now, id, index) {
+            } else if !self.try_elsewhere(id, index) {
                 if self.queries.get(id).is_some_and(Query::is_sent) {
                     again.push(id);
                 } else {
@@ -141,17 +32,17 @@ impl Forwarder {
                 }
             }
         }
-        self.requeue(now, again);
+        self.resend(now, again);
     }
 
     /// Turns to an upstream that this query has not brought down, if no copy is out already. False if
     /// there is none, or it was sent often enough.
-    pub(super) fn try_elsewhere(&mut self, now: Instant, id: Id, index: UpstreamIndex) -> bool {
+    pub(super) fn try_elsewhere(&mut self, id: Id, index: UpstreamIndex) -> bool {
         let Some(query) = self.queries.get_mut(id) else {
             return false;
         };
-        query.avoided.insert(index);
-        if self.is_out(id) {
+        query.history.avoided.insert(index);
+        if self.queries.expects_answer(id) {
             return true;
         }
         let Some(query) = self.queries.get(id) else {
@@ -160,14 +51,14 @@ impl Forwarder {
         if query.is_trial() || !query.may_be_sent() {
             return false;
         }
-        let avoided = query.avoided;
+        let avoided = query.history.avoided;
         let Some(other) = self.upstreams.another(index, avoided) else {
             return false;
         };
         if let Some(query) = self.queries.get_mut(id) {
-            query.losses = 0;
+            query.history.losses = 0;
         }
-        self.bind(now, id, other);
+        self.queries.wait_for(id, other);
         true
     }
 
@@ -184,19 +75,24 @@ impl Forwarder {
             let Found::Waiting(id) = conn.in_flight.find(message_id) else {
                 continue;
             };
-            let Some(query) = self.queries.get_mut(id).filter(|query| may_be_hedged(query)) else {
+            if !self.queries.may_be_copied(id) {
+                continue;
+            }
+            let Some(query) = self.queries.get_mut(id).filter(|query| !query.history.hedged) else {
                 continue;
             };
-            query.hedged = true;
-            self.upstreams.hedges.take();
+            if !self.upstreams.hedges.try_take() {
+                return;
+            }
+            query.history.hedged = true;
             self.outbox.counts.hedged += 1;
-            self.bind(now, id, other);
+            self.queries.wait_for(id, other);
         }
     }
 
-    /// An upstream answered with an error that another may not have. True: that answer waits, for a
+    /// An upstream answered with an error that another may not have. True: that answer is held, for a
     /// copy that is out already, or for one that is asked of another operator now.
-    pub(super) fn keep(
+    pub(super) fn hold(
         &mut self,
         now: Instant,
         id: Id,
@@ -210,16 +106,15 @@ impl Forwarder {
         if !matches!(info.rcode, Rcode::SERVFAIL | Rcode::REFUSED) || query.is_trial() {
             return false;
         }
-        let is_out = self.is_out(id);
-        if query.kept.is_some() {
+        let is_out = self.queries.expects_answer(id);
+        if query.held.is_some() {
             // Nobody has a better answer.
             if !is_out {
-                self.deliver_kept(now, id);
+                self.deliver_held(now, id);
             }
             return true;
         }
-        if response.len() > KEPT_LEN_MAX
-            || self.queries.kept.len() >= kept_max(self.limits.queries_max)
+        if response.len() > HELD_LEN_MAX || self.queries.held() >= held_max(self.limits.queries_max)
         {
             return false;
         }
@@ -232,15 +127,11 @@ impl Forwarder {
                 return false;
             }
         }
-        let kept = Kept { upstream: index, response: response.to_vec(), info: *info };
-        if let Some(query) = self.queries.get_mut(id) {
-            query.kept = Some(Box::new(kept));
-        }
-        self.queries.kept.arm(id.key(), now);
+        let answer = HeldAnswer { upstream: index, response: response.to_vec(), info: *info };
+        self.queries.hold(now, id, answer);
         if let Some(other) = other {
-            self.upstreams.retries.take();
             self.outbox.counts.retried += 1;
-            self.bind(now, id, other);
+            self.queries.wait_for(id, other);
         }
         true
     }
@@ -254,15 +145,15 @@ impl Forwarder {
         if !matches!(rcode, Rcode::SERVFAIL | Rcode::REFUSED) || query.is_trial() {
             return false;
         }
-        if self.is_out(id) {
+        if self.queries.expects_answer(id) {
             return true;
         }
-        let is_kept = query.kept.is_some();
-        self.deliver_kept(now, id);
-        is_kept
+        let is_held = query.held.is_some();
+        self.deliver_held(now, id);
+        is_held
     }
 
-    /// Who is asked a query that upstream `index` failed to resolve.
+    /// Who is asked a query that upstream `index` failed to resolve, as far as the budget goes.
     fn second_opinion(
         &mut self,
         now: Instant,
@@ -270,56 +161,38 @@ impl Forwarder {
         index: UpstreamIndex,
     ) -> Option<UpstreamIndex> {
         let query = self.queries.get(id)?;
-        if !self.policy.retry_servfail
-            || !query.may_be_sent()
-            || !self.upstreams.retries.allows_one()
-        {
+        if !self.policy.retry_servfail || !query.may_be_sent() {
             return None;
         }
         let operator = self.upstreams.list[index].operator;
         let others =
             || self.upstreams.list.others(index).filter(|(_, other)| other.operator != operator);
         if let Some((other, _)) = others().find(|(_, other)| other.is_usable()) {
-            return Some(other);
+            return self.upstreams.retries.try_take().then_some(other);
         }
-        // One that failed is tried again beside the traffic, for later ones.
-        let failed: Vec<UpstreamIndex> = others().map(|(other, _)| other).collect();
-        for other in failed {
-            self.revive_one(now, other, id);
+        if self.upstreams.retries.allows_one() {
+            // One that failed is tried again beside the traffic, for later ones.
+            let failed: Vec<UpstreamIndex> = others().map(|(other, _)| other).collect();
+            for other in failed {
+                self.revive_one(now, other, id);
+            }
         }
         None
     }
 
-    /// Delivers the answer that was kept.
-    pub(super) fn deliver_kept(&mut self, now: Instant, id: Id) {
-        let Some(kept) = self.queries.get_mut(id).and_then(|query| query.kept.take()) else {
+    /// Delivers the answer that was held.
+    pub(super) fn deliver_held(&mut self, now: Instant, id: Id) {
+        let Some(held) = self.queries.get_mut(id).and_then(|query| query.held.take()) else {
             return;
         };
-        let Kept { upstream, response, info } = *kept;
-        self.finish(now, id, Outcome::Answer { upstream, response: &response, info: &info });
-    }
-
-    pub(super) fn kept_timeouts(&mut self, now: Instant) {
-        while let Some(key) = self.queries.kept.pop(now, KEPT_TIMEOUT) {
-            if let Some(id) = self.queries.id_at(key) {
-                self.deliver_kept(now, id);
-            }
-        }
-    }
-
-    pub(super) fn next_kept_timeout(&self) -> Option<Instant> {
-        self.queries.kept.next(KEPT_TIMEOUT)
+        let HeldAnswer { upstream, response, info } = *held;
+        self.conclude(now, id, Outcome::Answer { upstream, response: &response, info: &info });
     }
 }
 
-/// Answers that are kept at a time.
-pub(super) fn kept_max(queries_max: usize) -> usize {
-    (queries_max / KEPT_PART).max(KEPT_MIN)
-}
-
-/// One copy, of a query that is out once.
-fn may_be_hedged(query: &Query) -> bool {
-    !query.hedged && query.may_be_copied()
+/// Answers that are held at a time.
+pub(super) fn held_max(queries_max: usize) -> usize {
+    (queries_max / HELD_PART).max(HELD_MIN)
 }
 
 /// Whether the upstream says why, and another would have to say the same, or to know less: an answer
@@ -331,14 +204,8 @@ fn is_final(response: &[u8], info: &ResponseInfo) -> bool {
 }
 
 /// Copies are made of a few queries in a hundred.
-const KEPT_PART: usize = 16;
-const KEPT_MIN: usize = 8;
+const HELD_PART: usize = 16;
+const HELD_MIN: usize = 8;
 
 /// A reply that says no more than that it failed is short.
-pub(super) const KEPT_LEN_MAX: usize = 512;
-
-/// What is at hand is not held back for longer.
-const KEPT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A client can have all its queries wait for one message ID, and each event looks at a few only.
-const TRIES_IN_VAIN_MAX: usize = 4;
+pub(super) const HELD_LEN_MAX: usize = 512;

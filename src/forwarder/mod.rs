@@ -37,7 +37,6 @@ pub use bound::{Footprint, Term};
 pub use clients::access::is_local;
 use clients::response_size::Room;
 use clients::{Admission, Clients};
-use collections::arena::Id;
 pub(crate) use collections::sort::sort_by_key;
 use denial::Denials;
 use finish::Outcome;
@@ -47,7 +46,6 @@ pub use message::edit::Edns;
 pub use message::opt::Ede;
 use outbox::Outbox;
 use queries::Queries;
-use queries::query::Query;
 pub use report::{Counts, Fact};
 use upstreams::Upstreams;
 
@@ -68,6 +66,8 @@ pub struct Forwarder {
     denials: Denials,
     upstreams: Upstreams,
     outbox: Outbox,
+    finishing: NotEntered,
+    sending: NotEntered,
 }
 
 /// Facts in.
@@ -88,6 +88,8 @@ impl Forwarder {
             denials: Denials::new(),
             upstreams: Upstreams::new(&limits, &policy, upstreams, seed),
             outbox: Outbox::new(&limits),
+            finishing: NotEntered::default(),
+            sending: NotEntered::default(),
             policy,
             limits,
         }
@@ -112,6 +114,7 @@ impl Forwarder {
         truncated: bool,
     ) {
         self.client_datagram(now, path, message, truncated);
+        self.settle(now);
     }
 
     /// A client connected, which [`Self::poll_accept`] had allowed. `None`: it is refused, drop the socket.
@@ -123,8 +126,7 @@ impl Forwarder {
             Admission::Free => {}
             Admission::InPlaceOf(client) => {
                 self.close_client(now, client, Manner::Orderly);
-                // What it was owed may have made room for others.
-                self.dispatch(now);
+                self.settle(now);
             }
             Admission::Refused => return None,
         }
@@ -144,6 +146,7 @@ impl Forwarder {
     /// The TLS handshake of an upstream attempt is done and its certificate verified.
     pub fn handle_connected(&mut self, now: Instant, conn: UpstreamConnId) {
         self.conn_opened(now, conn);
+        self.settle(now);
     }
 
     /// Octets arrived: a client's, or an upstream's after decryption.
@@ -152,6 +155,7 @@ impl Forwarder {
             ConnId::Client(client) => self.client_stream(now, client, bytes),
             ConnId::Upstream(conn) => self.upstream_stream(now, conn, bytes),
         }
+        self.settle(now);
     }
 
     /// A connection ended on its own. The shell keeps its socket until it takes [`Action::Close`].
@@ -160,27 +164,26 @@ impl Forwarder {
             ConnId::Client(client) => {
                 let owed = self.clients.ended(now, client, &how, &mut self.outbox);
                 self.orphan(now, owed);
-                // What it gave up may have made room for others.
-                self.dispatch(now);
             }
             ConnId::Upstream(conn) => self.upstream_closed(now, conn, how),
         }
+        self.settle(now);
     }
 
     /// [`Self::poll_timeout`] has passed. A call that is not due does nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(key) = self.queries.by_arrival.pop(now, self.limits.query_timeout) {
-            if let Some(id) = self.queries.id_at(key) {
-                self.expire(now, id);
-            }
+        while let Some(id) = self.queries.pop_expired(now) {
+            self.expire(now, id);
         }
-        self.kept_timeouts(now);
+        while let Some(id) = self.queries.pop_held(now) {
+            self.deliver_held(now, id);
+        }
         self.upstream_timeouts(now);
-        self.queue_timeouts(now);
+        self.fail_impatient(now);
         while let Some(owed) = self.clients.pop_timeout(now, &mut self.outbox) {
             self.orphan(now, owed);
         }
-        self.dispatch(now);
+        self.settle(now);
     }
 
     /// There is another way to this upstream than before, or one again, or none any more. What failed
@@ -203,12 +206,13 @@ impl Forwarder {
         let conns = self.upstreams.list[upstream].conns.iter();
         let lost = conns.filter(|conn| lost.contains(conn)).copied().collect();
         self.drop_upstream_conns(now, lost, "the way to it changed");
+        self.settle(now);
     }
 
     /// The time of day was set: certificates that were not valid may be now, so backoffs end.
     pub fn handle_clock_set(&mut self, now: Instant) {
         self.upstreams.end_backoffs(now);
-        self.dispatch(now);
+        self.settle(now);
     }
 
     /// The machine was suspended: every upstream connection is dropped, as none can be trusted.
@@ -220,6 +224,7 @@ impl Forwarder {
         }
         let all = self.upstreams.list.iter().flat_map(|upstream| upstream.conns.iter().copied());
         self.drop_upstream_conns(now, all.collect(), "the machine was suspended");
+        self.settle(now);
     }
 
     /// The end was asked for: clients may be read for all that they have sent, so that
@@ -241,11 +246,20 @@ impl Forwarder {
                 self.finish(now, trial, Outcome::Orphaned);
             }
         }
-        let orphans: Vec<Id> =
-            self.queries.iter().filter(|(_, query)| query.is_orphan()).map(|(id, _)| id).collect();
-        for orphan in orphans {
+        for orphan in self.queries.orphans() {
             self.finish(now, orphan, Outcome::Orphaned);
         }
+        self.settle(now);
+    }
+
+    /// What follows from anything that was told, until nothing more does: queries are sent, whoever holds too
+    /// much is closed, and who waited for a proof is answered.
+    fn settle(&mut self, now: Instant) {
+        while self.dispatch(now)
+            | self.shed_clients(now, 0)
+            | self.shed_upstreams(now)
+            | self.finish_told(now)
+        {}
         self.close_upstreams_if_done();
     }
 }
@@ -286,12 +300,8 @@ impl Forwarder {
     /// When [`Self::handle_timeout`] is due. It may be in the past.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let all = [
-            self.queries.by_arrival.next(self.limits.query_timeout),
-            self.upstreams.queue_timeout().and_then(|after| self.queries.queue.next(after)),
-            self.dispatch_at.filter(|_| {
-                !self.queries.queue.is_empty() || !self.upstreams.bound_upstreams.is_empty()
-            }),
-            self.next_kept_timeout(),
+            self.queries.next_timeout(self.upstreams.queue_timeout()),
+            self.dispatch_at.filter(|_| self.queries.waits()),
             self.upstreams.next_timeout(),
             self.clients.next_timeout(),
         ];
@@ -338,10 +348,10 @@ impl Forwarder {
             ConnId::Upstream(conn) => {
                 if let Some(conn) = self.upstreams.conns.get_mut(conn) {
                     conn.output.advance(n);
-                    self.dispatch(now);
                 }
             }
         }
+        self.settle(now);
     }
 
     /// The datagrams to send, oldest first.
@@ -374,36 +384,32 @@ impl Forwarder {
             && self.outbox.actions.is_empty()
     }
 
-    /// Queries that nothing will send, although they wait and may be sent: none, ever. For tests, as it
-    /// looks at all.
-    pub fn neglected(&self) -> usize {
-        let nothing_up = !self.upstreams.is_something_usable();
-        let is_neglected = |(id, query): &(Id, &Query)| {
-            // It is queued again when a connection opens.
-            if nothing_up && query.is_sent() {
-                return false;
-            }
-            let is_bound = query.bound_for.is_some_and(|index| {
-                // One that is open or being made, or as many as there may be, of which one will end.
-                !self.upstreams.list[index].conns.is_empty() || self.upstreams.is_at_limit()
-            });
-            let waits = query.is_special
-                || is_bound
-                || query.kept.is_some()
-                || self.queries.queue.is_armed(id.key());
-            !waits && !self.is_out(*id) && query.may_be_sent() && !query.is_trial()
-        };
-        self.queries.iter().filter(is_neglected).count()
-    }
-
     /// For tests and metrics.
     pub fn counts(&self) -> Counts {
         Counts {
-            owed: self.queries.owed,
             queries_held: self.queries.len(),
             conns_held: self.clients.keys() + self.upstreams.conns.len(),
             ..self.outbox.counts
         }
+    }
+}
+
+/// Asserts that something is not entered again from within.
+#[derive(Debug, Default)]
+struct NotEntered {
+    #[cfg(debug_assertions)]
+    is_inside: bool,
+}
+
+impl NotEntered {
+    fn enter(&mut self) {
+        #[cfg(debug_assertions)]
+        assert!(!std::mem::replace(&mut self.is_inside, true), "entered from within");
+    }
+
+    fn leave(&mut self) {
+        #[cfg(debug_assertions)]
+        assert!(std::mem::replace(&mut self.is_inside, false), "left twice");
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::action::{UpstreamConnId, UpstreamIndex};
 use super::collections::arena::Id;
 use super::message::HEADER_LEN;
-use super::queries::query::{Origin, Place, Query};
+use super::queries::query::{Origin, Query, Sending};
 use super::upstreams::in_flight::Found;
 use super::upstreams::sends::OVERDUE_AFTER;
 use super::upstreams::upstream::Upstream;
@@ -31,13 +31,13 @@ impl Forwarder {
             };
             if let Origin::Trial { upstream, cause } = query.origin {
                 self.overdue_trial(now, id, upstream, cause);
-            } else if query.may_be_copied() {
-                let avoided = query.avoided;
+            } else if self.queries.may_be_copied(id) {
+                let avoided = query.history.avoided;
                 let other = self
                     .probe(now, index, id)
                     .or_else(|| self.upstreams.second_try(now, index, avoided));
                 match other {
-                    Some(other) => self.bind(now, id, other),
+                    Some(other) => self.queries.wait_for(id, other),
                     None => self.revive_helpers(now, index, id),
                 }
             }
@@ -51,8 +51,8 @@ impl Forwarder {
             return None;
         }
         let query = self.queries.get(id)?;
-        let (_, number) = query.first.filter(|(first, _)| *first == index)?;
-        let avoided = query.avoided;
+        let (_, number) = query.history.first.filter(|(first, _)| *first == index)?;
+        let avoided = query.history.avoided;
         let operator = self.upstreams.list[index].operator;
         let is_another = |(other, upstream): &(UpstreamIndex, &Upstream)| {
             upstream.is_usable() && upstream.operator != operator && !avoided.contains(*other)
@@ -99,18 +99,18 @@ impl Forwarder {
         query: &Query,
         answered_by: Option<UpstreamIndex>,
     ) {
-        let Some((index, number)) = query.first.filter(|(first, _)| answered_by != Some(*first))
-        else {
+        let first = query.history.first;
+        let Some((index, number)) = first.filter(|(first, _)| answered_by != Some(*first)) else {
             return;
         };
-        let is_overdue = |place: &Place| match self.upstreams.conns.get(place.conn) {
+        let is_overdue = |sending: &Sending| match self.upstreams.conns.get(sending.conn) {
             Some(conn) if conn.upstream == index && conn.phase.is_trusted() => {
                 // What was sent again after a stall has no time of its own, and has waited for long.
-                conn.sent.start(place.id).is_none_or(|start| now >= start + OVERDUE_AFTER)
+                conn.sent.start(sending.id).is_none_or(|start| now >= start + OVERDUE_AFTER)
             }
             _ => false,
         };
-        if query.places.iter().flatten().any(is_overdue) {
+        if query.sendings.iter().any(is_overdue) {
             let by_another = answered_by.is_some();
             self.upstreams.list[index].promptness.note_late(
                 now,

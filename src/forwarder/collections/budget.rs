@@ -23,9 +23,13 @@ impl Budget {
         self.credit >= COPY
     }
 
-    /// Notes that a copy is made, after [`Self::allows_one`].
-    pub(crate) fn take(&mut self) {
-        self.credit = self.credit.saturating_sub(COPY);
+    /// Takes one, if it may be made.
+    pub(crate) fn try_take(&mut self) -> bool {
+        let allows_one = self.allows_one();
+        if allows_one {
+            self.credit -= COPY;
+        }
+        allows_one
     }
 }
 
@@ -45,10 +49,7 @@ mod tests {
         let mut copies = 0;
         for _ in 0..10_000 {
             budget.note_query();
-            if budget.allows_one() {
-                budget.take();
-                copies += 1;
-            }
+            copies += u32::from(budget.try_take());
         }
         assert_eq!(copies, 1 + 200);
     }
@@ -58,9 +59,8 @@ mod tests {
         let mut budget = Budget::new(5);
         (0..100_000).for_each(|_| budget.note_query());
         for _ in 0..COPIES_MAX {
-            assert!(budget.allows_one());
-            budget.take();
+            assert!(budget.try_take());
         }
-        assert!(!budget.allows_one());
+        assert!(!budget.try_take());
     }
 }

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 ///
 /// Start times are stored, not deadlines: the duration is an argument of [`Self::next`] and
 /// [`Self::pop`], so it may change without reordering. Keys are small and dense (the places of an
-/// arena, message IDs); links lie in a vector indexed by them. Every operation is O(1), except
-/// [`Self::merge`], which is one pass.
+/// arena, message IDs); links lie in a vector indexed by them. Every operation is O(1).
 #[derive(Debug, Default)]
 pub(crate) struct Timeouts {
     /// A ring: behind the [`HEAD`] comes the oldest, before it the youngest. The node of a key is at
@@ -38,25 +37,15 @@ impl Timeouts {
     /// Lets `key` wait from now on, behind all others, even if it waits already.
     pub(crate) fn arm(&mut self, key: usize, now: Instant) {
         self.disarm(key);
-        let youngest = self.nodes.first().map_or(HEAD, |head| head.older);
-        self.link(key, now, youngest);
-    }
-
-    /// Lets keys wait since the times given, which must ascend, among others that may have started
-    /// before and after. Among equal times these keys come first: they go back to where they were taken from.
-    pub(crate) fn merge(&mut self, keys: &[(Instant, usize)]) {
-        for &(_, key) in keys {
-            self.disarm(key);
+        let place = key + 1;
+        if self.nodes.len() <= place {
+            // A head by itself is an empty ring.
+            self.nodes.resize(place + 1, Node::default());
         }
-        let mut older = HEAD;
-        for &(start, key) in keys {
-            while let Some(next) = self.nodes.get(older as usize).map(|node| node.younger)
-                && self.nodes[next as usize].start.is_some_and(|at| at < start)
-            {
-                older = next;
-            }
-            older = self.link(key, start, older);
-        }
+        let older = std::mem::replace(&mut self.nodes[HEAD as usize].older, place as u32);
+        self.nodes[older as usize].younger = place as u32;
+        self.nodes[place] = Node { start: Some(now), older, younger: HEAD };
+        self.len += 1;
     }
 
     /// Lets `key` wait no longer, if it does.
@@ -119,21 +108,6 @@ impl Timeouts {
         self.disarm(key);
         Some(key)
     }
-
-    /// Puts `key`, which does not wait, right behind the node `older`; returns the node of `key`.
-    fn link(&mut self, key: usize, start: Instant, older: u32) -> u32 {
-        debug_assert!(!self.is_armed(key), "{key} is linked once");
-        let place = key + 1;
-        if self.nodes.len() <= place {
-            // A head by itself is an empty ring.
-            self.nodes.resize(place + 1, Node::default());
-        }
-        let younger = std::mem::replace(&mut self.nodes[older as usize].younger, place as u32);
-        self.nodes[younger as usize].older = place as u32;
-        self.nodes[place] = Node { start: Some(start), older, younger };
-        self.len += 1;
-        place as u32
-    }
 }
 
 /// The key of a node; the head has none.
@@ -180,13 +154,12 @@ mod tests {
     fn behaves_like_a_sorted_vector() {
         for seed in 0..64 {
             let mut random = Random::new(seed);
-            let first = base();
-            let mut now = first;
+            let mut now = base();
             let mut timeouts = Timeouts::default();
             let mut model: Vec<(Instant, usize)> = Vec::new();
             for _ in 0..500 {
                 let key = random.below(20) as usize;
-                match random.below(5) {
+                match random.below(4) {
                     0 | 1 => {
                         model.retain(|&(_, other)| other != key);
                         model.push((now, key));
@@ -195,18 +168,6 @@ mod tests {
                     2 => {
                         model.retain(|&(_, other)| other != key);
                         timeouts.disarm(key);
-                    }
-                    3 => {
-                        let mut keys = [key, (key + 7) % 20, (key + 13) % 20];
-                        keys.rotate_left(random.below(3) as usize);
-                        let starts = [first, first + (now - first) / 2, first + (now - first) / 2];
-                        model.retain(|(_, other)| !keys.contains(other));
-                        let back: Vec<_> = starts.into_iter().zip(keys).collect();
-                        for (at, key) in back.iter().rev() {
-                            let place = model.partition_point(|(other, _)| other < at);
-                            model.insert(place, (*at, *key));
-                        }
-                        timeouts.merge(&back);
                     }
                     _ => {
                         now += Duration::from_millis(random.below(10));

@@ -3,31 +3,35 @@
 pub(crate) mod fair_share;
 pub(crate) mod query;
 pub(crate) mod retransmissions;
+pub(crate) mod waiting;
 
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::action::{DatagramPath, UpstreamConnId, UpstreamIndex, UpstreamSet};
 use super::collections::arena::{Arena, Id};
+use super::collections::sort::sort_by_key;
 use super::collections::timeouts::Timeouts;
 use super::limits::Limits;
-use fair_share::Shares;
-use query::{Messages, Query};
+use fair_share::{BucketId, Shares};
+use query::{HeldAnswer, Messages, Origin, Query};
 use retransmissions::Joinable;
+use waiting::{Next, RouteIndex, Waiting};
 
 /// All queries, and what is known of them by key.
 #[derive(Debug)]
 pub(crate) struct Queries {
+    limits: Limits,
     table: Arena<Query>,
-    pub(crate) messages: Messages,
-    /// Responses owed to clients: one for each query, and one for each retransmission that joined.
-    pub(crate) owed: usize,
-    /// All queries, by key.
-    pub(crate) by_arrival: Timeouts,
-    /// Keys of queries that are to be sent, oldest first.
-    pub(crate) queue: Timeouts,
-    /// Keys of queries with an answer that is kept while a better one may come.
-    pub(crate) kept: Timeouts,
+    messages: Messages,
+    by_arrival: Timeouts,
+    waiting: Waiting,
+    /// Queries with an answer that is held while a better one may come.
+    held: Timeouts,
     /// What clients hold of the table.
-    pub(crate) shares: Shares,
+    shares: Shares,
     /// What retransmissions join.
-    pub(crate) joinable: Joinable,
+    joinable: Joinable,
 }
 
 impl Queries {
@@ -36,17 +40,21 @@ impl Queries {
         Self {
             table: Arena::with_capacity(queries_max),
             messages: Messages::new(queries_max, limits.query_bytes_max),
-            owed: 0,
             by_arrival: Timeouts::with_capacity(queries_max),
-            queue: Timeouts::with_capacity(queries_max),
-            kept: Timeouts::with_capacity(queries_max),
+            waiting: Waiting::with_capacity(queries_max),
+            held: Timeouts::with_capacity(queries_max),
             shares: Shares::new(seed, queries_max),
             joinable: Joinable::new(seed, queries_max),
+            limits: limits.clone(),
         }
     }
 
-    pub(crate) fn insert(&mut self, query: Query) -> Id {
-        self.table.insert(query)
+    /// Octets of the tables, beside that of the queries, for so many of them.
+    pub(crate) const fn octets(queries: usize) -> usize {
+        2 * Timeouts::octets(queries)
+            + Waiting::octets(queries)
+            + Shares::octets(queries)
+            + Joinable::octets(queries)
     }
 
     pub(crate) fn get(&self, id: Id) -> Option<&Query> {
@@ -57,20 +65,6 @@ impl Queries {
         self.table.get_mut(id)
     }
 
-    pub(crate) fn remove(&mut self, id: Id) -> Option<Query> {
-        self.table.remove(id)
-    }
-
-    /// A copy of the message of a query; `None` if there is no room for a long one.
-    pub(crate) fn store_copy(&mut self, id: Id) -> Option<Vec<u8>> {
-        self.messages.store(&self.table.get(id)?.message)
-    }
-
-    /// The query of this key.
-    pub(crate) fn id_at(&self, key: usize) -> Option<Id> {
-        self.table.id_at(key)
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
@@ -79,8 +73,296 @@ impl Queries {
         self.table.is_empty()
     }
 
-    /// Every query, in order of key.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Id, &Query)> {
-        self.table.iter()
+    pub(crate) fn is_full(&self) -> bool {
+        self.table.len() >= self.limits.queries_max
+    }
+
+    /// Queries whose clients are gone.
+    pub(crate) fn orphans(&self) -> Vec<Id> {
+        self.table.iter().filter(|(_, query)| query.is_orphan()).map(|(id, _)| id).collect()
     }
 }
+
+/// From the first octet to the exit.
+impl Queries {
+    /// A copy of `message`; `None` if there is no room for a long one.
+    pub(crate) fn store(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+        self.messages.store(message)
+    }
+
+    /// A copy of the message of a query; `None` if there is no room for a long one.
+    pub(crate) fn store_copy(&mut self, id: Id) -> Option<Vec<u8>> {
+        self.messages.store(&self.table.get(id)?.message)
+    }
+
+    /// Takes back the message of a query that left.
+    pub(crate) fn release(&mut self, message: Vec<u8>) {
+        self.messages.release(message);
+    }
+
+    /// The part of the table that queries of this client count against.
+    pub(crate) fn bucket(&self, client: IpAddr) -> BucketId {
+        self.shares.bucket(client)
+    }
+
+    /// With the table full: the query that makes room for one of `newcomer`, if it has not its share.
+    pub(crate) fn evict_for(&self, newcomer: BucketId) -> Option<Id> {
+        self.table.id_at(self.shares.heaviest(newcomer, self.limits.queries_max)?)
+    }
+
+    /// Whether there is room for a message of `len` octets.
+    pub(crate) fn has_room(&self, len: usize) -> bool {
+        self.messages.has_room(len)
+    }
+
+    /// With the store of long queries full: the query that makes room for one of `newcomer`, if it has not
+    /// its share.
+    pub(crate) fn evict_long_for(&self, newcomer: BucketId, len: usize) -> Option<Id> {
+        let store_len = self.limits.query_bytes_max;
+        self.table.id_at(self.shares.heaviest_long(newcomer, len, store_len)?)
+    }
+
+    pub(crate) fn fingerprint(&self, path: &DatagramPath, message: &[u8]) -> u64 {
+        self.joinable.fingerprint(path, message)
+    }
+
+    /// The query that this datagram repeats.
+    pub(crate) fn repeated(
+        &mut self,
+        fingerprint: u64,
+        from: &DatagramPath,
+        message: &[u8],
+    ) -> Option<&mut Query> {
+        let query = self.table.get_mut(self.joinable.find(fingerprint)?)?;
+        let is_same = matches!(&query.origin, Origin::Datagram { path, .. } if path == from)
+            && query.message == message;
+        is_same.then_some(query)
+    }
+
+    /// Takes a query in, which waits nowhere yet.
+    pub(crate) fn insert(&mut self, now: Instant, query: Query) -> Id {
+        let id = self.table.insert(query);
+        self.by_arrival.arm(id.key(), now);
+        id
+    }
+
+    /// The same for one of a client, which counts as its.
+    pub(crate) fn insert_of(&mut self, now: Instant, query: Query, client: BucketId) -> Id {
+        let long_len = Messages::long_len(query.message.len());
+        let fingerprint = match query.origin {
+            Origin::Datagram { fingerprint, .. } => Some(fingerprint),
+            _ => None,
+        };
+        let id = self.insert(now, query);
+        if let Some(fingerprint) = fingerprint {
+            self.joinable.add(fingerprint, id);
+        }
+        self.shares.add(id.key(), client, long_len);
+        id
+    }
+
+    /// Takes the query out, wherever it is.
+    pub(crate) fn remove(&mut self, id: Id) -> Option<Query> {
+        let query = self.table.remove(id)?;
+        self.by_arrival.disarm(id.key());
+        self.waiting.remove(id.key());
+        self.held.disarm(id.key());
+        self.shares.remove(id.key());
+        if let Origin::Datagram { fingerprint, .. } = query.origin {
+            self.joinable.remove(fingerprint, id);
+        }
+        Some(query)
+    }
+
+    /// When the time of the query is over.
+    pub(crate) fn expires_at(&self, query: &Query) -> Instant {
+        query.arrived + self.limits.query_timeout
+    }
+
+    /// One whose time is over.
+    pub(crate) fn pop_expired(&mut self, now: Instant) -> Option<Id> {
+        let key = self.by_arrival.pop(now, self.limits.query_timeout)?;
+        self.table.id_at(key)
+    }
+
+    /// When the next query expires, has held its answer for long enough, or has waited for `patience`.
+    pub(crate) fn next_timeout(&self, patience: Option<Duration>) -> Option<Instant> {
+        let impatient = || Some(self.waiting.oldest(Next::Anyone(RouteIndex::ALL))?.1 + patience?);
+        let all = [
+            self.by_arrival.next(self.limits.query_timeout),
+            self.held.next(HELD_TIMEOUT),
+            impatient(),
+        ];
+        all.into_iter().flatten().min()
+    }
+}
+
+/// Waiting to be sent.
+impl Queries {
+    /// A new query waits for whichever upstream takes it.
+    pub(crate) fn wait(&mut self, id: Id) {
+        if let Some(query) = self.table.get(id) {
+            self.waiting.push(id.key(), Next::Anyone(RouteIndex::ALL), query.arrived);
+        }
+    }
+
+    /// The query, or a copy of it, waits for this upstream, behind all others that do.
+    pub(crate) fn wait_for(&mut self, id: Id, upstream: UpstreamIndex) {
+        if let Some(query) = self.table.get(id) {
+            self.waiting.push(id.key(), Next::Only(upstream), query.arrived);
+            if query.sendings.is_empty() {
+                self.shares.note_queued(id.key());
+            }
+        }
+    }
+
+    /// Queries that were sent wait again for whichever upstream takes them, in the order in which they came
+    /// and before what came later.
+    pub(crate) fn wait_again(&mut self, mut ids: Vec<Id>) {
+        // What was done about others may have ended some.
+        ids.retain(|id| self.table.get(*id).is_some());
+        let arrived = |id: &Id| self.table.get(*id).map(|query| query.arrived);
+        sort_by_key(&mut ids, |id| (arrived(id), id.serial()));
+        let keys = ids.iter().filter_map(|id| Some((arrived(id)?, id.key())));
+        let keys: Vec<(Instant, usize)> = keys.collect();
+        for id in ids {
+            if self.table.get(id).is_some_and(|query| query.sendings.is_empty()) {
+                self.shares.note_queued(id.key());
+            }
+        }
+        self.waiting.merge(&keys, Next::Anyone(RouteIndex::ALL));
+    }
+
+    /// To whom the query goes next.
+    pub(crate) fn next(&self, id: Id) -> Next {
+        self.waiting.next(id.key())
+    }
+
+    /// The query waits no longer.
+    pub(crate) fn stop_waiting(&mut self, id: Id) {
+        self.waiting.remove(id.key());
+    }
+
+    /// How many wait for whichever upstream takes them.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len(Next::Anyone(RouteIndex::ALL))
+    }
+
+    /// How many wait for this upstream.
+    pub(crate) fn waiting_for(&self, upstream: UpstreamIndex) -> usize {
+        self.waiting.len(Next::Only(upstream))
+    }
+
+    /// Whether anything waits to be sent now.
+    pub(crate) fn waits(&self) -> bool {
+        self.waiting() > 0 || !self.awaited().is_empty()
+    }
+
+    /// Upstreams that something waits for.
+    pub(crate) fn awaited(&self) -> UpstreamSet {
+        self.waiting.awaited()
+    }
+
+    /// The one that waits longest for whichever upstream takes it.
+    pub(crate) fn first_waiting(&self) -> Option<Id> {
+        self.table.id_at(self.waiting.oldest(Next::Anyone(RouteIndex::ALL))?.0)
+    }
+
+    /// The one that is first to be sent to this upstream.
+    pub(crate) fn first_waiting_for(&self, upstream: UpstreamIndex) -> Option<Id> {
+        self.table.id_at(self.waiting.oldest(Next::Only(upstream))?.0)
+    }
+
+    /// One that has waited for longer than `patience` for whichever upstream takes it. It waits no longer.
+    /// But one that is in flight on a stalled connection may still be answered there, and waits again when
+    /// something can be used.
+    pub(crate) fn pop_impatient(&mut self, now: Instant, patience: Duration) -> Option<Id> {
+        while let Some((key, since)) = self.waiting.oldest(Next::Anyone(RouteIndex::ALL))
+            && since + patience <= now
+        {
+            let id = self.table.id_at(key)?;
+            if self.table.get(id).is_some_and(|query| query.sendings.is_empty()) {
+                self.waiting.remove(key);
+                return Some(id);
+            }
+            self.waiting.push(key, Next::Later, since);
+        }
+        None
+    }
+
+    /// Something can be used.
+    pub(crate) fn end_later(&mut self) {
+        if self.waiting.len(Next::Later) == 0 {
+            return;
+        }
+        let mut keys = Vec::new();
+        while let Some((key, since)) = self.waiting.oldest(Next::Later) {
+            self.waiting.remove(key);
+            keys.push((since, key));
+        }
+        sort_by_key(&mut keys, |(since, key)| (*since, *key));
+        self.waiting.merge(&keys, Next::Anyone(RouteIndex::ALL));
+    }
+
+    /// The query was sent.
+    pub(crate) fn note_sent(&mut self, id: Id) {
+        self.waiting.remove(id.key());
+        self.shares.note_sent(id.key());
+    }
+
+    /// Whether there is no more than hope for what was sent on this connection.
+    pub(crate) fn set_stalled(&mut self, id: Id, conn: UpstreamConnId, stalled: bool) {
+        if let Some(query) = self.table.get_mut(id) {
+            query.sendings.set_stalled(conn, stalled);
+        }
+    }
+
+    /// Whether an answer is still expected.
+    pub(crate) fn expects_answer(&self, id: Id) -> bool {
+        self.table.get(id).is_some_and(|query| query.sendings.expects_answer())
+    }
+
+    /// Whether a copy of the query may go out beside the one that is out.
+    pub(crate) fn may_be_copied(&self, id: Id) -> bool {
+        self.table.get(id).is_some_and(|query| {
+            query.may_be_sent()
+                && !query.is_trial()
+                && query.held.is_none()
+                && query.sendings.iter().count() == 1
+        }) && !matches!(self.next(id), Next::Only(_))
+    }
+}
+
+/// Answers that are held.
+impl Queries {
+    /// How many answers are held.
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Holds an answer while a better one may come.
+    pub(crate) fn hold(&mut self, now: Instant, id: Id, answer: HeldAnswer) {
+        if let Some(query) = self.table.get_mut(id) {
+            query.held = Some(Box::new(answer));
+            self.held.arm(id.key(), now);
+        }
+    }
+
+    /// Nobody waits for the query any more.
+    pub(crate) fn orphan(&mut self, id: Id) -> Option<&mut Query> {
+        self.waiting.remove(id.key());
+        self.held.disarm(id.key());
+        let query = self.table.get_mut(id)?;
+        query.origin = Origin::Orphan;
+        query.held = None;
+        Some(query)
+    }
+
+    /// A query that has held its answer for long enough.
+    pub(crate) fn pop_held(&mut self, now: Instant) -> Option<Id> {
+        self.table.id_at(self.held.pop(now, HELD_TIMEOUT)?)
+    }
+}
+
+/// What is at hand is not held back for longer.
+const HELD_TIMEOUT: Duration = Duration::from_secs(1);

@@ -11,10 +11,9 @@ use crate::forwarder::message::{ParsedQuery, ResponseInfo, Rtype};
 
 /// A query, from its acceptance to the one exit.
 ///
-/// It is *queued* while the forwarder's queue holds its key, *sent* while it has a place, *bound* while
-/// it waits for a connection of a certain upstream, and has an answer *kept* while a better one may
-/// come; of these, several at a time. A place on a stalled connection is no more than a hope: without
-/// another it is queued, bound or kept as well, unless it may not be sent any more.
+/// Until then it waits to be sent, or an answer is expected to one of its sendings, or it has an answer held
+/// while a better one may come; or it may not be sent any more, and there is hope for an answer on a stalled
+/// connection.
 #[derive(Debug)]
 pub(crate) struct Query {
     pub(crate) origin: Origin,
@@ -24,38 +23,39 @@ pub(crate) struct Query {
     /// The address family its client uses.
     pub(crate) family: Family,
     pub(crate) arrived: Instant,
-    /// Where it is in flight, the older place first.
-    pub(crate) places: [Option<Place>; PLACES],
-    /// With how much of EDNS each of these was sent.
-    edns: [Edns; PLACES],
-    /// The upstream that it was sent to first, by index, and which query it was there.
+    pub(crate) sendings: Sendings,
+    /// An answer that is delivered if no better one comes.
+    pub(crate) held: Option<Box<HeldAnswer>>,
+    /// It waits for what is said of the special zone that its name is in, and is not sent.
+    pub(crate) is_special: bool,
+    pub(crate) history: History,
+}
+
+/// What became of a query so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct History {
+    /// The upstream that it was sent to first, and which query it was there.
     pub(crate) first: Option<(UpstreamIndex, u32)>,
     /// How often it was sent.
     pub(crate) sends: u8,
     /// How many of these saw no answer at all on their connection before it was lost.
-    pub(crate) no_answer_sends: u8,
+    pub(crate) unanswered: u8,
     /// How often an answer to it was malformed.
-    pub(crate) bad_answers: u8,
+    pub(crate) bad: u8,
     /// Connections it lost to the upstream it is sent to.
     pub(crate) losses: u8,
     /// A connection it was in flight on stalled.
     pub(crate) has_stalled: bool,
     /// When the connection it was last sent on stalled with no other copy out, until it is sent again.
     pub(crate) stalled_at: Option<Instant>,
-    /// The upstream that is to get it next, by index, whatever the order of upstreams.
-    pub(crate) bound_for: Option<UpstreamIndex>,
     /// Upstreams that it brings down, it seems.
     pub(crate) avoided: UpstreamSet,
-    /// An upstream, by index, that objected to it, and with how much of EDNS it is asked there again.
+    /// An upstream that objected to it, and with how much of EDNS it is asked there again.
     pub(crate) plainer: Option<(UpstreamIndex, Edns)>,
-    /// It waits for what is said of the special zone that its name is in, and is not sent.
-    pub(crate) is_special: bool,
     /// A copy was made because its answer was late.
     pub(crate) hedged: bool,
-    /// An answer that is delivered if no better one comes.
-    pub(crate) kept: Option<Box<Kept>>,
     /// What happened to it last, for the error if it comes to that.
-    pub(crate) trouble: Option<Trouble>,
+    pub(crate) last_failure: Option<LastFailure>,
 }
 
 /// Who asked.
@@ -76,22 +76,90 @@ pub(crate) enum Origin {
 
 /// A SERVFAIL or REFUSED, while a better answer may come.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct HeldAnswer {
     pub(crate) upstream: UpstreamIndex,
     pub(crate) response: Vec<u8>,
     pub(crate) info: ResponseInfo,
 }
 
-/// A message ID of a connection.
+/// A query as it was sent on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Sending {
     pub(crate) conn: UpstreamConnId,
+    /// Its message ID there.
     pub(crate) id: u16,
+    /// With how much of EDNS.
+    pub(crate) edns: Edns,
+    /// The connection stalled, and the answer was not arriving: there is no more than hope.
+    pub(crate) stalled: bool,
+}
+
+/// Where a query is in flight: on two connections at most, the older first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sendings([Option<Sending>; SENDINGS_MAX]);
+
+impl Sendings {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0[0].is_none()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Sending> {
+        self.0.iter().flatten()
+    }
+
+    /// Whether an answer is still expected to one of them.
+    pub(crate) fn expects_answer(&self) -> bool {
+        self.iter().any(|sending| !sending.stalled)
+    }
+
+    pub(crate) fn oldest(&self) -> Option<Sending> {
+        self.0[0]
+    }
+
+    pub(crate) fn on(&self, conn: UpstreamConnId) -> Option<Sending> {
+        self.iter().find(|sending| sending.conn == conn).copied()
+    }
+
+    /// Adds one; returns the older of two that there are already, to be abandoned.
+    fn add(&mut self, sending: Sending) -> Option<Sending> {
+        debug_assert!(self.on(sending.conn).is_none(), "sent twice");
+        match self.0 {
+            [older, Some(younger)] => {
+                self.0 = [Some(younger), Some(sending)];
+                older
+            }
+            [Some(only), None] => {
+                self.0 = [Some(only), Some(sending)];
+                None
+            }
+            [None, None] => {
+                self.0[0] = Some(sending);
+                None
+            }
+        }
+    }
+
+    /// Forgets the one on a connection.
+    pub(crate) fn remove(&mut self, conn: UpstreamConnId) {
+        for sending in &mut self.0 {
+            sending.take_if(|sending| sending.conn == conn);
+        }
+        if self.0[0].is_none() {
+            self.0.swap(0, 1);
+        }
+    }
+
+    /// Whether there is no more than hope for the one on a connection.
+    pub(crate) fn set_stalled(&mut self, conn: UpstreamConnId, stalled: bool) {
+        for sending in self.0.iter_mut().flatten().filter(|sending| sending.conn == conn) {
+            sending.stalled = stalled;
+        }
+    }
 }
 
 /// Why a query may end without an upstream's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Trouble {
+pub(crate) struct LastFailure {
     pub(crate) upstream: UpstreamIndex,
     pub(crate) what: &'static str,
     /// The code of the Extended DNS Error.
@@ -114,22 +182,10 @@ impl Query {
             parsed,
             family,
             arrived,
-            places: [None; PLACES],
-            edns: [Edns::Ours; PLACES],
-            first: None,
-            sends: 0,
-            no_answer_sends: 0,
-            bad_answers: 0,
-            losses: 0,
-            has_stalled: false,
-            stalled_at: None,
-            bound_for: None,
-            avoided: UpstreamSet::EMPTY,
-            plainer: None,
+            sendings: Sendings::default(),
+            held: None,
             is_special: false,
-            hedged: false,
-            kept: None,
-            trouble: None,
+            history: History::default(),
         }
     }
 
@@ -142,46 +198,19 @@ impl Query {
     }
 
     pub(crate) fn is_sent(&self) -> bool {
-        self.places.iter().any(Option::is_some)
+        !self.sendings.is_empty()
     }
 
-    /// Notes where it was sent; returns the older place where both were taken, to be abandoned.
-    pub(crate) fn add_place(&mut self, place: Place, edns: Edns) -> Option<Place> {
-        let older = match self.places {
-            [older, Some(younger)] => {
-                self.places = [Some(younger), None];
-                self.edns[0] = self.edns[1];
-                older
-            }
-            _ => None,
-        };
-        let free = usize::from(self.places[0].is_some());
-        self.places[free] = Some(place);
-        self.edns[free] = edns;
-        self.sends += 1;
-        older
-    }
-
-    /// Forgets the place on a lost connection.
-    pub(crate) fn remove_place(&mut self, conn: UpstreamConnId) {
-        for place in &mut self.places {
-            place.take_if(|place| place.conn == conn);
-        }
-        if self.places[0].is_none() {
-            self.places.swap(0, 1);
-            self.edns.swap(0, 1);
-        }
-    }
-
-    /// With how much of EDNS it was sent on this connection, where it is in flight.
-    pub(crate) fn edns_on(&self, conn: UpstreamConnId) -> Edns {
-        let here = |place: &Option<Place>| place.is_some_and(|place| place.conn == conn);
-        self.places.iter().position(here).map_or(Edns::Ours, |place| self.edns[place])
+    /// Notes where it was sent; returns the older of two sendings that there were, to be abandoned.
+    pub(crate) fn add_sending(&mut self, sending: Sending) -> Option<Sending> {
+        self.history.sends += 1;
+        self.history.stalled_at = None;
+        self.sendings.add(sending)
     }
 
     /// With how much of EDNS it is sent to this upstream after what that objected to.
     pub(crate) fn edns_at(&self, upstream: UpstreamIndex) -> Edns {
-        match self.plainer {
+        match self.history.plainer {
             Some((at, edns)) if at == upstream => edns,
             _ => Edns::Ours,
         }
@@ -190,19 +219,10 @@ impl Query {
     /// Whether it may be sent once more. Signed queries and TKEY are sent once: a server may have
     /// acted on them, and takes a repetition for a replay (RFC 8945 section 5.2.3).
     pub(crate) fn may_be_sent(&self) -> bool {
-        self.sends < SENDS_MAX
-            && self.no_answer_sends < NO_ANSWER_SENDS_MAX
-            && !(self.is_sent_once() && self.sends > 0)
+        self.history.sends < SENDS_MAX
+            && self.history.unanswered < NO_ANSWER_SENDS_MAX
+            && !(self.is_sent_once() && self.history.sends > 0)
             && !self.is_orphan()
-    }
-
-    /// Whether a copy of it may go out beside the one that is out.
-    pub(crate) fn may_be_copied(&self) -> bool {
-        self.may_be_sent()
-            && !self.is_trial()
-            && self.bound_for.is_none()
-            && self.kept.is_none()
-            && matches!(self.places, [Some(_), None])
     }
 
     /// No copy of it may go out.
@@ -265,7 +285,7 @@ impl Messages {
 }
 
 /// Copies of a query that are out at a time: one, and one more after a stall or because it is late.
-const PLACES: usize = 2;
+const SENDINGS_MAX: usize = 2;
 
 /// An upper end to what one query can cost upstreams, whatever they do.
 pub(crate) const SENDS_MAX: u8 = 16;

@@ -36,8 +36,6 @@ pub(crate) struct Upstreams {
     pub(crate) conns: ConnTable<UpstreamConnId, UpstreamConn>,
     /// The preferred first, as of the last look.
     pub(crate) ranking: Vec<UpstreamIndex>,
-    /// Upstreams that something is bound for, or was.
-    pub(crate) bound_upstreams: UpstreamSet,
     /// Copies of queries whose answers are late.
     pub(crate) hedges: Budget,
     /// Queries asked of another operator for want of a good answer.
@@ -45,6 +43,8 @@ pub(crate) struct Upstreams {
     /// When the next line about upstreams that are still down may be written.
     pub(crate) summary_at: Option<Instant>,
     pub(crate) summary_pause: Duration,
+    /// To this connection so much was added that what all hold is to be looked at.
+    large: Option<UpstreamConnId>,
     pub(crate) random: Random,
     limits: Limits,
     order: Order,
@@ -63,11 +63,11 @@ impl Upstreams {
             ranking: list.indexes().collect(),
             list,
             conns: ConnTable::with_capacity(limits.upstream_keys_max()),
-            bound_upstreams: UpstreamSet::EMPTY,
             hedges: Budget::new(HEDGES_PERCENT),
             retries: Budget::new(RETRIES_PERCENT),
             summary_at: None,
             summary_pause: Duration::ZERO,
+            large: None,
             random: Random::new(seed),
             limits: limits.clone(),
             order: policy.order,
@@ -110,9 +110,7 @@ impl Upstreams {
             _ => false,
         };
         upstream.conns.iter().filter(is_of_use).count() < LIMITED_CONNS_MAX
-            && (attempts == 0
-                || queries_max.saturating_mul(attempts as u64)
-                    < (queued + upstream.bound.len()) as u64)
+            && (attempts == 0 || queries_max.saturating_mul(attempts as u64) < queued as u64)
     }
 
     pub(crate) fn start_attempt(
@@ -329,6 +327,15 @@ impl Upstreams {
         Some(conn)
     }
 
+    /// Takes all connections out, on which nothing waits.
+    pub(crate) fn close_all(&mut self, why: &'static str, outbox: &mut Outbox) {
+        for index in self.list.indexes() {
+            while let Some(&conn) = self.list[index].conns.last() {
+                self.close(conn, Manner::Orderly, why, outbox);
+            }
+        }
+    }
+
     pub(crate) fn close_idle(&mut self, conn_id: UpstreamConnId, outbox: &mut Outbox) {
         if let Some(conn) = self.close(conn_id, Manner::Orderly, "idle", outbox) {
             self.list[conn.upstream].note_close(false, conn.answers);
@@ -360,9 +367,24 @@ impl Upstreams {
         if conn.phase.is_trusted() { conn.sent.next_overdue() } else { None }
     }
 
-    /// Whether an attempt may have to wait for the end of a connection.
-    pub(crate) fn is_at_limit(&self) -> bool {
-        self.conn_ids().count() + 1 >= self.limits.upstream_conns_max
+    /// What this connection holds has become large.
+    pub(crate) fn note_large(&mut self, conn: UpstreamConnId) {
+        self.large = Some(conn);
+    }
+
+    /// Above the limit on what all connections hold, who has to go: the one that holds most, but not the one
+    /// to which something was added last.
+    pub(crate) fn above_limit(&mut self) -> Option<UpstreamConnId> {
+        let spared = self.large?;
+        let held = |id: &UpstreamConnId| self.conns.get(*id).map_or(0, UpstreamConn::buffer_octets);
+        let all: usize = self.conn_ids().map(held).sum();
+        let others = self.conn_ids().filter(|other| **other != spared);
+        let heaviest = others.max_by_key(|other| held(other)).copied();
+        let goes = heaviest.filter(|_| all > self.limits.upstream_bytes_max);
+        if goes.is_none() {
+            self.large = None;
+        }
+        goes
     }
 
     pub(crate) fn conn_ids(&self) -> impl Iterator<Item = &UpstreamConnId> {

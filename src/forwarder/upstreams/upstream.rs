@@ -1,6 +1,5 @@
 //! One resolver that is asked.
 
-use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
 use std::time::{Duration, Instant};
 
@@ -61,9 +60,6 @@ pub(crate) struct Upstream {
     pub(crate) query_limit: QueryLimit,
     /// How many at a time.
     pub(crate) at_once: AtOnce,
-    /// Queries to be sent to it whatever the order of upstreams, once it has a connection. One that
-    /// is no longer bound for it is passed over.
-    pub(crate) bound: VecDeque<Id>,
 }
 
 #[derive(Debug)]
@@ -211,7 +207,6 @@ impl Upstream {
             replacements: Replacements::default(),
             query_limit: QueryLimit::default(),
             at_once: AtOnce::default(),
-            bound: VecDeque::new(),
         }
     }
 
