@@ -73,10 +73,10 @@ pub(super) fn with_interface_indexes(text: &str, index_of: fn(&str) -> Option<u3
         };
         let (name, rest) = piece.split_at(end.unwrap_or(piece.len()));
         let index = ip.filter(|_| name.parse::<u32>().is_err()).and_then(|_| index_of(name));
-        match index {
-            Some(index) => indexed += &format!("%{index}{rest}"),
-            None => indexed += &format!("%{piece}"),
-        }
+        indexed = match index {
+            Some(index) => format!("{indexed}%{index}{rest}"),
+            None => format!("{indexed}%{piece}"),
+        };
     }
     indexed
 }

@@ -1,6 +1,7 @@
 //! The flags: one table, from which the command line is read and `--help` is printed.
 
 use std::fmt::Display;
+use std::iter;
 use std::net::IpAddr;
 
 use log::LevelFilter;
@@ -56,28 +57,29 @@ impl Flag {
 
     /// The lines of `--help` about it.
     fn usage(&self) -> String {
-        let mut text = filled_in(self.help);
+        let help = filled_in(self.help);
         let default = (self.default)(&Options::new(Host::default()));
-        if !default.is_empty() {
-            // In one line, if it fits.
-            text += &format!(" [default:{NO_BREAK}{}]", default.replace(' ', NO_BREAK));
+        let text = if default.is_empty() {
+            help
+        } else {
+            format!("{help} [default:{NO_BREAK}{}]", default.replace(' ', NO_BREAK))
+        };
+        let names = self.names.join(", ");
+        let head = match self.value.as_ref().map(|value| &value.form) {
+            Some(Named(name, _)) => format!("  {names} {name}"),
+            Some(OneOf(words)) => format!("  {names} {}", words().join("|")),
+            None => format!("  {names}"),
+        };
+        let mut lines = wrap(&text, HELP_WIDTH);
+        if head.len() + 2 > HELP_COLUMN {
+            lines.insert(0, String::new());
         }
-        let mut left = format!("  {}", self.names.join(", "));
-        match self.value.as_ref().map(|value| &value.form) {
-            Some(Named(name, _)) => left += &format!(" {name}"),
-            Some(OneOf(words)) => left += &format!(" {}", words().join("|")),
-            None => {}
-        }
-        let mut usage = String::new();
-        if left.len() + 2 > HELP_COLUMN {
-            usage += &format!("{left}\n");
-            left.clear();
-        }
-        for line in wrap(&text, HELP_WIDTH) {
-            usage += &format!("{left:HELP_COLUMN$}{}\n", line.replace(NO_BREAK, " "));
-            left.clear();
-        }
-        usage
+        let heads = iter::once(&*head).chain(iter::repeat(""));
+        let lines = heads.zip(lines).map(|(head, line)| {
+            let line = line.replace(NO_BREAK, " ");
+            format!("{head:HELP_COLUMN$}{line}").trim_end().to_owned()
+        });
+        lines.collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -113,25 +115,23 @@ pub(super) fn of_argument(
         )));
     }
     let name = arg.split_once('=').map_or(arg, |(name, _)| name);
-    match find(name) {
-        Some((name, flag)) => match &flag.value {
-            Some(value) => Ok((name, flag, value)),
-            None => Err(UsageError(format!("{name}: takes no value; write {name} alone"))),
-        },
-        None => {
-            let remedy = suggest::flag(arg, value, listen)
-                .unwrap_or_else(|| "--help lists the flags".into());
-            Err(UsageError(format!("{}: unknown flag; {remedy}", shown(name))))
-        }
+    let Some((name, flag)) = find(name) else {
+        let remedy =
+            suggest::flag(arg, value, listen).unwrap_or_else(|| "--help lists the flags".into());
+        return Err(UsageError(format!("{}: unknown flag; {remedy}", shown(name))));
+    };
+    match &flag.value {
+        Some(value) => Ok((name, flag, value)),
+        None => Err(UsageError(format!("{name}: takes no value; write {name} alone"))),
     }
 }
 
 /// The text of `--help`.
 pub fn usage() -> String {
-    let flags: String = FLAGS.iter().map(Flag::usage).collect();
+    let flags = FLAGS.iter().map(Flag::usage).collect::<Vec<_>>().join("\n");
     format!(
         "Forwards plain DNS (UDP and TCP) to an authenticated DNS-over-TLS resolver.\n\n\
-         Usage: dot-proxy [OPTION]...\n\n{flags}"
+         Usage: dot-proxy [OPTION]...\n\n{flags}\n"
     )
 }
 
@@ -179,12 +179,12 @@ fn choose<T: Choice>(place: &mut T, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-const fn once(form: Form, set: Set) -> Option<Value> {
-    Some(Value { form, is_repeatable: false, set })
+const fn once(form: Form, set: Set) -> Value {
+    Value { form, is_repeatable: false, set }
 }
 
-const fn repeatable(form: Form, set: Set) -> Option<Value> {
-    Some(Value { form, is_repeatable: true, set })
+const fn repeatable(form: Form, set: Set) -> Value {
+    Value { form, is_repeatable: true, set }
 }
 
 pub(super) const HELP: Flag = Flag {
@@ -212,21 +212,23 @@ pub(super) const PRINT_LIMITS: Flag = Flag {
 pub(super) static FLAGS: [Flag; 21] = [
     Flag {
         names: &["-l", "--listen"],
-        value: repeatable(LISTENER, Options::add_listener),
+        value: Some(repeatable(LISTENER, Options::add_listener)),
         help: "Serve clients on this address over UDP and TCP; repeatable. Without a port: {port}. \
                Port 0: a free port, the same for both.",
         default: |_| LISTEN_DEFAULT.to_string(),
     },
     Flag {
         names: &["--reuse-port"],
-        value: once(OneOf(bool::words), |options, value| choose(&mut options.reuse_port, value)),
+        value: Some(once(OneOf(bool::words), |options, value| {
+            choose(&mut options.reuse_port, value)
+        })),
         help: "Let other processes of the same user serve the same addresses, one process for each \
                core; all of them need this flag.",
         default: |options| options.reuse_port.word().into(),
     },
     Flag {
         names: &["-u", "--upstream"],
-        value: repeatable(UPSTREAM, Options::add_upstreams),
+        value: Some(repeatable(UPSTREAM, Options::add_upstreams)),
         help: "Ask this server: IP[:PORT]#NAME, [IPv6]:PORT#NAME or a preset: {presets}. \
                Repeatable; the first usable one is asked. Pins may follow NAME or replace it: \
                #NAME,sha256/BASE64. An IP alone is its own NAME.",
@@ -234,94 +236,96 @@ pub(super) static FLAGS: [Flag; 21] = [
     },
     Flag {
         names: &["--upstream-policy"],
-        value: once(OneOf(Order::words), |options, value| choose(&mut options.order, value)),
+        value: Some(once(OneOf(Order::words), |options, value| choose(&mut options.order, value))),
         help: "Ask the first usable upstream, the one that has answered fastest lately, or the one \
                with the fewest queries in flight.",
         default: |options| options.order.word().into(),
     },
     Flag {
         names: &["--hedge"],
-        value: once(OneOf(Hedge::words), |options, value| {
+        value: Some(once(OneOf(Hedge::words), |options, value| {
             Hedge::read(value).map(|hedge| options.hedge = Some(hedge))
-        }),
+        })),
         help: "When an answer is late, ask a second upstream, too. off: one with the same NAME, \
                after 1.5 seconds. same: one with the same NAME, sooner. any: any other.",
         default: |_| "same; any with fastest and spread".into(),
     },
     Flag {
         names: &["--retry-servfail"],
-        value: once(OneOf(bool::words), |options, value| {
+        value: Some(once(OneOf(bool::words), |options, value| {
             choose(&mut options.retry_servfail, value)
-        }),
+        })),
         help: "When an upstream answers SERVFAIL or REFUSED, ask one with another NAME, too.",
         default: |options| options.retry_servfail.word().into(),
     },
     Flag {
         names: &["--ecs"],
-        value: once(OneOf(Ecs::words), |options, value| choose(&mut options.ecs, value)),
+        value: Some(once(OneOf(Ecs::words), |options, value| choose(&mut options.ecs, value))),
         help: "Remove EDNS Client Subnet options and tell upstreams to add none, or let the options \
                pass.",
         default: |options| options.ecs.word().into(),
     },
     Flag {
         names: &["--special-names"],
-        value: once(OneOf(Special::words), |options, value| {
+        value: Some(once(OneOf(Special::words), |options, value| {
             choose(&mut options.special_names, value)
-        }),
+        })),
         help: "Answer names that are not for the public DNS here, or forward them: localhost, test, \
                local, onion, home.arpa, reverse names of private addresses and the like.",
         default: |options| options.special_names.word().into(),
     },
     Flag {
         names: &["--forward-zone"],
-        value: repeatable(ZONE, Options::add_forward_zone),
+        value: Some(repeatable(ZONE, Options::add_forward_zone)),
         help: "Forward NAME, such as {zone}, and all names below it, although they are special; \
                repeatable.",
         default: no_default,
     },
     Flag {
         names: &["--ca-file"],
-        value: once(Named("FILE", "a file of PEM certificates"), |options, value| {
+        value: Some(once(Named("FILE", "a file of PEM certificates"), |options, value| {
             options.ca_file = Some(value.into());
             Ok(())
-        }),
+        })),
         help: "Trust the PEM certificates in FILE instead of the built-in roots.",
         default: no_default,
     },
     Flag {
         names: &["--query-log"],
-        value: once(OneOf(QueryLog::words), |options, value| choose(&mut options.query_log, value)),
+        value: Some(once(OneOf(QueryLog::words), |options, value| {
+            choose(&mut options.query_log, value)
+        })),
         help: "Write a line for each query to stderr; auto: only if stderr is a terminal.",
         default: |options| options.query_log.word().into(),
     },
     Flag {
         names: &["--log-level"],
-        value: once(OneOf(LevelFilter::words), |options, value| {
+        value: Some(once(OneOf(LevelFilter::words), |options, value| {
             choose(&mut options.log_level, value)
-        }),
+        })),
         help: "Log messages of this level and of those before it.",
         default: |options| options.log_level.word().into(),
     },
     Flag {
         names: &["--upstream-idle-timeout"],
-        value: once(SECONDS, |options, value| {
+        value: Some(once(SECONDS, |options, value| {
             seconds(value).map(|timeout| options.upstream_idle_timeout = timeout)
-        }),
+        })),
         help: "Close a connection to an upstream after this long without use, {seconds}.",
         default: |options| options.upstream_idle_timeout.as_secs().to_string(),
     },
     Flag {
         names: &["--client-idle-timeout"],
-        value: once(SECONDS, |options, value| {
+        value: Some(once(SECONDS, |options, value| {
             seconds(value).map(|timeout| options.client_idle_timeout = timeout)
-        }),
+        })),
         help: "Close a TCP connection of a client after this long without use, {seconds}; sooner \
                when there are many.",
         default: |options| options.client_idle_timeout.as_secs().to_string(),
     },
     Flag {
         names: &["--size"],
-        value: once(OneOf(Size::words), |options, value| choose(&mut options.size, value)),
+        value: Some(once(OneOf(Size::words), |options, value| choose(&mut options.size, value))),
         help: "How much is served and held at a time; small stays under 6 MB of memory and takes \
                {upstreams} upstreams.",
         default: |options| options.size.word().into(),
@@ -329,25 +333,25 @@ pub(super) static FLAGS: [Flag; 21] = [
     PRINT_LIMITS,
     Flag {
         names: &["--udp-size-max"],
-        value: once(Named("OCTETS", "a whole number"), |options, value| {
+        value: Some(once(Named("OCTETS", "a whole number"), |options, value| {
             udp_size(value).map(|octets| options.udp_size_max = Some(octets))
-        }),
+        })),
         help: "Send UDP responses of at most this many octets, {octets}.",
         default: |_| "1232; 4096 to loopback addresses".into(),
     },
     Flag {
         names: &["--tcp-clients-max"],
-        value: once(CLIENTS, |options, value| {
+        value: Some(once(CLIENTS, |options, value| {
             clients(value).map(|clients| options.clients_max = Some(clients))
-        }),
+        })),
         help: "Serve at most this many TCP connections of clients at a time, {clients}.",
         default: |_| by_size(CLIENTS_MAX),
     },
     Flag {
         names: &["--tcp-clients-per-address-max"],
-        value: once(CLIENTS, |options, value| {
+        value: Some(once(CLIENTS, |options, value| {
             clients(value).map(|clients| options.clients_per_address_max = Some(clients))
-        }),
+        })),
         help: "When all places are taken, free those of an address that has more than this many. \
                Loopback addresses are exempt.",
         default: |_| by_size(CLIENTS_PER_ADDRESS_MAX),
