@@ -275,7 +275,7 @@ fn rows_of_flags() -> Vec<String> {
 /// The unit of systemd with this program in the place of the installed one, and the arguments it is started
 /// with.
 fn unit() -> (String, Vec<String>) {
-    let unit = include_str!("../deploy/dot-proxy.service");
+    let unit = include_str!("../scripts/deploy/dot-proxy.service");
     let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command");
     let arguments = start.strip_prefix("/usr/local/bin/dot-proxy ").expect("where it is installed");
     let arguments = arguments.split_whitespace().map(str::to_owned).collect();
