@@ -29,8 +29,8 @@ use dot_proxy::forwarder::{
 
 use simulator::dns::{self, Edns, Shape};
 use simulator::{
-    Ask, Attempt, Do, Rng, Roughness, Server, Step, To, What, World, default_limits, ms, path_from,
-    special,
+    Ask, Attempt, Do, Random, Roughness, Server, Step, To, What, World, default_limits, ms,
+    path_from, special,
 };
 
 #[test]
@@ -130,7 +130,7 @@ struct Summary {
 
 /// One whole life of a forwarder.
 fn run(seed: u64, is_traced: bool) -> Summary {
-    let mut rng = Rng::new(seed);
+    let mut rng = Random::new(seed);
     let swarm = Swarm::new(&mut rng);
     if is_traced {
         trace(format_args!("seed {seed}: {swarm:#?}"));
@@ -313,7 +313,7 @@ struct Objection {
 }
 
 /// Mostly those of a user who says nothing about it.
-fn special_names(rng: &mut Rng) -> SpecialNames {
+fn special_names(rng: &mut Random) -> SpecialNames {
     let forwarded = match rng.below(10) {
         0 => return SpecialNames::Forward,
         1 => vec![b"\x0210\x07in-addr\x04arpa\0"[..].into(), b"\x09localhost\0"[..].into()],
@@ -324,7 +324,7 @@ fn special_names(rng: &mut Rng) -> SpecialNames {
 }
 
 impl Swarm {
-    fn new(rng: &mut Rng) -> Self {
+    fn new(rng: &mut Random) -> Self {
         let is_harmless = rng.chance(125);
         let faults_end = ms(5000) + rng.up_to(ms(30_000));
         // Which faults there are at all is drawn first, so that upstreams can share one.
@@ -496,7 +496,7 @@ fn server(faults: Faults, faults_end: Duration, names: SpecialNames) -> Server {
 }
 
 impl Fate {
-    fn new(faults: &Faults, rng: &mut Rng) -> Self {
+    fn new(faults: &Faults, rng: &mut Random) -> Self {
         let mut fate = Self::default();
         if rng.chance(faults.close_after) {
             fate.close_after = Some((rng.pick(&[1, 1, 2, 5, 20]), Closed::Eof));
@@ -521,7 +521,7 @@ impl Fate {
     }
 }
 
-fn attempt(faults: &Faults, at: Duration, rng: &mut Rng) -> Attempt {
+fn attempt(faults: &Faults, at: Duration, rng: &mut Random) -> Attempt {
     let is_dead = faults.deaths.iter().any(|(from, until)| (*from..*until).contains(&at));
     if is_dead || rng.chance(faults.black_hole) {
         Attempt::black_hole()
@@ -568,7 +568,7 @@ fn ask_answer(ask: &Ask<'_>, faults: &Faults) -> Step {
     Step::after(faults.round_trip, Do::Answer(answer))
 }
 
-fn reply(faults: &Faults, fate: &mut Fate, ask: &Ask<'_>, rng: &mut Rng) -> Vec<Step> {
+fn reply(faults: &Faults, fate: &mut Fate, ask: &Ask<'_>, rng: &mut Random) -> Vec<Step> {
     if ask.name.starts_with("poison") {
         return vec![Step::after(faults.round_trip, Do::Close(Closed::Eof))];
     }
@@ -667,7 +667,7 @@ fn is_among(name: &str, of_1000: u64) -> bool {
 /// The clients.
 struct Workload {
     swarm: Swarm,
-    rng: Rng,
+    rng: Random,
     names: u64,
     stubs: Vec<DatagramPath>,
     /// Open TCP clients.
@@ -675,7 +675,7 @@ struct Workload {
 }
 
 impl Workload {
-    fn new(swarm: Swarm, mut rng: Rng) -> Self {
+    fn new(swarm: Swarm, mut rng: Random) -> Self {
         let stubs = (0..rng.within(1, 12)).map(|stub| stub_path(stub as u16, &mut rng)).collect();
         Self { swarm, rng, names: 0, stubs, streams: Vec::new() }
     }
@@ -946,11 +946,11 @@ impl Workload {
     }
 }
 
-fn stub_path(stub: u16, rng: &mut Rng) -> DatagramPath {
+fn stub_path(stub: u16, rng: &mut Random) -> DatagramPath {
     path_from(SocketAddr::new(stub_ip(rng), 40_000 + stub))
 }
 
-fn stub_ip(rng: &mut Rng) -> IpAddr {
+fn stub_ip(rng: &mut Random) -> IpAddr {
     match rng.below(4) {
         0 => IpAddr::from(Ipv4Addr::LOCALHOST),
         1 => IpAddr::from(Ipv4Addr::new(192, 168, 1, 10)),

@@ -13,8 +13,8 @@ use dot_proxy::forwarder::message::{
 
 use super::generate::{damaged, generated};
 use super::plan::{Compression, HEADER_LEN, OptPlan, Plan};
-use super::random::{Random, for_each_case};
 use super::view::{Record, View};
+use support::random::{Random, for_each_case};
 
 /// RFC 8467 section 4.1, for every length of a name and each mix of options.
 #[test]
@@ -140,9 +140,9 @@ fn generated_responses() {
     let mut shapes = BTreeSet::new();
     for_each_case("edited::generated_responses", 12_000, |random| {
         let (mut plan, opt) = planned(random, 0x8180);
-        plan.flags |= if random.chance(1, 8) { 0x0200 } else { 0 };
-        plan.flags |= random.below(6) as u16;
-        let opt = opt.map(|opt| match random.below(4) {
+        plan.flags |= if random.chance(125) { 0x0200 } else { 0 };
+        plan.flags |= random.index(6) as u16;
+        let opt = opt.map(|opt| match random.index(4) {
             0 => opt,
             _ => OptPlan { fixed: edns_0(opt.fixed), ..opt },
         });
@@ -155,7 +155,7 @@ fn generated_responses() {
         let query = random_query(random, info.question_end);
 
         // What stands behind the last record is left out.
-        let len = random.below(4);
+        let len = random.index(4);
         let trailing = random.octets(len);
         let whole = [&response[..], &trailing].concat();
         assert_eq!(
@@ -368,15 +368,16 @@ fn signed_messages() {
 
 #[test]
 fn damaged_messages() {
-    let mut corpus = Vec::new();
-    for_each_case("corpus", 400, |random| {
+    let made = |seed| {
+        let random = &mut Random::new(seed);
         let (plan, opt) = planned(random, 0x0100);
-        corpus.push(if random.chance(1, 2) {
+        if random.chance(500) {
             plan.write(opt.as_ref(), random_compression(random))
         } else {
             generated(random)
-        });
-    });
+        }
+    };
+    let corpus: Vec<_> = (0..400).map(made).collect();
     let (mut queries, mut responses, mut moved) = (0, 0, 0);
     for_each_case("edited::damaged_messages", 60_000, |random| {
         let (original, other) = (random.choice(&corpus), random.choice(&corpus));
@@ -459,7 +460,7 @@ fn options_read() {
         let (plan, opt) = planned(random, 0x8180);
         let Some(mut opt) = opt else { return };
         for (code, data) in &mut opt.options {
-            if *code == 11 && random.chance(3, 4) {
+            if *code == 11 && random.chance(750) {
                 data.resize(2, 1);
             }
             // The library reads nothing behind one that it does not understand.
@@ -493,13 +494,13 @@ fn options_read() {
 fn planned(random: &mut Random, flags: u16) -> (Plan, Option<OptPlan>) {
     let plan = Plan::random(random, flags);
     let last = plan.sections[2].len();
-    let place = if random.chance(1, 2) { last } else { random.below(last + 1) };
-    let opt = random.chance(4, 5).then(|| OptPlan::random(random, place));
+    let place = if random.chance(500) { last } else { random.index(last + 1) };
+    let opt = random.chance(800).then(|| OptPlan::random(random, place));
     (plan, opt)
 }
 
 fn random_compression(random: &mut Random) -> Compression {
-    match random.below(3) {
+    match random.index(3) {
         0 => Compression::None,
         1 => Compression::Some(random.fork()),
         _ => Compression::All,
@@ -509,7 +510,7 @@ fn random_compression(random: &mut Random) -> Compression {
 fn random_query_edit(random: &mut Random) -> QueryEdit {
     QueryEdit {
         edns: *random.choice(&[Edns::Ours, Edns::Ours, Edns::Ours, Edns::Clients, Edns::Absent]),
-        keepalive: random.chance(1, 2),
+        keepalive: random.chance(500),
         ecs: *random.choice(&[Ecs::Pass, Ecs::Strip]),
         family: *random.choice(&[Family::Ipv4, Family::Ipv6]),
     }
@@ -519,7 +520,7 @@ fn random_response_edit(random: &mut Random) -> ResponseEdit {
     ResponseEdit {
         limit: *random.choice(&[512, 512, 900, 1_232, 4_096, 65_535, 65_535]),
         udp_size: *random.choice(&[1_232, 4_096]),
-        keepalive: random.chance(1, 3).then(|| random.next() as u16),
+        keepalive: random.chance(333).then(|| random.next_u64() as u16),
         ecs: *random.choice(&[Ecs::Pass, Ecs::Strip]),
     }
 }
@@ -535,11 +536,11 @@ fn random_query(random: &mut Random, question_end: usize) -> ParsedQuery {
         dnssec_ok: false,
     };
     ParsedQuery {
-        id: random.next() as u16,
+        id: random.next_u64() as u16,
         qtype: message::Rtype(1),
         qclass: message::Class(1),
         question_end,
-        opt: random.chance(1, 2).then_some(opt),
+        opt: random.chance(500).then_some(opt),
         signature: None,
     }
 }
@@ -549,7 +550,7 @@ fn respelled(random: &mut Random, start: &[u8]) -> Vec<u8> {
     let mut start = start.to_vec();
     let name_end = start.len() - 4;
     for octet in &mut start[HEADER_LEN..name_end] {
-        if octet.is_ascii_alphabetic() && random.chance(1, 2) {
+        if octet.is_ascii_alphabetic() && random.chance(500) {
             *octet ^= 0x20;
         }
     }

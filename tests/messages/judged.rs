@@ -12,8 +12,8 @@ use dot_proxy::forwarder::message::{
 };
 
 use super::generate::{damaged, generated, random_name};
-use super::random::{Random, for_each_case};
 use super::view::View;
+use support::random::{Random, for_each_case};
 
 #[test]
 fn generated_queries() {
@@ -39,19 +39,18 @@ fn generated_responses() {
 
 #[test]
 fn damaged_messages() {
-    let mut corpus = Vec::new();
-    for_each_case("corpus", 200, |random| corpus.push(generated(random)));
+    let corpus: Vec<_> = (0..200).map(|seed| generated(&mut Random::new(seed))).collect();
     let mut accepted = 0;
     for_each_case("damaged_messages", 60_000, |random| {
         let original = random.choice(&corpus);
         let mut message = damaged(random, original, &corpus);
         query_agrees(random, &message, Origin::Damaged);
         if let Some(flags) = message.get_mut(2)
-            && random.chance(9, 10)
+            && random.chance(900)
         {
             *flags = *flags & 0x07 | 0x80;
         }
-        let query = if random.chance(1, 2) { original.clone() } else { message.clone() };
+        let query = if random.chance(500) { original.clone() } else { message.clone() };
         accepted += u32::from(response_agrees(&message, &query, Origin::Damaged));
     });
     assert!((5_000..40_000).contains(&accepted), "{accepted} of 60000 are still responses");
@@ -60,7 +59,7 @@ fn damaged_messages() {
 #[test]
 fn octets_at_random() {
     for_each_case("octets_at_random", 20_000, |random| {
-        let len = random.below(80);
+        let len = random.index(80);
         let message = random.octets(len);
         query_agrees(random, &message, Origin::Damaged);
         response_agrees(&message, &message, Origin::Damaged);
@@ -145,7 +144,7 @@ fn model(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refusal> {
 }
 
 fn query_agrees(random: &mut Random, query: &[u8], origin: Origin) {
-    let truncated = random.chance(1, 8);
+    let truncated = random.chance(125);
     let mut expected = model(query, truncated);
     let found = message::parse_query(query, truncated);
     if let (Ok(parsed), Err(Refusal::Respond(response))) = (expected, found)
@@ -174,7 +173,7 @@ fn query_agrees(random: &mut Random, query: &[u8], origin: Origin) {
 
 fn local_response_is_sound(random: &mut Random, query: &[u8], response: &LocalResponse<'_>) {
     let limit = *random.choice(&[512, 600, 1_232, 65_535]);
-    let keepalive = random.chance(1, 3).then(|| random.next() as u16);
+    let keepalive = random.chance(333).then(|| random.next_u64() as u16);
     let response = &LocalResponse { keepalive, ..*response };
     let mut out = b"before".to_vec();
     message::local_response(&mut out, query, response, 1_232, limit);

@@ -7,8 +7,8 @@ use domain::base::ToName as _;
 use domain::base::name::{Name, ParsedName};
 use domain::dep::octseq::Parser;
 
-use super::generate::random_name;
-use super::random::Random;
+use super::generate::{random_name, record_count};
+use support::random::Random;
 
 pub(crate) const HEADER_LEN: usize = 12;
 
@@ -48,11 +48,11 @@ impl Plan {
     pub(crate) fn random(random: &mut Random, flags: u16) -> Self {
         let names: Vec<_> = (0..4).map(|_| random_name(random).as_slice().to_vec()).collect();
         let mut sections = [(); 3].map(|()| {
-            let count = random.record_count();
+            let count = record_count(random);
             (0..count).map(|_| Record::random(random, &names)).collect::<Vec<_>>()
         });
         sections[2].truncate(8);
-        Self { id: random.next() as u16, flags, qname: names[0].clone(), sections }
+        Self { id: random.next_u64() as u16, flags, qname: names[0].clone(), sections }
     }
 
     pub(crate) fn write(&self, opt: Option<&OptPlan>, compression: Compression) -> Vec<u8> {
@@ -125,17 +125,17 @@ impl Record {
         let any_name = |random: &mut Random| {
             // Names below those of others, and those above.
             let mut name = random.choice(names).clone();
-            while random.chance(1, 4) && name.len() > 1 {
+            while random.chance(250) && name.len() > 1 {
                 name.drain(..=usize::from(name[0]));
             }
-            if random.chance(1, 4) && name.len() < 250 {
+            if random.chance(250) && name.len() < 250 {
                 name = [b"\x03new", &name[..]].concat();
             }
             name
         };
         let name = |random: &mut Random| Part::Name(any_name(random));
         let octets = |random: &mut Random, len| Part::Octets(random.octets(len));
-        let (rtype, data): (u16, _) = match random.below(24) {
+        let (rtype, data): (u16, _) = match random.index(24) {
             0 => (1, vec![octets(random, 4)]),
             1 => (2, vec![name(random)]),
             2 => (5, vec![name(random)]),
@@ -156,7 +156,7 @@ impl Record {
             14 => {
                 let mut front = random.octets(4);
                 for _ in 0..3 {
-                    let len = random.below(5);
+                    let len = random.index(5);
                     front.push(len as u8);
                     front.extend(random.octets(len));
                 }
@@ -167,8 +167,8 @@ impl Record {
             17 => (46, vec![octets(random, 18), name(random), octets(random, 40)]),
             18 => (47, vec![name(random), octets(random, 6)]),
             // What looks like pointers is none in types that nobody knows.
-            19 => (65_280, vec![Part::Octets([0xc0, 0x0c].repeat(random.below(9)))]),
-            20 if random.chance(1, 8) => (16, vec![octets(random, 9_000)]),
+            19 => (65_280, vec![Part::Octets([0xc0, 0x0c].repeat(random.index(9)))]),
+            20 if random.chance(125) => (16, vec![octets(random, 9_000)]),
             21 => (64, vec![octets(random, 12)]),
             _ => (28, vec![octets(random, 16)]),
         };
@@ -180,9 +180,9 @@ impl Record {
 impl OptPlan {
     pub(crate) fn random(random: &mut Random, place: usize) -> Self {
         let mut options = Vec::new();
-        while random.chance(2, 3) && options.len() < 8 {
-            let len = if random.chance(1, 30) { 600 } else { 12 };
-            let len = random.below(len);
+        while random.chance(667) && options.len() < 8 {
+            let len = if random.chance(33) { 600 } else { 12 };
+            let len = random.index(len);
             let code = *random.choice(&[3, 8, 8, 10, 10, 11, 12, 12, 15, 5, 20_292, 65_001]);
             options.push((code, random.octets(len)));
         }
@@ -246,7 +246,7 @@ impl Writer {
         while name.len() > 1 {
             let compress = match &mut self.compression {
                 Compression::None => false,
-                Compression::Some(random) => random.chance(2, 3),
+                Compression::Some(random) => random.chance(667),
                 Compression::All => true,
             };
             if compress && let Some(place) = self.places.get(name) {

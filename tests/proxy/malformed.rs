@@ -2,7 +2,7 @@
 
 use support::answers::{OPT_LEN, at_client};
 use support::message::{self, A, AXFR, BADVERS, FORMERR, NOERROR, NOTIMP, OPT, QR, RD, REFUSED};
-use support::{Bed, Query, Response};
+use support::{Bed, Query, Random, Response};
 
 /// Asks over both transports and gives the one answer.
 #[track_caller]
@@ -204,17 +204,10 @@ fn zone_transfers_are_refused() {
 fn garbage_never_stops_the_proxy() {
     let bed = Bed::start();
     let client = bed.udp();
-    // A fixed sequence of octets without pattern (xorshift), in datagrams of 0 to 600 octets.
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
+    let mut random = Random::new(0);
     for n in 0..2_000_u16 {
-        let length = (random() % 600) as usize;
-        let mut octets: Vec<_> = (0..length).map(|_| random() as u8).collect();
+        let length = random.index(600);
+        let mut octets = random.octets(length);
         if let Some(flags) = octets.get_mut(2..4)
             && n % 2 == 0
         {

@@ -76,13 +76,13 @@ fn odd_responses(query: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         response
     };
     let unknown_class = {
-        let mut record = answers::record(A, &[192, 0, 2, 1]);
+        let mut record = message::record(A, &[192, 0, 2, 1]);
         record[4..6].copy_from_slice(&0xfffe_u16.to_be_bytes());
         record
     };
     let uncompressed = {
         let name = message::wire_name("A.EXAMPLE");
-        [&name[..], &answers::record(A, &[192, 0, 2, 1])[2..]].concat()
+        [&name[..], &message::record(A, &[192, 0, 2, 1])[2..]].concat()
     };
     let records = |rcode, records: &[Vec<u8>]| answers::assemble(query, rcode, records, records);
     vec![
@@ -91,8 +91,8 @@ fn odd_responses(query: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         ("RCODE 2 with records", flags(2)),
         ("RCODE 11", flags(11)),
         ("RCODE 15", flags(15)),
-        ("an unknown type", records(0, &[answers::record(65_280, b"\xc0\x0c?")])),
-        ("a type without data", records(0, &[answers::record(65_280, b"")])),
+        ("an unknown type", records(0, &[message::record(65_280, b"\xc0\x0c?")])),
+        ("a type without data", records(0, &[message::record(65_280, b"")])),
         ("an unknown class", records(0, &[unknown_class])),
         ("a name that is not compressed", records(0, &[uncompressed])),
         ("no records", records(0, &[])),

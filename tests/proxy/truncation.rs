@@ -99,7 +99,7 @@ fn records_after_the_answers_go_first() {
     // Answers of 400 octets fit into 512, the authority records of another 400 do not.
     let bed = Bed::with(|setup| {
         setup.handler(|query| {
-            let record = answers::record(TXT, &[&[187][..], &[b'x'; 187]].concat());
+            let record = message::record(TXT, &[&[187][..], &[b'x'; 187]].concat());
             let section = [record.clone(), record];
             vec![Act::Send(answers::assemble(query.message, NOERROR, &section, &section))]
         })

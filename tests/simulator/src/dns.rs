@@ -1,5 +1,10 @@
-//! Just enough DNS to ask, to answer and to judge, written apart from the forwarder's own parser so
-//! that the two check each other.
+//! Just enough DNS to ask, to answer and to judge.
+
+use support::Query;
+use support::message::{self, AD, HEADER_LEN, KEEPALIVE, Opt, QR, RA, RD, TXT, record, word};
+use support::view::View;
+
+pub use support::message::framed;
 
 /// RCODEs (RFC 1035 section 4.1.1).
 pub const NOERROR: u8 = 0;
@@ -10,207 +15,38 @@ pub const NOTIMP: u8 = 4;
 pub const REFUSED: u8 = 5;
 
 pub const A: u16 = 1;
-const TXT: u16 = 16;
-const OPT: u16 = 41;
-const KEEPALIVE: u16 = 11;
 const IXFR: u16 = 251;
 const AXFR: u16 = 252;
 
-const QR: u8 = 0x80;
-const AA: u8 = 0x04;
-const TC: u8 = 0x02;
-const RD: u8 = 0x01;
-const RA: u8 = 0x80;
-const AD: u8 = 0x20;
-
-/// A message that was walked from end to end.
-#[derive(Debug)]
-pub struct Message<'a> {
-    pub bytes: &'a [u8],
-    /// Where the question ends; 12 without one.
-    question_end: usize,
-    records: Vec<Record<'a>>,
-    /// Where the last record ends.
-    end: usize,
-}
-
-/// One resource record.
-#[derive(Debug)]
-struct Record<'a> {
-    /// 0 answer, 1 authority, 2 additional.
-    section: usize,
-    /// Where it starts.
-    start: usize,
-    root_owner: bool,
-    kind: u16,
-    class: u16,
-    ttl: u32,
-    data: &'a [u8],
-}
-
-impl<'a> Message<'a> {
-    /// `None` unless every counted record is whole and nothing follows the last.
-    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
-        Self::parse_response(bytes).filter(|message| message.trailing().is_empty())
-    }
-
-    /// As [`Self::parse`], but octets may follow the last record.
-    pub fn parse_response(bytes: &'a [u8]) -> Option<Self> {
-        let mut at = 12;
-        for _ in 0..u16_at(bytes, 4)? {
-            at = name_end(bytes, at)? + 4;
-        }
-        let question_end = at;
-        let mut records = Vec::new();
-        for section in 0..3 {
-            for _ in 0..u16_at(bytes, 6 + 2 * section)? {
-                let start = at;
-                at = name_end(bytes, at)?;
-                let length = usize::from(u16_at(bytes, at + 8)?);
-                records.push(Record {
-                    section,
-                    start,
-                    root_owner: bytes[start] == 0,
-                    kind: u16_at(bytes, at)?,
-                    class: u16_at(bytes, at + 2)?,
-                    ttl: u32::from(u16_at(bytes, at + 4)?) << 16
-                        | u32::from(u16_at(bytes, at + 6)?),
-                    data: bytes.get(at + 10..at + 10 + length)?,
-                });
-                at += 10 + length;
-            }
-        }
-        (at <= bytes.len()).then_some(Self { bytes, question_end, records, end: at })
-    }
-
-    /// What follows the last record.
-    pub fn trailing(&self) -> &'a [u8] {
-        &self.bytes[self.end..]
-    }
-
-    pub fn id(&self) -> u16 {
-        u16::from_be_bytes([self.bytes[0], self.bytes[1]])
-    }
-
-    pub fn is_response(&self) -> bool {
-        self.bytes[2] & QR != 0
-    }
-
-    /// OPCODE and RD, which a response copies.
-    pub fn copied_flags(&self) -> u8 {
-        self.bytes[2] & (0x78 | RD)
-    }
-
-    pub fn is_truncated(&self) -> bool {
-        self.bytes[2] & TC != 0
-    }
-
-    pub fn is_recursion_available(&self) -> bool {
-        self.bytes[3] & RA != 0
-    }
-
-    /// AA, and not AD.
-    pub fn is_our_own(&self) -> bool {
-        self.bytes[2] & AA != 0 && self.bytes[3] & AD == 0
-    }
-
-    pub fn is_authenticated(&self) -> bool {
-        self.bytes[3] & AD != 0
-    }
-
-    /// How many records there are in the answer and in the authority section.
-    pub fn counts(&self) -> [usize; 2] {
-        [0, 1].map(|section| self.records.iter().filter(|r| r.section == section).count())
-    }
-
-    pub fn rcode(&self) -> u8 {
-        self.bytes[3] & 0x0f
-    }
-
-    /// The octets of the question section.
-    pub fn question(&self) -> &'a [u8] {
-        &self.bytes[12..self.question_end]
-    }
-
-    /// The message up to its OPT record, which is the last, without the ID and the question and not
-    /// counting the OPT record: what passes through unchanged.
-    pub fn transparent(&self) -> Vec<u8> {
-        let mut octets = [&self.bytes[2..12], self.records_octets()].concat();
-        octets[9] -= self.opts() as u8;
-        octets
-    }
-
-    /// Everything after the question and before the OPT record.
-    pub fn records_octets(&self) -> &'a [u8] {
-        &self.bytes[self.question_end..self.opt_start()]
-    }
-
-    fn opt_start(&self) -> usize {
-        self.records.iter().find(|r| r.kind == OPT).map_or(self.end, |r| r.start)
-    }
-
-    pub fn edns(&self) -> Option<Edns> {
-        let opt = self.records.iter().find(|r| r.kind == OPT)?;
-        Some(Edns { size: opt.class, dnssec_ok: opt.ttl & 0x8000 != 0 })
-    }
-
-    /// EXTENDED-RCODE and VERSION (RFC 6891 section 6.1.3).
-    pub fn edns_ttl_octets(&self) -> Option<(u8, u8)> {
-        let opt = self.records.iter().find(|r| r.kind == OPT)?;
-        Some(((opt.ttl >> 24) as u8, (opt.ttl >> 16) as u8))
-    }
-
-    /// How many OPT records there are.
-    pub fn opts(&self) -> usize {
-        self.records.iter().filter(|r| r.kind == OPT).count()
-    }
-
-    /// The INFO-CODE of the Extended DNS Error (RFC 8914 section 2), if there is one.
-    pub fn extended_error(&self) -> Option<u16> {
-        u16_at(self.option(15)?, 0)
-    }
-
-    /// Its EXTRA-TEXT; empty if there is none.
-    pub fn extra_text(&self) -> String {
-        let text = self.option(15).and_then(|data| data.get(2..)).unwrap_or_default();
-        String::from_utf8_lossy(text).into_owned()
-    }
-
-    fn option(&self, code: u16) -> Option<&'a [u8]> {
-        let opt = self.records.iter().find(|r| r.kind == OPT)?;
-        let mut options = opt.data;
-        while options.len() >= 4 {
-            let length = usize::from(u16_at(options, 2)?);
-            if u16_at(options, 0)? == code {
-                return options.get(4..4 + length);
-            }
-            options = options.get(4 + length..)?;
-        }
-        None
-    }
-
-    /// Whether it has an edns-tcp-keepalive option (RFC 7828).
-    pub fn has_keepalive(&self) -> bool {
-        self.option(KEEPALIVE).is_some()
-    }
-
-    /// TIMEOUT of that option, in units of 100 ms.
-    pub fn keepalive_timeout(&self) -> Option<u16> {
-        u16_at(self.option(KEEPALIVE)?, 0)
-    }
-
-    /// The serial number that [`answer`] put in, if one of the simulated servers made this.
-    pub fn serial(&self) -> Option<u64> {
-        let first = self.records.iter().find(|r| r.kind == TXT && r.data.len() == 9)?;
-        Some(u64::from_be_bytes(first.data[1..].try_into().ok()?))
-    }
-}
+/// In the flags of OPT.
+const DO: u16 = 0x8000;
 
 /// What of a client's OPT record matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edns {
     pub size: u16,
     pub dnssec_ok: bool,
+}
+
+impl Edns {
+    fn record(self) -> Opt {
+        let flags = if self.dnssec_ok { DO } else { 0 };
+        Opt { flags, ..Opt::new(self.size) }
+    }
+}
+
+/// The OPT record of a message.
+pub fn edns(message: &View<'_>) -> Option<Edns> {
+    let opt = message.opt()?;
+    Some(Edns { size: opt.class, dnssec_ok: opt.ttl & u32::from(DO) != 0 })
+}
+
+/// The serial number that [`answer`] put in, if one of the simulated servers made this.
+pub fn serial(message: &View<'_>) -> Option<u64> {
+    let texts = message.records.iter().filter(|record| record.rtype == TXT);
+    let mut texts = texts.map(|text| message.data(text));
+    let text = texts.find(|text| text.len() == 9)?;
+    Some(u64::from_be_bytes(text[1..].try_into().ok()?))
 }
 
 /// What is due for a message of a client (RFC.md decision 11).
@@ -228,30 +64,29 @@ pub enum Due {
 
 /// What is due for `message`, whatever the name is.
 pub fn due(message: &[u8]) -> Due {
-    if message.len() < 12 || message[2] & QR != 0 {
+    if message.len() < 12 || message::flags(message) & QR != 0 {
         return Due::Silence;
     }
     if message[2] & 0x78 != 0 {
         return Due::Local { rcode: NOTIMP, question: false };
     }
-    let question_end = match (u16_at(message, 4), plain_name_end(message, 12)) {
+    let question_end = match (word(message, 4), plain_name_end(message, 12)) {
         (Some(1), Some(end)) if end + 4 <= message.len() => end + 4,
         _ => {
             return Due::Local { rcode: FORMERR, question: false };
         }
     };
     let unreadable = Due::Local { rcode: FORMERR, question: true };
-    let Some(parsed) = Message::parse(message) else {
+    let Some(parsed) = View::read(message) else {
         return unreadable;
     };
-    let misplaced = |r: &Record<'_>| r.kind == OPT && (r.section != 2 || !r.root_owner);
-    if parsed.opts() > 1 || parsed.records.iter().any(misplaced) {
+    if parsed.opts() > 1 || parsed.has_misplaced_opt() {
         return unreadable;
     }
-    if parsed.edns_ttl_octets().is_some_and(|(_, version)| version != 0) {
+    if parsed.opt().is_some_and(|opt| opt.ttl >> 16 & 0xff != 0) {
         return Due::Local { rcode: NOERROR, question: true };
     }
-    match u16_at(message, question_end - 4) {
+    match word(message, question_end - 4) {
         Some(AXFR | IXFR) => Due::Local { rcode: REFUSED, question: true },
         _ => Due::Upstream,
     }
@@ -265,43 +100,30 @@ pub fn first_question(message: &[u8]) -> &[u8] {
 
 /// A query for `name`, spelled as given, with a trailing dot.
 pub fn query(id: u16, name: &str, kind: u16, edns: Option<Edns>) -> Vec<u8> {
-    let mut message = header(id, RD, 0, [1, 0, 0, u16::from(edns.is_some())]);
-    message.extend(question(name, kind));
-    if let Some(edns) = edns {
-        push_opt(&mut message, edns);
+    let query = Query::new(name, kind).id(id);
+    match edns {
+        Some(edns) => query.opt(edns.size).edns_flags(edns.record().flags).bytes(),
+        None => query.bytes(),
     }
-    message
 }
 
 /// A query with EDNS that asks how long its connection may idle (RFC 7828 section 3.2.1).
 pub fn query_with_keepalive(id: u16, name: &str, kind: u16) -> Vec<u8> {
-    let mut message = query(id, name, kind, Some(Edns { size: 1232, dnssec_ok: false }));
-    push_option(&mut message, KEEPALIVE, &[]);
-    message
+    Query::new(name, kind).id(id).opt(1232).option(KEEPALIVE, &[]).bytes()
 }
 
 /// The question section for `name` in class IN.
 pub fn question(name: &str, kind: u16) -> Vec<u8> {
-    let mut octets = Vec::new();
-    for label in name.split('.').filter(|label| !label.is_empty()) {
-        octets.push(label.len() as u8);
-        octets.extend(label.as_bytes());
-    }
-    octets.push(0);
-    octets.extend(kind.to_be_bytes());
-    octets.extend([0, 1]);
-    octets
+    Query::new(name, kind).bytes().split_off(HEADER_LEN)
 }
 
 /// A response to `query` that carries `serial`, made larger by TXT records until it has `size`
 /// octets, if that is more than it needs. With an error the records are in the authority section.
 pub fn answer(query: &[u8], serial: u64, rcode: u8, size: usize) -> Vec<u8> {
-    let asked = Message::parse(query).expect("the simulated servers answer whole queries");
-    let mut message = header(asked.id(), QR | asked.copied_flags(), RA | rcode, [1, 0, 0, 0]);
-    message.extend(asked.question());
+    let (mut message, edns) = response(query, RA | u16::from(rcode), [1, 0, 0, 0]);
     push_txt(&mut message, &serial.to_be_bytes());
     let mut records: u16 = 1;
-    let opt_length = if asked.edns().is_some() { 11 } else { 0 };
+    let opt_length = if edns.is_some() { 11 } else { 0 };
     while let missing = size.saturating_sub(message.len() + opt_length)
         && missing > 13
     {
@@ -314,20 +136,26 @@ pub fn answer(query: &[u8], serial: u64, rcode: u8, size: usize) -> Vec<u8> {
     }
     let section = if rcode == NOERROR { 6 } else { 8 };
     message[section..section + 2].copy_from_slice(&records.to_be_bytes());
-    if let Some(edns) = asked.edns() {
+    if let Some(edns) = edns {
         message[11] = 1;
-        push_opt(&mut message, Edns { size: 1232, ..edns });
+        Edns { size: 1232, ..edns }.record().append(&mut message);
     }
     message
+}
+
+/// Header and question of a response, and what the query has of EDNS.
+fn response(query: &[u8], flags: u16, counts: [u16; 4]) -> (Vec<u8>, Option<Edns>) {
+    let asked = View::read(query).expect("the simulated servers answer whole queries");
+    let flags = QR | u16::from(asked.copied_flags()) << 8 | flags;
+    let mut message = message::header(asked.id(), flags, counts);
+    message.extend(asked.question());
+    (message, edns(&asked))
 }
 
 /// What the root says of a name that it does not have, to a query with EDNS: SOA and NSEC, with a name that
 /// needs the question, and their signatures of so many octets.
 pub fn denial(query: &[u8], ttl: u32, signature: usize) -> Vec<u8> {
-    let asked = Message::parse(query).expect("the simulated servers answer whole queries");
-    let mut message =
-        header(asked.id(), QR | asked.copied_flags(), RA | AD | NXDOMAIN, [1, 0, 4, 1]);
-    message.extend(asked.question());
+    let (mut message, _) = response(query, RA | AD | u16::from(NXDOMAIN), [1, 0, 4, 1]);
     let mut push = |owner: &[u8], kind: u8, data: &[u8]| {
         message.extend([owner, &[0, kind, 0, 1], &ttl.to_be_bytes()].concat());
         message.extend((data.len() as u16).to_be_bytes());
@@ -339,7 +167,7 @@ pub fn denial(query: &[u8], ttl: u32, signature: usize) -> Vec<u8> {
     push(b"\0", 46, &signature);
     push(b"\0", 47, b"\x03aaa\0\0\x01\x40");
     push(b"\0", 46, &signature);
-    push_opt(&mut message, Edns { size: 1232, dnssec_ok: true });
+    Edns { size: 1232, dnssec_ok: true }.record().append(&mut message);
     message
 }
 
@@ -387,16 +215,14 @@ pub fn objection(query: &[u8], serial: u64, rcode: u8, shape: Shape) -> Vec<u8> 
 
 /// Whether `message` has an option of this code; or, for 0, an OPT record.
 pub fn has_option(message: &[u8], code: u16) -> bool {
-    Message::parse(message).is_some_and(|message| {
+    View::read(message).is_some_and(|message| {
         if code == 0 { message.opts() > 0 } else { message.option(code).is_some() }
     })
 }
 
 /// A query with EDNS and an option of three octets.
 pub fn query_with_option(id: u16, name: &str, kind: u16, code: u16) -> Vec<u8> {
-    let mut message = query(id, name, kind, Some(Edns { size: 1232, dnssec_ok: false }));
-    push_option(&mut message, code, b"odd");
-    message
+    Query::new(name, kind).id(id).opt(1232).option(code, b"odd").bytes()
 }
 
 /// Writes the question of `message` in small letters.
@@ -416,19 +242,12 @@ fn push_option(message: &mut Vec<u8>, code: u16, data: &[u8]) {
 
 /// A response to `query` without a question.
 pub fn questionless(query: &[u8], rcode: u8) -> Vec<u8> {
-    header(u16::from_be_bytes([query[0], query[1]]), QR | RD, RA | rcode, [0; 4])
-}
-
-/// `message` behind its length (RFC 1035 section 4.2.2).
-pub fn framed(message: &[u8]) -> Vec<u8> {
-    let mut frame = (message.len() as u16).to_be_bytes().to_vec();
-    frame.extend(message);
-    frame
+    message::header(message::id(query), QR | RD | RA | u16::from(rcode), [0; 4])
 }
 
 /// Takes the first whole frame off `stream` and gives its message.
 pub fn take_frame(stream: &mut Vec<u8>) -> Option<Vec<u8>> {
-    let end = 2 + usize::from(u16_at(stream, 0)?);
+    let end = 2 + usize::from(word(stream, 0)?);
     if stream.len() < end {
         return None;
     }
@@ -452,40 +271,8 @@ pub fn name_of(question: &[u8]) -> String {
     name
 }
 
-fn header(id: u16, high: u8, low: u8, counts: [u16; 4]) -> Vec<u8> {
-    let mut octets = id.to_be_bytes().to_vec();
-    octets.extend([high, low]);
-    octets.extend(counts.iter().flat_map(|count| count.to_be_bytes()));
-    octets
-}
-
 fn push_txt(message: &mut Vec<u8>, text: &[u8]) {
-    message.extend([0xc0, 12, 0, TXT as u8, 0, 1, 0, 0, 1, 44]);
-    message.extend((text.len() as u16 + 1).to_be_bytes());
-    message.push(text.len() as u8);
-    message.extend(text);
-}
-
-fn push_opt(message: &mut Vec<u8>, edns: Edns) {
-    message.extend([0, 0, OPT as u8]);
-    message.extend(edns.size.to_be_bytes());
-    message.extend([0, 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0, 0, 0]);
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
-}
-
-/// Where the name that starts at `at` ends; a compression pointer ends it.
-fn name_end(bytes: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        match *bytes.get(at)? {
-            0 => return Some(at + 1),
-            length @ 1..=63 => at += 1 + usize::from(length),
-            0xc0.. => return Some(at + 2),
-            _ => return None,
-        }
-    }
+    message.extend(record(TXT, &[&[text.len() as u8], text].concat()));
 }
 
 fn plain_name_end(bytes: &[u8], start: usize) -> Option<usize> {

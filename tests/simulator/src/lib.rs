@@ -11,7 +11,6 @@ mod facts;
 pub mod fuzz;
 mod oracle;
 mod outputs;
-mod rng;
 mod server;
 pub mod special;
 mod story;
@@ -24,9 +23,9 @@ use dot_proxy::forwarder::{Ecs, Hedge, Limits, Order, Policy, SpecialNames};
 
 pub use client::State;
 pub use oracle::{Response, To};
-pub use rng::Rng;
 pub use server::{Ask, Attempt, Do, Link, Seen, Server, Step};
 pub use story::path_from;
+pub use support::Random;
 pub use world::{Roughness, What, World};
 
 pub fn ms(milliseconds: u64) -> Duration {

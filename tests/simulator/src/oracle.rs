@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::{Counts, DatagramPath, SpecialNames};
 
-use super::dns::{self, Due, Edns, Message};
+use support::message::KEEPALIVE;
+use support::view::View;
+
+use super::dns::{self, Due, Edns};
 use super::special;
 
 /// Whom a response goes to.
@@ -117,9 +120,9 @@ impl Oracle {
             Due::Upstream => special::due(&self.special_names, dns::first_question(message)),
             due => due,
         };
-        let parsed = Message::parse(message);
+        let parsed = View::read(message);
         if matches!(due, Due::Special { .. })
-            && parsed.as_ref().and_then(Message::edns).is_some_and(|edns| edns.dnssec_ok)
+            && parsed.as_ref().and_then(dns::edns).is_some_and(|edns| edns.dnssec_ok)
             && let question = dns::first_question(message)
             && let Some(zone) = special::deniable_zone(&self.special_names, question)
         {
@@ -145,7 +148,7 @@ impl Oracle {
             id: id_of(message),
             // Of another opcode no flag is copied.
             flags: message[2] & if message[2] & 0x78 == 0 { 0x01 } else { 0x78 },
-            edns: parsed.and_then(|parsed| parsed.edns()),
+            edns: parsed.as_ref().and_then(dns::edns),
             question,
             due,
             cut,
@@ -182,24 +185,24 @@ impl Oracle {
 
     /// A server answers `question` with `message`, well or badly.
     pub fn made(&mut self, question: Option<&[u8]>, message: &[u8]) {
-        let Some(parsed) = Message::parse_response(message) else {
+        let Some(parsed) = View::read_front(message) else {
             return;
         };
-        if parsed.rcode() == dns::NXDOMAIN
+        if parsed.header_rcode() == dns::NXDOMAIN
             && let Some(zone) = special::deniable_zone(&self.special_names, parsed.question())
         {
-            self.denied.insert(zone, parsed.counts()[1]);
-        } else if let Some(serial) = parsed.serial() {
+            self.denied.insert(zone, parsed.count(1));
+        } else if let Some(serial) = dns::serial(&parsed) {
             self.made.insert(serial, Made { message: message.to_vec() });
         } else if parsed.question().is_empty() {
             let question = question.unwrap_or_default().to_vec();
-            self.made_questionless.entry(question).or_default().push(parsed.rcode());
+            self.made_questionless.entry(question).or_default().push(parsed.header_rcode());
         }
     }
 
     /// The forwarder responds.
     pub fn responded(&mut self, at: Duration, to: To, message: &[u8]) {
-        let Some(parsed) = Message::parse_response(message) else {
+        let Some(parsed) = View::read_front(message) else {
             panic!("a response that cannot be walked: {message:02x?}");
         };
         let name = dns::name_of(parsed.question());
@@ -212,7 +215,7 @@ impl Oracle {
             panic!(
                 "a response that is not owed: ID {} {name} RCODE {} to {to:?}",
                 parsed.id(),
-                parsed.rcode()
+                parsed.header_rcode()
             );
         };
         let owed = owed_here.remove(position);
@@ -221,16 +224,18 @@ impl Oracle {
         }
         self.unanswered.remove(&owed.number);
         let upstream = self.judge(&owed, to, &parsed);
+        let (extended_error, extra_text) = parsed.extended_error().unzip();
+        let extra_text = extra_text.unwrap_or_default();
         self.responses.push(Response {
             to,
             at,
             asked: owed.asked,
             name,
-            rcode: parsed.rcode(),
+            rcode: parsed.header_rcode(),
             upstream,
             truncated: parsed.is_truncated(),
-            extended_error: parsed.extended_error(),
-            extra_text: parsed.extra_text(),
+            extended_error,
+            extra_text,
             keepalive: parsed.keepalive_timeout(),
             length: message.len(),
             trailing: parsed.trailing().len(),
@@ -294,16 +299,16 @@ impl Oracle {
     }
 
     /// Fails unless the response is one that was due; tells whether a server made it.
-    fn judge(&self, owed: &Owed, to: To, response: &Message<'_>) -> bool {
+    fn judge(&self, owed: &Owed, to: To, response: &View<'_>) -> bool {
         let name = dns::name_of(&owed.question);
-        let length = response.bytes.len();
+        let length = response.octets.len();
         assert_eq!(response.copied_flags(), owed.flags, "{name}: OPCODE or RD is not copied");
         let is_unreadable =
             matches!(owed.due, Due::Local { rcode: dns::FORMERR | dns::NOTIMP, .. });
         let size_max = match to {
             To::Stream(_) => 65_535,
             To::Datagram(path) => {
-                assert!(!response.has_keepalive(), "{name}: keepalive over UDP");
+                assert!(response.option(KEEPALIVE).is_none(), "{name}: keepalive over UDP");
                 datagram_size_max(&path, owed.edns)
             }
         };
@@ -313,7 +318,7 @@ impl Oracle {
             // The whole answer of a server without EDNS matters more than the OPT that it leaves no room for.
             Some(_) if response.opts() == 0 && length + OPT_LEN_MIN > size_max => {}
             Some(edns) => {
-                let answered = response.edns();
+                let answered = dns::edns(response);
                 assert_eq!(response.opts(), 1, "{name}: not one OPT");
                 let flag = answered.map(|answered| answered.dnssec_ok);
                 assert_eq!(flag, Some(edns.dnssec_ok), "{name}: DO is not copied");
@@ -321,37 +326,45 @@ impl Oracle {
         }
         assert!(length <= size_max, "{name}: {length} octets where {size_max} fit");
         if let Due::Local { rcode, .. } = owed.due {
-            assert_eq!(response.rcode(), rcode, "{name}: wrong RCODE of a local answer");
+            assert_eq!(response.header_rcode(), rcode, "{name}: wrong RCODE of a local answer");
             assert_eq!(response.is_truncated(), owed.cut, "{name}: TC of a local answer");
             return false;
         }
         if let Due::Special { .. } = owed.due
-            && !response.is_our_own()
+            && !is_our_own(response)
             && owed.edns.is_some_and(|edns| edns.dnssec_ok)
         {
             let zone = special::deniable_zone(&self.special_names, &owed.question);
             let denied = zone.and_then(|zone| self.denied.get(&zone).copied());
             let records = denied.map(|count| [0, if response.is_truncated() { 0 } else { count }]);
-            assert_eq!(Some(response.counts()), records, "{name}: records of a proof");
-            assert_eq!(response.rcode(), dns::NXDOMAIN, "{name}: RCODE of a proof");
+            assert_eq!(
+                Some([0, 1].map(|section| response.count(section))),
+                records,
+                "{name}: records of a proof"
+            );
+            assert_eq!(response.header_rcode(), dns::NXDOMAIN, "{name}: RCODE of a proof");
             assert!(!response.is_authenticated(), "{name}: AD of a proof");
             return false;
         }
         if let Due::Special { rcode, answers, authorities } = owed.due {
-            assert_eq!(response.rcode(), rcode, "{name}: wrong RCODE of a special name");
-            assert_eq!(response.counts(), [answers, authorities], "{name}: records");
-            let flags = [response.is_our_own(), response.is_recursion_available()];
+            assert_eq!(response.header_rcode(), rcode, "{name}: wrong RCODE of a special name");
+            assert_eq!(
+                [0, 1].map(|section| response.count(section)),
+                [answers, authorities],
+                "{name}: records"
+            );
+            let flags = [is_our_own(response), response.is_recursion_available()];
             assert_eq!(flags, [true, true], "{name}: AA, AD or RA of a special name");
             assert!(!response.is_truncated(), "{name}: TC of a special name");
             return false;
         }
-        if let Some(serial) = response.serial() {
+        if let Some(serial) = dns::serial(response) {
             let made = &self.made.get(&serial).expect("servers alone put serials in").message;
-            let made = Message::parse_response(made).expect("only whole messages are kept");
+            let made = View::read_front(made).expect("only whole messages are kept");
             let is_its_own = made.question().eq_ignore_ascii_case(response.question());
             assert!(is_its_own, "{name}: someone else's answer");
             if response.is_truncated() {
-                assert!(made.bytes.len() > size_max, "{name}: truncated without need");
+                assert!(made.octets.len() > size_max, "{name}: truncated without need");
                 let kept = response.records_octets();
                 assert!(made.records_octets().starts_with(kept), "{name}: records changed");
             } else {
@@ -363,7 +376,7 @@ impl Oracle {
         if response.is_truncated() {
             let large = self.made.values().any(|made| {
                 made.message.len() > size_max
-                    && Message::parse_response(&made.message).is_some_and(|made| {
+                    && View::read_front(&made.message).is_some_and(|made| {
                         made.question().eq_ignore_ascii_case(response.question())
                     })
             });
@@ -371,7 +384,7 @@ impl Oracle {
             return true;
         }
         assert!(response.is_recursion_available(), "{name}: RA is 0 in a local answer");
-        let rcode = response.rcode();
+        let rcode = response.header_rcode();
         let was_said =
             |of: &[u8]| self.made_questionless.get(of).is_some_and(|said| said.contains(&rcode));
         assert!(
@@ -386,6 +399,11 @@ impl Oracle {
 fn datagram_size_max(path: &DatagramPath, edns: Option<Edns>) -> usize {
     let cap = if path.client.ip().is_loopback() { 4096 } else { 1232 };
     usize::from(edns.map_or(512, |edns| edns.size.clamp(512, cap)))
+}
+
+/// AA, and not AD.
+fn is_our_own(response: &View<'_>) -> bool {
+    response.is_authoritative() && !response.is_authenticated()
 }
 
 fn id_of(message: &[u8]) -> u16 {

@@ -6,7 +6,10 @@ use std::time::Duration;
 use dot_proxy::forwarder::{Action, ClientId, ConnId, Manner, UpstreamConnId, UpstreamIndex};
 
 use super::client::{Fin, State};
-use super::dns::{self, Message};
+use support::message::KEEPALIVE;
+use support::view::View;
+
+use super::dns;
 use super::facts::PARTIAL_MAX;
 use super::oracle::To;
 use super::server::{Ask, Attempt, Link, Seen, Step};
@@ -267,7 +270,8 @@ impl World {
         if let Some(earlier) = earlier {
             panic!("link {number}: ID {id} of {} reused for {name}", dns::name_of(&earlier));
         }
-        let asks_keepalive = Message::parse(message).is_some_and(|query| query.has_keepalive());
+        let asks_keepalive =
+            View::read(message).is_some_and(|query| query.option(KEEPALIVE).is_some());
         link.seen.push(Seen {
             at,
             id,
@@ -344,9 +348,9 @@ impl World {
 
 /// A response in a trace.
 fn said(message: &[u8]) -> String {
-    let Some(response) = Message::parse_response(message) else {
+    let Some(response) = View::read_front(message) else {
         return format!("{message:02x?}");
     };
     let name = dns::name_of(response.question());
-    format!("{name} ID {} RCODE {}", response.id(), response.rcode())
+    format!("{name} ID {} RCODE {}", response.id(), response.header_rcode())
 }

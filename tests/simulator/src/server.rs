@@ -7,13 +7,13 @@ use std::time::Duration;
 use dot_proxy::forwarder::{Closed, Manner, Stage, UpstreamConnId};
 
 use super::dns;
-use super::rng::Rng;
+use support::Random;
 
 /// What becomes of an attempt: by the number of its [`Link`] and the time.
-pub(crate) type Decide = Box<dyn FnMut(usize, Duration, &mut Rng) -> Attempt>;
+pub(crate) type Decide = Box<dyn FnMut(usize, Duration, &mut Random) -> Attempt>;
 
 /// What follows a query.
-pub(crate) type Reply = Box<dyn FnMut(&Ask<'_>, &mut Rng) -> Vec<Step>>;
+pub(crate) type Reply = Box<dyn FnMut(&Ask<'_>, &mut Random) -> Vec<Step>>;
 
 /// A DoT server: what becomes of connection attempts and of queries.
 pub struct Server {

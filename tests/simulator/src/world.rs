@@ -15,8 +15,8 @@ use dot_proxy::forwarder::{
 use super::client::{State, TcpClient};
 use super::default_policy;
 use super::oracle::Oracle;
-use super::rng::Rng;
 use super::server::{Do, Link, Server};
+use support::Random;
 
 /// How roughly the shell and the network treat the octets.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ impl Roughness {
         Self { read_max: usize::MAX, short_writes: false, late_max: Duration::ZERO };
 
     /// How much of `waiting` octets one read gives. Only the last few of many are cut small.
-    pub(super) fn read_length(&self, waiting: usize, rng: &mut Rng) -> usize {
+    pub(super) fn read_length(&self, waiting: usize, rng: &mut Random) -> usize {
         let most = waiting.min(16 * 1024);
         match self.read_max {
             usize::MAX => most,
@@ -57,7 +57,7 @@ pub struct World {
     /// Lines of the query log.
     pub query_log: Vec<String>,
     pub roughness: Roughness,
-    pub rng: Rng,
+    pub rng: Random,
     /// A digest of what the forwarder did, turn by turn.
     pub turns: Vec<u64>,
     pub trace: bool,
@@ -281,7 +281,7 @@ impl World {
             facts: Vec::new(),
             query_log: Vec::new(),
             roughness: Roughness::NONE,
-            rng: Rng::new(seed ^ 0x5eed),
+            rng: Random::new(seed ^ 0x5eed),
             turns: Vec::new(),
             trace: false,
             base,

@@ -1,6 +1,6 @@
 //! What the test server says when nothing else was asked of it: an answer to any name.
 
-use super::message::{self, A, AAAA, NOERROR, NXDOMAIN, OPT, QR, RA, RD, SOA, TXT};
+use super::message::{self, A, AAAA, NOERROR, NXDOMAIN, Opt, QR, RA, RD, SOA, TXT, record};
 
 /// An answer to any query: A, AAAA and TXT have one record, `nx.` names do not exist, a TXT query for
 /// `size-N.` gets an answer of N octets and an OPT record, anything else has no data. `None` for what is no query.
@@ -112,23 +112,9 @@ pub fn assemble(query: &[u8], rcode: u16, answers: &[Vec<u8>], authorities: &[Ve
     response.extend(answers.concat());
     response.extend(authorities.concat());
     if with_opt {
-        response.push(0);
-        response.extend(OPT.to_be_bytes());
-        response.extend(1232_u16.to_be_bytes());
-        response.extend([0; 6]);
+        Opt::new(1232).append(&mut response);
     }
     response
-}
-
-/// A record of the name that was asked for, TTL 300.
-pub fn record(rtype: u16, data: &[u8]) -> Vec<u8> {
-    let mut record = vec![0xc0, 12];
-    record.extend(rtype.to_be_bytes());
-    record.extend(1_u16.to_be_bytes());
-    record.extend(300_u32.to_be_bytes());
-    record.extend((data.len() as u16).to_be_bytes());
-    record.extend(data);
-    record
 }
 
 /// An answer with one more option in its OPT record; one without OPT stays as it is.

@@ -21,13 +21,16 @@ pub mod forwarder;
 pub mod message;
 pub mod namespace;
 pub mod proxy;
+pub mod random;
 pub mod server;
 pub mod skip;
+pub mod view;
 
 pub use authority::{Authority, Identity};
 pub use client::{TcpClient, UdpClient};
 pub use message::{Query, Response};
 pub use proxy::Proxy;
+pub use random::Random;
 pub use server::behaviour::{Act, End, Greeting, Received, Setup};
 pub use server::log::Ended;
 pub use server::{DotServer, RefusedPort};

@@ -8,6 +8,7 @@ use domain::rdata::AllRecordData;
 
 pub const A: u16 = 1;
 pub const SOA: u16 = 6;
+pub const MX: u16 = 15;
 pub const TXT: u16 = 16;
 pub const AAAA: u16 = 28;
 pub const OPT: u16 = 41;
@@ -21,10 +22,17 @@ pub const NOTIMP: u16 = 4;
 pub const REFUSED: u16 = 5;
 pub const BADVERS: u16 = 16;
 
+/// Codes of EDNS options.
+pub const KEEPALIVE: u16 = 11;
+pub const EDE: u16 = 15;
+
+pub const HEADER_LEN: usize = 12;
 pub const QR: u16 = 0x8000;
+pub const AA: u16 = 0x0400;
 pub const TC: u16 = 0x0200;
 pub const RD: u16 = 0x0100;
 pub const RA: u16 = 0x0080;
+pub const AD: u16 = 0x0020;
 
 /// A query to be written.
 #[derive(Clone)]
@@ -38,12 +46,36 @@ pub struct Query {
     opt: Option<Opt>,
 }
 
+/// An OPT record to be written.
 #[derive(Clone)]
-struct Opt {
-    size: u16,
-    version: u8,
-    flags: u16,
-    options: Vec<u8>,
+pub struct Opt {
+    pub size: u16,
+    pub version: u8,
+    /// The second half of the TTL: DO and the reserved flags.
+    pub flags: u16,
+    pub options: Vec<u8>,
+}
+
+impl Opt {
+    pub fn new(size: u16) -> Self {
+        Self { size, version: 0, flags: 0, options: Vec::new() }
+    }
+
+    pub fn option(&mut self, code: u16, data: &[u8]) {
+        self.options.extend(code.to_be_bytes());
+        self.options.extend(u16::try_from(data.len()).expect("a short option").to_be_bytes());
+        self.options.extend(data);
+    }
+
+    pub fn append(&self, message: &mut Vec<u8>) {
+        message.push(0);
+        message.extend(OPT.to_be_bytes());
+        message.extend(self.size.to_be_bytes());
+        message.extend([0, self.version]);
+        message.extend(self.flags.to_be_bytes());
+        message.extend(u16::try_from(self.options.len()).expect("options").to_be_bytes());
+        message.extend(&self.options);
+    }
 }
 
 impl Query {
@@ -87,7 +119,7 @@ impl Query {
 
     /// An OPT record with this UDP payload size.
     pub fn opt(mut self, size: u16) -> Self {
-        self.opt = Some(Opt { size, version: 0, flags: 0, options: Vec::new() });
+        self.opt = Some(Opt::new(size));
         self
     }
 
@@ -103,10 +135,7 @@ impl Query {
     }
 
     pub fn option(mut self, code: u16, data: &[u8]) -> Self {
-        let options = &mut self.opt.as_mut().expect("opt() comes first").options;
-        options.extend(code.to_be_bytes());
-        options.extend(u16::try_from(data.len()).expect("a short option").to_be_bytes());
-        options.extend(data);
+        self.opt.as_mut().expect("opt() comes first").option(code, data);
         self
     }
 
@@ -117,13 +146,7 @@ impl Query {
         message.extend(self.qtype.to_be_bytes());
         message.extend(self.qclass.to_be_bytes());
         if let Some(opt) = &self.opt {
-            message.push(0);
-            message.extend(OPT.to_be_bytes());
-            message.extend(opt.size.to_be_bytes());
-            message.extend([0, opt.version]);
-            message.extend(opt.flags.to_be_bytes());
-            message.extend(u16::try_from(opt.options.len()).expect("options").to_be_bytes());
-            message.extend(&opt.options);
+            opt.append(&mut message);
         }
         message
     }
@@ -240,8 +263,24 @@ pub fn wire_name(name: &str) -> Vec<u8> {
     wire
 }
 
+/// A record of the name that was asked for, TTL 300.
+pub fn record(rtype: u16, data: &[u8]) -> Vec<u8> {
+    let mut record = vec![0xc0, 12];
+    record.extend(rtype.to_be_bytes());
+    record.extend(1_u16.to_be_bytes());
+    record.extend(300_u32.to_be_bytes());
+    record.extend((data.len() as u16).to_be_bytes());
+    record.extend(data);
+    record
+}
+
 pub fn id(message: &[u8]) -> u16 {
     u16::from_be_bytes([message[0], message[1]])
+}
+
+/// The two octets at `at`, if they are there.
+pub fn word(octets: &[u8], at: usize) -> Option<u16> {
+    octets.get(at..)?.first_chunk().map(|word| u16::from_be_bytes(*word))
 }
 
 pub fn flags(message: &[u8]) -> u16 {

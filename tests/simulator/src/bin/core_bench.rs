@@ -15,6 +15,8 @@ use dot_proxy::config::{self, Command, Config, Host};
 use dot_proxy::forwarder::{
     Action, ClientId, ConnId, DatagramPath, Forwarder, UpstreamConnId, UpstreamIdentity,
 };
+use support::Query;
+use support::message::{A, framed};
 
 const USAGE: &str = "\
 usage: core-bench [--queries N] [--tcp] [--in-flight N] [--clients N] [--upstreams N] [--edns]
@@ -287,14 +289,9 @@ fn frames(mut octets: &[u8]) -> usize {
 
 /// A frame with a query for `n00000000.bench.example. IN A`, with RD.
 fn query(edns: bool) -> Vec<u8> {
-    let mut message = vec![0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns)];
-    message.extend_from_slice(b"\x09n00000000\x05bench\x07example\0\0\x01\0\x01");
-    if edns {
-        message.extend_from_slice(b"\0\0\x29\x04\xd0\0\0\x80\0\0\0");
-    }
-    let len = (message.len() - 2) as u16;
-    message[..2].copy_from_slice(&len.to_be_bytes());
-    message
+    let query = Query::new("n00000000.bench.example", A).id(0);
+    let query = if edns { query.opt(1232).edns_flags(0x8000) } else { query };
+    framed(&query.bytes())
 }
 
 /// Of the name, in a frame.

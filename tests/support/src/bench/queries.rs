@@ -1,5 +1,7 @@
 //! Queries of which each has a name of its own, and what is answered.
 
+use crate::message::{A, HEADER_LEN, Query, framed, question_end};
+
 /// Makes queries for type A.
 pub struct Queries {
     /// A query behind its length, with the ID 0 and the number 0.
@@ -9,21 +11,9 @@ pub struct Queries {
 impl Queries {
     /// Names of one run have `tag` in them, by which they are new to a cache that saw other runs.
     pub fn new(tag: u32, edns: bool) -> Self {
-        let mut message = vec![0; HEADER_LEN];
-        message[2] = RD;
-        message[5] = 1;
-        message[11] = u8::from(edns);
-        for label in [&"0".repeat(DIGITS), &format!("{tag:08x}"), "example", "com", ""] {
-            message.push(label.len() as u8);
-            message.extend_from_slice(label.as_bytes());
-        }
-        message.extend_from_slice(&[0, TYPE_A, 0, CLASS_IN]);
-        if edns {
-            message.extend_from_slice(&OPT);
-        }
-        let mut template = (message.len() as u16).to_be_bytes().to_vec();
-        template.append(&mut message);
-        Self { template }
+        let query = Query::new(&format!("{}.{tag:08x}.example.com", "0".repeat(DIGITS)), A).id(0);
+        let query = if edns { query.opt(1232) } else { query };
+        Self { template: framed(&query.bytes()) }
     }
 
     /// A query of which ID and number are to be [set](Self::set).
@@ -87,17 +77,6 @@ pub fn answer(frame: &[u8], output: &mut Vec<u8>) -> bool {
     true
 }
 
-fn question_end(query: &[u8]) -> Option<usize> {
-    let mut at = HEADER_LEN;
-    loop {
-        match *query.get(at)? {
-            0 => break,
-            len => at += 1 + usize::from(len),
-        }
-    }
-    (at + 5 <= query.len()).then_some(at + 5)
-}
-
 /// In hexadecimal, the number of a query as it is in its name.
 fn digits(number: u64) -> [u8; DIGITS] {
     let mut digits = [0; DIGITS];
@@ -107,7 +86,6 @@ fn digits(number: u64) -> [u8; DIGITS] {
     digits
 }
 
-const HEADER_LEN: usize = 12;
 /// In the first label, behind its length.
 const DIGITS_AT: usize = HEADER_LEN + 1;
 const DIGITS: usize = 12;

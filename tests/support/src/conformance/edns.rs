@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::client::{Client, exchange_on};
 use super::proxying::{is_answer, rcode, sent};
-use super::view::View;
 use crate::answers;
 use crate::forwarder::outcome::Outcome;
 use crate::forwarder::stage::{self, Idle, NAME, Stage};
 use crate::forwarder::subject::Subject;
 use crate::message::{self, A, AXFR, BADVERS, FORMERR, NOERROR, NOTIMP, RD, SERVFAIL, TC, TXT};
 use crate::server::RefusedPort;
+use crate::view::View;
 use crate::{Act, Authority, End, Query};
 
 const ECS: u16 = 8;

@@ -9,7 +9,6 @@ pub mod proxying;
 pub mod sanity;
 pub mod tls;
 pub mod transports;
-pub mod view;
 
 use crate::forwarder::runner::Row;
 

@@ -2,12 +2,12 @@
 
 use super::client::Client;
 use super::proxying::rcode;
-use super::view::View;
 use crate::Query;
 use crate::forwarder::outcome::Outcome;
 use crate::forwarder::stage::Stage;
 use crate::forwarder::subject::Subject;
 use crate::message::{self, A, AAAA, NOERROR, NXDOMAIN, SOA, TXT};
+use crate::view::View;
 
 const NS: u16 = 2;
 const PTR: u16 = 12;

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::client::Client;
-use super::view::View;
 use crate::answers;
 use crate::forwarder::outcome::Outcome;
 use crate::forwarder::stage::Stage;
 use crate::forwarder::subject::Subject;
 use crate::message::{self, A, FORMERR, NOERROR, QR, RA, RD, SERVFAIL, TC, TXT};
+use crate::view::View;
 use crate::{Act, Query};
 
 const TKEY: u16 = 249;
@@ -38,7 +38,7 @@ pub fn is_answer(response: Option<&Vec<u8>>) -> bool {
 /// Records that a forwarder might be tempted to sort, to compress, to expand or to leave out.
 fn odd_answer(query: &[u8]) -> Vec<u8> {
     let uncompressed = |name: &str, rtype: u16, data: &[u8]| {
-        [&message::wire_name(name)[..], &answers::record(rtype, data)[2..]].concat()
+        [&message::wire_name(name)[..], &message::record(rtype, data)[2..]].concat()
     };
     let with_class = |mut record: Vec<u8>, class: u16| {
         record[4..6].copy_from_slice(&class.to_be_bytes());
@@ -49,12 +49,12 @@ fn odd_answer(query: &[u8]) -> Vec<u8> {
         record
     };
     let records = [
-        answers::record(A, &[192, 0, 2, 9]),
-        answers::record(A, &[192, 0, 2, 1]),
-        with_ttl(answers::record(A, &[192, 0, 2, 5]), 7),
+        message::record(A, &[192, 0, 2, 9]),
+        message::record(A, &[192, 0, 2, 1]),
+        with_ttl(message::record(A, &[192, 0, 2, 5]), 7),
         uncompressed("Other.EXAMPLE", A, &[192, 0, 2, 1]),
-        answers::record(PRIVATE_TYPE, b"\xc0\x0c?"),
-        with_class(answers::record(TXT, b"\x03odd"), 0xfffe),
+        message::record(PRIVATE_TYPE, b"\xc0\x0c?"),
+        with_class(message::record(TXT, b"\x03odd"), 0xfffe),
     ];
     let authorities = [uncompressed("Example", 2, &[0xc0, 12])];
     answers::assemble(query, NOERROR, &records, &authorities)
@@ -110,13 +110,13 @@ pub fn flags(subject: &dyn Subject) -> Result<Outcome, String> {
 pub fn compression(subject: &dyn Subject) -> Result<Outcome, String> {
     let full = |query: &[u8]| {
         let name = &query[12..message::question_end(query).expect("a query") - 4];
-        [name, &answers::record(A, &[192, 0, 2, 1])[2..]].concat()
+        [name, &message::record(A, &[192, 0, 2, 1])[2..]].concat()
     };
     let stage = Stage::one(subject, |setup| {
         setup.handler(move |query| {
             let record = match query.name.split('.').next() {
                 Some("plain") => full(query.message),
-                _ => answers::record(A, &[192, 0, 2, 1]),
+                _ => message::record(A, &[192, 0, 2, 1]),
             };
             vec![Act::Send(answers::assemble(query.message, NOERROR, &[record], &[]))]
         })
@@ -133,7 +133,7 @@ pub fn compression(subject: &dyn Subject) -> Result<Outcome, String> {
     {
         let query = Query::new(name, A).id(id).bytes();
         let owner = owner.map_or_else(|| message::wire_name(name), Vec::from);
-        let mut query = [&query[..], &owner, &answers::record(PRIVATE_TYPE, b"x")[2..]].concat();
+        let mut query = [&query[..], &owner, &message::record(PRIVATE_TYPE, b"x")[2..]].concat();
         query[11] = 1;
         let response = client.exchange(&query);
         outcome.promise(is_answer(response.as_ref()), || format!("{name}: not answered"));
@@ -155,7 +155,7 @@ pub fn types(subject: &dyn Subject) -> Result<Outcome, String> {
         setup.handler(move |query| {
             let (_, qtype, qclass) = message::question(query.message).expect("a query");
             let rtype = if (TKEY..=ANY).contains(&qtype) { PRIVATE_TYPE } else { qtype };
-            let mut record = answers::record(rtype, data);
+            let mut record = message::record(rtype, data);
             record[4..6].copy_from_slice(&qclass.to_be_bytes());
             vec![Act::Send(answers::assemble(query.message, NOERROR, &[record], &[]))]
         })
@@ -335,7 +335,7 @@ fn signed_answer(query: &[u8], original_id: u16) -> Vec<u8> {
     let end = message::question_end(query).expect("a query");
     let mut answer = message::header(message::id(query), QR | RD | RA, [1, 1, 0, 0]);
     answer.extend(&query[12..end]);
-    answer.extend(answers::record(A, &[192, 0, 2, 1]));
+    answer.extend(message::record(A, &[192, 0, 2, 1]));
     signed(&answer, &tsig(original_id))
 }
 
@@ -381,7 +381,7 @@ pub fn sig0_queries(subject: &dyn Subject) -> Result<Outcome, String> {
                 message::header(message::id(query.message), QR | RD | RA, [1, 1, 0, 0]);
             let end = message::question_end(query.message).expect("a query");
             answer.extend(&query.message[12..end]);
-            answer.extend(answers::record(A, &[192, 0, 2, 1]));
+            answer.extend(message::record(A, &[192, 0, 2, 1]));
             vec![Act::After(Duration::from_millis(300), vec![Act::Send(answer)])]
         })
     })?;

@@ -3,13 +3,13 @@
 use super::client::Client;
 use super::proxying::{is_answer, rcode};
 use super::transports;
-use super::view::View;
 use crate::answers;
 use crate::forwarder::outcome::Outcome;
 use crate::forwarder::stage::Stage;
 use crate::forwarder::subject::Subject;
 use crate::message::{self, A, AXFR, FORMERR, NOERROR, NOTIMP, QR, RA, RD, TXT};
-use crate::{Act, Query};
+use crate::view::View;
+use crate::{Act, Query, Random};
 
 const OPCODE: u16 = 0x7800;
 const CD: u16 = 0x10;
@@ -103,59 +103,46 @@ pub fn spelling(subject: &dyn Subject) -> Result<Outcome, String> {
     Ok(outcome)
 }
 
-/// xorshift64, so that the garbage is the same every time.
-struct Garbage(u64);
-
-impl Garbage {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn octets(&mut self, most: usize) -> Vec<u8> {
-        (0..self.next() as usize % most).map(|_| self.next() as u8).collect()
-    }
-
-    /// Something wrong at one place, after this many octets.
-    fn damage(&mut self, octets: &mut Vec<u8>, from: usize) {
-        let at = from + self.next() as usize % (octets.len() - from).max(1);
-        match self.next() % 4 {
-            0 => octets.truncate(at),
-            1 => {
-                let pointer = (0xc000 | self.next() as u16 & 0x1ff).to_be_bytes();
-                octets.truncate(at);
-                octets.extend(pointer);
-            }
-            2 => octets[at] = self.next() as u8,
-            _ => octets[at] ^= 0x40,
+/// Something wrong at one place, after this many octets.
+fn damage(random: &mut Random, octets: &mut Vec<u8>, from: usize) {
+    let at = from + random.index((octets.len() - from).max(1));
+    match random.below(4) {
+        0 => octets.truncate(at),
+        1 => {
+            let pointer = (0xc000 | random.below(0x200) as u16).to_be_bytes();
+            octets.truncate(at);
+            octets.extend(pointer);
         }
+        2 => octets[at] = random.next_u64() as u8,
+        _ => octets[at] ^= 0x40,
     }
 }
 
 pub fn garbage(subject: &dyn Subject) -> Result<Outcome, String> {
     const MESSAGES: usize = 2_000;
 
-    let mut bad = Garbage(0x5eed);
+    let mut bad = Random::new(0x5eed);
     let stage = Stage::one(subject, |setup| {
         setup.handler(move |query| {
             let mut answer = answers::answer(query.message).expect("a query");
             if query.name.starts_with("bad") {
                 let end = message::question_end(&answer).expect("an answer");
-                bad.damage(&mut answer, end);
+                damage(&mut bad, &mut answer, end);
             }
             vec![Act::Send(answer)]
         })
     })?;
     let mut client = Client::new(&stage);
     let mut outcome = Outcome::default();
-    let mut garbage = Garbage(0xbad);
+    let mut garbage = Random::new(0xbad);
     for n in 0..MESSAGES {
         let mut octets = Query::new(&format!("g{n}.s61.example"), TXT).opt(1_232).bytes();
         match n % 4 {
-            0 => octets = garbage.octets(200),
-            _ => garbage.damage(&mut octets, 4),
+            0 => {
+                let length = garbage.index(200);
+                octets = garbage.octets(length);
+            }
+            _ => damage(&mut garbage, &mut octets, 4),
         }
         client.send(&octets);
         if n % 50 == 0 {

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, exchange_on, receive_on};
 use super::proxying::{is_answer, rcode};
-use super::view::View;
 use crate::answers;
 use crate::forwarder::asker::Asked;
 use crate::forwarder::outcome::{Outcome, SLACK};
@@ -16,6 +15,7 @@ use crate::forwarder::subject::Subject;
 use crate::message::{self, A, NOERROR, QR, REFUSED, TC, TXT};
 use crate::server::behaviour::Received;
 use crate::server::log::{ConnectionLog, Ended};
+use crate::view::View;
 use crate::{Act, End, Query};
 
 /// Longer than most keep what is idle.

@@ -1,14 +1,14 @@
-//! Random numbers that depend on a seed and on nothing else.
+//! Chance that depends on a seed and on nothing else.
 
 use std::time::Duration;
 
 /// Xoshiro256++ (Blackman and Vigna), its state filled by `SplitMix64`.
 #[derive(Debug)]
-pub struct Rng {
+pub struct Random {
     state: [u64; 4],
 }
 
-impl Rng {
+impl Random {
     pub fn new(seed: u64) -> Self {
         let mut mixed = seed;
         let state = std::array::from_fn(|_| {
@@ -19,6 +19,12 @@ impl Rng {
             z ^ (z >> 31)
         });
         Self { state }
+    }
+
+    /// Another sequence, which does not depend on how much is taken of this one.
+    #[must_use]
+    pub fn fork(&mut self) -> Self {
+        Self::new(self.next_u64())
     }
 
     pub fn next_u64(&mut self) -> u64 {
@@ -39,9 +45,14 @@ impl Rng {
         self.next_u64() % bound
     }
 
+    /// The same for what indexes and counts.
+    pub fn index(&mut self, bound: usize) -> usize {
+        self.below(bound as u64) as usize
+    }
+
     /// From `low` up to and including `high`.
     pub fn within(&mut self, low: usize, high: usize) -> usize {
-        low + self.below((high - low + 1) as u64) as usize
+        low + self.index(high - low + 1)
     }
 
     /// True `per_mille` times out of 1,000.
@@ -55,6 +66,38 @@ impl Rng {
     }
 
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len() as u64) as usize]
+        *self.choice(choices)
+    }
+
+    pub fn choice<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        &choices[self.index(choices.len())]
+    }
+
+    pub fn octets(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.next_u64() as u8).collect()
+    }
+}
+
+/// Runs `case` with so many seeds, and tells the seed of one that panics; with `CASE_SEED=n` it runs that
+/// one alone.
+pub fn for_each_case(name: &'static str, count: u64, mut case: impl FnMut(&mut Random)) {
+    let one = std::env::var("CASE_SEED").ok();
+    let one = one.map(|seed| seed.parse().expect("CASE_SEED is a decimal number"));
+    for seed in one.map_or(0..count, |seed: u64| seed..seed + 1) {
+        let _told = ToldIfPanicking { name, seed };
+        case(&mut Random::new(seed));
+    }
+}
+
+struct ToldIfPanicking {
+    name: &'static str,
+    seed: u64,
+}
+
+impl Drop for ToldIfPanicking {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}: replay with CASE_SEED={}", self.name, self.seed);
+        }
     }
 }
