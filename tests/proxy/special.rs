@@ -1,11 +1,9 @@
 //! Names that are answered here: an upstream does not hear of them.
 
-use support::message::{A, AAAA, NOERROR, NXDOMAIN, QR, RA, RD, SOA, id};
+use support::message::{A, NXDOMAIN, QR, RA, RD, id};
 use support::{Act, Bed, Query, Response};
 
-const NS: u16 = 2;
 const PTR: u16 = 12;
-const DS: u16 = 43;
 const SVCB: u16 = 64;
 const AA: u16 = 0x0400;
 const AD: u16 = 0x0020;
@@ -27,86 +25,6 @@ fn ours(bed: &Bed, name: &str, qtype: u16) -> (u16, usize, usize) {
     assert!(response.opt.is_some(), "{name}: OPT answers OPT");
     assert_eq!(response.additionals, 0, "{name}");
     (response.rcode, response.answers, response.authorities)
-}
-
-/// Every reverse zone (RFC 6303 section 4, RFC 7793), and `home.arpa`.
-fn zones() -> Vec<String> {
-    let v4 = "0 10 127 254.169 168.192 2.0.192 100.51.198 113.0.203 255.255.255.255".split(' ');
-    let v6 = "d.f 8.e.f 9.e.f a.e.f b.e.f 8.b.d.0.1.0.0.2".split(' ');
-    let loopback = ["0", "1"].map(|digit| format!("{digit}.{}ip6.arpa", "0.".repeat(31)));
-    v4.map(|zone| format!("{zone}.in-addr.arpa"))
-        .chain((16..32).map(|octet| format!("{octet}.172.in-addr.arpa")))
-        .chain((64..128).map(|octet| format!("{octet}.100.in-addr.arpa")))
-        .chain(v6.map(|zone| format!("{zone}.ip6.arpa")))
-        .chain(loopback)
-        .chain(["home.arpa".to_owned()])
-        .collect()
-}
-
-#[test]
-fn rfc63_names_of_this_host_and_names_of_nobody() {
-    let bed = Bed::start();
-    for name in ["localhost", "LOCALHOST", "a.b.localhost"] {
-        assert_eq!(ours(&bed, name, A), (NOERROR, 1, 0), "{name}");
-        assert_eq!(ours(&bed, name, AAAA), (NOERROR, 1, 0), "{name}");
-        for qtype in [NS, SOA, PTR, DS, SVCB] {
-            assert_eq!(ours(&bed, name, qtype), (NOERROR, 0, 1), "{name}");
-        }
-    }
-    for zone in ["invalid", "test", "onion", "local"] {
-        for name in [zone.to_owned(), format!("Www.{zone}"), format!("a.b.{zone}")] {
-            for qtype in [A, SOA, DS, 65_280] {
-                assert_eq!(ours(&bed, &name, qtype), (NXDOMAIN, 0, 1), "{name}");
-            }
-        }
-    }
-    assert_eq!(ours(&bed, "printer.home.arpa", A), (NXDOMAIN, 0, 1));
-    assert_eq!(bed.server.log().queries.len(), 0);
-    assert_eq!(bed.server.log().connections.len(), 0, "nobody was even called");
-}
-
-#[test]
-fn rfc64_reverse_zones() {
-    let bed = Bed::start();
-    for zone in zones() {
-        assert_eq!(ours(&bed, &zone, SOA), (NOERROR, 1, 0), "{zone}");
-        assert_eq!(ours(&bed, &zone, NS), (NOERROR, 1, 0), "{zone}");
-        assert_eq!(ours(&bed, &zone, PTR), (NOERROR, 0, 1), "{zone}");
-        assert_eq!(ours(&bed, &format!("1.{zone}"), PTR), (NXDOMAIN, 0, 1), "{zone}");
-        assert_eq!(ours(&bed, &format!("1.{zone}"), DS), (NXDOMAIN, 0, 1), "{zone}");
-    }
-    assert_eq!(bed.server.log().queries.len(), 0);
-    for (n, zone) in zones().iter().enumerate() {
-        let response = Response::read(&bed.udp().ask(&Query::new(zone, DS).bytes()));
-        assert_eq!((response.flags & AA, response.rcode), (0, NOERROR), "{zone}");
-        assert_eq!(bed.server.log().queries.len(), n + 1, "{zone}");
-    }
-}
-
-#[test]
-fn rfc65_resolver_arpa_has_no_data() {
-    let bed = Bed::start();
-    for name in ["resolver.arpa", "_dns.resolver.arpa", "a.b.Resolver.arpa"] {
-        for qtype in [A, NS, SOA, SVCB, 255] {
-            assert_eq!(ours(&bed, name, qtype), (NOERROR, 0, 1), "{name}");
-        }
-    }
-    assert_eq!(ours(&bed, "_dns.resolver.arpa", DS), (NOERROR, 0, 1));
-    assert_eq!(bed.server.log().queries.len(), 0);
-    bed.udp().ask(&Query::new("resolver.arpa", DS).bytes());
-    assert_eq!(bed.server.log().queries_for("resolver.arpa"), 1);
-}
-
-#[test]
-fn rfc66_other_names_and_other_classes_are_forwarded() {
-    let bed = Bed::start();
-    let names = ["ipv4only.arpa", "a.internal", "example", "notlocal", "8.8.8.8.in-addr.arpa"];
-    for name in names {
-        bed.udp().ask(&Query::new(name, A).bytes());
-        assert_eq!(bed.server.log().queries_for(name), 1, "{name}");
-    }
-    bed.udp().ask(&Query::new("localhost", A).class(3).bytes());
-    assert_eq!(bed.server.log().queries_for("localhost"), 1);
 }
 
 #[test]

@@ -3,38 +3,8 @@
 use std::net::SocketAddr;
 
 use support::answers;
-use support::message::{self, A, NOERROR, TC, TXT};
+use support::message::{self, NOERROR, TC, TXT};
 use support::{Act, Bed, Query, Response, TcpClient, UdpClient};
-
-/// Client's size (0: no OPT), size of the answer, whether it is to arrive whole.
-const CASES: [(u16, usize, bool); 16] = [
-    (0, 512, true),
-    (0, 513, false),
-    (0, 4_000, false),
-    (0, 65_524, false),
-    // Less than 512 is 512 (RFC 6891 section 6.2.3).
-    (100, 512, true),
-    (512, 512, true),
-    (512, 513, false),
-    (1_232, 1_232, true),
-    (1_232, 1_233, false),
-    (1_232, 65_535, false),
-    (4_096, 1_500, true),
-    (4_096, 4_096, true),
-    (4_096, 4_097, false),
-    // On loopback the client's wish counts up to 4,096 octets.
-    (65_535, 4_096, true),
-    (65_535, 4_097, false),
-    (65_535, 65_535, false),
-];
-
-#[test]
-fn large_answers_are_truncated_for_udp_and_whole_over_tcp() {
-    let bed = Bed::start();
-    for (client_size, size, is_whole) in CASES {
-        assert_size(bed.proxy.address(), 4_096, client_size, size, is_whole);
-    }
-}
 
 /// RFC 6891 section 6.2.5: neither side's size is exceeded, and neither is less than 512 octets.
 #[test]
@@ -108,21 +78,4 @@ fn records_after_the_answers_go_first() {
     let read = Response::read(&response);
     assert!(read.is_truncated());
     assert_eq!((read.answers, read.authorities, read.additionals), (2, 0, 0));
-}
-
-#[test]
-fn truncated_answer_of_the_upstream_is_passed_on() {
-    let bed = Bed::with(|setup| {
-        setup.handler(|query| {
-            let mut response = answers::bare(query.message, NOERROR);
-            response[2] |= TC.to_be_bytes()[0];
-            vec![Act::Send(response)]
-        })
-    });
-    let query = Query::new("a.example", A).opt(1232).bytes();
-    let mut expected = answers::bare(&query, NOERROR);
-    expected[2] |= TC.to_be_bytes()[0];
-    let expected = answers::at_client(expected);
-    assert_eq!(bed.udp().ask(&query), expected);
-    assert_eq!(bed.tcp().ask(&query), expected);
 }

@@ -179,45 +179,6 @@ fn upstream_with_a_bad_certificate_hands_its_queries_on() {
 }
 
 #[test]
-fn certificate_that_turns_bad_is_refused_at_the_next_handshake() {
-    use support::{Act, End};
-
-    let bed = Bed::with(|setup| {
-        setup.handler(|query| [query.answer(), vec![Act::End(End::Notify)]].concat())
-    });
-    let client = bed.udp();
-    let first = Response::read(&client.ask(&Query::new("first.example", A).bytes()));
-    assert_eq!(first.rcode, NOERROR);
-
-    // The server knows its old tickets no more, so that the certificate counts again.
-    bed.server.replace_identity(bed.authority.identity("other.example"));
-    let second = Response::read(&client.ask(&Query::new("second.example", A).bytes()));
-    assert_eq!(second.rcode, SERVFAIL);
-    assert_eq!(bed.server.log().queries_for("second.example"), 0);
-}
-
-#[test]
-fn hello_offers_the_name_and_dot() {
-    let bed = Bed::start();
-    let response = bed.udp().ask(&Query::new("a.example", A).bytes());
-    assert_eq!(Response::read(&response).rcode, NOERROR);
-    let log = bed.server.log();
-    let connection = &log.connections[0];
-    assert_eq!(connection.server_name.as_deref(), Some("dot.example"));
-    assert_eq!(connection.alpn_offered, [b"dot".to_vec()]);
-    let handshake = connection.handshake.as_ref().expect("it finished");
-    assert_eq!(handshake.alpn.as_deref(), Some(&b"dot"[..]));
-    assert_eq!(handshake.version, rustls::ProtocolVersion::TLSv1_3);
-}
-
-#[test]
-fn server_without_alpn_is_accepted() {
-    let bed = Bed::with(|setup| Setup { alpn: Vec::new(), ..setup });
-    let response = bed.udp().ask(&Query::new("a.example", A).bytes());
-    assert_eq!(Response::read(&response).rcode, NOERROR);
-}
-
-#[test]
 fn server_of_another_protocol_is_refused() {
     let bed = Bed::with(|setup| Setup { alpn: vec![b"h2".to_vec()], ..setup });
     let response = bed.udp().ask(&Query::new("a.example", A).bytes());
@@ -226,18 +187,4 @@ fn server_of_another_protocol_is_refused() {
         line.contains("not usable") && line.contains("TLS negotiation") && line.contains("ALPN")
     });
     assert_eq!(bed.server.log().application_octets(), 0);
-}
-
-#[test]
-fn wildcard_certificate_counts_for_one_label() {
-    for (name, rcode) in [("a.dot.example", NOERROR), ("a.b.dot.example", SERVFAIL)] {
-        let authority = Authority::new();
-        let server = DotServer::start(Setup::new(authority.identity("*.dot.example")));
-        let ca_file = authority.file().display().to_string();
-        let upstream = format!("{}#{name}", server.address());
-        let proxy = Proxy::start(&["--ca-file", &ca_file, "--upstream", &upstream]);
-        let client = UdpClient::new(proxy.address());
-        let response = client.ask(&Query::new("a.example", A).bytes());
-        assert_eq!(Response::read(&response).rcode, rcode, "{name}");
-    }
 }

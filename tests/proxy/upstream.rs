@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use support::answers;
-use support::message::{self, A, NOERROR, QR, SERVFAIL};
+use support::message::{A, NOERROR, SERVFAIL};
 use support::proxy;
 use support::server::LIMIT;
 use support::{
-    Act, Authority, Bed, DotServer, End, Ended, Greeting, Proxy, Query, RefusedPort, Response,
-    Setup, UdpClient,
+    Act, Authority, Bed, DotServer, End, Greeting, Proxy, Query, RefusedPort, Response, Setup,
+    UdpClient,
 };
 
 /// A client gets an answer, if only SERVFAIL, this long after it asked; the rest is for a slow machine.
@@ -102,47 +102,6 @@ fn server_that_closes_an_idle_connection_costs_no_query() {
 }
 
 #[test]
-fn queries_in_flight_when_the_server_closes_are_sent_again() {
-    for end in [End::Notify, End::Fin, End::Reset] {
-        // The first connection answers nothing and ends with the tenth query.
-        let bed = Bed::with(|setup| {
-            setup.handler(move |query| match (query.connection, query.number) {
-                (0, 9) => vec![Act::End(end)],
-                (0, _) => Vec::new(),
-                _ => query.answer(),
-            })
-        });
-        let client = bed.udp();
-        for n in 0..10 {
-            client.send(&Query::new(&format!("n{n}.example"), A).id(n).bytes());
-        }
-        for _ in 0..10 {
-            let response = Response::read(&client.receive());
-            assert_eq!(response.rcode, NOERROR, "{end:?}");
-            assert_eq!(response.question, Some((format!("n{}.example", response.id), A, 1)));
-        }
-        assert!(client.is_quiet());
-        let log = bed.server.log();
-        assert_eq!((log.connections.len(), log.queries.len()), (2, 20), "{end:?}");
-    }
-}
-
-#[test]
-fn idle_connection_is_closed_with_close_notify_and_opened_again() {
-    let bed = Bed::with_args(&["--upstream-idle-timeout", "1"], |setup| setup);
-    let client = bed.udp();
-    for n in 0..100 {
-        assert_answered(&client, &format!("n{n}.example"));
-    }
-    assert_eq!(bed.server.log().connections.len(), 1);
-    bed.server.await_log("close_notify", |log| log.connections[0].ended == Some(Ended::Notify));
-
-    assert_answered(&client, "again.example");
-    let log = bed.server.log();
-    assert_eq!(log.handshakes().map(|h| h.resumed).collect::<Vec<_>>(), [false, true]);
-}
-
-#[test]
 fn sessions_are_resumed_with_tls_1_2_as_well() {
     let bed = Bed::with(|setup| {
         static VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS12];
@@ -191,46 +150,6 @@ fn unanswered_query_fails_alone_and_its_late_answer_goes_to_nobody() {
     assert!(sibling.is_quiet(), "a second response");
 }
 
-#[test]
-fn answers_that_are_not_for_the_query_are_never_delivered() {
-    type Spoil = fn(Vec<u8>) -> Vec<u8>;
-
-    let cases: [(&str, Spoil); 6] = [
-        ("QR=0", |mut answer| {
-            answer[2] &= 0x7f;
-            answer
-        }),
-        ("another opcode", |mut answer| {
-            answer[2] |= 0x10;
-            answer
-        }),
-        ("another name", |mut answer| {
-            answer[13] ^= 1;
-            answer
-        }),
-        ("another type", |mut answer| {
-            let end = message::question_end(&answer).expect("a question");
-            answer[end - 3] = 28;
-            answer
-        }),
-        ("no question, no error", |answer| message::header(message::id(&answer), QR, [0; 4])),
-        ("under 12 octets", |answer| answer[..11].to_vec()),
-    ];
-    for (name, spoil) in cases {
-        let bed = Bed::with(|setup| {
-            setup.handler(move |query| {
-                let answer = answers::answer(query.message).expect("a query");
-                let spoiled = query.connection == 0;
-                vec![Act::Send(if spoiled { spoil(answer) } else { answer })]
-            })
-        });
-        let query = Query::new("victim.example", A).bytes();
-        let response = bed.udp().ask(&query);
-        assert_eq!(response, answers::answer(&query).expect("a query"), "{name}");
-        assert_eq!(bed.server.log().connections.len(), 2, "{name}: the second try is elsewhere");
-    }
-}
-
 /// RFC 8945 sections 5.2 and 5.3. Nothing is wrong with the connection.
 #[test]
 fn a_signature_out_of_place_or_not_asked_for_is_no_answer() {
@@ -259,40 +178,6 @@ fn a_signature_out_of_place_or_not_asked_for_is_no_answer() {
         assert_answered(&client, "unsigned.example");
         assert_eq!(bed.server.log().connections.len(), 1);
     }
-}
-
-#[test]
-fn answers_that_nobody_asked_for_are_dropped() {
-    // An unknown ID, the right answer, and the right answer again.
-    let bed = Bed::with(|setup| {
-        setup.handler(|query| {
-            let answer = answers::answer(query.message).expect("a query");
-            let unknown = message::with_id(&answer, message::id(&answer) ^ 0x8000);
-            vec![Act::Send(unknown), Act::Send(answer.clone()), Act::Send(answer)]
-        })
-    });
-    let client = bed.udp();
-    for n in 0..20 {
-        let query = Query::new(&format!("n{n}.example"), A).id(n).bytes();
-        assert_eq!(client.ask(&query), answers::answer(&query).expect("a query"));
-    }
-    assert!(client.is_quiet());
-    assert_eq!(bed.server.log().connections.len(), 1);
-}
-
-#[test]
-fn error_without_a_question_is_answered_with_the_clients_question() {
-    const REFUSED: u16 = message::REFUSED;
-
-    let bed = Bed::with(|setup| {
-        setup.handler(|query| {
-            let id = message::id(query.message);
-            vec![Act::Send(message::header(id, QR | REFUSED, [0; 4]))]
-        })
-    });
-    let response = Response::read(&bed.udp().ask(&Query::new("a.example", A).id(3).bytes()));
-    assert_eq!((response.id, response.rcode, response.answers), (3, REFUSED, 0));
-    assert_eq!(response.question, Some(("a.example".to_owned(), A, 1)));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::{Act, Query};
 
 const TKEY: u16 = 249;
 const ANY: u16 = 255;
+const NS: u16 = 2;
 const PRIVATE_TYPE: u16 = 65_280;
 
 const DNSSEC_OK: u16 = 0x8000;
@@ -72,6 +73,13 @@ pub fn transparency(subject: &dyn Subject) -> Result<Outcome, String> {
         ("an unknown option", Query::new("option.s1.example", A).opt(1232).option(65_001, b"x")),
         ("DO", Query::new("do.s1.example", A).opt(1232).edns_flags(DNSSEC_OK)),
         ("no RD", Query::new("rd.s1.example", A).flags(0)),
+        ("reserved flags", Query::new("z.s1.example", A).opt(1232).edns_flags(0x7fff)),
+        ("the root", Query::new("", NS)),
+        ("octets that are no text", Query::new("", A).labels(&[b"\0\x1b[\xff", b"a.b", b"\\ \""])),
+        (
+            "the longest name",
+            Query::new("", A).labels(&[&[b'a'; 63], &[b'b'; 63], &[b'c'; 63], &[b'd'; 61]]),
+        ),
     ];
     for (what, query) in queries {
         let name = message::question(&query.bytes()).expect("a query").0;
