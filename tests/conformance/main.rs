@@ -181,16 +181,16 @@ fn every_statement_is_checked() {
         assert!(test.starts_with(&format!("s{number:02}_")), "{test} is not named for {number}");
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mutants = root.join("scripts/statement-mutants");
-    let mutants = fs::read_to_string(mutants).expect("a file of the repository");
+    let planted = root.join("tests/planted/statements.txt");
+    let planted = fs::read_to_string(planted).expect("a file of the repository");
     let inside = INSIDE.iter().flat_map(|(_, tests)| *tests).copied();
     let tests: Vec<_> = CHECKED.iter().map(|(_, test)| *test).chain(inside).collect();
     for statement in STATEMENTS.into_iter().flatten() {
         let prefix = format!("s{statement:02}_");
         let is_named = tests.iter().any(|test| test.starts_with(&prefix));
         assert!(is_named, "{statement}: no test {prefix}...");
-        let is_planted = mutants.contains(&format!("\nstatement {statement} "));
-        assert!(is_planted, "{statement}: no bug in scripts/statement-mutants");
+        let is_planted = planted.contains(&format!("\ns{statement:02}: "));
+        assert!(is_planted, "{statement}: no bug in tests/planted/statements.txt");
     }
 
     let mut sources = String::new();
