@@ -16,7 +16,7 @@ use super::{Ede, Fact, Forwarder, Manner, Outcome};
 
 impl Forwarder {
     pub(super) fn upstream_stream(&mut self, now: Instant, conn_id: UpstreamConnId, bytes: &[u8]) {
-        let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
+        let Some(conn) = self.upstreams.conn_mut(conn_id) else {
             return;
         };
         conn.last_received = now;
@@ -29,7 +29,7 @@ impl Forwarder {
             }
         }
         // A retired connection was closed with its last answer, and what follows that is nobody's.
-        if let Some(conn) = self.upstreams.conns.get_mut(conn_id) {
+        if let Some(conn) = self.upstreams.conn_mut(conn_id) {
             let is_large = deframer.partial_len() > LARGE;
             conn.deframer = deframer;
             if conn.arriving.is_some() {
@@ -44,7 +44,7 @@ impl Forwarder {
     /// Octets came of the answer that was on its way when the connection stalled. They may say that it
     /// is another than was thought: then the query is sent again like all others.
     fn note_arriving(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        if let Some(conn) = self.upstreams.conns.get_mut(conn_id)
+        if let Some(conn) = self.upstreams.conn_mut(conn_id)
             && let Some((id, ..)) = conn.deframer.begun()
             && let Some(other) = conn.arriving.replace(id).filter(|other| *other != id)
         {
@@ -66,7 +66,7 @@ impl Forwarder {
         conn_id: UpstreamConnId,
         response: &[u8],
     ) -> Result<(), Loss> {
-        let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
+        let Some(conn) = self.upstreams.conn_mut(conn_id) else {
             return Ok(());
         };
         let Some(message_id) = message::id(response) else {
@@ -110,7 +110,7 @@ impl Forwarder {
                 let needs_opt = edit::needs_opt(info, &query.parsed);
                 let is_telling = is_objection(info.rcode)
                     || query.history.plainer.is_some()
-                    || self.upstreams.list[upstream].tolerance.wants_proof();
+                    || self.upstreams[upstream].tolerance.wants_proof();
                 let sent = query.sendings.on(conn_id).filter(|_| is_telling);
                 self.answered(now, place, query_id, upstream);
                 self.note_keepalive(now, conn_id, response, info);
@@ -179,13 +179,12 @@ impl Forwarder {
         let Some(timeout) = info.opt.and_then(|opt| opt.keepalive_timeout(response)) else {
             return;
         };
-        let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
+        let Some((conn, upstream)) = self.upstreams.with_upstream(conn_id) else {
             return;
         };
         let timeout = u32::from(timeout) * KEEPALIVE_UNIT;
         // It counts at the server, from when it sent the answer to when the next query is there.
-        let round_trip =
-            self.upstreams.list[conn.upstream].round_trip.smoothed().unwrap_or_default();
+        let round_trip = upstream.round_trip.smoothed().unwrap_or_default();
         let on_the_way = KEEPALIVE_MARGIN.max(2 * round_trip);
         conn.keepalive = Some(timeout.saturating_sub(on_the_way));
         if timeout <= KEEPALIVE_NONE && matches!(conn.phase, Phase::Open) {
@@ -252,7 +251,7 @@ impl Forwarder {
         let ecs = self.policy.ecs;
         let is_bare =
             || query.parsed.opt.is_none_or(|opt| edit::is_bare(&query.message, &opt, ecs));
-        let upstream = &mut self.upstreams.list[index];
+        let upstream = &mut self.upstreams[index];
         if query.edns_at(index) == sent
             && let Some(edns) = tolerance::lesson(sent, rcode, is_bare)
         {
@@ -280,12 +279,12 @@ impl Forwarder {
         if let Some(query) = self.queries.get_mut(query) {
             query.sendings.remove(conn_id);
         }
-        let upstream = &mut self.upstreams.list[index];
+        let upstream = &mut self.upstreams[index];
         let is_open = upstream.open == Some(conn_id);
         upstream.note_answer(self.limits.queries_max);
         self.answered_late(now, (conn_id, message_id), index);
         // One on a retired connection proves little.
-        let outage = self.upstreams.list[index].outage().filter(|_| is_open);
+        let outage = self.upstreams[index].outage().filter(|_| is_open);
         if outage.is_some_and(|outage| !outage.proof.is_poor()) {
             self.recover(now, index);
         }
@@ -300,7 +299,7 @@ impl Forwarder {
         index: UpstreamIndex,
     ) {
         self.free(now, conn_id, message_id);
-        let is_usable = self.upstreams.list[index].is_usable();
+        let is_usable = self.upstreams[index].is_usable();
         if !is_usable && !self.upstreams.is_something_usable() {
             self.recover(now, index);
         }

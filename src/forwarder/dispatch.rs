@@ -55,7 +55,7 @@ impl Forwarder {
         {
             self.send_only(now, index, conn);
         }
-        let open = self.upstreams.list[index].open;
+        let open = self.upstreams[index].open;
         if self.queries.waiting_for(index) > 0
             && open.is_none_or(|open| self.upstreams.is_busy(now, open))
         {
@@ -92,7 +92,7 @@ impl Forwarder {
         // A connection to one that is preferred is being made.
         let mut is_waiting = false;
         for &index in ranking {
-            if self.upstreams.is_something_usable() && !self.upstreams.list[index].is_usable() {
+            if self.upstreams.is_something_usable() && !self.upstreams[index].is_usable() {
                 continue;
             }
             if let Some(conn) = self.open_conn(now, index)? {
@@ -104,7 +104,7 @@ impl Forwarder {
                 if sent == sends_max || is_busy && sent > 0 {
                     return Ok(true);
                 }
-                if self.upstreams.list[index].open == Some(conn) && !is_busy {
+                if self.upstreams[index].open == Some(conn) && !is_busy {
                     if is_ordered && self.upstreams.has_free_ids(conn) {
                         return Ok(false);
                     }
@@ -113,20 +113,20 @@ impl Forwarder {
                 // It takes no more than it was sent: the rest needs another.
             }
             let something_usable = self.upstreams.is_something_usable();
-            if something_usable && !self.upstreams.list[index].is_usable() || is_waiting {
+            if something_usable && !self.upstreams[index].is_usable() || is_waiting {
                 continue;
             }
             let wait_until = if something_usable {
                 self.connect(now, index);
                 if self.policy.order == Order::Spread
-                    && let Some(at) = self.upstreams.list[index].attempt_is_slow_at()
+                    && let Some(at) = self.upstreams[index].attempt_is_slow_at()
                     && now < at
                 {
                     // Its connection would be of no use if queries did not wait for it at all.
                     self.dispatch_at = Some(self.dispatch_at.map_or(at, |other| other.min(at)));
                     return Ok(false);
                 }
-                let upstream = &self.upstreams.list[index];
+                let upstream = &self.upstreams[index];
                 // What it cannot answer in time another one can.
                 let overflows = upstream.at_once.max(now).is_some();
                 upstream.patience_ends_at().filter(|at| now < *at && !overflows)
@@ -151,14 +151,14 @@ impl Forwarder {
     /// A query came: failed upstreams that would be preferred to the working one are tried again
     /// beside the traffic, once their backoff has ended. The query itself does not wait for them.
     pub(super) fn revive(&mut self, now: Instant, cause: Id) {
-        let Some(working) = self.upstreams.list.iter().position(Upstream::is_usable) else {
+        let Some(working) = self.upstreams.iter().position(Upstream::is_usable) else {
             return;
         };
         let preferred = match self.policy.order {
             Order::Ordered => working,
-            Order::Fastest | Order::Spread => self.upstreams.list.len(),
+            Order::Fastest | Order::Spread => self.upstreams.len(),
         };
-        for index in self.upstreams.list.indexes().take(preferred) {
+        for index in self.upstreams.indexes().take(preferred) {
             self.revive_one(now, index, cause);
         }
     }
@@ -166,7 +166,7 @@ impl Forwarder {
     /// Tries an upstream again if it failed and its backoff has ended: with a connection to it, or a copy of
     /// this query if it has to prove that it answers.
     pub(super) fn revive_one(&mut self, now: Instant, index: UpstreamIndex, cause: Id) {
-        let upstream = &self.upstreams.list[index];
+        let upstream = &self.upstreams[index];
         let Some(outage) = upstream.outage().filter(|outage| outage.retry_at <= now) else {
             return;
         };
@@ -207,8 +207,8 @@ impl Forwarder {
 
     /// Connects to an upstream that has a connection which serves, unless that was done lately.
     fn replace(&mut self, now: Instant, index: UpstreamIndex) {
-        if self.upstreams.list[index].replacements.allow_one(now) && self.connect(now, index) {
-            self.upstreams.list[index].replacements.note(now);
+        if self.upstreams[index].replacements.allow_one(now) && self.connect(now, index) {
+            self.upstreams[index].replacements.note(now);
         }
     }
 
@@ -233,7 +233,7 @@ impl Forwarder {
             return Placed::Expired;
         }
         debug_assert!(query.may_be_sent(), "what was sent often enough does not wait");
-        let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
+        let Some((conn, upstream)) = self.upstreams.with_upstream(conn_id) else {
             return Placed::NoId;
         };
         let message_id = if query.parsed.signature == Some(Signature::Sig0) {
@@ -250,7 +250,6 @@ impl Forwarder {
         // handshake just proved the path; but alone in its window it would hold up all others.
         let is_proven = query.history.stalled_at.is_some_and(|at| conn.opened_at >= at);
         let index = conn.upstream;
-        let upstream = &mut self.upstreams.list[index];
         if !is_proven || upstream.window.is_some() {
             conn.note_sent(now, message_id);
         }
@@ -305,13 +304,12 @@ impl Forwarder {
         now: Instant,
         index: UpstreamIndex,
     ) -> Result<Option<UpstreamConnId>, Stale> {
-        let allowance = self.upstreams.list[index].allowance(now);
+        let allowance = self.upstreams[index].allowance(now);
         if allowance.is_some_and(|allowance| allowance.at_once.is_some()) {
             self.upstreams.turn_to_spare(now, index);
         }
-        let open = self.upstreams.list[index].open;
-        let Some((conn_id, conn)) = open.and_then(|id| Some((id, self.upstreams.conns.get(id)?)))
-        else {
+        let open = self.upstreams[index].open;
+        let Some((conn_id, conn)) = open.and_then(|id| Some((id, self.upstreams.conn(id)?))) else {
             return Ok(None);
         };
         if conn.idles_out_at(self.upstreams.idle_timeout(conn)).is_some_and(|at| at <= now) {
@@ -362,7 +360,7 @@ impl Forwarder {
     }
 
     fn wait_for_own_id(&mut self, now: Instant, id: Id, conn_id: UpstreamConnId) {
-        if let Some(conn) = self.upstreams.conns.get(conn_id) {
+        if let Some(conn) = self.upstreams.conn(conn_id) {
             self.queries.wait_for(id, conn.upstream);
             self.replace_for_own_id(now, id, conn_id);
         }
@@ -371,20 +369,20 @@ impl Forwarder {
     /// The one message ID that the query can be sent with is not to be had on this connection. Where it may
     /// never be, another connection is made, now or when that may be done again.
     fn replace_for_own_id(&mut self, now: Instant, id: Id, conn_id: UpstreamConnId) {
-        if let Some(conn) = self.upstreams.conns.get(conn_id)
+        if let Some(conn) = self.upstreams.conn(conn_id)
             && let Some(query) = self.queries.get(id)
             && conn.in_flight.is_lost(query.parsed.id)
         {
             let index = conn.upstream;
             self.replace(now, index);
-            let next = self.upstreams.list[index].replacements.next().filter(|at| now < *at);
+            let next = self.upstreams[index].replacements.next().filter(|at| now < *at);
             self.dispatch_at = self.dispatch_at.into_iter().chain(next).min();
         }
     }
 
     /// With nothing usable: tries a failed upstream again if its pause is over, else tells when.
     fn retry(&mut self, now: Instant, index: UpstreamIndex) -> Option<Instant> {
-        let upstream = &self.upstreams.list[index];
+        let upstream = &self.upstreams[index];
         if !upstream.attempts.is_empty() {
             return None;
         }
@@ -416,13 +414,13 @@ impl Forwarder {
             Query::new(Origin::Trial { upstream: index, cause }, message, parsed, family, now);
         let trial = self.queries.insert(now, trial);
         self.queries.wait_for(trial, index);
-        self.upstreams.list[index].outage_mut()?.trial = Some(trial);
+        self.upstreams[index].outage_mut()?.trial = Some(trial);
         Some(trial)
     }
 
     /// The connection is usable now: whatever waits may be sent on it.
     pub(super) fn conn_opened(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
+        let Some(conn) = self.upstreams.conn_mut(conn_id) else {
             return;
         };
         if !matches!(conn.phase, Phase::Connecting { .. }) {
@@ -434,14 +432,14 @@ impl Forwarder {
         conn.last_answer = now;
         conn.idle_since = now;
         let index = conn.upstream;
-        let upstream = &mut self.upstreams.list[index];
+        let upstream = &mut self.upstreams[index];
         upstream.attempts.retain(|attempt| *attempt != conn_id);
         if let Some(old) = upstream.open.replace(conn_id)
             && !self.upstreams.serves_beside(now, old)
         {
             self.upstreams.retire(now, old, &mut self.outbox);
         }
-        if self.upstreams.list[index].outage().is_some_and(|outage| !outage.proof.wants_trial()) {
+        if self.upstreams[index].outage().is_some_and(|outage| !outage.proof.wants_trial()) {
             self.recover(now, index);
         }
         self.queries.end_later();

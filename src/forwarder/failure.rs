@@ -7,7 +7,8 @@ use super::collections::arena::Id;
 use super::collections::sort::sort_by_key;
 use super::queries::query::{LastFailure, Origin};
 use super::queries::waiting::Next;
-use super::upstreams::connection::{Arrival, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, Silence};
+use super::upstreams::Stalled;
+use super::upstreams::connection::{Arrival, Phase};
 use super::upstreams::in_flight::Found;
 use super::upstreams::upstream::{BROKE_READING, BROKE_SENDING};
 use super::{Ede, Forwarder, Manner, Outcome, Stage};
@@ -26,7 +27,7 @@ pub(super) struct Loss {
 impl Forwarder {
     /// An upstream connection ended on its own.
     pub(super) fn upstream_closed(&mut self, now: Instant, conn_id: UpstreamConnId, how: Closed) {
-        let Some(conn) = self.upstreams.conns.get(conn_id) else {
+        let Some(conn) = self.upstreams.conn(conn_id) else {
             return;
         };
         if let Phase::Connecting { established, .. } = conn.phase {
@@ -46,8 +47,9 @@ impl Forwarder {
             Closed::Failed { stage: Stage::Write, .. } => BROKE_SENDING,
             Closed::Failed { .. } => BROKE_READING,
         };
+        let index = conn.upstream;
         if let Closed::Failed { detail, .. } = how {
-            self.upstreams.list[conn.upstream].note_broke(detail);
+            self.upstreams[index].note_broke(detail);
         }
         self.lose(
             now,
@@ -69,8 +71,8 @@ impl Forwarder {
         else {
             return;
         };
-        let open = self.upstreams.list[conn.upstream].open;
-        if let Some(open) = open.and_then(|open| self.upstreams.conns.get_mut(open)) {
+        let open = self.upstreams[conn.upstream].open;
+        if let Some(open) = open.and_then(|open| self.upstreams.conn_mut(open)) {
             // Only a replacement could not be made; the connection it was for still serves.
             open.replacement_failed_at = Some(now);
             return;
@@ -133,7 +135,7 @@ impl Forwarder {
     /// one that has none.
     pub(super) fn make_way(&mut self, now: Instant, index: UpstreamIndex) -> bool {
         let (mut live, mut is_bare, mut others_bare) = (0, false, false);
-        for (other, upstream) in self.upstreams.list.indexes().zip(self.upstreams.list.iter()) {
+        for (other, upstream) in self.upstreams.indexes().zip(self.upstreams.iter()) {
             let of_it = upstream
                 .conns
                 .iter()
@@ -201,7 +203,7 @@ impl Forwarder {
             return;
         };
         let index = conn.upstream;
-        let broke_number = self.upstreams.list[index].broke_number;
+        let broke_number = self.upstreams[index].broke_number;
         let was_open = matches!(conn.phase, Phase::Open);
         let mut waiting: Vec<Id> = conn.in_flight.iter().collect();
         let was_waiting = !waiting.is_empty();
@@ -225,7 +227,7 @@ impl Forwarder {
             history.losses = history.losses.saturating_add(1);
         }
         if was_open {
-            self.upstreams.list[index].note_close(was_waiting, conn.answers);
+            self.upstreams[index].note_close(was_waiting, conn.answers);
         }
         // A query that was alone on a connection that closed without any answer, and had lost one
         // before, or whose answer was bad twice (RFC 5625 section 6.3), fails alone. That is not the
@@ -247,7 +249,7 @@ impl Forwarder {
             None => conn.answers == 0 && was_waiting && !lost_twice && loss.victim.is_none(),
         };
         if is_upstreams_failure && was_open {
-            let detail = self.upstreams.list[index].explain(loss.what, broke_number).into();
+            let detail = self.upstreams[index].explain(loss.what, broke_number).into();
             self.fail_upstream(now, index, Stage::Read, detail);
         }
         // Who closes again and again may be unable to carry the load, while another upstream is.
@@ -267,48 +269,19 @@ impl Forwarder {
     /// that is arriving is waited for. Asked for again, it would take from a slow path what it needs
     /// itself, or trickle on the next connection and hold that up too.
     pub(super) fn stall(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        let Some(conn) = self.upstreams.conns.get_mut(conn_id) else {
+        let was_first = |id, upstream| {
+            let first = self.queries.get(id).and_then(|query| query.history.first);
+            first.is_some_and(|(first, _)| first == upstream)
+        };
+        let Some(stalled) = self.upstreams.stall(now, conn_id, was_first) else {
             return;
         };
-        let index = conn.upstream;
-        let answers = conn.answers;
-        let arrival = conn.arrival(now).filter(|arrival| arrival.pace != Pace::Broken);
-        let is_slow = arrival.is_some_and(|arrival| arrival.pace == Pace::Steady);
-        let waiting: Vec<Id> = conn.in_flight.iter().collect();
-        // Copies of what another left unanswered are no fair sample.
-        let was_first = |id: &&Id| {
-            let first = self.queries.get(**id).and_then(|query| query.history.first);
-            first.is_some_and(|(first, _)| first == index)
-        };
-        let own = waiting.iter().filter(was_first).count();
-        if let Phase::Retired { stalled, .. } = &mut conn.phase {
-            *stalled = true;
-        } else {
-            conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: true };
-        }
+        let Stalled { upstream, waiting, arrival, failure } = stalled;
         for id in &waiting {
             self.queries.set_stalled(*id, conn_id, true);
         }
-        let of_several = own >= SILENCE_MIN;
-        if answers > 0 && !is_slow {
-            conn.silence = Some(Silence { of_several, answered_elsewhere: None });
-        }
-        let upstream = &mut self.upstreams.list[index];
-        if conn.silence.is_some() && upstream.query_limit.queries_max(now).is_some() {
-            upstream.query_limit.note_silence(now, answers);
-        }
-        upstream.round_trip.note(now, STALL_TIMEOUT);
-        let is_silent_again = of_several && upstream.silences > 0;
-        let was_open = self.upstreams.list[index].open.take_if(|open| *open == conn_id).is_some();
-        self.upstreams.list[index].is_silent = true;
-        if was_open && answers == 0 && own > 0 && !is_slow {
-            self.fail_upstream(now, index, Stage::Read, "connected, but no answer".into());
-        } else if was_open
-            && is_silent_again
-            && !is_slow
-            && self.upstreams.another(index, UpstreamSet::EMPTY).is_some()
-        {
-            self.fail_upstream(now, index, Stage::Read, "connections fall silent".into());
+        if let Some(detail) = failure {
+            self.fail_upstream(now, upstream, Stage::Read, detail.into());
         }
         self.send_elsewhere(now, conn_id, waiting, arrival, false);
     }
@@ -323,7 +296,7 @@ impl Forwarder {
         arrival: Option<Arrival>,
         to_another: bool,
     ) {
-        let Some(conn) = self.upstreams.conns.get(conn_id) else {
+        let Some(conn) = self.upstreams.conn(conn_id) else {
             return;
         };
         let index = conn.upstream;
@@ -360,7 +333,7 @@ impl Forwarder {
         if let Some(arrival) = arrival {
             self.queries.set_stalled(arrival.query, conn_id, false);
         }
-        if let Some(conn) = self.upstreams.conns.get_mut(conn_id) {
+        if let Some(conn) = self.upstreams.conn_mut(conn_id) {
             conn.arriving = arrival.map(|arrival| arrival.id);
         }
         self.queries.wait_again(again);
@@ -368,7 +341,7 @@ impl Forwarder {
 
     /// The answer that was arriving when the connection stalled has ceased to.
     fn give_up_arriving(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        if let Some(conn) = self.upstreams.conns.get_mut(conn_id)
+        if let Some(conn) = self.upstreams.conn_mut(conn_id)
             && let Some(id) = conn.arriving.take()
             && let Found::Waiting(query) = conn.in_flight.find(id)
         {
@@ -404,15 +377,15 @@ impl Forwarder {
     }
 
     pub(super) fn upstream_timeouts(&mut self, now: Instant) {
-        for index in self.upstreams.list.indexes() {
+        for index in self.upstreams.indexes() {
             self.fail_if_poor(now, index);
-            for place in (0..self.upstreams.list[index].conns.len()).rev() {
-                let Some(&conn_id) = self.upstreams.list[index].conns.get(place) else {
+            for place in (0..self.upstreams[index].conns.len()).rev() {
+                let Some(&conn_id) = self.upstreams[index].conns.get(place) else {
                     continue;
                 };
                 self.hedge(now, conn_id);
                 self.overdue(now, conn_id);
-                let Some(conn) = self.upstreams.conns.get(conn_id) else {
+                let Some(conn) = self.upstreams.conn(conn_id) else {
                     continue;
                 };
                 if conn.next_timeout(self.upstreams.idle_timeout(conn)).is_none_or(|at| now < at) {
@@ -493,6 +466,3 @@ impl Forwarder {
 
 /// Connections that a query loses to one upstream before it turns to another.
 const LOSSES_MAX: u8 = 2;
-
-/// Queries that wait on a connection without a sign of life.
-const SILENCE_MIN: usize = 4;

@@ -95,7 +95,7 @@ impl Forwarder {
             Origin::Orphan => {}
             Origin::Denial { zone } => self.denials.note(now, zone, &outcome),
             Origin::Trial { upstream, .. } => {
-                if let Some(outage) = self.upstreams.list[upstream].outage_mut() {
+                if let Some(outage) = self.upstreams[upstream].outage_mut() {
                     outage.trial.take_if(|trial| *trial == id);
                 }
                 let is_answered = outcome.upstream().is_some();
@@ -143,7 +143,7 @@ impl Forwarder {
             Outcome::Orphaned => self.outbox.counts.orphaned += 1,
             Outcome::Answer { upstream, info, .. } => {
                 self.outbox.counts.answered += 1;
-                let upstream = &self.upstreams.list[*upstream].name;
+                let upstream = &self.upstreams[*upstream].name;
                 if let Some(asked) = asked {
                     self.outbox.query_log.success(asked, info.rcode, sent, took(), upstream);
                 }
@@ -157,7 +157,7 @@ impl Forwarder {
             Outcome::Rcode { rcode: Rcode::SERVFAIL, upstream } => {
                 self.outbox.counts.failed += 1;
                 let cause =
-                    format!("{}: SERVFAIL without a question", self.upstreams.list[*upstream].name);
+                    format!("{}: SERVFAIL without a question", self.upstreams[*upstream].name);
                 if let Some(asked) = asked {
                     self.outbox.query_log.failure(asked, took(), &cause);
                 }
@@ -234,7 +234,7 @@ impl Forwarder {
             return;
         };
         if let Some(sending) = query.sendings.oldest()
-            && let Some(conn) = self.upstreams.conns.get(sending.conn)
+            && let Some(conn) = self.upstreams.conn(sending.conn)
         {
             query.history.last_failure = Some(LastFailure {
                 upstream: conn.upstream,
@@ -260,8 +260,7 @@ impl Forwarder {
             return;
         }
         // With nothing usable, the first upstream in order speaks for all.
-        let first =
-            self.upstreams.list.iter().next().filter(|_| !self.upstreams.is_something_usable());
+        let first = self.upstreams.iter().next().filter(|_| !self.upstreams.is_something_usable());
         let outage = first.and_then(|first| Some((&first.name, first.outage()?)));
         let (code, text) = match (query.history.last_failure, outage) {
             (Some(failure), _) if query.is_sent() => self.explain(&failure),
@@ -281,14 +280,14 @@ impl Forwarder {
     }
 
     fn explain(&self, failure: &LastFailure) -> (u16, String) {
-        let upstream = &self.upstreams.list[failure.upstream];
+        let upstream = &self.upstreams[failure.upstream];
         let why = upstream.explain(failure.what, failure.broke_number);
         (failure.code, format!("{}: {why}", upstream.name))
     }
 
     /// Why a query was never sent, although nothing failed yet.
     fn explain_waiting(&self) -> String {
-        match self.upstreams.list.iter().find(|upstream| upstream.is_usable()) {
+        match self.upstreams.iter().find(|upstream| upstream.is_usable()) {
             Some(Upstream { name, open: Some(_), .. }) => {
                 format!("{name}: takes no more queries at the moment")
             }

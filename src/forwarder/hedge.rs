@@ -64,12 +64,12 @@ impl Forwarder {
 
     /// Copies what is late on this connection, as far as the budget goes.
     pub(super) fn hedge(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        while let Some(conn) = self.upstreams.conns.get(conn_id)
+        while let Some(conn) = self.upstreams.conn(conn_id)
             && let index = conn.upstream
             && let Some(other) = self.upstreams.hedge_target(now, index)
-            && let Some(conn) = self.upstreams.conns.get_mut(conn_id)
+            && let Some((conn, upstream)) = self.upstreams.with_upstream(conn_id)
             && conn.phase.is_trusted()
-            && let after = self.upstreams.list[index].round_trip.late_after()
+            && let after = upstream.round_trip.late_after()
             && let Some(message_id) = conn.sent.pop_late(now, after)
         {
             let Found::Waiting(id) = conn.in_flight.find(message_id) else {
@@ -164,10 +164,11 @@ impl Forwarder {
         if !self.policy.retry_servfail || !query.may_be_sent() {
             return None;
         }
-        let operator = self.upstreams.list[index].operator;
+        let operator = self.upstreams[index].operator;
         let others =
-            || self.upstreams.list.others(index).filter(|(_, other)| other.operator != operator);
-        if let Some((other, _)) = others().find(|(_, other)| other.is_usable()) {
+            || self.upstreams.others(index).filter(|(_, other)| other.operator != operator);
+        let usable = others().find(|(_, other)| other.is_usable()).map(|(other, _)| other);
+        if let Some(other) = usable {
             return self.upstreams.retries.try_take().then_some(other);
         }
         if self.upstreams.retries.allows_one() {

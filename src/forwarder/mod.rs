@@ -195,15 +195,9 @@ impl Forwarder {
         upstream: UpstreamIndex,
         lost: &[UpstreamConnId],
     ) {
-        self.upstreams.list[upstream].forget_experience();
-        self.upstreams.list[upstream].end_backoff(now);
-        for conn in &self.upstreams.list[upstream].conns {
-            if let Some(conn) = self.upstreams.conns.get_mut(*conn) {
-                conn.replacement_failed_at = None;
-            }
-        }
+        self.upstreams.forget_experience(now, upstream);
         // One that has ended by itself may not be taken yet.
-        let conns = self.upstreams.list[upstream].conns.iter();
+        let conns = self.upstreams[upstream].conns.iter();
         let lost = conns.filter(|conn| lost.contains(conn)).copied().collect();
         self.drop_upstream_conns(now, lost, "the way to it changed");
         self.settle(now);
@@ -218,11 +212,10 @@ impl Forwarder {
     /// The machine was suspended: every upstream connection is dropped, as none can be trusted.
     pub fn handle_resume(&mut self, now: Instant) {
         self.denials.forget();
-        for upstream in self.upstreams.list.iter_mut() {
-            upstream.forget_experience();
-            upstream.end_backoff(now);
+        for upstream in self.upstreams.indexes() {
+            self.upstreams.forget_experience(now, upstream);
         }
-        let all = self.upstreams.list.iter().flat_map(|upstream| upstream.conns.iter().copied());
+        let all = self.upstreams.iter().flat_map(|upstream| upstream.conns.iter().copied());
         self.drop_upstream_conns(now, all.collect(), "the machine was suspended");
         self.settle(now);
     }
@@ -240,9 +233,8 @@ impl Forwarder {
     pub fn handle_shutdown(&mut self, now: Instant) {
         self.service = Service::Ending;
         self.clients.drain(&mut self.outbox);
-        for index in self.upstreams.list.indexes() {
-            if let Some(trial) = self.upstreams.list[index].outage().and_then(|outage| outage.trial)
-            {
+        for index in self.upstreams.indexes() {
+            if let Some(trial) = self.upstreams[index].outage().and_then(|outage| outage.trial) {
                 self.finish(now, trial, Outcome::Orphaned);
             }
         }
@@ -276,15 +268,15 @@ impl Forwarder {
                     true
                 }
                 Action::Close { conn: ConnId::Upstream(conn), .. } => {
-                    self.upstreams.conns.free(conn);
+                    self.upstreams.free_key(conn);
                     true
                 }
                 Action::Transmit(ConnId::Client(client)) => self.clients.note_transmitting(client),
                 Action::Transmit(ConnId::Upstream(conn)) => {
-                    let conn = self.upstreams.conns.get_mut(conn);
+                    let conn = self.upstreams.conn_mut(conn);
                     conn.is_some_and(|conn| std::mem::take(&mut conn.transmitting))
                 }
-                Action::Connect { conn, .. } => self.upstreams.conns.get(conn).is_some(),
+                Action::Connect { conn, .. } => self.upstreams.conn(conn).is_some(),
                 Action::Read(client) | Action::ShutdownWrite(client) => {
                     self.clients.is_connected(client)
                 }
@@ -326,7 +318,7 @@ impl Forwarder {
 
     /// Whether answers are still to come on this connection to an upstream.
     pub fn awaits_answers(&self, conn: UpstreamConnId) -> bool {
-        self.upstreams.conns.get(conn).is_some_and(|conn| conn.in_flight.waiting() > 0)
+        self.upstreams.conn(conn).is_some_and(|conn| conn.in_flight.waiting() > 0)
     }
 
     /// What is to be written on this connection.
@@ -334,7 +326,7 @@ impl Forwarder {
         match conn {
             ConnId::Client(client) => self.clients.output(client),
             ConnId::Upstream(conn) => {
-                self.upstreams.conns.get(conn).map_or(&[], |conn| conn.output.pending())
+                self.upstreams.conn(conn).map_or(&[], |conn| conn.output.pending())
             }
         }
     }
@@ -346,7 +338,7 @@ impl Forwarder {
                 self.clients.advance_output(now, client, n, &mut self.outbox);
             }
             ConnId::Upstream(conn) => {
-                if let Some(conn) = self.upstreams.conns.get_mut(conn) {
+                if let Some(conn) = self.upstreams.conn_mut(conn) {
                     conn.output.advance(n);
                 }
             }
@@ -379,7 +371,7 @@ impl Forwarder {
     pub fn is_drained(&self) -> bool {
         self.queries.is_empty()
             && self.clients.keys() == 0
-            && self.upstreams.conns.is_empty()
+            && self.upstreams.keys() == 0
             && self.outbox.datagrams.is_empty()
             && self.outbox.actions.is_empty()
     }
@@ -388,7 +380,7 @@ impl Forwarder {
     pub fn counts(&self) -> Counts {
         Counts {
             queries_held: self.queries.len(),
-            conns_held: self.clients.keys() + self.upstreams.conns.len(),
+            conns_held: self.clients.keys() + self.upstreams.keys(),
             ..self.outbox.counts
         }
     }

@@ -18,7 +18,7 @@ impl Forwarder {
     /// Looks at what is overdue on this connection. The budget of copies of late queries is for those
     /// that are made sooner: here it is [`super::queries::query::Query::may_be_sent`] that bounds them.
     pub(super) fn overdue(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        while let Some(conn) = self.upstreams.conns.get_mut(conn_id)
+        while let Some(conn) = self.upstreams.conn_mut(conn_id)
             && conn.phase.is_trusted()
             && let Some(message_id) = conn.sent.pop_overdue(now)
         {
@@ -47,30 +47,30 @@ impl Forwarder {
     /// Who is asked this query to find out whether upstream `index` fails or nobody answers such names:
     /// another operator if there is one, as addresses of one may fail together.
     fn probe(&mut self, now: Instant, index: UpstreamIndex, id: Id) -> Option<UpstreamIndex> {
-        if !self.upstreams.list[index].promptness.wants_probe(now) {
+        if !self.upstreams[index].promptness.wants_probe(now) {
             return None;
         }
         let query = self.queries.get(id)?;
         let (_, number) = query.history.first.filter(|(first, _)| *first == index)?;
         let avoided = query.history.avoided;
-        let operator = self.upstreams.list[index].operator;
+        let operator = self.upstreams[index].operator;
         let is_another = |(other, upstream): &(UpstreamIndex, &Upstream)| {
             upstream.is_usable() && upstream.operator != operator && !avoided.contains(*other)
         };
-        let of_another = self.upstreams.list.others(index).find(is_another).map(|(other, _)| other);
+        let of_another = self.upstreams.others(index).find(is_another).map(|(other, _)| other);
         let other = of_another.or_else(|| self.upstreams.another(index, avoided))?;
-        self.upstreams.list[index].promptness.note_probe(now, number);
+        self.upstreams[index].promptness.note_probe(now, number);
         Some(other)
     }
 
     /// Nobody can be asked what is overdue at upstream `index`: who could be, but failed, is tried again
     /// beside the traffic, for later ones.
     fn revive_helpers(&mut self, now: Instant, index: UpstreamIndex, cause: Id) {
-        let first = &self.upstreams.list[index];
+        let first = &self.upstreams[index];
         let operator = first.operator;
         let is_any = self.policy.hedge == Hedge::Any || first.promptness.wants_probe(now);
-        for other in self.upstreams.list.indexes().filter(|other| *other != index) {
-            if is_any || self.upstreams.list[other].operator == operator {
+        for other in self.upstreams.indexes().filter(|other| *other != index) {
+            if is_any || self.upstreams[other].operator == operator {
                 self.revive_one(now, other, cause);
             }
         }
@@ -79,7 +79,7 @@ impl Forwarder {
     /// An upstream that must answer in time has not. That says nothing of it where the query itself has
     /// no answer yet: then it is the name.
     fn overdue_trial(&mut self, now: Instant, id: Id, index: UpstreamIndex, cause: Id) {
-        let outage = self.upstreams.list[index].outage();
+        let outage = self.upstreams[index].outage();
         if outage.is_none_or(|outage| !outage.proof.is_poor()) {
             return;
         }
@@ -103,7 +103,7 @@ impl Forwarder {
         let Some((index, number)) = first.filter(|(first, _)| answered_by != Some(*first)) else {
             return;
         };
-        let is_overdue = |sending: &Sending| match self.upstreams.conns.get(sending.conn) {
+        let is_overdue = |sending: &Sending| match self.upstreams.conn(sending.conn) {
             Some(conn) if conn.upstream == index && conn.phase.is_trusted() => {
                 // What was sent again after a stall has no time of its own, and has waited for long.
                 conn.sent.start(sending.id).is_none_or(|start| now >= start + OVERDUE_AFTER)
@@ -112,12 +112,7 @@ impl Forwarder {
         };
         if query.sendings.iter().any(is_overdue) {
             let by_another = answered_by.is_some();
-            self.upstreams.list[index].promptness.note_late(
-                now,
-                number,
-                name_hash(query),
-                by_another,
-            );
+            self.upstreams[index].promptness.note_late(now, number, name_hash(query), by_another);
         }
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod tolerance;
 pub(crate) mod turns;
 pub(crate) mod upstream;
 
+use std::ops::{Index, IndexMut};
 use std::time::{Duration, Instant};
 
 use crate::forwarder::action::{
@@ -26,14 +27,17 @@ use crate::forwarder::limits::{Hedge, Limits, Order, Policy};
 use crate::forwarder::message::frame::KEPT_CAPACITY_MAX;
 use crate::forwarder::outbox::Outbox;
 use crate::forwarder::report::Fact;
-use connection::{HANDSHAKE_TIMEOUT, Phase, RETIRED_TIMEOUT, Turn, UpstreamConn};
-use upstream::UpstreamList;
+use connection::{
+    Arrival, HANDSHAKE_TIMEOUT, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, Silence, Turn,
+    UpstreamConn,
+};
+use upstream::{Upstream, UpstreamList};
 
 /// All upstreams, and the connections to them.
 #[derive(Debug)]
 pub(crate) struct Upstreams {
-    pub(crate) list: UpstreamList,
-    pub(crate) conns: ConnTable<UpstreamConnId, UpstreamConn>,
+    list: UpstreamList,
+    conns: ConnTable<UpstreamConnId, UpstreamConn>,
     /// The preferred first, as of the last look.
     pub(crate) ranking: Vec<UpstreamIndex>,
     /// Copies of queries whose answers are late.
@@ -73,6 +77,56 @@ impl Upstreams {
             order: policy.order,
             hedge: policy.hedge,
         }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = UpstreamIndex> + use<> {
+        self.list.indexes()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Upstream> {
+        self.list.iter()
+    }
+
+    /// The upstreams but `index`, those behind it first.
+    pub(crate) fn others(
+        &self,
+        index: UpstreamIndex,
+    ) -> impl Iterator<Item = (UpstreamIndex, &Upstream)> {
+        self.list.others(index)
+    }
+
+    /// A connection; `None` if it was closed.
+    pub(crate) fn conn(&self, id: UpstreamConnId) -> Option<&UpstreamConn> {
+        self.conns.get(id)
+    }
+
+    /// A connection; `None` if it was closed.
+    pub(crate) fn conn_mut(&mut self, id: UpstreamConnId) -> Option<&mut UpstreamConn> {
+        self.conns.get_mut(id)
+    }
+
+    /// A connection and its upstream; `None` if it was closed.
+    pub(crate) fn with_upstream(
+        &mut self,
+        id: UpstreamConnId,
+    ) -> Option<(&mut UpstreamConn, &mut Upstream)> {
+        let conn = self.conns.get_mut(id)?;
+        let upstream = &mut self.list[conn.upstream];
+        Some((conn, upstream))
+    }
+
+    /// Keys that are taken, those of connections that the shell has not closed yet included.
+    pub(crate) fn keys(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// The shell has closed its socket.
+    pub(crate) fn free_key(&mut self, id: UpstreamConnId) {
+        self.conns.free(id);
     }
 
     /// Octets that it takes for the table of connections.
@@ -222,6 +276,52 @@ impl Upstreams {
         }
     }
 
+    /// Nothing was answered on the connection for too long: it takes no new queries. `was_first` tells
+    /// whether a query was sent to this upstream first.
+    pub(crate) fn stall(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+        was_first: impl Fn(Id, UpstreamIndex) -> bool,
+    ) -> Option<Stalled> {
+        let conn = self.conns.get_mut(conn_id)?;
+        let index = conn.upstream;
+        let answers = conn.answers;
+        let arrival = conn.arrival(now).filter(|arrival| arrival.pace != Pace::Broken);
+        let is_slow = arrival.is_some_and(|arrival| arrival.pace == Pace::Steady);
+        let waiting: Vec<Id> = conn.in_flight.iter().collect();
+        // Copies of what another left unanswered are no fair sample.
+        let own = waiting.iter().filter(|id| was_first(**id, index)).count();
+        if let Phase::Retired { stalled, .. } = &mut conn.phase {
+            *stalled = true;
+        } else {
+            conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: true };
+        }
+        let of_several = own >= SILENCE_MIN;
+        if answers > 0 && !is_slow {
+            conn.silence = Some(Silence { of_several, answered_elsewhere: None });
+        }
+        let upstream = &mut self.list[index];
+        if conn.silence.is_some() && upstream.query_limit.queries_max(now).is_some() {
+            upstream.query_limit.note_silence(now, answers);
+        }
+        upstream.round_trip.note(now, STALL_TIMEOUT);
+        let is_silent_again = of_several && upstream.silences > 0;
+        let was_open = upstream.open.take_if(|open| *open == conn_id).is_some();
+        upstream.is_silent = true;
+        let has_another = || self.another(index, UpstreamSet::EMPTY).is_some();
+        let failure = if !was_open || is_slow {
+            None
+        } else if answers == 0 && own > 0 {
+            Some("connected, but no answer")
+        } else if is_silent_again && has_another() {
+            Some("connections fall silent")
+        } else {
+            None
+        };
+        Some(Stalled { upstream: index, waiting, arrival, failure })
+    }
+
     /// The server works on one query of a connection at a time, for so long on each that those that wait
     /// here would expire. They go to another upstream, or are spread over several connections, as far as
     /// each answers them in time; so do all that follow. Returns those that wait.
@@ -327,6 +427,18 @@ impl Upstreams {
         Some(conn)
     }
 
+    /// What was learned of an upstream or of the way to it may hold no longer, and what failed may work now.
+    pub(crate) fn forget_experience(&mut self, now: Instant, index: UpstreamIndex) {
+        let upstream = &mut self.list[index];
+        upstream.forget_experience();
+        upstream.end_backoff(now);
+        for conn in &upstream.conns {
+            if let Some(conn) = self.conns.get_mut(*conn) {
+                conn.replacement_failed_at = None;
+            }
+        }
+    }
+
     /// Takes all connections out, on which nothing waits.
     pub(crate) fn close_all(&mut self, why: &'static str, outbox: &mut Outbox) {
         for index in self.list.indexes() {
@@ -413,6 +525,32 @@ impl Upstreams {
     }
 }
 
+/// What a connection leaves that stalled.
+#[derive(Debug)]
+pub(crate) struct Stalled {
+    pub(crate) upstream: UpstreamIndex,
+    /// The queries that wait on it.
+    pub(crate) waiting: Vec<Id>,
+    /// The answer that was arriving.
+    pub(crate) arrival: Option<Arrival>,
+    /// Why it is its upstream's failure, if it is.
+    pub(crate) failure: Option<&'static str>,
+}
+
+impl Index<UpstreamIndex> for Upstreams {
+    type Output = Upstream;
+
+    fn index(&self, upstream: UpstreamIndex) -> &Upstream {
+        &self.list[upstream]
+    }
+}
+
+impl IndexMut<UpstreamIndex> for Upstreams {
+    fn index_mut(&mut self, upstream: UpstreamIndex) -> &mut Upstream {
+        &mut self.list[upstream]
+    }
+}
+
 /// What a connection holds is looked at when there is more of it than what every connection may keep.
 pub(crate) const LARGE: usize = KEPT_CAPACITY_MAX;
 
@@ -426,3 +564,6 @@ const RETRIES_PERCENT: u32 = 5;
 
 /// Connections at a time to an upstream that answers few queries on each.
 const LIMITED_CONNS_MAX: usize = 8;
+
+/// Queries that wait on a connection without a sign of life.
+const SILENCE_MIN: usize = 4;
