@@ -12,7 +12,7 @@ use super::queries::query::{Origin, Query, SENDS_MAX, Sending};
 use super::upstreams::LARGE;
 use super::upstreams::connection::Phase;
 use super::upstreams::upstream::Upstream;
-use super::{Forwarder, Order};
+use super::{Forwarder, Order, Part};
 
 impl Forwarder {
     /// Sends what waits to usable upstreams, connecting to them if need be. While an attempt takes
@@ -30,7 +30,7 @@ impl Forwarder {
     }
 
     fn try_dispatch(&mut self, now: Instant) -> Result<(), Stale> {
-        self.dispatch_at = None;
+        self.queries.forget_look();
         for index in self.queries.awaited().iter() {
             self.dispatch_only(now, index)?;
         }
@@ -123,7 +123,7 @@ impl Forwarder {
                     && now < at
                 {
                     // Its connection would be of no use if queries did not wait for it at all.
-                    self.dispatch_at = Some(self.dispatch_at.map_or(at, |other| other.min(at)));
+                    self.queries.look_again(at);
                     return Ok(false);
                 }
                 let upstream = &self.upstreams[index];
@@ -133,10 +133,9 @@ impl Forwarder {
             } else {
                 self.retry(now, index)
             };
-            self.dispatch_at = match (self.dispatch_at, wait_until) {
-                (Some(one), Some(other)) => Some(one.min(other)),
-                (one, other) => one.or(other),
-            };
+            if let Some(at) = wait_until {
+                self.queries.look_again(at);
+            }
             if something_usable && wait_until.is_some() {
                 if is_ordered {
                     return Ok(false);
@@ -214,9 +213,9 @@ impl Forwarder {
 
     /// Sends a query that waits, unless its time is over.
     fn send(&mut self, now: Instant, id: Id, conn_id: UpstreamConnId) -> Placed {
-        self.sending.enter();
+        self.entered.enter(Part::Send);
         let placed = self.place(now, id, conn_id);
-        self.sending.leave();
+        self.entered.leave(Part::Send);
         if placed == Placed::Expired {
             self.expire(now, id);
         }
@@ -375,8 +374,9 @@ impl Forwarder {
         {
             let index = conn.upstream;
             self.replace(now, index);
-            let next = self.upstreams[index].replacements.next().filter(|at| now < *at);
-            self.dispatch_at = self.dispatch_at.into_iter().chain(next).min();
+            if let Some(at) = self.upstreams[index].replacements.next().filter(|at| now < *at) {
+                self.queries.look_again(at);
+            }
         }
     }
 

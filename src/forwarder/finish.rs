@@ -12,7 +12,7 @@ use super::message::{self, LOCAL_LEN_MAX, LocalResponse, Rcode, ResponseInfo};
 use super::queries::query::{LastFailure, Origin, Query};
 use super::query_log::Sent;
 use super::upstreams::upstream::Upstream;
-use super::{Ede, Forwarder, Manner, Room, Source, Stage};
+use super::{Ede, Forwarder, Manner, Part, Room, Source, Stage};
 
 /// How a query leaves.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +55,7 @@ impl Forwarder {
         let Some(query) = self.queries.remove(id) else {
             return;
         };
-        self.finishing.enter();
+        self.entered.enter(Part::Finish);
         if query.is_sent() {
             self.leave_sendings(now, &query, outcome.upstream());
         }
@@ -108,7 +108,7 @@ impl Forwarder {
             }
         }
         self.queries.release(query.message);
-        self.finishing.leave();
+        self.entered.leave(Part::Finish);
     }
 
     /// Gives up the message IDs that a query still has when it ends.

@@ -61,13 +61,10 @@ pub struct Forwarder {
     service: Service,
     clients: Clients,
     queries: Queries,
-    /// When waiting queries are looked at again although nothing happens.
-    dispatch_at: Option<Instant>,
     denials: Denials,
     upstreams: Upstreams,
     outbox: Outbox,
-    finishing: NotEntered,
-    sending: NotEntered,
+    entered: Entered,
 }
 
 /// Facts in.
@@ -84,12 +81,10 @@ impl Forwarder {
             service: Service::Serving,
             clients: Clients::new(&limits),
             queries: Queries::new(&limits, seed),
-            dispatch_at: None,
             denials: Denials::new(),
             upstreams: Upstreams::new(&limits, &policy, upstreams, seed),
             outbox: Outbox::new(&limits),
-            finishing: NotEntered::default(),
-            sending: NotEntered::default(),
+            entered: Entered::default(),
             policy,
             limits,
         }
@@ -293,7 +288,6 @@ impl Forwarder {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let all = [
             self.queries.next_timeout(self.upstreams.queue_timeout()),
-            self.dispatch_at.filter(|_| self.queries.waits()),
             self.upstreams.next_timeout(),
             self.clients.next_timeout(),
         ];
@@ -386,23 +380,37 @@ impl Forwarder {
     }
 }
 
-/// Asserts that something is not entered again from within.
+/// Asserts in debug builds that neither the exit nor the sending of queries is entered again from within.
 #[derive(Debug, Default)]
-struct NotEntered {
+struct Entered {
     #[cfg(debug_assertions)]
-    is_inside: bool,
+    inside: Vec<Part>,
 }
 
-impl NotEntered {
-    fn enter(&mut self) {
-        #[cfg(debug_assertions)]
-        assert!(!std::mem::replace(&mut self.is_inside, true), "entered from within");
+/// What must not be entered again from within.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Finish,
+    Send,
+}
+
+impl Entered {
+    #[cfg(debug_assertions)]
+    fn enter(&mut self, part: Part) {
+        assert!(!self.inside.contains(&part), "{part:?} is entered from within");
+        self.inside.push(part);
     }
 
-    fn leave(&mut self) {
-        #[cfg(debug_assertions)]
-        assert!(std::mem::replace(&mut self.is_inside, false), "left twice");
+    #[cfg(debug_assertions)]
+    fn leave(&mut self, part: Part) {
+        assert_eq!(self.inside.pop(), Some(part));
     }
+
+    #[cfg(not(debug_assertions))]
+    fn enter(&mut self, _: Part) {}
+
+    #[cfg(not(debug_assertions))]
+    fn leave(&mut self, _: Part) {}
 }
 
 /// Where a message came from.

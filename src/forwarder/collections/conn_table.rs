@@ -67,10 +67,6 @@ impl<K: ConnKey, T> ConnTable<K, T> {
         self.entries.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Every connection, in order of key.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &T)> {
         self.entries.iter().filter_map(|(id, conn)| Some((K::new(id), conn.as_deref()?)))

@@ -26,6 +26,8 @@ pub(crate) struct Queries {
     messages: Messages,
     by_arrival: Timeouts,
     waiting: Waiting,
+    /// When waiting queries are looked at again although nothing happens.
+    look_at: Option<Instant>,
     /// Queries with an answer that is held while a better one may come.
     held: Timeouts,
     /// What clients hold of the table.
@@ -42,6 +44,7 @@ impl Queries {
             messages: Messages::new(queries_max, limits.query_bytes_max),
             by_arrival: Timeouts::with_capacity(queries_max),
             waiting: Waiting::with_capacity(queries_max),
+            look_at: None,
             held: Timeouts::with_capacity(queries_max),
             shares: Shares::new(seed, queries_max),
             joinable: Joinable::new(seed, queries_max),
@@ -185,13 +188,15 @@ impl Queries {
         self.table.id_at(key)
     }
 
-    /// When the next query expires, has held its answer for long enough, or has waited for `patience`.
+    /// When the next query expires, has held its answer for long enough, has waited for `patience` or is
+    /// to be looked at again.
     pub(crate) fn next_timeout(&self, patience: Option<Duration>) -> Option<Instant> {
         let impatient = || Some(self.waiting.oldest(Next::Anyone(RouteIndex::ALL))?.1 + patience?);
         let all = [
             self.by_arrival.next(self.limits.query_timeout),
             self.held.next(HELD_TIMEOUT),
             impatient(),
+            self.look_at.filter(|_| self.waits()),
         ];
         all.into_iter().flatten().min()
     }
@@ -254,8 +259,18 @@ impl Queries {
     }
 
     /// Whether anything waits to be sent now.
-    pub(crate) fn waits(&self) -> bool {
+    fn waits(&self) -> bool {
         self.waiting() > 0 || !self.awaited().is_empty()
+    }
+
+    /// Waiting queries are to be looked at again at this time, or before.
+    pub(crate) fn look_again(&mut self, at: Instant) {
+        self.look_at = Some(self.look_at.map_or(at, |other| other.min(at)));
+    }
+
+    /// Waiting queries are looked at now.
+    pub(crate) fn forget_look(&mut self) {
+        self.look_at = None;
     }
 
     /// Upstreams that something waits for.
