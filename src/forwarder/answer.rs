@@ -111,7 +111,7 @@ impl Forwarder {
                 let is_telling = is_objection(info.rcode)
                     || query.history.plainer.is_some()
                     || self.upstreams[upstream].tolerance.wants_proof();
-                let sent = query.sendings.on(conn_id).filter(|_| is_telling);
+                let sent = if is_telling { query.sendings.on(conn_id) } else { None };
                 self.answered(now, place, query_id, upstream);
                 self.note_keepalive(now, conn_id, response, info);
                 if let Some(sent) = sent

@@ -100,12 +100,12 @@ impl Forwarder {
         response: &[u8],
         info: &ResponseInfo,
     ) -> bool {
-        let Some(query) = self.queries.get(id) else {
-            return false;
-        };
-        if !matches!(info.rcode, Rcode::SERVFAIL | Rcode::REFUSED) || query.is_trial() {
+        if !matches!(info.rcode, Rcode::SERVFAIL | Rcode::REFUSED) {
             return false;
         }
+        let Some(query) = self.queries.get(id).filter(|query| !query.is_trial()) else {
+            return false;
+        };
         let is_out = self.queries.expects_answer(id);
         if query.held.is_some() {
             // Nobody has a better answer.

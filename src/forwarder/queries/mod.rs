@@ -143,6 +143,7 @@ impl Queries {
     }
 
     /// Takes a query in, which waits nowhere yet.
+    #[inline]
     pub(crate) fn insert(&mut self, now: Instant, query: Query) -> Id {
         let id = self.table.insert(query);
         self.by_arrival.arm(id.key(), now);
@@ -150,6 +151,7 @@ impl Queries {
     }
 
     /// The same for one of a client, which counts as its.
+    #[inline]
     pub(crate) fn insert_of(&mut self, now: Instant, query: Query, client: BucketId) -> Id {
         let long_len = Messages::long_len(query.message.len());
         let fingerprint = match query.origin {
@@ -165,6 +167,7 @@ impl Queries {
     }
 
     /// Takes the query out, wherever it is.
+    #[inline]
     pub(crate) fn remove(&mut self, id: Id) -> Option<Query> {
         let query = self.table.remove(id)?;
         self.by_arrival.disarm(id.key());
@@ -207,7 +210,7 @@ impl Queries {
     /// A new query waits for whichever upstream takes it.
     pub(crate) fn wait(&mut self, id: Id) {
         if let Some(query) = self.table.get(id) {
-            self.waiting.push(id.key(), Next::Anyone(RouteIndex::ALL), query.arrived);
+            self.waiting.add(id.key(), Next::Anyone(RouteIndex::ALL), query.arrived);
         }
     }
 

@@ -32,15 +32,15 @@ impl Next {
             Self::Nowhere => None,
             Self::Later => Some(0),
             Self::Anyone(route) => Some(1 + usize::from(route.0)),
-            Self::Only(upstream) => Some(1 + ROUTES_MAX + upstream.index()),
+            Self::Only(upstream) => Some(FIRST_ONLY + upstream.index()),
         }
     }
 
-    fn of_list(list: u8) -> Self {
-        match usize::from(list) {
+    fn of_list(list: usize) -> Self {
+        match list {
             0 => Self::Later,
-            list if list <= ROUTES_MAX => Self::Anyone(RouteIndex(list as u8 - 1)),
-            list => Self::Only(UpstreamIndex::new(list - 1 - ROUTES_MAX)),
+            1..FIRST_ONLY => Self::Anyone(RouteIndex(list as u8 - 1)),
+            list => Self::Only(UpstreamIndex::new(list - FIRST_ONLY)),
         }
     }
 }
@@ -50,54 +50,57 @@ impl Next {
 /// which is one pass.
 #[derive(Debug)]
 pub(crate) struct Waiting {
+    /// Rings. The first nodes are their heads: behind each comes the oldest, before it the youngest. The node
+    /// of a key is at `LISTS + key`.
     nodes: Vec<Node>,
-    lists: [List; LISTS],
+    lens: [u32; LISTS],
     /// Upstreams whose lists are not empty.
     awaited: UpstreamSet,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct List {
-    oldest: Option<u32>,
-    youngest: Option<u32>,
-    len: u32,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
 struct Node {
-    /// Since when the query waits, if it does.
+    /// Since when the query waits. `None`: it does not, or the node is a head.
     since: Option<Instant>,
-    older: Option<u32>,
-    younger: Option<u32>,
+    older: u32,
+    younger: u32,
     list: u8,
 }
 
 impl Waiting {
     /// For the keys below `keys`, without ever growing.
     pub(crate) fn with_capacity(keys: usize) -> Self {
-        let lists = [List::default(); LISTS];
-        Self { nodes: Vec::with_capacity(keys), lists, awaited: UpstreamSet::EMPTY }
+        let mut nodes = Vec::with_capacity(LISTS + keys);
+        let heads = 0..LISTS as u32;
+        nodes.extend(heads.map(|head| Node { older: head, younger: head, ..Node::default() }));
+        Self { nodes, lens: [0; LISTS], awaited: UpstreamSet::EMPTY }
     }
 
     /// Octets that it takes for so many keys.
     pub(crate) const fn octets(keys: usize) -> usize {
-        keys * size_of::<Node>()
+        (LISTS + keys) * size_of::<Node>()
     }
 
     /// To whom this query goes next.
     pub(crate) fn next(&self, key: usize) -> Next {
-        match self.nodes.get(key) {
-            Some(Node { since: Some(_), list, .. }) => Next::of_list(*list),
+        match self.nodes.get(LISTS + key) {
+            Some(Node { since: Some(_), list, .. }) => Next::of_list(usize::from(*list)),
             _ => Next::Nowhere,
+        }
+    }
+
+    /// Has a query wait that does not, behind all others.
+    #[inline]
+    pub(crate) fn add(&mut self, key: usize, next: Next, since: Instant) {
+        if let Some(list) = next.list() {
+            self.link(key, list, since, self.nodes[list].older);
         }
     }
 
     /// Has a query wait behind all others, and nowhere else.
     pub(crate) fn push(&mut self, key: usize, next: Next, since: Instant) {
         self.remove(key);
-        if let Some(list) = next.list() {
-            self.link(key, list, since, self.lists[list].youngest);
-        }
+        self.add(key, next, since);
     }
 
     /// Has queries wait, and nowhere else, which have waited since the times given, which must ascend, among
@@ -109,53 +112,45 @@ impl Waiting {
         let Some(list) = next.list() else {
             return;
         };
-        let mut older = None;
+        let mut older = list as u32;
         for &(since, key) in keys {
-            while let Some(next) = self.behind(list, older)
-                && self.nodes[next as usize].since.is_some_and(|at| at < since)
-            {
-                older = Some(next);
+            let behind = |older: u32| self.nodes[older as usize].younger;
+            while self.nodes[behind(older) as usize].since.is_some_and(|at| at < since) {
+                older = behind(older);
             }
             self.link(key, list, since, older);
-            older = Some(key as u32);
+            older = (LISTS + key) as u32;
         }
     }
 
     /// The query waits no longer, if it did.
+    #[inline]
     pub(crate) fn remove(&mut self, key: usize) {
-        let Some(node) = self.nodes.get_mut(key) else {
+        let Some(node) = self.nodes.get_mut(LISTS + key) else {
             return;
         };
         if node.since.take().is_none() {
             return;
         }
         let Node { older, younger, list, .. } = *node;
-        let ends = &mut self.lists[usize::from(list)];
-        ends.len -= 1;
-        match older {
-            Some(older) => self.nodes[older as usize].younger = younger,
-            None => ends.oldest = younger,
-        }
-        match younger {
-            Some(younger) => self.nodes[younger as usize].older = older,
-            None => ends.youngest = older,
-        }
-        if ends.len == 0
-            && let Next::Only(upstream) = Next::of_list(list)
-        {
-            self.awaited.remove(upstream);
+        self.nodes[older as usize].younger = younger;
+        self.nodes[younger as usize].older = older;
+        let list = usize::from(list);
+        self.lens[list] -= 1;
+        if list >= FIRST_ONLY && self.lens[list] == 0 {
+            self.awaited.remove(UpstreamIndex::new(list - FIRST_ONLY));
         }
     }
 
     /// What waits longest for this, and since when.
     pub(crate) fn oldest(&self, next: Next) -> Option<(usize, Instant)> {
-        let key = self.lists[next.list()?].oldest? as usize;
-        Some((key, self.nodes[key].since?))
+        let oldest = self.nodes[next.list()?].younger as usize;
+        Some((oldest.checked_sub(LISTS)?, self.nodes[oldest].since?))
     }
 
     /// How many wait for this.
     pub(crate) fn len(&self, next: Next) -> usize {
-        next.list().map_or(0, |list| self.lists[list].len as usize)
+        next.list().map_or(0, |list| self.lens[list] as usize)
     }
 
     /// Upstreams that something waits for.
@@ -163,40 +158,30 @@ impl Waiting {
         self.awaited
     }
 
-    fn behind(&self, list: usize, older: Option<u32>) -> Option<u32> {
-        match older {
-            Some(older) => self.nodes[older as usize].younger,
-            None => self.lists[list].oldest,
-        }
-    }
-
-    /// Puts `key`, which does not wait, right behind `older`, or at the front.
-    fn link(&mut self, key: usize, list: usize, since: Instant, older: Option<u32>) {
+    /// Puts `key`, which does not wait, right behind the node `older`.
+    #[inline]
+    fn link(&mut self, key: usize, list: usize, since: Instant, older: u32) {
         debug_assert_eq!(self.next(key), Next::Nowhere, "{key} waits for one thing");
-        if self.nodes.len() <= key {
-            self.nodes.resize(key + 1, Node::default());
+        let place = LISTS + key;
+        if self.nodes.len() <= place {
+            self.nodes.resize(place + 1, Node::default());
         }
-        let younger = self.behind(list, older);
-        self.nodes[key] = Node { since: Some(since), older, younger, list: list as u8 };
-        let ends = &mut self.lists[list];
-        ends.len += 1;
-        match older {
-            Some(older) => self.nodes[older as usize].younger = Some(key as u32),
-            None => ends.oldest = Some(key as u32),
-        }
-        match younger {
-            Some(younger) => self.nodes[younger as usize].older = Some(key as u32),
-            None => ends.youngest = Some(key as u32),
-        }
-        if let Next::Only(upstream) = Next::of_list(list as u8) {
-            self.awaited.insert(upstream);
+        let younger = std::mem::replace(&mut self.nodes[older as usize].younger, place as u32);
+        self.nodes[younger as usize].older = place as u32;
+        self.nodes[place] = Node { since: Some(since), older, younger, list: list as u8 };
+        self.lens[list] += 1;
+        if list >= FIRST_ONLY {
+            self.awaited.insert(UpstreamIndex::new(list - FIRST_ONLY));
         }
     }
 }
 
 const ROUTES_MAX: usize = 1;
 
-const LISTS: usize = 1 + ROUTES_MAX + UPSTREAMS_MAX;
+/// The list of those that wait for the first upstream.
+const FIRST_ONLY: usize = 1 + ROUTES_MAX;
+
+const LISTS: usize = FIRST_ONLY + UPSTREAMS_MAX;
 
 #[cfg(test)]
 mod tests {
