@@ -228,7 +228,8 @@ impl Forwarder {
             debug_assert!(false, "what waits is a query");
             return Placed::Expired;
         };
-        if now >= query.arrived + self.limits.query_timeout {
+        // One that has just come has its whole time.
+        if now != query.arrived && now >= query.arrived + self.limits.query_timeout {
             return Placed::Expired;
         }
         debug_assert!(query.may_be_sent(), "what was sent often enough does not wait");
