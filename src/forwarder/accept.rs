@@ -12,7 +12,7 @@ use super::message::{self, LOCAL_LEN_MAX, LocalResponse, ParsedQuery, Rcode, Ref
 use super::queries::fair_share::BucketId;
 use super::queries::query::{Origin, Query};
 use super::query_log::{Asked, Sent};
-use super::{DatagramPath, Ede, Forwarder, Outcome, Room, Source};
+use super::{DatagramPath, Ede, Forwarder, Outcome, ResponseSize, Source};
 
 impl Forwarder {
     /// Octets of a client.
@@ -139,7 +139,7 @@ impl Forwarder {
             self.await_denial(now, zone, id);
         } else {
             self.queries.wait(id);
-            self.revive(now, id);
+            self.probe_preferred(now, id);
         }
     }
 
@@ -255,19 +255,19 @@ impl Forwarder {
         let mut sent = Sent::default();
         match source {
             Source::Datagram(path) => {
-                let room = Room::by_datagram(&path, response.opt, self.limits.udp_size_max);
+                let size = ResponseSize::by_datagram(&path, response.opt, self.limits.udp_size_max);
                 self.respond_by_datagram(path, most, |out| {
                     let start = out.len();
-                    message::local_response(out, message, response, room.udp_size, room.limit);
+                    message::local_response(out, message, response, size.udp_size, size.limit);
                     sent = Sent::of(&out[start..]);
                 });
             }
             Source::Stream(client) => {
                 let keepalive = self.clients.keepalive(response.opt, message);
                 let response = LocalResponse { keepalive, ..*response };
-                self.respond_on_stream(now, client, most, |out, room| {
+                self.respond_on_stream(now, client, most, |out, size| {
                     let start = out.len();
-                    message::local_response(out, message, &response, room.udp_size, room.limit);
+                    message::local_response(out, message, &response, size.udp_size, size.limit);
                     sent = Sent::of(&out[start..]);
                 });
             }

@@ -92,9 +92,10 @@ impl Denials {
 
     /// Takes a query that waited for the proof about its zone, where the upstream has answered, with the
     /// proof, if there is one.
-    fn pop_told(&mut self) -> Option<(Id, Option<Answer>)> {
-        let is_told = |(zone, _): &(usize, Id)| !matches!(self.zones[*zone].state, State::Asked);
-        let at = self.waiting.iter().position(is_told)?;
+    fn pop_answered(&mut self) -> Option<(Id, Option<Answer>)> {
+        let is_answered =
+            |(zone, _): &(usize, Id)| !matches!(self.zones[*zone].state, State::Asked);
+        let at = self.waiting.iter().position(is_answered)?;
         let (zone, id) = self.waiting.remove(at);
         let State::Known { proof, .. } = &self.zones[zone].state else {
             return Some((id, None));
@@ -179,7 +180,7 @@ impl Forwarder {
         let query = Query::new(Origin::Denial { zone: number }, stored, parsed, client.into(), now);
         let id = self.queries.insert(now, query);
         self.queries.wait(id);
-        self.revive(now, id);
+        self.probe_preferred(now, id);
         Some(())
     }
 
@@ -197,9 +198,9 @@ impl Forwarder {
     }
 
     /// Answers queries that waited for the proof about their zones. True if there was one.
-    pub(super) fn finish_told(&mut self, now: Instant) -> bool {
+    pub(super) fn finish_denied(&mut self, now: Instant) -> bool {
         let mut has_finished = false;
-        while let Some((id, answer)) = self.denials.pop_told() {
+        while let Some((id, answer)) = self.denials.pop_answered() {
             self.finish_special(now, id, answer.as_ref());
             has_finished = true;
         }

@@ -149,7 +149,7 @@ impl Forwarder {
 
     /// A query came: failed upstreams that would be preferred to the working one are tried again
     /// beside the traffic, once their backoff has ended. The query itself does not wait for them.
-    pub(super) fn revive(&mut self, now: Instant, cause: Id) {
+    pub(super) fn probe_preferred(&mut self, now: Instant, cause: Id) {
         let Some(working) = self.upstreams.iter().position(Upstream::is_usable) else {
             return;
         };
@@ -158,13 +158,13 @@ impl Forwarder {
             Order::Fastest | Order::Spread => self.upstreams.len(),
         };
         for index in self.upstreams.indexes().take(preferred) {
-            self.revive_one(now, index, cause);
+            self.probe_failed(now, index, cause);
         }
     }
 
     /// Tries an upstream again if it failed and its backoff has ended: with a connection to it, or a copy of
     /// this query if it has to prove that it answers.
-    pub(super) fn revive_one(&mut self, now: Instant, index: UpstreamIndex, cause: Id) {
+    pub(super) fn probe_failed(&mut self, now: Instant, index: UpstreamIndex, cause: Id) {
         let upstream = &self.upstreams[index];
         let Some(outage) = upstream.outage().filter(|outage| outage.retry_at <= now) else {
             return;
@@ -189,7 +189,7 @@ impl Forwarder {
         if self.service == Service::Ending && self.queries.is_empty() {
             return has_started;
         }
-        while self.wants_attempt(now, index) && self.make_way(now, index) {
+        while self.wants_attempt(now, index) && self.evict_stalled(now, index) {
             // To make way may have ended what it was wanted for.
             if self.wants_attempt(now, index) {
                 self.upstreams.start_attempt(now, index, &mut self.outbox);
@@ -250,7 +250,7 @@ impl Forwarder {
         // handshake just proved the path; but alone in its window it would hold up all others.
         let is_proven = query.history.stalled_at.is_some_and(|at| conn.opened_at >= at);
         let index = conn.upstream;
-        if !is_proven || upstream.window.is_some() {
+        if !is_proven || upstream.in_flight_max.is_some() {
             conn.note_sent(now, message_id);
         }
         let is_unsigned = query.parsed.signature.is_none();

@@ -133,7 +133,7 @@ impl Forwarder {
     /// Connections that fell silent make way, but none of which answers may be expected: at the limit,
     /// nothing would live long enough to be answered. Upstreams that have one of those leave room for
     /// one that has none.
-    pub(super) fn make_way(&mut self, now: Instant, index: UpstreamIndex) -> bool {
+    pub(super) fn evict_stalled(&mut self, now: Instant, index: UpstreamIndex) -> bool {
         let (mut live, mut is_bare, mut others_bare) = (0, false, false);
         for (other, upstream) in self.upstreams.indexes().zip(self.upstreams.iter()) {
             let of_it = upstream

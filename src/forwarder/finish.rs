@@ -12,7 +12,7 @@ use super::message::{self, LOCAL_LEN_MAX, LocalResponse, Rcode, ResponseInfo};
 use super::queries::query::{LastFailure, Origin, Query};
 use super::query_log::Sent;
 use super::upstreams::upstream::Upstream;
-use super::{Ede, Forwarder, Manner, Part, Room, Source, Stage};
+use super::{Ede, Forwarder, Manner, Part, ResponseSize, Source, Stage};
 
 /// How a query leaves.
 #[derive(Clone, Copy, Debug)]
@@ -62,13 +62,14 @@ impl Forwarder {
         let ecs = self.policy.ecs;
         match query.origin {
             Origin::Datagram { path, responses, .. } => {
-                let room = Room::by_datagram(&path, query.parsed.opt, self.limits.udp_size_max);
+                let size =
+                    ResponseSize::by_datagram(&path, query.parsed.opt, self.limits.udp_size_max);
                 for _ in 0..responses {
                     let mut sent = Sent::default();
                     if !matches!(outcome, Outcome::Orphaned) {
-                        let len_max = response_len_max(&outcome, room.limit);
+                        let len_max = response_len_max(&outcome, size.limit);
                         self.respond_by_datagram(path, len_max, |out| {
-                            sent = write_response(out, &query, &outcome, room, ecs, None);
+                            sent = write_response(out, &query, &outcome, size, ecs, None);
                         });
                     }
                     self.note(now, Source::Datagram(path), &query, &outcome, sent);
@@ -79,8 +80,8 @@ impl Forwarder {
                 let len_max = response_len_max(&outcome, frame::FRAME_LEN_MAX);
                 let mut sent = Sent::default();
                 if !matches!(outcome, Outcome::Orphaned) {
-                    let write = |out: &mut Vec<u8>, room| {
-                        sent = write_response(out, &query, &outcome, room, ecs, keepalive);
+                    let write = |out: &mut Vec<u8>, size| {
+                        sent = write_response(out, &query, &outcome, size, ecs, keepalive);
                     };
                     self.clients.respond(now, client, len_max, &mut self.outbox, write);
                 }
@@ -183,7 +184,7 @@ impl Forwarder {
         now: Instant,
         client: ClientId,
         len_max: usize,
-        write: impl FnOnce(&mut Vec<u8>, Room),
+        write: impl FnOnce(&mut Vec<u8>, ResponseSize),
     ) {
         self.shed_clients(now, frame::LENGTH_LEN + len_max);
         self.clients.respond(now, client, len_max, &mut self.outbox, write);
@@ -330,11 +331,11 @@ fn write_response(
     out: &mut Vec<u8>,
     query: &Query,
     outcome: &Outcome<'_>,
-    room: Room,
+    size: ResponseSize,
     ecs: Ecs,
     keepalive: Option<u16>,
 ) -> Sent {
-    let Room { limit, udp_size } = room;
+    let ResponseSize { limit, udp_size } = size;
     let parsed = &query.parsed;
     let start = out.len();
     let local = match outcome {

@@ -175,7 +175,7 @@ impl Forwarder {
             // One that failed is tried again beside the traffic, for later ones.
             let failed: Vec<UpstreamIndex> = others().map(|(other, _)| other).collect();
             for other in failed {
-                self.revive_one(now, other, id);
+                self.probe_failed(now, other, id);
             }
         }
         None

@@ -35,7 +35,7 @@ pub use action::{
 };
 pub use bound::{Footprint, Term};
 pub use clients::access::is_local;
-use clients::response_size::Room;
+use clients::response_size::ResponseSize;
 use clients::{Admission, Clients};
 pub(crate) use collections::sort::sort_by_key;
 use denial::Denials;
@@ -245,7 +245,7 @@ impl Forwarder {
         while self.dispatch(now)
             | self.shed_clients(now, 0)
             | self.shed_upstreams(now)
-            | self.finish_told(now)
+            | self.finish_denied(now)
         {}
         self.close_upstreams_if_done();
     }

@@ -71,7 +71,7 @@ impl Forwarder {
         let is_any = self.policy.hedge == Hedge::Any || first.promptness.wants_probe(now);
         for other in self.upstreams.indexes().filter(|other| *other != index) {
             if is_any || self.upstreams[other].operator == operator {
-                self.revive_one(now, other, cause);
+                self.probe_failed(now, other, cause);
             }
         }
     }

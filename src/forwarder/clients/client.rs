@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Clients;
-use super::response_size::Room;
+use super::response_size::ResponseSize;
 use crate::forwarder::action::{Action, ClientId, Closed, Manner};
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::collections::output::StreamOutput;
@@ -151,15 +151,15 @@ impl Clients {
         id: ClientId,
         len_max: usize,
         outbox: &mut Outbox,
-        write: impl FnOnce(&mut Vec<u8>, Room),
+        write: impl FnOnce(&mut Vec<u8>, ResponseSize),
     ) {
         let Some(client) = self.conns.get_mut(id) else {
             return;
         };
         let before = client.output.len();
-        let room = Room::on_stream(client.peer.ip(), self.limits.udp_size_max);
+        let size = ResponseSize::on_stream(client.peer.ip(), self.limits.udp_size_max);
         let buffer = client.output.buffer(frame::LENGTH_LEN + len_max);
-        frame::append_with(buffer, |out| write(out, room));
+        frame::append_with(buffer, |out| write(out, size));
         let grown = client.output.len() - before;
         debug_assert!(grown <= frame::LENGTH_LEN + len_max);
         self.bytes += grown;

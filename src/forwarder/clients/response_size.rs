@@ -7,12 +7,12 @@ use crate::forwarder::message::Opt;
 
 /// How large a response may be, and how large a datagram our OPT record says we take.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
+pub(crate) struct ResponseSize {
     pub(crate) limit: usize,
     pub(crate) udp_size: u16,
 }
 
-impl Room {
+impl ResponseSize {
     /// On a stream (RFC 1035 section 4.2.2).
     pub(crate) fn on_stream(client: IpAddr, udp_size_max: Option<u16>) -> Self {
         Self { limit: 65_535, udp_size: udp_size(client, udp_size_max) }

@@ -15,7 +15,7 @@ use super::collections::timeouts::Timeouts;
 use super::limits::Limits;
 use fair_share::{BucketId, Shares};
 use query::{HeldAnswer, Messages, Origin, Query};
-use retransmissions::Joinable;
+use retransmissions::Retransmissions;
 use waiting::{Next, RouteIndex, Waiting};
 
 /// All queries, and what is known of them by key.
@@ -33,7 +33,7 @@ pub(crate) struct Queries {
     /// What clients hold of the table.
     shares: Shares,
     /// What retransmissions join.
-    joinable: Joinable,
+    joinable: Retransmissions,
 }
 
 impl Queries {
@@ -47,7 +47,7 @@ impl Queries {
             look_at: None,
             held: Timeouts::with_capacity(queries_max),
             shares: Shares::new(seed, queries_max),
-            joinable: Joinable::new(seed, queries_max),
+            joinable: Retransmissions::new(seed, queries_max),
             limits: limits.clone(),
         }
     }
@@ -57,7 +57,7 @@ impl Queries {
         2 * Timeouts::octets(queries)
             + Waiting::octets(queries)
             + Shares::octets(queries)
-            + Joinable::octets(queries)
+            + Retransmissions::octets(queries)
     }
 
     pub(crate) fn get(&self, id: Id) -> Option<&Query> {

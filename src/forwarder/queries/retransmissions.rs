@@ -12,12 +12,12 @@ use crate::forwarder::collections::arena::Id;
 ///
 /// Of several with one fingerprint it knows the last: who looks one up must compare.
 #[derive(Debug)]
-pub(crate) struct Joinable {
+pub(crate) struct Retransmissions {
     seed: u64,
     queries: HashMap<u64, Id, BuildHasherDefault<Fingerprinted>>,
 }
 
-impl Joinable {
+impl Retransmissions {
     /// For at most so many queries at a time, without ever growing.
     pub(crate) fn new(seed: u64, queries_max: usize) -> Self {
         // Twice as many: where removed ones take up the room, a table that is half full makes it free
@@ -98,7 +98,7 @@ mod tests {
         let of = |seed, client: &str, message: &[u8]| {
             let client = client.parse().unwrap();
             let path = DatagramPath { listener: 0, client, local: None, interface: 0 };
-            Joinable::new(seed, 1).fingerprint(&path, message)
+            Retransmissions::new(seed, 1).fingerprint(&path, message)
         };
         let base = of(1, "10.0.0.1:53", b"query");
         assert_eq!(base, of(1, "10.0.0.1:53", b"query"));
@@ -119,7 +119,7 @@ mod tests {
     fn who_took_the_place_keeps_it() {
         let mut arena = Arena::with_capacity(2);
         let [first, second] = [(); 2].map(|()| arena.insert(()));
-        let mut joinable = Joinable::new(1, 2);
+        let mut joinable = Retransmissions::new(1, 2);
         joinable.add(7, first);
         joinable.add(7, second);
         joinable.remove(7, first);

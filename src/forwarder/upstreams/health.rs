@@ -67,35 +67,35 @@ impl Upstreams {
     ) -> Option<Id> {
         let upstream = &mut self.list[index];
         let name = upstream.name.clone();
-        let mut told_now = false;
+        let mut logs_now = false;
         let trial = match &mut upstream.health {
             Health::Usable => {
                 // One that fails and returns all the time is told of now and then.
-                let told = upstream.told_at.is_none_or(|at| now >= at + TOLD_PAUSE);
+                let logged = upstream.logged_at.is_none_or(|at| now >= at + LOGGED_PAUSE);
                 upstream.health = Health::Failed(Outage {
-                    told,
+                    logged,
                     since: now,
                     attempts: 1,
                     is_long: false,
-                    told_lasting: told && stage.is_lasting(),
+                    logged_lasting: logged && stage.is_lasting(),
                     stage,
                     detail: detail.clone(),
                     retry_at,
                     proof,
                     trial: None,
                 });
-                if told {
-                    upstream.told_at = Some(now);
-                    told_now = true;
+                if logged {
+                    upstream.logged_at = Some(now);
+                    logs_now = true;
                 }
                 None
             }
             Health::Failed(outage) => {
-                if stage.is_lasting() && !outage.told_lasting {
+                if stage.is_lasting() && !outage.logged_lasting {
                     // Behind a refused connection, say, a certificate that is wrong.
-                    outage.told_lasting = true;
-                    outage.told = true;
-                    told_now = true;
+                    outage.logged_lasting = true;
+                    outage.logged = true;
+                    logs_now = true;
                 }
                 outage.attempts += 1;
                 outage.is_long |= now >= outage.since + LONG_OUTAGE;
@@ -106,7 +106,7 @@ impl Upstreams {
                 outage.trial.take()
             }
         };
-        if told_now {
+        if logs_now {
             let mut detail = detail.into_string();
             detail.push_str(self.hint(stage));
             let fact = Fact::UpstreamFailed { upstream: name, stage, detail: detail.into() };
@@ -126,9 +126,10 @@ impl Upstreams {
     /// not, as one poisonous name is asked for by a few types at a time.
     pub(crate) fn note_blame(&mut self, index: UpstreamIndex) -> bool {
         let upstream = &mut self.list[index];
-        upstream.blames = upstream.blames.saturating_add(1);
-        let blames = upstream.blames;
-        blames >= if self.another(index, UpstreamSet::EMPTY).is_some() { 2 } else { BLAMES_MAX }
+        upstream.blamed_in_a_row = upstream.blamed_in_a_row.saturating_add(1);
+        let blamed_in_a_row = upstream.blamed_in_a_row;
+        blamed_in_a_row
+            >= if self.another(index, UpstreamSet::EMPTY).is_some() { 2 } else { BLAMES_MAX }
     }
 
     /// Now and then a line for all that is still down, however many fail however often.
@@ -154,7 +155,7 @@ impl Upstreams {
         });
         for upstream in self.list.iter_mut() {
             if let Some(outage) = upstream.outage_mut() {
-                outage.told = true;
+                outage.logged = true;
             }
         }
     }
@@ -208,7 +209,7 @@ impl Upstreams {
             return None;
         };
         upstream.promptness.forget();
-        if outage.told {
+        if outage.logged {
             let down = now.saturating_duration_since(outage.since);
             outbox.log(Fact::UpstreamUsable { upstream: upstream.name.clone(), down });
         }
@@ -242,7 +243,7 @@ const BLAMES_MAX: u8 = 8;
 const SUMMARY_PAUSE_MIN: Duration = Duration::from_secs(60);
 
 /// Between two lines that the same upstream failed.
-const TOLD_PAUSE: Duration = Duration::from_secs(60);
+const LOGGED_PAUSE: Duration = Duration::from_secs(60);
 
 const SUMMARY_PAUSE_MAX: Duration = Duration::from_secs(3600);
 

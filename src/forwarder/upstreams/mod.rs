@@ -235,7 +235,7 @@ impl Upstreams {
         let allowance = upstream.allowance(now);
         matches!(conn.phase, Phase::Open)
             && conn.has_room(&self.limits)
-            && upstream.window.is_none_or(|window| conn.in_flight.waiting() < window)
+            && upstream.in_flight_max.is_none_or(|max| conn.in_flight.waiting() < max)
             && !conn.is_spent(allowance)
             && !conn.is_busy(allowance)
     }
@@ -270,7 +270,7 @@ impl Upstreams {
                 upstream.query_limit.note_silence(now, conn.answers);
             }
             if silence.of_several {
-                upstream.silences = upstream.silences.saturating_add(1);
+                upstream.silent_in_a_row = upstream.silent_in_a_row.saturating_add(1);
             }
             self.settle(now, conn_id, outbox);
         }
@@ -306,9 +306,9 @@ impl Upstreams {
             upstream.query_limit.note_silence(now, answers);
         }
         upstream.round_trip.note(now, STALL_TIMEOUT);
-        let is_silent_again = of_several && upstream.silences > 0;
+        let is_silent_again = of_several && upstream.silent_in_a_row > 0;
         let was_open = upstream.open.take_if(|open| *open == conn_id).is_some();
-        upstream.is_silent = true;
+        upstream.stalled_since_answer = true;
         let has_another = || self.another(index, UpstreamSet::EMPTY).is_some();
         let failure = if !was_open || is_slow {
             None
@@ -340,7 +340,7 @@ impl Upstreams {
         let upstream = &mut self.list[conn.upstream];
         upstream.open.take_if(|open| *open == conn_id);
         upstream.at_once.teach(now, each);
-        if !std::mem::replace(&mut upstream.told_in_turn, true) {
+        if !std::mem::replace(&mut upstream.logged_in_turn, true) {
             outbox.log(Fact::UpstreamInTurn { upstream: upstream.name.clone(), each });
         }
         waiting
@@ -420,7 +420,7 @@ impl Upstreams {
         let upstream = &mut self.list[conn.upstream];
         upstream.forget(conn_id);
         if conn.phase.is_trusted() {
-            upstream.silences = 0;
+            upstream.silent_in_a_row = 0;
             upstream.query_limit.note_close(conn.queries, conn.answers);
         }
         outbox.push(Action::Close { conn: conn_id.into(), manner, why: Some(why) });

@@ -25,7 +25,7 @@ pub(crate) struct Tolerance {
     doubts: [u32; DOUBTS_MAX],
     doubts_len: usize,
     /// The log has a line for this.
-    told: Edns,
+    logged: Edns,
 }
 
 impl Tolerance {
@@ -63,8 +63,8 @@ impl Tolerance {
             self.doubts_len = 0;
         }
         self.learned = Some((edns.max(self.edns(now)), now));
-        let is_news = edns > self.told;
-        self.told = self.told.max(edns);
+        let is_news = edns > self.logged;
+        self.logged = self.logged.max(edns);
         is_news
     }
 
@@ -80,7 +80,7 @@ impl Tolerance {
     }
 
     pub(crate) fn forget(&mut self) {
-        *self = Self { told: self.told, ..Self::default() };
+        *self = Self { logged: self.logged, ..Self::default() };
     }
 }
 

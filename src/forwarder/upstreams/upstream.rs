@@ -31,9 +31,9 @@ pub(crate) struct Upstream {
     pub(crate) attempted_at: Option<Instant>,
     pub(crate) tolerance: Tolerance,
     /// The log said that it answers one query of a connection at a time.
-    pub(crate) told_in_turn: bool,
+    pub(crate) logged_in_turn: bool,
     /// When the log last said that it failed.
-    pub(crate) told_at: Option<Instant>,
+    pub(crate) logged_at: Option<Instant>,
     /// How its last connection broke that did so.
     broke: Option<Box<str>>,
     /// The number of that reason: another one has another number.
@@ -41,18 +41,18 @@ pub(crate) struct Upstream {
     /// The pause after the next failure.
     backoff: Duration,
     /// The last connection closed with queries waiting.
-    closed_lossy: bool,
+    last_close_lost: bool,
     /// Queries found to bring connections down since the last answer.
-    pub(crate) blames: u8,
+    pub(crate) blamed_in_a_row: u8,
     /// Queries in flight allowed, after two connections in a row that closed with queries waiting.
-    pub(crate) window: Option<usize>,
+    pub(crate) in_flight_max: Option<usize>,
     pub(crate) round_trip: RoundTrip,
     /// Whether it answers in time.
     pub(crate) promptness: Promptness,
     /// A connection stalled, and nothing was heard of it since.
-    pub(crate) is_silent: bool,
+    pub(crate) stalled_since_answer: bool,
     /// Connections in a row on which several queries met silence.
-    pub(crate) silences: u8,
+    pub(crate) silent_in_a_row: u8,
     /// Queries ever sent to it.
     pub(crate) sends: u64,
     pub(crate) replacements: Replacements,
@@ -90,13 +90,13 @@ impl Allowance {
 pub(crate) struct Outage {
     pub(crate) since: Instant,
     /// The log has a line about it.
-    pub(crate) told: bool,
+    pub(crate) logged: bool,
     /// Failed attempts in a row.
     pub(crate) attempts: u64,
     /// It has failed for longer than a restart takes.
     pub(crate) is_long: bool,
     /// The log has a line about a cause that does not go away by itself.
-    pub(crate) told_lasting: bool,
+    pub(crate) logged_lasting: bool,
     pub(crate) stage: Stage,
     pub(crate) detail: Box<str>,
     pub(crate) retry_at: Instant,
@@ -191,18 +191,18 @@ impl Upstream {
             open: None,
             attempted_at: None,
             tolerance: Tolerance::default(),
-            told_in_turn: false,
-            told_at: None,
+            logged_in_turn: false,
+            logged_at: None,
             broke: None,
             broke_number: 0,
-            closed_lossy: false,
-            blames: 0,
+            last_close_lost: false,
+            blamed_in_a_row: 0,
             backoff: BACKOFF_MIN,
-            window: None,
+            in_flight_max: None,
             round_trip: RoundTrip::default(),
             promptness: Promptness::default(),
-            is_silent: false,
-            silences: 0,
+            stalled_since_answer: false,
+            silent_in_a_row: 0,
             sends: 0,
             replacements: Replacements::default(),
             query_limit: QueryLimit::default(),
@@ -269,7 +269,7 @@ impl Upstream {
     pub(crate) fn patience_ends_at(&self) -> Option<Instant> {
         self.attempts.first()?;
         // Queries have waited for it long enough already.
-        let patience = if self.is_silent { ATTEMPT_SLOW } else { PATIENCE };
+        let patience = if self.stalled_since_answer { ATTEMPT_SLOW } else { PATIENCE };
         self.attempted_at.map(|at| at + patience)
     }
 
@@ -302,14 +302,12 @@ impl Upstream {
     }
 
     /// It answered a query: what went wrong before is forgotten.
-    pub(crate) fn note_answer(&mut self, window_max: usize) {
+    pub(crate) fn note_answer(&mut self, queries_max: usize) {
         self.backoff = BACKOFF_MIN;
-        self.is_silent = false;
-        self.blames = 0;
-        self.window = self
-            .window
-            .map(|window| window.saturating_mul(2))
-            .filter(|window| *window < window_max);
+        self.stalled_since_answer = false;
+        self.blamed_in_a_row = 0;
+        self.in_flight_max =
+            self.in_flight_max.map(|max| max.saturating_mul(2)).filter(|max| *max < queries_max);
     }
 
     /// A connection closed after this many answers, with queries waiting on it or without.
@@ -318,21 +316,21 @@ impl Upstream {
     /// last one answered, and at least one. A query that brings connections down is then soon alone
     /// on one, while a server that closes every twenty answers costs no time.
     pub(crate) fn note_close(&mut self, lossy: bool, answers: u64) {
-        if lossy && self.closed_lossy {
-            self.window = Some(usize::try_from(answers).unwrap_or(usize::MAX).max(1));
+        if lossy && self.last_close_lost {
+            self.in_flight_max = Some(usize::try_from(answers).unwrap_or(usize::MAX).max(1));
         }
-        self.closed_lossy = lossy;
+        self.last_close_lost = lossy;
     }
 
     /// What was learned of the server or of the way to it may hold no longer.
     pub(crate) fn forget_experience(&mut self) {
         self.backoff = BACKOFF_MIN;
         self.broke = None;
-        self.closed_lossy = false;
-        self.window = None;
-        self.is_silent = false;
-        self.silences = 0;
-        self.blames = 0;
+        self.last_close_lost = false;
+        self.in_flight_max = None;
+        self.stalled_since_answer = false;
+        self.silent_in_a_row = 0;
+        self.blamed_in_a_row = 0;
         self.replacements = Replacements::default();
         self.query_limit.forget();
         self.at_once.forget();
