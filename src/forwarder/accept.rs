@@ -127,8 +127,7 @@ impl Forwarder {
         let query = Query::new(origin, stored, parsed, client.into(), now);
         let id = self.queries.insert_of(now, query, bucket);
         self.outbox.counts.owed += 1;
-        self.upstreams.hedges.note_query();
-        self.upstreams.retries.note_query();
+        self.upstreams.note_query();
         if let Source::Stream(client) = source {
             let index = self.clients.owe(client, id);
             if let Some(query) = self.queries.get_mut(id) {

@@ -37,13 +37,12 @@ impl Forwarder {
         if self.queries.waiting() == 0 {
             return Ok(());
         }
-        let mut ranking = std::mem::take(&mut self.upstreams.ranking);
         let mut result = Ok(true);
         while self.queries.waiting() > 0 && result == Ok(true) {
-            self.upstreams.rank(now, &mut ranking);
+            let ranking = self.upstreams.rank(now);
             result = self.dispatch_by(now, &ranking);
+            self.upstreams.keep_ranking(ranking);
         }
-        self.upstreams.ranking = ranking;
         result.map(|_| ())
     }
 

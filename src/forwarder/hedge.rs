@@ -81,7 +81,7 @@ impl Forwarder {
             let Some(query) = self.queries.get_mut(id).filter(|query| !query.history.hedged) else {
                 continue;
             };
-            if !self.upstreams.hedges.try_take() {
+            if !self.upstreams.try_hedge() {
                 return;
             }
             query.history.hedged = true;
@@ -169,9 +169,9 @@ impl Forwarder {
             || self.upstreams.others(index).filter(|(_, other)| other.operator != operator);
         let usable = others().find(|(_, other)| other.is_usable()).map(|(other, _)| other);
         if let Some(other) = usable {
-            return self.upstreams.retries.try_take().then_some(other);
+            return self.upstreams.try_retry().then_some(other);
         }
-        if self.upstreams.retries.allows_one() {
+        if self.upstreams.allows_retry() {
             // One that failed is tried again beside the traffic, for later ones.
             let failed: Vec<UpstreamIndex> = others().map(|(other, _)| other).collect();
             for other in failed {

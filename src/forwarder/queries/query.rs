@@ -299,6 +299,33 @@ const BLOCK_BYTES: usize = 512;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forwarder::collections::conn_table::ConnTable;
+
+    #[test]
+    fn sendings_are_two_at_most_and_expect_an_answer_unless_they_stalled() {
+        let mut conns: ConnTable<UpstreamConnId, ()> = ConnTable::with_capacity(3);
+        let [a, b, c] = [(); 3].map(|()| conns.insert(()));
+        let on = |conn| Sending { conn, id: 7, edns: Edns::Ours, stalled: false };
+        let mut sendings = Sendings::default();
+        assert!(sendings.is_empty() && !sendings.expects_answer());
+        assert_eq!(sendings.add(on(a)), None);
+        sendings.set_stalled(a, true);
+        assert!(!sendings.is_empty() && !sendings.expects_answer());
+        assert_eq!(sendings.add(on(b)), None);
+        assert!(sendings.expects_answer());
+        let older = sendings.add(on(c));
+        assert_eq!(older, Some(Sending { stalled: true, ..on(a) }), "the older makes room");
+        assert_eq!(sendings.oldest(), Some(on(b)));
+        assert_eq!((sendings.on(a), sendings.on(c)), (None, Some(on(c))));
+        sendings.remove(b);
+        assert_eq!(sendings.oldest(), Some(on(c)), "the younger is the older one now");
+        sendings.set_stalled(c, true);
+        assert!(!sendings.expects_answer());
+        sendings.set_stalled(c, false);
+        assert!(sendings.expects_answer(), "its answer is arriving");
+        sendings.remove(c);
+        assert!(sendings.is_empty());
+    }
 
     #[test]
     fn blocks_are_used_again_and_long_messages_are_bounded() {

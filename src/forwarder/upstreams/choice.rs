@@ -10,19 +10,26 @@ use crate::forwarder::collections::sort::sort_by_key;
 use crate::forwarder::limits::{Hedge, Order};
 
 impl Upstreams {
-    /// Sorts upstreams by preference.
-    pub(crate) fn rank(&self, now: Instant, ranking: &mut [UpstreamIndex]) {
+    /// Upstreams by preference, to be given back with [`Self::keep_ranking`].
+    pub(crate) fn rank(&mut self, now: Instant) -> Vec<UpstreamIndex> {
+        let mut ranking = std::mem::take(&mut self.ranking);
         match self.order {
             // As they are.
             Order::Ordered => {}
-            Order::Fastest => {
-                sort_by_key(ranking, |&index| (self.list[index].round_trip.estimate(now), index))
-            }
-            Order::Spread => sort_by_key(ranking, |&index| {
+            Order::Fastest => sort_by_key(&mut ranking, |&index| {
+                (self.list[index].round_trip.estimate(now), index)
+            }),
+            Order::Spread => sort_by_key(&mut ranking, |&index| {
                 let upstream = &self.list[index];
                 (self.in_flight_at(upstream), upstream.sends, index)
             }),
         }
+        ranking
+    }
+
+    /// Keeps the memory and the order of a ranking for the next one.
+    pub(crate) fn keep_ranking(&mut self, ranking: Vec<UpstreamIndex>) {
+        self.ranking = ranking;
     }
 
     fn in_flight_at(&self, upstream: &Upstream) -> usize {

@@ -39,17 +39,17 @@ pub(crate) struct Upstreams {
     list: UpstreamList,
     conns: ConnTable<UpstreamConnId, UpstreamConn>,
     /// The preferred first, as of the last look.
-    pub(crate) ranking: Vec<UpstreamIndex>,
+    ranking: Vec<UpstreamIndex>,
     /// Copies of queries whose answers are late.
-    pub(crate) hedges: Budget,
+    hedges: Budget,
     /// Queries asked of another operator for want of a good answer.
-    pub(crate) retries: Budget,
+    retries: Budget,
     /// When the next line about upstreams that are still down may be written.
-    pub(crate) summary_at: Option<Instant>,
-    pub(crate) summary_pause: Duration,
+    summary_at: Option<Instant>,
+    summary_pause: Duration,
     /// To this connection so much was added that what all hold is to be looked at.
     large: Option<UpstreamConnId>,
-    pub(crate) random: Random,
+    random: Random,
     limits: Limits,
     order: Order,
     hedge: Hedge,
@@ -97,6 +97,27 @@ impl Upstreams {
         index: UpstreamIndex,
     ) -> impl Iterator<Item = (UpstreamIndex, &Upstream)> {
         self.list.others(index)
+    }
+
+    /// A query of a client came, which lets more copies be made.
+    pub(crate) fn note_query(&mut self) {
+        self.hedges.note_query();
+        self.retries.note_query();
+    }
+
+    /// Takes one of the copies that may be made of late queries.
+    pub(crate) fn try_hedge(&mut self) -> bool {
+        self.hedges.try_take()
+    }
+
+    /// Whether one more query may be asked of another operator for want of a good answer.
+    pub(crate) fn allows_retry(&self) -> bool {
+        self.retries.allows_one()
+    }
+
+    /// Takes one of the queries that may be asked of another operator.
+    pub(crate) fn try_retry(&mut self) -> bool {
+        self.retries.try_take()
     }
 
     /// A connection; `None` if it was closed.
