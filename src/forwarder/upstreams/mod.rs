@@ -2,6 +2,7 @@
 
 mod choice;
 pub(crate) mod connection;
+mod connections;
 pub(crate) mod health;
 pub(crate) mod in_flight;
 pub(crate) mod promptness;
@@ -16,21 +17,14 @@ pub(crate) mod upstream;
 use std::ops::{Index, IndexMut};
 use std::time::{Duration, Instant};
 
-use crate::forwarder::action::{
-    Action, Manner, UpstreamConnId, UpstreamIdentity, UpstreamIndex, UpstreamSet,
-};
-use crate::forwarder::collections::arena::Id;
+use crate::forwarder::action::{UpstreamConnId, UpstreamIdentity, UpstreamIndex};
 use crate::forwarder::collections::budget::Budget;
 use crate::forwarder::collections::conn_table::ConnTable;
 use crate::forwarder::collections::random::Random;
 use crate::forwarder::limits::{Hedge, Limits, Order, Policy};
 use crate::forwarder::message::frame::KEPT_CAPACITY_MAX;
-use crate::forwarder::outbox::Outbox;
-use crate::forwarder::report::Fact;
-use connection::{
-    Arrival, HANDSHAKE_TIMEOUT, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, Silence, Turn,
-    UpstreamConn,
-};
+use connection::{Phase, UpstreamConn};
+pub(crate) use connections::Stalled;
 use upstream::{Upstream, UpstreamList};
 
 /// All upstreams, and the connections to them.
@@ -157,297 +151,6 @@ impl Upstreams {
 }
 
 impl Upstreams {
-    /// Whether an attempt is to be made: while none is under way, or with connections that carry few queries
-    /// each, as many as `queued` ones need.
-    pub(crate) fn wants_attempt(&self, now: Instant, index: UpstreamIndex, queued: usize) -> bool {
-        let upstream = &self.list[index];
-        let attempts = upstream.attempts.len();
-        let Some(allowance) = upstream.allowance(now) else {
-            return attempts == 0;
-        };
-        let Some(queries_max) = allowance.each() else {
-            return attempts == 0;
-        };
-        if attempts > 0
-            && allowance.queries.is_none()
-            && self.another(index, UpstreamSet::EMPTY).is_some()
-        {
-            // Which gets the rest.
-            return false;
-        }
-        if let Some(open) = upstream.open.and_then(|open| self.conns.get(open))
-            && open.has_failed_replacement(now)
-        {
-            return false;
-        }
-        let is_of_use = |conn: &&UpstreamConnId| match self.conns.get(**conn) {
-            Some(conn) => !matches!(conn.phase, Phase::Retired { stalled: true, .. }),
-            _ => false,
-        };
-        upstream.conns.iter().filter(is_of_use).count() < LIMITED_CONNS_MAX
-            && (attempts == 0 || queries_max.saturating_mul(attempts as u64) < queued as u64)
-    }
-
-    pub(crate) fn start_attempt(
-        &mut self,
-        now: Instant,
-        index: UpstreamIndex,
-        outbox: &mut Outbox,
-    ) {
-        let conn = UpstreamConn::new(index, now, &self.limits, &mut self.random);
-        let conn = self.conns.insert(conn);
-        let upstream = &mut self.list[index];
-        upstream.conns.push(conn);
-        upstream.attempts.push(conn);
-        upstream.attempted_at = Some(now);
-        outbox.counts.connects += 1;
-        outbox.push(Action::Connect { conn, upstream: index });
-    }
-
-    pub(crate) fn note_established(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        if let Some(conn) = self.conns.get_mut(conn_id)
-            && let Phase::Connecting { established: established @ false, deadline } =
-                &mut conn.phase
-        {
-            *established = true;
-            *deadline = now + HANDSHAKE_TIMEOUT;
-        }
-    }
-
-    /// Whether the connection has a message ID left.
-    pub(crate) fn has_free_ids(&self, conn_id: UpstreamConnId) -> bool {
-        match self.conns.get(conn_id) {
-            Some(conn) => conn.in_flight.has_free(),
-            _ => false,
-        }
-    }
-
-    /// Has new queries sent on another connection that is open, where this one is busy or there is none.
-    pub(crate) fn turn_to_spare(&mut self, now: Instant, index: UpstreamIndex) {
-        let upstream = &self.list[index];
-        if upstream.open.is_some_and(|open| self.takes_more(now, open)) {
-            return;
-        }
-        let spare = upstream.conns.iter().copied().find(|conn| self.takes_more(now, *conn));
-        self.list[index].open = spare.or(upstream.open);
-    }
-
-    /// Whether the new connection was made because this one is busy, and not to replace it.
-    pub(crate) fn serves_beside(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
-        let conn = self.conns.get(conn_id);
-        self.is_busy(now, conn_id) && !matches!(conn, Some(conn) if conn.wants_replacement(now))
-    }
-
-    /// Whether the connection takes no more until something is answered, as its server works on one query
-    /// at a time.
-    pub(crate) fn is_busy(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
-        match self.conns.get(conn_id) {
-            Some(conn) => conn.is_busy(self.list[conn.upstream].allowance(now)),
-            _ => false,
-        }
-    }
-
-    /// Whether the connection takes another query at the moment.
-    pub(crate) fn takes_more(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
-        let Some(conn) = self.conns.get(conn_id) else {
-            return false;
-        };
-        let upstream = &self.list[conn.upstream];
-        let allowance = upstream.allowance(now);
-        matches!(conn.phase, Phase::Open)
-            && conn.has_room(&self.limits)
-            && upstream.in_flight_max.is_none_or(|max| conn.in_flight.waiting() < max)
-            && !conn.is_spent(allowance)
-            && !conn.is_busy(allowance)
-    }
-
-    /// A query that is in flight on this connection, too, was answered on another one to upstream `index`.
-    pub(crate) fn note_answered_elsewhere(
-        &mut self,
-        now: Instant,
-        conn_id: UpstreamConnId,
-        index: UpstreamIndex,
-    ) {
-        if let Some(conn) = self.conns.get_mut(conn_id)
-            && conn.upstream == index
-            && let Some(silence) = &mut conn.silence
-        {
-            silence.answered_elsewhere.get_or_insert(now);
-        }
-    }
-
-    /// It was the connection that fell silent, and not the names that were slow.
-    pub(crate) fn learn_silence(
-        &mut self,
-        now: Instant,
-        conn_id: UpstreamConnId,
-        outbox: &mut Outbox,
-    ) {
-        if let Some(conn) = self.conns.get_mut(conn_id)
-            && let Some(silence) = conn.silence.take()
-        {
-            let upstream = &mut self.list[conn.upstream];
-            if upstream.query_limit.queries_max(now).is_none() {
-                upstream.query_limit.note_silence(now, conn.answers);
-            }
-            if silence.of_several {
-                upstream.silent_in_a_row = upstream.silent_in_a_row.saturating_add(1);
-            }
-            self.settle(now, conn_id, outbox);
-        }
-    }
-
-    /// Nothing was answered on the connection for too long: it takes no new queries. `was_first` tells
-    /// whether a query was sent to this upstream first.
-    pub(crate) fn stall(
-        &mut self,
-        now: Instant,
-        conn_id: UpstreamConnId,
-        was_first: impl Fn(Id, UpstreamIndex) -> bool,
-    ) -> Option<Stalled> {
-        let conn = self.conns.get_mut(conn_id)?;
-        let index = conn.upstream;
-        let answers = conn.answers;
-        let arrival = conn.arrival(now).filter(|arrival| arrival.pace != Pace::Broken);
-        let is_slow = arrival.is_some_and(|arrival| arrival.pace == Pace::Steady);
-        let waiting: Vec<Id> = conn.in_flight.iter().collect();
-        // Copies of what another left unanswered are no fair sample.
-        let own = waiting.iter().filter(|id| was_first(**id, index)).count();
-        if let Phase::Retired { stalled, .. } = &mut conn.phase {
-            *stalled = true;
-        } else {
-            conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: true };
-        }
-        let of_several = own >= SILENCE_MIN;
-        if answers > 0 && !is_slow {
-            conn.silence = Some(Silence { of_several, answered_elsewhere: None });
-        }
-        let upstream = &mut self.list[index];
-        if conn.silence.is_some() && upstream.query_limit.queries_max(now).is_some() {
-            upstream.query_limit.note_silence(now, answers);
-        }
-        upstream.round_trip.note(now, STALL_TIMEOUT);
-        let is_silent_again = of_several && upstream.silent_in_a_row > 0;
-        let was_open = upstream.open.take_if(|open| *open == conn_id).is_some();
-        upstream.stalled_since_answer = true;
-        let has_another = || self.another(index, UpstreamSet::EMPTY).is_some();
-        let failure = if !was_open || is_slow {
-            None
-        } else if answers == 0 && own > 0 {
-            Some("connected, but no answer")
-        } else if is_silent_again && has_another() {
-            Some("connections fall silent")
-        } else {
-            None
-        };
-        Some(Stalled { upstream: index, waiting, arrival, failure })
-    }
-
-    /// The server works on one query of a connection at a time, for so long on each that those that wait
-    /// here would expire. They go to another upstream, or are spread over several connections, as far as
-    /// each answers them in time; so do all that follow. Returns those that wait.
-    pub(crate) fn relieve(
-        &mut self,
-        now: Instant,
-        conn_id: UpstreamConnId,
-        each: Duration,
-        outbox: &mut Outbox,
-    ) -> Vec<Id> {
-        let Some(conn) = self.conns.get_mut(conn_id).filter(|conn| conn.phase.is_trusted()) else {
-            return Vec::new();
-        };
-        conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: true };
-        let waiting = conn.in_flight.iter().collect();
-        let upstream = &mut self.list[conn.upstream];
-        upstream.open.take_if(|open| *open == conn_id);
-        upstream.at_once.teach(now, each);
-        if !std::mem::replace(&mut upstream.logged_in_turn, true) {
-            outbox.log(Fact::UpstreamInTurn { upstream: upstream.name.clone(), each });
-        }
-        waiting
-    }
-
-    /// The connection takes no new queries and is closed when none waits on it any more.
-    pub(crate) fn retire(&mut self, now: Instant, conn_id: UpstreamConnId, outbox: &mut Outbox) {
-        let Some(conn) = self.conns.get_mut(conn_id) else {
-            return;
-        };
-        conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: false };
-        self.list[conn.upstream].open.take_if(|open| *open == conn_id);
-        self.settle(now, conn_id, outbox);
-    }
-
-    /// An answer came with this message ID, which is free now. Returns how long the server works on each
-    /// query, if it works on one at a time and that is too long.
-    pub(crate) fn free(
-        &mut self,
-        now: Instant,
-        conn_id: UpstreamConnId,
-        message_id: u16,
-        outbox: &mut Outbox,
-    ) -> Option<Duration> {
-        let conn = self.conns.get_mut(conn_id)?;
-        conn.note_answer(now);
-        conn.in_flight.free(message_id);
-        let Turn { took, was_oldest, each } = conn.note_turn(now, message_id);
-        if let Some(took) = took {
-            let upstream = &mut self.list[conn.upstream];
-            upstream.round_trip.note(now, took);
-            if !was_oldest {
-                upstream.at_once.forget();
-            }
-        }
-        self.settle(now, conn_id, outbox);
-        each
-    }
-
-    /// The query with this message ID left by another way.
-    pub(crate) fn abandon(
-        &mut self,
-        now: Instant,
-        conn_id: UpstreamConnId,
-        message_id: u16,
-        outbox: &mut Outbox,
-    ) {
-        if let Some(conn) = self.conns.get_mut(conn_id) {
-            conn.abandon(now, message_id);
-            self.settle(now, conn_id, outbox);
-        }
-    }
-
-    pub(crate) fn settle(&mut self, now: Instant, conn_id: UpstreamConnId, outbox: &mut Outbox) {
-        let Some(conn) = self.conns.get_mut(conn_id) else {
-            return;
-        };
-        if conn.in_flight.waiting() > 0 {
-            return;
-        }
-        conn.idle_since = now;
-        if matches!(conn.phase, Phase::Retired { .. }) && conn.silence_known_at().is_none() {
-            self.close(conn_id, Manner::Orderly, "it took no more queries", outbox);
-        }
-    }
-
-    /// Takes the connection out; nothing more is told about it. What waited on it is the caller's. `why`
-    /// is for the log, unless the connection has ended by itself.
-    pub(crate) fn close(
-        &mut self,
-        conn_id: UpstreamConnId,
-        manner: Manner,
-        why: &'static str,
-        outbox: &mut Outbox,
-    ) -> Option<Box<UpstreamConn>> {
-        let conn = self.conns.close(conn_id)?;
-        let upstream = &mut self.list[conn.upstream];
-        upstream.forget(conn_id);
-        if conn.phase.is_trusted() {
-            upstream.silent_in_a_row = 0;
-            upstream.query_limit.note_close(conn.queries, conn.answers);
-        }
-        outbox.push(Action::Close { conn: conn_id.into(), manner, why: Some(why) });
-        Some(conn)
-    }
-
     /// What was learned of an upstream or of the way to it may hold no longer, and what failed may work now.
     pub(crate) fn forget_experience(&mut self, now: Instant, index: UpstreamIndex) {
         let upstream = &mut self.list[index];
@@ -458,46 +161,6 @@ impl Upstreams {
                 conn.replacement_failed_at = None;
             }
         }
-    }
-
-    /// Takes all connections out, on which nothing waits.
-    pub(crate) fn close_all(&mut self, why: &'static str, outbox: &mut Outbox) {
-        for index in self.list.indexes() {
-            while let Some(&conn) = self.list[index].conns.last() {
-                self.close(conn, Manner::Orderly, why, outbox);
-            }
-        }
-    }
-
-    pub(crate) fn close_idle(&mut self, conn_id: UpstreamConnId, outbox: &mut Outbox) {
-        if let Some(conn) = self.close(conn_id, Manner::Orderly, "idle", outbox) {
-            self.list[conn.upstream].note_close(false, conn.answers);
-        }
-    }
-
-    /// How long this connection may idle.
-    pub(crate) fn idle_timeout(&self, conn: &UpstreamConn) -> Duration {
-        let configured = self.limits.upstream_idle_timeout;
-        conn.keepalive.map_or(configured, |allowed| allowed.min(configured))
-    }
-
-    pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        let conns = self.list.iter().flat_map(|upstream| &upstream.conns);
-        conns
-            .filter_map(|conn_id| match self.conns.get(*conn_id) {
-                Some(conn) => {
-                    let next = conn.next_timeout(self.idle_timeout(conn));
-                    let next = [next, self.next_hedge(conn), Self::next_overdue(conn)];
-                    next.into_iter().flatten().min()
-                }
-                _ => None,
-            })
-            .min()
-    }
-
-    /// When the next query on this connection is overdue.
-    pub(crate) fn next_overdue(conn: &UpstreamConn) -> Option<Instant> {
-        if conn.phase.is_trusted() { conn.sent.next_overdue() } else { None }
     }
 
     /// What this connection holds has become large.
@@ -546,18 +209,6 @@ impl Upstreams {
     }
 }
 
-/// What a connection leaves that stalled.
-#[derive(Debug)]
-pub(crate) struct Stalled {
-    pub(crate) upstream: UpstreamIndex,
-    /// The queries that wait on it.
-    pub(crate) waiting: Vec<Id>,
-    /// The answer that was arriving.
-    pub(crate) arrival: Option<Arrival>,
-    /// Why it is its upstream's failure, if it is.
-    pub(crate) failure: Option<&'static str>,
-}
-
 impl Index<UpstreamIndex> for Upstreams {
     type Output = Upstream;
 
@@ -582,9 +233,3 @@ const HEDGES_PERCENT: u32 = 2;
 /// Of all queries: names that are broken everywhere are common, and asking everybody about them mends
 /// nothing.
 const RETRIES_PERCENT: u32 = 5;
-
-/// Connections at a time to an upstream that answers few queries on each.
-const LIMITED_CONNS_MAX: usize = 8;
-
-/// Queries that wait on a connection without a sign of life.
-const SILENCE_MIN: usize = 4;
