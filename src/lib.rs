@@ -24,8 +24,8 @@
 //! - [`config`]: the command line; every default and limit with its reason.
 //! - [`forwarder`]: the core. `accept` makes a query of a client's message, or answers the message; `dispatch`
 //!   sends waiting queries to upstreams; `hedge` sends copies of late ones; `answer` judges responses;
-//!   `failure` judges connections that closed or fell silent; `finish` is the only way out for a query;
-//!   `overdue` looks for queries that wait too long; `denial` holds proofs about special names; `report` and
+//!   `second_opinion` asks another operator after SERVFAIL and REFUSED; `failure` judges connections that
+//!   closed or fell silent; `finish` is the only way out for a query; `denial` holds proofs about special names; `report` and
 //!   `query_log` are what the log says; `outbox` holds what the shell is to do; `limits` and `bound` are what is
 //!   held, and how much memory that takes.
 //!   - `clients`: who is served, how many connections, how much each may hold, how large a response may be.

@@ -1,14 +1,17 @@
-//! Queries that are sent to an upstream of their own: because the first answer is late or no help, or
-//! because they bring the first upstream's connections down.
+//! Copies of queries: of what is late or overdue, and of what brings the connections of its upstream down.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::Hasher;
 use std::time::Instant;
 
 use super::action::{UpstreamConnId, UpstreamIndex};
 use super::collections::arena::Id;
-use super::message::{Rcode, ResponseInfo};
-use super::queries::query::{HeldAnswer, Query};
+use super::message::HEADER_LEN;
+use super::queries::query::{Origin, Query, Sending};
 use super::upstreams::in_flight::Found;
-use super::{Forwarder, Outcome};
+use super::upstreams::sends::OVERDUE_AFTER;
+use super::upstreams::upstream::Upstream;
+use super::{Forwarder, Hedge, Outcome};
 
 impl Forwarder {
     /// The upstream failed: what waits for it goes another way.
@@ -90,123 +93,116 @@ impl Forwarder {
         }
     }
 
-    /// An upstream answered with an error that another may not have. True: that answer is held, for a
-    /// copy that is out already, or for one that is asked of another operator now.
-    pub(super) fn hold(
-        &mut self,
-        now: Instant,
-        id: Id,
-        index: UpstreamIndex,
-        response: &[u8],
-        info: &ResponseInfo,
-    ) -> bool {
-        if !matches!(info.rcode, Rcode::SERVFAIL | Rcode::REFUSED) {
-            return false;
-        }
-        let Some(query) = self.queries.get(id).filter(|query| !query.is_trial()) else {
-            return false;
-        };
-        let is_out = self.queries.expects_answer(id);
-        if query.held.is_some() {
-            // Nobody has a better answer.
-            if !is_out {
-                self.deliver_held(now, id);
-            }
-            return true;
-        }
-        if response.len() > HELD_LEN_MAX || self.queries.held() >= held_max(self.limits.queries_max)
+    /// Looks at what is overdue on this connection. The budget of copies of late queries is for those
+    /// that are made sooner: here it is [`super::queries::query::Query::may_be_sent`] that bounds them.
+    pub(super) fn overdue(&mut self, now: Instant, conn_id: UpstreamConnId) {
+        while let Some(conn) = self.upstreams.conn_mut(conn_id)
+            && conn.phase.is_trusted()
+            && let Some(message_id) = conn.sent.pop_overdue(now)
         {
-            return false;
-        }
-        let mut other = None;
-        if !is_out {
-            if !is_final(response, info) {
-                other = self.second_opinion(now, id, index);
+            let index = conn.upstream;
+            let Found::Waiting(id) = conn.in_flight.find(message_id) else {
+                continue;
+            };
+            let Some(query) = self.queries.get(id) else {
+                continue;
+            };
+            if let Origin::Trial { upstream, cause } = query.origin {
+                self.overdue_trial(now, id, upstream, cause);
+            } else if self.queries.may_be_copied(id) {
+                let avoided = query.history.avoided;
+                let other = self
+                    .probe(now, index, id)
+                    .or_else(|| self.upstreams.second_try(now, index, avoided));
+                match other {
+                    Some(other) => self.queries.wait_for(id, other),
+                    None => self.revive_helpers(now, index, id),
+                }
             }
-            if other.is_none() {
-                return false;
-            }
         }
-        let answer = HeldAnswer { upstream: index, response: response.to_vec(), info: *info };
-        self.queries.hold(now, id, answer);
-        if let Some(other) = other {
-            self.outbox.counts.retried += 1;
-            self.queries.wait_for(id, other);
-        }
-        true
     }
 
-    /// The same for an error that came without the question, which is no answer to keep. True: a better
-    /// one may come, or was at hand.
-    pub(super) fn has_better(&mut self, now: Instant, id: Id, rcode: Rcode) -> bool {
-        let Some(query) = self.queries.get(id) else {
-            return false;
-        };
-        if !matches!(rcode, Rcode::SERVFAIL | Rcode::REFUSED) || query.is_trial() {
-            return false;
-        }
-        if self.queries.expects_answer(id) {
-            return true;
-        }
-        let is_held = query.held.is_some();
-        self.deliver_held(now, id);
-        is_held
-    }
-
-    /// Who is asked a query that upstream `index` failed to resolve, as far as the budget goes.
-    fn second_opinion(
-        &mut self,
-        now: Instant,
-        id: Id,
-        index: UpstreamIndex,
-    ) -> Option<UpstreamIndex> {
-        let query = self.queries.get(id)?;
-        if !self.policy.retry_servfail || !query.may_be_sent() {
+    /// Who is asked this query to find out whether upstream `index` fails or nobody answers such names:
+    /// another operator if there is one, as addresses of one may fail together.
+    fn probe(&mut self, now: Instant, index: UpstreamIndex, id: Id) -> Option<UpstreamIndex> {
+        if !self.upstreams[index].promptness.wants_probe(now) {
             return None;
         }
+        let query = self.queries.get(id)?;
+        let (_, number) = query.history.first.filter(|(first, _)| *first == index)?;
+        let avoided = query.history.avoided;
         let operator = self.upstreams[index].operator;
-        let others =
-            || self.upstreams.others(index).filter(|(_, other)| other.operator != operator);
-        let usable = others().find(|(_, other)| other.is_usable()).map(|(other, _)| other);
-        if let Some(other) = usable {
-            return self.upstreams.try_retry().then_some(other);
-        }
-        if self.upstreams.allows_retry() {
-            // One that failed is tried again beside the traffic, for later ones.
-            let failed: Vec<UpstreamIndex> = others().map(|(other, _)| other).collect();
-            for other in failed {
-                self.probe_failed(now, other, id);
+        let is_another = |(other, upstream): &(UpstreamIndex, &Upstream)| {
+            upstream.is_usable() && upstream.operator != operator && !avoided.contains(*other)
+        };
+        let of_another = self.upstreams.others(index).find(is_another).map(|(other, _)| other);
+        let other = of_another.or_else(|| self.upstreams.another(index, avoided))?;
+        self.upstreams[index].promptness.note_probe(now, number);
+        Some(other)
+    }
+
+    /// Nobody can be asked what is overdue at upstream `index`: who could be, but failed, is tried again
+    /// beside the traffic, for later ones.
+    fn revive_helpers(&mut self, now: Instant, index: UpstreamIndex, cause: Id) {
+        let first = &self.upstreams[index];
+        let operator = first.operator;
+        let is_any = self.policy.hedge == Hedge::Any || first.promptness.wants_probe(now);
+        for other in self.upstreams.indexes().filter(|other| *other != index) {
+            if is_any || self.upstreams[other].operator == operator {
+                self.probe_failed(now, other, cause);
             }
         }
-        None
     }
 
-    /// Delivers the answer that was held.
-    pub(super) fn deliver_held(&mut self, now: Instant, id: Id) {
-        let Some(held) = self.queries.get_mut(id).and_then(|query| query.held.take()) else {
+    /// An upstream that must answer in time has not. That says nothing of it where the query itself has
+    /// no answer yet: then it is the name.
+    fn overdue_trial(&mut self, now: Instant, id: Id, index: UpstreamIndex, cause: Id) {
+        let outage = self.upstreams[index].outage();
+        if outage.is_none_or(|outage| !outage.proof.is_poor()) {
+            return;
+        }
+        let is_answered_elsewhere = self.queries.get(cause).is_none();
+        self.finish(now, id, Outcome::Orphaned);
+        if is_answered_elsewhere {
+            self.upstreams.note_trial(now, index, false, &mut self.outbox);
+        }
+    }
+
+    /// A query ends. Where it was sent first and is overdue, that is held against the upstream, but not
+    /// where it was sent afterwards: what others leave unanswered is no fair sample. Connections that fell
+    /// silent are judged as a whole, not by what was sent on them.
+    pub(super) fn note_overdue(
+        &mut self,
+        now: Instant,
+        query: &Query,
+        answered_by: Option<UpstreamIndex>,
+    ) {
+        let first = query.history.first;
+        let Some((index, number)) = first.filter(|(first, _)| answered_by != Some(*first)) else {
             return;
         };
-        let HeldAnswer { upstream, response, info } = *held;
-        self.conclude(now, id, Outcome::Answer { upstream, response: &response, info: &info });
+        let is_overdue = |sending: &Sending| match self.upstreams.conn(sending.conn) {
+            Some(conn) if conn.upstream == index && conn.phase.is_trusted() => {
+                // What was sent again after a stall has no time of its own, and has waited for long.
+                conn.sent.start(sending.id).is_none_or(|start| now >= start + OVERDUE_AFTER)
+            }
+            _ => false,
+        };
+        if query.sendings.iter().any(is_overdue) {
+            let by_another = answered_by.is_some();
+            self.upstreams[index].promptness.note_late(now, number, name_hash(query), by_another);
+        }
     }
 }
 
-/// Answers that are held at a time.
-pub(super) fn held_max(queries_max: usize) -> usize {
-    (queries_max / HELD_PART).max(HELD_MIN)
+/// Tells names apart, however they are spelled, whatever is asked of them; never 0.
+fn name_hash(query: &Query) -> u32 {
+    let end = query.parsed.question_end.saturating_sub(TYPE_AND_CLASS_LEN);
+    let mut hasher = DefaultHasher::new();
+    for octet in query.message.get(HEADER_LEN..end).unwrap_or_default() {
+        hasher.write_u8(octet.to_ascii_lowercase());
+    }
+    hasher.finish() as u32 | 1
 }
 
-/// Whether the upstream says why, and another would have to say the same, or to know less: an answer
-/// that did not validate, or is not given as a matter of policy (RFC 8914 section 4).
-fn is_final(response: &[u8], info: &ResponseInfo) -> bool {
-    info.opt.is_some_and(|opt| {
-        opt.ede_codes(response).any(|code| matches!(code, 1 | 2 | 4..=12 | 15..=18))
-    })
-}
-
-/// Copies are made of a few queries in a hundred.
-const HELD_PART: usize = 16;
-const HELD_MIN: usize = 8;
-
-/// A reply that says no more than that it failed is short.
-pub(super) const HELD_LEN_MAX: usize = 512;
+const TYPE_AND_CLASS_LEN: usize = 4;

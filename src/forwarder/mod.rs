@@ -20,10 +20,10 @@ mod hedge;
 mod limits;
 pub mod message;
 mod outbox;
-mod overdue;
 mod queries;
 mod query_log;
 mod report;
+mod second_opinion;
 mod upstreams;
 
 use std::net::SocketAddr;

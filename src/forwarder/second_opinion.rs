@@ -1,0 +1,131 @@
+//! Answers that another operator may have better: SERVFAIL and REFUSED.
+
+use std::time::Instant;
+
+use super::action::UpstreamIndex;
+use super::collections::arena::Id;
+use super::message::{Rcode, ResponseInfo};
+use super::queries::query::HeldAnswer;
+use super::{Forwarder, Outcome};
+
+impl Forwarder {
+    /// An upstream answered with an error that another may not have. True: that answer is held, for a
+    /// copy that is out already, or for one that is asked of another operator now.
+    pub(super) fn hold(
+        &mut self,
+        now: Instant,
+        id: Id,
+        index: UpstreamIndex,
+        response: &[u8],
+        info: &ResponseInfo,
+    ) -> bool {
+        if !matches!(info.rcode, Rcode::SERVFAIL | Rcode::REFUSED) {
+            return false;
+        }
+        let Some(query) = self.queries.get(id).filter(|query| !query.is_trial()) else {
+            return false;
+        };
+        let is_out = self.queries.expects_answer(id);
+        if query.held.is_some() {
+            // Nobody has a better answer.
+            if !is_out {
+                self.deliver_held(now, id);
+            }
+            return true;
+        }
+        if response.len() > HELD_LEN_MAX || self.queries.held() >= held_max(self.limits.queries_max)
+        {
+            return false;
+        }
+        let mut other = None;
+        if !is_out {
+            if !is_final(response, info) {
+                other = self.second_opinion(now, id, index);
+            }
+            if other.is_none() {
+                return false;
+            }
+        }
+        let answer = HeldAnswer { upstream: index, response: response.to_vec(), info: *info };
+        self.queries.hold(now, id, answer);
+        if let Some(other) = other {
+            self.outbox.counts.retried += 1;
+            self.queries.wait_for(id, other);
+        }
+        true
+    }
+
+    /// The same for an error that came without the question, which is no answer to keep. True: a better
+    /// one may come, or was at hand.
+    pub(super) fn has_better(&mut self, now: Instant, id: Id, rcode: Rcode) -> bool {
+        let Some(query) = self.queries.get(id) else {
+            return false;
+        };
+        if !matches!(rcode, Rcode::SERVFAIL | Rcode::REFUSED) || query.is_trial() {
+            return false;
+        }
+        if self.queries.expects_answer(id) {
+            return true;
+        }
+        let is_held = query.held.is_some();
+        self.deliver_held(now, id);
+        is_held
+    }
+
+    /// Who is asked a query that upstream `index` failed to resolve, as far as the budget goes.
+    fn second_opinion(
+        &mut self,
+        now: Instant,
+        id: Id,
+        index: UpstreamIndex,
+    ) -> Option<UpstreamIndex> {
+        let query = self.queries.get(id)?;
+        if !self.policy.retry_servfail || !query.may_be_sent() {
+            return None;
+        }
+        let operator = self.upstreams[index].operator;
+        let others =
+            || self.upstreams.others(index).filter(|(_, other)| other.operator != operator);
+        let usable = others().find(|(_, other)| other.is_usable()).map(|(other, _)| other);
+        if let Some(other) = usable {
+            return self.upstreams.try_retry().then_some(other);
+        }
+        if self.upstreams.allows_retry() {
+            // One that failed is tried again beside the traffic, for later ones.
+            let failed: Vec<UpstreamIndex> = others().map(|(other, _)| other).collect();
+            for other in failed {
+                self.probe_failed(now, other, id);
+            }
+        }
+        None
+    }
+
+    /// Delivers the answer that was held.
+    pub(super) fn deliver_held(&mut self, now: Instant, id: Id) {
+        let Some(held) = self.queries.get_mut(id).and_then(|query| query.held.take()) else {
+            return;
+        };
+        let HeldAnswer { upstream, response, info } = *held;
+        self.conclude(now, id, Outcome::Answer { upstream, response: &response, info: &info });
+    }
+}
+
+/// Answers that are held at a time.
+pub(super) fn held_max(queries_max: usize) -> usize {
+    (queries_max / HELD_PART).max(HELD_MIN)
+}
+
+/// Whether the upstream says why, and another would have to say the same, or to know less: an answer
+/// that did not validate, or is not given as a matter of policy (RFC 8914 section 4).
+fn is_final(response: &[u8], info: &ResponseInfo) -> bool {
+    info.opt.is_some_and(|opt| {
+        opt.ede_codes(response).any(|code| matches!(code, 1 | 2 | 4..=12 | 15..=18))
+    })
+}
+
+/// Copies are made of a few queries in a hundred.
+const HELD_PART: usize = 16;
+const HELD_MIN: usize = 8;
+
+/// A reply that says no more than that it failed is short.
+pub(super) const HELD_LEN_MAX: usize = 512;
