@@ -1,9 +1,114 @@
 //! The forwarder without its sockets: a state machine that is told facts and queues outputs.
 //!
-//! The shell tells it what happened with `handle_*`, each fact once, in any number before it drains
-//! the outputs. After that it takes every [`Action`] from [`Forwarder::poll_action`], then sends
-//! [`Forwarder::datagrams`], and waits no longer than [`Forwarder::poll_timeout`]. Time comes in as
-//! an argument and must not run backwards. Nothing here reads the clock, opens a socket or calls out.
+//! # The surface
+//!
+//! The shell tells the forwarder what happened with `handle_*`, each fact once, in any number before it
+//! drains the outputs. Once in a turn of its loop it
+//!
+//! 1. takes every [`Action`] from [`Forwarder::poll_action`] and does it,
+//! 2. sends [`Forwarder::datagrams`] and says with [`Forwarder::advance_datagrams`] how many left,
+//! 3. waits no longer than [`Forwarder::poll_timeout`], and calls [`Forwarder::handle_timeout`] when that
+//!    has passed, in every turn, not only when nothing else happened.
+//!
+//! Time comes in as an argument and does not run backwards. Nothing here reads the clock, opens a socket,
+//! waits or calls out.
+//!
+//! The forwarder names connections; the shell has a socket for each name. A name is free for another
+//! connection from when the shell takes its [`Action::Close`], never earlier, so that it never stands for two
+//! sockets. Output stays the forwarder's until [`Forwarder::advance_output`]. A client is read only as far as
+//! [`Forwarder::poll_read`] allows: when it says 0, [`Action::Read`] tells when to go on.
+//!
+//! # The life of a query
+//!
+//! ```text
+//!  datagram, frame                                                     frame to an upstream
+//!        │                                                                      ▲
+//!        ▼            ┌────────────────── queries ───────────────────┐          │
+//!     accept ────────▶│ waiting: for any upstream, or for one        │──▶ dispatch
+//!        │            │                                              │◀── failure ◀── closed, silent
+//!        │            │ in flight: on one or two connections         │◀── overdue, hedge ◀── time
+//!        │            │                                              │◀── answer ◀── frame
+//!        ▼            └──────────────────────┬───────────────────────┘
+//!  answered here ──────────▶ finish ◀────────┘
+//!                               │
+//!                               ▼
+//!                      datagram, frame to the client
+//! ```
+//!
+//! 1. `accept` checks a client's message. What cannot be forwarded is answered at once: an error, a special
+//!    name, a full table. A retransmission joins the query that it repeats. All else becomes a query, with a
+//!    deadline, and waits.
+//! 2. `dispatch` gives waiting queries to connections and makes connections where they are missing. The copy
+//!    that is sent has a message ID of its connection (`upstreams/in_flight`) and EDNS of this hop
+//!    (`message/edit`).
+//! 3. `answer` finds the query of a response by connection and message ID, and compares the question. It is
+//!    delivered, or held while a better one may come (`second_opinion`), or the query is asked again with less of EDNS.
+//!    A late response to a query that has left ends there: its ID becomes free.
+//! 4. `failure` decides what becomes of the queries of a connection that closed, broke off or fell silent.
+//!    `hedge` sends copies where an answer is late although its connection is alive.
+//! 5. `finish` is the only way out. It writes the response for the client, once for each retransmission, with
+//!    the client's message ID, and abandons what is still in flight.
+//!
+//! Each `handle_*` notes what was told, then `settle` does what follows from it, until nothing more does. So
+//! `dispatch` has one caller, and `finish` and `send` are never entered from within, which is asserted in
+//! debug builds.
+//!
+//! # The state machines
+//!
+//! ```text
+//! query        waiting ──dispatch──▶ in flight ──answer──▶ finished
+//!                 ▲                   │  ▲  │
+//!                 └── connection lost ┘  └──┘ a copy is sent elsewhere: of two, the older is abandoned
+//!              From everywhere: its deadline passes, its client goes, it gives way: finished.
+//!
+//! message ID   free ──▶ waiting for an answer ──answer──▶ free
+//!                           └── its query finished ──▶ abandoned ──late answer──▶ free
+//!
+//! connection   connecting ──▶ open ──▶ retired: no new queries ──nothing waits, or its time is over──▶ closed
+//!                   │                    └ stalled: what waits on it is sent elsewhere, too
+//!                   └── not in time ──▶ closed
+//!
+//! upstream     usable ──fresh connections fail, or answers do not come──▶ failed ──backoff, then an attempt
+//!                 ▲                                                          │     beside the traffic
+//!                 └── an answer; after a failure to connect, a handshake ────┘
+//!
+//! client       open ──its last query──▶ half-closed ──answered──▶ lingering ──its end, or 1 s──▶ closed
+//!                 └── no DNS, too slow ──▶ draining ──answered──────┘
+//!
+//! service      serving ──termination──▶ terminating ──shutdown──▶ ending ──all answered──▶ drained
+//! ```
+//!
+//! # Who owns what
+//!
+//! `clients`, `queries` and `upstreams` own their tables, timers and limits, and do not know each other. What
+//! one of them does that concerns another is returned: a client that is closed gives back the queries that
+//! it was owed, an upstream that fails those to send elsewhere. `Forwarder` has what needs two of them.
+//!
+//! | a question | its place |
+//! |---|---|
+//! | who is served, who is refused a connection | `clients/access`, `clients` |
+//! | where a query waits | `queries/waiting` |
+//! | which upstream is asked | `dispatch`, `upstreams/choice` |
+//! | when a connection counts as dead | `upstreams/connection`, `failure` |
+//! | when an upstream counts as failed | `failure`, `upstreams/health` |
+//! | what is known of an upstream | `upstreams/upstream`, and a file for each thing beside it |
+//! | what is changed in a message | `message/edit` |
+//! | what the log says, and how often | `report` |
+//! | how much memory is taken | `limits`, `bound` |
+//!
+//! # Words
+//!
+//! RFC 9499 has the general ones. Beside these:
+//!
+//! - *query*: a client's message that was accepted; *sending*: one copy of it on a connection.
+//! - *waiting*: to be sent; *in flight*: sent, not answered; *abandoned*: in flight, and nobody waits for it.
+//! - *held answer*: a SERVFAIL or REFUSED that is delivered if no better answer comes.
+//! - *attempt*: a connection that is being made; *retired*: one that gets no new queries.
+//! - *stalled*: in flight for too long without any whole answer on the connection; *overdue*: one query without
+//!   an answer, whatever the others get.
+//! - *trial*: a copy of a query by which an upstream that failed proves that it answers; *hedge*: a copy sent
+//!   because the answer is late.
+//! - *operator*: who runs upstreams of the same name. What one of its addresses says, the others would.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::iter_over_hash_type)]
 
 mod accept;
@@ -49,11 +154,7 @@ use queries::Queries;
 pub use report::{Counts, Fact};
 use upstreams::Upstreams;
 
-/// The forwarder.
-///
-/// Facts come in by `handle_*`, each told once, `now` never running backwards; outputs go out by
-/// [`Self::poll_action`], [`Self::output`] and [`Self::datagrams`], drained once per turn. Any number
-/// of facts may come before a drain.
+/// The forwarder: see the [module](self) for how it is used.
 #[derive(Debug)]
 pub struct Forwarder {
     limits: Limits,
