@@ -26,7 +26,7 @@
 //!        ▼            ┌────────────────── queries ───────────────────┐          │
 //!     accept ────────▶│ waiting: for any upstream, or for one        │──▶ dispatch
 //!        │            │                                              │◀── failure ◀── closed, silent
-//!        │            │ in flight: on one or two connections         │◀── overdue, hedge ◀── time
+//!        │            │ in flight: on one or two connections         │◀── hedge ◀── time
 //!        │            │                                              │◀── answer ◀── frame
 //!        ▼            └──────────────────────┬───────────────────────┘
 //!  answered here ──────────▶ finish ◀────────┘
