@@ -104,7 +104,7 @@ impl Forwarder {
                     && self.upstreams.note_trial(now, upstream, true, &mut self.outbox)
                     && self.upstreams.recover(now, upstream, &mut self.outbox).is_some()
                 {
-                    self.queries.end_later(usize::MAX);
+                    self.queries.end_later();
                 }
             }
         }
