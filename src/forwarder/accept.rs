@@ -157,34 +157,30 @@ impl Forwarder {
         self.queries.store(message).ok_or(crowded(CROWDED_LONG))
     }
 
-    /// With the table full, or the store of long queries, the client that holds most gives queries
-    /// up for one that holds less than its share: a flood does not keep the others out. `Err`: the
-    /// newcomer has its share, and nobody gave anything up.
+    /// With the table full the client that holds most gives a query up for one that holds less than its
+    /// share: a flood does not keep the others out. `Err`: the newcomer has its share, or its message is
+    /// longer than what is left for long ones, and nobody gave anything up.
     fn make_room(
         &mut self,
         now: Instant,
         newcomer: BucketId,
         len: usize,
     ) -> Result<(), &'static str> {
-        if self.queries.is_full() && self.queries.evict_for(newcomer).is_none() {
-            return Err(CROWDED);
-        }
-        // Each gives up more than 512 octets, so there are 128 turns at most.
-        while !self.queries.has_room(len) {
-            let long = self.queries.evict_long_for(newcomer, len);
-            self.give_up(now, long.ok_or(CROWDED_LONG)?, CROWDED_LONG);
+        if !self.queries.has_room(len) {
+            return Err(CROWDED_LONG);
         }
         if self.queries.is_full() {
-            self.give_up(now, self.queries.evict_for(newcomer).ok_or(CROWDED)?, CROWDED);
+            let id = self.queries.evict_for(newcomer).ok_or(CROWDED)?;
+            self.give_up(now, id);
         }
         Ok(())
     }
 
-    fn give_up(&mut self, now: Instant, id: Id, text: &'static str) {
+    fn give_up(&mut self, now: Instant, id: Id) {
         if self.queries.get(id).is_some_and(|query| query.is_special) {
             self.finish_special(now, id, None);
         } else {
-            self.conclude(now, id, Outcome::Failed(Ede { code: Ede::OTHER, text }));
+            self.conclude(now, id, Outcome::Failed(Ede { code: Ede::OTHER, text: CROWDED }));
         }
     }
 

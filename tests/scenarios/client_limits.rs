@@ -194,58 +194,6 @@ fn long_queries_are_bounded_in_octets() {
     end(w);
 }
 
-/// What is shared by the table is shared by the store of long queries: a client that fills it does
-/// not keep the long queries of others out.
-#[test]
-fn c06_a_flood_of_long_queries_leaves_others_their_share() {
-    let mut w = with_limits(|limits| limits.query_bytes_max = 64 << 10);
-    w.servers[0].replies(|ask| vec![ask.answer_after(100)]);
-    w.ask("warm.example.");
-    w.run_ms(200);
-    let flooder = |n: u16| path_from(SocketAddr::from((Ipv4Addr::new(10, 9, 9, 9), n)));
-    for at in 0..3000 {
-        // Ten times 16 in 100 ms, and the store holds 16 at a time.
-        for k in 0..2 {
-            let n = 2 * at + k;
-            let name = format!("flood{n}.example.");
-            w.datagram(flooder(20_000 + n), long_question(n, &name, 3900));
-        }
-        if at % 100 == 50 {
-            let path = w.next_path();
-            w.datagram(path, long_question(at, &numbered(u32::from(at)), 3900));
-        }
-        w.run_ms(1);
-    }
-    w.run_ms(1000);
-    for at in (50..3000).step_by(100) {
-        assert_eq!(w.response(&numbered(at)).took(), ms(100));
-        assert_eq!(w.response(&numbered(at)).rcode, NOERROR);
-    }
-    let floods = w.oracle.responses.iter().filter(|r| r.name.starts_with("flood"));
-    let answered = floods.filter(|r| r.rcode == NOERROR).count();
-    assert!(answered * 10 >= 16 * 30 * 9, "{answered} of {}", 16 * 30);
-    end(w);
-}
-
-#[test]
-fn a_long_query_above_its_share_costs_nobody_anything() {
-    let mut w = with_limits(|limits| limits.query_bytes_max = 10_000);
-    w.servers[0].replies(|ask| vec![ask.answer_after(1000)]);
-    let from = |last, n: u16| path_from(SocketAddr::from((Ipv4Addr::new(10, 9, 9, last), n)));
-    for n in 0..4 {
-        w.datagram(from(9, 1000 + n), long_question(n, &numbered(n.into()), 2000));
-    }
-    w.datagram(from(8, 1000), long_question(9, "over.example.", 5500));
-    w.run_ms(10);
-    assert_eq!(w.response("over.example.").rcode, SERVFAIL);
-    w.datagram(from(8, 1000), long_question(10, "within.example.", 4500));
-    w.run_ms(2000);
-    assert_eq!(w.response("within.example.").rcode, NOERROR);
-    let failed = |n| w.response(&numbered(n)).rcode == SERVFAIL;
-    assert_eq!([0, 1, 2, 3].map(failed), [false, false, true, true], "the youngest");
-    end(w);
-}
-
 #[test]
 fn clients_together_hold_no_more_than_they_may_and_the_slowest_is_closed() {
     let mut w = with_limits(|limits| {

@@ -1,99 +1,26 @@
-//! Who holds how much of the query table, and of the store of long queries.
+//! Who holds how much of the query table.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher;
 use std::net::IpAddr;
 
-/// What clients hold of what they share, so that one client cannot keep the others out.
+/// What clients hold of the query table, so that one client cannot keep the others out.
 ///
 /// A client here is its IPv4 address or IPv6 /64, hashed with a seed into a fixed number of
 /// buckets: a flood of spoofed addresses cannot make this grow. Queries are named by their key.
-/// Every operation is O(1), except those that look for the heaviest, which look at all buckets.
+/// Every operation is O(1), except the one that looks for the heaviest, which looks at all buckets.
 #[derive(Debug)]
 pub(crate) struct Shares {
-    /// In places of the query table.
-    places: Ledger,
-    /// In octets of long queries.
-    long_bytes: Ledger,
+    buckets: Box<[Bucket; BUCKETS]>,
+    nodes: Vec<Node>,
+    /// Buckets that hold a query.
+    active: usize,
     seed: u64,
 }
 
 /// Which bucket a client falls into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BucketId(u8);
-
-impl Shares {
-    /// For the keys below `keys`, without ever growing.
-    pub(crate) fn new(seed: u64, keys: usize) -> Self {
-        Self { places: Ledger::new(keys), long_bytes: Ledger::new(keys), seed }
-    }
-
-    /// Octets that it takes for so many keys.
-    pub(crate) const fn octets(keys: usize) -> usize {
-        2 * (size_of::<[Bucket; BUCKETS]>() + keys * size_of::<Node>())
-    }
-
-    pub(crate) fn bucket(&self, client: IpAddr) -> BucketId {
-        let network = match client.to_canonical() {
-            IpAddr::V4(v4) => u64::from(v4.to_bits()),
-            IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
-        };
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u128(u128::from(network) << 64 | u128::from(self.seed));
-        BucketId(hasher.finish() as u8)
-    }
-
-    /// A query was queued; `long_bytes` is its length if it is a long one, else 0.
-    pub(crate) fn add(&mut self, key: usize, bucket: BucketId, long_bytes: usize) {
-        self.places.add(key, bucket, 1);
-        if long_bytes > 0 {
-            self.long_bytes.add(key, bucket, long_bytes);
-        }
-    }
-
-    /// It was sent.
-    pub(crate) fn note_sent(&mut self, key: usize) {
-        self.places.relink(key, Kind::Sent);
-        self.long_bytes.relink(key, Kind::Sent);
-    }
-
-    /// It lost its last place and is queued again.
-    pub(crate) fn note_queued(&mut self, key: usize) {
-        self.places.relink(key, Kind::Queued);
-        self.long_bytes.relink(key, Kind::Queued);
-    }
-
-    /// It left.
-    pub(crate) fn remove(&mut self, key: usize) {
-        self.places.remove(key);
-        self.long_bytes.remove(key);
-    }
-
-    /// With the table full: the query that makes room for one of `newcomer`. `None` if the newcomer
-    /// holds its share already.
-    pub(crate) fn heaviest(&self, newcomer: BucketId, table_len: usize) -> Option<usize> {
-        self.places.heaviest(newcomer, 1, table_len)
-    }
-
-    /// With the store of long queries full: the one that goes first to make room for one of
-    /// `newcomer` of `len` octets. `None` if that is more than the newcomer's share.
-    pub(crate) fn heaviest_long(
-        &self,
-        newcomer: BucketId,
-        len: usize,
-        store_len: usize,
-    ) -> Option<usize> {
-        self.long_bytes.heaviest(newcomer, len, store_len)
-    }
-}
-
-/// What each client holds of one thing.
-#[derive(Debug)]
-struct Ledger {
-    buckets: Box<[Bucket; BUCKETS]>,
-    nodes: Vec<Node>,
-    active: usize,
-}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
@@ -111,49 +38,75 @@ enum Kind {
 #[derive(Clone, Copy, Debug, Default)]
 struct Node {
     place: Option<(BucketId, Kind)>,
-    weight: u32,
     older: Option<u32>,
     younger: Option<u32>,
 }
 
-impl Ledger {
-    fn new(keys: usize) -> Self {
-        let nodes = Vec::with_capacity(keys);
-        Self { buckets: Box::new([Bucket::default(); BUCKETS]), nodes, active: 0 }
+impl Shares {
+    /// For the keys below `keys`, without ever growing.
+    pub(crate) fn new(seed: u64, keys: usize) -> Self {
+        let buckets = Box::new([Bucket::default(); BUCKETS]);
+        Self { buckets, nodes: Vec::with_capacity(keys), active: 0, seed }
     }
 
-    fn add(&mut self, key: usize, bucket: BucketId, weight: usize) {
+    /// Octets that it takes for so many keys.
+    pub(crate) const fn octets(keys: usize) -> usize {
+        size_of::<[Bucket; BUCKETS]>() + keys * size_of::<Node>()
+    }
+
+    pub(crate) fn bucket(&self, client: IpAddr) -> BucketId {
+        let network = match client.to_canonical() {
+            IpAddr::V4(v4) => u64::from(v4.to_bits()),
+            IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
+        };
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u128(u128::from(network) << 64 | u128::from(self.seed));
+        BucketId(hasher.finish() as u8)
+    }
+
+    /// A query was queued.
+    pub(crate) fn add(&mut self, key: usize, bucket: BucketId) {
         let entry = &mut self.buckets[usize::from(bucket.0)];
         if entry.held == 0 {
             self.active += 1;
         }
-        entry.held += weight;
+        entry.held += 1;
         if self.nodes.len() <= key {
             self.nodes.resize(key + 1, Node::default());
         }
-        self.nodes[key].weight = weight as u32;
         self.link(key, bucket, Kind::Queued);
     }
 
-    fn remove(&mut self, key: usize) {
+    /// It was sent.
+    pub(crate) fn note_sent(&mut self, key: usize) {
+        self.relink(key, Kind::Sent);
+    }
+
+    /// It lost its last place and is queued again.
+    pub(crate) fn note_queued(&mut self, key: usize) {
+        self.relink(key, Kind::Queued);
+    }
+
+    /// It left.
+    pub(crate) fn remove(&mut self, key: usize) {
         if let Some((bucket, _)) = self.unlink(key) {
             let entry = &mut self.buckets[usize::from(bucket.0)];
-            entry.held -= self.nodes[key].weight as usize;
+            entry.held -= 1;
             if entry.held == 0 {
                 self.active -= 1;
             }
         }
     }
 
-    /// With `total` used up: the query that goes to make room for one of `newcomer` that weighs
-    /// `weight`. `None` if the newcomer would hold more than its share.
+    /// With the table full: the query that makes room for one of `newcomer`. `None` if the newcomer
+    /// holds its share already.
     ///
     /// It is the youngest of the client that holds most, a queued one before a sent one. Were it the
     /// oldest, nothing would live long enough to be answered.
-    fn heaviest(&self, newcomer: BucketId, weight: usize, total: usize) -> Option<usize> {
+    pub(crate) fn heaviest(&self, newcomer: BucketId, table_len: usize) -> Option<usize> {
         let own = self.buckets[usize::from(newcomer.0)].held;
         let clients = self.active + usize::from(own == 0);
-        if own + weight > total / clients {
+        if own + 1 > table_len / clients {
             return None;
         }
         let heaviest = self.buckets.iter().max_by_key(|bucket| bucket.held)?;
@@ -210,7 +163,7 @@ mod tests {
         let mut shares = Shares::new(7, 8);
         let (flood, other) = (BucketId(1), BucketId(2));
         for key in 0..8 {
-            shares.add(key, flood, 0);
+            shares.add(key, flood);
         }
         for key in 0..6 {
             shares.note_sent(key);
@@ -229,10 +182,10 @@ mod tests {
         let mut shares = Shares::new(7, 8);
         let (one, other) = (BucketId(1), BucketId(2));
         for key in 0..4 {
-            shares.add(key, one, 0);
+            shares.add(key, one);
         }
         for key in 4..8 {
-            shares.add(key, other, 0);
+            shares.add(key, other);
         }
         assert_eq!(shares.heaviest(one, 8), None);
         assert_eq!(shares.heaviest(other, 8), None);
@@ -241,34 +194,8 @@ mod tests {
         for key in 0..8 {
             shares.remove(key);
         }
-        assert_eq!(shares.places.active, 0);
+        assert_eq!(shares.active, 0);
         assert_eq!(shares.heaviest(one, 8), None);
-    }
-
-    #[test]
-    fn long_queries_are_shared_by_octets() {
-        const STORE: usize = 10_000;
-        let mut shares = Shares::new(7, 8);
-        let (flood, other) = (BucketId(1), BucketId(2));
-        for key in 0..5 {
-            shares.add(key, flood, 2_000);
-        }
-        // What is short has no part in it.
-        shares.add(5, flood, 0);
-        shares.note_sent(4);
-        assert_eq!(shares.heaviest_long(flood, 600, STORE), None, "it holds all");
-        assert_eq!(shares.heaviest_long(other, 5_001, STORE), None, "more than half");
-        assert_eq!(shares.heaviest_long(other, 5_000, STORE), Some(3), "the youngest not sent");
-        shares.remove(3);
-        assert_eq!(shares.heaviest_long(other, 5_000, STORE), Some(2));
-        shares.remove(2);
-        shares.add(6, other, 3_000);
-        assert_eq!(shares.heaviest_long(other, 2_001, STORE), None);
-        assert_eq!(shares.heaviest_long(other, 2_000, STORE), Some(1));
-        for key in [0, 1, 4, 5, 6] {
-            shares.remove(key);
-        }
-        assert_eq!((shares.places.active, shares.long_bytes.active), (0, 0));
     }
 
     #[test]

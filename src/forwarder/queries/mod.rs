@@ -118,13 +118,6 @@ impl Queries {
         self.messages.has_room(len)
     }
 
-    /// With the store of long queries full: the query that makes room for one of `newcomer`, if it has not
-    /// its share.
-    pub(crate) fn evict_long_for(&self, newcomer: BucketId, len: usize) -> Option<Id> {
-        let store_len = self.limits.query_bytes_max;
-        self.table.id_at(self.shares.heaviest_long(newcomer, len, store_len)?)
-    }
-
     pub(crate) fn fingerprint(&self, path: &DatagramPath, message: &[u8]) -> u64 {
         self.joinable.fingerprint(path, message)
     }
@@ -153,7 +146,6 @@ impl Queries {
     /// The same for one of a client, which counts as its.
     #[inline]
     pub(crate) fn insert_of(&mut self, now: Instant, query: Query, client: BucketId) -> Id {
-        let long_len = Messages::long_len(query.message.len());
         let fingerprint = match query.origin {
             Origin::Datagram { fingerprint, .. } => Some(fingerprint),
             _ => None,
@@ -162,7 +154,7 @@ impl Queries {
         if let Some(fingerprint) = fingerprint {
             self.joinable.add(fingerprint, id);
         }
-        self.shares.add(id.key(), client, long_len);
+        self.shares.add(id.key(), client);
         id
     }
 

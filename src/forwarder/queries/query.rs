@@ -265,12 +265,7 @@ impl Messages {
 
     /// Whether [`Self::store`] would take a message of `len` octets.
     pub(crate) fn has_room(&self, len: usize) -> bool {
-        self.long_bytes + Self::long_len(len) <= self.long_bytes_max
-    }
-
-    /// The part of `len` octets that counts against the bound on long messages: all or nothing.
-    pub(crate) fn long_len(len: usize) -> usize {
-        if len > BLOCK_BYTES { len } else { 0 }
+        len <= BLOCK_BYTES || self.long_bytes + len <= self.long_bytes_max
     }
 
     /// Takes back what [`Self::store`] gave.
