@@ -48,8 +48,7 @@ fn u08_answers_only_the_first_query_of_a_connection() {
     let before = failures(&w);
     ask_steadily(&mut w, 300, 200);
     assert_eq!(failures(&w), before, "afterwards every query is answered");
-    let delayed = delayed(&w, learned);
-    assert!(delayed <= 20, "it seldom finds out whether the limit still holds: {delayed}");
+    assert_eq!(delayed(&w, learned), 0);
     end(w);
 }
 
@@ -61,8 +60,7 @@ fn u08_answers_the_first_five_queries_of_a_connection() {
     let before = failures(&w);
     ask_steadily(&mut w, 600, 100);
     assert_eq!(failures(&w), before);
-    let delayed = delayed(&w, learned);
-    assert!(delayed <= 40, "{delayed}");
+    assert_eq!(delayed(&w, learned), 0);
     end(w);
 }
 
@@ -96,18 +94,6 @@ fn u08_a_limit_is_forgotten_after_ten_minutes() {
     let links = w.links.len();
     ask_steadily(&mut w, 200, 50);
     assert_eq!(w.links.len(), links + 1, "one connection carries everything");
-    end(w);
-}
-
-#[test]
-fn u08_a_limit_that_no_longer_holds_goes_away_by_itself() {
-    let mut w = deaf_after(2);
-    ask_steadily(&mut w, 40, 200);
-    w.servers[0].replies(|ask| vec![ask.answer_after(10)]);
-    ask_steadily(&mut w, 400, 50);
-    let links = w.links.len();
-    ask_steadily(&mut w, 200, 50);
-    assert!(w.links.len() <= links + 2, "{} more connections", w.links.len() - links);
     end(w);
 }
 
@@ -513,10 +499,10 @@ fn connections(w: &World) -> usize {
 
 #[test]
 fn one_that_fell_silent_makes_way() {
-    let mut w = few(1, 3, |_| ());
-    // The first three fall silent, after an answer more each, and each lingers for 4.5 s.
+    let mut w = few(1, 2, |_| ());
+    // The first two fall silent, the second after more answers, and each lingers for 4.5 s.
     w.servers[0].replies(|ask| match (ask.link, ask.nth) {
-        (link @ 0..3, nth) if nth > link + 1 => Vec::new(),
+        (link @ 0..2, nth) if nth > [1, 3][link] => Vec::new(),
         _ if ask.name.starts_with("never") => Vec::new(),
         _ => vec![ask.answer_after(10)],
     });
@@ -527,12 +513,12 @@ fn one_that_fell_silent_makes_way() {
             w.ask(&format!("never{n}.example."));
         }
         w.run_ms(100);
-        assert!(connections(&w) <= 3, "{} connections", connections(&w));
+        assert!(connections(&w) <= 2, "{} connections", connections(&w));
     }
     w.run_ms(1000);
-    assert!(w.forwarder.counts().made_way >= 1);
-    let (at, _) = w.links[1].closed.expect("it is closed");
-    assert_eq!(at, w.links[4].attempted, "the oldest, when its place was needed");
+    assert_eq!(w.forwarder.counts().made_way, 1);
+    let (at, _) = w.links[0].closed.expect("it is closed");
+    assert_eq!(at, w.links[2].attempted, "the oldest, when its place was needed");
     assert_eq!(w.response(&numbered(59)).rcode, NOERROR);
     end(w);
 }

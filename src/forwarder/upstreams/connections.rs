@@ -143,9 +143,7 @@ impl Upstreams {
             && let Some(silence) = conn.silence.take()
         {
             let upstream = &mut self.list[conn.upstream];
-            if upstream.query_limit.queries_max(now).is_none() {
-                upstream.query_limit.note_silence(now, conn.answers);
-            }
+            upstream.query_limit.note_silence(now, conn.answers);
             if silence.of_several {
                 upstream.silent_in_a_row = upstream.silent_in_a_row.saturating_add(1);
             }
@@ -179,9 +177,6 @@ impl Upstreams {
             conn.silence = Some(Silence { of_several, answered_elsewhere: None });
         }
         let upstream = &mut self.list[index];
-        if conn.silence.is_some() && upstream.query_limit.queries_max(now).is_some() {
-            upstream.query_limit.note_silence(now, answers);
-        }
         upstream.round_trip.note(now, STALL_TIMEOUT);
         let is_silent_again = of_several && upstream.silent_in_a_row > 0;
         let was_open = upstream.open.take_if(|open| *open == conn_id).is_some();
@@ -298,7 +293,7 @@ impl Upstreams {
         upstream.forget(conn_id);
         if conn.phase.is_trusted() {
             upstream.silent_in_a_row = 0;
-            upstream.query_limit.note_close(conn.queries, conn.answers);
+            upstream.query_limit.note_close(conn.answers);
         }
         outbox.push(Action::Close { conn: conn_id.into(), manner, why: Some(why) });
         Some(conn)
