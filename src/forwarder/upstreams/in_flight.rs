@@ -44,7 +44,7 @@ const FREE_MIN: usize = 64;
 
 /// Nobody sends SIG(0) today. A client that signs thousands of queries under high IDs must not have a
 /// place for each.
-pub(crate) const HIGH_MAX: usize = 16;
+const HIGH_MAX: usize = 16;
 
 impl InFlight {
     /// `ids_max`, at most 65,536, bounds waiting and abandoned IDs together.

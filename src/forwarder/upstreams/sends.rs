@@ -2,18 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use super::in_flight::HIGH_MAX;
 use crate::forwarder::collections::timeouts::Timeouts;
 
 /// When the queries in flight were sent, by message ID, the oldest first; and which of them have
 /// been looked at for being late, and for being overdue.
+///
+/// IDs out of the ordinary are not among them: such a query has a SIG(0), so that no copy of it may go out,
+/// and it is over with its own time.
 #[derive(Debug)]
 pub(crate) struct Sends {
-    /// By message ID; IDs from `ids_max` up have the places behind that.
     waiting: Timeouts,
     ids_max: usize,
-    /// Those IDs, each in its place while it waits.
-    high: Vec<Option<u16>>,
     /// The oldest that was not looked at for being late; all younger ones were not either.
     next_late: Option<u16>,
     /// The same for being overdue.
@@ -21,50 +20,47 @@ pub(crate) struct Sends {
 }
 
 impl Sends {
-    /// IDs are below `ids_max`, a few excepted.
+    /// For IDs below `ids_max`.
     pub(crate) fn new(ids_max: usize) -> Self {
-        let waiting = Timeouts::with_capacity(ids_max + HIGH_MAX);
-        Self { waiting, ids_max, high: Vec::new(), next_late: None, next_overdue: None }
+        let waiting = Timeouts::with_capacity(ids_max);
+        Self { waiting, ids_max, next_late: None, next_overdue: None }
     }
 
     /// Octets that it takes at most.
     pub(crate) const fn octets(ids_max: usize) -> usize {
-        Timeouts::octets(ids_max + HIGH_MAX) + HIGH_MAX * size_of::<Option<u16>>()
+        Timeouts::octets(ids_max)
     }
 
     pub(crate) fn arm(&mut self, id: u16, now: Instant) {
+        if usize::from(id) >= self.ids_max {
+            return;
+        }
         self.disarm(id);
-        let place =
-            if usize::from(id) < self.ids_max { usize::from(id) } else { self.take_high(id) };
-        self.waiting.arm(place, now);
+        self.waiting.arm(id.into(), now);
         self.next_late.get_or_insert(id);
         self.next_overdue.get_or_insert(id);
     }
 
     /// Takes it out; returns when it was sent.
     pub(crate) fn disarm(&mut self, id: u16) -> Option<Instant> {
-        let place = self.place(id)?;
-        let start = self.waiting.start(place)?;
+        let start = self.start(id)?;
         if self.next_late == Some(id) {
-            self.next_late = self.younger(place);
+            self.next_late = self.younger(id);
         }
         if self.next_overdue == Some(id) {
-            self.next_overdue = self.younger(place);
+            self.next_overdue = self.younger(id);
         }
-        self.waiting.disarm(place);
-        if place >= self.ids_max {
-            self.high[place - self.ids_max] = None;
-        }
+        self.waiting.disarm(id.into());
         Some(start)
     }
 
     pub(crate) fn is_oldest(&self, id: u16) -> bool {
-        self.place(id).is_some_and(|place| self.waiting.is_oldest(place))
+        self.waiting.is_oldest(id.into())
     }
 
     /// When it was sent.
     pub(crate) fn start(&self, id: u16) -> Option<Instant> {
-        self.waiting.start(self.place(id)?)
+        self.waiting.start(id.into())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -72,7 +68,7 @@ impl Sends {
     }
 
     pub(crate) fn oldest(&self) -> Option<(u16, Instant)> {
-        self.waiting.oldest().map(|(place, start)| (self.id(place), start))
+        self.waiting.oldest().map(|(id, start)| (id as u16, start))
     }
 
     /// When the next one is late, among those that were not looked at.
@@ -86,7 +82,7 @@ impl Sends {
         if now < self.next_late(after)? {
             return None;
         }
-        self.next_late = self.younger(self.place(id)?);
+        self.next_late = self.younger(id);
         Some(id)
     }
 
@@ -101,7 +97,7 @@ impl Sends {
         if now < self.next_overdue()? {
             return None;
         }
-        self.next_overdue = self.younger(self.place(id)?);
+        self.next_overdue = self.younger(id);
         Some(id)
     }
 
@@ -110,33 +106,8 @@ impl Sends {
         self.next_overdue = self.oldest().map(|(id, _)| id);
     }
 
-    fn younger(&self, place: usize) -> Option<u16> {
-        self.waiting.younger(place).map(|place| self.id(place))
-    }
-
-    fn place(&self, id: u16) -> Option<usize> {
-        if usize::from(id) < self.ids_max {
-            return Some(usize::from(id));
-        }
-        let high = self.high.iter().position(|other| *other == Some(id));
-        high.map(|high| self.ids_max + high)
-    }
-
-    fn id(&self, place: usize) -> u16 {
-        if place < self.ids_max {
-            return place as u16;
-        }
-        self.high[place - self.ids_max].unwrap_or_default()
-    }
-
-    fn take_high(&mut self, id: u16) -> usize {
-        let high = self.high.iter().position(Option::is_none).unwrap_or_else(|| {
-            self.high.reserve_exact(HIGH_MAX - self.high.len().min(HIGH_MAX));
-            self.high.push(None);
-            self.high.len() - 1
-        });
-        self.high[high] = Some(id);
-        self.ids_max + high
+    fn younger(&self, id: u16) -> Option<u16> {
+        self.waiting.younger(id.into()).map(|id| id as u16)
     }
 }
 
@@ -190,20 +161,15 @@ mod tests {
     }
 
     #[test]
-    fn high_ids_are_told_apart() {
+    fn ids_out_of_the_ordinary_have_no_part_in_it() {
         let t0 = base();
         let mut sends = Sends::new(8);
-        for (n, id) in (0..).zip([60_000, 3, 8, u16::MAX]) {
-            sends.arm(id, t0 + n * LATE);
+        for id in [7, 8, u16::MAX] {
+            sends.arm(id, t0);
         }
-        assert_eq!(sends.oldest(), Some((60_000, t0)));
-        assert_eq!(sends.pop_late(t0 + 3 * LATE, LATE), Some(60_000));
-        assert_eq!(sends.disarm(60_000), Some(t0));
-        assert_eq!(sends.disarm(60_000), None);
-        sends.arm(9, t0 + 4 * LATE);
-        let late: Vec<_> = std::iter::from_fn(|| sends.pop_late(t0 + 9 * LATE, LATE)).collect();
-        assert_eq!(late, [3, 8, u16::MAX, 9]);
-        assert_eq!(sends.oldest(), Some((3, t0 + LATE)));
+        assert_eq!([8, u16::MAX].map(|id| (sends.start(id), sends.disarm(id))), [(None, None); 2]);
+        assert_eq!(sends.disarm(7), Some(t0));
+        assert!(sends.is_empty());
     }
 
     #[test]
