@@ -8,6 +8,7 @@ use super::collections::sort::sort_by_key;
 use super::queries::query::{LastFailure, Origin};
 use super::queries::waiting::Next;
 use super::upstreams::Stalled;
+use super::upstreams::blame::{Blame, End, blame};
 use super::upstreams::connection::{Arrival, Phase};
 use super::upstreams::in_flight::Found;
 use super::upstreams::upstream::{BROKE_READING, BROKE_SENDING};
@@ -207,8 +208,8 @@ impl Forwarder {
         let was_open = matches!(conn.phase, Phase::Open);
         let mut waiting: Vec<Id> = conn.in_flight.iter().collect();
         let was_waiting = !waiting.is_empty();
-        let mut lost_twice = false;
-        let mut lied_twice = false;
+        let mut bad_answers = 0;
+        let mut has_lost_before = false;
         for &id in &waiting {
             let Some(query) = self.queries.get_mut(id) else {
                 continue;
@@ -217,38 +218,38 @@ impl Forwarder {
             let history = &mut query.history;
             let (what, code) = (loss.what, loss.code);
             history.last_failure = Some(LastFailure { upstream: index, what, code, broke_number });
-            let is_victim = loss.victim == Some(id);
-            history.bad += u8::from(is_victim);
-            lied_twice |= history.bad >= 2;
-            if is_victim || loss.victim.is_none() && conn.answers == 0 {
+            if loss.victim == Some(id) {
+                history.bad += 1;
+                bad_answers = history.bad;
                 history.unanswered += 1;
-                lost_twice |= history.losses > 0;
+            } else if loss.victim.is_none() && conn.answers == 0 {
+                history.unanswered += 1;
             }
+            has_lost_before |= history.losses > 0;
             history.losses = history.losses.saturating_add(1);
         }
         if was_open {
             self.upstreams[index].note_close(was_waiting, conn.answers);
         }
-        // A query that was alone on a connection that closed without any answer, and had lost one
-        // before, or whose answer was bad twice (RFC 5625 section 6.3), fails alone. That is not the
-        // upstream's failure, unless all it does is to bring queries down.
-        let poisonous = match (loss.victim, &waiting[..]) {
-            (Some(victim), _) => Some(victim).filter(|_| lied_twice),
-            (None, [only]) => Some(*only).filter(|_| lost_twice && was_open),
-            (None, _) => None,
+        let end = match loss.victim {
+            Some(query) => End::BadAnswer { query, bad_answers },
+            None => {
+                End::Lost { was_open, answers: conn.answers, waiting: &waiting, has_lost_before }
+            }
         };
-        let is_upstreams_failure = match poisonous {
-            Some(query) => {
+        let has_failed = match blame(&end) {
+            Blame::Nobody => false,
+            Blame::Upstream => true,
+            Blame::Query(query) => {
                 waiting.retain(|id| *id != query);
                 if !self.try_elsewhere(query, index) {
                     self.fail_query(now, query);
                 }
-                self.upstreams.note_blame(index)
+                // All it does may be to bring queries down.
+                self.upstreams.note_blame(index) && was_open
             }
-            // What an answer to one query is worth says nothing about the others.
-            None => conn.answers == 0 && was_waiting && !lost_twice && loss.victim.is_none(),
         };
-        if is_upstreams_failure && was_open {
+        if has_failed {
             let detail = self.upstreams[index].explain(loss.what, broke_number).into();
             self.fail_upstream(now, index, Stage::Read, detail);
         }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Upstreams;
+use super::blame::{Blame, End, SILENCE_MIN, blame};
 use super::connection::{
     Arrival, HANDSHAKE_TIMEOUT, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, Silence, Turn,
     UpstreamConn,
@@ -178,19 +179,19 @@ impl Upstreams {
         }
         let upstream = &mut self.list[index];
         upstream.round_trip.note(now, STALL_TIMEOUT);
-        let is_silent_again = of_several && upstream.silent_in_a_row > 0;
-        let was_open = upstream.open.take_if(|open| *open == conn_id).is_some();
         upstream.stalled_since_answer = true;
-        let has_another = || self.another(index, UpstreamSet::EMPTY).is_some();
-        let failure = if !was_open || is_slow {
-            None
-        } else if answers == 0 && own > 0 {
-            Some("connected, but no answer")
-        } else if is_silent_again && has_another() {
-            Some("connections fall silent")
-        } else {
-            None
+        let end = End::Silent {
+            was_open: upstream.open.take_if(|open| *open == conn_id).is_some(),
+            answers,
+            own,
+            is_slow,
+            was_silent_before: upstream.silent_in_a_row > 0,
+            has_another: self.another(index, UpstreamSet::EMPTY).is_some(),
         };
+        let failure = (blame(&end) == Blame::Upstream).then_some(match answers {
+            0 => "connected, but no answer",
+            _ => "connections fall silent",
+        });
         Some(Stalled { upstream: index, waiting, arrival, failure })
     }
 
@@ -354,6 +355,3 @@ pub(crate) struct Stalled {
 
 /// Connections at a time to an upstream that answers few queries on each.
 const LIMITED_CONNS_MAX: usize = 8;
-
-/// Queries that wait on a connection without a sign of life.
-const SILENCE_MIN: usize = 4;

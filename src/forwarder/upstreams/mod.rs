@@ -1,5 +1,6 @@
 //! Upstreams, and the connections to them.
 
+pub(crate) mod blame;
 mod choice;
 pub(crate) mod connection;
 mod connections;
