@@ -8,6 +8,7 @@ use super::failure::Loss;
 use super::message::edit::{self, Edns};
 use super::message::{self, Rcode, ResponseCheck, ResponseInfo};
 use super::queries::query::{LastFailure, Query};
+use super::second_opinion::{HELD_LEN_MAX, held_max, is_final};
 use super::upstreams::LARGE;
 use super::upstreams::connection::Phase;
 use super::upstreams::in_flight::Found;
@@ -107,34 +108,29 @@ impl Forwarder {
                 self.useless_answer(now, place, upstream, query_id, what);
             }
             ResponseCheck::Answer(info) => {
+                let rcode = info.rcode;
                 let needs_opt = edit::needs_opt(info, &query.parsed);
-                let is_telling = is_objection(info.rcode)
+                let is_telling = is_objection(rcode)
                     || query.history.plainer.is_some()
                     || self.upstreams[upstream].tolerance.wants_proof();
                 let sent = if is_telling { query.sendings.on(conn_id) } else { None };
                 self.answered(now, place, query_id, upstream);
                 self.note_keepalive(now, conn_id, response, info);
-                if let Some(sent) = sent
-                    && self.try_plainer(now, query_id, upstream, sent.edns, info.rcode)
-                {
-                    return Ok(());
-                }
-                if needs_opt {
-                    self.fail_useless(now, query_id, upstream, "an RCODE that needs EDNS");
-                } else if !self.hold(now, query_id, upstream, response, info) {
-                    self.conclude(now, query_id, Outcome::Answer { upstream, response, info });
-                }
+                let plainer =
+                    sent.and_then(|sent| self.plainer(now, query_id, upstream, sent.edns, rcode));
+                let worth = if needs_opt { Worth::Untellable } else { self.worth(response, info) };
+                let reply = self.reply(query_id, rcode, plainer, worth);
+                let outcome = Outcome::Answer { upstream, response, info };
+                self.follow(now, query_id, upstream, verdict(&reply), outcome);
             }
             &ResponseCheck::ErrorWithoutQuestion(rcode) => {
                 let sent = query.sendings.on(conn_id);
                 self.answered(now, place, query_id, upstream);
-                let is_asked_again = sent.is_some_and(|sent| {
-                    self.try_plainer(now, query_id, upstream, sent.edns, rcode)
-                });
-                if is_asked_again || self.has_better(now, query_id, rcode) {
-                    return Ok(());
-                }
-                self.conclude(now, query_id, Outcome::Rcode { upstream, rcode });
+                let plainer =
+                    sent.and_then(|sent| self.plainer(now, query_id, upstream, sent.edns, rcode));
+                let reply = self.reply(query_id, rcode, plainer, Worth::OnlyAnRcode);
+                let outcome = Outcome::Rcode { upstream, rcode };
+                self.follow(now, query_id, upstream, verdict(&reply), outcome);
             }
             ResponseCheck::Unreadable => {
                 let what = "malformed answer: its records cannot be read";
@@ -142,6 +138,63 @@ impl Forwarder {
             }
         }
         Ok(())
+    }
+
+    /// What a response with this RCODE says, with what is known of its query now.
+    fn reply(&self, id: Id, rcode: Rcode, plainer: Option<Edns>, worth: Worth) -> Reply {
+        // Other copies of the query matter to a failure only.
+        let is_failure = is_failure(rcode);
+        let query = is_failure.then(|| self.queries.get(id)).flatten();
+        Reply {
+            rcode,
+            plainer,
+            worth,
+            is_trial: query.is_some_and(Query::is_trial),
+            expects_answer: is_failure && self.queries.expects_answer(id),
+            has_held: query.is_some_and(|query| query.held.is_some()),
+        }
+    }
+
+    fn worth(&self, response: &[u8], info: &ResponseInfo) -> Worth {
+        if !is_failure(info.rcode)
+            || response.len() > HELD_LEN_MAX
+            || self.queries.held() >= held_max(self.limits.queries_max)
+        {
+            Worth::Delivery
+        } else if is_final(response, info) {
+            Worth::Holding
+        } else {
+            Worth::SecondOpinion
+        }
+    }
+
+    /// Does with a response what was found to be done; `outcome` is its delivery.
+    fn follow(
+        &mut self,
+        now: Instant,
+        id: Id,
+        upstream: UpstreamIndex,
+        verdict: Verdict,
+        outcome: Outcome<'_>,
+    ) {
+        match verdict {
+            Verdict::Await => {}
+            Verdict::Deliver => self.conclude(now, id, outcome),
+            Verdict::DeliverHeld => self.deliver_held(now, id),
+            Verdict::Hold => self.hold(now, id, &outcome),
+            Verdict::RepeatWith(edns) => self.ask_plainer(id, upstream, edns),
+            Verdict::Fail => {
+                self.fail_useless(now, id, upstream, "an RCODE that needs EDNS");
+            }
+            Verdict::AskAnother => match self.second_opinion(now, id, upstream) {
+                Some(other) => {
+                    self.hold(now, id, &outcome);
+                    self.outbox.counts.retried += 1;
+                    self.queries.wait_for(id, other);
+                }
+                None => self.conclude(now, id, outcome),
+            },
+        }
     }
 
     /// The upstream works, but what it says is of no use to the client.
@@ -192,43 +245,37 @@ impl Forwarder {
         }
     }
 
-    /// The upstream answered a query that was sent with so much of EDNS. True: it objected to that, and is
-    /// asked once more.
-    fn try_plainer(
+    /// The upstream answered a query that was sent with so much of EDNS: with how much less it is asked
+    /// once more, if it objected to that. Otherwise the answer may be a lesson.
+    fn plainer(
         &mut self,
         now: Instant,
         id: Id,
         index: UpstreamIndex,
         sent: Edns,
         rcode: Rcode,
-    ) -> bool {
-        if is_objection(rcode) {
-            return self.ask_plainer(id, index, sent);
+    ) -> Option<Edns> {
+        if !is_objection(rcode) {
+            self.note_tolerance(now, id, index, sent, rcode);
+            return None;
         }
-        self.note_tolerance(now, id, index, sent, rcode);
-        false
+        // What is signed had nothing added, and cannot be changed.
+        let query = self.queries.get(id).filter(|query| {
+            query.parsed.signature.is_none() && !query.is_trial() && query.may_be_sent()
+        })?;
+        tolerance::plainer(sent, query.parsed.opt.is_some())
     }
 
-    /// The upstream objected to a query that was sent with so much of EDNS. True: it is asked once more,
-    /// with less.
-    fn ask_plainer(&mut self, id: Id, index: UpstreamIndex, sent: Edns) -> bool {
-        let Some(query) = self.queries.get_mut(id) else {
-            return false;
-        };
-        // What is signed had nothing added, and cannot be changed.
-        if query.parsed.signature.is_some() || query.is_trial() || !query.may_be_sent() {
-            return false;
+    /// The upstream is asked once more, with so much of EDNS.
+    fn ask_plainer(&mut self, id: Id, index: UpstreamIndex, edns: Edns) {
+        if let Some(query) = self.queries.get_mut(id) {
+            query.history.plainer = Some((index, edns));
         }
-        let Some(edns) = tolerance::plainer(sent, query.parsed.opt.is_some()) else {
-            return false;
-        };
-        query.history.plainer = Some((index, edns));
         // Another copy may be answered otherwise.
         if !self.queries.expects_answer(id) {
             self.outbox.counts.asked_plainer += 1;
             self.queries.wait_for(id, index);
         }
-        true
     }
 
     /// The upstream answered a query that was sent with so much of EDNS. Where it, or another, had objected
@@ -306,6 +353,80 @@ impl Forwarder {
     }
 }
 
+/// What a response says, and what is known of the query that it answers.
+#[derive(Clone, Copy, Debug)]
+struct Reply {
+    rcode: Rcode,
+    /// With how much of EDNS the upstream may be asked once more, having objected to more.
+    plainer: Option<Edns>,
+    worth: Worth,
+    /// The query is a copy by which an upstream proves that it works.
+    is_trial: bool,
+    /// Another copy of the query may be answered.
+    expects_answer: bool,
+    /// An answer to another copy is held.
+    has_held: bool,
+}
+
+/// What a response is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worth {
+    /// The client has no EDNS, without which its RCODE cannot be told.
+    Untellable,
+    /// It came without the question: only its RCODE can be told.
+    OnlyAnRcode,
+    /// It is no failure, or one that is too long to be held, or of too many.
+    Delivery,
+    /// A failure that no other upstream mends, but a copy that is out may have been answered otherwise.
+    Holding,
+    /// A failure that another upstream may not have.
+    SecondOpinion,
+}
+
+/// What is done with a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It is the client's answer.
+    Deliver,
+    /// It is no better than the one that is held, which is the client's answer.
+    DeliverHeld,
+    /// It is held for a copy that is out.
+    Hold,
+    /// It is held if another upstream may be asked, or delivered.
+    AskAnother,
+    /// The upstream is asked once more, with so much of EDNS.
+    RepeatWith(Edns),
+    /// Nothing: another copy is out, and something is held or there is nothing to hold.
+    Await,
+    /// It is of no use to the client.
+    Fail,
+}
+
+/// What is done with a response.
+fn verdict(reply: &Reply) -> Verdict {
+    if let Some(edns) = reply.plainer {
+        return Verdict::RepeatWith(edns);
+    }
+    if reply.worth == Worth::Untellable {
+        return Verdict::Fail;
+    }
+    if !is_failure(reply.rcode) || reply.is_trial {
+        return Verdict::Deliver;
+    }
+    match (reply.worth, reply.expects_answer, reply.has_held) {
+        (_, true, true) | (Worth::OnlyAnRcode, true, false) => Verdict::Await,
+        (_, false, true) => Verdict::DeliverHeld,
+        (Worth::Holding | Worth::SecondOpinion, true, false) => Verdict::Hold,
+        (Worth::SecondOpinion, false, false) => Verdict::AskAnother,
+        _ => Verdict::Deliver,
+    }
+}
+
+/// Whether another upstream may have a better answer.
+fn is_failure(rcode: Rcode) -> bool {
+    matches!(rcode, Rcode::SERVFAIL | Rcode::REFUSED)
+}
+
 fn malformed(what: &'static str, victim: Option<Id>) -> Loss {
     Loss { what, code: Ede::OTHER, victim }
 }
@@ -321,3 +442,68 @@ const KEEPALIVE_MARGIN: Duration = Duration::from_millis(200);
 
 /// A duplicate now and then is harmless; a stream of them is not a DNS server.
 const UNMATCHED_MAX: u8 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_done_with_a_failure() {
+        // What it is good for, whether another copy is out, whether an answer is held.
+        let cases = [
+            (Worth::SecondOpinion, false, false, Verdict::AskAnother),
+            (Worth::Holding, false, false, Verdict::Deliver),
+            (Worth::Delivery, false, false, Verdict::Deliver),
+            (Worth::OnlyAnRcode, false, false, Verdict::Deliver),
+            // The copy that is out may be answered otherwise.
+            (Worth::SecondOpinion, true, false, Verdict::Hold),
+            (Worth::Holding, true, false, Verdict::Hold),
+            (Worth::Delivery, true, false, Verdict::Deliver),
+            (Worth::OnlyAnRcode, true, false, Verdict::Await),
+            // The first failure is as good as the second.
+            (Worth::SecondOpinion, true, true, Verdict::Await),
+            (Worth::OnlyAnRcode, true, true, Verdict::Await),
+            (Worth::SecondOpinion, false, true, Verdict::DeliverHeld),
+            (Worth::Delivery, false, true, Verdict::DeliverHeld),
+            (Worth::OnlyAnRcode, false, true, Verdict::DeliverHeld),
+        ];
+        for (worth, expects_answer, has_held, expected) in cases {
+            for rcode in [Rcode::SERVFAIL, Rcode::REFUSED] {
+                let reply = Reply { rcode, worth, expects_answer, has_held, ..answer() };
+                assert_eq!(verdict(&reply), expected, "{reply:?}");
+                // A trial is answered, whatever the answer.
+                let trial = Reply { is_trial: true, ..reply };
+                assert_eq!(verdict(&trial), Verdict::Deliver, "{trial:?}");
+            }
+            // Any other answer is better than those.
+            let other = Reply { worth, expects_answer, has_held, ..answer() };
+            assert_eq!(verdict(&other), Verdict::Deliver, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn an_objection_comes_before_all_else_and_what_cannot_be_told_is_no_answer() {
+        for (rcode, worth) in [
+            (Rcode::FORMERR, Worth::OnlyAnRcode),
+            (Rcode::NOTIMP, Worth::Delivery),
+            (Rcode::SERVFAIL, Worth::SecondOpinion),
+        ] {
+            let objection = Reply { rcode, worth, plainer: Some(Edns::Absent), ..answer() };
+            assert_eq!(verdict(&objection), Verdict::RepeatWith(Edns::Absent));
+            let untellable = Reply { rcode, worth: Worth::Untellable, ..answer() };
+            assert_eq!(verdict(&untellable), Verdict::Fail);
+        }
+    }
+
+    /// An ordinary answer.
+    fn answer() -> Reply {
+        Reply {
+            rcode: Rcode::NOERROR,
+            plainer: None,
+            worth: Worth::Delivery,
+            is_trial: false,
+            expects_answer: false,
+            has_held: false,
+        }
+    }
+}

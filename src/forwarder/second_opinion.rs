@@ -4,76 +4,23 @@ use std::time::Instant;
 
 use super::action::UpstreamIndex;
 use super::collections::arena::Id;
-use super::message::{Rcode, ResponseInfo};
+use super::message::ResponseInfo;
 use super::queries::query::HeldAnswer;
 use super::{Forwarder, Outcome};
 
 impl Forwarder {
-    /// An upstream answered with an error that another may not have. True: that answer is held, for a
-    /// copy that is out already, or for one that is asked of another operator now.
-    pub(super) fn hold(
-        &mut self,
-        now: Instant,
-        id: Id,
-        index: UpstreamIndex,
-        response: &[u8],
-        info: &ResponseInfo,
-    ) -> bool {
-        if !matches!(info.rcode, Rcode::SERVFAIL | Rcode::REFUSED) {
-            return false;
-        }
-        let Some(query) = self.queries.get(id).filter(|query| !query.is_trial()) else {
-            return false;
+    /// Holds an upstream's answer while a better one may come.
+    pub(super) fn hold(&mut self, now: Instant, id: Id, outcome: &Outcome<'_>) {
+        let &Outcome::Answer { upstream, response, info } = outcome else {
+            debug_assert!(false, "only an answer is held");
+            return;
         };
-        let is_out = self.queries.expects_answer(id);
-        if query.held.is_some() {
-            // Nobody has a better answer.
-            if !is_out {
-                self.deliver_held(now, id);
-            }
-            return true;
-        }
-        if response.len() > HELD_LEN_MAX || self.queries.held() >= held_max(self.limits.queries_max)
-        {
-            return false;
-        }
-        let mut other = None;
-        if !is_out {
-            if !is_final(response, info) {
-                other = self.second_opinion(now, id, index);
-            }
-            if other.is_none() {
-                return false;
-            }
-        }
-        let answer = HeldAnswer { upstream: index, response: response.to_vec(), info: *info };
+        let answer = HeldAnswer { upstream, response: response.to_vec(), info: *info };
         self.queries.hold(now, id, answer);
-        if let Some(other) = other {
-            self.outbox.counts.retried += 1;
-            self.queries.wait_for(id, other);
-        }
-        true
-    }
-
-    /// The same for an error that came without the question, which is no answer to keep. True: a better
-    /// one may come, or was at hand.
-    pub(super) fn has_better(&mut self, now: Instant, id: Id, rcode: Rcode) -> bool {
-        let Some(query) = self.queries.get(id) else {
-            return false;
-        };
-        if !matches!(rcode, Rcode::SERVFAIL | Rcode::REFUSED) || query.is_trial() {
-            return false;
-        }
-        if self.queries.expects_answer(id) {
-            return true;
-        }
-        let is_held = query.held.is_some();
-        self.deliver_held(now, id);
-        is_held
     }
 
     /// Who is asked a query that upstream `index` failed to resolve, as far as the budget goes.
-    fn second_opinion(
+    pub(super) fn second_opinion(
         &mut self,
         now: Instant,
         id: Id,
@@ -117,7 +64,7 @@ pub(super) fn held_max(queries_max: usize) -> usize {
 
 /// Whether the upstream says why, and another would have to say the same, or to know less: an answer
 /// that did not validate, or is not given as a matter of policy (RFC 8914 section 4).
-fn is_final(response: &[u8], info: &ResponseInfo) -> bool {
+pub(super) fn is_final(response: &[u8], info: &ResponseInfo) -> bool {
     info.opt.is_some_and(|opt| {
         opt.ede_codes(response).any(|code| matches!(code, 1 | 2 | 4..=12 | 15..=18))
     })
