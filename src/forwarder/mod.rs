@@ -58,22 +58,27 @@
 //! ```text
 //! query        waiting ──dispatch──▶ in flight ──answer──▶ finished
 //!                 ▲                   │  ▲  │
-//!                 └── connection lost ┘  └──┘ a copy is sent elsewhere: of two, the older is abandoned
-//!              From everywhere: its deadline passes, its client goes, it gives way: finished.
+//!                 └── connection lost ┘  └──┘ a copy is sent elsewhere: on two connections at most
+//!              Beside these: held, while a better answer may come; later, on a stalled connection until an
+//!              upstream can be used. From everywhere its deadline or its giving way finishes it; if its
+//!              client goes while it is in flight, it is an orphan, and finished by the answer.
 //!
 //! message ID   free ──▶ waiting for an answer ──answer──▶ free
-//!                           └── its query finished ──▶ abandoned ──late answer──▶ free
+//!                           └── its query left this way ──▶ abandoned ──late answer──▶ free
+//!              A query leaves when it is finished, orphaned, or sent to a third connection.
 //!
 //! connection   connecting ──▶ open ──▶ retired: no new queries ──nothing waits, or its time is over──▶ closed
-//!                   │                    └ stalled: what waits on it is sent elsewhere, too
+//!                   │           │        └ stalled: what waits on it is sent elsewhere, too
+//!                   │           └── idle ──▶ closed
 //!                   └── not in time ──▶ closed
 //!
 //! upstream     usable ──fresh connections fail, or answers do not come──▶ failed ──backoff, then an attempt
 //!                 ▲                                                          │     beside the traffic
 //!                 └── an answer; after a failure to connect, a handshake ────┘
 //!
-//! client       open ──its last query──▶ half-closed ──answered──▶ lingering ──its end, or 1 s──▶ closed
-//!                 └── no DNS, too slow ──▶ draining ──answered──────┘
+//! client       open ──its last query──▶ half-closed ──answered──▶ closed
+//!                │ └── idle ──▶ closed      ▲
+//!                └── no DNS, too slow ──▶ draining ──answered──▶ lingering ──its end, or 1 s──▶ closed
 //!
 //! service      serving ──termination──▶ terminating ──shutdown──▶ ending ──all answered──▶ drained
 //! ```
@@ -82,7 +87,7 @@
 //!
 //! `clients`, `queries` and `upstreams` own their tables, timers and limits, and do not know each other. What
 //! one of them does that concerns another is returned: a client that is closed gives back the queries that
-//! it was owed, an upstream that fails those to send elsewhere. `Forwarder` has what needs two of them.
+//! it was owed, a connection that stalls those to send elsewhere. `Forwarder` has what needs two of them.
 //!
 //! | a question | its place |
 //! |---|---|

@@ -12,8 +12,9 @@ use crate::forwarder::message::{ParsedQuery, ResponseInfo, Rtype};
 /// A query, from its acceptance to the one exit.
 ///
 /// Until then it waits to be sent, or an answer is expected to one of its sendings, or it has an answer held
-/// while a better one may come; or it may not be sent any more, and there is hope for an answer on a stalled
-/// connection.
+/// while a better one may come, or it waits for the proof of a special zone. Where none of these is so, there
+/// is no more than hope for an answer: it may not be sent again or is a trial, and is in flight on a stalled
+/// connection; or its client is gone.
 #[derive(Debug)]
 pub(crate) struct Query {
     pub(crate) origin: Origin,
