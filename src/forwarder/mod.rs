@@ -451,9 +451,10 @@ impl Forwarder {
         self.outbox.datagrams.iter()
     }
 
-    /// The first `n` of [`Self::datagrams`] left, `failed` of them because they could not be sent.
-    pub fn advance_datagrams(&mut self, n: usize, failed: usize) {
-        self.outbox.datagrams.advance(n);
+    /// The first `n` of [`Self::datagrams`] that are for this listener left, `failed` of them because they
+    /// could not be sent.
+    pub fn advance_datagrams(&mut self, listener: u16, n: usize, failed: usize) {
+        self.outbox.datagrams.advance(listener, n);
         self.outbox.counts.datagrams_dropped += failed as u64;
     }
 

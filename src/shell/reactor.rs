@@ -296,25 +296,26 @@ impl Reactor {
         }
     }
 
-    /// Sends the core's datagrams, in order. A listener that takes no more holds up those of the
-    /// others behind it: its buffer empties by itself, so never for long.
+    /// Sends the core's datagrams, those of each listener in order. A listener that takes no more holds up
+    /// its own alone: answers to sources that nobody has wait in the kernel until the link layer gives up.
     fn send_datagrams(&mut self) -> io::Result<()> {
-        loop {
-            let Some((first, _)) = self.cx.forwarder.datagrams().next() else {
-                return Ok(());
-            };
-            let index = usize::from(first.listener);
-            let listener = &mut self.listeners[index];
-            if listener.is_blocked() {
-                return Ok(());
-            }
+        while let Some(listener) = self.next_sender() {
+            let index = usize::from(listener);
             let datagrams = self.cx.forwarder.datagrams();
-            let batch = datagrams.take_while(|(path, _)| path.listener == first.listener);
+            let batch = datagrams.filter(|(path, _)| path.listener == listener);
             let registry = self.poll.registry();
             let (now, token) = (self.cx.now, Origin::Udp(index).token());
-            let sent = listener.send(now, registry, token, &mut self.datagrams, batch)?;
-            self.cx.forwarder.advance_datagrams(sent.taken, sent.skipped);
+            let buffers = &mut self.datagrams;
+            let sent = self.listeners[index].send(now, registry, token, buffers, batch)?;
+            self.cx.forwarder.advance_datagrams(listener, sent.taken, sent.skipped);
         }
+        Ok(())
+    }
+
+    /// The listener that has the oldest datagram to send, of those that take datagrams.
+    fn next_sender(&self) -> Option<u16> {
+        let mut listeners = self.cx.forwarder.datagrams().map(|(path, _)| path.listener);
+        listeners.find(|index| !self.listeners[usize::from(*index)].is_blocked())
     }
 
     fn write_query_log(&mut self) {

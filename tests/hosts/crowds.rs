@@ -1,14 +1,16 @@
-//! More TCP clients than are usual, from one address that is not loopback: row C10; and those of another
-//! beside them.
+//! More TCP clients than are usual, from one address that is not loopback: row C10; and clients of another
+//! address beside them, also beside sources that are forged.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
 use support::message::{A, NOERROR};
-use support::namespace::{in_namespace, ip};
+use support::namespace::{Namespace, in_namespace, ip};
+use support::proxy::arguments;
+use support::server::LIMIT;
 use support::{Act, Authority, DotServer, Proxy, Query, Response, Setup, TcpClient};
 
 /// An address that clients have in common, as behind NAT.
@@ -210,4 +212,45 @@ fn a_crowd_at_one_listener_leaves_the_others_their_turn() {
     let before = server.log().queries.len();
     assert!(before < CROWD * 3 / 4, "{before} queries came first");
     crowd.iter_mut().for_each(assert_answered);
+}
+
+/// Answers to sources that are on the link and do not exist wait in the kernel for three seconds each, until
+/// the link layer gives up, and fill the send buffer of the listener that was asked.
+#[test]
+fn answers_that_the_network_does_not_take_hold_up_no_other_listener() {
+    const NAME: &str = "answers_that_the_network_does_not_take_hold_up_no_other_listener";
+    const FORGED: usize = 600;
+
+    in_namespace(NAME, "", || {
+        let authority = Authority::new();
+        let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+        let far = Namespace::new().expect("a second namespace");
+        far.connect("link", &["10.0.0.1/16"], &["10.0.0.2/16"]);
+        let flags = ["--listen", "10.0.0.1:5300", "--listen", "127.0.0.1:5300", "--size", "small"];
+        let proxy = Proxy::start(&arguments(&authority, &[server.address()], &flags));
+        let query = Query::new("localhost", A).bytes();
+        far.enter(|| {
+            for n in 0..FORGED {
+                let source = Ipv4Addr::new(10, 0, 1 + (n / 200) as u8, 1 + (n % 200) as u8);
+                forged_from(source).send_to(&query, "10.0.0.1:5300").expect("a way there");
+            }
+        });
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        socket.set_read_timeout(Some(LIMIT)).expect("a time");
+        for _ in 0..5 {
+            let asked = Instant::now();
+            socket.send_to(&query, "127.0.0.1:5300").expect("loopback");
+            socket.recv(&mut [0; 512]).expect("an answer");
+            assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
+        }
+        proxy.stop();
+    });
+}
+
+/// A socket that sends from an address which nobody has.
+fn forged_from(source: Ipv4Addr) -> UdpSocket {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
+    socket.set_ip_transparent_v4(true).expect("root may");
+    socket.bind(&SocketAddr::from((source, 0)).into()).expect("any address will do");
+    socket.into()
 }

@@ -318,7 +318,7 @@ impl World {
             let after = self.rng.up_to(Duration::from_millis(5));
             self.schedule(after, What::DatagramsWritable);
         }
-        self.forwarder.advance_datagrams(sent, 0);
+        self.forwarder.advance_datagrams(0, sent, 0);
         self.datagrams_judged -= sent;
     }
 

@@ -217,7 +217,7 @@ impl Bench {
         }
         let count = self.forwarder.datagrams().count();
         self.answered += count;
-        self.forwarder.advance_datagrams(count, 0);
+        self.forwarder.advance_datagrams(0, count, 0);
     }
 
     /// What arrived at the server, as messages.

@@ -241,7 +241,7 @@ impl Shell {
             assert!(datagram.len() >= 12 && datagram[2] & 0x80 != 0, "{datagram:02x?}");
             count += 1;
         }
-        self.forwarder.advance_datagrams(count, 0);
+        self.forwarder.advance_datagrams(0, count, 0);
         let log = String::from_utf8(self.forwarder.query_log().to_vec());
         let log = log.expect("the query log is text");
         assert!(!log.chars().any(|c| c.is_control() && c != '\n'), "{log:?}");
