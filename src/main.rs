@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         Ok(Command::PrintLimits(config)) => {
             print(&Bound::of(&config, program_octets()).to_string())
         }
-        Ok(Command::Run(config)) => run(*config, stderr.clone()),
+        Ok(Command::Run(config)) => run(&config, stderr.clone()),
         Ok(Command::Version) => {
             print(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n"))
         }
@@ -42,13 +42,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: Config, stderr: Stderr) -> Result<(), Failure> {
+fn run(config: &Config, stderr: Stderr) -> Result<(), Failure> {
     let logger = SimpleLogger::new().with_level(config.log_level);
     log::set_boxed_logger(Box::new(GuardedLogger::new(logger, stderr.clone())))
         .map_err(|error| Failure::Runtime(error.to_string()))?;
     log::set_max_level(config.log_level);
 
-    let reactor = Reactor::bind(&config, stderr).map_err(Failure::Runtime)?;
+    let reactor = Reactor::bind(config, stderr).map_err(Failure::Runtime)?;
     // Serving goes on if nobody reads stdout, and begins if it was full already.
     let mut stdout = Stderr::stdout();
     for address in reactor.local_addresses() {

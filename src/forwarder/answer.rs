@@ -121,7 +121,7 @@ impl Forwarder {
                 let worth = if needs_opt { Worth::Untellable } else { self.worth(response, info) };
                 let reply = self.reply(query_id, rcode, plainer, worth);
                 let outcome = Outcome::Answer { upstream, response, info };
-                self.follow(now, query_id, upstream, verdict(&reply), outcome);
+                self.follow(now, query_id, upstream, verdict(reply), outcome);
             }
             &ResponseCheck::ErrorWithoutQuestion(rcode) => {
                 let sent = query.sendings.on(conn_id);
@@ -130,7 +130,7 @@ impl Forwarder {
                     sent.and_then(|sent| self.plainer(now, query_id, upstream, sent.edns, rcode));
                 let reply = self.reply(query_id, rcode, plainer, Worth::OnlyAnRcode);
                 let outcome = Outcome::Rcode { upstream, rcode };
-                self.follow(now, query_id, upstream, verdict(&reply), outcome);
+                self.follow(now, query_id, upstream, verdict(reply), outcome);
             }
             ResponseCheck::Unreadable => {
                 let what = "malformed answer: its records cannot be read";
@@ -403,7 +403,7 @@ enum Verdict {
 }
 
 /// What is done with a response.
-fn verdict(reply: &Reply) -> Verdict {
+fn verdict(reply: Reply) -> Verdict {
     if let Some(edns) = reply.plainer {
         return Verdict::RepeatWith(edns);
     }
@@ -470,14 +470,14 @@ mod tests {
         for (worth, expects_answer, has_held, expected) in cases {
             for rcode in [Rcode::SERVFAIL, Rcode::REFUSED] {
                 let reply = Reply { rcode, worth, expects_answer, has_held, ..answer() };
-                assert_eq!(verdict(&reply), expected, "{reply:?}");
+                assert_eq!(verdict(reply), expected, "{reply:?}");
                 // A trial is answered, whatever the answer.
                 let trial = Reply { is_trial: true, ..reply };
-                assert_eq!(verdict(&trial), Verdict::Deliver, "{trial:?}");
+                assert_eq!(verdict(trial), Verdict::Deliver, "{trial:?}");
             }
             // Any other answer is better than those.
             let other = Reply { worth, expects_answer, has_held, ..answer() };
-            assert_eq!(verdict(&other), Verdict::Deliver, "{other:?}");
+            assert_eq!(verdict(other), Verdict::Deliver, "{other:?}");
         }
     }
 
@@ -489,9 +489,9 @@ mod tests {
             (Rcode::SERVFAIL, Worth::SecondOpinion),
         ] {
             let objection = Reply { rcode, worth, plainer: Some(Edns::Absent), ..answer() };
-            assert_eq!(verdict(&objection), Verdict::RepeatWith(Edns::Absent));
+            assert_eq!(verdict(objection), Verdict::RepeatWith(Edns::Absent));
             let untellable = Reply { rcode, worth: Worth::Untellable, ..answer() };
-            assert_eq!(verdict(&untellable), Verdict::Fail);
+            assert_eq!(verdict(untellable), Verdict::Fail);
         }
     }
 

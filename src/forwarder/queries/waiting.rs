@@ -229,13 +229,15 @@ mod tests {
                         drop_key(&mut model, key);
                     }
                     1 => {
-                        let others = (0..KEYS).filter(|other| (other + key) % 3 == 0);
+                        let others = (0..KEYS).filter(|other| (other + key).is_multiple_of(3));
                         let mut merged: Vec<_> = others.map(|other| (since, other)).collect();
                         for (at, other) in &mut merged {
                             *at += Duration::from_millis(*other as u64);
                         }
                         waiting.merge(&merged, next);
-                        merged.iter().for_each(|(_, other)| drop_key(&mut model, *other));
+                        for (_, other) in &merged {
+                            drop_key(&mut model, *other);
+                        }
                         let keys = list(&mut model, next);
                         let mut at = 0;
                         for one in merged {
