@@ -16,7 +16,7 @@ use crate::bench::measure::{Bench, Sample, Timing};
 use crate::bench::programs::{finish, option, print};
 use crate::bench::start::Start;
 use crate::bench::upstreams::Upstreams;
-use crate::bench::{plot, table, targets};
+use crate::bench::{table, targets};
 use crate::forwarder::known;
 
 /// All there is to tell.
@@ -90,7 +90,7 @@ struct Options {
     forwarders: Vec<Forwarder>,
     rounds: usize,
     timing: Timing,
-    plot: PathBuf,
+    csv: PathBuf,
     static_binary: Option<PathBuf>,
 }
 
@@ -101,7 +101,7 @@ impl Options {
         let forwarders: Option<String> = option(&mut args, "--forwarders")?;
         let rounds = option(&mut args, "--rounds")?.unwrap_or(if quick { 3 } else { 5 });
         let seconds = option(&mut args, "--seconds")?.unwrap_or(if quick { 1.0 } else { 2.5 });
-        let plot = option(&mut args, "--plot")?.unwrap_or_else(|| "target/bench.svg".into());
+        let csv = option(&mut args, "--csv")?.unwrap_or_else(|| "target/bench.csv".into());
         let static_binary = option(&mut args, "--static-binary")?;
         finish(args)?;
         let time = Duration::try_from_secs_f64(seconds)
@@ -130,7 +130,7 @@ impl Options {
             time,
             timeout: Duration::from_secs(if quick { 2 } else { 5 }),
         };
-        Ok(Self { quick, cases, forwarders, rounds, timing, plot, static_binary })
+        Ok(Self { quick, cases, forwarders, rounds, timing, csv, static_binary })
     }
 }
 
@@ -190,14 +190,14 @@ pub fn compare(args: Arguments) -> Result<(), String> {
     print(&table::starts(&results))?;
     print(&table::notes(&results, &cores, notes))?;
     print(&targets::report(&results))?;
-    let file = options.plot.display();
-    if let Some(parent) = options.plot.parent() {
+    let file = options.csv.display();
+    if let Some(parent) = options.csv.parent() {
         fs::create_dir_all(parent)
             .map_err(|error| format!("cannot create the directory of {file}: {error}"))?;
     }
-    fs::write(&options.plot, plot::draw(&results))
+    fs::write(&options.csv, table::csv(&results))
         .map_err(|error| format!("cannot write {file}: {error}"))?;
-    print(&format!("\nplot: {file}, after {} s\n", begin.elapsed().as_secs()))
+    print(&format!("\nnumbers: {file}, after {} s\n", begin.elapsed().as_secs()))
 }
 
 struct Run<'a> {

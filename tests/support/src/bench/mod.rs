@@ -15,7 +15,6 @@ pub mod histogram;
 pub mod load;
 pub mod machine;
 pub mod measure;
-pub mod plot;
 pub mod programs;
 pub mod queries;
 pub mod start;

@@ -192,6 +192,27 @@ const LATE_MAX: f64 = 1_000.0;
 
 const BARE_LOOP_BUSY_MIN: f64 = 0.8;
 
+/// The medians as numbers: microseconds, queries a second and shares.
+pub fn csv(results: &Results) -> String {
+    let mut csv =
+        "case,forwarder,cpu_us,queries_per_second,median_us,p99_us,unanswered\n".to_owned();
+    for case in &results.cases {
+        for row in &case.rows {
+            let numbers = [
+                row.cpu(),
+                row.median(|sample| sample.rate),
+                row.median(|sample| sample.median),
+                row.median(|sample| sample.p99),
+                row.unanswered(),
+            ];
+            let cells = numbers.map(|n| n.map_or_else(String::new, |n| n.to_string()));
+            let names = [case.case.name.to_owned(), row.forwarder.name.clone()];
+            csv += &([&names[..], &cells].concat().join(",") + "\n");
+        }
+    }
+    csv
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

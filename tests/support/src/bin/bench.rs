@@ -6,7 +6,7 @@ use support::bench::{cases, compare, forwarders, programs};
 
 const USAGE: &str = "\
 usage: bench compare [--quick] [--cases NAME,...] [--forwarders NAME,...] [--rounds N] [--seconds SECONDS]
-             [--plot FILE] [--static-binary FILE]
+             [--csv FILE] [--static-binary FILE]
        bench upstream [--listen ADDR:PORT] [--ca-out FILE] [--name NAME] [--tls 1.2|1.3] [--delay-ms N]
              [--end-with-stdin]
        bench bare-loop --upstream ADDR:PORT#NAME --ca-file FILE [--listen ADDR:PORT]
@@ -20,7 +20,7 @@ compare    asks every forwarder in turn, several times, and prints a table, and 
                    another build of dot-proxy, which is called NAME
   --rounds         so many rounds (5, quick 3)
   --seconds        that each is measured (2.5, quick 1)
-  --plot           where the picture goes (target/bench.svg)
+  --csv            where the table goes as numbers (target/bench.csv)
   --static-binary  the static binary, of which size and start are told, too
   The environment variable DOT_PROXY names the program (target/release/dot-proxy).
 upstream   a DoT server that answers every query for type A with one record
