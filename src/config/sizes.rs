@@ -104,9 +104,9 @@ pub(super) const CLIENT_QUERIES_MAX: [usize; 3] = [64, 256, 1_024];
 /// comes to this: an answer of the greatest length, or 4 or 16.
 pub(super) const CLIENT_OUTPUT_MAX: [usize; 3] = [66 << 10, 256 << 10, 1 << 20];
 
-/// Several clients that do not take their answers, each at its own limit. Near it long answers fail;
-/// above it the client is closed that has been slowest to take its answers, since the pauses alone
-/// bound each client but not all of them together.
+/// Several clients that do not take their answers, each at its own limit. The pauses alone bound neither
+/// one client nor all together: where more comes, who takes nothing is closed, or a long answer fails, or
+/// who holds more than its share is closed.
 pub(super) const CLIENT_BYTES_MAX: [usize; 3] = [132 << 10, 4 << 20, 16 << 20];
 
 /// What the UDP sockets of the clients cannot take at once waits here: 13, 850 or 3,400 answers of 1,232

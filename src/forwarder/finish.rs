@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::action::{ClientId, UpstreamIndex};
+use super::clients::GivenUp;
 use super::collections::arena::Id;
 use super::limits::Service;
 use super::message::edit::{self, Ecs, RcodeNeedsOpt, ResponseEdit};
@@ -40,12 +41,27 @@ impl Outcome<'_> {
 }
 
 impl Forwarder {
-    /// Ends the query with a response, for which the clients that read slowest make room.
-    pub(super) fn conclude(&mut self, now: Instant, id: Id, outcome: Outcome<'_>) {
-        let query = self.queries.get(id);
-        if query.is_some_and(|query| matches!(query.origin, Origin::Stream { .. })) {
-            let len_max = response_len_max(&outcome, frame::FRAME_LEN_MAX);
-            self.shed_clients(now, frame::LENGTH_LEN + len_max);
+    /// Ends the query with a response, for which other clients make room, or with a failure if it is a
+    /// long one that its client has no room for.
+    pub(super) fn conclude(&mut self, now: Instant, id: Id, mut outcome: Outcome<'_>) {
+        if let Some(query) = self.queries.get(id)
+            && let Origin::Stream { client, .. } = query.origin
+        {
+            while self.clients.is_connected(client) {
+                let len_max = response_len_max(&outcome, frame::FRAME_LEN_MAX);
+                // The failure of a short one would save next to nothing.
+                let is_long = len_max > LOCAL_LEN_MAX;
+                let may_fail = is_long && matches!(outcome, Outcome::Answer { .. });
+                let reader = may_fail.then_some(client);
+                let coming = frame::LENGTH_LEN + len_max;
+                match self.clients.above_limit(now, coming, reader) {
+                    None => break,
+                    Some(GivenUp::Client(client)) => self.shed(now, client),
+                    Some(GivenUp::Answer) => {
+                        outcome = Outcome::Failed(Ede { code: Ede::OTHER, text: UNREAD });
+                    }
+                }
+            }
         }
         self.finish(now, id, outcome);
     }
@@ -193,12 +209,16 @@ impl Forwarder {
     /// Closes clients until all hold no more than they may with `coming` octets more. True if it closed one.
     pub(super) fn shed_clients(&mut self, now: Instant, coming: usize) -> bool {
         let mut has_shed = false;
-        while let Some(client) = self.clients.above_limit(coming) {
-            self.outbox.counts.shed += 1;
-            self.close_client(now, client, Manner::Abort);
+        while let Some(GivenUp::Client(client)) = self.clients.above_limit(now, coming, None) {
+            self.shed(now, client);
             has_shed = true;
         }
         has_shed
+    }
+
+    fn shed(&mut self, now: Instant, client: ClientId) {
+        self.outbox.counts.shed += 1;
+        self.close_client(now, client, Manner::Abort);
     }
 
     /// Closes a client. What it was owed ends without a response.
@@ -313,6 +333,8 @@ impl Forwarder {
         }
     }
 }
+
+const UNREAD: &str = "too many answers wait to be read";
 
 /// Octets of a response at most.
 fn response_len_max(outcome: &Outcome<'_>, limit: usize) -> usize {

@@ -872,6 +872,86 @@ fn c04_clients_that_read_long_answers_at_once_are_not_cut_off() {
     end(w);
 }
 
+/// Far more than clients may hold is on its way, and it is told so of what does not fit.
+#[test]
+fn c04_a_client_alone_that_reads_more_than_there_is_room_for_is_not_cut_off() {
+    let mut w = warm(1);
+    answer_with(&mut w, 60_000);
+    let client = w.tcp_client();
+    w.clients[client].room = Some(0);
+    w.tcp_send(client, (0..256).flat_map(|n| dns::framed(&question(n))).collect());
+    for _ in 0..200 {
+        read_steadily(&mut w, &[client]);
+    }
+    assert_eq!((w.clients[client].state, w.forwarder.counts().shed), (State::Open, 0));
+    assert_eq!(w.oracle.responses.len(), 257);
+    assert!((100..200).contains(&failures(&w)), "{} failed", failures(&w));
+    end(w);
+}
+
+/// It takes some of its answers all the time, more often than the others take theirs.
+#[test]
+fn c04_who_holds_more_than_its_share_is_closed_before_those_that_hold_little() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| {
+        let size = if ask.name.starts_with("little") { 3_000 } else { 60_000 };
+        let answer = dns::answer(ask.message, ask.serial, NOERROR, size);
+        vec![Step::after(20, Do::Answer(answer))]
+    });
+    let little = |n: usize| dns::query(n as u16, &format!("little{n}.example."), dns::A, None);
+    let others: Vec<_> = (0..20).map(|_| w.tcp_client()).collect();
+    for (n, &client) in others.iter().enumerate() {
+        w.clients[client].room = Some(0);
+        w.tcp_send(client, dns::framed(&little(n)));
+    }
+    let greedy = w.tcp_client();
+    w.clients[greedy].offender = true;
+    w.clients[greedy].room = Some(0);
+    w.tcp_send(greedy, (0..256).flat_map(|n| dns::framed(&question(n))).collect());
+    w.run_ms(1);
+    for n in 20..40 {
+        read_steadily(&mut w, &[greedy]);
+        w.tcp_send(others[n - 20], dns::framed(&little(n)));
+    }
+    for _ in 0..10 {
+        read_steadily(&mut w, &others);
+    }
+    assert!(others.iter().all(|client| w.clients[*client].state == State::Open));
+    assert!((0..40).all(|n| w.response(&format!("little{n}.example.")).rcode == NOERROR));
+    assert!(w.forwarder.counts().shed <= 1, "{:?}", w.forwarder.counts());
+    end(w);
+}
+
+/// With the limits of a small router there is room for two such answers.
+#[test]
+fn c04_a_long_answer_that_does_not_fit_fails_and_nobody_is_closed() {
+    let mut w = with_limits(|limits| {
+        limits.client_bytes_max = 132 << 10;
+        limits.client_output_max = 66 << 10;
+    });
+    answer_with(&mut w, 60_000);
+    let clients: Vec<_> = (0..3).map(|_| w.tcp_client()).collect();
+    for (n, &client) in (0..).zip(&clients) {
+        w.clients[client].room = Some(0);
+        w.tcp_send(client, dns::framed(&question(n)));
+        w.run_ms(1);
+    }
+    w.run_ms(100);
+    for _ in 0..10 {
+        read_steadily(&mut w, &clients);
+    }
+    assert!(clients.iter().all(|client| w.clients[*client].state == State::Open));
+    let rcodes = [0, 1, 2].map(|n| w.response(&numbered(n)).rcode);
+    assert_eq!((rcodes, w.forwarder.counts().shed), ([NOERROR, NOERROR, SERVFAIL], 0));
+    // Its client asks again, and has it.
+    w.tcp_send(clients[2], dns::framed(&question(3)));
+    for _ in 0..10 {
+        read_steadily(&mut w, &clients);
+    }
+    assert_eq!(w.response(&numbered(3)).rcode, NOERROR);
+    end(w);
+}
+
 /// The answers are longer than what is kept free for each, and all of them more than clients may hold.
 #[test]
 fn c04_above_the_limit_who_reads_nothing_is_closed_before_who_reads() {
@@ -881,6 +961,9 @@ fn c04_above_the_limit_who_reads_nothing_is_closed_before_who_reads() {
     for (n, &client) in (0..).zip(&clients) {
         w.clients[client].room = Some(0);
         w.clients[client].offender = n < 2;
+        if n == 2 {
+            w.run_ms(1000);
+        }
         w.tcp_send(client, (6 * n..).take(6).flat_map(|n| dns::framed(&question(n))).collect());
         w.run_ms(100);
     }

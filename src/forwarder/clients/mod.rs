@@ -5,6 +5,7 @@ pub(crate) mod client;
 mod networks;
 pub(crate) mod response_size;
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -87,11 +88,10 @@ impl ClientTimers {
         self.lingering.disarm(key);
     }
 
-    /// Who has taken none of its answers, or has been sending one message, for longest, and since
-    /// when.
-    fn slowest(&self) -> Option<(usize, Instant)> {
-        let slow = [self.unsent.oldest(), self.partial.oldest()];
-        slow.into_iter().flatten().min_by_key(|(_, since)| *since)
+    /// Since when this one has taken none of its answers, or has been sending one message.
+    fn slow_since(&self, key: usize) -> Option<Instant> {
+        let slow = [self.unsent.start(key), self.partial.start(key)];
+        slow.into_iter().flatten().min()
     }
 }
 
@@ -338,23 +338,75 @@ impl Clients {
         answers.saturating_sub(client.queries_owed()).max(least)
     }
 
-    /// Where `coming` octets more would be above the limit on what all clients hold together, who has to go:
-    /// the one that has taken none of its answers, or has been sending one message, for longest; not the
-    /// one that holds most, which may be about to read it.
-    pub(crate) fn above_limit(&self, coming: usize) -> Option<ClientId> {
+    /// What is given up where `coming` octets more would be above the limit on what all clients hold
+    /// together. `reader` is the client that they are for, if they are an answer that may fail.
+    pub(crate) fn above_limit(
+        &self,
+        now: Instant,
+        coming: usize,
+        reader: Option<ClientId>,
+    ) -> Option<GivenUp> {
         if self.bytes == 0 || self.bytes + coming <= self.limits.client_bytes_max {
             return None;
         }
-        let slowest = self.timers.slowest().and_then(|(key, _)| self.conns.id_at(key));
-        slowest.or_else(|| self.heaviest())
+        let share = self.limits.client_bytes_max / self.busy().max(1);
+        let reader = reader.and_then(|id| self.conns.get(id));
+        let reader_would_hold = reader.map(|client| client.held_bytes() + coming);
+        let holders = self.conns.iter().map(|(id, client)| {
+            let since = self.timers.slow_since(id.key());
+            Holder { id, held: client.held_bytes(), since }
+        });
+        gives_up(now, share, reader_would_hold, holders)
     }
+}
 
-    /// For partial messages of clients that are not read at the moment, which have no timer.
-    fn heaviest(&self) -> Option<ClientId> {
-        let clients = self.conns.iter();
-        let heaviest = clients.max_by_key(|(id, client)| (client.held_bytes(), id.serial()));
-        heaviest.map(|(id, _)| id)
+/// What is given up so that clients hold no more than they may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GivenUp {
+    /// This client is closed.
+    Client(ClientId),
+    /// The answer that does not fit fails.
+    Answer,
+}
+
+/// A client that holds octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Holder {
+    id: ClientId,
+    held: usize,
+    /// Since when it has taken none of its answers, or has been sending one message; `None` while it
+    /// is not read in the middle of one.
+    since: Option<Instant>,
+}
+
+/// Who or what has to go where clients would hold too much: first the slowest of those that take
+/// nothing. With none of these an answer fails whose client would hold more than its share, since it may
+/// be about to read what it has; for others the one goes that holds most above its share, and only for
+/// want of such a one the slowest of all.
+fn gives_up(
+    now: Instant,
+    share: usize,
+    reader_would_hold: Option<usize>,
+    clients: impl Iterator<Item = Holder> + Clone,
+) -> Option<GivenUp> {
+    let holders = clients.filter(|client| client.held > 0);
+    let timed = holders.clone().filter_map(|client| Some((client.since?, client.id)));
+    let slowest = timed.min_by_key(|(since, id)| (*since, id.serial()));
+    if let Some((since, id)) = slowest
+        && since + READING_TIMEOUT <= now
+    {
+        return Some(GivenUp::Client(id));
     }
+    if reader_would_hold.is_some_and(|held| held > share) {
+        return Some(GivenUp::Answer);
+    }
+    let heaviest = holders
+        .max_by_key(|client| (client.held, Reverse(client.since), Reverse(client.id.serial())));
+    let above = heaviest.filter(|client| client.held > share).map(|client| client.id);
+    let slowest = slowest.map(|(_, id)| id);
+    // Partial messages of clients that are not read at the moment have no timer.
+    let goes = above.or(slowest).or(heaviest.map(|client| client.id));
+    goes.map(GivenUp::Client)
 }
 
 /// A client among those that may have to go.
@@ -413,6 +465,9 @@ fn gives_way(
 /// may have 28.
 const ANSWER_RESERVED: usize = 1024;
 
+/// Who has taken nothing for this long does not read, while others want to.
+const READING_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A connection that has asked nothing yet is not idle: its first query follows the handshake within this
 /// time, a lost packet included.
 const FRESH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -429,6 +484,7 @@ const LOOKED_AT: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forwarder::tests::base;
 
     #[test]
     fn who_makes_room() {
@@ -507,6 +563,48 @@ mod tests {
             let found = gives_way(newcomer.parse().unwrap(), newcomers, 3, all);
             let found = found.map(|client| client.id);
             assert_eq!(found, goes.map(|n| ids[n]), "{newcomer}, {newcomers} of them, {clients:?}");
+        }
+    }
+
+    #[test]
+    fn who_or_what_is_given_up_for_room() {
+        // What the reader would hold, with a share of 100; what each client holds and for how many
+        // milliseconds it has been slow; what is given up: a client, or the answer.
+        type Case<'a> = (Option<usize>, &'a [(usize, Option<u64>)], Option<Result<usize, ()>>);
+        let cases: [Case<'_>; 13] = [
+            (None, &[], None),
+            (Some(500), &[(0, Some(5000))], Some(Err(()))),
+            (None, &[(0, Some(5000))], None),
+            // Who takes nothing, the slowest first, whoever holds more or would.
+            (None, &[(1, Some(1000)), (900, Some(999))], Some(Ok(0))),
+            (Some(500), &[(900, Some(0)), (1, Some(1000)), (1, Some(2000))], Some(Ok(2))),
+            // Then the answer to one above its share, ...
+            (Some(101), &[(60, Some(999)), (900, Some(0))], Some(Err(()))),
+            // ... or else who holds most above it, not who is slower, ...
+            (Some(100), &[(60, Some(999)), (101, Some(9)), (900, Some(0))], Some(Ok(2))),
+            (None, &[(60, Some(999)), (900, Some(0))], Some(Ok(1))),
+            (None, &[(900, Some(5)), (900, Some(9))], Some(Ok(1))),
+            (None, &[(60, Some(999)), (900, None)], Some(Ok(1))),
+            // ... and the slowest with none above it.
+            (Some(100), &[(60, Some(9)), (5, Some(10)), (100, Some(0))], Some(Ok(1))),
+            (None, &[(60, None), (5, Some(10))], Some(Ok(1))),
+            (None, &[(5, None), (60, None)], Some(Ok(1))),
+        ];
+        let now = base() + Duration::from_secs(10);
+        let mut table: ConnTable<ClientId, ()> = ConnTable::with_capacity(8);
+        let ids = [(); 8].map(|()| table.insert(()));
+        for (would_hold, clients, expected) in cases {
+            let holders = ids.into_iter().zip(clients).map(|(id, (held, slow))| Holder {
+                id,
+                held: *held,
+                since: slow.map(|slow| now - Duration::from_millis(slow)),
+            });
+            let found = gives_up(now, 100, would_hold, holders);
+            let expected = expected.map(|goes| match goes {
+                Ok(n) => GivenUp::Client(ids[n]),
+                Err(()) => GivenUp::Answer,
+            });
+            assert_eq!(found, expected, "{would_hold:?}, {clients:?}");
         }
     }
 }

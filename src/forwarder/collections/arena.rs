@@ -82,7 +82,7 @@ impl<T> Arena<T> {
     }
 
     /// Every value, in order of key.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Id, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Id, &T)> + Clone {
         self.entries
             .iter()
             .map(|(key, (serial, value))| (Id { key: key as u32, serial: *serial }, value))

@@ -68,7 +68,7 @@ impl<K: ConnKey, T> ConnTable<K, T> {
     }
 
     /// Every connection, in order of key.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &T)> + Clone {
         self.entries.iter().filter_map(|(id, conn)| Some((K::new(id), conn.as_deref()?)))
     }
 }
