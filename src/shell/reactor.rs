@@ -416,8 +416,9 @@ impl Reactor {
 
     fn read_unread(&mut self) {
         let mut unread = std::mem::take(&mut self.unread);
-        // A client that the core asked for may have been left unread, too.
-        sort_by_key(&mut unread, |conn| *conn);
+        // A client that the core asked for may have been left unread, too. Upstreams come first: answers
+        // free what clients wait for.
+        sort_by_key(&mut unread, |conn| (matches!(conn, ConnId::Client(_)), *conn));
         unread.dedup();
         for conn in unread {
             if self.sockets.read(&mut self.cx, conn) {
