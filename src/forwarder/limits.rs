@@ -45,7 +45,7 @@ pub enum Hedge {
     Any,
 }
 
-/// Every bound of the forwarder. Defaults and their reasons are in `config.rs`.
+/// Every bound of the forwarder. Defaults and their reasons are in `config/sizes.rs` and `config/options.rs`.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// A query is answered this long after it arrived, if not by an upstream then by SERVFAIL.
