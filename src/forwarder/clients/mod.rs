@@ -590,14 +590,15 @@ mod tests {
             (None, &[(60, None), (5, Some(10))], Some(Ok(1))),
             (None, &[(5, None), (60, None)], Some(Ok(1))),
         ];
-        let now = base() + Duration::from_secs(10);
+        let start = base();
+        let now = start + Duration::from_secs(10);
         let mut table: ConnTable<ClientId, ()> = ConnTable::with_capacity(8);
         let ids = [(); 8].map(|()| table.insert(()));
         for (would_hold, clients, expected) in cases {
             let holders = ids.into_iter().zip(clients).map(|(id, (held, slow))| Holder {
                 id,
                 held: *held,
-                since: slow.map(|slow| now - Duration::from_millis(slow)),
+                since: slow.map(|slow| start + Duration::from_millis(10_000 - slow)),
             });
             let found = gives_up(now, 100, would_hold, holders);
             let expected = expected.map(|goes| match goes {
