@@ -144,7 +144,9 @@ impl World {
         let slower = self.clients.iter().position(|other| {
             let is_open =
                 other.conn.is_some_and(|conn| !self.forwarder.output(conn.into()).is_empty());
-            is_open && other.stuck_since.is_some_and(|stuck| stuck < since)
+            // Of those that took something within this time, who holds most goes first.
+            let is_stuck = |stuck: Duration| stuck < since && stuck + READING_TIMEOUT <= at;
+            is_open && other.stuck_since.is_some_and(is_stuck)
         });
         assert!(slower.is_none(), "client {shed} is closed, although {slower:?} is slower");
         self.blameless_shed += 1;
@@ -354,3 +356,6 @@ fn said(message: &[u8]) -> String {
     let name = dns::name_of(response.question());
     format!("{name} ID {} RCODE {}", response.id(), response.header_rcode())
 }
+
+/// Who took none of its answers for so long does not read.
+const READING_TIMEOUT: Duration = Duration::from_secs(1);
