@@ -2,7 +2,7 @@
 //!
 //! The program is one thread with one event loop. The *core*, [`forwarder`], decides everything that happens
 //! to a query. It has no sockets and no clock, so that a simulator can judge it. The *shell* around the core
-//! moves octets and tells the core facts.
+//! moves octets and tells the core events.
 //!
 //! ```text
 //!   clients                                                                  upstreams

@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs;
 
 use crate::config::Config;
-use crate::forwarder::{Footprint, Forwarder, SpecialNames, Term};
+use crate::forwarder::{Forwarder, MemoryBound, SpecialNames, Term};
 use crate::host::network;
 use crate::shell::datagram::Buffers;
 use crate::shell::{sockets, stream, upstream};
@@ -86,7 +86,7 @@ fn heap(config: &Config) -> (Vec<Term>, usize) {
     let upstreams = config.upstreams.len();
     let conns = limits.upstream_conns_max;
     let tls_limits = upstream::tls_limits(sockets);
-    let Footprint { mut terms, kept, in_hand } = Forwarder::footprint(limits, upstreams);
+    let MemoryBound { mut terms, kept, in_hand } = Forwarder::memory_bound(limits, upstreams);
     let datagrams = Term::new("datagram received", sockets.datagram_batch, Buffers::OCTETS_EACH);
     let rest = REST + zone_octets(config);
     let kept = kept + datagrams.sum() + sockets.read_buffer + rest;

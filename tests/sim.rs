@@ -24,7 +24,7 @@ use std::time::Duration;
 use std::{env, fmt, fs, thread};
 
 use dot_proxy::forwarder::{
-    Closed, Counts, DatagramPath, Ecs, Fact, Hedge, Order, Policy, SpecialNames, Stage,
+    Closed, Counts, DatagramPath, Ecs, Hedge, Notice, Order, Policy, SpecialNames, Stage,
 };
 
 use simulator::dns::{self, Edns, Shape};
@@ -36,8 +36,8 @@ use simulator::{
 #[test]
 fn every_seed_keeps_the_promises() {
     if let Some(seed) = number("SIM_SEED") {
-        let Summary { counts, facts, turns } = run(seed, true);
-        trace(format_args!("passed in {} turns, with {facts} facts: {counts:#?}", turns.len()));
+        let Summary { counts, notices, turns } = run(seed, true);
+        trace(format_args!("passed in {} turns, with {notices} notices: {counts:#?}", turns.len()));
         return;
     }
     let seeds = number("SIM_SEEDS").unwrap_or(256);
@@ -83,7 +83,7 @@ fn every_seed_keeps_the_promises() {
 #[test]
 fn the_seeds_reach_what_matters() {
     let mut sum = Counts::default();
-    let mut facts = 0;
+    let mut notices = 0;
     for seed in 0..48 {
         let summary = run(seed, false);
         sum.answered += summary.counts.answered;
@@ -100,14 +100,17 @@ fn the_seeds_reach_what_matters() {
         sum.made_way += summary.counts.made_way;
         sum.made_room += summary.counts.made_room;
         sum.crowded_out += summary.counts.crowded_out;
-        facts += summary.facts;
+        notices += summary.notices;
     }
     let reached =
         [sum.failed, sum.local, sum.orphaned, sum.unmatched, sum.resent, sum.shed, sum.made_room];
     assert!(sum.hedged > 0 && sum.retried > 0 && sum.made_way > 0, "{sum:?}");
     assert!(sum.asked_plainer > 0 && sum.crowded_out > 0, "{sum:?}");
     assert!(reached.iter().all(|count| *count >= 10), "{sum:?}");
-    assert!(sum.answered > 1000 && sum.connects > 100 && facts > 10, "{sum:?}, {facts} facts");
+    assert!(
+        sum.answered > 1000 && sum.connects > 100 && notices > 10,
+        "{sum:?}, {notices} notices"
+    );
 }
 
 fn run_twice(seed: u64) -> Vec<u64> {
@@ -124,7 +127,7 @@ fn run_twice(seed: u64) -> Vec<u64> {
 #[derive(Debug)]
 struct Summary {
     counts: Counts,
-    facts: usize,
+    notices: usize,
     turns: Vec<u64>,
 }
 
@@ -178,7 +181,7 @@ fn run(seed: u64, is_traced: bool) -> Summary {
         check_connections(&world, &workload.swarm);
     }
     check_facts(&world);
-    Summary { counts: world.forwarder.counts(), facts: world.facts.len(), turns: world.turns }
+    Summary { counts: world.forwarder.counts(), notices: world.notices.len(), turns: world.turns }
 }
 
 /// Whatever clients do, each server has one connection, or few that follow each other.
@@ -197,33 +200,33 @@ fn check_facts(world: &World) {
     let mut plain: HashSet<(&str, dot_proxy::forwarder::Edns)> = HashSet::new();
     let mut summary: Option<Duration> = None;
     let mut of_clients = HashMap::new();
-    for (at, fact) in &world.facts {
-        match fact {
-            Fact::UpstreamFailed { upstream, stage, .. } => {
+    for (at, notice) in &world.notices {
+        match notice {
+            Notice::UpstreamFailed { upstream, stage, .. } => {
                 let is_news = failed.insert(upstream) || matches!(stage, Stage::Certificate);
                 assert!(is_news, "{upstream} failed twice: {at:?}");
             }
-            Fact::UpstreamStillFailed { upstream, .. } => {
+            Notice::UpstreamStillFailed { upstream, .. } => {
                 assert!(failed.contains(&**upstream), "{upstream} had not failed: {at:?}");
                 let pause =
                     summary.replace(*at).map_or(Duration::MAX, |last| at.saturating_sub(last));
                 assert!(pause >= ms(60_000), "summaries {pause:?} apart: {at:?}");
             }
-            Fact::UpstreamUsable { upstream, .. } => {
+            Notice::UpstreamUsable { upstream, .. } => {
                 assert!(failed.remove(&**upstream), "{upstream} was usable: {at:?}");
             }
-            Fact::UpstreamObjects { upstream, edns } => {
+            Notice::UpstreamObjects { upstream, edns } => {
                 assert!(plain.insert((upstream, *edns)), "{upstream} is told of twice: {at:?}");
             }
-            Fact::ClientMadeRoom { .. }
-            | Fact::ClientRefused { .. }
-            | Fact::ClientWaited { .. } => {
-                let last = of_clients.insert(std::mem::discriminant(fact), *at);
+            Notice::ClientMadeRoom { .. }
+            | Notice::ClientRefused { .. }
+            | Notice::ClientWaited { .. } => {
+                let last = of_clients.insert(std::mem::discriminant(notice), *at);
                 let is_late = last.is_none_or(|last| *at >= last + ms(60_000));
-                assert!(is_late, "{fact}: twice in a minute, {last:?} and {at:?}");
+                assert!(is_late, "{notice}: twice in a minute, {last:?} and {at:?}");
             }
-            Fact::UpstreamInTurn { .. } => {}
-            Fact::SourceRefused { .. } => panic!("all sources are served here"),
+            Notice::UpstreamInTurn { .. } => {}
+            Notice::SourceRefused { .. } => panic!("all sources are served here"),
         }
     }
 }

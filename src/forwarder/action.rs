@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::Fact;
+use super::Notice;
 use super::collections::arena::Id;
 use super::collections::conn_table::ConnKey;
 
@@ -195,7 +195,7 @@ pub enum Action {
         upstream: UpstreamIndex,
     },
     /// Tell the person who runs this program.
-    Log(Fact),
+    Log(Notice),
     /// A client that was not read because of back-pressure may be read again; no new edge will come.
     Read(ClientId),
     /// Everything owed to this client is written: shut the write side down, and go on reading (and

@@ -13,7 +13,7 @@ use super::upstreams::LARGE;
 use super::upstreams::connection::Phase;
 use super::upstreams::in_flight::Found;
 use super::upstreams::tolerance::{self, is_objection};
-use super::{Ede, Fact, Forwarder, Manner, Outcome};
+use super::{Ede, Forwarder, Manner, Notice, Outcome};
 
 impl Forwarder {
     pub(super) fn upstream_stream(&mut self, now: Instant, conn_id: UpstreamConnId, bytes: &[u8]) {
@@ -94,7 +94,7 @@ impl Forwarder {
         };
         let Some(query) = self.queries.get(query_id) else {
             debug_assert!(false, "a waiting ID has a query");
-            self.free(now, conn_id, message_id);
+            self.end_sending(now, conn_id, message_id);
             return Ok(());
         };
         let upstream = conn.upstream;
@@ -305,8 +305,8 @@ impl Forwarder {
             let question = query.message.get(message::HEADER_LEN..query.parsed.question_end);
             let domain = tolerance::domain_hash(question.unwrap_or_default());
             if upstream.tolerance.learn(now, edns, domain) {
-                let fact = Fact::UpstreamObjects { upstream: upstream.name.clone(), edns };
-                self.outbox.log(fact);
+                let notice = Notice::UpstreamObjects { upstream: upstream.name.clone(), edns };
+                self.outbox.log(notice);
             }
         }
         if let Some(edns) = tolerance::proof(sent, rcode, query.parsed.opt.is_some()) {
@@ -345,7 +345,7 @@ impl Forwarder {
         (conn_id, message_id): (UpstreamConnId, u16),
         index: UpstreamIndex,
     ) {
-        self.free(now, conn_id, message_id);
+        self.end_sending(now, conn_id, message_id);
         let is_usable = self.upstreams[index].is_usable();
         if !is_usable && !self.upstreams.is_something_usable() {
             self.recover(now, index);

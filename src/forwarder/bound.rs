@@ -43,12 +43,12 @@ impl Term {
 
 /// What a forwarder allocates at most.
 #[derive(Clone, Debug)]
-pub struct Footprint {
+pub struct MemoryBound {
     /// What it holds.
     pub terms: Vec<Term>,
     /// How much of that it has from the start and keeps.
     pub kept: usize,
-    /// What it allocates besides while it is told a fact.
+    /// What it allocates besides while it handles an event.
     pub in_hand: usize,
 }
 
@@ -57,7 +57,7 @@ pub struct Footprint {
 ///
 /// Tables have their full size from the start; what grows beside them is bounded by `limits`, with what
 /// growing itself takes.
-pub(super) fn footprint(limits: &Limits, upstreams: usize) -> Footprint {
+pub(super) fn memory_bound(limits: &Limits, upstreams: usize) -> MemoryBound {
     let queries = limits.queries_max;
     let query = Arena::<Query>::octets(1) + Messages::OCTETS_EACH;
     // The lists of what clients are owed are at least a quarter full.
@@ -109,7 +109,7 @@ pub(super) fn footprint(limits: &Limits, upstreams: usize) -> Footprint {
     // The message that is looked at, and a buffer that is moved to a larger one.
     let in_hand = FRAME_LEN_MAX + held.max(2 * FRAME_LEN_MAX) + lost;
     let kept = Arena::<Query>::octets(queries) + kept_tables + kept_connections;
-    Footprint { terms, kept, in_hand }
+    MemoryBound { terms, kept, in_hand }
 }
 
 /// Names and reasons in words, some of them twice: a certificate that is for other names than ours is told

@@ -120,8 +120,8 @@ impl Forwarder {
     }
 
     /// The answer with this message ID came.
-    pub(super) fn free(&mut self, now: Instant, conn_id: UpstreamConnId, message_id: u16) {
-        if let Some(each) = self.upstreams.free(now, conn_id, message_id, &mut self.outbox) {
+    pub(super) fn end_sending(&mut self, now: Instant, conn_id: UpstreamConnId, message_id: u16) {
+        if let Some(each) = self.upstreams.end_sending(now, conn_id, message_id, &mut self.outbox) {
             let waiting = self.upstreams.relieve(now, conn_id, each, &mut self.outbox);
             if !waiting.is_empty() {
                 self.send_elsewhere(now, conn_id, waiting, None, true);

@@ -112,7 +112,7 @@ impl Forwarder {
             } else if self.queries.may_be_copied(id) {
                 let avoided = query.history.avoided;
                 let other = self
-                    .probe(now, index, id)
+                    .ask_of_another(now, index, id)
                     .or_else(|| self.upstreams.second_try(now, index, avoided));
                 match other {
                     Some(other) => self.queries.wait_for(id, other),
@@ -124,7 +124,12 @@ impl Forwarder {
 
     /// Who is asked this query to find out whether upstream `index` fails or nobody answers such names:
     /// another operator if there is one, as addresses of one may fail together.
-    fn probe(&mut self, now: Instant, index: UpstreamIndex, id: Id) -> Option<UpstreamIndex> {
+    fn ask_of_another(
+        &mut self,
+        now: Instant,
+        index: UpstreamIndex,
+        id: Id,
+    ) -> Option<UpstreamIndex> {
         if !self.upstreams[index].promptness.wants_probe(now) {
             return None;
         }

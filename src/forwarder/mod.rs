@@ -1,8 +1,8 @@
-//! The forwarder without its sockets: a state machine that is told facts and queues outputs.
+//! The forwarder without its sockets: a state machine that is told events and queues outputs.
 //!
 //! # The surface
 //!
-//! The shell tells the forwarder what happened with `handle_*`, each fact once, in any number before it
+//! The shell tells the forwarder what happened with `handle_*`, each event once, in any number before it
 //! drains the outputs. Once in a turn of its loop it
 //!
 //! 1. takes every [`Action`] from [`Forwarder::poll_action`] and does it,
@@ -143,7 +143,7 @@ pub use action::{
     Action, ClientId, Closed, ConnId, DatagramPath, Manner, Stage, UPSTREAMS_MAX, UpstreamConnId,
     UpstreamIdentity, UpstreamIndex,
 };
-pub use bound::{Footprint, Term};
+pub use bound::{MemoryBound, Term};
 pub use clients::access::is_local;
 use clients::response_size::ResponseSize;
 use clients::{Admission, Clients};
@@ -156,7 +156,7 @@ pub use message::edit::Edns;
 pub use message::opt::Ede;
 use outbox::Outbox;
 use queries::Queries;
-pub use report::{Counts, Fact};
+pub use report::{Counts, Notice};
 use upstreams::Upstreams;
 
 /// The forwarder: see the [module](self) for how it is used.
@@ -173,7 +173,7 @@ pub struct Forwarder {
     entered: Entered,
 }
 
-/// Facts in.
+/// Events in.
 impl Forwarder {
     /// `upstreams` are in order of preference, at most [`UPSTREAMS_MAX`]. `seed` feeds jitter and hashing.
     pub fn new(
@@ -197,8 +197,8 @@ impl Forwarder {
     }
 
     /// What a forwarder with these limits and so many upstreams allocates at most.
-    pub fn footprint(limits: &Limits, upstreams: usize) -> Footprint {
-        bound::footprint(limits, upstreams)
+    pub fn memory_bound(limits: &Limits, upstreams: usize) -> MemoryBound {
+        bound::memory_bound(limits, upstreams)
     }
 
     /// So many datagrams came that are nobody's query.
@@ -365,7 +365,7 @@ impl Forwarder {
             let action = self.outbox.actions.pop_front()?;
             let is_current = match action {
                 Action::Close { conn: ConnId::Client(client), .. } => {
-                    self.clients.free(client);
+                    self.clients.free_key(client);
                     true
                 }
                 Action::Close { conn: ConnId::Upstream(conn), .. } => {

@@ -6,7 +6,7 @@ use super::action::Action;
 use super::collections::output::DatagramOutput;
 use super::limits::Limits;
 use super::query_log::QueryLog;
-use super::report::{Counts, Fact};
+use super::report::{Counts, Notice};
 
 /// Everything that leaves the core, except octets of connections.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Outbox {
     }
 
     /// Tells the person who runs this program.
-    pub(super) fn log(&mut self, fact: Fact) {
-        self.push(Action::Log(fact));
+    pub(super) fn log(&mut self, notice: Notice) {
+        self.push(Action::Log(notice));
     }
 }

@@ -8,7 +8,7 @@ use super::{Edns, Stage};
 
 /// A change of state worth a log line; `Display` gives the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fact {
+pub enum Notice {
     /// A client was closed to make room for another, as all places are taken; at most once a minute.
     ClientMadeRoom {
         /// The address of the client that was closed.
@@ -104,7 +104,7 @@ pub enum Fact {
     },
 }
 
-impl Fact {
+impl Notice {
     /// The level of the log line.
     pub fn level(&self) -> log::Level {
         match self {
@@ -121,7 +121,7 @@ impl Fact {
     }
 }
 
-impl fmt::Display for Fact {
+impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ClientMadeRoom {
@@ -231,15 +231,15 @@ fn write_crowd(
 /// Keeps log lines of one kind a minute apart, since clients could cause them at any rate.
 #[derive(Debug, Default)]
 pub(super) struct OnceAMinute {
-    told: Option<Instant>,
+    logged_at: Option<Instant>,
 }
 
 impl OnceAMinute {
     /// Whether a line may be written now; if it may, it counts as written.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
-        let is_due = self.told.is_none_or(|told| told + MINUTE <= now);
+        let is_due = self.logged_at.is_none_or(|at| at + MINUTE <= now);
         if is_due {
-            self.told = Some(now);
+            self.logged_at = Some(now);
         }
         is_due
     }
@@ -307,8 +307,8 @@ mod tests {
     #[test]
     fn lines_of_a_kind_are_a_minute_apart() {
         let t0 = base();
-        let mut told = OnceAMinute::default();
-        let due = [0, 1, 59, 60, 61, 119, 121].map(|s| told.is_due(t0 + Duration::from_secs(s)));
+        let mut limit = OnceAMinute::default();
+        let due = [0, 1, 59, 60, 61, 119, 121].map(|s| limit.is_due(t0 + Duration::from_secs(s)));
         assert_eq!(due, [true, false, false, true, false, false, true]);
     }
 
@@ -317,7 +317,7 @@ mod tests {
         let (client, newcomer) = ([10, 0, 0, 9].into(), [10, 0, 0, 1].into());
         let (clients_max, per_address_max) = (150, 25);
         let line = |was_idle, of_client| {
-            Fact::ClientMadeRoom {
+            Notice::ClientMadeRoom {
                 client,
                 was_idle,
                 newcomer,
@@ -345,13 +345,14 @@ mod tests {
              (--tcp-clients-per-address-max)"
         );
         assert_eq!(
-            Fact::ClientRefused { client, held: 90, clients_max, per_address_max }.to_string(),
+            Notice::ClientRefused { client, held: 90, clients_max, per_address_max }.to_string(),
             "TCP clients: 10.0.0.9 was refused: all 150 places are taken (--tcp-clients-max), 90 of them \
              by 10.0.0.9; an address should have 25 at most while others may wait \
              (--tcp-clients-per-address-max)"
         );
         let waited = |crowd| {
-            Fact::ClientWaited { client: newcomer, clients_max, crowd, per_address_max }.to_string()
+            Notice::ClientWaited { client: newcomer, clients_max, crowd, per_address_max }
+                .to_string()
         };
         assert_eq!(
             waited(None),
@@ -369,7 +370,7 @@ mod tests {
     #[test]
     fn who_is_not_served_is_named() {
         let line = |source: &str, count| {
-            Fact::SourceRefused { source: source.parse().unwrap(), count }.to_string()
+            Notice::SourceRefused { source: source.parse().unwrap(), count }.to_string()
         };
         let first = line("203.0.113.7", 1);
         assert!(
@@ -390,7 +391,7 @@ mod tests {
     fn lines_name_upstream_phase_and_cause() {
         let upstream: Box<str> = "192.0.2.1#dot.example".into();
         let detail: Box<str> = "connection refused".into();
-        let failed = Fact::UpstreamFailed {
+        let failed = Notice::UpstreamFailed {
             upstream: upstream.clone(),
             stage: Stage::Connect,
             detail: detail.clone(),
@@ -400,7 +401,7 @@ mod tests {
             "192.0.2.1#dot.example: not usable: connect: connection refused"
         );
         let down = Duration::from_millis(61_234);
-        let still = Fact::UpstreamStillFailed {
+        let still = Notice::UpstreamStillFailed {
             upstream: upstream.clone(),
             down,
             attempts: 7,
@@ -414,7 +415,7 @@ mod tests {
             "192.0.2.1#dot.example: still not usable after 61 s and 7 attempts, the last: connect: \
              connection refused (2 of 4 upstreams not usable)"
         );
-        let usable = Fact::UpstreamUsable { upstream, down };
+        let usable = Notice::UpstreamUsable { upstream, down };
         assert_eq!(usable.to_string(), "192.0.2.1#dot.example: usable again after 61.2 s");
     }
 }

@@ -223,7 +223,7 @@ impl Reactor {
             match action {
                 Action::Close { conn, manner, why } => self.close(conn, manner, why),
                 Action::Connect { conn, upstream } => self.connect(conn, upstream),
-                Action::Log(fact) => log::log!(fact.level(), "{fact}"),
+                Action::Log(notice) => log::log!(notice.level(), "{notice}"),
                 // It is not read now: a client that sends without end would keep this loop going.
                 Action::Read(client) => self.unread.push(client.into()),
                 Action::ShutdownWrite(client) => {

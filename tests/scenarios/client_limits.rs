@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use dot_proxy::forwarder::{Action, Fact, Forwarder, UpstreamIdentity};
+use dot_proxy::forwarder::{Action, Forwarder, Notice, UpstreamIdentity};
 
 use crate::{
     ask_with_sig0, close_after, end, failures, long_question, numbered, question, warm, with_limits,
@@ -284,7 +284,7 @@ fn c11_clients_that_reset_cause_few_connections() {
             assert_eq!(w.response("good.example.").took(), ms(10), "{slow:?} {every}");
             let most = if every == 45 { 4 } else { 8 };
             assert!(w.links.len() <= most, "{slow:?} {every}: {} connections", w.links.len());
-            assert_eq!(w.facts, []);
+            assert_eq!(w.notices, []);
             w.run_ms(5000);
             assert_eq!(w.forwarder.counts().queries_held, 0);
             end(w);
@@ -346,10 +346,10 @@ fn client_at(w: &mut World, ip: impl Into<IpAddr>) -> usize {
 
 /// Lines about clients that waited, and about those that made room.
 fn told_of_places(w: &World) -> [usize; 2] {
-    let count = |is: fn(&Fact) -> bool| w.facts.iter().filter(|(_, fact)| is(fact)).count();
+    let count = |is: fn(&Notice) -> bool| w.notices.iter().filter(|(_, notice)| is(notice)).count();
     [
-        count(|fact| matches!(fact, Fact::ClientWaited { .. })),
-        count(|fact| matches!(fact, Fact::ClientMadeRoom { .. })),
+        count(|notice| matches!(notice, Notice::ClientWaited { .. })),
+        count(|notice| matches!(notice, Notice::ClientMadeRoom { .. })),
     ]
 }
 
@@ -544,7 +544,7 @@ fn c02_an_address_with_more_than_its_share_makes_room_for_others() {
     assert_eq!(state(&patient), State::Closed);
     assert!(newcomers.iter().all(|client| state(client) == State::Open));
     assert_eq!(failures(&w), 0);
-    let [(_, told)] = &w.facts[..] else { panic!("one line: {:?}", w.facts) };
+    let [(_, told)] = &w.notices[..] else { panic!("one line: {:?}", w.notices) };
     let told = told.to_string();
     assert!(told.contains("10.0.0.2") && told.contains("--tcp-clients-per-address-max"), "{told}");
     end(w);
@@ -584,7 +584,7 @@ fn c02_one_address_shuts_no_other_out() {
         // The youngest of those with a place.
         let open = crowd.iter().filter(|client| w.clients[**client].state == State::Open);
         assert_eq!((open.count(), w.clients[crowd[149]].state), (149, State::Closed));
-        let told: Vec<_> = w.facts.iter().map(|(_, fact)| fact.to_string()).collect();
+        let told: Vec<_> = w.notices.iter().map(|(_, notice)| notice.to_string()).collect();
         assert_eq!(told.len(), 1 + usize::from(clients > 150), "{told:#?}");
         for line in told {
             assert!(line.contains("of them by 10.9.9.9"), "{line}");
@@ -660,7 +660,7 @@ fn c10_newcomers_wait_while_a_crowd_has_its_answers_in_time() {
     w.run_ms(5 * 250);
     assert_eq!((failures(&w), w.oracle.responses.len()), (0, 41), "in five rounds");
     assert_eq!(w.forwarder.counts().crowded_out, 0);
-    let waited = w.facts.iter().map(|(_, fact)| fact.to_string());
+    let waited = w.notices.iter().map(|(_, notice)| notice.to_string());
     let waited = waited.filter(|line| line.contains("had to wait")).collect::<Vec<_>>();
     assert_eq!(waited.len(), 1);
     assert!(waited[0].contains("8 of them by 192.168.0.1"), "{waited:?}");

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use dot_proxy::forwarder::Fact;
+use dot_proxy::forwarder::Notice;
 
 use crate::{copies, end, failures, numbered, warm, with_limits, world};
 use simulator::dns::{Edns, FORMERR, NOERROR, NOTIMP, REFUSED};
@@ -138,11 +138,11 @@ fn strangers_are_not_answered_and_it_is_said_whose_address_it_was_once_a_minute(
     assert_eq!(w.oracle.responses.len(), 0);
     assert_eq!(w.forwarder.counts().refused, 5);
     let told = |w: &simulator::World| -> Vec<_> {
-        let facts = w.facts.iter().map(|(_, fact)| match fact {
-            Fact::SourceRefused { source, count } => (source.to_string(), *count),
+        let notices = w.notices.iter().map(|(_, notice)| match notice {
+            Notice::SourceRefused { source, count } => (source.to_string(), *count),
             other => panic!("{other:?}"),
         });
-        facts.collect()
+        notices.collect()
     };
     assert_eq!(told(&w), [("198.51.100.1".to_owned(), 1)]);
     w.run_ms(60_000);

@@ -70,7 +70,7 @@ fn a_client_that_gives_up_early_does_not_make_the_next_query_stall() {
     w.ask("next.example.");
     w.run_ms(100);
     assert_eq!(w.response("next.example.").took(), ms(20));
-    assert_eq!(w.facts, []);
+    assert_eq!(w.notices, []);
     w.run_ms(1000);
     end(w);
 }

@@ -25,7 +25,7 @@ fn a_late_answer_is_sought_at_another_address_of_the_operator() {
     let response = w.response("a.example.");
     assert_eq!((response.rcode, response.took()), (NOERROR, ms(20 + 250 + 20 + 10)));
     assert_eq!((w.links_to(1).len(), w.links_to(2).len()), (0, 1));
-    assert_eq!(w.facts, [], "slow, but not failed");
+    assert_eq!(w.notices, [], "slow, but not failed");
     end(w);
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Closed, Fact};
+use dot_proxy::forwarder::{Closed, Notice};
 
 use crate::{
     close_after, copies, distant, end, failures, numbered, warm, world, world_of, wrong_question,
@@ -53,7 +53,7 @@ fn a_query_alone_on_two_connections_that_close_gets_servfail_and_harms_nobody() 
     w.run_ms(200);
     assert_eq!(w.response("poison.example.").rcode, SERVFAIL);
     assert_eq!(w.response("poison.example.").took(), ms(5 + 20 + 5));
-    assert_eq!(w.facts, [], "its closes are not the upstream's failure");
+    assert_eq!(w.notices, [], "its closes are not the upstream's failure");
     w.ask("good.example.");
     w.run_ms(200);
     assert_eq!(w.response("good.example.").took(), ms(30));
@@ -245,8 +245,8 @@ fn an_upstream_that_only_brings_queries_down_has_failed() {
         w.run_ms(500);
     }
     assert!(failures(&w) <= 1, "{} queries were blamed", failures(&w));
-    let failed = |fact: &Fact| matches!(fact, Fact::UpstreamFailed { .. });
-    assert_eq!(w.facts.iter().filter(|(_, fact)| failed(fact)).count(), 1, "{:?}", w.facts);
+    let failed = |notice: &Notice| matches!(notice, Notice::UpstreamFailed { .. });
+    assert_eq!(w.notices.iter().filter(|(_, notice)| failed(notice)).count(), 1, "{:?}", w.notices);
     end(w);
 }
 
@@ -283,7 +283,7 @@ fn end_poisoned(w: World, round_trip: u64) {
     assert_eq!(poisonous.len(), 20);
     assert_eq!(failures(&w), 20, "round trip {round_trip}: a good query was lost");
     assert_eq!(w.oracle.responses.len(), 20 + 2000);
-    assert_eq!(w.facts, [], "round trip {round_trip}: not the upstream's failure");
+    assert_eq!(w.notices, [], "round trip {round_trip}: not the upstream's failure");
     let late = w.oracle.responses.iter().filter(|response| response.rcode == NOERROR);
     let worst = late.map(Response::took).max();
     assert!(worst <= Some(ms(15 * round_trip)), "round trip {round_trip}: {worst:?}");

@@ -77,7 +77,7 @@ fn u10_answers_that_cannot_be_trusted_close_the_connection_and_siblings_are_unha
         assert_eq!(w.response("victim.example.").took(), ms(10 + 20 + 10), "{what}");
         assert_eq!(w.response("sibling.example.").took(), ms(10 + 20 + 10), "{what}");
         assert_eq!((failures(&w), w.links.len()), (0, 2), "{what}");
-        assert_eq!(w.facts, [], "{what}: the connection had answered before");
+        assert_eq!(w.notices, [], "{what}: the connection had answered before");
         end(w);
     }
 }
@@ -248,7 +248,7 @@ fn u10_answers_with_a_signature_out_of_place_or_not_asked_for_go_to_nobody() {
         }
         assert_eq!(w.response("bad.edns.example.").extended_error, Some(0), "{what}");
         assert_eq!((w.response("good.example.").rcode, w.links.len()), (NOERROR, 1), "{what}");
-        assert_eq!(w.facts, [], "{what}");
+        assert_eq!(w.notices, [], "{what}");
         end(w);
     }
 }
@@ -346,7 +346,7 @@ fn u10_two_answers_to_another_question_cost_the_next_query_nothing() {
         let next = w.response("next.example.");
         assert_eq!(next.rcode, NOERROR);
         assert!(next.took() <= ms(30), "{cold} {servers}: {:?}", next.took());
-        assert_eq!(w.facts, [], "{cold} {servers}");
+        assert_eq!(w.notices, [], "{cold} {servers}");
         end(w);
     }
 }

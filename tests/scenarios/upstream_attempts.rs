@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Closed, Fact, Stage};
+use dot_proxy::forwarder::{Closed, Notice, Stage};
 
 use crate::{copies, end, failures, numbered, slowest, warm, world};
 use simulator::dns::{NOERROR, SERVFAIL};
@@ -69,7 +69,7 @@ fn u06_after_1500_ms_without_a_connection_the_next_upstream_is_asked_too() {
     w.run_ms(20);
     assert_eq!(w.links_to(0)[0].names(), ["c.example."], "the first is open now, and preferred");
     assert_eq!(w.links.len(), 2);
-    assert_eq!(w.facts, []);
+    assert_eq!(w.notices, []);
     end(w);
 }
 
@@ -81,8 +81,8 @@ fn several_upstreams_that_are_no_dns_servers_at_once_look_like_interception() {
     }
     w.ask("a.example.");
     w.run_ms(500);
-    let details = w.facts.iter().filter_map(|(_, fact)| match fact {
-        Fact::UpstreamFailed { detail, .. } => Some(&**detail),
+    let details = w.notices.iter().filter_map(|(_, notice)| match notice {
+        Notice::UpstreamFailed { detail, .. } => Some(&**detail),
         _ => None,
     });
     let hint = "no DNS here; other upstreams fail in the same way: something in between may \
@@ -107,13 +107,17 @@ fn u14_certificate_failures_are_answered_at_once() {
     w.run_ms(100);
     assert_eq!(w.response("b.example.").took(), ms(0));
     assert!(w.links.iter().all(|link| link.seen.is_empty()), "no query byte was sent");
-    let told = |fact: &Fact| match fact {
-        Fact::UpstreamFailed { stage, detail, .. } => {
+    let told = |notice: &Notice| match notice {
+        Notice::UpstreamFailed { stage, detail, .. } => {
             *stage == Stage::Certificate && &**detail == "expired on 2026-01-01"
         }
         _ => false,
     };
-    assert!(w.facts.len() == 2 && w.facts.iter().all(|(_, fact)| told(fact)), "{:?}", w.facts);
+    assert!(
+        w.notices.len() == 2 && w.notices.iter().all(|(_, notice)| told(notice)),
+        "{:?}",
+        w.notices
+    );
     end(w);
 }
 
@@ -186,8 +190,8 @@ fn a_failed_upstream_comes_back_beside_the_traffic() {
         assert_eq!(w.response(&numbered(n)).took(), ms(10), "no query waits for the attempt");
     }
     assert!(matches!(
-        w.facts[..],
-        [(_, Fact::UpstreamFailed { .. }), (_, Fact::UpstreamUsable { .. })]
+        w.notices[..],
+        [(_, Notice::UpstreamFailed { .. }), (_, Notice::UpstreamUsable { .. })]
     ));
     let back = w.links_to(0)[1].connected.expect("connected");
     assert!(!w.links_to(0)[1].seen.is_empty(), "the first in order gets the queries again");
@@ -223,9 +227,12 @@ fn an_upstream_that_stalled_must_answer_a_copy_of_a_query_to_be_usable() {
     }
     assert_eq!(failures(&w), 0);
     assert!(w.links_to(0).len() >= 3, "connected again, and did not answer");
-    let usable: Vec<_> =
-        w.facts.iter().filter(|(_, fact)| matches!(fact, Fact::UpstreamUsable { .. })).collect();
-    assert_eq!(usable.len(), 1, "{:?}", w.facts);
+    let usable: Vec<_> = w
+        .notices
+        .iter()
+        .filter(|(_, notice)| matches!(notice, Notice::UpstreamUsable { .. }))
+        .collect();
+    assert_eq!(usable.len(), 1, "{:?}", w.notices);
     assert!(usable[0].0 > ms(2000 + 50 * 200), "connecting is not enough: {usable:?}");
     end(w);
 }
@@ -244,7 +251,7 @@ fn u20_unreachable_for_ten_minutes_then_back() {
         }
         w.run_ms(4500);
         assert_eq!(failures(&w), 600);
-        assert!(w.facts.len() <= 12, "{} lines in ten minutes", w.facts.len());
+        assert!(w.notices.len() <= 12, "{} lines in ten minutes", w.notices.len());
         let back = w.at();
         w.servers.iter_mut().for_each(|server| server.attempts(Attempt::good(10)));
         for n in 1000..1010 {
@@ -467,11 +474,11 @@ fn an_upstream_that_fails_and_returns_all_the_time_is_told_of_once_a_minute() {
     }
     assert_eq!(failures(&w), 0);
     let (failed, usable): (Vec<_>, Vec<_>) =
-        w.facts.iter().partition(|(_, fact)| matches!(fact, Fact::UpstreamFailed { .. }));
+        w.notices.iter().partition(|(_, notice)| matches!(notice, Notice::UpstreamFailed { .. }));
     assert!(w.links_to(0).len() > 200, "it comes and goes");
-    assert!((9..=11).contains(&failed.len()), "{:?}", w.facts);
+    assert!((9..=11).contains(&failed.len()), "{:?}", w.notices);
     assert!(failed.windows(2).all(|pair| pair[1].0 - pair[0].0 >= ms(60_000)), "{failed:?}");
-    assert!(usable.len() <= failed.len(), "{:?}", w.facts);
+    assert!(usable.len() <= failed.len(), "{:?}", w.notices);
     end(w);
 }
 

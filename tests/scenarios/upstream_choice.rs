@@ -1,6 +1,6 @@
 //! Which upstream gets a query, also where some answer a part of the names only, or too late.
 
-use dot_proxy::forwarder::{Closed, Fact, Hedge, Order, Policy, Stage};
+use dot_proxy::forwarder::{Closed, Hedge, Notice, Order, Policy, Stage};
 
 use crate::{close_after, end, failures, numbered, slowest};
 use simulator::dns::SERVFAIL;
@@ -163,10 +163,10 @@ fn a_certificate_that_turns_out_wrong_during_an_outage_is_told() {
         w.run_ms(500);
     }
     let stages: Vec<_> = w
-        .facts
+        .notices
         .iter()
-        .map(|(_, fact)| match fact {
-            Fact::UpstreamFailed { stage, .. } => *stage,
+        .map(|(_, notice)| match notice {
+            Notice::UpstreamFailed { stage, .. } => *stage,
             other => panic!("{other:?}"),
         })
         .collect();
@@ -236,9 +236,9 @@ fn u26_another_operator_takes_over_for_one_that_answers_half_of_the_names() {
     let first_lost = w.oracle.responses.iter().find(|r| r.rcode == SERVFAIL).expect("a few");
     let (since, lost) = (first_lost.at + ms(2000), |r: &&Response| r.rcode == SERVFAIL);
     assert_eq!(w.oracle.responses.iter().filter(|r| r.at > since).filter(lost).count(), 0);
-    assert_eq!(w.facts.len(), 1, "{:?}", w.facts);
-    let Fact::UpstreamFailed { stage: Stage::Read, detail, .. } = &w.facts[0].1 else {
-        panic!("{:?}", w.facts);
+    assert_eq!(w.notices.len(), 1, "{:?}", w.notices);
+    let Notice::UpstreamFailed { stage: Stage::Read, detail, .. } = &w.notices[0].1 else {
+        panic!("{:?}", w.notices);
     };
     assert!(
         detail.starts_with("7 of its last 20 queries had no answer in time, each for "),
@@ -259,7 +259,7 @@ fn u26_answers_after_the_deadline_are_none() {
     }
     w.run_ms(4500);
     assert!(failures(&w) <= 9, "{}", failures(&w));
-    assert!(w.facts.len() <= 2, "{:?}", w.facts);
+    assert!(w.notices.len() <= 2, "{:?}", w.notices);
     end(w);
 }
 
@@ -273,8 +273,8 @@ fn u26_who_answers_again_is_used_again() {
         w.ask(&numbered(n));
         w.run_ms(200);
     }
-    assert!(matches!(&w.facts[1].1, Fact::UpstreamUsable { .. }), "{:?}", w.facts);
-    assert_eq!(w.facts.len(), 2);
+    assert!(matches!(&w.notices[1].1, Notice::UpstreamUsable { .. }), "{:?}", w.notices);
+    assert_eq!(w.notices.len(), 2);
     let seen = w.links_to(1).iter().flat_map(|link| &link.seen).count();
     w.ask("a.example.");
     w.run_ms(100);
@@ -294,7 +294,7 @@ fn u26_who_comes_and_goes_is_told_of_now_and_then() {
         w.ask(&numbered(n));
         w.run_ms(100);
     }
-    assert!(w.facts.len() <= 12, "{:?}", w.facts);
+    assert!(w.notices.len() <= 12, "{:?}", w.notices);
     assert!(failures(&w) <= 60, "{}", failures(&w));
     end(w);
 }
@@ -310,7 +310,7 @@ fn u26_where_all_are_half_dead_queries_go_to_the_best_there_is() {
         }
         w.run_ms(4500);
         assert_eq!(failures(&w), 300, "what neither answers");
-        assert!(w.facts.len() <= 2, "{:?}", w.facts);
+        assert!(w.notices.len() <= 2, "{:?}", w.notices);
         end(w);
     }
 }
@@ -327,7 +327,7 @@ fn u26_names_that_nobody_answers_bring_no_upstream_down() {
                     w.run_ms(100);
                 }
                 w.run_ms(4500);
-                assert_eq!((failures(&w), &w.facts[..]), (600, &[][..]), "{hedge:?} {distinct}");
+                assert_eq!((failures(&w), &w.notices[..]), (600, &[][..]), "{hedge:?} {distinct}");
                 let seen = w.links_to(1).iter().flat_map(|link| &link.seen).count();
                 if operators == [0, 1] && hedge != Hedge::Any {
                     let allowed = if distinct == 6 { 0 } else { 20 };
@@ -371,7 +371,7 @@ fn u26_names_that_nobody_answers_bring_no_other_address_of_the_operator_down() {
             w.run_ms(100);
         }
         w.run_ms(4500);
-        assert_eq!(failures(&w) - dead, 0, "{hedge:?}: {:?}", w.facts);
+        assert_eq!(failures(&w) - dead, 0, "{hedge:?}: {:?}", w.notices);
         end(w);
     }
 }
@@ -393,7 +393,12 @@ fn u26_another_address_that_failed_is_tried_again_when_it_can_help() {
             w.run_ms(100);
         }
         w.run_ms(4500);
-        assert!(failures(&w) - before < 10, "{hedge:?}: {}: {:?}", failures(&w) - before, w.facts);
+        assert!(
+            failures(&w) - before < 10,
+            "{hedge:?}: {}: {:?}",
+            failures(&w) - before,
+            w.notices
+        );
         end(w);
     }
 }
@@ -415,7 +420,7 @@ fn u26_another_operator_that_failed_is_tried_again_when_it_could_take_over() {
         w.run_ms(100);
     }
     w.run_ms(4500);
-    assert!(failures(&w) - before < 15, "{}: {:?}", failures(&w) - before, w.facts);
+    assert!(failures(&w) - before < 15, "{}: {:?}", failures(&w) - before, w.notices);
     end(w);
 }
 
@@ -426,7 +431,7 @@ fn u26_the_pause_of_one_ends_by_no_other_that_comes_back() {
         w.ask(&numbered(n));
         w.run_ms(100);
     }
-    assert_eq!(w.facts.len(), 1, "{:?}", w.facts);
+    assert_eq!(w.notices.len(), 1, "{:?}", w.notices);
     let seen = |w: &World| w.links_to(0).iter().flat_map(|link| &link.seen).count();
     let before = seen(&w);
     w.schedule(ms(0), What::ClockSet);
@@ -434,7 +439,7 @@ fn u26_the_pause_of_one_ends_by_no_other_that_comes_back() {
         w.ask(&numbered(n));
         w.run_ms(20);
     }
-    assert_eq!(seen(&w), before, "{:?}", w.facts);
+    assert_eq!(seen(&w), before, "{:?}", w.notices);
     end(w);
 }
 
@@ -455,6 +460,6 @@ fn u24_one_in_a_hundred_brings_no_upstream_down() {
     }
     w.run_ms(4500);
     assert!((300..900).contains(&failures(&w)), "{}", failures(&w));
-    assert_eq!((&w.facts[..], w.links_to(1).len()), (&[][..], 0));
+    assert_eq!((&w.notices[..], w.links_to(1).len()), (&[][..], 0));
     end(w);
 }

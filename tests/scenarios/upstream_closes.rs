@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Closed, Fact, Manner, Stage};
+use dot_proxy::forwarder::{Closed, Manner, Notice, Stage};
 
 use crate::{allowing, close_after, distant, end, failures, numbered, slowest, warm, world};
 use simulator::dns::{NOERROR, SERVFAIL};
@@ -31,7 +31,7 @@ fn u02_fin_after_1500_ms_idle_is_nobodys_fault() {
         w.run_ms(2000);
     }
     assert_eq!(failures(&w), 0);
-    assert_eq!(w.facts, []);
+    assert_eq!(w.notices, []);
     end(w);
 }
 
@@ -48,7 +48,7 @@ fn u03_reset_on_the_second_query_of_a_connection() {
     }
     assert_eq!(failures(&w), 0);
     assert_eq!(w.links.len(), 100, "one connection for each query");
-    assert_eq!(w.facts, []);
+    assert_eq!(w.notices, []);
     end(w);
 }
 
@@ -61,7 +61,7 @@ fn u13_a_close_without_close_notify_is_a_close_like_any() {
         w.serve(0, Do::Close(how));
         w.run_ms(35);
         assert_eq!(w.response("a.example.").rcode, NOERROR);
-        assert_eq!(w.facts, []);
+        assert_eq!(w.notices, []);
         end(w);
     }
 }
@@ -77,11 +77,11 @@ fn why_a_connection_broke_is_told_in_the_log() {
     w.ask_edns("a.example.");
     w.run_ms(6_000);
     let text = format!("connection broke before answering: {detail}");
-    let told = w.facts.iter().filter(|(_, fact)| match fact {
-        Fact::UpstreamFailed { stage, detail, .. } => *stage == Stage::Read && **detail == *text,
+    let told = w.notices.iter().filter(|(_, notice)| match notice {
+        Notice::UpstreamFailed { stage, detail, .. } => *stage == Stage::Read && **detail == *text,
         _ => false,
     });
-    assert_eq!(told.count(), 1, "{:?}", w.facts);
+    assert_eq!(told.count(), 1, "{:?}", w.notices);
     let response = w.response("a.example.");
     assert_eq!(response.rcode, SERVFAIL);
     assert_eq!(response.extended_error, Some(23));
@@ -150,7 +150,7 @@ fn what_waited_on_a_closed_connection_goes_out_at_once_and_in_order_of_arrival()
     assert_eq!(w.links[1].names(), ["a.example.", "b.example.", "c.example.", "d.example."]);
     assert_eq!(w.response("a.example.").took(), ms(60));
     assert_eq!(w.links.len(), 2);
-    assert_eq!(w.facts, []);
+    assert_eq!(w.notices, []);
     end(w);
 }
 
@@ -184,7 +184,7 @@ fn u22_closes_every_20_queries() {
     w.run_ms(100);
     assert_eq!(failures(&w), 0);
     assert!(slowest(&w) <= ms(80), "{:?}", slowest(&w));
-    assert_eq!(w.facts, []);
+    assert_eq!(w.notices, []);
     end(w);
 }
 
@@ -227,7 +227,7 @@ fn u22_closes_every_20_answers_at_200_queries_a_second() {
     assert!(slowest(&w) <= ms(150), "{:?}", slowest(&w));
     let sent: usize = w.links.iter().map(|link| link.seen.len()).sum();
     assert!(sent <= 3000, "2000 queries were sent {sent} times");
-    assert_eq!(w.facts, []);
+    assert_eq!(w.notices, []);
     end(w);
 }
 

@@ -1,6 +1,6 @@
 //! Servers that answer an error to what is added to queries, or to an OPT record at all.
 
-use dot_proxy::forwarder::{Edns, Fact};
+use dot_proxy::forwarder::{Edns, Notice};
 
 use crate::{ask_with_sig0, close_after, copies, end, numbered, warm, world};
 use simulator::dns::{FORMERR, NOERROR, NOTIMP, NXDOMAIN, SERVFAIL, Shape};
@@ -37,9 +37,9 @@ fn seen<'a>(w: &'a World, name: &str) -> Vec<&'a Seen> {
 
 /// With how much of EDNS the log says that queries are sent.
 fn told(w: &World) -> Vec<Edns> {
-    let told = w.facts.iter().map(|(_, fact)| match fact {
-        Fact::UpstreamObjects { edns, .. } => *edns,
-        fact => panic!("{fact}"),
+    let told = w.notices.iter().map(|(_, notice)| match notice {
+        Notice::UpstreamObjects { edns, .. } => *edns,
+        notice => panic!("{notice}"),
     });
     told.collect()
 }
@@ -153,7 +153,7 @@ fn u28_an_error_that_a_query_earned_is_delivered_and_teaches_nothing() {
         w.ask("good.example.");
         w.run_ms(100);
         assert_eq!(seen(&w, "good.example.")[0].length, 128, "padded");
-        assert_eq!(w.facts, []);
+        assert_eq!(w.notices, []);
         end(w);
     }
 }
@@ -184,7 +184,7 @@ fn u28_what_others_cannot_be_blamed_for_teaches_nothing() {
     w.ask("good.example.");
     w.run_ms(100);
     assert_eq!(seen(&w, "good.example.")[0].length, 128, "padded");
-    assert_eq!(w.facts, []);
+    assert_eq!(w.notices, []);
     end(w);
 }
 
@@ -321,7 +321,7 @@ fn u28_what_one_domain_objects_to_teaches_nothing_of_an_upstream_that_answers_ot
             let [seen] = seen(&w, &numbered(n))[..] else { panic!("{to}: sent once") };
             assert_eq!((seen.length, seen.has_opt), (128, true), "{to}");
         }
-        assert_eq!(w.facts, [], "{to}");
+        assert_eq!(w.notices, [], "{to}");
         end(w);
     }
 }

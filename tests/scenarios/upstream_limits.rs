@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Fact, Limits, Order, Policy};
+use dot_proxy::forwarder::{Limits, Notice, Order, Policy};
 
 use crate::{
     allowing, ask_with_sig0, end, failures, long_question, numbered, slowest, warm, with_limits,
@@ -145,13 +145,13 @@ fn u08_slow_names_of_one_client_teach_nothing_and_cost_others_nothing() {
         w.run_ms(5000);
         let others = w.oracle.responses.iter().filter(|response| response.name.starts_with('n'));
         let late = others.filter(|response| response.rcode != NOERROR || response.took() > ms(100));
-        assert_eq!(late.count(), 0, "{servers} {slow:?}: {:?}", w.facts);
+        assert_eq!(late.count(), 0, "{servers} {slow:?}: {:?}", w.notices);
         assert!(w.links.len() <= 40, "{servers} {slow:?}: {} connections", w.links.len());
-        let is_silence = |fact: &Fact| matches!(fact, Fact::UpstreamFailed { detail, .. } if detail.contains("silent"));
+        let is_silence = |notice: &Notice| matches!(notice, Notice::UpstreamFailed { detail, .. } if detail.contains("silent"));
         assert!(
-            !w.facts.iter().any(|(_, fact)| is_silence(fact)),
+            !w.notices.iter().any(|(_, notice)| is_silence(notice)),
             "{servers} {slow:?}: {:?}",
-            w.facts
+            w.notices
         );
         end(w);
     }
@@ -188,8 +188,8 @@ fn u27_bursts_are_spread_over_connections() {
         w.run_ms(16_000);
         let open = w.links.iter().filter(|link| link.conn.is_some()).count();
         assert_eq!(open, 0, "connections that idle");
-        assert_eq!(w.facts.len(), 1, "{:?}", w.facts);
-        assert!(matches!(&w.facts[0].1, Fact::UpstreamInTurn { .. }));
+        assert_eq!(w.notices.len(), 1, "{:?}", w.notices);
+        assert!(matches!(&w.notices[0].1, Notice::UpstreamInTurn { .. }));
         end(w);
     }
 }
@@ -248,7 +248,7 @@ fn u27_a_server_that_works_on_all_at_once_keeps_its_one_connection() {
     for _ in 0..10 {
         assert_eq!(burst(&mut w, 40), 40);
     }
-    assert_eq!((w.links.len(), w.facts.len()), (1, 0), "{:?}", w.facts);
+    assert_eq!((w.links.len(), w.notices.len()), (1, 0), "{:?}", w.notices);
     end(w);
 }
 
@@ -288,7 +288,7 @@ fn u27_a_connection_serves_query_after_query_however_long_each_takes() {
         in_turn(&mut w, 0, each);
         burst(&mut w, 12);
         w.run_ms(5000);
-        assert_eq!(w.facts.len(), 1, "{each} ms each: {:?}", w.facts);
+        assert_eq!(w.notices.len(), 1, "{each} ms each: {:?}", w.notices);
         let (links, failed) = (w.links.len(), failures(&w));
         for n in 100..150 {
             w.ask(&numbered(n));
@@ -327,7 +327,7 @@ fn u27_a_server_that_takes_one_connection_is_asked_in_turn_on_that() {
         }
         w.run_ms(4900);
     }
-    assert_eq!((failures(&w), w.facts.len()), (failed, 1), "{:?}", w.facts);
+    assert_eq!((failures(&w), w.notices.len()), (failed, 1), "{:?}", w.notices);
     assert!(w.links.len() <= links + 4 * 3, "{} attempts", w.links.len() - links);
     end(w);
 }
@@ -360,7 +360,7 @@ fn a_worn_connection_whose_replacement_is_refused_serves_on_and_causes_no_storm(
     }
     assert_eq!(w.links.len(), 3);
     assert!(w.links[0].closed.is_some(), "replaced");
-    assert_eq!(w.facts, []);
+    assert_eq!(w.notices, []);
     end(w);
 }
 

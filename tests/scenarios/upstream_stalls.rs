@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Closed, Fact, Stage};
+use dot_proxy::forwarder::{Closed, Notice, Stage};
 
 use crate::{close_after, copies, end, failures, numbered, slow_name, slowest, warm, world};
 use simulator::dns::{NOERROR, SERVFAIL};
@@ -62,7 +62,7 @@ fn u04_forgotten_connection_first_victim_under_2500_ms() {
     for n in 66..200 {
         assert!(w.response(&numbered(n)).took() <= ms(30), "query {n} is late");
     }
-    assert_eq!(w.facts, [], "it answered before: not a failure");
+    assert_eq!(w.notices, [], "it answered before: not a failure");
     end(w);
 }
 
@@ -152,8 +152,8 @@ fn u07_never_answers_moves_to_the_next_upstream() {
     w.run_ms(2000);
     assert_eq!(w.response("a.example.").rcode, NOERROR);
     assert_eq!(w.response("a.example.").took(), ms(20 + 1500 + 20 + 10));
-    assert_eq!(w.facts.len(), 1, "a fresh connection that stalls is a failure: {:?}", w.facts);
-    assert!(matches!(&w.facts[0].1, Fact::UpstreamFailed { stage: Stage::Read, .. }));
+    assert_eq!(w.notices.len(), 1, "a fresh connection that stalls is a failure: {:?}", w.notices);
+    assert!(matches!(&w.notices[0].1, Notice::UpstreamFailed { stage: Stage::Read, .. }));
     w.ask("b.example.");
     w.run_ms(100);
     assert_eq!(w.response("b.example.").took(), ms(10), "later ones do not wait");
@@ -172,7 +172,7 @@ fn u07_never_answers_alone() {
     assert_eq!(failures(&w), 120);
     assert!(w.oracle.responses.iter().all(|response| response.extended_error.is_some()));
     assert!(slowest(&w) <= ms(4500));
-    assert!(w.facts.len() <= 4, "{:?}", w.facts);
+    assert!(w.notices.len() <= 4, "{:?}", w.notices);
     end(w);
 }
 
@@ -221,7 +221,7 @@ fn a_slow_name_on_a_quiet_connection_costs_others_no_handshake() {
     assert_eq!(w.links[1].names(), ["slow.example.", "a.example."]);
     assert_eq!(w.response("slow.example.").took(), ms(3000), "from the retired connection");
     assert!(w.links[0].closed.is_some(), "nothing waits on it any more");
-    assert_eq!(w.facts, []);
+    assert_eq!(w.notices, []);
     end(w);
 }
 
@@ -303,7 +303,7 @@ fn u24_lost_answers_wear_a_connection_out_and_it_is_replaced_before_it_is_full()
         assert!(is_lost || response.took() <= ms(30), "{response:?}");
     }
     assert!((2..=5).contains(&w.links.len()), "{} connections", w.links.len());
-    assert_eq!(w.facts, []);
+    assert_eq!(w.notices, []);
     end(w);
 }
 
@@ -389,7 +389,7 @@ fn a_late_answer_makes_a_connection_one_that_answered() {
     w.run_ms(5);
     w.schedule(ms(0), What::Serve { link: 1, what: Do::Close(Closed::Eof) });
     w.run_ms(100);
-    assert_eq!(w.facts, [], "the close of a reused connection is nobody's fault");
+    assert_eq!(w.notices, [], "the close of a reused connection is nobody's fault");
     assert_eq!(w.response("a.example.").took(), ms(5 + 20 + 10));
     end(w);
 }
@@ -554,7 +554,7 @@ fn u25_a_large_answer_on_a_slow_path_arrives() {
         assert_eq!(response.rcode, NOERROR, "{first} {others}");
         assert!(response.took() <= ms(3100), "{first} {others}: {:?}", response.took());
         assert_eq!(copies(&w, "large.example."), 1, "it would take from the slow path");
-        assert_eq!((failures(&w), w.facts.len()), (0, 0), "{first} {others}: {:?}", w.facts);
+        assert_eq!((failures(&w), w.notices.len()), (0, 0), "{first} {others}: {:?}", w.notices);
         end(w);
     }
 }
@@ -569,7 +569,7 @@ fn u25_several_large_answers_on_slow_connections_arrive() {
         w.run_ms(1600);
     }
     w.run_ms(5000);
-    assert_eq!((failures(&w), w.facts.len()), (0, 0), "{:?}", w.facts);
+    assert_eq!((failures(&w), w.notices.len()), (0, 0), "{:?}", w.notices);
     w.servers[0].replies(|ask| vec![ask.answer_after(10)]);
     w.ask("a.example.");
     w.run_ms(1600);

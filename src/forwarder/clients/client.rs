@@ -115,7 +115,7 @@ impl Clients {
         if !is_dns {
             client.phase = Phase::Draining;
         }
-        self.settle(now, id, outbox);
+        self.advance_phase(now, id, outbox);
     }
 
     /// Its connection ended by itself, or its side of it. Returns the queries that nobody waits for now.
@@ -133,7 +133,7 @@ impl Clients {
             (Closed::Eof, Phase::Open | Phase::Draining) => {
                 client.phase = Phase::HalfClosed;
                 self.timers.partial.disarm(id.key());
-                self.settle(now, id, outbox);
+                self.advance_phase(now, id, outbox);
                 Vec::new()
             }
             (Closed::Eof, Phase::HalfClosed) => Vec::new(),
@@ -200,7 +200,7 @@ impl Clients {
             client.queries.shrink_to(QUERIES_KEPT.max(2 * client.queries.len()));
         }
         let moved = client.queries.get(index).copied();
-        self.settle(now, id, outbox);
+        self.advance_phase(now, id, outbox);
         moved
     }
 
@@ -223,7 +223,7 @@ impl Clients {
         } else {
             self.timers.unsent.arm(id.key(), now);
         }
-        self.settle(now, id, outbox);
+        self.advance_phase(now, id, outbox);
     }
 
     /// How many octets may be read of it now: about as many as queries are taken. 0 while it holds as
@@ -327,7 +327,7 @@ impl Clients {
     }
 
     /// What follows from fewer queries owed or less output held.
-    fn settle(&mut self, now: Instant, id: ClientId, outbox: &mut Outbox) {
+    fn advance_phase(&mut self, now: Instant, id: ClientId, outbox: &mut Outbox) {
         let Some(client) = self.conns.get(id) else {
             return;
         };

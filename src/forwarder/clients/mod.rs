@@ -15,7 +15,7 @@ use crate::forwarder::collections::timeouts::Timeouts;
 use crate::forwarder::limits::Limits;
 use crate::forwarder::message::Opt;
 use crate::forwarder::outbox::Outbox;
-use crate::forwarder::report::{Fact, OnceAMinute};
+use crate::forwarder::report::{Notice, OnceAMinute};
 use access::Strangers;
 use client::Client;
 use networks::{Networks, is_above, network};
@@ -144,7 +144,7 @@ impl Clients {
     }
 
     /// The shell has closed its socket.
-    pub(crate) fn free(&mut self, id: ClientId) {
+    pub(crate) fn free_key(&mut self, id: ClientId) {
         self.conns.free(id);
     }
 
@@ -157,7 +157,7 @@ impl Clients {
     pub(crate) fn note_stranger(&mut self, now: Instant, source: IpAddr, outbox: &mut Outbox) {
         outbox.counts.refused += 1;
         if let Some(count) = self.logged.strangers.note(now) {
-            outbox.log(Fact::SourceRefused { source, count });
+            outbox.log(Notice::SourceRefused { source, count });
         }
     }
 
@@ -219,7 +219,7 @@ impl Clients {
         outbox: &mut Outbox,
     ) -> Admission {
         if std::mem::take(&mut self.waited) && self.logged.waiting.is_due(now) {
-            outbox.log(Fact::ClientWaited {
+            outbox.log(Notice::ClientWaited {
                 client: newcomer.to_canonical(),
                 clients_max: self.limits.clients_max,
                 crowd: self.crowd(),
@@ -241,7 +241,7 @@ impl Clients {
             return Admission::Refused;
         };
         if self.logged.room.is_due(now) {
-            outbox.log(Fact::ClientMadeRoom {
+            outbox.log(Notice::ClientMadeRoom {
                 client: address.to_canonical(),
                 was_idle: idle.is_some(),
                 newcomer: newcomer.to_canonical(),
@@ -257,7 +257,7 @@ impl Clients {
     fn note_refusal(&mut self, now: Instant, newcomer: IpAddr, outbox: &mut Outbox) {
         outbox.counts.crowded_out += 1;
         if self.logged.refusal.is_due(now) {
-            outbox.log(Fact::ClientRefused {
+            outbox.log(Notice::ClientRefused {
                 client: newcomer.to_canonical(),
                 held: self.networks.count(newcomer),
                 clients_max: self.limits.clients_max,

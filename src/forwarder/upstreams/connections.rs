@@ -11,7 +11,7 @@ use super::connection::{
 use crate::forwarder::action::{Action, Manner, UpstreamConnId, UpstreamIndex, UpstreamSet};
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::outbox::Outbox;
-use crate::forwarder::report::Fact;
+use crate::forwarder::report::Notice;
 
 impl Upstreams {
     /// Whether an attempt is to be made: while none is under way, or with connections that carry few queries
@@ -148,7 +148,7 @@ impl Upstreams {
             if silence.of_several {
                 upstream.silent_in_a_row = upstream.silent_in_a_row.saturating_add(1);
             }
-            self.settle(now, conn_id, outbox);
+            self.close_if_done(now, conn_id, outbox);
         }
     }
 
@@ -214,7 +214,7 @@ impl Upstreams {
         upstream.open.take_if(|open| *open == conn_id);
         upstream.at_once.teach(now, each);
         if !std::mem::replace(&mut upstream.logged_in_turn, true) {
-            outbox.log(Fact::UpstreamInTurn { upstream: upstream.name.clone(), each });
+            outbox.log(Notice::UpstreamInTurn { upstream: upstream.name.clone(), each });
         }
         waiting
     }
@@ -226,12 +226,12 @@ impl Upstreams {
         };
         conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: false };
         self.list[conn.upstream].open.take_if(|open| *open == conn_id);
-        self.settle(now, conn_id, outbox);
+        self.close_if_done(now, conn_id, outbox);
     }
 
     /// An answer came with this message ID, which is free now. Returns how long the server works on each
     /// query, if it works on one at a time and that is too long.
-    pub(crate) fn free(
+    pub(crate) fn end_sending(
         &mut self,
         now: Instant,
         conn_id: UpstreamConnId,
@@ -249,7 +249,7 @@ impl Upstreams {
                 upstream.at_once.forget();
             }
         }
-        self.settle(now, conn_id, outbox);
+        self.close_if_done(now, conn_id, outbox);
         each
     }
 
@@ -263,11 +263,16 @@ impl Upstreams {
     ) {
         if let Some(conn) = self.conns.get_mut(conn_id) {
             conn.abandon(now, message_id);
-            self.settle(now, conn_id, outbox);
+            self.close_if_done(now, conn_id, outbox);
         }
     }
 
-    pub(crate) fn settle(&mut self, now: Instant, conn_id: UpstreamConnId, outbox: &mut Outbox) {
+    pub(crate) fn close_if_done(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+        outbox: &mut Outbox,
+    ) {
         let Some(conn) = self.conns.get_mut(conn_id) else {
             return;
         };

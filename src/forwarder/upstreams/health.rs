@@ -8,7 +8,7 @@ use super::upstream::{Health, Outage, Proof, Upstream};
 use crate::forwarder::action::{Stage, UpstreamIndex, UpstreamSet};
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::outbox::Outbox;
-use crate::forwarder::report::Fact;
+use crate::forwarder::report::Notice;
 
 impl Upstreams {
     /// An attempt failed, or a connection did in a way that is its upstream's failure. Returns the copy that
@@ -109,8 +109,8 @@ impl Upstreams {
         if logs_now {
             let mut detail = detail.into_string();
             detail.push_str(self.hint(stage));
-            let fact = Fact::UpstreamFailed { upstream: name, stage, detail: detail.into() };
-            outbox.log(fact);
+            let notice = Notice::UpstreamFailed { upstream: name, stage, detail: detail.into() };
+            outbox.log(notice);
         }
         trial
     }
@@ -144,7 +144,7 @@ impl Upstreams {
         };
         self.summary_pause = (self.summary_pause * 2).clamp(SUMMARY_PAUSE_MIN, SUMMARY_PAUSE_MAX);
         self.summary_at = Some(now + self.summary_pause);
-        outbox.log(Fact::UpstreamStillFailed {
+        outbox.log(Notice::UpstreamStillFailed {
             upstream: name.clone(),
             down: now.saturating_duration_since(outage.since),
             attempts: outage.attempts,
@@ -211,7 +211,7 @@ impl Upstreams {
         upstream.promptness.forget();
         if outage.logged {
             let down = now.saturating_duration_since(outage.since);
-            outbox.log(Fact::UpstreamUsable { upstream: upstream.name.clone(), down });
+            outbox.log(Notice::UpstreamUsable { upstream: upstream.name.clone(), down });
         }
         if self.list.iter().all(Upstream::is_usable) {
             self.summary_at = None;

@@ -1,13 +1,13 @@
 //! A simulated network around the real forwarder, for scripted stories and for the seeded simulator.
 //!
 //! The cut lies below connection reuse: the simulator is the shell. It executes actions, moves octets
-//! in pieces of any size and tells facts; all decisions about upstreams and clients are the
+//! in pieces of any size and tells events; all decisions about upstreams and clients are the
 //! forwarder's. Time is virtual, and a run depends on its seed alone.
 #![allow(missing_docs, reason = "most names say all that there is to say to a test")]
 
 mod client;
 pub mod dns;
-mod facts;
+mod events;
 pub mod fuzz;
 mod oracle;
 mod outputs;

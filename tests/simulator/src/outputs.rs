@@ -10,7 +10,7 @@ use support::message::KEEPALIVE;
 use support::view::View;
 
 use super::dns;
-use super::facts::PARTIAL_MAX;
+use super::events::PARTIAL_MAX;
 use super::oracle::To;
 use super::server::{Ask, Attempt, Link, Seen, Step};
 use super::world::{Socket, What, World};
@@ -49,7 +49,7 @@ impl World {
         let (kind, of, how) = match action {
             Action::Close { conn, manner, .. } => ("close", number(conn), format!("{manner:?}")),
             Action::Connect { upstream, .. } => ("connect", None, upstream.to_string()),
-            Action::Log(fact) => ("log", None, fact.to_string()),
+            Action::Log(notice) => ("log", None, notice.to_string()),
             Action::Read(conn) => ("read", of_client(conn), String::new()),
             Action::ShutdownWrite(conn) => ("shut down", of_client(conn), String::new()),
             Action::Transmit(conn) => ("transmit", number(conn), String::new()),
@@ -61,8 +61,8 @@ impl World {
         match action {
             Action::Close { conn, manner, .. } => self.close(conn, manner),
             Action::Connect { conn, upstream } => self.connect(conn, upstream),
-            Action::Log(fact) => {
-                self.facts.push((self.at(), fact));
+            Action::Log(notice) => {
+                self.notices.push((self.at(), notice));
             }
             Action::Read(conn) => {
                 let client = self.client_of(conn);

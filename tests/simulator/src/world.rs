@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use dot_proxy::forwarder::{
-    ClientId, ConnId, DatagramPath, Fact, Forwarder, Limits, Policy, Stage, UpstreamConnId,
+    ClientId, ConnId, DatagramPath, Forwarder, Limits, Notice, Policy, Stage, UpstreamConnId,
     UpstreamIdentity,
 };
 
@@ -53,7 +53,7 @@ pub struct World {
     pub links: Vec<Link>,
     pub clients: Vec<TcpClient>,
     /// What was logged, and when.
-    pub facts: Vec<(Duration, Fact)>,
+    pub notices: Vec<(Duration, Notice)>,
     /// Lines of the query log.
     pub query_log: Vec<String>,
     pub roughness: Roughness,
@@ -278,7 +278,7 @@ impl World {
             servers,
             links: Vec::new(),
             clients: Vec::new(),
-            facts: Vec::new(),
+            notices: Vec::new(),
             query_log: Vec::new(),
             roughness: Roughness::NONE,
             rng: Random::new(seed ^ 0x5eed),

@@ -1,4 +1,4 @@
-//! The whole forwarder, told facts in any order while time goes by.
+//! The whole forwarder, told events in any order while time goes by.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
