@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::iter;
-use std::net::IpAddr;
 
 use log::LevelFilter;
 
@@ -100,12 +99,10 @@ pub(super) fn find(name: &str) -> Option<(&'static str, &'static Flag)> {
 }
 
 /// The value that the flag of an argument takes, `--flag` or `--flag=value`, with the flag and the name
-/// that was used. If there is none, `value` is what follows, and `listen` the listener before it: what
-/// was meant may be said with them.
+/// that was used. If there is none, `value`, which follows, helps to say what was meant.
 pub(super) fn of_argument(
     arg: &str,
     value: Option<&str>,
-    listen: Option<IpAddr>,
 ) -> Result<(&'static str, &'static Flag, &'static Value), UsageError> {
     if !arg.starts_with('-') || arg == "-" || arg == "--" {
         return Err(UsageError(format!(
@@ -116,8 +113,7 @@ pub(super) fn of_argument(
     }
     let name = arg.split_once('=').map_or(arg, |(name, _)| name);
     let Some((name, flag)) = find(name) else {
-        let remedy =
-            suggest::flag(arg, value, listen).unwrap_or_else(|| "--help lists the flags".into());
+        let remedy = suggest::flag(arg, value).unwrap_or_else(|| "--help lists the flags".into());
         return Err(UsageError(format!("{}: unknown flag; {remedy}", shown(name))));
     };
     match &flag.value {

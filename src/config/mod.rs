@@ -120,9 +120,7 @@ pub fn parse(args: Vec<OsString>, mut host: Host) -> Result<Command, UsageError>
         // would lose the order of upstreams; so it is shown one flag and its value at a time.
         let next =
             rest.peek().filter(|next| !is_like_a_flag(next)).map(|next| next.to_string_lossy());
-        let listen = options.listen.last().map(SocketAddr::ip);
-        let (name, flag, value) =
-            flags::of_argument(&arg.to_string_lossy(), next.as_deref(), listen)?;
+        let (name, flag, value) = flags::of_argument(&arg.to_string_lossy(), next.as_deref())?;
         let mut pair = vec![arg];
         if pair[0] == *name {
             pair.extend(rest.next_if(|next| !is_like_a_flag(next)));

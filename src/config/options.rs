@@ -13,7 +13,7 @@ use log::LevelFilter;
 use super::address::{address, overlap, reaches, with_interface_indexes};
 use super::presets::{CLOUDFLARE, Preset, v4};
 use super::sizes::{self, Size};
-use super::suggest::{self, shown, words};
+use super::suggest::{self, words};
 use super::upstream::{UpstreamSpec, upstreams};
 use super::zone::zone;
 use super::{Config, Host, UsageError};
@@ -137,19 +137,6 @@ impl Options {
     }
 
     pub(super) fn add_forward_zone(&mut self, value: &str) -> Result<(), String> {
-        if let Some(zones) = suggest::dnsmasq_zones(value) {
-            let mut special = zones
-                .iter()
-                .filter(|name| zone(name).is_ok_and(|zone| SpecialNames::has_special(&zone)));
-            let remedy = match special.next() {
-                Some(name) => format!("write {}", shown(name)),
-                None => "leave it out, names that are not special go there anyway".into(),
-            };
-            return Err(format!(
-                "is dnsmasq's notation of a zone with a server of its own; here its names go to the \
-                 upstreams: {remedy}"
-            ));
-        }
         let zone = zone(value)?;
         if !SpecialNames::has_special(&zone) {
             return Err(

@@ -188,10 +188,7 @@ fn bad_forward_zones_are_named_with_what_would_be_right() {
         example.com     => has no special names in it, and all others are forwarded anyway; leave it out
         128.100.in-addr.arpa => has no special names in it
         ome.arpa        => has no special names in it
-        /home.arpa/192.168.1.1 => is dnsmasq's notation of a zone with a server of its own; here its names go to the upstreams: write home.arpa
-        /lan/10.in-addr.arpa/192.168.1.1 => here its names go to the upstreams: write 10.in-addr.arpa
-        /lan/192.168.1.1 => go to the upstreams: leave it out, names that are not special go there anyway
-        //192.168.1.1   => leave it out
+        /home.arpa/192.168.1.1 => is dnsmasq's notation of a zone with a server of its own; here its names go to the upstreams: write a name
         bücher.test => is not in its ASCII form (A-labels, xn--...)
         home..arpa      => has an empty label; write a name, such as 10.in-addr.arpa
         .home.arpa      => has an empty label
@@ -331,8 +328,8 @@ fn upstreams_with_pins() {
 #[test]
 fn bad_pins_are_named_with_what_would_be_right() {
     let table = r"
-        1.2.3.4,PIN      => has a comma in place of #; write 1.2.3.4#PIN
-        1.2.3.4:853,a    => has a comma in place of #; write 1.2.3.4:853#a
+        1.2.3.4,PIN      => is in another form than IP[:PORT]#NAME; write 1.2.3.4#PIN
+        1.2.3.4:853,a    => is in another form than IP[:PORT]#NAME; write 1.2.3.4:853#a
         1.2.3.4#sha1/x   => the pin sha1/x does not begin with sha256/, the only hash taken; write sha256/BASE64
         1.2.3.4#sha256/x => the pin sha256/x has 1 characters behind sha256/; copy all 44, the last is =; write sha256/BASE64
         1.2.3.4#PINx     => has 45 characters behind sha256/
@@ -405,7 +402,7 @@ fn bad_upstreams_are_named_with_what_would_be_right() {
         1.2.3.4:0#x      => port 0 is nowhere; leave the port out for 853
         1.2.3.4:65536#x  => the port '65536' is not a number up to 65535
         1.2.3.4:dns#x    => the port 'dns' is not a number
-        1.2.3.4:#x       => the port '' is not a number
+        1.2.3.4:#x       => is in another form than IP[:PORT]#NAME; write 1.2.3.4#x
         [2001:db8::1]:x#x => the port 'x' is not a number
         2001:db8::1:853#x => without a port: [2001:db8::1]:853 or [2001:db8::1:853]
         1:2:3:4:5:6:7:8:853#x => with a port needs brackets: [1:2:3:4:5:6:7:8]:853

@@ -9,6 +9,12 @@ pub(super) fn zone(text: &str) -> Result<Box<[u8]>, String> {
     if let Some(right) = suggest::reverse_zone(text) {
         return Err(format!("is an address; write the name of its reverse zone, such as {right}"));
     }
+    if text.starts_with('/') {
+        return Err(format!(
+            "is dnsmasq's notation of a zone with a server of its own; here its names go to the \
+             upstreams: {form}"
+        ));
+    }
     let name = text.strip_suffix('.').unwrap_or(text);
     if name.is_empty() {
         return Err("is above all names; write --special-names forward".into());
