@@ -13,9 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 use libc::c_int;
-use mio::event::Source;
 use mio::net::UdpSocket;
-use mio::{Interest, Registry, Token};
 
 use crate::forwarder::DatagramPath;
 use crate::host::os_error::system_error;
@@ -37,6 +35,11 @@ impl DatagramSocket {
     /// The address that the socket is bound to.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
+    }
+
+    /// The socket, to have its events told.
+    pub fn source(&mut self) -> &mut UdpSocket {
+        &mut self.socket
     }
 
     /// Has the kernel give the socket no more datagrams but those of this source: others that share its
@@ -150,30 +153,6 @@ impl DatagramSocket {
             }
         }
         sent
-    }
-}
-
-impl Source for DatagramSocket {
-    fn register(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interests: Interest,
-    ) -> io::Result<()> {
-        self.socket.register(registry, token, interests)
-    }
-
-    fn reregister(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interests: Interest,
-    ) -> io::Result<()> {
-        self.socket.reregister(registry, token, interests)
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.socket.deregister(registry)
     }
 }
 

@@ -8,7 +8,7 @@ use rustls::{
 };
 
 use super::Failure;
-use super::trust::{RSA_BITS_MAX, RSA_BITS_MIN, TooCostly, Unfit, WrongKey};
+use super::trust::{TooCostly, Unfit, WrongKey};
 use crate::forwarder::Stage;
 
 /// What is known of a connection when an error of rustls comes.
@@ -86,9 +86,9 @@ fn certificate_words(error: &CertificateError, roots: Option<&str>) -> String {
     match error {
         CertificateError::BadEncoding => "the certificate is malformed".into(),
         // A wrong signature by an issuer is `Unfit::Signature`.
-        CertificateError::BadSignature => {
-            "the server does not have the key that its certificate shows".into()
-        }
+        CertificateError::BadSignature => "the server does not have the key that its certificate shows, \
+                                           or has an RSA key of fewer than 2048 or more than 8192 bits"
+            .into(),
         CertificateError::Expired => "the certificate has expired".into(),
         CertificateError::ExpiredContext { time, not_after } => {
             format!("the certificate expired on {}, {}", date(*not_after), clock_words(*time))
@@ -138,13 +138,6 @@ fn certificate_words(error: &CertificateError, roots: Option<&str>) -> String {
 
 fn unfit_words(why: Unfit, roots: &str) -> String {
     match why {
-        Unfit::Rsa { whose, bits } => {
-            let sense = if bits < RSA_BITS_MIN { "weak" } else { "long" };
-            format!(
-                "{whose} RSA key is too {sense}: it has {bits} bits, and {RSA_BITS_MIN} to \
-                 {RSA_BITS_MAX} are taken"
-            )
-        }
         Unfit::SelfSigned { is_ca, pin } => {
             let what = if is_ca { CA_CERTIFICATE.into() } else { unknown_issuer_words(roots) };
             format!(
@@ -154,7 +147,8 @@ fn unfit_words(why: Unfit, roots: &str) -> String {
         }
         Unfit::Signature => format!(
             "a signature is wrong: the issuer has the name, but not the key, of {roots}, which may \
-             have been replaced since the start"
+             have been replaced since the start, or has an RSA key of fewer than 2048 or more than \
+             8192 bits"
         ),
     }
 }
@@ -392,24 +386,6 @@ mod tests {
             ),
         ] {
             assert_eq!(path_words(&error), words);
-        }
-    }
-
-    #[test]
-    fn keys_that_are_too_weak_are_told_as_such() {
-        for (whose, bits, words) in [
-            (
-                "the server's",
-                1_024,
-                "the server's RSA key is too weak: it has 1024 bits, and 2048 to 8192 are taken",
-            ),
-            (
-                "an issuer's",
-                16_384,
-                "an issuer's RSA key is too long: it has 16384 bits, and 2048 to 8192 are taken",
-            ),
-        ] {
-            assert_eq!(unfit_words(Unfit::Rsa { whose, bits }, ""), words);
         }
     }
 

@@ -141,7 +141,7 @@ pub fn append_response(
     let mut draft = Draft::new(out, edit.limit);
     if parsed.signature.is_some() || info.signature.is_some() {
         if response.len() > edit.limit {
-            message::append_cut(draft.out, response, info, 0, 0);
+            message::append_cut(draft.out, response, info, 0);
         } else {
             draft.out.extend_from_slice(response);
             if info.signature.is_some() {
@@ -175,7 +175,7 @@ pub fn append_response(
         draft.left_out = false;
     }
     let answers_limit = if client_has_opt { 0 } else { edit.limit };
-    message::append_cut(draft.out, response, info, answers_limit, 0);
+    message::append_cut(draft.out, response, info, answers_limit);
     if client_has_opt {
         draft.append_response_opt(response, opt, parsed, edit);
         if draft.is_over() {

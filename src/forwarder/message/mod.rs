@@ -30,15 +30,7 @@ pub fn parse_query(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refus
     if header.flags & QR != 0 {
         return Err(Refusal::Drop);
     }
-    let mut refusal = LocalResponse {
-        rcode: Rcode::FORMERR,
-        question_end: HEADER_LEN,
-        opt: None,
-        ede: None,
-        keepalive: None,
-        truncated: false,
-        records: LocalRecords::default(),
-    };
+    let mut refusal = LocalResponse::new(Rcode::FORMERR, HEADER_LEN, None);
     if header.flags & OPCODE != 0 {
         let opt = opt_behind_questions(message, &header);
         return Err(Refusal::Respond(LocalResponse { rcode: Rcode::NOTIMP, opt, ..refusal }));
@@ -55,11 +47,8 @@ pub fn parse_query(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refus
     let records = Records::read(message, question.end, &header);
     refusal.opt = records.opt;
     if truncated {
-        return Err(Refusal::Respond(LocalResponse {
-            rcode: Rcode::NOERROR,
-            truncated: true,
-            ..refusal
-        }));
+        let cut = LocalResponse { rcode: Rcode::NOERROR, truncated: true, ..refusal };
+        return Err(Refusal::Respond(cut));
     }
     if !records.complete || !records.opt_valid || !records.signature_valid {
         return Err(Refusal::Respond(refusal));
@@ -124,15 +113,7 @@ pub struct ParsedQuery {
 impl ParsedQuery {
     /// A response to this query that is made here.
     pub fn local_response<'a>(&self, rcode: Rcode, ede: Option<Ede<'a>>) -> LocalResponse<'a> {
-        LocalResponse {
-            rcode,
-            question_end: self.question_end,
-            opt: self.opt,
-            ede,
-            keepalive: None,
-            truncated: false,
-            records: LocalRecords::default(),
-        }
+        LocalResponse { ede, ..LocalResponse::new(rcode, self.question_end, self.opt) }
     }
 }
 
@@ -172,6 +153,20 @@ pub struct LocalResponse<'a> {
     pub truncated: bool,
     /// Records to answer with. A response that is larger with them than the client takes is truncated.
     pub records: LocalRecords<'a>,
+}
+
+impl LocalResponse<'_> {
+    fn new(rcode: Rcode, question_end: usize, opt: Option<Opt>) -> Self {
+        Self {
+            rcode,
+            question_end,
+            opt,
+            ede: None,
+            keepalive: None,
+            truncated: false,
+            records: LocalRecords::default(),
+        }
+    }
 }
 
 /// The answer and authority sections of a response that is made here.
@@ -314,14 +309,8 @@ pub struct ResponseInfo {
 }
 
 /// Appends header and question of `response` with TC set, and as many of its whole answer records as
-/// fit in `limit` octets. `arcount` says how many records the caller appends.
-pub(crate) fn append_cut(
-    out: &mut Vec<u8>,
-    response: &[u8],
-    info: &ResponseInfo,
-    limit: usize,
-    arcount: u16,
-) {
+/// fit in `limit` octets.
+pub(crate) fn append_cut(out: &mut Vec<u8>, response: &[u8], info: &ResponseInfo, limit: usize) {
     let Some(header) = Header::read(response) else {
         return;
     };
@@ -341,7 +330,7 @@ pub(crate) fn append_cut(
         qdcount: u16::from(info.question_end > HEADER_LEN),
         ancount,
         nscount: 0,
-        arcount,
+        arcount: 0,
     }
     .append(out);
     // No name depends on octets behind it, so nothing misses the octets that were cut off.

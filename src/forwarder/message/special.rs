@@ -232,14 +232,18 @@ impl Zone {
 
     /// The special zone of a name that ends in `arpa`.
     fn in_arpa(name: &[u8]) -> Option<Self> {
-        let name = Reversed::of(name);
-        let is = |label: &[u8]| name.label(1).eq_ignore_ascii_case(label);
-        let zone = |labels, contents| Some(Self { start: name.start_of(labels)?, contents });
+        let mut labels: Vec<_> = labels(name).collect();
+        // The last label comes first.
+        labels.reverse();
+        let label = |index: usize| labels.get(index).map_or(&[][..], |(_, label)| *label);
+        let is = |second: &[u8]| label(1).eq_ignore_ascii_case(second);
+        let zone =
+            |count: usize, contents| Some(Self { start: labels.get(count - 1)?.0, contents });
         if is(b"in-addr") {
-            let octets = std::array::from_fn(|index| octet(name.label(2 + index)));
+            let octets = std::array::from_fn(|index| octet(label(2 + index)));
             zone(2 + private_v4(octets)?, Contents::Apex)
         } else if is(b"ip6") {
-            let nibbles = std::array::from_fn(|index| nibble(name.label(2 + index)));
+            let nibbles = std::array::from_fn(|index| nibble(label(2 + index)));
             zone(2 + private_v6(nibbles)?, Contents::Apex)
         } else if is(b"home") {
             zone(2, Contents::Apex)
@@ -318,39 +322,6 @@ pub(crate) fn is_in(name: &[u8], zone: &[u8]) -> bool {
     })
 }
 
-/// The labels of a name, the last one first.
-struct Reversed<'a> {
-    name: &'a [u8],
-    /// Where the labels start, in order.
-    starts: [u8; LABELS_MAX],
-    count: usize,
-}
-
-impl<'a> Reversed<'a> {
-    fn of(name: &'a [u8]) -> Self {
-        let mut starts = [0; LABELS_MAX];
-        let mut count = 0;
-        for ((start, _), place) in labels(name).zip(&mut starts) {
-            *place = start as u8;
-            count += 1;
-        }
-        Self { name, starts, count }
-    }
-
-    /// A label, or an empty one, which no name has, if the name has fewer.
-    fn label(&self, index: usize) -> &'a [u8] {
-        let start = self.start_of(index + 1);
-        let label = start.and_then(|start| labels(self.name.get(start..)?).next());
-        label.map_or(&[], |(_, label)| label)
-    }
-
-    /// Where the last `count` labels start.
-    fn start_of(&self, count: usize) -> Option<usize> {
-        let index = self.count.checked_sub(count)?;
-        self.starts.get(index).copied().map(usize::from)
-    }
-}
-
 const LOOPBACK_V4: [u8; 4] = [127, 0, 0, 1];
 const LOOPBACK_V6: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
@@ -385,9 +356,6 @@ const ONE_BELOW_EACH_PARENT: [&[u8]; 13] = [
       \x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x03ip6\x04arpa\0",
     b"\x04home\x04arpa\0",
 ];
-
-/// Labels of the longest name: as many as fit in 255 octets.
-const LABELS_MAX: usize = 127;
 
 #[cfg(test)]
 mod tests {

@@ -347,8 +347,8 @@ fn a_response_is_cut_between_records() {
     // One that fits to the octet stays, and one octet less loses it.
     for (limit, kept) in [(end + 35 * A.len(), 35), (end + 35 * A.len() - 1, 34), (0, 0)] {
         let mut out = b"before".to_vec();
-        append_cut(&mut out, &response, &info, limit, 1);
-        let counts = [0, 1, 0, kept, 0, 0, 0, 1];
+        append_cut(&mut out, &response, &info, limit);
+        let counts = [0, 1, 0, kept, 0, 0, 0, 0];
         let header = [&[0x12, 0x34, 0x83, 0x80], &counts[..]].concat();
         let records = A.repeat(kept.into());
         assert_eq!(out[6..], [&header, &query[12..], &records].concat());

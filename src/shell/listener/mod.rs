@@ -88,7 +88,7 @@ impl Listener {
     ) -> io::Result<()> {
         // An interest in writing would have the kernel report each datagram that has left as an edge: one
         // more turn of the loop for every answer.
-        registry.register(&mut self.udp, udp, Interest::READABLE)?;
+        registry.register(self.udp.source(), udp, Interest::READABLE)?;
         match &mut self.tcp {
             Some(listener) => registry.register(listener, tcp, Interest::READABLE),
             None => Ok(()),
@@ -106,7 +106,7 @@ impl Listener {
         self.readable = true;
         if self.blocked && writable {
             self.blocked = false;
-            registry.reregister(&mut self.udp, token, Interest::READABLE)?;
+            registry.reregister(self.udp.source(), token, Interest::READABLE)?;
         }
         Ok(())
     }
@@ -185,7 +185,7 @@ impl Listener {
             self.blocked = true;
             // Registering anew reports a socket that has become writable meanwhile, too.
             let both = Interest::READABLE | Interest::WRITABLE;
-            registry.reregister(&mut self.udp, token, both)?;
+            registry.reregister(self.udp.source(), token, both)?;
         }
         Ok(sent)
     }
