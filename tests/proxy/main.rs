@@ -3,12 +3,10 @@
 //! Each test has its own proxy and its own servers, on ports that the kernel chose.
 
 mod flags;
-mod malformed;
 mod pins;
 mod process;
 mod query_log;
 mod special;
-mod transparency;
 mod transport;
 mod truncation;
 mod trust;

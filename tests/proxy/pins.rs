@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use rustls::SupportedProtocolVersion;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use support::message::{A, NOERROR, SERVFAIL};
 use support::skip::skip;
 use support::{
-    Act, Authority, DotServer, End, Identity, Proxy, Query, Received, Response, Setup, UdpClient,
+    Act, Authority, DotServer, Identity, Proxy, Query, Received, Response, Setup, UdpClient,
 };
 
 const NAME: &str = "dot.example";
@@ -53,74 +52,6 @@ fn shortened(pin: &str) -> String {
 }
 
 #[test]
-fn name_and_pin_must_both_be_right() {
-    static VERSIONS: [&[&SupportedProtocolVersion]; 2] =
-        [&[&rustls::version::TLS12], &[&rustls::version::TLS13]];
-
-    let authority = Authority::new();
-    let wrong = Authority::new().pin();
-    for versions in VERSIONS {
-        for (name, pin_is_right) in
-            [(NAME, true), (NAME, false), ("other.example", true), ("other.example", false)]
-        {
-            let identity = authority.identity(NAME);
-            let right = identity.pin();
-            let server = DotServer::start(Setup { versions, ..Setup::new(identity) });
-            let pin = if pin_is_right { &right } else { &wrong };
-            let proxy = before(&authority, &server, &format!("{name},{pin}"));
-            if name == NAME && pin_is_right {
-                assert_eq!(ask(&proxy, "a.example").rcode, NOERROR);
-            } else if name == NAME {
-                assert_refused(&proxy, &server, NAME, &[&right, &wrong]);
-            } else {
-                assert_refused(&proxy, &server, name, &["dot.example, not for other.example"]);
-            }
-            assert_eq!(server.log().connections[0].server_name.as_deref(), Some(name));
-        }
-    }
-}
-
-#[test]
-fn backup_pins_and_pins_of_issuers_will_do() {
-    let authority = Authority::new();
-    let spare = Authority::new().pin();
-    let identity = authority.identity(NAME);
-    let pin = identity.pin();
-    let server = DotServer::start(Setup::new(identity));
-    for auth in [
-        format!("{spare},{pin}"),
-        format!("{spare},{NAME},{pin}"),
-        format!("{},{NAME}", authority.pin()),
-    ] {
-        let proxy = before(&authority, &server, &auth);
-        assert_eq!(ask(&proxy, "a.example").rcode, NOERROR, "{auth}");
-    }
-    let alone = before(&authority, &server, &authority.pin());
-    assert_eq!(ask(&alone, "a.example").rcode, SERVFAIL, "it is not the server's key");
-}
-
-#[test]
-fn pins_alone_ask_nothing_else_of_a_certificate() {
-    let authority = Authority::new();
-    for (what, identity) in [
-        ("expired", authority.expired(NAME)),
-        ("not yet valid", authority.not_yet_valid(NAME)),
-        ("for another name", authority.identity("other.example")),
-        ("without names", authority.common_name_only(NAME)),
-        ("self-signed", Identity::self_signed(NAME)),
-        ("of an unknown authority", Authority::new().identity(NAME)),
-    ] {
-        let pin = identity.pin();
-        let server = DotServer::start(Setup::new(identity));
-        let proxy = before(&authority, &server, &pin);
-        assert_eq!(ask(&proxy, "a.example").rcode, NOERROR, "{what}");
-        let log = server.log();
-        assert_eq!(log.connections[0].server_name, None, "{what}");
-        assert_eq!(log.connections[0].alpn_offered, [b"dot".to_vec()], "{what}");
-    }
-}
-
-#[test]
 fn another_key_gets_no_query_and_its_pin_can_be_copied_from_the_log() {
     let authority = Authority::new();
     let server = DotServer::start(Setup::new(Identity::self_signed(NAME)));
@@ -136,48 +67,6 @@ fn another_key_gets_no_query_and_its_pin_can_be_copied_from_the_log() {
     let (seen, _) = seen.split_once(';').expect("what was expected follows");
     let proxy = before(&authority, &server, seen);
     assert_eq!(ask(&proxy, "a.example").rcode, NOERROR);
-}
-
-#[test]
-fn a_certificate_may_change_and_its_key_may_not() {
-    let authority = Authority::new();
-    let identity = authority.identity(NAME);
-    let pin = identity.pin();
-    for auth in [pin.clone(), format!("{NAME},{pin}")] {
-        let setup = Setup::new(identity.clone())
-            .handler(|query| [query.answer(), vec![Act::End(End::Notify)]].concat());
-        let server = DotServer::start(setup);
-        let proxy = before(&authority, &server, &auth);
-        assert_eq!(ask(&proxy, "first.example").rcode, NOERROR, "{auth}");
-
-        // It knows its old tickets no more, so that the certificate counts again.
-        server.replace_identity(authority.renewed(&identity, NAME));
-        assert_eq!(ask(&proxy, "second.example").rcode, NOERROR, "{auth}");
-        assert_eq!(server.log().handshakes().filter(|handshake| !handshake.resumed).count(), 2);
-
-        server.replace_identity(authority.identity(NAME));
-        assert_eq!(ask(&proxy, "third.example").rcode, SERVFAIL, "{auth}");
-        assert_eq!(server.log().queries_for("third.example"), 0, "{auth}");
-    }
-}
-
-#[test]
-fn an_upstream_with_another_key_hands_its_queries_on() {
-    let authority = Authority::new();
-    let [first, second] = [0; 2].map(|_| authority.identity(NAME));
-    let pins = [Authority::new().pin(), second.pin()];
-    let servers = [first, second].map(|identity| DotServer::start(Setup::new(identity)));
-    let ca_file = authority.file().display().to_string();
-    let mut args = vec!["--ca-file".to_owned(), ca_file];
-    for (server, pin) in servers.iter().zip(pins) {
-        args.extend(["--upstream".to_owned(), format!("{}#{NAME},{pin}", server.address())]);
-    }
-    let proxy = Proxy::start(&args);
-    for n in 0..5 {
-        assert_eq!(ask(&proxy, &format!("n{n}.example")).rcode, NOERROR);
-    }
-    assert_eq!(servers[1].log().queries.len(), 5);
-    assert_eq!(servers[0].log().application_octets(), 0);
 }
 
 #[test]

@@ -75,40 +75,6 @@ fn unusable_ca_file_is_an_error_at_the_start() {
     }
 }
 
-#[test]
-fn wrong_arguments_are_told_in_one_line() {
-    let cases: &[(&[&str], &[&str])] = &[
-        (&["--upstream", "1.1.1.1#"], &["--upstream", "#"]),
-        (&["--upstream", "dns.example#dns.example"], &["--upstream", "dns.example", "IP"]),
-        (&["--upstream", "cloudfare"], &["--upstream", "cloudfare", "cloudflare"]),
-        (&["--upstream", "1.1.1.1:53#dns.example"], &["--upstream", "53", "853"]),
-        (&["--upstream"], &["--upstream"]),
-        (&["--no-such-flag"], &["--no-such-flag"]),
-        (&["--log-level", "loud"], &["--log-level", "loud"]),
-        (&["--query-log", "maybe"], &["--query-log", "maybe", "auto"]),
-        (&["--query-log", "on", "--query-log", "off"], &["--query-log"]),
-        (&["--listen", "localhost:5300"], &["--listen", "localhost"]),
-        (&["stray"], &["stray"]),
-    ];
-    for (args, words) in cases {
-        assert_refuses(args, 2, words);
-    }
-}
-
-#[test]
-fn help_and_version_go_to_standard_output() {
-    for flag in ["--help", "-h"] {
-        let (code, stdout, stderr) = proxy::run(&[flag]);
-        assert_eq!((code, stderr.as_str()), (Some(0), ""));
-        assert!(stdout.contains("--upstream") && stdout.contains("--listen"), "{stdout}");
-    }
-    for flag in ["--version", "-V"] {
-        let (code, stdout, stderr) = proxy::run(&[flag]);
-        assert_eq!((code, stderr.as_str()), (Some(0), ""));
-        assert!(stdout.contains(env!("CARGO_PKG_VERSION")), "{stdout}");
-    }
-}
-
 /// Asks often enough that the query log is longer than a pipe holds (64 KiB).
 fn fill_query_log(proxy: &Proxy) {
     let client = UdpClient::new(proxy.address());
