@@ -332,8 +332,8 @@ fn u27_a_server_that_takes_one_connection_is_asked_in_turn_on_that() {
     end(w);
 }
 
-#[test]
-fn a_worn_connection_whose_replacement_is_refused_serves_on_and_causes_no_storm() {
+/// Twenty IDs of the only connection belong to queries that nobody waits for, and another is refused.
+fn with_a_worn_connection() -> World {
     let mut w = with_limits(|limits| limits.queries_max = 64);
     w.servers[0].replies(|ask| {
         if ask.name.starts_with("lost") { Vec::new() } else { vec![ask.answer_after(10)] }
@@ -346,6 +346,12 @@ fn a_worn_connection_whose_replacement_is_refused_serves_on_and_causes_no_storm(
     w.run_ms(100);
     w.servers[0].attempts(Attempt::refused());
     w.schedule(Duration::ZERO, What::ClientResets { client });
+    w
+}
+
+#[test]
+fn a_worn_connection_whose_replacement_is_refused_serves_on_and_causes_no_storm() {
+    let mut w = with_a_worn_connection();
     for n in 0..5000 {
         w.ask(&numbered(n));
         w.run_ms(10);
@@ -366,18 +372,7 @@ fn a_worn_connection_whose_replacement_is_refused_serves_on_and_causes_no_storm(
 
 #[test]
 fn a_worn_connection_is_replaced_when_the_network_changes_whatever_was_refused_before() {
-    let mut w = with_limits(|limits| limits.queries_max = 64);
-    w.servers[0].replies(|ask| {
-        if ask.name.starts_with("lost") { Vec::new() } else { vec![ask.answer_after(10)] }
-    });
-    let client = w.tcp_client();
-    for n in 0..20 {
-        let lost = dns::query(n, &format!("lost{n}.example."), dns::A, None);
-        w.tcp_send(client, framed(&lost));
-    }
-    w.run_ms(100);
-    w.servers[0].attempts(Attempt::refused());
-    w.schedule(Duration::ZERO, What::ClientResets { client });
+    let mut w = with_a_worn_connection();
     for n in 0..600 {
         w.ask(&numbered(n));
         w.run_ms(10);
