@@ -12,7 +12,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -140,24 +140,24 @@ fn run(seed: u64, is_traced: bool) -> Summary {
     }
     let mut limits = default_limits();
     limits.query_log = rng.chance(500);
-    if swarm.small_limits {
+    if swarm.has(Trait::SmallLimits) {
         limits.queries_max = rng.within(16, 64);
         limits.query_bytes_max = 4096;
         limits.client_queries_max = rng.within(1, 16);
         limits.client_output_max = 66 << 10;
     }
-    if swarm.few_upstream_conns {
+    if swarm.has(Trait::FewUpstreamConns) {
         let least = swarm.faults.len().max(3);
         limits.upstream_conns_max = rng.within(least, least + 2);
         limits.upstream_output_max = rng.within(1_000, 10_000);
         limits.upstream_bytes_max = rng.within(160 << 10, 300 << 10);
         limits.output_kept = rng.within(0, 4_000);
     }
-    if swarm.few_clients {
+    if swarm.has(Trait::FewClients) {
         limits.clients_max = rng.within(1, 8);
         limits.clients_per_address_max = rng.within(1, limits.clients_max);
     }
-    if swarm.few_client_bytes {
+    if swarm.has(Trait::FewClientBytes) {
         limits.client_bytes_max = rng.within(70 << 10, 200 << 10);
     }
     let servers = swarm
@@ -233,7 +233,6 @@ fn check_facts(world: &World) {
 
 /// What is drawn for a whole run.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "faults that are on or off")]
 struct Swarm {
     policy: Policy,
     /// Whose each server is, by number.
@@ -243,27 +242,33 @@ struct Swarm {
     /// No fault is on that may cost an answer.
     is_harmless: bool,
     roughness: Roughness,
-    small_limits: bool,
-    few_clients: bool,
-    few_client_bytes: bool,
-    few_upstream_conns: bool,
+    traits: BTreeSet<Trait>,
     /// The mean time between bursts of queries.
     pause: Duration,
     burst_max: usize,
-    slow_names: bool,
-    poison: bool,
-    errors: bool,
-    special: bool,
     sizes_max: usize,
-    retransmissions: bool,
-    garbage: bool,
-    tcp: bool,
-    half_close: bool,
-    resets: bool,
-    trickle: bool,
-    deaf: bool,
-    freezes: bool,
-    host_changes: bool,
+}
+
+/// What a run has, or has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Trait {
+    SmallLimits,
+    FewClients,
+    FewClientBytes,
+    FewUpstreamConns,
+    SlowNames,
+    Poison,
+    Errors,
+    Special,
+    Retransmissions,
+    Garbage,
+    Tcp,
+    HalfClose,
+    Resets,
+    Trickle,
+    Deaf,
+    Freezes,
+    HostChanges,
 }
 
 /// How often a server, or the way to it, does what; out of 1,000 attempts, connections or answers.
@@ -327,6 +332,10 @@ fn special_names(rng: &mut Random) -> SpecialNames {
 }
 
 impl Swarm {
+    fn has(&self, which: Trait) -> bool {
+        self.traits.contains(&which)
+    }
+
     fn new(rng: &mut Random) -> Self {
         let is_harmless = rng.chance(125);
         let faults_end = ms(5000) + rng.up_to(ms(30_000));
@@ -334,75 +343,7 @@ impl Swarm {
         let on: Vec<bool> = (0..36).map(|_| !is_harmless && rng.chance(500)).collect();
         let gentle: Vec<bool> = (0..19).map(|_| rng.chance(500)).collect();
         let upstreams = rng.within(1, 4);
-        let faults = (0..upstreams)
-            .map(|_| {
-                let mut draw = |which: usize, most: u64| {
-                    if on[which] && rng.chance(600) { rng.below(most) + 1 } else { 0 }
-                };
-                let mut faults = Faults {
-                    refuse: draw(0, 700),
-                    unreachable: draw(1, 700),
-                    black_hole: draw(2, 500),
-                    mute: draw(3, 500),
-                    tls_failure: draw(4, 500),
-                    certificate: draw(5, 1000),
-                    slow_handshake: draw(6, 700),
-                    close_after: draw(7, 1000),
-                    reset_after: draw(8, 1000),
-                    forget: draw(9, 700),
-                    silent: draw(10, 500),
-                    answers_one: draw(11, 500),
-                    stop_reading: draw(12, 500),
-                    trickle: draw(33, 500),
-                    in_turn: draw(34, 1000),
-                    drop: draw(13, 20),
-                    drop_names: draw(35, 700),
-                    late: draw(14, 50),
-                    wrong_question: draw(15, 50),
-                    not_a_response: draw(16, 50),
-                    other_opcode: draw(17, 50),
-                    questionless: draw(18, 50),
-                    questionless_error: draw(19, 50),
-                    short: draw(20, 30),
-                    unwalkable: draw(21, 30),
-                    ..Faults::default()
-                };
-                if on[22] && rng.chance(600) {
-                    let from = rng.up_to(faults_end);
-                    faults.deaths.push((from, from + rng.up_to(faults_end)));
-                }
-                faults.round_trip = rng.pick(&[1, 5, 10, 20, 50, 100]);
-                if gentle[0] {
-                    faults.idle_close = Some(rng.pick(&[ms(500), ms(1500), ms(2000), ms(10_000)]));
-                }
-                if gentle[1] {
-                    faults.duplicate = rng.below(50);
-                }
-                if gentle[2] {
-                    faults.unknown_id = rng.below(50);
-                }
-                if gentle[3] {
-                    faults.jitter = rng.up_to(ms(1000));
-                }
-                if gentle[4] {
-                    faults.reverse = rng.below(1000);
-                }
-                if gentle[16] {
-                    faults.trailing = rng.below(200);
-                }
-                if gentle[17] {
-                    faults.respell = rng.below(1000);
-                }
-                if gentle[18] && rng.chance(500) {
-                    faults.objects = Some(Objection {
-                        to: rng.pick(&[0, 8, 11, 12]),
-                        rcode: rng.pick(&[dns::FORMERR, dns::NOTIMP]),
-                        shape: rng.pick(&[Shape::WithOpt, Shape::WithoutOpt, Shape::NoQuestion]),
-                    });
-                }
-                faults
-            })
-            .collect();
+        let faults = (0..upstreams).map(|_| Faults::drawn(rng, &on, &gentle, faults_end)).collect();
         let roughness = Roughness {
             read_max: if gentle[5] { rng.pick(&[1, 2, 7, 100, 5000]) } else { usize::MAX },
             short_writes: gentle[6],
@@ -416,6 +357,30 @@ impl Swarm {
             special_names: special_names(rng),
         };
         let operators = (0..upstreams).map(|_| rng.within(0, 1)).collect();
+        let pause = rng.pick(&[ms(5), ms(20), ms(100), ms(500), ms(3000)]);
+        let burst_max = rng.pick(&[1, 1, 3, 10, 40]);
+        let special = rng.chance(500);
+        let traits = [
+            (Trait::SmallLimits, on[23]),
+            (Trait::FewClients, on[28]),
+            (Trait::FewClientBytes, on[29]),
+            (Trait::FewUpstreamConns, on[32]),
+            (Trait::SlowNames, on[24]),
+            (Trait::Poison, on[25]),
+            (Trait::Errors, gentle[8]),
+            (Trait::Special, special),
+            (Trait::Retransmissions, gentle[9]),
+            (Trait::Garbage, gentle[10]),
+            (Trait::Tcp, gentle[11]),
+            (Trait::HalfClose, gentle[12]),
+            (Trait::Resets, gentle[13]),
+            (Trait::Trickle, gentle[14]),
+            (Trait::Deaf, gentle[15] || on[29]),
+            (Trait::Freezes, on[26]),
+            (Trait::HostChanges, on[27]),
+        ];
+        let traits =
+            traits.into_iter().filter_map(|(which, is_on)| is_on.then_some(which)).collect();
         Self {
             policy,
             operators,
@@ -423,32 +388,87 @@ impl Swarm {
             faults_end,
             is_harmless,
             roughness,
-            small_limits: on[23],
-            few_clients: on[28],
-            few_client_bytes: on[29],
-            few_upstream_conns: on[32],
-            pause: rng.pick(&[ms(5), ms(20), ms(100), ms(500), ms(3000)]),
-            burst_max: rng.pick(&[1, 1, 3, 10, 40]),
-            slow_names: on[24],
-            poison: on[25],
-            errors: gentle[8],
-            special: rng.chance(500),
+            traits,
+            pause,
+            burst_max,
             // Where clients may hold little, long answers are what matters.
             sizes_max: if on[29] {
                 rng.pick(&[5000, 65_535])
             } else {
                 rng.pick(&[0, 0, 600, 5000, 65_535])
             },
-            retransmissions: gentle[9],
-            garbage: gentle[10],
-            tcp: gentle[11],
-            half_close: gentle[12],
-            resets: gentle[13],
-            trickle: gentle[14],
-            deaf: gentle[15] || on[29],
-            freezes: on[26],
-            host_changes: on[27],
         }
+    }
+}
+
+impl Faults {
+    /// Faults of one server, of those that are on.
+    fn drawn(rng: &mut Random, on: &[bool], gentle: &[bool], faults_end: Duration) -> Self {
+        let mut draw = |which: usize, most: u64| {
+            if on[which] && rng.chance(600) { rng.below(most) + 1 } else { 0 }
+        };
+        let mut faults = Faults {
+            refuse: draw(0, 700),
+            unreachable: draw(1, 700),
+            black_hole: draw(2, 500),
+            mute: draw(3, 500),
+            tls_failure: draw(4, 500),
+            certificate: draw(5, 1000),
+            slow_handshake: draw(6, 700),
+            close_after: draw(7, 1000),
+            reset_after: draw(8, 1000),
+            forget: draw(9, 700),
+            silent: draw(10, 500),
+            answers_one: draw(11, 500),
+            stop_reading: draw(12, 500),
+            trickle: draw(33, 500),
+            in_turn: draw(34, 1000),
+            drop: draw(13, 20),
+            drop_names: draw(35, 700),
+            late: draw(14, 50),
+            wrong_question: draw(15, 50),
+            not_a_response: draw(16, 50),
+            other_opcode: draw(17, 50),
+            questionless: draw(18, 50),
+            questionless_error: draw(19, 50),
+            short: draw(20, 30),
+            unwalkable: draw(21, 30),
+            ..Faults::default()
+        };
+        if on[22] && rng.chance(600) {
+            let from = rng.up_to(faults_end);
+            faults.deaths.push((from, from + rng.up_to(faults_end)));
+        }
+        faults.round_trip = rng.pick(&[1, 5, 10, 20, 50, 100]);
+        if gentle[0] {
+            faults.idle_close = Some(rng.pick(&[ms(500), ms(1500), ms(2000), ms(10_000)]));
+        }
+        if gentle[1] {
+            faults.duplicate = rng.below(50);
+        }
+        if gentle[2] {
+            faults.unknown_id = rng.below(50);
+        }
+        if gentle[3] {
+            faults.jitter = rng.up_to(ms(1000));
+        }
+        if gentle[4] {
+            faults.reverse = rng.below(1000);
+        }
+        if gentle[16] {
+            faults.trailing = rng.below(200);
+        }
+        if gentle[17] {
+            faults.respell = rng.below(1000);
+        }
+        if gentle[18] && rng.chance(500) {
+            faults.objects = Some(Objection {
+                to: rng.pick(&[0, 8, 11, 12]),
+                rcode: rng.pick(&[dns::FORMERR, dns::NOTIMP]),
+                shape: rng.pick(&[Shape::WithOpt, Shape::WithoutOpt, Shape::NoQuestion]),
+            });
+        }
+        faults
     }
 }
 
@@ -571,6 +591,49 @@ fn ask_answer(ask: &Ask<'_>, faults: &Faults) -> Step {
     Step::after(faults.round_trip, Do::Answer(answer))
 }
 
+/// What a server says instead of its answer, if anything.
+fn spoilt(
+    faults: &Faults,
+    ask: &Ask<'_>,
+    answer: Vec<u8>,
+    may_trail: bool,
+    rng: &mut Random,
+) -> Option<Vec<u8>> {
+    if rng.chance(faults.wrong_question) {
+        let mut other = dns::query(0, "wrong.example.org.", dns::A, None);
+        other[..2].copy_from_slice(&answer[..2]);
+        return Some(dns::answer(&other, ask.serial | 1 << 63, dns::NOERROR, 0));
+    }
+    if rng.chance(faults.not_a_response) {
+        return Some(ask.message.to_vec());
+    }
+    if rng.chance(faults.other_opcode) {
+        let mut other = answer.clone();
+        other[2] |= 0x10;
+        return Some(other);
+    }
+    if rng.chance(faults.questionless) {
+        return Some(dns::questionless(ask.message, dns::NOERROR));
+    }
+    if rng.chance(faults.questionless_error) {
+        let rcode = rng.pick(&[dns::SERVFAIL, dns::REFUSED, dns::FORMERR]);
+        return Some(dns::questionless(ask.message, rcode));
+    }
+    if rng.chance(faults.short) {
+        return Some(answer[..rng.within(0, 11)].to_vec());
+    }
+    if rng.chance(faults.unwalkable) {
+        // One more record than there are; ARCOUNT, as the other counts may be at their octet's end.
+        let mut other = answer;
+        other[11] += 1;
+        return Some(other);
+    }
+    if rng.chance(faults.trailing) && may_trail {
+        return Some([answer, vec![0; rng.within(1, 20)]].concat());
+    }
+    None
+}
+
 fn reply(faults: &Faults, fate: &mut Fate, ask: &Ask<'_>, rng: &mut Random) -> Vec<Step> {
     if ask.name.starts_with("poison") {
         return vec![Step::after(faults.round_trip, Do::Close(Closed::Eof))];
@@ -603,7 +666,6 @@ fn reply(faults: &Faults, fate: &mut Fate, ask: &Ask<'_>, rng: &mut Random) -> V
     }
     let answer = answer.clone();
     let mut extra = Vec::new();
-    let mut spoilt = None;
     if rng.chance(faults.duplicate) {
         extra.push(Step { after: step.after + rng.up_to(ms(100)), what: step.what.clone() });
     }
@@ -612,32 +674,8 @@ fn reply(faults: &Faults, fate: &mut Fate, ask: &Ask<'_>, rng: &mut Random) -> V
         unknown[..2].copy_from_slice(&0xfffe_u16.to_be_bytes());
         extra.push(Step { after: step.after, what: Do::Answer(unknown) });
     }
-    if rng.chance(faults.wrong_question) {
-        let mut other = dns::query(0, "wrong.example.org.", dns::A, None);
-        other[..2].copy_from_slice(&answer[..2]);
-        spoilt = Some(dns::answer(&other, ask.serial | 1 << 63, dns::NOERROR, 0));
-    } else if rng.chance(faults.not_a_response) {
-        spoilt = Some(ask.message.to_vec());
-    } else if rng.chance(faults.other_opcode) {
-        let mut other = answer.clone();
-        other[2] |= 0x10;
-        spoilt = Some(other);
-    } else if rng.chance(faults.questionless) {
-        spoilt = Some(dns::questionless(ask.message, dns::NOERROR));
-    } else if rng.chance(faults.questionless_error) {
-        let rcode = rng.pick(&[dns::SERVFAIL, dns::REFUSED, dns::FORMERR]);
-        spoilt = Some(dns::questionless(ask.message, rcode));
-    } else if rng.chance(faults.short) {
-        spoilt = Some(answer[..rng.within(0, 11)].to_vec());
-    } else if rng.chance(faults.unwalkable) {
-        // One more record than there are; ARCOUNT, as the other counts may be at their octet's end.
-        let mut other = answer;
-        other[11] += 1;
-        spoilt = Some(other);
-    } else if rng.chance(faults.trailing) && extra.is_empty() && answer.len() < 60_000 {
-        spoilt = Some([answer, vec![0; rng.within(1, 20)]].concat());
-    }
-    if let Some(spoilt) = spoilt {
+    let may_trail = extra.is_empty() && answer.len() < 60_000;
+    if let Some(spoilt) = spoilt(faults, ask, answer, may_trail, rng) {
         step.what = Do::Answer(spoilt);
     }
     if let Some((each, busy_until)) = &mut fate.in_turn {
@@ -706,8 +744,8 @@ impl Workload {
     /// The faults have stopped. Until what they left behind is found out, a query may fail.
     fn recover(&mut self, world: &mut World) {
         world.schedule(Duration::ZERO, What::ServersRead);
-        self.swarm.slow_names = false;
-        self.swarm.poison = false;
+        self.swarm.traits.remove(&Trait::SlowNames);
+        self.swarm.traits.remove(&Trait::Poison);
         for _ in 0..60 {
             self.ask_datagram(world);
             world.run_ms(250);
@@ -724,10 +762,10 @@ impl Workload {
 
     /// Every query is answered, over UDP and TCP, one by one and at once.
     fn demand(&mut self, world: &mut World) {
-        self.swarm.errors = false;
-        self.swarm.special = false;
+        self.swarm.traits.remove(&Trait::Errors);
+        self.swarm.traits.remove(&Trait::Special);
         let before = world.oracle.responses.len();
-        if self.swarm.few_clients {
+        if self.swarm.has(Trait::FewClients) {
             // With one place for all, its turn would come when those before it have all they asked for.
             world.empty_places();
             world.run_ms(1);
@@ -753,11 +791,11 @@ impl Workload {
 
     /// One thing a client, or the host, does.
     fn act(&mut self, world: &mut World) {
-        if self.swarm.freezes && self.rng.chance(5) {
+        if self.swarm.has(Trait::Freezes) && self.rng.chance(5) {
             let length = ms(100) + self.rng.up_to(ms(20_000));
             world.schedule(Duration::ZERO, What::Freeze { length });
         }
-        if self.swarm.host_changes && self.rng.chance(10) {
+        if self.swarm.has(Trait::HostChanges) && self.rng.chance(10) {
             let what = if self.rng.chance(500) {
                 let server = self.rng.below(world.servers.len() as u64) as usize;
                 What::NetworkChange { server, lost: self.rng.chance(500) }
@@ -766,15 +804,15 @@ impl Workload {
             };
             world.schedule(Duration::ZERO, what);
         }
-        if self.swarm.garbage && self.rng.chance(50) {
+        if self.swarm.has(Trait::Garbage) && self.rng.chance(50) {
             let path = self.rng.pick(&self.stubs);
             let message = self.garbage();
             world.datagram(path, message);
         }
-        if !self.swarm.tcp || self.rng.chance(500) {
+        if !self.swarm.has(Trait::Tcp) || self.rng.chance(500) {
             return self.ask_datagram(world);
         }
-        if self.swarm.few_clients && self.rng.chance(30) {
+        if self.swarm.has(Trait::FewClients) && self.rng.chance(30) {
             self.crowd(world);
         }
         let known = self.streams.len() as u64;
@@ -793,12 +831,12 @@ impl Workload {
     fn connect(&mut self, world: &mut World) -> usize {
         let client = world.tcp_client();
         world.clients[client].polite = self.rng.chance(800);
-        if self.swarm.few_clients {
+        if self.swarm.has(Trait::FewClients) {
             // Some have an address together.
             let port = world.clients[client].peer.port();
             world.clients[client].peer = SocketAddr::new(stub_ip(&mut self.rng), port);
         }
-        if self.swarm.deaf && self.rng.chance(200) && !self.is_over(world) {
+        if self.swarm.has(Trait::Deaf) && self.rng.chance(200) && !self.is_over(world) {
             world.clients[client].room = Some(self.rng.within(0, 2000));
             world.clients[client].offender = true;
             if self.rng.chance(500) {
@@ -824,25 +862,25 @@ impl Workload {
 
     /// Some clients leave, in one way or another.
     fn end_stream(&mut self, world: &mut World, client: usize) {
-        let leaves = if self.swarm.half_close && self.rng.chance(200) {
+        let leaves = if self.swarm.has(Trait::HalfClose) && self.rng.chance(200) {
             world.schedule(self.rng.up_to(ms(50)), What::ClientFin { client });
             true
-        } else if self.swarm.resets && self.rng.chance(100) {
+        } else if self.swarm.has(Trait::Resets) && self.rng.chance(100) {
             world.schedule(self.rng.up_to(ms(500)), What::ClientResets { client });
             true
-        } else if self.swarm.trickle && self.rng.chance(50) {
+        } else if self.swarm.has(Trait::Trickle) && self.rng.chance(50) {
             world.clients[client].offender = true;
             for octet in 0..60 {
                 let bytes = vec![1];
                 world.schedule(ms(500) * octet, What::ClientBytes { client, bytes });
             }
             true
-        } else if self.swarm.few_client_bytes && self.rng.chance(100) {
+        } else if self.swarm.has(Trait::FewClientBytes) && self.rng.chance(100) {
             world.clients[client].offender = true;
             let bytes = [vec![0xff; 2], vec![0; self.rng.within(1000, 60_000)]].concat();
             world.tcp_send(client, bytes);
             true
-        } else if self.swarm.garbage && self.rng.chance(50) {
+        } else if self.swarm.has(Trait::Garbage) && self.rng.chance(50) {
             let bytes = dns::framed(&self.garbage());
             world.tcp_send(client, bytes);
             true
@@ -858,7 +896,7 @@ impl Workload {
         let path = self.rng.pick(&self.stubs);
         let message = self.query();
         world.datagram(path, message.clone());
-        if self.swarm.retransmissions && self.rng.chance(200) && !self.is_over(world) {
+        if self.swarm.has(Trait::Retransmissions) && self.rng.chance(200) && !self.is_over(world) {
             for again in 1..=self.rng.below(3) as u32 {
                 let after = again * (ms(200) + self.rng.up_to(ms(1500)));
                 let message = message.clone();
@@ -885,11 +923,11 @@ impl Workload {
     fn query(&mut self) -> Vec<u8> {
         self.names += 1;
         let mut kind = "q";
-        if self.rng.chance(20) && self.swarm.slow_names {
+        if self.rng.chance(20) && self.swarm.has(Trait::SlowNames) {
             kind = "slow";
-        } else if self.rng.chance(20) && self.swarm.poison {
+        } else if self.rng.chance(20) && self.swarm.has(Trait::Poison) {
             kind = "poison";
-        } else if self.rng.chance(200) && self.swarm.errors {
+        } else if self.rng.chance(200) && self.swarm.has(Trait::Errors) {
             kind = self.rng.pick(&["nx", "fail", "refuse"]);
         }
         let size = match self.swarm.sizes_max {
@@ -904,7 +942,7 @@ impl Workload {
             size: self.rng.pick(&[0, 512, 1232, 4096, 65_535]),
             dnssec_ok: self.rng.chance(500),
         });
-        if self.swarm.special && self.rng.chance(50) {
+        if self.swarm.has(Trait::Special) && self.rng.chance(50) {
             let name = self.special_name();
             let kind = self.rng.pick(&[1, 2, 6, 12, 28, 43, 64, 255]);
             // An ID of its own, as the name is not always.

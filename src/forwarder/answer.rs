@@ -100,9 +100,7 @@ impl Forwarder {
         let upstream = conn.upstream;
         let place = (conn_id, message_id);
         match &message::check_response(response, &query.message, query.parsed.question_end) {
-            ResponseCheck::Malformed(what) => {
-                return Err(malformed(what, Some(query_id)));
-            }
+            ResponseCheck::Malformed(what) => return Err(malformed(what, Some(query_id))),
             ResponseCheck::Answer(info) if edit::has_unasked_signature(info, &query.parsed) => {
                 let what = "a signed answer to a query that is not signed";
                 self.useless_answer(now, place, upstream, query_id, what);

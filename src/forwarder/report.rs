@@ -124,6 +124,55 @@ impl Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ClientMadeRoom { .. }
+            | Self::ClientRefused { .. }
+            | Self::ClientWaited { .. }
+            | Self::SourceRefused { .. } => self.write_of_client(f),
+            Self::UpstreamFailed { upstream, stage, detail } => {
+                write!(f, "{upstream}: not usable: {stage}: {detail}")
+            }
+            Self::UpstreamStillFailed { upstream, down, attempts, stage, detail, failed, of } => {
+                write!(
+                    f,
+                    "{upstream}: still not usable after {} s and {attempts} attempts, the last: \
+                 {stage}: {detail} ({failed} of {of} upstreams not usable)",
+                    down.as_secs(),
+                )
+            }
+            Self::UpstreamObjects { upstream, edns: Edns::Absent } => write!(
+                f,
+                "{upstream}: does not understand EDNS: it answers errors to queries with an OPT record; for \
+                 the next hour it gets queries without OPT, so without padding and DNSSEC"
+            ),
+            Self::UpstreamObjects { upstream, .. } => write!(
+                f,
+                "{upstream}: answers errors to queries with padding, keepalive or an empty client subnet; \
+                 for the next hour it gets queries as clients send them, so that their length tells more \
+                 about the name"
+            ),
+            Self::UpstreamInTurn { upstream, each } => write!(
+                f,
+                "{upstream}: answers the queries of a connection one at a time, {} ms apart; a connection \
+                 gets as many as it answers within a second, the rest goes to more connections or to \
+                 another upstream",
+                each.as_millis()
+            ),
+            Self::UpstreamUsable { upstream, down } => {
+                write!(
+                    f,
+                    "{upstream}: usable again after {}.{} s",
+                    down.as_secs(),
+                    down.subsec_millis() / 100
+                )
+            }
+        }
+    }
+}
+
+impl Notice {
+    /// Writes what became of a client.
+    fn write_of_client(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::ClientMadeRoom {
                 client,
                 was_idle,
@@ -171,43 +220,7 @@ impl fmt::Display for Notice {
                      publishing may replace the source)",
                 )
             }
-            Self::UpstreamFailed { upstream, stage, detail } => {
-                write!(f, "{upstream}: not usable: {stage}: {detail}")
-            }
-            Self::UpstreamStillFailed { upstream, down, attempts, stage, detail, failed, of } => {
-                write!(
-                    f,
-                    "{upstream}: still not usable after {} s and {attempts} attempts, the last: \
-                 {stage}: {detail} ({failed} of {of} upstreams not usable)",
-                    down.as_secs(),
-                )
-            }
-            Self::UpstreamObjects { upstream, edns: Edns::Absent } => write!(
-                f,
-                "{upstream}: does not understand EDNS: it answers errors to queries with an OPT record; for \
-                 the next hour it gets queries without OPT, so without padding and DNSSEC"
-            ),
-            Self::UpstreamObjects { upstream, .. } => write!(
-                f,
-                "{upstream}: answers errors to queries with padding, keepalive or an empty client subnet; \
-                 for the next hour it gets queries as clients send them, so that their length tells more \
-                 about the name"
-            ),
-            Self::UpstreamInTurn { upstream, each } => write!(
-                f,
-                "{upstream}: answers the queries of a connection one at a time, {} ms apart; a connection \
-                 gets as many as it answers within a second, the rest goes to more connections or to \
-                 another upstream",
-                each.as_millis()
-            ),
-            Self::UpstreamUsable { upstream, down } => {
-                write!(
-                    f,
-                    "{upstream}: usable again after {}.{} s",
-                    down.as_secs(),
-                    down.subsec_millis() / 100
-                )
-            }
+            _ => Ok(()),
         }
     }
 }

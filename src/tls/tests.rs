@@ -246,115 +246,11 @@ fn what_comes_without_an_answer_is_bounded() {
     assert_eq!((link.failure, link.client_got.len()), (None, 200_000));
 }
 
-#[test]
-fn a_certificate_that_does_not_verify_sees_no_query() {
-    let authority = Authority::new();
-    let stranger = Authority::named("stranger");
-    let namesake = Authority::new();
-    let ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let cases: [(&str, Signer, Change, &str); 13] = [
-        (
-            "expired",
-            Signer::Issuer(&authority.issuer),
-            &|params| params.not_after = date_time_ymd(2024, 2, 29),
-            "the certificate expired on 2024-02-29 00:00:00 UTC, and the system clock says 20",
-        ),
-        (
-            "not yet valid",
-            Signer::Issuer(&authority.issuer),
-            &|params| params.not_before = date_time_ymd(2999, 12, 31),
-            "the certificate is not valid before 2999-12-31 00:00:00 UTC, and the system clock \
-             says 20",
-        ),
-        (
-            "wrong name",
-            Signer::Issuer(&authority.issuer),
-            &|params| {
-                let sans = ["one.example", "*.two.example", "192.0.2.7"];
-                *params = CertificateParams::new(sans.map(String::from)).unwrap();
-            },
-            "the certificate is for one.example, *.two.example, 192.0.2.7, not for dns.example",
-        ),
-        (
-            "many wrong names",
-            Signer::Issuer(&authority.issuer),
-            &|params| {
-                let sans: Vec<_> = (0..9).map(|n| format!("n{n}.example")).collect();
-                *params = CertificateParams::new(sans).unwrap();
-            },
-            "the certificate is for n0.example, n1.example, n2.example, n3.example and 5 more, \
-             not for dns.example",
-        ),
-        (
-            "common name only",
-            Signer::Issuer(&authority.issuer),
-            &|params| {
-                params.subject_alt_names.clear();
-                params.distinguished_name.push(DnType::CommonName, NAME);
-            },
-            "the certificate has no subjectAltName, and the common name does not count; \
-             dns.example was expected",
-        ),
-        (
-            "unknown issuer",
-            Signer::Issuer(&stranger.issuer),
-            &|_| (),
-            "the certificate is self-signed or from an unknown issuer; one that leads to the \
-             test root was expected",
-        ),
-        (
-            "issuer of the same name",
-            Signer::Issuer(&namesake.issuer),
-            &|_| (),
-            "a signature is wrong: the issuer has the name, but not the key, of the test root",
-        ),
-        (
-            "self-signed",
-            Signer::Itself,
-            &|_| (),
-            "the certificate is self-signed or from an unknown issuer; one that leads to the \
-             test root was expected",
-        ),
-        (
-            "CA",
-            Signer::Itself,
-            &|params| params.is_ca = ca,
-            "the certificate is that of a CA; one for a server was expected",
-        ),
-        (
-            "not for servers",
-            Signer::Issuer(&authority.issuer),
-            &|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
-            "the certificate is not for a server; its extended key usage allows client \
-             authentication",
-        ),
-        (
-            "for anything",
-            Signer::Issuer(&authority.issuer),
-            &|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any],
-            "the certificate is not for a server; its extended key usage allows any \
-             (anyExtendedKeyUsage), which does not count: serverAuth was expected",
-        ),
-        (
-            "for something else",
-            Signer::Issuer(&authority.issuer),
-            &|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning],
-            "the certificate is not for a server; its extended key usage allows \
-             1.3.6.1.5.5.7.3.3",
-        ),
-        (
-            "with an extension of its own",
-            Signer::Issuer(&authority.issuer),
-            &|params| {
-                let oid = [1, 3, 6, 1, 4, 1, 99];
-                let mut extension = CustomExtension::from_oid_content(&oid, vec![5, 0]);
-                extension.set_criticality(true);
-                params.custom_extensions.push(extension);
-            },
-            "the certificate, or one above it, has an extension that is marked critical and is \
-             not understood here",
-        ),
-    ];
+/// What is wrong with a certificate, who signs it, how it comes to that, and what is said of it.
+type BadCertificate<'a> = (&'a str, Signer<'a>, Change<'a>, &'a str);
+
+/// Fails unless servers with these certificates are refused, and with these words.
+fn assert_not_verified<const N: usize>(authority: &Authority, cases: [BadCertificate<'_>; N]) {
     for (case, signer, change, detail) in cases {
         for (version, words) in VERSIONS {
             let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();
@@ -365,6 +261,139 @@ fn a_certificate_that_does_not_verify_sees_no_query() {
             assert!(failure.detail.starts_with(detail), "{case}, {words}: {}", failure.detail);
         }
     }
+}
+
+#[test]
+fn a_certificate_of_another_time_or_name_sees_no_query() {
+    let authority = Authority::new();
+    assert_not_verified(
+        &authority,
+        [
+            (
+                "expired",
+                Signer::Issuer(&authority.issuer),
+                &|params| params.not_after = date_time_ymd(2024, 2, 29),
+                "the certificate expired on 2024-02-29 00:00:00 UTC, and the system clock says 20",
+            ),
+            (
+                "not yet valid",
+                Signer::Issuer(&authority.issuer),
+                &|params| params.not_before = date_time_ymd(2999, 12, 31),
+                "the certificate is not valid before 2999-12-31 00:00:00 UTC, and the system clock \
+             says 20",
+            ),
+            (
+                "wrong name",
+                Signer::Issuer(&authority.issuer),
+                &|params| {
+                    let sans = ["one.example", "*.two.example", "192.0.2.7"];
+                    *params = CertificateParams::new(sans.map(String::from)).unwrap();
+                },
+                "the certificate is for one.example, *.two.example, 192.0.2.7, not for dns.example",
+            ),
+            (
+                "many wrong names",
+                Signer::Issuer(&authority.issuer),
+                &|params| {
+                    let sans: Vec<_> = (0..9).map(|n| format!("n{n}.example")).collect();
+                    *params = CertificateParams::new(sans).unwrap();
+                },
+                "the certificate is for n0.example, n1.example, n2.example, n3.example and 5 more, \
+             not for dns.example",
+            ),
+            (
+                "common name only",
+                Signer::Issuer(&authority.issuer),
+                &|params| {
+                    params.subject_alt_names.clear();
+                    params.distinguished_name.push(DnType::CommonName, NAME);
+                },
+                "the certificate has no subjectAltName, and the common name does not count; \
+             dns.example was expected",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_certificate_of_another_issuer_sees_no_query() {
+    let authority = Authority::new();
+    let stranger = Authority::named("stranger");
+    let namesake = Authority::new();
+    assert_not_verified(
+        &authority,
+        [
+            (
+                "unknown issuer",
+                Signer::Issuer(&stranger.issuer),
+                &|_| (),
+                "the certificate is self-signed or from an unknown issuer; one that leads to the \
+             test root was expected",
+            ),
+            (
+                "issuer of the same name",
+                Signer::Issuer(&namesake.issuer),
+                &|_| (),
+                "a signature is wrong: the issuer has the name, but not the key, of the test root",
+            ),
+            (
+                "self-signed",
+                Signer::Itself,
+                &|_| (),
+                "the certificate is self-signed or from an unknown issuer; one that leads to the \
+             test root was expected",
+            ),
+            (
+                "CA",
+                Signer::Itself,
+                &|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained),
+                "the certificate is that of a CA; one for a server was expected",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_certificate_for_another_purpose_sees_no_query() {
+    let authority = Authority::new();
+    assert_not_verified(
+        &authority,
+        [
+            (
+                "not for servers",
+                Signer::Issuer(&authority.issuer),
+                &|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
+                "the certificate is not for a server; its extended key usage allows client \
+             authentication",
+            ),
+            (
+                "for anything",
+                Signer::Issuer(&authority.issuer),
+                &|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any],
+                "the certificate is not for a server; its extended key usage allows any \
+             (anyExtendedKeyUsage), which does not count: serverAuth was expected",
+            ),
+            (
+                "for something else",
+                Signer::Issuer(&authority.issuer),
+                &|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning],
+                "the certificate is not for a server; its extended key usage allows \
+             1.3.6.1.5.5.7.3.3",
+            ),
+            (
+                "with an extension of its own",
+                Signer::Issuer(&authority.issuer),
+                &|params| {
+                    let oid = [1, 3, 6, 1, 4, 1, 99];
+                    let mut extension = CustomExtension::from_oid_content(&oid, vec![5, 0]);
+                    extension.set_criticality(true);
+                    params.custom_extensions.push(extension);
+                },
+                "the certificate, or one above it, has an extension that is marked critical and is \
+             not understood here",
+            ),
+        ],
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use rustls::SupportedProtocolVersion;
 
 use support::message::{A, NOERROR, SERVFAIL};
+use support::server::behaviour::ClientCertificates;
 use support::{Authority, Bed, DotServer, Identity, Proxy, Query, Response, Setup, UdpClient};
 
 /// Without a name the certificate must have the address itself (RFC 8310 section 8.1).
@@ -60,7 +61,11 @@ fn a_server_that_wants_a_certificate_of_its_clients_is_told_of() {
         [&[&rustls::version::TLS12], &[&rustls::version::TLS13]];
 
     for versions in VERSIONS {
-        let bed = Bed::with(|setup| Setup { wants_client_certificate: true, versions, ..setup });
+        let bed = Bed::with(|setup| Setup {
+            client_certificates: ClientCertificates::Required,
+            versions,
+            ..setup
+        });
         let query = Query::new("secret.example", A).opt(1232).bytes();
         let response = Response::read(&bed.udp().ask(&query));
         assert_eq!(response.rcode, SERVFAIL);

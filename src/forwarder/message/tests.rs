@@ -58,97 +58,11 @@ fn what_a_query_ends_with() {
     }
 }
 
-/// The order of the checks, each row with everything wrong that is checked after it.
-#[test]
-fn refused_queries() {
-    type Case = (&'static str, Vec<u8>, Option<(Rcode, usize, bool)>);
-    let end = query(b"", 0).len();
-    let axfr = |mut query: Vec<u8>| {
-        query[end - 3] = 252;
-        query
-    };
-    let trailing = |query: &[u8]| [query, b"x"].concat();
-    let edns1: &[u8] = b"\0\0\x29\x04\xd0\0\x01\x80\0\0\0";
-    let opt_of_a: &[u8] = b"\x01a\0\0\x29\x04\xd0\0\0\x80\0\0\0";
-    let overrun: &[u8] = b"\0\0\x29\x04\xd0\0\0\x80\0\0\x04\0\x0a\0\x01";
-    let cut_opt: &[u8] = b"\0\0\x29\x04\xd0\0\0\x80\0\0\x09";
-    let respond = |rcode, question_end, has_opt| Some((rcode, question_end, has_opt));
-    let formerr = Rcode::FORMERR;
-    let cases: [Case; 33] = [
-        ("empty", vec![], None),
-        ("11 octets", query(b"", 0)[..11].to_vec(), None),
-        ("QR=1", with_flags(&query(b"", 0), 0x8100), None),
-        ("QR=1, opcode", with_flags(&query(b"", 0), 0xa800), None),
-        (
-            "opcode",
-            with_flags(&trailing(&axfr(with_records(&[edns1], [0, 0, 1]))), 0x2900),
-            respond(Rcode::NOTIMP, 12, true),
-        ),
-        (
-            "opcode, OPT cut before its RDATA",
-            with_flags(&query(&OPT[..9], 1), 0x2900),
-            respond(Rcode::NOTIMP, 12, false),
-        ),
-        (
-            "opcode, header only",
-            vec![0, 0, 0x78, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            respond(Rcode::NOTIMP, 12, false),
-        ),
-        ("no question", with_qdcount(&query(OPT, 1), 0), respond(formerr, 12, false)),
-        (
-            "no question, OPT",
-            [&query(b"", 1)[..5], &[0], &query(b"", 1)[6..12], OPT].concat(),
-            respond(formerr, 12, true),
-        ),
-        ("two questions", with_qdcount(&query(OPT, 1), 2), respond(formerr, 12, false)),
-        (
-            "two questions, OPT",
-            with_qdcount(&query(&[b"\xc0\x0c\0\x1c\0\x01", OPT].concat(), 1), 2),
-            respond(formerr, 12, true),
-        ),
-        (
-            "two questions, the second cut, OPT",
-            with_qdcount(&query(&[b"\x40\0\x1c\0\x01", OPT].concat(), 1), 2),
-            respond(formerr, 12, false),
-        ),
-        ("question cut in the name", query(b"", 0)[..20].to_vec(), respond(formerr, 12, false)),
-        ("question cut", query(b"", 0)[..end - 1].to_vec(), respond(formerr, 12, false)),
-        (
-            "compressed question",
-            [&query(b"", 0)[..12], b"\x01a\xc0\x04\0\x01\0\x01"].concat(),
-            respond(formerr, 12, false),
-        ),
-        (
-            "label type",
-            [&query(b"", 0)[..12], b"\x41a\0\0\x01\0\x01"].concat(),
-            respond(formerr, 12, false),
-        ),
-        ("question of 256 octets", question_of(256), respond(formerr, 12, false)),
-        ("record missing", query(b"", 1), respond(formerr, end, false)),
-        ("record missing after OPT", query(OPT, 2), respond(formerr, end, true)),
-        ("RDATA cut", query(&A[..A.len() - 1], 1), respond(formerr, end, false)),
-        ("OPT cut in its RDATA", query(cut_opt, 1), respond(formerr, end, true)),
-        ("OPT cut before it", query(&cut_opt[..10], 1), respond(formerr, end, false)),
-        (
-            "two OPTs",
-            trailing(&axfr(with_records(&[edns1, OPT], [0, 0, 2]))),
-            respond(formerr, end, true),
-        ),
-        ("OPT as answer", with_records(&[OPT], [1, 0, 0]), respond(formerr, end, true)),
-        ("OPT in authority", with_records(&[OPT], [0, 1, 0]), respond(formerr, end, true)),
-        ("OPT of a.", query(opt_of_a, 1), respond(formerr, end, true)),
-        ("option overrun", query(overrun, 1), respond(formerr, end, true)),
-        ("TSIG, OPT", with_records(&[TSIG, OPT], [0, 0, 2]), respond(formerr, end, true)),
-        ("TSIG in authority", with_records(&[TSIG], [0, 1, 0]), respond(formerr, end, false)),
-        ("EDNS version 1", trailing(&axfr(query(edns1, 1))), respond(Rcode::BADVERS, end, true)),
-        ("AXFR", trailing(&axfr(query(OPT, 1))), respond(Rcode::REFUSED, end, true)),
-        ("trailing octet", trailing(&query(OPT, 1)), respond(formerr, end, true)),
-        (
-            "name in the OPT",
-            with_records(&[OPT, NAME_IN_OPT], [0, 0, 2]),
-            respond(formerr, end, true),
-        ),
-    ];
+/// What a query is refused with: RCODE, the end of the question, and whether there is an OPT record. `None`: it
+/// is dropped.
+type Refused = (&'static str, Vec<u8>, Option<(Rcode, usize, bool)>);
+
+fn assert_refused<const N: usize>(cases: [Refused; N]) {
     for (what, query, expected) in cases {
         let found = match parse_query(&query, false).expect_err(what) {
             Refusal::Drop => None,
@@ -160,6 +74,113 @@ fn refused_queries() {
         };
         assert_eq!(found, expected, "{what}");
     }
+}
+
+/// A query for a zone transfer.
+fn axfr(mut query: Vec<u8>) -> Vec<u8> {
+    let end = self::query(b"", 0).len();
+    query[end - 3] = 252;
+    query
+}
+
+fn trailing(query: &[u8]) -> Vec<u8> {
+    [query, b"x"].concat()
+}
+
+const EDNS1: &[u8] = b"\0\0\x29\x04\xd0\0\x01\x80\0\0\0";
+
+/// The order of the checks, each row with everything wrong that is checked after it.
+#[test]
+fn queries_refused_for_header_or_question() {
+    let end = query(b"", 0).len();
+    let formerr = Rcode::FORMERR;
+    assert_refused([
+        ("empty", vec![], None),
+        ("11 octets", query(b"", 0)[..11].to_vec(), None),
+        ("QR=1", with_flags(&query(b"", 0), 0x8100), None),
+        ("QR=1, opcode", with_flags(&query(b"", 0), 0xa800), None),
+        (
+            "opcode",
+            with_flags(&trailing(&axfr(with_records(&[EDNS1], [0, 0, 1]))), 0x2900),
+            Some((Rcode::NOTIMP, 12, true)),
+        ),
+        (
+            "opcode, OPT cut before its RDATA",
+            with_flags(&query(&OPT[..9], 1), 0x2900),
+            Some((Rcode::NOTIMP, 12, false)),
+        ),
+        (
+            "opcode, header only",
+            vec![0, 0, 0x78, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            Some((Rcode::NOTIMP, 12, false)),
+        ),
+        ("no question", with_qdcount(&query(OPT, 1), 0), Some((formerr, 12, false))),
+        (
+            "no question, OPT",
+            [&query(b"", 1)[..5], &[0], &query(b"", 1)[6..12], OPT].concat(),
+            Some((formerr, 12, true)),
+        ),
+        ("two questions", with_qdcount(&query(OPT, 1), 2), Some((formerr, 12, false))),
+        (
+            "two questions, OPT",
+            with_qdcount(&query(&[b"\xc0\x0c\0\x1c\0\x01", OPT].concat(), 1), 2),
+            Some((formerr, 12, true)),
+        ),
+        (
+            "two questions, the second cut, OPT",
+            with_qdcount(&query(&[b"\x40\0\x1c\0\x01", OPT].concat(), 1), 2),
+            Some((formerr, 12, false)),
+        ),
+        ("question cut in the name", query(b"", 0)[..20].to_vec(), Some((formerr, 12, false))),
+        ("question cut", query(b"", 0)[..end - 1].to_vec(), Some((formerr, 12, false))),
+        (
+            "compressed question",
+            [&query(b"", 0)[..12], b"\x01a\xc0\x04\0\x01\0\x01"].concat(),
+            Some((formerr, 12, false)),
+        ),
+        (
+            "label type",
+            [&query(b"", 0)[..12], b"\x41a\0\0\x01\0\x01"].concat(),
+            Some((formerr, 12, false)),
+        ),
+        ("question of 256 octets", question_of(256), Some((formerr, 12, false))),
+    ]);
+}
+
+/// The order of the checks, each row with everything wrong that is checked after it.
+#[test]
+fn queries_refused_for_their_records() {
+    let end = query(b"", 0).len();
+    let opt_of_a: &[u8] = b"\x01a\0\0\x29\x04\xd0\0\0\x80\0\0\0";
+    let overrun: &[u8] = b"\0\0\x29\x04\xd0\0\0\x80\0\0\x04\0\x0a\0\x01";
+    let cut_opt: &[u8] = b"\0\0\x29\x04\xd0\0\0\x80\0\0\x09";
+    let formerr = Rcode::FORMERR;
+    assert_refused([
+        ("record missing", query(b"", 1), Some((formerr, end, false))),
+        ("record missing after OPT", query(OPT, 2), Some((formerr, end, true))),
+        ("RDATA cut", query(&A[..A.len() - 1], 1), Some((formerr, end, false))),
+        ("OPT cut in its RDATA", query(cut_opt, 1), Some((formerr, end, true))),
+        ("OPT cut before it", query(&cut_opt[..10], 1), Some((formerr, end, false))),
+        (
+            "two OPTs",
+            trailing(&axfr(with_records(&[EDNS1, OPT], [0, 0, 2]))),
+            Some((formerr, end, true)),
+        ),
+        ("OPT as answer", with_records(&[OPT], [1, 0, 0]), Some((formerr, end, true))),
+        ("OPT in authority", with_records(&[OPT], [0, 1, 0]), Some((formerr, end, true))),
+        ("OPT of a.", query(opt_of_a, 1), Some((formerr, end, true))),
+        ("option overrun", query(overrun, 1), Some((formerr, end, true))),
+        ("TSIG, OPT", with_records(&[TSIG, OPT], [0, 0, 2]), Some((formerr, end, true))),
+        ("TSIG in authority", with_records(&[TSIG], [0, 1, 0]), Some((formerr, end, false))),
+        ("EDNS version 1", trailing(&axfr(query(EDNS1, 1))), Some((Rcode::BADVERS, end, true))),
+        ("AXFR", trailing(&axfr(query(OPT, 1))), Some((Rcode::REFUSED, end, true))),
+        ("trailing octet", trailing(&query(OPT, 1)), Some((formerr, end, true))),
+        (
+            "name in the OPT",
+            with_records(&[OPT, NAME_IN_OPT], [0, 0, 2]),
+            Some((formerr, end, true)),
+        ),
+    ]);
     for sigs in [[SIG0, OPT], [SIG0, TSIG], [TSIG, TSIG]] {
         let query = with_records(&sigs, [0, 0, 2]);
         assert!(matches!(parse_query(&query, false), Err(Refusal::Respond(_))), "{sigs:x?}");
@@ -235,7 +256,7 @@ fn local_responses() {
 }
 
 #[test]
-fn checked_responses() {
+fn responses_that_pass() {
     let query = query(OPT, 1);
     let parsed = parse_query(&query, false).unwrap();
     let check = |response: &[u8]| check_response(response, &query, parsed.question_end);
@@ -277,7 +298,26 @@ fn checked_responses() {
         panic!()
     };
     assert_eq!(extended.rcode, Rcode(23));
+    for (records, signature) in [
+        (&[A, OPT, TSIG][..], Some(Signature::Tsig)),
+        (&[A, TSIG], Some(Signature::Tsig)),
+        (&[A, SIG0], Some(Signature::Sig0)),
+        (&[A, SIG], None),
+    ] {
+        let response = response(records, [1, 0, records.len() as u16 - 1]);
+        let ResponseCheck::Answer(info) = check(&response) else { panic!("{response:x?}") };
+        assert_eq!(info.signature, signature, "{response:x?}");
+    }
+    let more = [&answer[..], b"x"].concat();
+    assert!(matches!(check(&more), ResponseCheck::Answer(_)), "octets after the last record");
+}
 
+#[test]
+fn responses_to_something_else() {
+    let query = query(OPT, 1);
+    let end = parse_query(&query, false).unwrap().question_end;
+    let check = |response: &[u8]| check_response(response, &query, end);
+    let answer = response(&[A, A, NS, OPT], [2, 1, 1]);
     let changed = |at: usize| {
         let mut message = answer.clone();
         message[at] ^= 1;
@@ -305,7 +345,14 @@ fn checked_responses() {
     assert_eq!(check(&bare), ResponseCheck::ErrorWithoutQuestion(Rcode::SERVFAIL));
     let bare = b"\0\0\x80\0\0\0\0\0\0\0\0\x01\0\0\x29\x04\xd0\x01\0\0\0\0\0";
     assert_eq!(check(bare), ResponseCheck::ErrorWithoutQuestion(Rcode::BADVERS));
+}
 
+#[test]
+fn responses_whose_records_cannot_be_read() {
+    let query = query(OPT, 1);
+    let end = parse_query(&query, false).unwrap().question_end;
+    let check = |response: &[u8]| check_response(response, &query, end);
+    let answer = response(&[A, A, NS, OPT], [2, 1, 1]);
     let unreadable = [
         ("cut", answer[..answer.len() - 1].to_vec()),
         ("records missing", answer[..end].to_vec()),
@@ -323,18 +370,6 @@ fn checked_responses() {
     for (what, response) in unreadable {
         assert_eq!(check(&response), ResponseCheck::Unreadable, "{what}");
     }
-    for (records, signature) in [
-        (&[A, OPT, TSIG][..], Some(Signature::Tsig)),
-        (&[A, TSIG], Some(Signature::Tsig)),
-        (&[A, SIG0], Some(Signature::Sig0)),
-        (&[A, SIG], None),
-    ] {
-        let response = response(records, [1, 0, records.len() as u16 - 1]);
-        let ResponseCheck::Answer(info) = check(&response) else { panic!("{response:x?}") };
-        assert_eq!(info.signature, signature, "{response:x?}");
-    }
-    let more = [&answer[..], b"x"].concat();
-    assert!(matches!(check(&more), ResponseCheck::Answer(_)), "octets after the last record");
 }
 
 #[test]

@@ -8,7 +8,6 @@ use dot_proxy::forwarder::ClientId;
 
 /// A TCP client.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "traits of a client, not states")]
 pub struct TcpClient {
     pub peer: SocketAddr,
     /// `None` before it is accepted and after the forwarder closed it.
@@ -24,23 +23,30 @@ pub struct TcpClient {
     pub offender: bool,
     /// Octets that arrived and were not read by the forwarder.
     pub(super) unread: VecDeque<u8>,
-    /// It may get no answers any more.
-    pub(super) excused: bool,
     pub(super) fin: Fin,
     /// Octets handed to the forwarder that make no whole frame yet.
     pub(super) partial: Vec<u8>,
     pub(super) partial_since: Option<Duration>,
     /// It was accepted then, and has sent no whole frame since.
     pub(super) fresh_since: Option<Duration>,
-    /// No query is taken from it any more.
-    pub(super) ended: bool,
     /// Octets of the forwarder's output that were looked at already.
     pub(super) looked: usize,
     /// Looked-at octets that make no whole frame yet.
     pub(super) response: Vec<u8>,
-    pub(super) writable_due: bool,
+    pub(super) dealings: Dealings,
     /// Output waits, and since then it has taken none.
     pub(super) stuck_since: Option<Duration>,
+}
+
+/// How the forwarder deals with a client.
+#[derive(Debug, Default)]
+pub(super) struct Dealings {
+    /// No query is taken from it any more.
+    pub(super) ended: bool,
+    /// It may get no answers any more.
+    pub(super) excused: bool,
+    /// The forwarder is still to be told that the client takes more.
+    pub(super) writable_due: bool,
 }
 
 /// Where a client stands.
@@ -74,15 +80,13 @@ impl TcpClient {
             polite: true,
             offender: false,
             unread: VecDeque::new(),
-            excused: false,
             fin: Fin::None,
             partial: Vec::new(),
             partial_since: None,
             fresh_since: None,
-            ended: false,
             looked: 0,
             response: Vec::new(),
-            writable_due: false,
+            dealings: Dealings::default(),
             stuck_since: None,
         }
     }

@@ -40,25 +40,12 @@ impl World {
                 self.clients[client].room = None;
                 self.write_client(client);
             }
-            What::ClientResets { client } => {
-                self.backlog.retain(|waiting| *waiting != client);
-                if let Some(conn) = self.clients[client].conn {
-                    self.clients[client].state = State::Reset;
-                    self.oracle.forgive(client);
-                    self.forwarder.handle_closed(self.now, conn.into(), Closed::Reset);
-                }
-            }
+            What::ClientResets { client } => self.reset_client(client),
             What::ClientWritable { client } => {
-                self.clients[client].writable_due = false;
+                self.clients[client].dealings.writable_due = false;
                 self.write_client(client);
             }
-            What::Connected { link } => {
-                if let Some(conn) = self.links[link].conn {
-                    self.links[link].connected = Some(self.at());
-                    self.forwarder.handle_connected(self.now, conn);
-                    self.watch_idle(link);
-                }
-            }
+            What::Connected { link } => self.connect_link(link),
             What::Datagram { path, message, cut } => {
                 if is_served(path.client.ip()) {
                     self.oracle.asked(self.at(), To::Datagram(path), &message, cut);
@@ -72,53 +59,81 @@ impl World {
                 }
             }
             What::Freeze { length } => self.frozen_for += length,
-            What::LinkIdle { link, since } => {
-                let link_now = &self.links[link];
-                let is_idle = link_now.active == since && link_now.outstanding.is_empty();
-                if is_idle && link_now.is_open() {
-                    self.serve(link, Do::Close(Closed::Eof));
-                }
-            }
+            What::LinkIdle { link, since } => self.close_idle_link(link, since),
             What::LinkReadable { link } => {
-                self.links[link].readable_due = false;
+                self.links[link].due.readable = false;
                 self.read_link(link);
             }
             What::LinkWritable { link } => {
-                self.links[link].writable_due = false;
+                self.links[link].due.writable = false;
                 self.write_link(link);
             }
-            What::NetworkChange { server, lost } => {
-                let mut conns = Vec::new();
-                let links = self.links.iter_mut().filter(|link| lost && link.server == server);
-                for link in links {
-                    link.forgotten = true;
-                    conns.extend(link.conn);
-                }
-                let upstream = UpstreamIndex::new(server);
-                self.forwarder.handle_network_change(self.now, upstream, &conns);
-            }
+            What::NetworkChange { server, lost } => self.change_network(server, lost),
             What::Resume => self.forwarder.handle_resume(self.now),
             What::ClockSet => self.forwarder.handle_clock_set(self.now),
             What::Serve { link, what } => self.serve(link, what),
-            What::ServerDies { server } => {
-                for link in self.links.iter_mut().filter(|link| link.server == server) {
-                    link.forgotten = true;
-                }
-            }
-            What::ServersRead => {
-                for link in 0..self.links.len() {
-                    self.links[link].room = None;
-                    if self.links[link].is_open() {
-                        self.receive(link);
-                        self.write_link(link);
-                    }
-                }
-            }
+            What::ServerDies { server } => self.kill_server(server),
+            What::ServersRead => self.have_servers_read(),
             What::Shutdown => {
                 self.shutting_down = true;
                 self.forwarder.handle_shutdown(self.now);
             }
         }
+    }
+
+    fn reset_client(&mut self, client: usize) {
+        self.backlog.retain(|waiting| *waiting != client);
+        if let Some(conn) = self.clients[client].conn {
+            self.clients[client].state = State::Reset;
+            self.oracle.forgive(client);
+            self.forwarder.handle_closed(self.now, conn.into(), Closed::Reset);
+        }
+    }
+
+    fn connect_link(&mut self, link: usize) {
+        if let Some(conn) = self.links[link].conn {
+            self.links[link].connected = Some(self.at());
+            self.forwarder.handle_connected(self.now, conn);
+            self.watch_idle(link);
+        }
+    }
+
+    /// A server is gone without a word.
+    fn kill_server(&mut self, server: usize) {
+        for link in self.links.iter_mut().filter(|link| link.server == server) {
+            link.forgotten = true;
+        }
+    }
+
+    /// Servers that stopped reading go on.
+    fn have_servers_read(&mut self) {
+        for link in 0..self.links.len() {
+            self.links[link].room = None;
+            if self.links[link].is_open() {
+                self.receive(link);
+                self.write_link(link);
+            }
+        }
+    }
+
+    /// Closes a link on which nothing has happened since then.
+    fn close_idle_link(&mut self, link: usize, since: Duration) {
+        let link_now = &self.links[link];
+        let is_idle = link_now.active == since && link_now.outstanding.is_empty();
+        if is_idle && link_now.is_open() {
+            self.serve(link, Do::Close(Closed::Eof));
+        }
+    }
+
+    /// The way to a server is another one, on which its connections may be lost.
+    fn change_network(&mut self, server: usize, lost: bool) {
+        let mut conns = Vec::new();
+        for link in self.links.iter_mut().filter(|link| lost && link.server == server) {
+            link.forgotten = true;
+            conns.extend(link.conn);
+        }
+        let upstream = UpstreamIndex::new(server);
+        self.forwarder.handle_network_change(self.now, upstream, &conns);
     }
 
     /// When the next client can be accepted that waits.
@@ -202,7 +217,7 @@ impl World {
 
     fn is_idle(&mut self, number: usize) -> bool {
         let client = &self.clients[number];
-        let is_open = client.state == State::Open && !client.ended;
+        let is_open = client.state == State::Open && !client.dealings.ended;
         let owes = self.oracle.owes(To::Stream(number));
         // What cannot be read is about to be closed.
         is_open
@@ -223,7 +238,7 @@ impl World {
             if client.unread.is_empty() {
                 if client.fin == Fin::Arrived {
                     client.fin = Fin::Told;
-                    client.ended = true;
+                    client.dealings.ended = true;
                     self.forwarder.handle_closed(self.now, conn.into(), Closed::Eof);
                 }
                 return;
@@ -233,20 +248,20 @@ impl World {
             // Stopped for long, the forwarder may give a client up before it reads the rest.
             let is_late = client.partial_since.is_some_and(|since| since + PARTIAL_MAX <= at);
             client.offender |= is_late;
-            client.excused |= is_late;
+            client.dealings.excused |= is_late;
             client.partial.extend(&bytes);
             let mut is_whole = false;
             while let Some(message) = dns::take_frame(&mut self.clients[number].partial) {
                 is_whole = true;
                 self.clients[number].fresh_since = None;
-                if self.clients[number].ended {
+                if self.clients[number].dealings.ended {
                     continue;
                 }
                 self.note(format_args!("  client {number} asks {}", asked(&message)));
                 self.oracle.asked(self.at(), To::Stream(number), &message, false);
-                self.clients[number].ended = dns::due(&message) == Due::Silence;
+                self.clients[number].dealings.ended = dns::due(&message) == Due::Silence;
             }
-            if self.clients[number].excused {
+            if self.clients[number].dealings.excused {
                 self.oracle.excuse(number);
             }
             let client = &mut self.clients[number];
@@ -264,7 +279,7 @@ impl World {
         loop {
             let link = &mut self.links[number];
             let Some(conn) = link.conn else { return };
-            if link.forgotten || link.told_end || link.pace.is_some() && link.readable_due {
+            if link.forgotten || link.told_end || link.pace.is_some() && link.due.readable {
                 return;
             }
             if link.outbound.is_empty() {
@@ -279,7 +294,7 @@ impl World {
             let bytes: Vec<u8> = link.outbound.drain(..length).collect();
             self.forwarder.handle_stream(self.now, conn.into(), &bytes);
             if let Some((_, pause)) = pace {
-                self.links[number].readable_due = true;
+                self.links[number].due.readable = true;
                 return self.schedule(pause, What::LinkReadable { link: number });
             }
             let pauses =
@@ -291,8 +306,8 @@ impl World {
     }
 
     fn read_link_later(&mut self, number: usize) {
-        if !self.links[number].readable_due {
-            self.links[number].readable_due = true;
+        if !self.links[number].due.readable {
+            self.links[number].due.readable = true;
             let after = self.rng.up_to(Duration::from_millis(2));
             self.schedule(after, What::LinkReadable { link: number });
         }

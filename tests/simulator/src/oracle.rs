@@ -303,8 +303,6 @@ impl Oracle {
         let name = dns::name_of(&owed.question);
         let length = response.octets.len();
         assert_eq!(response.copied_flags(), owed.flags, "{name}: OPCODE or RD is not copied");
-        let is_unreadable =
-            matches!(owed.due, Due::Local { rcode: dns::FORMERR | dns::NOTIMP, .. });
         let size_max = match to {
             To::Stream(_) => 65_535,
             To::Datagram(path) => {
@@ -312,50 +310,19 @@ impl Oracle {
                 datagram_size_max(&path, owed.edns)
             }
         };
-        match owed.edns {
-            None if is_unreadable => assert!(response.opts() <= 1, "{name}: more than one OPT"),
-            None => assert_eq!(response.opts(), 0, "{name}: an OPT the client did not ask for"),
-            // The whole answer of a server without EDNS matters more than the OPT that it leaves no room for.
-            Some(_) if response.opts() == 0 && length + OPT_LEN_MIN > size_max => {}
-            Some(edns) => {
-                let answered = dns::edns(response);
-                assert_eq!(response.opts(), 1, "{name}: not one OPT");
-                let flag = answered.map(|answered| answered.dnssec_ok);
-                assert_eq!(flag, Some(edns.dnssec_ok), "{name}: DO is not copied");
-            }
-        }
+        judge_opt(owed, response, size_max);
         assert!(length <= size_max, "{name}: {length} octets where {size_max} fit");
         if let Due::Local { rcode, .. } = owed.due {
             assert_eq!(response.header_rcode(), rcode, "{name}: wrong RCODE of a local answer");
             assert_eq!(response.is_truncated(), owed.cut, "{name}: TC of a local answer");
             return false;
         }
-        if let Due::Special { .. } = owed.due
-            && !is_our_own(response)
-            && owed.edns.is_some_and(|edns| edns.dnssec_ok)
-        {
-            let zone = special::deniable_zone(&self.special_names, &owed.question);
-            let denied = zone.and_then(|zone| self.denied.get(&zone).copied());
-            let records = denied.map(|count| [0, if response.is_truncated() { 0 } else { count }]);
-            assert_eq!(
-                Some([0, 1].map(|section| response.count(section))),
-                records,
-                "{name}: records of a proof"
-            );
-            assert_eq!(response.header_rcode(), dns::NXDOMAIN, "{name}: RCODE of a proof");
-            assert!(!response.is_authenticated(), "{name}: AD of a proof");
-            return false;
-        }
         if let Due::Special { rcode, answers, authorities } = owed.due {
-            assert_eq!(response.header_rcode(), rcode, "{name}: wrong RCODE of a special name");
-            assert_eq!(
-                [0, 1].map(|section| response.count(section)),
-                [answers, authorities],
-                "{name}: records"
-            );
-            let flags = [is_our_own(response), response.is_recursion_available()];
-            assert_eq!(flags, [true, true], "{name}: AA, AD or RA of a special name");
-            assert!(!response.is_truncated(), "{name}: TC of a special name");
+            if !is_our_own(response) && owed.edns.is_some_and(|edns| edns.dnssec_ok) {
+                self.judge_proof(owed, response);
+            } else {
+                judge_special(&name, response, rcode, [answers, authorities]);
+            }
             return false;
         }
         if let Some(serial) = dns::serial(response) {
@@ -393,6 +360,48 @@ impl Oracle {
         );
         false
     }
+
+    /// Fails unless the response has the records by which a server denied the zone of the name.
+    fn judge_proof(&self, owed: &Owed, response: &View<'_>) {
+        let name = dns::name_of(&owed.question);
+        let zone = special::deniable_zone(&self.special_names, &owed.question);
+        let denied = zone.and_then(|zone| self.denied.get(&zone).copied());
+        let records = denied.map(|count| [0, if response.is_truncated() { 0 } else { count }]);
+        assert_eq!(
+            Some([0, 1].map(|section| response.count(section))),
+            records,
+            "{name}: records of a proof"
+        );
+        assert_eq!(response.header_rcode(), dns::NXDOMAIN, "{name}: RCODE of a proof");
+        assert!(!response.is_authenticated(), "{name}: AD of a proof");
+    }
+}
+
+/// Fails unless an OPT record is there exactly where the client sent one.
+fn judge_opt(owed: &Owed, response: &View<'_>, size_max: usize) {
+    let name = dns::name_of(&owed.question);
+    let is_unreadable = matches!(owed.due, Due::Local { rcode: dns::FORMERR | dns::NOTIMP, .. });
+    match owed.edns {
+        None if is_unreadable => assert!(response.opts() <= 1, "{name}: more than one OPT"),
+        None => assert_eq!(response.opts(), 0, "{name}: an OPT the client did not ask for"),
+        // The whole answer of a server without EDNS matters more than the OPT that it leaves no room for.
+        Some(_) if response.opts() == 0 && response.octets.len() + OPT_LEN_MIN > size_max => {}
+        Some(edns) => {
+            let answered = dns::edns(response);
+            assert_eq!(response.opts(), 1, "{name}: not one OPT");
+            let flag = answered.map(|answered| answered.dnssec_ok);
+            assert_eq!(flag, Some(edns.dnssec_ok), "{name}: DO is not copied");
+        }
+    }
+}
+
+/// Fails unless the response is the forwarder's own about a special name.
+fn judge_special(name: &str, response: &View<'_>, rcode: u8, records: [usize; 2]) {
+    assert_eq!(response.header_rcode(), rcode, "{name}: wrong RCODE of a special name");
+    assert_eq!([0, 1].map(|section| response.count(section)), records, "{name}: records");
+    let flags = [is_our_own(response), response.is_recursion_available()];
+    assert_eq!(flags, [true, true], "{name}: AA, AD or RA of a special name");
+    assert!(!response.is_truncated(), "{name}: TC of a special name");
 }
 
 /// RFC.md decision 2.

@@ -80,7 +80,7 @@ impl World {
                 assert!(!owes || is_offender, "client {client} is shut down with answers owed");
                 let client_now = &mut self.clients[client];
                 client_now.saw_end = true;
-                client_now.ended = true;
+                client_now.dealings.ended = true;
                 if client_now.polite {
                     self.schedule(Duration::from_millis(5), What::ClientFin { client });
                 }
@@ -198,8 +198,8 @@ impl World {
             *room -= taken;
         } else if self.roughness.short_writes && taken > 0 {
             taken = self.rng.within(1, taken);
-            if taken < client.looked && !client.writable_due {
-                client.writable_due = true;
+            if taken < client.looked && !client.dealings.writable_due {
+                client.dealings.writable_due = true;
                 let after = self.rng.up_to(Duration::from_millis(5));
                 self.schedule(after, What::ClientWritable { client: number });
             }
@@ -231,8 +231,8 @@ impl World {
             *room -= taken;
         } else if self.roughness.short_writes && taken > 0 {
             taken = self.rng.within(1, taken);
-            if taken < output.len() && !link.writable_due {
-                link.writable_due = true;
+            if taken < output.len() && !link.due.writable {
+                link.due.writable = true;
                 let after = self.rng.up_to(Duration::from_millis(2));
                 self.schedule(after, What::LinkWritable { link: number });
             }

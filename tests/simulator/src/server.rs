@@ -158,7 +158,6 @@ pub enum Do {
 
 /// One connection to a server, kept for the story after it is closed.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is about something else")]
 pub struct Link {
     pub server: usize,
     /// `None` once closed by the forwarder.
@@ -183,8 +182,14 @@ pub struct Link {
     pub(super) outstanding: HashMap<u16, Vec<u8>>,
     pub(super) answered: usize,
     pub(super) active: Duration,
-    pub(super) writable_due: bool,
-    pub(super) readable_due: bool,
+    pub(super) due: Edges,
+}
+
+/// Edges that the forwarder is still to be told.
+#[derive(Debug, Default)]
+pub(super) struct Edges {
+    pub(super) readable: bool,
+    pub(super) writable: bool,
 }
 
 /// A query that reached a server.
@@ -218,8 +223,7 @@ impl Link {
             outstanding: HashMap::new(),
             answered: 0,
             active: at,
-            writable_due: false,
-            readable_due: false,
+            due: Edges::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! A query goes upstream, and a response to the client, each with the OPT record of its hop.
 
 use dot_proxy::forwarder::message::edit::{self, Ecs, Edns, Family, QueryEdit, ResponseEdit};
-use dot_proxy::forwarder::message::{self, HEADER_LEN, ResponseCheck};
+use dot_proxy::forwarder::message::{self, HEADER_LEN, ParsedQuery, ResponseCheck};
 
 use super::Choices;
 
@@ -52,7 +52,18 @@ pub fn edit(octets: &[u8]) {
             assert_eq!(again, sent);
         }
     }
+    edit_response(&mut choices, query, &parsed, sent, ecs, limit);
+}
 
+/// The response to `query`, which was sent as `sent`, as it goes to the client.
+fn edit_response(
+    choices: &mut Choices<'_>,
+    query: &[u8],
+    parsed: &ParsedQuery,
+    sent: &[u8],
+    ecs: Ecs,
+    limit: usize,
+) {
     let mut response = message::id(sent).expect("a header").to_be_bytes().to_vec();
     let counts = choices.take(8);
     response.extend([counts.first().copied().unwrap_or(0) & 0x87 | 0x80]);
@@ -69,7 +80,7 @@ pub fn edit(octets: &[u8]) {
     };
     let choice = ResponseEdit { ecs, limit, udp_size: 1_232, keepalive: None };
     let mut out = b"before".to_vec();
-    if edit::append_response(&mut out, &response, &info, query, &parsed, choice).is_err() {
+    if edit::append_response(&mut out, &response, &info, query, parsed, choice).is_err() {
         assert_eq!(out, b"before", "nothing is left of what was not delivered");
         return;
     }

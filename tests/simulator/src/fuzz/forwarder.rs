@@ -125,17 +125,7 @@ impl Shell {
                 let frame = [&(query.len() as u16).to_be_bytes()[..], &query].concat();
                 self.client_octets(client, &frame);
             }
-            7 => {
-                let which = choices.octet();
-                if let Some(conn) =
-                    pick(&mut self.conns, which, |kind| matches!(kind, Kind::Connecting))
-                    && let ConnId::Upstream(id) = conn.id
-                {
-                    conn.kind = Kind::Open { written: Vec::new(), queries: VecDeque::new() };
-                    self.forwarder.handle_established(now, id);
-                    self.forwarder.handle_connected(now, id);
-                }
-            }
+            7 => self.open(choices.octet()),
             8 => {
                 let (which, how) = (choices.octet(), choices.octet());
                 if let Some(conn) = pick(&mut self.conns, which, |_| true) {
@@ -168,6 +158,17 @@ impl Shell {
                 2 => self.forwarder.handle_resume(now),
                 _ => {}
             },
+        }
+    }
+
+    /// An attempt to connect succeeds.
+    fn open(&mut self, which: u8) {
+        if let Some(conn) = pick(&mut self.conns, which, |kind| matches!(kind, Kind::Connecting))
+            && let ConnId::Upstream(id) = conn.id
+        {
+            conn.kind = Kind::Open { written: Vec::new(), queries: VecDeque::new() };
+            self.forwarder.handle_established(self.now, id);
+            self.forwarder.handle_connected(self.now, id);
         }
     }
 

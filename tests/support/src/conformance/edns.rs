@@ -11,7 +11,7 @@ use crate::forwarder::subject::Subject;
 use crate::message::{self, A, AXFR, BADVERS, FORMERR, NOERROR, NOTIMP, RD, SERVFAIL, TC, TXT};
 use crate::server::RefusedPort;
 use crate::view::View;
-use crate::{Act, Authority, End, Query};
+use crate::{Act, Authority, End, Query, Received};
 
 const ECS: u16 = 8;
 const COOKIE: u16 = 10;
@@ -41,31 +41,32 @@ fn option(message: Option<&Vec<u8>>, code: u16) -> Option<Vec<u8>> {
     View::read(message?)?.option(code).map(<[u8]>::to_vec)
 }
 
+/// A server that objects to OPT records, to padding, or to every query, by the name that it is asked for.
+fn objecting(query: &Received<'_>) -> Vec<Act> {
+    let mut answer = answers::answer(query.message).expect("a query");
+    // As a server that knows no OPT record.
+    let bare = |rcode| answers::objection(query.message, rcode, false);
+    let with_opt = query.message[10..12] != [0, 0];
+    match query.name.split('.').next() {
+        Some("badcookie") if with_opt => {
+            // RCODE 23: 1 in the OPT record, 7 in the header.
+            answer[3] |= 7;
+            let upper = answer.len() - 6;
+            answer[upper] = 1;
+            vec![Act::Send(answer)]
+        }
+        Some("formerr") if with_opt => vec![Act::Send(bare(FORMERR))],
+        Some("notimp") if with_opt => vec![Act::Send(bare(NOTIMP))],
+        Some("padded") if answers::has_option(query.message, PADDING) => {
+            vec![Act::Send(answers::objection(query.message, FORMERR, true))]
+        }
+        Some("own") => vec![Act::Send(bare(FORMERR))],
+        _ => vec![Act::Send(answer)],
+    }
+}
+
 pub fn one_opt_or_none(subject: &dyn Subject) -> Result<Outcome, String> {
-    let stage = Stage::one(subject, |setup| {
-        setup.handler(|query| {
-            let mut answer = answers::answer(query.message).expect("a query");
-            // As a server that knows no OPT record.
-            let bare = |rcode| answers::objection(query.message, rcode, false);
-            let with_opt = query.message[10..12] != [0, 0];
-            match query.name.split('.').next() {
-                Some("badcookie") if with_opt => {
-                    // RCODE 23: 1 in the OPT record, 7 in the header.
-                    answer[3] |= 7;
-                    let upper = answer.len() - 6;
-                    answer[upper] = 1;
-                    vec![Act::Send(answer)]
-                }
-                Some("formerr") if with_opt => vec![Act::Send(bare(FORMERR))],
-                Some("notimp") if with_opt => vec![Act::Send(bare(NOTIMP))],
-                Some("padded") if answers::has_option(query.message, PADDING) => {
-                    vec![Act::Send(answers::objection(query.message, FORMERR, true))]
-                }
-                Some("own") => vec![Act::Send(bare(FORMERR))],
-                _ => vec![Act::Send(answer)],
-            }
-        })
-    })?;
+    let stage = Stage::one(subject, |setup| setup.handler(objecting))?;
     let mut client = Client::new(&stage);
     let mut outcome = Outcome::default();
     // Local errors, too.

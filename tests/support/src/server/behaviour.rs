@@ -9,8 +9,14 @@ use rustls::{RootCertStore, SupportedProtocolVersion};
 use super::super::answers;
 use super::super::authority::Identity;
 
+/// What a server asks of its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificates {
+    NotAskedFor,
+    Required,
+}
+
 /// How a server behaves.
-#[expect(clippy::struct_excessive_bools, reason = "each is something that it does or does not")]
 pub struct Setup {
     pub identity: Identity,
     pub versions: &'static [&'static SupportedProtocolVersion],
@@ -18,8 +24,7 @@ pub struct Setup {
     pub alpn: Vec<Vec<u8>>,
     /// Whether its tickets allow early data.
     pub early_data: bool,
-    /// Whether it refuses clients that have no certificate.
-    pub wants_client_certificate: bool,
+    pub client_certificates: ClientCertificates,
     /// What the connection of this number, from 0, meets.
     pub greeting: Box<dyn FnMut(usize) -> Greeting + Send>,
     /// What is done about a query.
@@ -44,7 +49,7 @@ impl Setup {
             versions: rustls::ALL_VERSIONS,
             alpn: vec![b"dot".to_vec()],
             early_data: false,
-            wants_client_certificate: false,
+            client_certificates: ClientCertificates::NotAskedFor,
             greeting: Box::new(|_| Greeting::Tls),
             handler: Box::new(answer),
             idle: None,
@@ -75,7 +80,7 @@ impl Setup {
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(self.versions)
             .expect("versions that the provider has");
-        let config = if self.wants_client_certificate {
+        let config = if self.client_certificates == ClientCertificates::Required {
             // Whoever they are from: no client has one.
             let mut roots = RootCertStore::empty();
             roots.add(identity.certificate.clone()).expect("a certificate");

@@ -303,53 +303,60 @@ impl Connection {
                         }
                     }
                 }
-                Tls::Open(tls) => {
-                    let read = tls.read_tls(&mut octets).map_err(|error| error.to_string())?;
-                    if read == 0 {
-                        // Nothing counts after close_notify (RFC 8446 section 6.1).
+                Tls::Open(_) => {
+                    if !self.decrypt_records(&mut octets, log)? {
                         return Ok(());
-                    }
-                    let was_handshaking = tls.is_handshaking();
-                    let state = tls.process_new_packets().map_err(|error| error.to_string());
-                    if was_handshaking && !tls.is_handshaking() {
-                        let handshake = Handshake {
-                            resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
-                            version: tls.protocol_version().expect("the handshake is over"),
-                            alpn: tls.alpn_protocol().map(<[u8]>::to_vec),
-                        };
-                        log.record(|log| {
-                            log.connections[self.number].handshake = Some(handshake);
-                        });
-                    }
-                    let state = match state {
-                        Ok(state) => state,
-                        Err(error) => {
-                            // The alert is a courtesy; the connection is over anyway.
-                            drop(tls.write_tls(&mut &self.socket));
-                            return Err(error);
-                        }
-                    };
-                    let plain = state.plaintext_bytes_to_read();
-                    if plain > 0 {
-                        let start = self.input.len();
-                        self.input.resize(start + plain, 0);
-                        tls.reader()
-                            .read_exact(&mut self.input[start..])
-                            .expect("decrypted octets");
-                        self.active = Instant::now();
-                        log.record(|log| {
-                            log.connections[self.number].application_octets += plain;
-                        });
-                    }
-                    if state.peer_has_closed() {
-                        log.record(|log| {
-                            log.connections[self.number].ended.get_or_insert(Ended::Notify);
-                        });
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Decrypts what is in front of `octets`. False: nothing counts any more.
+    fn decrypt_records(&mut self, octets: &mut &[u8], log: &SharedLog) -> Result<bool, String> {
+        let Tls::Open(tls) = &mut self.tls else { return Ok(false) };
+        let read = tls.read_tls(octets).map_err(|error| error.to_string())?;
+        if read == 0 {
+            // Nothing counts after close_notify (RFC 8446 section 6.1).
+            return Ok(false);
+        }
+        let was_handshaking = tls.is_handshaking();
+        let state = tls.process_new_packets().map_err(|error| error.to_string());
+        if was_handshaking && !tls.is_handshaking() {
+            let handshake = Handshake {
+                resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
+                version: tls.protocol_version().expect("the handshake is over"),
+                alpn: tls.alpn_protocol().map(<[u8]>::to_vec),
+            };
+            log.record(|log| {
+                log.connections[self.number].handshake = Some(handshake);
+            });
+        }
+        let state = match state {
+            Ok(state) => state,
+            Err(error) => {
+                // The alert is a courtesy; the connection is over anyway.
+                drop(tls.write_tls(&mut &self.socket));
+                return Err(error);
+            }
+        };
+        let plain = state.plaintext_bytes_to_read();
+        if plain > 0 {
+            let start = self.input.len();
+            self.input.resize(start + plain, 0);
+            tls.reader().read_exact(&mut self.input[start..]).expect("decrypted octets");
+            self.active = Instant::now();
+            log.record(|log| {
+                log.connections[self.number].application_octets += plain;
+            });
+        }
+        if state.peer_has_closed() {
+            log.record(|log| {
+                log.connections[self.number].ended.get_or_insert(Ended::Notify);
+            });
+        }
+        Ok(true)
     }
 
     fn peer_ended(&mut self, log: &SharedLog, how: Ended) {
