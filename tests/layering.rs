@@ -20,7 +20,7 @@ const OF_OWNERS: &[&str] = &[
 /// The first row that fits a path is its row.
 const ARROWS: &[(&str, &[&str])] = &[
     ("forwarder/message", &[]),
-    ("forwarder/collections", &["forwarder/action"]),
+    ("forwarder/collections", &[]),
     ("forwarder/queries", OF_OWNERS),
     ("forwarder/clients", OF_OWNERS),
     ("forwarder/upstreams", OF_OWNERS),

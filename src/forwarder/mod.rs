@@ -122,6 +122,7 @@ mod answer;
 mod bound;
 mod clients;
 mod collections;
+mod datagrams;
 mod denial;
 mod dispatch;
 mod failure;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::action::Action;
-use super::collections::output::DatagramOutput;
+use super::datagrams::DatagramOutput;
 use super::limits::Limits;
 use super::query_log::QueryLog;
 use super::report::{Counts, Notice};

@@ -3,6 +3,7 @@
 mod client;
 pub mod datagram;
 mod listener;
+mod origin;
 pub mod reactor;
 pub(crate) mod sockets;
 pub(crate) mod stream;

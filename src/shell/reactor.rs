@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll};
 
 use crate::config::{Config, UpstreamSpec};
 use crate::forwarder::{
@@ -29,6 +29,7 @@ use crate::host::stderr::Stderr;
 use crate::shell::client::ClientSocket;
 use crate::shell::datagram::{Buffers, Calls};
 use crate::shell::listener::{self, Listener};
+use crate::shell::origin::Origin;
 use crate::shell::sockets::{Context, Socket, Sockets};
 use crate::shell::upstream::{self, UpstreamSocket, UpstreamTarget};
 use crate::tls::{self, Identity};
@@ -537,56 +538,6 @@ impl Reactor {
     }
 }
 
-/// What an event comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    Termination,
-    Network,
-    /// The UDP socket of the listener in this place.
-    Udp(usize),
-    /// The TCP socket of the listener in this place.
-    Tcp(usize),
-    /// The client whose key this is.
-    Client(usize),
-    /// The connection to an upstream whose key this is.
-    Upstream(usize),
-}
-
-impl Origin {
-    fn of(conn: ConnId) -> Self {
-        match conn {
-            ConnId::Client(_) => Self::Client(conn.key()),
-            ConnId::Upstream(_) => Self::Upstream(conn.key()),
-        }
-    }
-
-    fn token(self) -> Token {
-        let (kind, place) = match self {
-            Self::Termination => (0, 0),
-            Self::Network => (1, 0),
-            Self::Udp(index) => (2, index),
-            Self::Tcp(index) => (3, index),
-            Self::Client(key) => (4, key),
-            Self::Upstream(key) => (5, key),
-        };
-        Token(ORIGINS * place + kind)
-    }
-}
-
-impl From<Token> for Origin {
-    fn from(token: Token) -> Self {
-        let place = token.0 / ORIGINS;
-        match token.0 % ORIGINS {
-            0 => Self::Termination,
-            1 => Self::Network,
-            2 => Self::Udp(place),
-            3 => Self::Tcp(place),
-            4 => Self::Client(place),
-            _ => Self::Upstream(place),
-        }
-    }
-}
-
 /// What the core is told of upstreams.
 fn upstream_identities(upstreams: &[UpstreamSpec]) -> Vec<UpstreamIdentity> {
     let operator = |upstream: &UpstreamSpec| {
@@ -629,9 +580,6 @@ fn now() -> Instant {
 fn random_seed() -> u64 {
     RandomState::new().hash_one(0)
 }
-
-/// Kinds of [`Origin`].
-const ORIGINS: usize = 6;
 
 /// Events taken in one turn; the kernel keeps others for the next.
 const EVENTS_MAX: usize = 256;

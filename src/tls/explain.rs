@@ -3,9 +3,7 @@
 use std::fmt;
 
 use rustls::pki_types::{UnixTime, pem};
-use rustls::{
-    AlertDescription, CertificateError, Error, ExtendedKeyPurpose, PeerIncompatible, PeerMisbehaved,
-};
+use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible, PeerMisbehaved};
 
 use super::Failure;
 use super::trust::{TooCostly, Unfit, WrongKey};
@@ -93,7 +91,15 @@ fn certificate_words(error: &CertificateError, roots: Option<&str>) -> String {
         CertificateError::ExpiredContext { time, not_after } => {
             format!("the certificate expired on {}, {}", date(*not_after), clock_words(*time))
         }
-        CertificateError::InvalidPurposeContext { presented, .. } => purpose_words(presented),
+        CertificateError::InvalidPurposeContext { presented, .. } => {
+            // A number comes as "1, 3, 6".
+            let allowed = presented.iter().map(|purpose| purpose.to_string().replace(", ", "."));
+            let allowed = list(&allowed.collect::<Vec<_>>(), "nothing");
+            format!(
+                "the certificate is not for a server; its extended key usage allows {allowed}, and \
+                 serverAuth was expected"
+            )
+        }
         CertificateError::NotValidForNameContext { expected, presented } => {
             let expected = expected.to_str();
             if presented.is_empty() {
@@ -103,12 +109,7 @@ fn certificate_words(error: &CertificateError, roots: Option<&str>) -> String {
                 );
             }
             let names: Vec<_> = presented.iter().map(|name| presented_name(name)).collect();
-            let rule = if has_wide_wildcard(&names, &expected) {
-                "; a wildcard directly below a top-level name is not accepted"
-            } else {
-                ""
-            };
-            format!("the certificate is for {}, not for {expected}{rule}", list(&names, ""))
+            format!("the certificate is for {}, not for {expected}", list(&names, ""))
         }
         CertificateError::NotValidYet => "the certificate is not valid yet".into(),
         CertificateError::NotValidYetContext { time, not_before } => {
@@ -157,41 +158,6 @@ fn unknown_issuer_words(roots: &str) -> String {
     format!(
         "the certificate is self-signed or from an unknown issuer; one that leads to {roots} was \
          expected"
-    )
-}
-
-/// Whether a wildcard would stand for the name if it had one label more, as `*.example` for `dns.example`.
-fn has_wide_wildcard(names: &[String], expected: &str) -> bool {
-    expected.split_once('.').is_some_and(|(_, above)| {
-        let is_wildcard = |name: &String| {
-            name.strip_prefix("*.").is_some_and(|below| below.eq_ignore_ascii_case(above))
-        };
-        !above.contains('.') && names.iter().any(is_wildcard)
-    })
-}
-
-fn purpose_words(presented: &[ExtendedKeyPurpose]) -> String {
-    let allowed: Vec<_> = presented
-        .iter()
-        .map(|purpose| match purpose {
-            ExtendedKeyPurpose::Other(values) if *values == ANY_PURPOSE => {
-                "any (anyExtendedKeyUsage)".into()
-            }
-            ExtendedKeyPurpose::Other(values) => {
-                let numbers: Vec<_> = values.iter().map(ToString::to_string).collect();
-                numbers.join(".")
-            }
-            known => known.to_string(),
-        })
-        .collect();
-    let expected = if allowed.iter().any(|one| one.starts_with("any ")) {
-        ", which does not count: serverAuth was expected"
-    } else {
-        ""
-    };
-    format!(
-        "the certificate is not for a server; its extended key usage allows {}{expected}",
-        list(&allowed, "nothing")
     )
 }
 
@@ -338,9 +304,6 @@ const CLIENT_CERTIFICATE: &str =
 
 const CRITICAL_EXTENSION: &str = "the certificate, or one above it, has an extension that is marked \
                                   critical and is not understood here";
-
-/// `anyExtendedKeyUsage` (RFC 5280 section 4.2.1.12).
-const ANY_PURPOSE: &[usize] = &[2, 5, 29, 37, 0];
 
 /// 2024-01-01 in seconds since 1970. A clock that says less was never set.
 const CLOCK_MIN: u64 = 1_704_067_200;

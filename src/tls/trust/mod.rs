@@ -268,30 +268,6 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_below_a_top_level_name_is_refused_with_the_rule() {
-        let authority = Authority::new();
-        let key = key();
-        for (names, rule) in [
-            (&["*.example"][..], "; a wildcard directly below a top-level name is not accepted"),
-            (
-                &["a.example", "*.EXAMPLE"],
-                "; a wildcard directly below a top-level name is not accepted",
-            ),
-            (&["*.a.example"], ""),
-            (&["*.org"], ""),
-        ] {
-            let params =
-                CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>())
-                    .unwrap();
-            let certificate = params.signed_by(&key, &authority.issuer).unwrap().der().clone();
-            let server = server(&rustls::version::TLS13, vec![certificate], &key);
-            let error =
-                format!("the certificate is for {}, not for {NAME}{rule}", names.join(", "));
-            assert_refused(&mut connector(&[&authority], Some(NAME), &[]), &server, &error);
-        }
-    }
-
-    #[test]
     fn where_pins_stand_alone_nothing_but_the_key_counts() {
         type Change = fn(&mut CertificateParams);
 
