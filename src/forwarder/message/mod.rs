@@ -431,7 +431,7 @@ impl Records {
         self.opt_valid &= self.opt.is_none()
             && is_additional
             && message.get(offset) == Some(&0)
-            && Options::new(rdata.unwrap_or_default()).all(|option| option.is_ok());
+            && Options::new(rdata.unwrap_or_default()).are_whole();
         self.opt.get_or_insert(Opt::new(offset, start.end() - offset, start.class, start.ttl));
     }
 

@@ -63,8 +63,8 @@ impl Opt {
         message: &'a [u8],
     ) -> impl Iterator<Item = (u16, &'a [u8])> + use<'a> {
         let rdata = self.range().start + OPT_LEN_MIN..self.range().end;
-        // An option that overruns ends them; a message with one is not passed on.
-        Options::new(message.get(rdata).unwrap_or_default()).map_while(Result::ok)
+        // A message with an option that overruns is not passed on.
+        Options::new(message.get(rdata).unwrap_or_default())
     }
 
     /// Where the record is.
@@ -95,42 +95,30 @@ impl Ede<'_> {
     pub const NETWORK_ERROR: u16 = 23;
 }
 
-/// The options in the RDATA of an OPT record, in order.
-///
-/// An option that overruns the RDATA is an error and ends the iteration.
+/// The options in the RDATA of an OPT record, code and data each, up to one that overruns it.
 #[derive(Clone, Debug)]
 pub(crate) struct Options<'a>(&'a [u8]);
-
-/// An option that says it is longer than the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Overrun;
 
 impl<'a> Options<'a> {
     pub(crate) fn new(rdata: &'a [u8]) -> Self {
         Self(rdata)
     }
 
-    fn take_option(&mut self) -> Option<(u16, &'a [u8])> {
-        let (&[c0, c1, l0, l1], rest) = self.0.split_first_chunk()?;
-        let (data, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([l0, l1])))?;
-        self.0 = rest;
-        Some((u16::from_be_bytes([c0, c1]), data))
+    /// Whether none overruns the RDATA.
+    pub(crate) fn are_whole(mut self) -> bool {
+        self.by_ref().for_each(drop);
+        self.0.is_empty()
     }
 }
 
 impl<'a> Iterator for Options<'a> {
-    /// The option's code and data.
-    type Item = Result<(u16, &'a [u8]), Overrun>;
+    type Item = (u16, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let option = self.take_option();
-        if option.is_none() {
-            self.0 = &[];
-        }
-        Some(option.ok_or(Overrun))
+        let (&[c0, c1, l0, l1], rest) = self.0.split_first_chunk()?;
+        let (data, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([l0, l1])))?;
+        self.0 = rest;
+        Some((u16::from_be_bytes([c0, c1]), data))
     }
 }
 
@@ -225,18 +213,19 @@ mod tests {
 
     #[test]
     fn options_in_order_until_one_overruns() {
-        type Case<'a> = (&'a [u8], &'a [Result<(u16, &'a [u8]), Overrun>]);
+        type Case<'a> = (&'a [u8], &'a [(u16, &'a [u8])], bool);
         let cases: &[Case<'_>] = &[
-            (b"", &[]),
-            (b"\0\x0a\0\0", &[Ok((10, b""))]),
-            (b"\0\x0a\0\x02ab\xff\xfe\0\x01c", &[Ok((10, b"ab")), Ok((0xfffe, b"c"))]),
-            (b"\0", &[Err(Overrun)]),
-            (b"\0\x0a\0", &[Err(Overrun)]),
-            (b"\0\x0a\0\x03ab", &[Err(Overrun)]),
-            (b"\0\x0a\0\x01a\0\x0b\xff\xff", &[Ok((10, b"a")), Err(Overrun)]),
+            (b"", &[], true),
+            (b"\0\x0a\0\0", &[(10, b"")], true),
+            (b"\0\x0a\0\x02ab\xff\xfe\0\x01c", &[(10, b"ab"), (0xfffe, b"c")], true),
+            (b"\0", &[], false),
+            (b"\0\x0a\0", &[], false),
+            (b"\0\x0a\0\x03ab", &[], false),
+            (b"\0\x0a\0\x01a\0\x0b\xff\xff", &[(10, b"a")], false),
         ];
-        for (rdata, expected) in cases {
+        for (rdata, expected, are_whole) in cases {
             assert_eq!(Options::new(rdata).collect::<Vec<_>>(), *expected, "{rdata:x?}");
+            assert_eq!(Options::new(rdata).are_whole(), *are_whole, "{rdata:x?}");
         }
     }
 

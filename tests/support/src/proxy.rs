@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::authority::Authority;
+use super::lines::Lines;
 use super::server::{DotServer, LIMIT};
 
 /// A running proxy; it is killed when dropped.
@@ -32,13 +33,7 @@ impl Proxy {
     /// given to run in, and then becomes what is named behind it.
     #[track_caller]
     pub fn start_through<S: AsRef<OsStr>>(wrapper: &[&str], args: &[S]) -> Self {
-        let mut command = through(wrapper, args);
-        command.stderr(Stdio::piped());
-        let mut proxy = Self::spawn(command, args);
-        let stderr = proxy.child.stderr.take().expect("a pipe");
-        proxy.stderr = Lines::of(stderr);
-        proxy.await_listening(args);
-        proxy
+        Self::start_through_with_stderr(wrapper, args, Stdio::piped())
     }
 
     /// Starts it with these arguments, listening where it does if nobody tells it.
@@ -46,11 +41,7 @@ impl Proxy {
     pub fn start_where_it_likes<S: AsRef<OsStr>>(args: &[S]) -> Self {
         let mut command = Command::new(program());
         command.args(args).stderr(Stdio::piped());
-        let mut proxy = Self::spawn(command, args);
-        let stderr = proxy.child.stderr.take().expect("a pipe");
-        proxy.stderr = Lines::of(stderr);
-        proxy.await_listening(args);
-        proxy
+        Self::spawn(command, args)
     }
 
     /// Starts it with a standard error of the test's own.
@@ -69,9 +60,7 @@ impl Proxy {
     ) -> Self {
         let mut command = through(wrapper, args);
         command.stderr(stderr);
-        let mut proxy = Self::spawn(command, args);
-        proxy.await_listening(args);
-        proxy
+        Self::spawn(command, args)
     }
 
     /// Starts it with these servers as upstreams, each as dot.example, and the authority trusted. The
@@ -82,6 +71,7 @@ impl Proxy {
         Self::start(&arguments(authority, &upstreams, more))
     }
 
+    #[track_caller]
     fn spawn<S: AsRef<OsStr>>(mut command: Command, args: &[S]) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
@@ -94,8 +84,14 @@ impl Proxy {
                 }
             }
         });
+        let stderr = Arc::default();
+        if let Some(pipe) = child.stderr.take() {
+            Lines::collect(&stderr, pipe);
+        }
         let listeners = Vec::with_capacity(listen_count(args));
-        Self { child, listeners, stdout: receiver, stderr: Arc::default() }
+        let mut proxy = Self { child, listeners, stdout: receiver, stderr };
+        proxy.await_listening(args);
+        proxy
     }
 
     #[track_caller]
@@ -127,7 +123,7 @@ impl Proxy {
 
     /// What it wrote to standard error so far.
     pub fn lines(&self) -> Vec<String> {
-        self.stderr.state.lock().expect("no panic").lines.clone()
+        self.stderr.all()
     }
 
     /// Waits for a line on standard error.
@@ -144,18 +140,12 @@ impl Proxy {
         count: usize,
         is_it: impl Fn(&str) -> bool,
     ) -> Vec<String> {
-        let found = |state: &LinesState| -> Vec<String> {
-            state.lines.iter().filter(|line| is_it(line)).cloned().collect()
+        let found = |lines: &[String]| -> Vec<String> {
+            lines.iter().filter(|line| is_it(line)).cloned().collect()
         };
-        let (state, _) = self
-            .stderr
-            .changed
-            .wait_timeout_while(self.stderr.state.lock().expect("no panic"), LIMIT, |state| {
-                found(state).len() < count && !state.ended
-            })
-            .expect("no panic");
-        let lines = found(&state);
-        assert!(lines.len() >= count, "no {what} on standard error: {:#?}", state.lines);
+        self.stderr.wait(LIMIT, |lines| found(lines).len() >= count);
+        let lines = found(&self.lines());
+        assert!(lines.len() >= count, "no {what} on standard error: {:#?}", self.lines());
         lines
     }
 
@@ -195,9 +185,8 @@ impl Proxy {
     pub fn stopped(mut self) -> Vec<String> {
         let status = self.await_exit();
         assert_eq!(status.code(), Some(0), "{status}; standard error: {:#?}", self.lines());
-        let state = self.stderr.state.lock().expect("no panic");
-        let state = self.stderr.changed.wait_while(state, |state| !state.ended).expect("no panic");
-        state.lines.clone()
+        self.stderr.wait(LIMIT, |_| false);
+        self.lines()
     }
 }
 
@@ -284,35 +273,4 @@ pub fn program() -> &'static Path {
         }
         directory.join("dot-proxy")
     })
-}
-
-/// The lines of a pipe as they come.
-#[derive(Default)]
-struct Lines {
-    state: Mutex<LinesState>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct LinesState {
-    lines: Vec<String>,
-    ended: bool,
-}
-
-impl Lines {
-    fn of(pipe: impl Read + Send + 'static) -> Arc<Self> {
-        let lines = Arc::new(Self::default());
-        let shared = Arc::clone(&lines);
-        std::thread::spawn(move || {
-            for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
-                // Not every octet may be text: that is one of the things tested.
-                let line = String::from_utf8_lossy(&line).into_owned();
-                shared.state.lock().expect("no panic").lines.push(line);
-                shared.changed.notify_all();
-            }
-            shared.state.lock().expect("no panic").ended = true;
-            shared.changed.notify_all();
-        });
-        lines
-    }
 }

@@ -1,15 +1,12 @@
 //! Checks on any forwarder what the RFCs ask of it, and prints a table of pass, fail and not
 //! applicable: see `scripts/conformance`.
 
-use std::fs;
-use std::io::{self, Write};
-use std::panic;
 use std::process::ExitCode;
 
 use support::conformance::ROWS;
-use support::forwarder::known::{self, Known};
+use support::forwarder::known::Known;
 use support::forwarder::outcome::Outcome;
-use support::forwarder::runner::{self, Options, Program, Results, Row};
+use support::forwarder::runner::{Options, Program};
 
 const USAGE: &str = "\
 usage: conformance [--statements NUMBER,...] [--at-once N] [--why] FORWARDER
@@ -35,19 +32,8 @@ fn main() -> ExitCode {
 }
 
 fn report(options: &Options) -> Result<(), String> {
-    // A check that panics has failed, and says so below the table.
-    panic::set_hook(Box::new(|_| {}));
     let failed = |reason| Ok(Outcome { broken: vec![reason], ..Outcome::default() });
-    let results: Vec<_> = options
-        .subjects
-        .iter()
-        .map(|(name, subject)| {
-            eprintln!("{name}: {} checks", options.rows.len());
-            runner::run_all(&options.rows, options.at_once, subject.as_ref(), failed)
-        })
-        .collect();
-    // There is none if no configuration was written.
-    drop(fs::remove_dir_all(known::directory()));
+    let results = options.run(failed);
     let names: Vec<_> = options.subjects.iter().map(|(name, _)| name.as_str()).collect();
     let mut lines = vec![
         format!("| number | statement | {} |", names.join(" | ")),
@@ -62,14 +48,12 @@ fn report(options: &Options) -> Result<(), String> {
         format!("{} / {} / {}", count("pass"), count("**fail**"), count("n.a."))
     });
     lines.push(format!("| | pass / fail / n.a. | {} |", sums.collect::<Vec<_>>().join(" | ")));
+    let mut reasons = Vec::new();
     if options.why || options.subjects.len() == 1 {
-        lines.push(String::new());
-        for ((name, _), results) in options.subjects.iter().zip(&results) {
-            lines.extend(reasons(name, &options.rows, results));
-        }
+        reasons.push(String::new());
+        reasons.extend(options.reasons(&results));
     }
-    let text = lines.join("\n") + "\n";
-    io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())
+    options.print(&lines, &reasons)
 }
 
 fn word(result: &Result<Outcome, String>) -> &'static str {
@@ -78,29 +62,4 @@ fn word(result: &Result<Outcome, String>) -> &'static str {
         Ok(_) => "**fail**",
         Err(_) => "n.a.",
     }
-}
-
-/// What was found wrong, the first few things of each statement.
-fn reasons(name: &str, rows: &[&Row], results: &Results) -> Vec<String> {
-    const MOST: usize = 6;
-
-    let mut lines = Vec::new();
-    for (row, result) in rows.iter().zip(results) {
-        match result {
-            Ok(outcome) => {
-                let broken = outcome.broken.iter().take(MOST);
-                lines.extend(broken.map(|broken| format!("{name}: {}: {broken}", row.name)));
-                let more = outcome.broken.len().saturating_sub(MOST);
-                if more > 0 {
-                    lines.push(format!("{name}: {}: and {more} more", row.name));
-                }
-                lines.extend(outcome.notes.iter().map(|n| format!("{name}: {}: {n}", row.name)));
-            }
-            Err(reason) => {
-                let reason = reason.lines().collect::<Vec<_>>().join(" ");
-                lines.push(format!("{name}: {}: n.a.: {reason}", row.name));
-            }
-        }
-    }
-    lines
 }

@@ -1,15 +1,12 @@
 //! Tries every fault of upstreams and clients on any forwarder, and prints a table of what became of
 //! the queries: see `scripts/faults`.
 
-use std::fs;
-use std::io::{self, Write};
-use std::panic;
 use std::process::ExitCode;
 
 use support::faults::ROWS;
-use support::forwarder::known::{self, Known};
+use support::forwarder::known::Known;
 use support::forwarder::outcome::Outcome;
-use support::forwarder::runner::{self, Options, Program, Results, Row};
+use support::forwarder::runner::{Options, Program, Results, Row};
 
 const USAGE: &str = "\
 usage: faults [--rows NAME,...] [--at-once N] [--why] FORWARDER
@@ -44,29 +41,13 @@ fn is_meant(row: &Row, word: &str) -> bool {
 }
 
 fn report(options: &Options) -> Result<(), String> {
-    // A row that panics says so in its place in the table.
-    panic::set_hook(Box::new(|_| {}));
-    let results: Vec<_> = options
-        .subjects
-        .iter()
-        .map(|(name, subject)| {
-            eprintln!("{name}: {} rows", options.rows.len());
-            runner::run_all(&options.rows, options.at_once, subject.as_ref(), Err)
-        })
-        .collect();
-    // There is none if no configuration was written.
-    drop(fs::remove_dir_all(known::directory()));
-    let mut lines = match &results[..] {
+    let results = options.run(Err);
+    let table = match &results[..] {
         [results] => one_table(&options.rows, results),
         _ => common_table(options, &results),
     };
-    if options.why {
-        for ((name, _), results) in options.subjects.iter().zip(&results) {
-            lines.extend(reasons(name, &options.rows, results));
-        }
-    }
-    let text = lines.join("\n") + "\n";
-    io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())
+    let reasons = if options.why { options.reasons(&results) } else { Vec::new() };
+    options.print(&table, &reasons)
 }
 
 /// All there is to tell of one forwarder.
@@ -124,26 +105,6 @@ fn cell(result: &Result<Outcome, String>) -> String {
         ),
         Err(_) => "-".to_owned(),
     }
-}
-
-/// The promises that were not kept, the first few of each row.
-fn reasons(name: &str, rows: &[&Row], results: &Results) -> Vec<String> {
-    const MOST: usize = 5;
-
-    let mut lines = Vec::new();
-    for (row, result) in rows.iter().zip(results) {
-        match result {
-            Ok(outcome) => {
-                let broken = outcome.broken.iter().take(MOST);
-                lines.extend(broken.map(|broken| format!("{name}: {}: {broken}", row.name)));
-                if outcome.broken.len() > MOST {
-                    lines.push(format!("{name}: {}: and so on", row.name));
-                }
-            }
-            Err(reason) => lines.push(format!("{name}: {}: skipped: {reason}", row.name)),
-        }
-    }
-    lines
 }
 
 fn time(outcome: &Outcome) -> String {

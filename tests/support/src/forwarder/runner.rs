@@ -2,12 +2,14 @@
 
 use std::any::Any;
 use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
-use crate::forwarder::known::{Known, Template};
+use crate::forwarder::known::{self, Known, Template};
 use crate::forwarder::outcome::Outcome;
 use crate::forwarder::subject::Subject;
 
@@ -131,9 +133,58 @@ fn subjects(command: &[String], usage: &str, all: &[Known]) -> Result<Subjects, 
     }
 }
 
+impl Options {
+    /// The results of each forwarder; what is made of the reason of a row that panics, `panicked` says.
+    pub fn run(&self, panicked: fn(String) -> Result<Outcome, String>) -> Vec<Results> {
+        // A row that panics says so in its place in the table.
+        panic::set_hook(Box::new(|_| {}));
+        let run = |(name, subject): &(String, Box<dyn Subject>)| {
+            eprintln!("{name}: {} rows", self.rows.len());
+            run_all(&self.rows, self.at_once, subject.as_ref(), panicked)
+        };
+        let results = self.subjects.iter().map(run).collect();
+        // There is none if no configuration was written.
+        drop(fs::remove_dir_all(known::directory()));
+        results
+    }
+
+    /// Prints a table, and below it what of each forwarder was not as it should be.
+    pub fn print(&self, table: &[String], reasons: &[String]) -> Result<(), String> {
+        let text = [table, reasons].concat().join("\n") + "\n";
+        io::stdout().write_all(text.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    /// What was found wrong, the first few things of each row, and why rows do not apply.
+    pub fn reasons(&self, results: &[Results]) -> Vec<String> {
+        const MOST: usize = 6;
+
+        let mut lines = Vec::new();
+        for ((name, _), results) in self.subjects.iter().zip(results) {
+            for (row, result) in self.rows.iter().zip(results) {
+                let about = |what: &str| format!("{name}: {}: {what}", row.name);
+                match result {
+                    Ok(outcome) => {
+                        lines.extend(outcome.broken.iter().take(MOST).map(|broken| about(broken)));
+                        let more = outcome.broken.len().saturating_sub(MOST);
+                        if more > 0 {
+                            lines.push(about(&format!("and {more} more")));
+                        }
+                        lines.extend(outcome.notes.iter().map(|note| about(note)));
+                    }
+                    Err(reason) => {
+                        let reason = reason.lines().collect::<Vec<_>>().join(" ");
+                        lines.push(about(&format!("n.a.: {reason}")));
+                    }
+                }
+            }
+        }
+        lines
+    }
+}
+
 /// Runs the rows, some at the same time, as they wait most of it; one that panics gives what is made of
 /// its reason.
-pub fn run_all(
+fn run_all(
     rows: &[&Row],
     at_once: usize,
     subject: &dyn Subject,

@@ -1,18 +1,18 @@
 //! The forwarder that is tested: how it is started, and what can be seen of it from outside.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use socket2::SockRef;
 
+use crate::lines::Lines;
 use crate::server::LIMIT;
 
 /// A forwarder that can be started.
@@ -92,7 +92,7 @@ impl Running {
             if start.elapsed() > LIMIT {
                 return Err(format!("it does not listen on {}", self.address));
             }
-            self.lines.wait(PAUSE);
+            self.lines.wait(PAUSE, |_| false);
         }
         Ok(())
     }
@@ -111,13 +111,13 @@ impl Running {
         const AWAITED: Duration = Duration::from_secs(1);
 
         kill_process_group(Pid::from_child(&self.child), Signal::TERM).ok();
-        self.lines.await_end(AWAITED);
+        self.lines.wait(AWAITED, |_| false);
         self.lines()
     }
 
     /// What it wrote to standard output and standard error so far.
     pub fn lines(&self) -> Vec<String> {
-        self.lines.state.lock().expect("no panic").lines.clone()
+        self.lines.all()
     }
 
     /// The most memory it ever had, in KiB.
@@ -158,47 +158,4 @@ pub fn granted_receive_buffer() -> usize {
     let socket = SockRef::from(&socket);
     socket.set_recv_buffer_size(ASKED).expect("a socket");
     socket.recv_buffer_size().expect("a socket")
-}
-
-/// The lines that come from a child.
-#[derive(Default)]
-struct Lines {
-    state: Mutex<LinesState>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct LinesState {
-    lines: Vec<String>,
-    /// Pipes that are still open.
-    open: usize,
-}
-
-impl Lines {
-    fn collect(lines: &Arc<Self>, pipe: impl Read + Send + 'static) {
-        lines.state.lock().expect("no panic").open += 1;
-        let lines = Arc::clone(lines);
-        std::thread::spawn(move || {
-            for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
-                let line = String::from_utf8_lossy(&line).into_owned();
-                lines.state.lock().expect("no panic").lines.push(line);
-                lines.changed.notify_all();
-            }
-            lines.state.lock().expect("no panic").open -= 1;
-            lines.changed.notify_all();
-        });
-    }
-
-    /// Waits for a line, for this long at most.
-    fn wait(&self, time: Duration) {
-        let state = self.state.lock().expect("no panic");
-        drop(self.changed.wait_timeout(state, time).expect("no panic"));
-    }
-
-    /// Waits for the end of the pipes, for this long at most.
-    fn await_end(&self, time: Duration) {
-        let state = self.state.lock().expect("no panic");
-        let result = self.changed.wait_timeout_while(state, time, |state| state.open > 0);
-        drop(result.expect("no panic"));
-    }
 }
