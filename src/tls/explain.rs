@@ -15,8 +15,6 @@ pub(super) struct Circumstances<'a> {
     pub(super) is_handshaking: bool,
     /// The `ServerHello` made sense.
     pub(super) has_version: bool,
-    /// The server has asked for a certificate of ours.
-    pub(super) certificate_asked: bool,
     /// The roots in words, if the certificate must lead to one.
     pub(super) roots: Option<&'a str>,
 }
@@ -47,7 +45,7 @@ fn words(error: &Error, stage: Stage, circumstances: &Circumstances<'_>) -> Stri
     match error {
         Error::InvalidCertificate(error) => certificate_words(error, circumstances.roots),
         Error::NoCertificatesPresented => "the server sent no certificate".into(),
-        Error::AlertReceived(alert) => alert_words(*alert, stage, circumstances.certificate_asked),
+        Error::AlertReceived(alert) => alert_words(*alert, stage),
         Error::DecryptError => "a record of the server could not be decrypted".into(),
         Error::FailedToGetCurrentTime => "the system clock is set before 1970".into(),
         Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
@@ -184,28 +182,16 @@ fn path_words(error: &webpki::Error) -> String {
     }
 }
 
-/// What a server says by an alert. `asked`: the server has asked for a certificate of ours.
-fn alert_words(alert: AlertDescription, stage: Stage, asked: bool) -> String {
+/// What a server says by an alert.
+fn alert_words(alert: AlertDescription, stage: Stage) -> String {
     let words = camel_words(&alert);
-    let is_about_certificate = match alert {
-        AlertDescription::CertificateRequired => true,
-        // Alerts of servers that were given no certificate.
-        AlertDescription::AccessDenied
-        | AlertDescription::BadCertificate
-        | AlertDescription::CertificateUnknown
-        | AlertDescription::CloseNotify
-        | AlertDescription::HandshakeFailure
-        | AlertDescription::NoCertificate
-        | AlertDescription::UnknownCA
-        | AlertDescription::UnsupportedCertificate => asked,
-        _ => false,
-    };
-    let what_to_do = if is_about_certificate { CLIENT_CERTIFICATE } else { "" };
+    let what_to_do =
+        if alert == AlertDescription::CertificateRequired { CLIENT_CERTIFICATE } else { "" };
     match alert {
         _ if !matches!(stage, Stage::Tls | Stage::Negotiation) => {
             format!("the server closed with an alert: {words}{what_to_do}")
         }
-        AlertDescription::CloseNotify => format!("{CLOSED_DURING_HANDSHAKE}{what_to_do}"),
+        AlertDescription::CloseNotify => CLOSED_DURING_HANDSHAKE.into(),
         AlertDescription::NoApplicationProtocol => {
             "the server does not speak DNS (ALPN \"dot\") on this port".into()
         }
@@ -356,51 +342,29 @@ mod tests {
     fn alerts_say_when_and_what_to_do() {
         let (early, late) = (Stage::Tls, Stage::Read);
         let wants = CLIENT_CERTIFICATE;
-        for (alert, at, asked, words) in [
+        for (alert, at, words) in [
             (
                 AlertDescription::CertificateRequired,
                 late,
-                false,
                 format!("the server closed with an alert: certificate required{wants}"),
             ),
             (
                 AlertDescription::BadCertificate,
                 late,
-                true,
-                format!("the server closed with an alert: bad certificate{wants}"),
-            ),
-            (
-                AlertDescription::BadCertificate,
-                late,
-                false,
                 "the server closed with an alert: bad certificate".to_owned(),
             ),
             (
-                AlertDescription::InternalError,
-                late,
-                true,
-                "the server closed with an alert: internal error".to_owned(),
-            ),
-            (
                 AlertDescription::HandshakeFailure,
                 early,
-                true,
-                format!("the server refused the handshake: handshake failure (alert){wants}"),
-            ),
-            (
-                AlertDescription::HandshakeFailure,
-                early,
-                false,
                 "the server refused the handshake: handshake failure (alert)".to_owned(),
             ),
             (
                 AlertDescription::CloseNotify,
                 early,
-                true,
-                format!("closed by the server during the handshake{wants}"),
+                "closed by the server during the handshake".to_owned(),
             ),
         ] {
-            assert_eq!(alert_words(alert, at, asked), words, "{alert:?}, {asked}");
+            assert_eq!(alert_words(alert, at), words, "{alert:?}");
         }
     }
 

@@ -6,12 +6,11 @@
 //! relies on the one that was.
 //!
 //! - `trust`: names, pins and roots by which servers are accepted; [`pin`]: digests of keys.
-//! - `sessions`: what handshakes are resumed by. `client_certificate`: we have none.
+//! - `sessions`: what handshakes are resumed by.
 //! - `meter`: how much a server makes us hold; `bound`: what that comes to.
 //! - `explain`: errors in words.
 
 pub(crate) mod bound;
-mod client_certificate;
 mod explain;
 mod meter;
 pub mod pin;
@@ -34,7 +33,6 @@ use rustls::{
 
 use crate::forwarder::Stage;
 use crate::host::os_error::system_error;
-use client_certificate::ClientCertificate;
 use explain::Circumstances;
 use meter::{Meter, Metered, RECORDS_MAX, UNUSED_MAX};
 use sessions::{Session, SessionStore};
@@ -77,8 +75,6 @@ pub struct Connector {
     roots: Option<Arc<str>>,
     limits: TlsLimits,
     session: Option<Session>,
-    /// One object for all connections, since rustls resumes no session with another.
-    certificate: Arc<ClientCertificate>,
 }
 
 impl Connector {
@@ -86,9 +82,6 @@ impl Connector {
     pub fn start(&mut self, now: Instant) -> Result<TlsStream, Failure> {
         if !self.may_resume(now) {
             self.forget_session();
-        }
-        if self.session.is_none() {
-            self.certificate.forget();
         }
         let earlier = self.session.as_ref().map(Session::tickets);
         let sessions = Arc::new(SessionStore::new(earlier, self.limits.tickets_max));
@@ -101,7 +94,6 @@ impl Connector {
                     conn,
                     roots: self.roots.clone(),
                     sessions,
-                    certificate: Arc::clone(&self.certificate),
                     meter: Meter::default(),
                     limits: self.limits,
                 })
@@ -154,7 +146,6 @@ pub struct TlsStream {
     /// The roots in words, if the certificate must lead to one.
     roots: Option<Arc<str>>,
     sessions: Arc<SessionStore>,
-    certificate: Arc<ClientCertificate>,
     meter: Meter,
     limits: TlsLimits,
 }
@@ -324,7 +315,6 @@ impl TlsStream {
         let circumstances = Circumstances {
             is_handshaking: self.is_handshaking(),
             has_version: self.conn.protocol_version().is_some(),
-            certificate_asked: self.certificate.was_asked_for(),
             roots: self.roots.as_deref(),
         };
         explain::failure(error, &circumstances)
@@ -406,17 +396,16 @@ fn connector(
     let (store, shown) = roots.map(|Roots { store, shown }| (store, shown)).unzip();
     let algorithms = provider.signature_verification_algorithms;
     let verifier = Arc::new(Verifier::new(server.pins, store, algorithms));
-    let certificate = Arc::<ClientCertificate>::default();
     let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(|error| error.to_string())?
         .dangerous()
         .with_custom_certificate_verifier(Arc::<Verifier>::clone(&verifier))
-        .with_client_cert_resolver(Arc::<ClientCertificate>::clone(&certificate));
+        .with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
     // Each connection gets its own; the usual one has room for 256 sessions.
     config.resumption = Resumption::disabled();
-    Ok(Connector { config, verifier, name, roots: shown, limits, session: None, certificate })
+    Ok(Connector { config, verifier, name, roots: shown, limits, session: None })
 }
 
 /// Stands for no name: servers are told none that is an address (RFC 6066 section 3).

@@ -1,10 +1,7 @@
 //! Certificates: what they are good for, and what is told of those that are not.
 
-use rustls::SupportedProtocolVersion;
-
 use support::message::{A, NOERROR, SERVFAIL};
-use support::server::behaviour::ClientCertificates;
-use support::{Authority, Bed, DotServer, Identity, Proxy, Query, Response, Setup, UdpClient};
+use support::{Authority, DotServer, Identity, Proxy, Query, Response, Setup, UdpClient};
 
 /// Without a name the certificate must have the address itself (RFC 8310 section 8.1).
 #[test]
@@ -52,32 +49,6 @@ fn the_pin_of_a_certificate_that_a_server_signed_itself_can_be_copied_from_the_l
         let proxy = Proxy::start(&["--upstream", &upstream]);
         let response = UdpClient::new(proxy.address()).ask(&query);
         assert_eq!(Response::read(&response).rcode, NOERROR, "{line}");
-    }
-}
-
-#[test]
-fn a_server_that_wants_a_certificate_of_its_clients_is_told_of() {
-    static VERSIONS: [&[&SupportedProtocolVersion]; 2] =
-        [&[&rustls::version::TLS12], &[&rustls::version::TLS13]];
-
-    for versions in VERSIONS {
-        let bed = Bed::with(|setup| Setup {
-            client_certificates: ClientCertificates::Required,
-            versions,
-            ..setup
-        });
-        let query = Query::new("secret.example", A).opt(1232).bytes();
-        let response = Response::read(&bed.udp().ask(&query));
-        assert_eq!(response.rcode, SERVFAIL);
-        let errors = response.opt.expect("OPT answers OPT").errors;
-        let [(_, text)] = &errors[..] else { panic!("one EDE, not {errors:?}") };
-        let line = bed.proxy.await_line("line about it", |line| line.contains("not usable"));
-        let upstream = format!("{}#dot.example", bed.server.address());
-        for word in [&upstream, "certificate required", "asks its clients for certificates"] {
-            assert!(line.contains(word), "{versions:?}: {word:?} is not in {line:?}");
-            assert!(text.contains(word), "{versions:?}: {word:?} is not in {text:?}");
-        }
-        assert_eq!(bed.server.log().queries.len(), 0);
     }
 }
 

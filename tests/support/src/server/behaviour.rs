@@ -3,18 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::server::{ServerConfig, WebPkiClientVerifier};
-use rustls::{RootCertStore, SupportedProtocolVersion};
+use rustls::SupportedProtocolVersion;
+use rustls::server::ServerConfig;
 
 use super::super::answers;
 use super::super::authority::Identity;
-
-/// What a server asks of its clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientCertificates {
-    NotAskedFor,
-    Required,
-}
 
 /// How a server behaves.
 pub struct Setup {
@@ -24,7 +17,6 @@ pub struct Setup {
     pub alpn: Vec<Vec<u8>>,
     /// Whether its tickets allow early data.
     pub early_data: bool,
-    pub client_certificates: ClientCertificates,
     /// What the connection of this number, from 0, meets.
     pub greeting: Box<dyn FnMut(usize) -> Greeting + Send>,
     /// What is done about a query.
@@ -49,7 +41,6 @@ impl Setup {
             versions: rustls::ALL_VERSIONS,
             alpn: vec![b"dot".to_vec()],
             early_data: false,
-            client_certificates: ClientCertificates::NotAskedFor,
             greeting: Box::new(|_| Greeting::Tls),
             handler: Box::new(answer),
             idle: None,
@@ -77,19 +68,10 @@ impl Setup {
     /// The TLS side of it, with this certificate and no memory of sessions.
     pub(super) fn tls_config(&self, identity: &Identity) -> Arc<ServerConfig> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(self.versions)
-            .expect("versions that the provider has");
-        let config = if self.client_certificates == ClientCertificates::Required {
-            // Whoever they are from: no client has one.
-            let mut roots = RootCertStore::empty();
-            roots.add(identity.certificate.clone()).expect("a certificate");
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            config.with_client_cert_verifier(verifier.build().expect("there are roots"))
-        } else {
-            config.with_no_client_auth()
-        };
-        let mut config = config
+            .expect("versions that the provider has")
+            .with_no_client_auth()
             .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())
             .expect("a key that fits the certificate");
         config.alpn_protocols.clone_from(&self.alpn);
