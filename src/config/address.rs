@@ -52,7 +52,7 @@ pub(super) fn address(text: &str, default_port: u16) -> Result<SocketAddr, Strin
     }
 }
 
-/// The same address, with its interface if it has one, and another port.
+/// An address with its interface, if it has one, and with another port.
 pub(super) fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
     address.set_port(port);
     address

@@ -144,7 +144,7 @@ impl Options {
                     .into(),
             );
         }
-        // As with listeners, who adds flags need not know those that are there.
+        // Who adds flags to a command, an image's, need not know the zones that are there.
         if self.forward_zones.contains(&zone) {
             return Ok(());
         }
@@ -359,7 +359,7 @@ where
     let of = if unit.is_empty() { "" } else { " of" };
     match value.parse() {
         Ok(number) if range.contains(&number) => Ok(number),
-        // Of any length: what no integer holds is a number all the same.
+        // What no integer holds is a number all the same.
         _ if value.bytes().all(|octet| octet.is_ascii_digit()) => {
             Err(format!("is out of range: {min} to {max}{unit}"))
         }

@@ -19,7 +19,7 @@ pub enum Size {
 }
 
 impl Size {
-    /// As it is written on the command line.
+    /// The word for the size on the command line.
     pub fn word(self) -> &'static str {
         Choice::word(self)
     }
@@ -60,7 +60,7 @@ pub struct SocketLimits {
     pub datagram_batch: usize,
     /// Octets asked for datagrams that wait to be received, of each listener.
     pub datagram_receive_asked: usize,
-    /// The same for datagrams to be sent.
+    /// Octets asked for datagrams that wait to be sent, of each listener.
     pub datagram_send_asked: usize,
     /// Octets asked for each direction of a client's connection.
     pub client_asked: usize,
@@ -68,7 +68,7 @@ pub struct SocketLimits {
     pub backlog: u16,
     /// Octets asked for what a connection to an upstream receives.
     pub upstream_receive_asked: usize,
-    /// And for what it sends.
+    /// Octets asked for what a connection to an upstream sends.
     pub upstream_send_asked: usize,
     /// Octets that the kernel may take in one piece, above the limit of a send buffer.
     pub segment_max: usize,
@@ -160,7 +160,7 @@ const BACKLOG: [u16; 3] = [4, 256, 1_024];
 /// and 20,000 or 100,000. Above `net.core.rmem_max`, usually 208 KiB, nothing is granted.
 const UPSTREAM_RECEIVE_ASKED: [usize; 3] = [12 << 10, 192 << 10, 1 << 20];
 
-/// The same for queries, which are a third as long.
+/// Queries of a round trip, which are a third as long as answers.
 const UPSTREAM_SEND_ASKED: [usize; 3] = [8 << 10, 128 << 10, 512 << 10];
 
 /// A full TLS record, but for small.

@@ -201,7 +201,7 @@ impl Pieces {
             } else if let Ok(number) = piece.parse::<u16>() {
                 all.port.replace(number).is_some()
             } else if piece.parse::<IpAddr>().is_ok() {
-                // It lacks an interface, or may be read in two ways.
+                // An address that lacks an interface, or may be read in two ways.
                 return None;
             } else {
                 all.name.replace(certificate_name(piece).ok()?).is_some()
@@ -358,11 +358,11 @@ pub(super) fn edits(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Of a list, so many are repeated: errors are lines a person reads.
+/// Parts of a list that an error repeats: errors are lines a person reads.
 const REPEATED_MAX: usize = 4;
 
-/// Of a slip of the pen: two letters changed places, one hyphen too many. A word that is farther away is
-/// another word.
+/// Edits that a slip of the pen takes: two letters changed places, one hyphen too many. A word that is farther
+/// away is another word.
 const EDITS_MAX: usize = 2;
 
 /// Characters of an argument that an error repeats: errors are lines a person reads.

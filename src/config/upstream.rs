@@ -50,7 +50,7 @@ pub(super) fn upstreams(spec: &str) -> Result<Vec<UpstreamSpec>, String> {
     read(spec).map_err(|problem| suggest::upstream(spec).unwrap_or(problem))
 }
 
-/// The same, where what is wrong is not compared with the forms of other programs.
+/// Reads the upstreams of one `--upstream`. What is wrong is not compared with the forms of other programs.
 pub(super) fn read(spec: &str) -> Result<Vec<UpstreamSpec>, String> {
     if let Some(preset) = Preset::of(spec) {
         return Ok(preset.upstreams().collect());

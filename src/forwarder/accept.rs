@@ -309,5 +309,5 @@ impl Forwarder {
 const CROWDED: &str = "too many queries at once";
 const CROWDED_LONG: &str = "too many long queries at once";
 
-/// Of one query and its retransmissions.
+/// Responses to one query and its retransmissions.
 const RESPONSES_MAX: u8 = 4;

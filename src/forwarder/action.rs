@@ -10,9 +10,9 @@ use super::collections::conn_table::ConnKey;
 /// Names a connection from its start to the moment the shell takes its [`Action::Close`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ConnId {
-    /// Of a client.
+    /// A connection of a client.
     Client(ClientId),
-    /// To an upstream.
+    /// A connection to an upstream.
     Upstream(UpstreamConnId),
 }
 
@@ -141,7 +141,7 @@ impl UpstreamSet {
         self.0 == 0
     }
 
-    /// Those in it, in order.
+    /// The upstreams of the set, in order.
     pub(crate) fn iter(mut self) -> impl Iterator<Item = UpstreamIndex> {
         std::iter::from_fn(move || {
             let first = UpstreamIndex(self.0.trailing_zeros() as u8);
@@ -156,7 +156,7 @@ impl UpstreamSet {
 /// How an upstream is shown, and who runs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamIdentity {
-    /// As it is shown in logs and errors: `ADDRESS#NAME`.
+    /// The name in logs and errors: `ADDRESS#NAME`.
     pub shown: Box<str>,
     /// The number of its operator: upstreams with the same number are run by the same.
     pub operator: u8,
@@ -191,7 +191,7 @@ pub enum Action {
     Connect {
         /// The new connection's name.
         conn: UpstreamConnId,
-        /// Which upstream.
+        /// The upstream to connect to.
         upstream: UpstreamIndex,
     },
     /// Tell the person who runs this program.

@@ -9,7 +9,7 @@ pub use super::message::special::SpecialNames;
 /// What is done about queries where it is a matter of choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Which upstream gets a query.
+    /// The choice of the upstream that gets a query.
     pub order: Order,
     /// Who gets a copy of a query whose answer is late.
     pub hedge: Hedge,
@@ -22,7 +22,7 @@ pub struct Policy {
     pub special_names: SpecialNames,
 }
 
-/// Which of the usable upstreams gets a query.
+/// The choice among the usable upstreams for a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// The first.
@@ -76,7 +76,7 @@ pub struct Limits {
     pub udp_size_max: Option<u16>,
     /// Octets of answers held for a batch of datagrams.
     pub datagram_bytes_max: usize,
-    /// Such answers.
+    /// Answers in a batch of datagrams.
     pub datagrams_max: usize,
     /// Connections to upstreams at a time, those included that are being made or get no new queries.
     pub upstream_conns_max: usize,

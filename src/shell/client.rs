@@ -96,7 +96,7 @@ impl Socket for ClientSocket {
                 }
                 Ok(len) => {
                     budget = budget.saturating_sub(len);
-                    // As with a `BurstReader`, a short read has emptied the socket.
+                    // A short read has emptied the socket, as a `BurstReader` knows, too.
                     self.stream.readable = self.stream.ended || len == len_max;
                     cx.forwarder.handle_stream(cx.now, self.client.into(), &cx.buffer[..len]);
                 }

@@ -225,7 +225,7 @@ impl Reactor {
                 Action::Close { conn, manner, why } => self.close(conn, manner, why),
                 Action::Connect { conn, upstream } => self.connect(conn, upstream),
                 Action::Log(notice) => log::log!(notice.level(), "{notice}"),
-                // It is not read now: a client that sends without end would keep this loop going.
+                // The client is not read now: one that sends without end would keep this loop going.
                 Action::Read(client) => self.unread.push(client.into()),
                 Action::ShutdownWrite(client) => {
                     if let Some(socket) = self.sockets.clients.find(client) {

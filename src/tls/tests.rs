@@ -399,7 +399,7 @@ fn a_certificate_for_another_purpose_sees_no_query() {
 #[test]
 fn what_a_server_signed_for_itself_is_refused_with_its_pin() {
     let authority = Authority::new();
-    // As `openssl req -x509` makes them, and as others do.
+    // Certificates as `openssl req -x509` makes them, and as others do.
     for is_ca in [IsCa::Ca(BasicConstraints::Unconstrained), IsCa::NoCa] {
         for (version, words) in VERSIONS {
             let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();

@@ -21,7 +21,7 @@ pub fn is_local(source: IpAddr) -> bool {
     }
 }
 
-/// Those who are not served, for the log: whoever floods makes no more lines than others.
+/// Sources that are not served, for the log: whoever floods makes no more lines than others.
 #[derive(Debug, Default)]
 pub(crate) struct Strangers {
     unlogged: u64,

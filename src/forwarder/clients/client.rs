@@ -30,7 +30,7 @@ pub(crate) struct Client {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// It sent its last query (RFC 7766 section 6.2.4) and is owed answers.
+    /// The client sent its last query (RFC 7766 section 6.2.4) and is owed answers.
     HalfClosed,
     /// No more input is taken, as it was no DNS, too slow or too late; answers are owed.
     Draining,

@@ -52,8 +52,8 @@ struct Logged {
 struct ClientTimers {
     /// Open with nothing owed and nothing unsent: since the last whole message or the last answer.
     idle: Timeouts,
-    /// Of these, those that have sent no whole message yet: since they were accepted. One whose first
-    /// second is over may still be among them.
+    /// Idle clients that have sent no whole message yet: since they were accepted. One whose first second is
+    /// over may still be among them.
     fresh: Timeouts,
     /// A partial message: since its first octet, whatever trickles in after it.
     partial: Timeouts,
@@ -161,7 +161,7 @@ impl Clients {
         }
     }
 
-    /// Those that could make room for another, longest idle first.
+    /// Keys of clients that could make room for another, longest idle first.
     fn may_go(&self) -> impl Iterator<Item = usize> {
         let idle = &self.timers.idle;
         let longest = idle.oldest().map(|(key, _)| key);
@@ -169,7 +169,7 @@ impl Clients {
         all.filter(|key| !self.timers.fresh.is_armed(*key))
     }
 
-    /// Those that hold something or are owed something.
+    /// How many clients hold something or are owed something.
     fn busy(&self) -> usize {
         self.len - self.timers.idle.len()
     }
@@ -420,7 +420,7 @@ struct Connected {
     is_owed: bool,
 }
 
-/// Which of the idle clients makes room for one more, when all places are taken. `idle` has them longest
+/// The idle client that makes room for one more, when all places are taken. `idle` has them longest
 /// idle first.
 ///
 /// The limit for each network decides who goes, not whether: a network with more is the first to lose
@@ -443,7 +443,7 @@ fn makes_room(
     })
 }
 
-/// Which client gives way to one that has waited for long, while none is idle: one of a network with more
+/// The client that gives way to one that has waited for long, while none is idle: one of a network with more
 /// than its limit, and only if the newcomer's stays within its own. Who is owed nothing goes first, then
 /// who has most, and of theirs the youngest, which has waited least for its answers.
 fn gives_way(
@@ -477,8 +477,8 @@ const FRESH_TIMEOUT: Duration = Duration::from_secs(1);
 /// backlog full.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Of the clients that are idle for longest, so many are looked at for one that makes room: all but with
-/// limits that somebody has raised.
+/// Clients that are looked at for one that makes room, those that are idle for longest: all but with limits
+/// that somebody has raised.
 const LOOKED_AT: usize = 256;
 
 #[cfg(test)]

@@ -268,7 +268,7 @@ mod tests {
         for (what, records) in cases {
             assert_eq!(moved(&records.concat()), None, "{what}");
         }
-        // The same where nothing needs to be adapted.
+        // Nothing needs to be adapted here.
         for data in [b"\xc0\x0c", b"\0\0"] {
             let through = [a(b"\xc0\x0c", data), a(b"\xc0\x37", b"")].concat();
             assert!(moved(&through).is_some());

@@ -18,7 +18,7 @@ pub(crate) struct Shares {
     seed: u64,
 }
 
-/// Which bucket a client falls into.
+/// The bucket that a client falls into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BucketId(u8);
 
@@ -77,17 +77,17 @@ impl Shares {
         self.link(key, bucket, Kind::Queued);
     }
 
-    /// It was sent.
+    /// A query was sent.
     pub(crate) fn note_sent(&mut self, key: usize) {
         self.relink(key, Kind::Sent);
     }
 
-    /// It lost its last place and is queued again.
+    /// A query lost its last place and is queued again.
     pub(crate) fn note_queued(&mut self, key: usize) {
         self.relink(key, Kind::Queued);
     }
 
-    /// It left.
+    /// A query left.
     pub(crate) fn remove(&mut self, key: usize) {
         if let Some((bucket, _)) = self.unlink(key) {
             let entry = &mut self.buckets[usize::from(bucket.0)];
@@ -101,8 +101,8 @@ impl Shares {
     /// With the table full: the query that makes room for one of `newcomer`. `None` if the newcomer
     /// holds its share already.
     ///
-    /// It is the youngest of the client that holds most, a queued one before a sent one. Were it the
-    /// oldest, nothing would live long enough to be answered.
+    /// The youngest query goes of the client that holds most, a queued one before a sent one. If the oldest
+    /// went, nothing would live long enough to be answered.
     pub(crate) fn heaviest(&self, newcomer: BucketId, table_len: usize) -> Option<usize> {
         let own = self.buckets[usize::from(newcomer.0)].held;
         let clients = self.active + usize::from(own == 0);

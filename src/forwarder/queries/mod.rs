@@ -143,7 +143,7 @@ impl Queries {
         id
     }
 
-    /// The same for one of a client, which counts as its.
+    /// Takes a query of a client in, which waits nowhere yet and counts as the client's.
     #[inline]
     pub(crate) fn insert_of(&mut self, now: Instant, query: Query, client: BucketId) -> Id {
         let fingerprint = match query.origin {

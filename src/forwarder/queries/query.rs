@@ -27,7 +27,7 @@ pub(crate) struct Query {
     pub(crate) sendings: Sendings,
     /// An answer that is delivered if no better one comes.
     pub(crate) held: Option<Box<HeldAnswer>>,
-    /// It waits for what is said of the special zone that its name is in, and is not sent.
+    /// The query waits for what is said of the special zone that its name is in, and is not sent.
     pub(crate) is_special: bool,
     pub(crate) history: History,
 }
@@ -165,7 +165,7 @@ pub(crate) struct LastFailure {
     pub(crate) what: &'static str,
     /// The code of the Extended DNS Error.
     pub(crate) code: u16,
-    /// Which of the upstream's reasons it was, if a connection broke.
+    /// The number of the upstream's reason, if a connection broke.
     pub(crate) broke_number: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Which queries a retransmission may join.
+//! Queries that a retransmission may join.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{DefaultHasher, Entry};
@@ -10,7 +10,7 @@ use crate::forwarder::collections::arena::Id;
 
 /// Queries that came by datagram, by the fingerprint of who sent them and what they say.
 ///
-/// Of several with one fingerprint it knows the last: who looks one up must compare.
+/// The last of several with one fingerprint is known: who looks one up must compare.
 #[derive(Debug)]
 pub(crate) struct Retransmissions {
     seed: u64,

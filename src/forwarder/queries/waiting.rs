@@ -192,7 +192,7 @@ mod tests {
 
     const KEYS: usize = 12;
 
-    /// The same, as plain lists.
+    /// What waits, as plain lists.
     type Model = Vec<(Next, Vec<(Instant, usize)>)>;
 
     fn list(model: &mut Model, next: Next) -> &mut Vec<(Instant, usize)> {

@@ -108,7 +108,7 @@ impl Verifier {
 
     /// Whether the certificate verifies by a path with a pinned key above it (RFC 7469 section 2.6).
     ///
-    /// Of what the server sent only the certificates on such a path count: to send one of somebody
+    /// Only certificates on such a path count, not others that the server sent: to send one of somebody
     /// else's with it costs an attacker nothing.
     fn has_pinned_issuer(
         &self,
@@ -308,7 +308,7 @@ mod tests {
         let authority = Authority::new();
         let (key, other) = (key(), KeyPair::generate().unwrap());
         for (version, _) in VERSIONS {
-            // It shows the certificate, which everybody can see, and signs with what it has.
+            // The impostor shows the certificate, which everybody can see, and signs with what it has.
             let impostor = server(version, vec![leaf(&key, &authority.issuer)], &other);
             let mut alone = connector(&[&authority], None, &[pin_of(&key)]);
             let error = "the server does not have the key that its certificate shows, or has an RSA key of \

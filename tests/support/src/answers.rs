@@ -51,12 +51,6 @@ pub fn sized(query: &[u8], octets: usize) -> Vec<u8> {
     assemble(query, NOERROR, &answers, &[])
 }
 
-/// A response of the server as a client gets it from the proxy over loopback: with the proxy's own UDP
-/// size.
-pub fn at_client(response: Vec<u8>) -> Vec<u8> {
-    at_client_told(response, 4_096)
-}
-
 /// The same from a proxy whose own UDP size is this.
 pub fn at_client_told(mut response: Vec<u8>, udp_size: u16) -> Vec<u8> {
     if response[10..12] != [0, 0] {

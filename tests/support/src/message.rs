@@ -300,13 +300,6 @@ pub fn framed(message: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes()[..], message].concat()
 }
 
-/// Whether the two differ in nothing but the ID.
-#[track_caller]
-pub fn assert_same_but_id(left: &[u8], right: &[u8]) {
-    assert_eq!(left.len(), right.len(), "{left:02x?}\nis not as long as\n{right:02x?}");
-    assert_eq!(left[2..], right[2..], "the messages differ in more than their IDs");
-}
-
 /// The end of the question section of a message with one question; `None` if it cannot be read.
 pub fn question_end(message: &[u8]) -> Option<usize> {
     let mut at = 12;
