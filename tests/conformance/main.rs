@@ -124,8 +124,8 @@ const INSIDE: &[(u8, &[&str])] = &[
     (
         52,
         &[
-            "tcp_clients_are_told_how_long_they_may_idle_and_to_go_when_places_run_out",
-            "tcp_clients_that_are_owed_answers_at_the_end_are_told_to_go",
+            "c02_clients_are_told_their_idle_time_and_to_go_when_places_run_out",
+            "h06_answers_owed_at_a_shutdown_tell_tcp_clients_to_go",
         ],
     ),
     // Clients over IPv6.

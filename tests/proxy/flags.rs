@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use support::message::{A, NOERROR, SERVFAIL, TXT};
+use support::message::{A, NOERROR, SERVFAIL};
 use support::{
     Act, Authority, DotServer, Proxy, Query, Received, Response, Setup, TcpClient, UdpClient,
 };
@@ -124,20 +124,6 @@ fn ecs_says_whether_client_subnets_pass() {
         let has = |octets: &[u8]| sent.windows(octets.len()).any(|window| window == octets);
         assert_eq!(has(&SUBNET), passes, "{flags:?}");
         assert_eq!(has(&[0, 8, 0, 4, 0, 1, 0, 0]), !passes, "{flags:?}: none is to be added");
-    }
-}
-
-#[test]
-fn udp_size_max_says_how_large_responses_are() {
-    let bed = Bed::with_args(&["--udp-size-max", "1000"], |setup| setup);
-    for (size, is_whole) in [(1000, true), (1001, false)] {
-        let name = format!("size-{}.example", size - answers::OPT_LEN);
-        let response = bed.udp().ask(&Query::new(&name, TXT).opt(4096).bytes());
-        assert_eq!(Response::read(&response).is_truncated(), !is_whole, "{size}");
-        assert_eq!(response.len() == size, is_whole, "{size}: {}", response.len());
-        // What its OPT record says, the last one.
-        let opt = response.len() - answers::OPT_LEN;
-        assert_eq!(response[opt + 3..opt + 5], 1000_u16.to_be_bytes());
     }
 }
 

@@ -1,98 +1,11 @@
 //! Queries over UDP and TCP find their way back to the client that sent them.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
-use rustix::process::Signal;
 use socket2::SockRef;
 
-use support::answers;
-use support::message::{self, A, NOERROR, QR, RD};
-use support::server::LIMIT;
-use support::{Act, Bed, DotServer, Proxy, Query, Response, Setup, TcpClient, UdpClient, proxy};
-
-/// TIMEOUT of edns-tcp-keepalive, if the response has one.
-fn keepalive(response: &[u8]) -> Option<u16> {
-    let read = Response::read(response);
-    assert_eq!(read.rcode, NOERROR);
-    read.opt?.keepalive
-}
-
-/// RFC 7828 section 3.3. A client that is sent 0 is to go once it has its answers.
-#[test]
-fn tcp_clients_are_told_how_long_they_may_idle_and_to_go_when_places_run_out() {
-    let flags = ["--tcp-clients-max", "4", "--client-idle-timeout", "40"];
-    let bed = Bed::with_args(&flags, |setup| setup);
-    let plain = Query::new("plain.example", A).bytes();
-    let silent = Query::new("silent.example", A).opt(1232).bytes();
-    let asking = Query::new("asking.example", A).opt(1232).option(11, b"").bytes();
-    let local = Query::new("a.test", A).opt(1232).option(11, b"").bytes();
-    let told_locally = |client: &mut TcpClient| {
-        let opt = Response::read(&client.ask(&local)).opt;
-        opt.and_then(|opt| opt.keepalive)
-    };
-    let mut first = bed.tcp();
-    assert_eq!(keepalive(&first.ask(&plain)), None);
-    assert_eq!(keepalive(&first.ask(&silent)), None);
-    assert_eq!(keepalive(&first.ask(&asking)), Some(400));
-    assert_eq!(told_locally(&mut first), Some(400));
-    assert_eq!(keepalive(&bed.udp().ask(&asking)), None);
-
-    // With three of four places taken the time falls; then none is left.
-    let mut others = [bed.tcp(), bed.tcp()];
-    for client in &mut others {
-        assert_eq!(keepalive(&client.ask(&silent)), None);
-    }
-    assert_eq!(keepalive(&first.ask(&asking)), Some(220));
-    let mut last = bed.tcp();
-    assert_eq!(keepalive(&last.ask(&silent)), Some(0));
-    for client in [&mut first, &mut last] {
-        assert_eq!(keepalive(&client.ask(&plain)), None);
-        assert_eq!(keepalive(&client.ask(&asking)), Some(0));
-        assert_eq!(told_locally(client), Some(0));
-    }
-    assert_eq!(keepalive(&bed.udp().ask(&asking)), None);
-    // It did as it was told, and the others may stay.
-    drop(last);
-    let [idle, other] = &mut others;
-    idle.ask(&asking);
-    let start = Instant::now();
-    while keepalive(&first.ask(&asking)) != Some(220) {
-        assert!(start.elapsed() < LIMIT, "the place of who went is not free");
-    }
-    assert_eq!(keepalive(&other.ask(&silent)), None);
-    // Who is idle for longest makes room without a word.
-    let mut newcomers = [bed.tcp(), bed.tcp()];
-    for client in &mut newcomers {
-        assert_eq!(Response::read(&client.ask(&plain)).rcode, NOERROR);
-    }
-    idle.await_end();
-}
-
-#[test]
-fn tcp_clients_that_are_owed_answers_at_the_end_are_told_to_go() {
-    let mut bed = Bed::with(|setup| setup.handler(|_| Vec::new()));
-    let (mut owed, mut idle) = (bed.tcp(), bed.tcp());
-    owed.send(&Query::new("plain.example", A).id(1).bytes());
-    owed.send(&Query::new("edns.example", A).id(2).opt(1232).bytes());
-    bed.server.await_log("both queries", |log| log.queries.len() == 2);
-    bed.proxy.signal(Signal::TERM);
-    // Who is owed nothing goes at once, without a word.
-    idle.await_end();
-    let queries: Vec<_> = bed.server.log().queries.iter().map(|(_, query)| query.clone()).collect();
-    for query in &queries {
-        let answer = answers::answer(query).expect("a query");
-        bed.server.perform(Act::Send(answer));
-    }
-    let mut told: Vec<_> = (0..2)
-        .map(|_| owed.receive())
-        .map(|response| (message::id(&response), keepalive(&response)))
-        .collect();
-    told.sort_unstable();
-    assert_eq!(told, [(1, None), (2, Some(0))]);
-    owed.await_end();
-    assert_eq!(bed.proxy.await_exit().code(), Some(0));
-}
+use support::message::{A, NOERROR, QR, RD};
+use support::{Bed, DotServer, Proxy, Query, Response, Setup, UdpClient, proxy};
 
 /// A read ends at urgent data (RFC 9293 section 3.8.5), with more octets behind it.
 #[test]
