@@ -51,21 +51,3 @@ fn the_pin_of_a_certificate_that_a_server_signed_itself_can_be_copied_from_the_l
         assert_eq!(Response::read(&response).rcode, NOERROR, "{line}");
     }
 }
-
-#[test]
-fn upstreams_that_are_no_dns_servers_at_several_addresses_look_like_interception() {
-    let authority = Authority::new();
-    let servers = [0, 1].map(|_| {
-        let setup = Setup::new(authority.identity("dot.example"));
-        DotServer::start(Setup { alpn: vec![b"h2".to_vec()], ..setup })
-    });
-    let proxy = Proxy::before(&authority, &[&servers[0], &servers[1]], &[]);
-    let query = Query::new("secret.example", A).opt(1232).bytes();
-    let response = Response::read(&UdpClient::new(proxy.address()).ask(&query));
-    assert_eq!(response.rcode, SERVFAIL);
-    let errors = response.opt.expect("OPT answers OPT").errors;
-    assert!(errors[0].1.contains("may intercept TLS"), "{errors:?}");
-    proxy.await_line("line about it", |line| {
-        line.contains("not usable") && line.contains("something in between may intercept TLS")
-    });
-}
