@@ -81,7 +81,7 @@ const FOREIGN: [(&[&str], &str); 13] = [
     ),
     (
         &["--log", "--log-file", "--logfile"],
-        "lines go to stderr: write 2>>FILE at the end; --log-level and --query-log say which lines",
+        "lines go to stderr: write 2>>VALUE at the end; --log-level and --query-log say which lines",
     ),
     (
         &["--background", "--daemon", "--daemonize"],
@@ -452,7 +452,7 @@ mod tests {
         -vvv                              => write --log-level debug to see more, or -V for the version
         --debug -u quad9                  => --debug: unknown flag; write --log-level debug, and --query-log on
         --config /etc/dot-proxy.conf      => --config: unknown flag; there is no file of settings
-        --log-file /var/log/dns           => --log-file: unknown flag; lines go to stderr: write 2>>FILE at the end
+        --log-file /var/log/dns           => --log-file: unknown flag; lines go to stderr: write 2>>/var/log/dns at the end
         --insecure                        => verification cannot be turned off: write --ca-file FILE for your own CA, or the server's pin
         --tls-ca /etc/ca.pem              => --tls-ca: unknown flag; write --ca-file /etc/ca.pem
         --cacert                          => write --ca-file

@@ -188,7 +188,7 @@ fn bad_forward_zones_are_named_with_what_would_be_right() {
         example.com     => has no special names in it, and all others are forwarded anyway; leave it out
         128.100.in-addr.arpa => has no special names in it
         ome.arpa        => has no special names in it
-        /home.arpa/192.168.1.1 => is dnsmasq's notation of a zone with a server of its own; here its names go to the upstreams: write a name
+        /home.arpa/192.168.1.1 => is dnsmasq's notation of a zone with a server of its own; here its names go to the upstreams: write home.arpa
         bücher.test => is not in its ASCII form (A-labels, xn--...)
         home..arpa      => has an empty label; write a name, such as 10.in-addr.arpa
         .home.arpa      => has an empty label

@@ -9,10 +9,12 @@ pub(super) fn zone(text: &str) -> Result<Box<[u8]>, String> {
     if let Some(right) = suggest::reverse_zone(text) {
         return Err(format!("is an address; write the name of its reverse zone, such as {right}"));
     }
-    if text.starts_with('/') {
+    if let Some(rest) = text.strip_prefix('/') {
+        let name = rest.split('/').find(|name| !name.is_empty()).unwrap_or(ZONE_EXAMPLE);
         return Err(format!(
             "is dnsmasq's notation of a zone with a server of its own; here its names go to the \
-             upstreams: {form}"
+             upstreams: write {}",
+            suggest::shown(name)
         ));
     }
     let name = text.strip_suffix('.').unwrap_or(text);

@@ -6,7 +6,7 @@ use rustls::pki_types::{UnixTime, pem};
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible, PeerMisbehaved};
 
 use super::Failure;
-use super::trust::{TooCostly, Unfit, WrongKey};
+use super::trust::{RSA_BITS_MAX, RSA_BITS_MIN, TooCostly, Unfit, WrongKey};
 use crate::forwarder::Stage;
 
 /// What is known of a connection when an error of rustls comes.
@@ -82,20 +82,28 @@ fn certificate_words(error: &CertificateError, roots: Option<&str>) -> String {
     match error {
         CertificateError::BadEncoding => "the certificate is malformed".into(),
         // A wrong signature by an issuer is `Unfit::Signature`.
-        CertificateError::BadSignature => "the server does not have the key that its certificate shows, \
-                                           or has an RSA key of fewer than 2048 or more than 8192 bits"
-            .into(),
+        CertificateError::BadSignature => {
+            "the server does not have the key that its certificate shows".into()
+        }
         CertificateError::Expired => "the certificate has expired".into(),
         CertificateError::ExpiredContext { time, not_after } => {
             format!("the certificate expired on {}, {}", date(*not_after), clock_words(*time))
         }
         CertificateError::InvalidPurposeContext { presented, .. } => {
             // A number comes as "1, 3, 6".
-            let allowed = presented.iter().map(|purpose| purpose.to_string().replace(", ", "."));
-            let allowed = list(&allowed.collect::<Vec<_>>(), "nothing");
+            let allowed: Vec<_> = presented
+                .iter()
+                .map(|purpose| match purpose.to_string().replace(", ", ".") {
+                    number if number == ANY_PURPOSE => {
+                        "any (anyExtendedKeyUsage), which does not count".into()
+                    }
+                    other => other,
+                })
+                .collect();
             format!(
-                "the certificate is not for a server; its extended key usage allows {allowed}, and \
-                 serverAuth was expected"
+                "the certificate is not for a server; its extended key usage allows {}, and \
+                 serverAuth was expected",
+                list(&allowed, "nothing")
             )
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
@@ -137,6 +145,13 @@ fn certificate_words(error: &CertificateError, roots: Option<&str>) -> String {
 
 fn unfit_words(why: Unfit, roots: &str) -> String {
     match why {
+        Unfit::Rsa { whose, bits } => {
+            let sense = if bits < RSA_BITS_MIN { "weak" } else { "long" };
+            format!(
+                "{whose} RSA key is too {sense}: it has {bits} bits, and {RSA_BITS_MIN} to \
+                 {RSA_BITS_MAX} are taken"
+            )
+        }
         Unfit::SelfSigned { is_ca, pin } => {
             let what = if is_ca { CA_CERTIFICATE.into() } else { unknown_issuer_words(roots) };
             format!(
@@ -146,8 +161,7 @@ fn unfit_words(why: Unfit, roots: &str) -> String {
         }
         Unfit::Signature => format!(
             "a signature is wrong: the issuer has the name, but not the key, of {roots}, which may \
-             have been replaced since the start, or has an RSA key of fewer than 2048 or more than \
-             8192 bits"
+             have been replaced since the start"
         ),
     }
 }
@@ -291,6 +305,9 @@ const CLIENT_CERTIFICATE: &str =
 const CRITICAL_EXTENSION: &str = "the certificate, or one above it, has an extension that is marked \
                                   critical and is not understood here";
 
+/// `anyExtendedKeyUsage` (RFC 5280 section 4.2.1.12).
+const ANY_PURPOSE: &str = "2.5.29.37.0";
+
 /// 2024-01-01 in seconds since 1970. A clock that says less was never set.
 const CLOCK_MIN: u64 = 1_704_067_200;
 
@@ -335,6 +352,24 @@ mod tests {
             ),
         ] {
             assert_eq!(path_words(&error), words);
+        }
+    }
+
+    #[test]
+    fn keys_that_are_too_weak_are_told_as_such() {
+        for (whose, bits, words) in [
+            (
+                "the server's",
+                1_024,
+                "the server's RSA key is too weak: it has 1024 bits, and 2048 to 8192 are taken",
+            ),
+            (
+                "an issuer's",
+                16_384,
+                "an issuer's RSA key is too long: it has 16384 bits, and 2048 to 8192 are taken",
+            ),
+        ] {
+            assert_eq!(unfit_words(Unfit::Rsa { whose, bits }, ""), words);
         }
     }
 

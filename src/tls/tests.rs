@@ -370,8 +370,8 @@ fn a_certificate_for_another_purpose_sees_no_query() {
                 "for anything",
                 Signer::Issuer(&authority.issuer),
                 &|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any],
-                "the certificate is not for a server; its extended key usage allows \
-             2.5.29.37.0, and serverAuth was expected",
+                "the certificate is not for a server; its extended key usage allows any \
+             (anyExtendedKeyUsage), which does not count, and serverAuth was expected",
             ),
             (
                 "for something else",

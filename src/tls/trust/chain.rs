@@ -241,7 +241,7 @@ mod tests {
     use rustls::pki_types::{ServerName, UnixTime};
 
     use super::super::Verifier;
-    use super::super::pin;
+    use super::super::keys::{self, tests::Rsa};
     use super::super::unfit::Unfit;
     use super::*;
     use crate::tls::pin::Pin;
@@ -305,8 +305,8 @@ mod tests {
         for (what, make, expected) in cases {
             let key = KeyPair::generate().unwrap();
             let chain = make(&key, &root);
-            let of_key = pin(&key.subject_public_key_info().into());
-            let of_root = pin(&root.issuer.key().subject_public_key_info().into());
+            let of_key = keys::pin(&key.subject_public_key_info().into());
+            let of_root = keys::pin(&root.issuer.key().subject_public_key_info().into());
             for (name, pins) in
                 [(true, &[][..]), (true, &[of_key]), (true, &[of_root]), (false, &[of_key])]
             {
@@ -366,11 +366,24 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_signature_of_an_issuer_is_told_as_such() {
+    fn a_weak_key_of_an_issuer_is_told_apart_from_a_wrong_signature() {
         let (root, namesake) = (Maker::new("root"), Maker::new("root"));
         let key = KeyPair::generate().unwrap();
         let error = verify(&[namesake.leaf(&key)], Some(&root), &[]).unwrap_err();
         assert_eq!(error, Error::from(Unfit::Signature).to_string());
+
+        let weak = Issuer::new(root.params.clone(), Rsa::new(1_024));
+        let mut roots = RootCertStore::empty();
+        roots.add(root.params.self_signed(weak.key()).unwrap().der().clone()).unwrap();
+        let leaf = CertificateParams::new([NAME.to_owned()]).unwrap();
+        let leaf = leaf.signed_by(&key, &weak).unwrap().der().clone();
+        let algorithms = default_provider().signature_verification_algorithms;
+        let name = ServerName::try_from(NAME).unwrap();
+        let error = Verifier::new(&[], Some(Arc::new(roots)), algorithms)
+            .verify(&Checks::default(), &leaf, &[], &name, UnixTime::now())
+            .unwrap_err();
+        let expected = Error::from(Unfit::Rsa { whose: "an issuer's", bits: 1_024 });
+        assert_eq!(error.to_string(), expected.to_string());
     }
 
     fn verify(

@@ -2,6 +2,7 @@
 //! sections 6.4 and 8.1).
 
 mod chain;
+mod keys;
 mod roots;
 mod unfit;
 
@@ -9,7 +10,6 @@ use std::error;
 use std::fmt;
 use std::sync::Arc;
 
-use ring::digest::{SHA256, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -24,8 +24,10 @@ use rustls::{
 use webpki::{Cert, EndEntityCert, KeyUsage, VerifiedPath, spki_for_anchor};
 
 use crate::tls::pin::Pin;
+use keys::pin;
 
 pub(super) use chain::{Checks, TooCostly};
+pub(super) use keys::{RSA_BITS_MAX, RSA_BITS_MIN};
 pub(super) use roots::Roots;
 pub(super) use unfit::Unfit;
 
@@ -82,7 +84,7 @@ impl Verifier {
             verify_server_cert_signed_by_trust_anchor(&certificate, roots, rest, time, &algorithms)
                 .map_err(|error| match checks.reason() {
                     Some(reason) => reason.into(),
-                    None => unfit::of_chain(error, &own),
+                    None => unfit::of_chain(error, &own, rest, roots),
                 })?;
             verify_server_name(&certificate, name)?;
             if self.pins.is_empty() {
@@ -163,6 +165,7 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls12_signature(message, certificate, signed, &self.algorithms)
+            .map_err(|error| unfit::of_handshake(error, certificate))
     }
 
     fn verify_tls13_signature(
@@ -172,17 +175,12 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls13_signature(message, certificate, signed, &self.algorithms)
+            .map_err(|error| unfit::of_handshake(error, certificate))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
-}
-
-/// The pin of a key.
-fn pin(key: &SubjectPublicKeyInfoDer<'_>) -> Pin {
-    let digest = digest(&SHA256, key.as_ref());
-    Pin::of_digest(digest.as_ref().try_into().expect("SHA-256 gives 32 octets"))
 }
 
 /// A server has another key than was expected.
@@ -216,9 +214,10 @@ mod tests {
     };
     use rustls::crypto::ring as provider;
     use rustls::pki_types::PrivateKeyDer;
-    use rustls::sign::{CertifiedKey, SingleCertAndKey};
+    use rustls::sign::{self, CertifiedKey, SingleCertAndKey};
     use rustls::{ServerConfig, SupportedProtocolVersion};
 
+    use super::keys::tests::Rsa;
     use super::*;
     use crate::forwarder::Stage;
     use crate::tls::Connector;
@@ -311,12 +310,52 @@ mod tests {
             // The impostor shows the certificate, which everybody can see, and signs with what it has.
             let impostor = server(version, vec![leaf(&key, &authority.issuer)], &other);
             let mut alone = connector(&[&authority], None, &[pin_of(&key)]);
-            let error = "the server does not have the key that its certificate shows, or has an RSA key of \
-                         fewer than 2048 or more than 8192 bits";
+            let error = "the server does not have the key that its certificate shows";
             assert_refused(&mut alone, &impostor, error);
             for pins in [&[][..], &[pin_of(&key)]] {
                 let mut named = connector(&[&authority], Some(NAME), pins);
                 assert_refused(&mut named, &impostor, error);
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_with_a_weak_key_is_told_so() {
+        #[derive(Debug)]
+        struct Garbage;
+
+        impl sign::SigningKey for Garbage {
+            fn choose_scheme(&self, _: &[SignatureScheme]) -> Option<Box<dyn sign::Signer>> {
+                Some(Box::new(Self))
+            }
+
+            fn algorithm(&self) -> rustls::SignatureAlgorithm {
+                rustls::SignatureAlgorithm::RSA
+            }
+        }
+
+        impl sign::Signer for Garbage {
+            fn sign(&self, _: &[u8]) -> Result<Vec<u8>, Error> {
+                Ok(vec![1; 128])
+            }
+
+            fn scheme(&self) -> SignatureScheme {
+                SignatureScheme::RSA_PSS_SHA256
+            }
+        }
+
+        let authority = Authority::new();
+        let key = Rsa::new(1_024);
+        let params = CertificateParams::new([NAME.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &authority.issuer).unwrap().der().clone();
+        let pin = pin(&key.subject_public_key_info().as_slice().into());
+        for (version, _) in VERSIONS {
+            let certified = CertifiedKey::new(vec![certificate.clone()], Arc::new(Garbage));
+            let server = server_with(version, certified);
+            for (name, pins) in [(Some(NAME), &[][..]), (Some(NAME), &[pin]), (None, &[pin])] {
+                let error = "the server's RSA key is too weak: it has 1024 bits, and 2048 to 8192 are \
+                             taken";
+                assert_refused(&mut connector(&[&authority], name, pins), &server, error);
             }
         }
     }
@@ -495,7 +534,13 @@ mod tests {
     ) -> Arc<ServerConfig> {
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let key = provider::sign::any_supported_type(&key).unwrap();
-        let certified = CertifiedKey::new(chain, key);
+        server_with(version, CertifiedKey::new(chain, key))
+    }
+
+    fn server_with(
+        version: &'static SupportedProtocolVersion,
+        certified: CertifiedKey,
+    ) -> Arc<ServerConfig> {
         let mut config =
             ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
                 .with_protocol_versions(&[version])

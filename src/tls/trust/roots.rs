@@ -1,10 +1,14 @@
 //! Root certificates, which the certificates of servers with a name must lead to.
 
-use std::os::unix::fs::FileTypeExt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::{fs, io};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -30,7 +34,7 @@ impl Roots {
 
     /// The roots in a file in PEM form. The error is one line that says what is wrong with the file.
     pub(in crate::tls) fn read(file: &Path) -> Result<Self, String> {
-        let octets = read_file(file)?;
+        let octets = read_file(file, PIPE_SILENCE_MAX)?;
         let store = parse(&octets, file)?;
         let shown = match store.len() {
             1 => format!("the root in {}", file.display()),
@@ -44,14 +48,10 @@ impl Roots {
     }
 }
 
-/// The content of a file, or of a pipe, as a shell gives one for `<(command)`.
-fn read_file(file: &Path) -> Result<Vec<u8>, String> {
+/// What is in the file, or comes out of the pipe, of which it is silent no longer than `silence_max`.
+fn read_file(file: &Path, silence_max: Timespec) -> Result<Vec<u8>, String> {
     let path = file.display();
-    // A device may never end.
-    if fs::metadata(file).is_ok_and(|metadata| metadata.file_type().is_char_device()) {
-        return Err(format!("cannot read {path}: it is a device; a file or a pipe was expected"));
-    }
-    let octets = fs::read(file).map_err(|error| {
+    let octets = try_read(file, silence_max).map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::IsADirectory => "; one file was expected: `cat` puts several into one",
             io::ErrorKind::PermissionDenied => {
@@ -67,6 +67,46 @@ fn read_file(file: &Path) -> Result<Vec<u8>, String> {
     }
     Ok(octets)
 }
+
+/// A pipe is what a shell gives for `<(command)`, and it is empty until the command has written. A named one
+/// may never have a writer, and a device may never end.
+fn try_read(file: &Path, silence_max: Timespec) -> io::Result<Vec<u8>> {
+    // The flag lets a pipe be opened that has no writer; it means nothing to a file.
+    let mut file = File::options()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(file)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_char_device() || kind.is_block_device() {
+        return Err(io::Error::other("it is a device; a file or a pipe was expected"));
+    }
+    let mut octets = Vec::new();
+    if kind.is_fifo() {
+        await_octets(&file, &silence_max)?;
+    }
+    loop {
+        match file.read_to_end(&mut octets) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                await_octets(&file, &silence_max)?;
+            }
+            result => return result.map(|_| octets),
+        }
+    }
+}
+
+/// Waits until a pipe has something to read, or has had a writer that is gone.
+fn await_octets(file: &File, silence_max: &Timespec) -> io::Result<()> {
+    loop {
+        match poll(&mut [PollFd::new(file, PollFlags::IN)], Some(silence_max)) {
+            Err(Errno::INTR) => {}
+            Ok(0) => return Err(io::Error::other("it is a pipe that nothing is written to")),
+            result => return Ok(result.map(drop)?),
+        }
+    }
+}
+
+/// Long enough for a command that fetches the certificates from elsewhere.
+const PIPE_SILENCE_MAX: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 fn parse(octets: &[u8], file: &Path) -> Result<RootCertStore, String> {
     let path = file.display();
@@ -112,8 +152,54 @@ fn certificates_begun(octets: &[u8]) -> usize {
 mod tests {
     use std::io::Write;
     use std::os::fd::AsRawFd;
+    use std::path::PathBuf;
+    use std::time::Duration;
+    use std::{env, fs, process, thread};
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
+
+    const SHORT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    const LONG: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+
+    /// A pipe with a name, of this test alone.
+    fn named_pipe(name: &str) -> PathBuf {
+        let path = env::temp_dir().join(format!("dot-proxy-{name}-{}", process::id()));
+        fs::remove_file(&path).ok();
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_pipe_without_a_writer_is_not_waited_for_forever() {
+        let path = named_pipe("silent");
+        let error = read_file(&path, SHORT).unwrap_err();
+        assert_eq!(
+            error,
+            format!("cannot read {}: it is a pipe that nothing is written to", path.display())
+        );
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_is_read_to_its_end_however_late_it_comes() {
+        let path = named_pipe("slow");
+        let writer = thread::spawn({
+            let path = path.clone();
+            move || {
+                // Waits for the reader.
+                let mut pipe = File::options().write(true).open(path).unwrap();
+                for part in ["one ", "two"] {
+                    thread::sleep(Duration::from_millis(50));
+                    pipe.write_all(part.as_bytes()).unwrap();
+                }
+            }
+        });
+        assert_eq!(read_file(&path, LONG).unwrap(), b"one two");
+        writer.join().unwrap();
+        fs::remove_file(path).unwrap();
+    }
 
     /// What a shell gives for `<(command)` of a command that has ended.
     #[test]
@@ -127,7 +213,7 @@ mod tests {
             drop(writer);
             let path = format!("/dev/fd/{}", reader.as_raw_fd());
             let expected = expected.map_err(|error| error.replace("PATH", &path));
-            assert_eq!(read_file(path.as_ref()), expected);
+            assert_eq!(read_file(path.as_ref(), LONG), expected);
         }
     }
 
@@ -135,7 +221,7 @@ mod tests {
     fn devices_are_refused() {
         for device in ["/dev/null", "/dev/zero"] {
             assert_eq!(
-                read_file(device.as_ref()).unwrap_err(),
+                read_file(device.as_ref(), LONG).unwrap_err(),
                 format!("cannot read {device}: it is a device; a file or a pipe was expected")
             );
         }
