@@ -1,4 +1,4 @@
-//! Which part of `src/` may name which: the arrows between its folders. What is not allowed is refused, so a
+//! The arrows between the folders of `src/`: which may name which. What is not allowed is refused, so a
 //! new folder needs a row. That only one file is unsafe is the lint `unsafe_code`'s to say, that only one
 //! reads the clock and that the forwarder has no socket are `clippy.toml`'s.
 

@@ -339,7 +339,7 @@ impl Swarm {
     fn new(rng: &mut Random) -> Self {
         let is_harmless = rng.chance(125);
         let faults_end = ms(5000) + rng.up_to(ms(30_000));
-        // Which faults there are at all is drawn first, so that upstreams can share one.
+        // The faults that there are at all are drawn first, so that upstreams can share one.
         let on: Vec<bool> = (0..36).map(|_| !is_harmless && rng.chance(500)).collect();
         let gentle: Vec<bool> = (0..19).map(|_| rng.chance(500)).collect();
         let upstreams = rng.within(1, 4);
@@ -482,7 +482,7 @@ struct Fate {
     stop_reading_at: Option<usize>,
     /// From then on answers arrive an octet at a time.
     trickle_at: Option<usize>,
-    /// It works on one query at a time, for so long on each, and is busy until then.
+    /// For a server that works on one query at a time: for how long on each, and until when it is busy.
     in_turn: Option<(Duration, Duration)>,
 }
 
@@ -651,7 +651,7 @@ fn reply(faults: &Faults, fate: &mut Fate, ask: &Ask<'_>, rng: &mut Random) -> V
     let mut step = ask_answer(ask, faults);
     step.after += rng.up_to(faults.jitter);
     if rng.chance(faults.reverse) {
-        // Of four queries sent at once the last is answered first.
+        // The last of four queries sent at once is answered first.
         step.after += ms(50) * (4 - ask.nth as u32 % 4);
     }
     if ask.name.starts_with("slow") {

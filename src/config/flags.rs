@@ -42,7 +42,7 @@ type Set = fn(&mut Options, &str) -> Result<(), String>;
 
 /// How a value is written.
 enum Form {
-    /// Its name in `--help`, and what it is in words.
+    /// A value by its name in `--help`, and what it is in words.
     Named(&'static str, &'static str),
     /// One of a few words.
     OneOf(fn() -> Vec<&'static str>),

@@ -49,7 +49,7 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Whether other processes may listen there, too.
     pub reuse_port: bool,
-    /// Who is asked, in order of preference; at least one, no two alike.
+    /// The upstreams that are asked, in order of preference; at least one, no two alike.
     pub upstreams: Vec<UpstreamSpec>,
     /// The PEM certificates to which those of upstreams must lead; `None`: Mozilla's root certificates,
     /// as of the build.

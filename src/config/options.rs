@@ -66,7 +66,7 @@ impl Options {
             special_names: Special::Local,
             forward_zones: Vec::new(),
             ca_file: None,
-            // Who looks on wants to see queries; what is kept shows whoever reads it what was asked.
+            // A person at a terminal wants to see queries; a kept log shows its readers what was asked.
             query_log: QueryLog::Auto,
             // Changes of state are for whoever runs the program; everything finer is for who looks for
             // a fault.
@@ -97,7 +97,7 @@ impl Options {
         }
         // Two listeners of port 0 get a port each.
         if address.port() != 0 {
-            // Who adds flags to a command that has some, an image's, need not know them.
+            // A user who adds flags to an image's own need not know what those are.
             if self.listen.contains(&address) {
                 return Ok(());
             }
@@ -144,7 +144,7 @@ impl Options {
                     .into(),
             );
         }
-        // Who adds flags to a command, an image's, need not know the zones that are there.
+        // A user who adds flags to an image's own need not know what those are.
         if self.forward_zones.contains(&zone) {
             return Ok(());
         }
@@ -167,7 +167,7 @@ impl Options {
         }
         self.check_upstreams()?;
         let limits = self.limits()?;
-        // Who asks for one operator before the others does not show all of them a part of the names.
+        // With one operator asked before the others, these are not to see a part of the names.
         let hedge = if self.order == Order::Ordered { Hedge::Same } else { Hedge::Any };
         Ok(Config {
             listen: self.listen,
@@ -291,7 +291,7 @@ pub(super) enum QueryLog {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Special {
     Forward,
-    /// They are answered here, but for those in the zones that are forwarded.
+    /// Special names are answered here, but for those in the zones that are forwarded.
     Local,
 }
 
@@ -371,7 +371,7 @@ where
 /// nor multicast DNS (5353) holds.
 pub(super) const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(v4(127, 0, 0, 1), 5300);
 
-/// Who writes an address without a port means DNS.
+/// The port of a listener that is written without one: that of DNS.
 pub(super) const LISTEN_PORT: u16 = 53;
 
 /// A socket pair each, watched all the time; the wildcard addresses serve any number of addresses.
@@ -402,6 +402,6 @@ pub(super) const IDLE_SECONDS: RangeInclusive<u64> = 1..=3600;
 /// What every client takes (RFC 1035 section 4.2.1), and what RFC 5625 section 4.4.3 asks for.
 pub(super) const UDP_SIZES: RangeInclusive<u16> = 512..=4096;
 
-/// Nobody can do without DNS over TCP (RFC 7766 section 5). Ten thousand connections may keep 180 MB
-/// of buffers, and every close looks through those of its address.
+/// DNS over TCP is not optional (RFC 7766 section 5), so the least is 1. Ten thousand connections may keep
+/// 180 MB of buffers, and every close looks through those of its address.
 pub(super) const TCP_CLIENTS: RangeInclusive<usize> = 1..=10_000;

@@ -144,7 +144,7 @@ fn right_upstream(spec: &str) -> Option<(&'static str, String)> {
         && address(place, UPSTREAM_PORT).is_ok()
         && (place == bare || is_name_or_pin(auth))
     {
-        // Its form is right; something else is not.
+        // The form is right; something else is not.
         return None;
     }
     let with_hash = bare.replacen([',', ' '], "#", 1);
@@ -224,7 +224,7 @@ fn colon_parts(piece: &str) -> Vec<&str> {
     while address(rest, UPSTREAM_PORT).is_err()
         && rest.parse::<IpAddr>().is_err()
         && let Some((before, part)) = rest.rsplit_once(':')
-        // That it needs brackets is said elsewhere.
+        // An IPv6 address that lacks brackets has an error of its own.
         && (before.parse::<Ipv6Addr>().is_err() || part.parse::<u16>().is_err())
     {
         parts.push(part);

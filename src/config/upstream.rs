@@ -107,7 +107,7 @@ pub(super) fn read(spec: &str) -> Result<Vec<UpstreamSpec>, String> {
     }
     Ok(vec![match auth {
         Some(auth) => known_by(auth, address)?,
-        // Its certificate must have the address (RFC 8310 section 8.1).
+        // The certificate must have the address (RFC 8310 section 8.1).
         None => UpstreamSpec { address, name: Some(ip.to_string().into()), pins: Box::default() },
     }])
 }

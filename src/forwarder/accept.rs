@@ -23,7 +23,7 @@ impl Forwarder {
         let mut input = bytes;
         let mut is_dns = true;
         while is_dns && let Some(message) = deframer.next(&mut input) {
-            // Its answers may have been too many to hold.
+            // A client whose answers are too many to hold may have been closed for this message.
             if !self.clients.note_message(client) {
                 return;
             }

@@ -37,7 +37,7 @@ pub enum Order {
 /// to one party more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hedge {
-    /// Nobody.
+    /// No copies.
     Off,
     /// Another address of the same operator.
     Same,

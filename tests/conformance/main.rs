@@ -31,7 +31,7 @@ const INSIDE: &[(u8, &[&str])] = &[
             "an_upstream_whose_only_connection_has_no_message_id_left_is_connected_to_again",
         ],
     ),
-    // Who reaches the default listener, and another one.
+    // Clients that reach the default listener, and another one.
     (
         11,
         &[
@@ -79,7 +79,7 @@ const INSIDE: &[(u8, &[&str])] = &[
             "h03_a_clock_that_is_set_shows_both_ways",
         ],
     ),
-    // Of what a server sends only what is on the verified path counts.
+    // A certificate counts only on the verified path, not for being sent.
     (
         36,
         &[
@@ -120,7 +120,7 @@ const INSIDE: &[(u8, &[&str])] = &[
     ),
     // Every length of a name, and all mixes of options.
     (48, &["queries_of_every_length", "padding_of_large_queries"]),
-    // Who has EDNS when places run out, and at the end.
+    // Clients with EDNS when places run out, and at the end.
     (
         52,
         &[

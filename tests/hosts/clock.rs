@@ -120,7 +120,7 @@ fn h03_pins_stand_in_for_the_clock() {
     let authority = Authority::new();
     let identities = ["dot.example"; 2].map(|name| authority.identity(name));
     let pin = identities[1].pin();
-    // They want a handshake for every query, so that sessions are resumed by that clock, too.
+    // Both servers want a handshake for every query, so that sessions are resumed by that clock, too.
     let [named, pinned] = identities.map(|identity| {
         let setup = Setup::new(identity)
             .handler(|query| [query.answer(), vec![Act::End(End::Notify)]].concat());
@@ -186,14 +186,14 @@ impl Clock {
 
 impl Drop for Clock {
     fn drop(&mut self) {
-        // Whoever removed it first did what is wanted here.
+        // A file that is gone already is as good.
         drop(fs::remove_file(&self.file));
     }
 }
 
 /// The path of libfaketime, or why there is none.
 fn faketime() -> Result<String, String> {
-    // It knows where its library is, and sets LD_PRELOAD to that.
+    // faketime knows where its library is, and sets LD_PRELOAD to that.
     let output = Command::new("faketime")
         .args(["-f", "+0", "sh", "-c", "echo \"$LD_PRELOAD\""])
         .env_remove("LD_PRELOAD")

@@ -100,7 +100,7 @@ fn c10_many_at_once_from_one_address() {
     });
 }
 
-/// As with glibc's `use-vc`: a connection for each look-up, closed when that is answered, in more threads
+/// glibc's `use-vc`: a connection for each look-up, closed when that is answered, in more threads
 /// than there are places.
 #[test]
 fn c10_more_threads_than_places() {
@@ -150,7 +150,7 @@ fn one_address_with_slow_names_shuts_no_other_out() {
         let mut other = client_of("192.168.7.3", address);
         other.send(&query(0));
         assert_answered(&mut other);
-        // Its names have not failed yet.
+        // The names of the first connection have not failed yet.
         let first = crowd[0].stream();
         first.set_nonblocking(true).expect("a socket");
         let nothing = first.peek(&mut [0]).map_err(|error| error.kind());
@@ -180,7 +180,7 @@ fn one_silent_address_shuts_no_other_out() {
         let mut other = client_of("192.168.7.3", address);
         other.send(&query(0));
         assert_answered(&mut other);
-        // Which shows that it was not for those that are idle after a second.
+        // The line shows that no place was made by those that are idle after a second.
         proxy.await_line("who was refused", |line| line.contains("192.168.7.2 was refused"));
     });
 }

@@ -153,7 +153,7 @@ fn u04_a_route_that_moves_is_noticed_at_once() {
         let ways = Ways::to("10.9.0.1:853");
         ip(&["route", "add", "10.9.0.1", "via", "10.1.0.2"]);
         let proxy = ways.proxy(&[]);
-        // There and back: each look sees the way as it is then.
+        // The way changes there and back: each look sees it as it is then.
         for (count, (from, to)) in
             [("10.1.0.1", "10.2.0"), ("10.2.0.1", "10.1.0")].iter().enumerate()
         {

@@ -80,7 +80,7 @@ fn c15_what_is_sent_to_many_is_not_answered() {
                 let link = Some(&b"link"[..]);
                 SockRef::from(&socket).bind_device(link).expect("this end of the pair");
                 socket.send_to(&Query::new("many.example", A).bytes(), many).expect("a network");
-                // It is dropped before another query is answered.
+                // The query is dropped before another one is answered.
                 assert_answered(
                     address(if many.is_ipv4() { "10.0.0.1" } else { "fd00::1" }),
                     "a.example",

@@ -66,7 +66,7 @@ pub(crate) fn ports_connected_to(pid: Pid, address: SocketAddr) -> Vec<u16> {
     const ESTABLISHED: &str = "01";
 
     let SocketAddr::V4(address) = address else { panic!("an address of IPv4") };
-    // As the kernel prints it: the address in the machine's order of octets.
+    // The kernel prints an address in the machine's order of octets.
     let ip = u32::from_ne_bytes(address.ip().octets());
     let remote = format!("{ip:08X}:{:04X}", address.port());
     let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).expect("it runs");

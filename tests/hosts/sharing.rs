@@ -15,7 +15,7 @@ use support::proxy::{run, run_through};
 use support::skip::skip;
 use support::{Act, Authority, DotServer, Proxy, Query, Response, Setup, TcpClient, UdpClient};
 
-/// Of so many clients, all are the same process's once in 10^19 runs.
+/// Clients: all of so many go to the same process once in 10^19 runs.
 const CLIENTS: usize = 64;
 
 fn share(authority: &Authority, server: &DotServer, address: SocketAddr) -> Proxy {
@@ -113,7 +113,7 @@ fn h06_one_of_two_on_a_port_ends() {
         first.signal(Signal::CONT);
         server.await_log("all that was sent before", |log| log.queries.len() == 2 * CLIENTS);
 
-        // It is not gone, and gets nothing any more.
+        // The second process is not gone, and gets nothing any more.
         ask_from_many(asked, "later");
         for client in &udp {
             assert_eq!(Response::read(&client.receive()).rcode, NOERROR, "{listen}");

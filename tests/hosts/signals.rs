@@ -116,7 +116,7 @@ fn h10_the_same_request_after_a_second_ends_at_once() {
     proxy.signal(Signal::TERM);
     await_no_listener(&proxy);
     std::thread::sleep(Duration::from_millis(1_100).saturating_sub(start.elapsed()));
-    // Its loop may be late on a busy machine, but not by as much as the query has left.
+    // The proxy's loop may be late on a busy machine, but not by as much as the query has left.
     for _ in 0..50 {
         proxy.signal(Signal::TERM);
         std::thread::sleep(Duration::from_millis(50));

@@ -95,7 +95,7 @@ fn h05_tentative_address() {
         let result = run(&["--log-level", "error", "--listen", "[fd00::9]:5300"]);
         assert_one_line(&result, 1, &["[fd00::9]:5300", "duplicate", "another host"]);
 
-        // Nobody can be asked on a link that is down.
+        // No upstream can be asked on a link that is down.
         ip(&["link", "set", "dev", "link", "down"]);
         ip(&["address", "add", "fd00::2/64", "dev", "link"]);
         let result = run(&["--log-level", "error", "--listen", "[fd00::2]:5300"]);
@@ -166,7 +166,7 @@ impl Copied {
 
 impl Drop for Copied {
     fn drop(&mut self) {
-        // Whoever removed it first did what is wanted here.
+        // A file that is gone already is as good.
         drop(fs::remove_file(&self.0));
     }
 }

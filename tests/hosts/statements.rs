@@ -56,7 +56,7 @@ fn s11_strangers_are_not_served() {
             let stranger = UdpSocket::bind(("203.0.113.9", 0)).expect("an address of this host");
             stranger.connect("203.0.113.1:5300").expect("a route");
             stranger.send(&query).expect("room for a datagram");
-            // It is dropped before the neighbour's is answered.
+            // The query is dropped before the neighbour's is answered.
             let neighbour = UdpSocket::bind(("10.0.0.9", 0)).expect("an address of this host");
             neighbour.connect("10.0.0.1:5300").expect("a route");
             neighbour.set_read_timeout(Some(LIMIT)).expect("a time");

@@ -89,7 +89,7 @@ impl Copy {
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        // Nobody minds a file more.
+        // A file that is left behind does no harm.
         drop(fs::remove_file(&self.0));
     }
 }
@@ -168,7 +168,7 @@ impl Group {
         self.read(file).parse().ok()
     }
 
-    /// Nobody was killed, and no socket was short of memory.
+    /// Asserts that no process was killed, and no socket was short of memory.
     fn check(&self) {
         if self.is_v1 {
             assert_eq!(self.read("memory.kmem.tcp.failcnt"), "0", "{}", self.usage());

@@ -34,7 +34,7 @@ fn allocations_stay_below_their_bound() {
             .map(|start| program.await_line(start).parse::<usize>().expect("a number of octets"));
         println!("{size}: {idle} octets allocated at first, {most} at most, {bound} is the bound");
         assert!(most <= bound, "{size}: {most} octets of {bound} were allocated");
-        // It is of no use if it is far away.
+        // A bound that is far away is of no use.
         assert!(3 * most > bound, "{size}: {most} octets of {bound} were allocated");
     }
 }

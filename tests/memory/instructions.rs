@@ -24,7 +24,7 @@ use rustls::{Error, ServerConfig, ServerConnection, SignatureScheme};
 
 use support::skip::skip;
 
-/// Of one call in the loop: 50 ms on a machine that is not fast.
+/// Instructions of one call in the loop: 50 ms on a machine that is not fast.
 const INSTRUCTIONS_MAX: u64 = 150_000_000;
 
 /// With it, the test binary is the program that is counted.
@@ -119,7 +119,7 @@ struct Hostile {
     chain: Vec<CertificateDer<'static>>,
     tickets: usize,
     updates: bool,
-    /// Its signatures are none, and of this scheme.
+    /// The scheme of signatures that are none.
     garbage: Option<SignatureScheme>,
 }
 

@@ -174,7 +174,7 @@ fn padded(name: &str, id: u16, len: usize) -> Vec<u8> {
     query.option(65_001, &vec![0; len - empty]).bytes()
 }
 
-/// It answers what needs no upstream, and so has taken what was sent before.
+/// The proxy answers what needs no upstream, and so has taken what was sent before.
 #[track_caller]
 fn assert_answers(proxy: SocketAddr) {
     let response = ask(proxy, &Query::new("localhost", A).bytes());
@@ -226,7 +226,7 @@ impl Client {
             match self.stream.write(&self.rest) {
                 Ok(len) => drop(self.rest.drain(..len)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // It was closed for what all hold.
+                // The client was closed for what all hold.
                 Err(_) => self.rest.clear(),
             }
         }

@@ -75,7 +75,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The child may have ended by itself.
         drop(self.child.kill());
         drop(self.child.wait());
     }

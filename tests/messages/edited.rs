@@ -129,7 +129,7 @@ fn query_is_edited(
     assert!(choices.edns != Edns::Ours || out.len().is_multiple_of(128));
     assert_eq!(out[..2], [0xab, 0xcd]);
     same_but_opt(plan, &query, parsed.opt, out, expected.as_ref());
-    // It is a query to whoever gets it.
+    // The message is a query to every reader.
     assert!(message::parse_query(out, false).is_ok());
 }
 
@@ -248,7 +248,7 @@ fn messages_of_the_library() {
     assert_eq!(shapes.map(|shapes| shapes.len()), [SHAPES; 2]);
 }
 
-/// Which sections have records other than OPT, and whether there is an OPT record: none, the last record,
+/// The sections that have records other than OPT, and whether there is an OPT record: none, the last record,
 /// or one that others follow.
 fn shape(octets: &[u8]) -> ([bool; 3], u8) {
     let view = View::of(octets).unwrap();
@@ -257,7 +257,7 @@ fn shape(octets: &[u8]) -> ([bool; 3], u8) {
     ([0, 1, 2].map(has), opt)
 }
 
-/// As many as there are: of the eight with or without records in the three sections, the four with
+/// All shapes: of the eight with or without records in the three sections, the four with
 /// additional records have one more way to have an OPT record.
 const SHAPES: usize = 4 * 2 + 4 * 3;
 
@@ -399,7 +399,7 @@ fn damaged_messages() {
                 moved += u32::from(same_records(&octets, parsed.opt, &out));
             }
             queries += 1;
-            // Of another message, all that is asked is that nothing breaks.
+            // A query made from another message need only break nothing.
             edit::append_query(&mut out, other, &parsed, 0xabcd, choices);
         }
         if let Some(flags) = octets.get_mut(2) {
@@ -568,7 +568,7 @@ fn is_kept(code: u16, ecs: Ecs) -> bool {
     !(matches!(code, 10..=12) || code == 8 && ecs == Ecs::Strip)
 }
 
-/// Of version 0, without upper bits of an RCODE.
+/// An OPT record's fixed part with version 0, without upper bits of an RCODE.
 fn edns_0(fixed: [u8; 6]) -> [u8; 6] {
     [fixed[0], fixed[1], 0, 0, fixed[4], fixed[5]]
 }

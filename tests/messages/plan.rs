@@ -100,7 +100,7 @@ impl Plan {
         found
     }
 
-    /// As [`Self::check`], whatever follows the records.
+    /// What [`Self::check`] does, whatever follows the records.
     pub(crate) fn read(&self, octets: &[u8], records: usize) -> Found {
         let mut reader = Reader { octets, at: HEADER_LEN, pointers: Vec::new() };
         reader.name(&self.qname);

@@ -19,7 +19,7 @@ type Data<'a> = AllRecordData<&'a [u8], ParsedName<&'a [u8]>>;
 pub(crate) struct View {
     pub(crate) flags: u16,
     pub(crate) counts: [u16; 4],
-    /// There is one question, and it is readable, which one that is compressed is not.
+    /// The only question, if it is readable, which one that is compressed is not.
     pub(crate) question: Option<Question>,
     /// The readable records, and a last one that is an OPT record cut off in its data.
     pub(crate) records: Vec<Record>,
@@ -187,7 +187,7 @@ impl View {
 impl Record {
     /// The data as its type has it, names expanded.
     pub(crate) fn data(&self, octets: &[u8]) -> Result<Vec<u8>, ParseError> {
-        // Of RP, AFSDB, RT, SIG, PX, NXT and KX the library does not know the names. It reads pointers
+        // The library does not know the names in RP, AFSDB, RT, SIG, PX, NXT and KX. It reads pointers
         // in IPSECKEY, SVCB, HTTPS, TKEY and TSIG too, which must not have them.
         if matches!(self.rtype, 17 | 18 | 21 | 24 | 26 | 30 | 36 | 45 | 64 | 65 | 249 | 250) {
             return Err(ParseError::form_error("of no type that can be compared"));

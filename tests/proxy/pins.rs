@@ -46,7 +46,7 @@ fn assert_refused(proxy: &Proxy, server: &DotServer, shown: &str, words: &[&str]
     line
 }
 
-/// As it stands in the log.
+/// A pin as it stands in the log.
 fn shortened(pin: &str) -> String {
     format!("{}...", &pin[.."sha256/".len() + 12])
 }

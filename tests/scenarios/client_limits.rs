@@ -780,7 +780,7 @@ fn the_window_that_a_clients_queries_filled_is_free_when_the_client_is_shed() {
     w.ask("warm.example.");
     w.run_ms(100);
     let client = fill_window(&mut w);
-    // It takes none of its next answers, which are local and large enough together.
+    // The client takes none of its next answers, which are local and large enough together.
     w.clients[client].room = Some(0);
     w.clients[client].offender = true;
     let zone = dns::framed(&dns::query(1, "zone.example.", 252, None));
@@ -838,7 +838,7 @@ fn answer_with(w: &mut World, size: usize) {
     });
 }
 
-/// Its answers, far longer than what is kept free for each, have room with the others for a while.
+/// Answers far longer than what is kept free for each have room with the others for a while.
 #[test]
 fn c04_a_client_that_reads_long_answers_is_not_cut_off() {
     let mut w = warm(1);
@@ -889,7 +889,7 @@ fn c04_a_client_alone_that_reads_more_than_there_is_room_for_is_not_cut_off() {
     end(w);
 }
 
-/// It takes some of its answers all the time, more often than the others take theirs.
+/// The client takes some of its answers all the time, more often than the others take theirs.
 #[test]
 fn c04_who_holds_more_than_its_share_is_closed_before_those_that_hold_little() {
     let mut w = warm(1);
@@ -943,7 +943,7 @@ fn c04_a_long_answer_that_does_not_fit_fails_and_nobody_is_closed() {
     assert!(clients.iter().all(|client| w.clients[*client].state == State::Open));
     let rcodes = [0, 1, 2].map(|n| w.response(&numbered(n)).rcode);
     assert_eq!((rcodes, w.forwarder.counts().shed), ([NOERROR, NOERROR, SERVFAIL], 0));
-    // Its client asks again, and has it.
+    // The client asks again, and has its answer.
     w.tcp_send(clients[2], dns::framed(&question(3)));
     for _ in 0..10 {
         read_steadily(&mut w, &clients);

@@ -8,7 +8,7 @@ use simulator::{Do, Server, State, Step, To, What, World, default_limits, dns, m
 
 #[test]
 fn c01_a_length_and_nothing_more_is_closed_after_10_s_whatever_trickles() {
-    // It is not closed for being idle.
+    // The client is not closed for being idle.
     let mut w = with_limits(|limits| limits.client_idle_timeout = ms(60_000));
     let client = w.tcp_client();
     w.clients[client].offender = true;
@@ -207,7 +207,7 @@ fn a_partial_message_does_not_age_while_its_client_is_not_read() {
     let conn = w.clients[client].conn.expect("it is open");
     assert_eq!(w.forwarder.poll_read(conn), 0);
     w.tcp_send(client, second[5..].to_vec());
-    // It takes 400 octets a second, and so is in nobody's debt.
+    // The client takes 400 octets a second, and so keeps nobody waiting.
     for _ in 0..18 {
         w.clients[client].room = Some(400);
         w.schedule(Duration::ZERO, What::ClientWritable { client });
@@ -251,7 +251,7 @@ fn no_client_is_idle_while_it_has_answers_to_take() {
     w.clients[client].room = Some(0);
     let zone = dns::framed(&dns::query(1, "zone.example.", 252, None));
     w.tcp_send(client, zone.repeat(400));
-    // It takes 500 octets a second of some 12,000.
+    // The client takes 500 octets a second of some 12,000.
     for _ in 0..20 {
         w.clients[client].room = Some(500);
         w.schedule(Duration::ZERO, What::ClientWritable { client });

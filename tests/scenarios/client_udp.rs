@@ -67,7 +67,7 @@ fn a_datagram_that_was_cut_is_answered_with_tc() {
     end(w);
 }
 
-/// As many as four fifths of 1 MiB of receive buffer hold, at 832 octets of bookkeeping each, in one
+/// A burst of as many as four fifths of 1 MiB of receive buffer hold, at 832 octets of bookkeeping each, in one
 /// turn of the shell.
 #[test]
 fn c07_a_burst_is_answered_whole() {

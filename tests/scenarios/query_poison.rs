@@ -81,7 +81,7 @@ fn a_query_is_sent_sixteen_times_at_most() {
     let mut w = world(1);
     w.servers[0].replies(|_| Vec::new());
     w.ask("a.example.");
-    // Nobody is to blame for a suspend, so the bound on sends without an answer does not apply.
+    // A suspend is no fault of the query, so the bound on sends without an answer does not apply.
     for _ in 0..20 {
         w.run_ms(100);
         w.schedule(Duration::ZERO, What::Resume);

@@ -186,7 +186,7 @@ fn what_waits_for_a_certain_upstream_is_sent_on_its_next_connection() {
     });
     ask_with_sig0(&mut w, "first.example.", 5);
     w.run_ms(10);
-    // It waits for the ID to be free, and nothing else is asked.
+    // The second query waits for the ID to be free, and nothing else is asked.
     ask_with_sig0(&mut w, "second.example.", 5);
     w.run_ms(500);
     assert_eq!(w.response("first.example.").rcode, SERVFAIL, "a signed query is sent once");

@@ -58,7 +58,7 @@ fn rfc64_ds_at_an_apex_is_for_the_parent_to_answer() {
     let questions = ask_for_all(&mut w, &[DS]);
     w.run_ms(1000);
     let (forwarded, local): (Vec<_>, Vec<_>) = w.oracle.responses.iter().partition(|r| r.upstream);
-    // Of each zone but localhost and those without even an apex; and of those nothing else.
+    // The apex of each zone but localhost and those without even that; and nothing else.
     assert_eq!(forwarded.len(), 2 * (special::zones().count() - 5));
     assert_eq!(local.len(), 2 * questions - forwarded.len());
     assert!(forwarded.iter().all(|r| special::zones().any(|zone| zone == r.name)));
@@ -140,7 +140,7 @@ fn denying(ttl: u32) -> World {
     w
 }
 
-/// Which names servers saw.
+/// The names that servers saw.
 fn seen(w: &World) -> Vec<&str> {
     w.links.iter().flat_map(|link| link.names()).collect()
 }

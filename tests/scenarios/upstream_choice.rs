@@ -285,7 +285,7 @@ fn u26_who_answers_again_is_used_again() {
 #[test]
 fn u26_who_comes_and_goes_is_told_of_now_and_then() {
     let mut w = half_dead(default_policy(), &[0, 1]);
-    // As an upstream does half of whose servers are broken: for half a minute it reaches these.
+    // Half of the servers behind this upstream are broken: for half a minute it reaches these.
     w.servers[0].replies(|ask| match ask.at.as_secs() / 30 % 2 {
         0 if !number(ask.name).is_multiple_of(2) => Vec::new(),
         _ => vec![ask.answer_after(10)],
@@ -446,7 +446,7 @@ fn u26_the_pause_of_one_ends_by_no_other_that_comes_back() {
 #[test]
 fn u24_one_in_a_hundred_brings_no_upstream_down() {
     let mut w = half_dead(default_policy(), &[0, 1]);
-    // As good as random, so that some come together.
+    // Numbers as good as random, so that some come together.
     w.servers[0].replies(|ask| {
         let n = u64::from(number(ask.name)) + 1;
         match (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) % 100 {

@@ -210,7 +210,7 @@ fn u28_it_is_forgotten_after_an_hour_and_when_the_network_changes() {
             assert_eq!(copies(&w, name), sends, "{name}");
         }
         assert_eq!(told(&w), [Edns::Clients], "once");
-        // It is mended by then.
+        // The server is mended by then.
         w.servers[0].replies(|ask| vec![ask.answer_after(10)]);
         w.run_ms(60 * 60 * 1000);
         w.ask("mended.example.");
@@ -301,7 +301,8 @@ fn zone_objects(w: &mut World, domain: &'static str, to: u16) {
     });
 }
 
-/// It is its authority's, or another forwarder's, who would else take padding and DNSSEC from all names.
+/// The objection is an authority's, or another forwarder's, who would else take padding and DNSSEC from
+/// all names.
 #[test]
 fn u28_what_one_domain_objects_to_teaches_nothing_of_an_upstream_that_answers_others() {
     for to in OBJECTIONABLE {
@@ -365,7 +366,7 @@ fn u28_an_upstream_that_objects_to_all_at_last_is_known_after_some_domains() {
     }
 }
 
-/// There may be another server now.
+/// Another network may have another server at the same address.
 #[test]
 fn u28_what_an_upstream_proved_is_forgotten_when_the_network_changes() {
     let mut w = warm(1);

@@ -527,7 +527,7 @@ fn one_that_may_answer_does_not_make_way() {
         2 => vec![ask.answer_after(800)],
         _ => Vec::new(),
     });
-    // That two queries are all is learned from two connections.
+    // Two connections teach that two queries are all.
     for n in 0..60 {
         w.ask(&numbered(n));
         w.run_ms(if n < 8 { 2000 } else { 150 });
@@ -602,7 +602,7 @@ fn what_answers_in_part_take_is_bounded() {
     for n in 0..4 {
         w.ask(&format!("slow{n}.example."));
     }
-    // It takes the answer of one server after the other into pieces.
+    // The answer of one server after the other comes in pieces.
     for server in 0..4 {
         w.serve(server, part());
         w.run_ms(1);

@@ -457,7 +457,7 @@ fn paced(ask: &Ask<'_>, octets: usize, pause: u64) -> Vec<Step> {
 
 #[test]
 fn u25_an_answer_that_trickles_holds_up_no_other() {
-    // As the first of all, after others; and where all connections do that to it, or but one.
+    // The query comes as the first of all, or after others; all connections do that to it, or but one.
     for (first, always) in [(true, true), (true, false), (false, true), (false, false)] {
         let mut w = if first { world(1) } else { warm(1) };
         w.servers[0].replies(move |ask| match ask.name {

@@ -250,7 +250,7 @@ impl Clients {
             && let Some(client) = self.conns.get_mut(id)
         {
             client.paused = true;
-            // Nobody is slow whom we do not read.
+            // A client that is not read cannot be slow to send.
             self.timers.partial.disarm(id.key());
         }
         octets
@@ -368,7 +368,7 @@ impl Clients {
                 self.timers.partial.arm(key, now);
             }
         } else if !wants_read {
-            // Nobody is slow whom we do not read.
+            // A client that is not read cannot be slow to send.
             self.timers.partial.disarm(key);
         }
     }

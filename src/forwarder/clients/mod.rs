@@ -98,9 +98,9 @@ impl ClientTimers {
 /// Whether a client may have a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// There is one.
+    /// There is a place.
     Free,
-    /// There is, once this client is closed.
+    /// There is a place once this client is closed.
     InPlaceOf(ClientId),
     Refused,
 }
@@ -266,7 +266,7 @@ impl Clients {
         }
     }
 
-    /// Who has most of those with more than their limit, and how many. It looks at all clients.
+    /// The address with most connections above its limit, and how many; looks at all clients.
     fn crowd(&self) -> Option<(IpAddr, usize)> {
         if !self.networks.has_crowds() {
             return None;
@@ -363,7 +363,7 @@ impl Clients {
 /// What is given up so that clients hold no more than they may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GivenUp {
-    /// This client is closed.
+    /// The client to be closed.
     Client(ClientId),
     /// The answer that does not fit fails.
     Answer,
@@ -465,7 +465,7 @@ fn gives_way(
 /// may have 28.
 const ANSWER_RESERVED: usize = 1024;
 
-/// Who has taken nothing for this long does not read, while others want to.
+/// A client that has taken nothing for this long does not read, while others want to.
 const READING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection that has asked nothing yet is not idle: its first query follows the handshake within this
@@ -498,7 +498,7 @@ mod tests {
             ("10.0.0.1", 0, &[("10.0.0.2", 1), ("10.0.0.3", 4)], Some(1)),
             ("10.0.0.1", 0, &[("10.0.0.2", 1), ("10.0.0.3", 3)], Some(0)),
             ("10.0.0.1", 0, &[("10.0.0.2", 4), ("10.0.0.3", 9)], Some(0)),
-            // Whoever has its limit makes room for its own, ...
+            // An address that has its limit makes room for its own, ...
             ("10.0.0.1", 3, &[("10.0.0.2", 9), ("10.0.0.1", 3), ("10.0.0.1", 3)], Some(1)),
             ("10.0.0.1", 2, &[("10.0.0.2", 1), ("10.0.0.1", 2)], Some(0)),
             ("::ffff:10.0.0.1", 3, &[("10.0.0.2", 1), ("10.0.0.1", 3)], Some(1)),
@@ -575,7 +575,7 @@ mod tests {
             (None, &[], None),
             (Some(500), &[(0, Some(5000))], Some(Err(()))),
             (None, &[(0, Some(5000))], None),
-            // Who takes nothing, the slowest first, whoever holds more or would.
+            // Clients that take nothing, the slowest first, whatever others hold or would.
             (None, &[(1, Some(1000)), (900, Some(999))], Some(Ok(0))),
             (Some(500), &[(900, Some(0)), (1, Some(1000)), (1, Some(2000))], Some(Ok(2))),
             // Then the answer to one above its share, ...

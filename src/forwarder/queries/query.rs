@@ -87,9 +87,9 @@ pub(crate) struct HeldAnswer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sending {
     pub(crate) conn: UpstreamConnId,
-    /// Its message ID there.
+    /// The message ID on that connection.
     pub(crate) id: u16,
-    /// With how much of EDNS.
+    /// How much of EDNS it was sent with.
     pub(crate) edns: Edns,
     /// The connection stalled, and the answer was not arriving: there is no more than hope.
     pub(crate) stalled: bool,

@@ -200,7 +200,7 @@ impl Listener {
                 Ok(accepted) => return Ok(Some(accepted)),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => self.acceptable = false,
-                    // That client is gone; the next one waits.
+                    // The client at the head is gone; the next one waits.
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
                     _ => {
                         self.log(now, "TCP: new clients wait", &error);

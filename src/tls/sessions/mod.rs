@@ -58,7 +58,7 @@ impl Session {
             return false;
         }
         if self.tickets.is_empty() {
-            // There is nothing to offer but the hint at a key exchange.
+            // Nothing is left to offer but the hint at a key exchange.
             return true;
         }
         let end = self.verified_time.as_secs().saturating_add(SESSION_TIMEOUT.as_secs());

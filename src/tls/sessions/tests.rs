@@ -130,7 +130,7 @@ fn a_forgotten_session_is_not_resumed() {
         Link::established(&mut connector, &server);
         let begun = start(&mut connector);
         connector.forget_session();
-        // It showed a ticket of before; those it is given are of before, too.
+        // The client showed a ticket of before; those it is given are of before, too.
         Link::finished_at(Instant::now(), &mut connector, begun, &server);
         assert!(!Link::established(&mut connector, &server).resumed, "{words}");
         assert!(Link::established(&mut connector, &server).resumed, "{words}");

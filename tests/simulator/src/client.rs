@@ -27,7 +27,7 @@ pub struct TcpClient {
     /// Octets handed to the forwarder that make no whole frame yet.
     pub(super) partial: Vec<u8>,
     pub(super) partial_since: Option<Duration>,
-    /// It was accepted then, and has sent no whole frame since.
+    /// When the client was accepted that has sent no whole frame since.
     pub(super) fresh_since: Option<Duration>,
     /// Octets of the forwarder's output that were looked at already.
     pub(super) looked: usize,
@@ -43,7 +43,7 @@ pub struct TcpClient {
 pub(super) struct Dealings {
     /// No query is taken from it any more.
     pub(super) ended: bool,
-    /// It may get no answers any more.
+    /// The client may get no answers any more.
     pub(super) excused: bool,
     /// The forwarder is still to be told that the client takes more.
     pub(super) writable_due: bool,
@@ -55,7 +55,7 @@ pub enum State {
     /// Not accepted yet, or refused, or gone before that.
     Outside,
     Open,
-    /// It reset the connection.
+    /// The client reset the connection.
     Reset,
     /// The forwarder closed it.
     Closed,
@@ -91,7 +91,7 @@ impl TcpClient {
         }
     }
 
-    /// Its first query may be on its way.
+    /// Whether the client's first query may be on its way.
     pub(super) fn is_fresh(&self, at: Duration) -> bool {
         self.fresh_since.is_some_and(|since| at < since + Duration::from_secs(1))
     }

@@ -200,7 +200,7 @@ impl World {
             (0..self.clients.len()).filter(|n| self.clients[*n].conn.is_some()).collect();
         connected.len() >= self.limits.clients_max
             && connected.into_iter().all(|client| {
-                // Who broke the rules may have been told to go, and has a second for that.
+                // A client that broke the rules may have been told to go, and has a second for that.
                 self.clients[client].is_fresh(self.at())
                     || self.clients[client].offender
                     || !self.is_idle(client)

@@ -146,7 +146,7 @@ impl Oracle {
             number: self.numbers,
             asked: at,
             id: id_of(message),
-            // Of another opcode no flag is copied.
+            // No flag of another opcode is copied.
             flags: message[2] & if message[2] & 0x78 == 0 { 0x01 } else { 0x78 },
             edns: parsed.as_ref().and_then(dns::edns),
             question,
@@ -242,14 +242,14 @@ impl Oracle {
         });
     }
 
-    /// This TCP client is gone, or is being punished: nothing is owed to it.
+    /// Nothing is owed to this TCP client, which is gone or is being punished.
     pub fn forgive(&mut self, client: usize) {
         for owed in self.owed.remove(&To::Stream(client)).unwrap_or_default() {
             self.unanswered.remove(&owed.number);
         }
     }
 
-    /// This TCP client may get its answers, but need not.
+    /// Lets this TCP client get its answers, or not.
     pub fn excuse(&mut self, client: usize) {
         for owed in self.owed.get(&To::Stream(client)).into_iter().flatten() {
             self.unanswered.remove(&owed.number);

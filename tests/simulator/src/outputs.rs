@@ -144,7 +144,7 @@ impl World {
         let slower = self.clients.iter().position(|other| {
             let is_open =
                 other.conn.is_some_and(|conn| !self.forwarder.output(conn.into()).is_empty());
-            // Of those that took something within this time, who holds most goes first.
+            // Among clients that took something within this time, the one that holds most goes first.
             let is_stuck = |stuck: Duration| stuck < since && stuck + READING_TIMEOUT <= at;
             is_open && other.stuck_since.is_some_and(is_stuck)
         });
@@ -180,7 +180,7 @@ impl World {
         }
         let output = self.forwarder.output(conn.into());
         if output.len() < client.looked {
-            // It is about to be closed.
+            // The connection is about to be closed.
             return;
         }
         let fresh = output[client.looked..].to_vec();
@@ -357,5 +357,5 @@ fn said(message: &[u8]) -> String {
     format!("{name} ID {} RCODE {}", response.id(), response.header_rcode())
 }
 
-/// Who took none of its answers for so long does not read.
+/// A client that took none of its answers for so long does not read.
 const READING_TIMEOUT: Duration = Duration::from_secs(1);

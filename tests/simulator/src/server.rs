@@ -107,7 +107,7 @@ pub struct Ask<'a> {
     pub link: usize,
     /// 1 for the first query on this connection.
     pub nth: usize,
-    /// As it is spelled.
+    /// The name as it is spelled.
     pub name: &'a str,
     pub message: &'a [u8],
     /// For [`dns::answer`]; no other answer has it.

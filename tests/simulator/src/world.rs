@@ -90,7 +90,7 @@ pub struct World {
 pub(super) struct Waiting {
     /// The earliest that it can be.
     pub(super) since: Option<Duration>,
-    /// It is this or earlier.
+    /// The latest time that it can have begun.
     pub(super) surely_since: Option<Duration>,
     /// One that has waited for long is being accepted: who crowds it out gives way, whatever it is owed.
     pub(super) favours_newcomer: bool,

@@ -124,7 +124,7 @@ impl Authority {
 impl Drop for Authority {
     fn drop(&mut self) {
         if let Some(file) = self.file.get() {
-            // Whoever removed it first did what is wanted here.
+            // A file that is gone already is as good.
             drop(fs::remove_file(file));
         }
     }
@@ -185,7 +185,7 @@ impl Identity {
     }
 }
 
-/// Of a key as certificates have it.
+/// The pin of a key as certificates have it.
 fn pin(key: &[u8]) -> String {
     format!("sha256/{}", base64::encode_string(digest(&SHA256, key).as_ref()))
 }

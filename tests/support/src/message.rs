@@ -39,7 +39,7 @@ pub const AD: u16 = 0x0020;
 pub struct Query {
     id: u16,
     flags: u16,
-    /// As on the wire.
+    /// The name as on the wire.
     name: Vec<u8>,
     qtype: u16,
     qclass: u16,

@@ -75,7 +75,7 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         drop(self.holder.stdin.take());
-        // It may have been killed.
+        // The holder may have been killed.
         drop(self.holder.wait());
     }
 }

@@ -160,7 +160,7 @@ impl Proxy {
     /// Waits for its end.
     #[track_caller]
     pub fn await_exit(&mut self) -> ExitStatus {
-        // Its standard output ends with it.
+        // The proxy's standard output ends with it.
         loop {
             match self.stdout.recv_timeout(LIMIT) {
                 Ok(_) => {}
@@ -192,7 +192,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The proxy may have ended by itself.
         drop(self.child.kill());
         drop(self.child.wait());
     }

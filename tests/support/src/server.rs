@@ -148,7 +148,7 @@ impl RefusedPort {
 /// A port that answers no connection attempt, as if all that is sent there got lost.
 pub struct BlackHole {
     _listener: socket2::Socket,
-    /// They fill the backlog; the kernel drops what comes after them.
+    /// Connections that fill the backlog; the kernel drops what comes after them.
     _filling: Vec<TcpStream>,
     address: SocketAddr,
 }

@@ -34,7 +34,7 @@ impl<'a> View<'a> {
         Self::read_front(octets).filter(|view| view.trailing().is_empty())
     }
 
-    /// As [`Self::read`], but octets may follow the last record.
+    /// What [`Self::read`] does, but octets may follow the last record.
     pub fn read_front(octets: &'a [u8]) -> Option<Self> {
         let mut at = HEADER_LEN;
         for _ in 0..word(octets, 4)? {
@@ -111,7 +111,7 @@ impl<'a> View<'a> {
         self.flags() & AD != 0
     }
 
-    /// As on the wire; empty if there is none.
+    /// The question as on the wire; empty if there is none.
     pub fn question(&self) -> &'a [u8] {
         &self.octets[HEADER_LEN..self.question_end]
     }

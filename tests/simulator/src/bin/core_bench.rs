@@ -114,7 +114,7 @@ impl Bench {
         let mut forwarder = forwarder(options.upstreams);
         let now = start();
         let clients = (0..options.clients).map(|number| {
-            // Of its own network, as far as there are such.
+            // Each client is of its own network, as far as there are such.
             let address = Ipv4Addr::new(10, (number >> 8) as u8, number as u8, 1);
             let client = SocketAddr::new(IpAddr::V4(address), 4000);
             let path = DatagramPath { listener: 0, client, local: None, interface: 0 };
@@ -176,7 +176,7 @@ impl Bench {
             let client = &self.clients[number % self.clients.len()];
             match client.conn {
                 Some(conn) => {
-                    // As a shell does, who must not read a client that is held back.
+                    // A shell must not read a client that is held back.
                     if self.forwarder.poll_read(conn) > 0 {
                         self.forwarder.handle_stream(self.now, conn.into(), &self.query);
                     } else {
@@ -294,10 +294,10 @@ fn query(edns: bool) -> Vec<u8> {
     framed(&query.bytes())
 }
 
-/// Of the name, in a frame.
+/// The digits of the name, in a frame.
 const DIGITS: std::ops::Range<usize> = 16..24;
 
-/// Of [`query`], without the length of its frame.
+/// The end of the question of [`query`], without the length of its frame.
 const QUESTION_END: usize = 12 + 25 + 4;
 
 const ANSWER: &[u8] = b"\xc0\x0c\0\x01\0\x01\0\0\x01\x2c\0\x04\xc0\0\x02\x01";

@@ -45,7 +45,7 @@ pub fn message(octets: &[u8]) {
         }
         Err(Refusal::Drop) => {}
     }
-    // Of a datagram that was cut, whatever is left is no query to be forwarded.
+    // A datagram that was cut is no query to be forwarded, whatever is left of it.
     assert!(message::parse_query(message, true).is_err());
     // A response to itself, with QR set, if it has a question that can be read.
     let mut response = message.to_vec();

@@ -42,7 +42,7 @@ struct TcpClient {
     is_answered: bool,
 }
 
-/// Who asked, by the ID that the upstream sees.
+/// The askers, by the ID that the upstream sees.
 struct Asked {
     origins: Box<[Origin]>,
     next: u16,

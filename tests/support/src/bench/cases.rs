@@ -22,7 +22,7 @@ pub struct Case {
     pub quick: bool,
 }
 
-/// Which forwarders a case is for.
+/// The forwarders that a case is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Forwarders {
     All,

@@ -50,7 +50,7 @@ impl Row {
         self.median(|sample| sample.cpu)
     }
 
-    /// Of all queries of all rounds, the share that got no answer.
+    /// The share of all queries of all rounds that got no answer.
     pub fn unanswered(&self) -> Option<f64> {
         let sent: u64 = self.samples.iter().map(|sample| sample.sent).sum();
         let unanswered: u64 = self.samples.iter().map(|sample| sample.unanswered).sum();
@@ -214,7 +214,7 @@ impl Run<'_> {
             .map(|forwarder| Row { forwarder, samples: Vec::new(), check: None })
             .collect();
         for round in 0..self.options.rounds {
-            // Who comes first is another each time.
+            // Another forwarder comes first each time.
             let count = rows.len();
             for n in 0..count {
                 let row = &mut rows[(n + round) % count];
@@ -307,7 +307,7 @@ struct Configurations;
 
 impl Drop for Configurations {
     fn drop(&mut self) {
-        // There is none if no peer was started.
+        // The directory is there only if a peer was started.
         fs::remove_dir_all(known::directory()).ok();
     }
 }

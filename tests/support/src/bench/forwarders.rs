@@ -28,7 +28,7 @@ pub struct Destination<'a> {
 }
 
 impl Forwarder {
-    /// Those that are compared if nothing else is said.
+    /// The forwarders that are compared if nothing else is said.
     pub fn all() -> Vec<Self> {
         let peers = PEERS.map(|known| Self { name: known.name().into(), kind: Kind::Peer(known) });
         let own = Self::dot_proxy(DOT_PROXY.to_owned(), dot_proxy_program(), 1);
@@ -195,5 +195,5 @@ const PEERS: [Known; 3] = [Known::Unbound, Known::Dnsdist, Known::Stubby];
 /// The flag by which several processes share a port.
 const SHARE: &str = "--reuse-port";
 
-/// Nobody else has the address.
+/// The port, free as the address is this program's alone.
 const PORT: u16 = 5300;

@@ -53,9 +53,9 @@ pub enum Transport {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// As many at a time: for each that is answered, the next is sent.
+    /// So many queries at a time: for each that is answered, the next is sent.
     InFlight(u32),
-    /// As many a second, evenly spaced.
+    /// So many queries a second, evenly spaced.
     Rate(u32),
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Which core is for whom.
+/// The cores for the load, the forwarder and the upstream.
 pub struct Cores {
-    /// Those this program was given.
+    /// The cores that this program was given.
     all: CpuSet,
     pub load: usize,
     pub upstream: usize,

@@ -45,7 +45,7 @@ pub struct Sample {
     pub p99: f64,
     pub late_p99: f64,
     pub peak_kib: f64,
-    /// Of the CPU time of all processes of the forwarder, that of the first.
+    /// The first process's share of the CPU time of all processes of the forwarder.
     pub first_share: f64,
 }
 

@@ -122,7 +122,7 @@ impl Asker {
             }
         };
         match receive() {
-            // It does not listen yet.
+            // The forwarder does not listen yet.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             result => result,
@@ -161,19 +161,19 @@ struct Killed(Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The child may have ended by itself.
         self.0.kill().ok();
         self.0.wait().ok();
     }
 }
 
-/// Nobody else has the address.
+/// The port, free as the address is this program's alone.
 const PORT: u16 = 5300;
 
 /// Nothing takes that long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Who does not say that it listens is asked until it answers, this often.
+/// How often a forwarder that does not say that it listens is asked, until it answers.
 const AGAIN: Duration = Duration::from_millis(4);
 
 /// Queries over the open connection.

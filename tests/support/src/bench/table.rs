@@ -140,7 +140,7 @@ pub fn number(value: Option<f64>) -> String {
     }
 }
 
-/// Of microseconds.
+/// Microseconds as a table shows them.
 pub fn time(value: Option<f64>) -> String {
     match value {
         None => "-".to_owned(),
@@ -163,7 +163,7 @@ fn lost(value: Option<f64>) -> String {
     }
 }
 
-/// Of KiB.
+/// KiB as megabytes.
 fn mega(value: Option<f64>) -> String {
     value.map_or("-".to_owned(), |value| format!("{:.1}", value * 1024.0 / 1e6))
 }
@@ -184,7 +184,7 @@ const COLUMNS: [&str; 13] = [
     "of the bare loop",
 ];
 
-/// As a share of the forwarder's core.
+/// A share of the forwarder's core: from here on others disturbed the round.
 const DISTURBED: f64 = 0.05;
 
 /// In microseconds: later, and the load is not as even as it should be.

@@ -172,7 +172,7 @@ impl Upstream {
         if is_writable || tls.wants_write() {
             ready = ready.and_then(|ready| tls::flush(tls, socket).map(|()| ready));
         }
-        // Whoever measures sees what that cost: queries that are not answered.
+        // The load sees what that cost: queries that are not answered.
         if !matches!(ready, Ok(Ready::Open)) {
             self.connections.remove(key);
         }

@@ -12,7 +12,7 @@ use crate::bench::forwarders::{Destination, NAME};
 use crate::bench::machine::Cores;
 use crate::forwarder::subject;
 
-/// Those that were needed so far.
+/// The upstreams that were needed so far.
 pub struct Upstreams<'a> {
     cores: &'a Cores,
     directory: &'a Path,
@@ -109,11 +109,11 @@ impl Upstream {
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The child may have ended by itself.
         self.child.kill().ok();
         self.child.wait().ok();
     }
 }
 
-/// Nobody else has the address.
+/// The port, free as the address is this program's alone.
 const PORT: u16 = 8853;

@@ -159,7 +159,7 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The child may have ended by itself.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -196,7 +196,7 @@ fn start(mut command: Command) -> io::Result<(Running, SocketAddr)> {
     let stdout: ChildStdout = running.child.stdout.take().expect("a pipe");
     let mut stdout = BufReader::new(stdout);
     stdout.read_line(&mut line)?;
-    // It prints no more than a pipe holds.
+    // The server prints no more than a pipe holds.
     running.child.stdout = Some(stdout.into_inner());
     let mut words = line.split_whitespace();
     match (words.next(), words.next().map(str::parse)) {
@@ -286,7 +286,7 @@ impl Tally {
         }
     }
 
-    /// It will never have a response.
+    /// Counts a query that will never have a response.
     fn give_up(&self, id: u16) {
         let mut counts = self.0.lock().expect("no panic");
         if counts.waiting.remove(&id).is_some() {

@@ -32,7 +32,7 @@ fn all_sent(stage: &Stage, domain: &str) -> Vec<(usize, Vec<u8>)> {
     log.queries.iter().filter(|(_, query)| below(query)).cloned().collect()
 }
 
-/// As many OPT records as the response has, if it can be read.
+/// How many OPT records the response has, if it can be read.
 fn opts(response: Option<&Vec<u8>>) -> Option<usize> {
     response.and_then(|octets| View::read(octets)).map(|view| view.opts())
 }
@@ -44,7 +44,7 @@ fn option(message: Option<&Vec<u8>>, code: u16) -> Option<Vec<u8>> {
 /// A server that objects to OPT records, to padding, or to every query, by the name that it is asked for.
 fn objecting(query: &Received<'_>) -> Vec<Act> {
     let mut answer = answers::answer(query.message).expect("a query");
-    // As a server that knows no OPT record.
+    // A server that knows no OPT record answers so.
     let bare = |rcode| answers::objection(query.message, rcode, false);
     let with_opt = query.message[10..12] != [0, 0];
     match query.name.split('.').next() {
@@ -565,7 +565,7 @@ pub fn unknown_things(subject: &dyn Subject) -> Result<Outcome, String> {
     let mut outcome = Outcome::default();
     let new = Query::new("", A);
     let edns = Query::new("", A).opt(1_232);
-    // As RFC 8906 section 8 has them, with the RCODE that is due.
+    // The cases of RFC 8906 section 8, with the RCODE that is due.
     let mut cases = vec![
         ("type", Query::new("", 1_000), NOERROR),
         ("cd", new.clone().flags(RD | CD), NOERROR),

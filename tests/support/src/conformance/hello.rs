@@ -36,7 +36,7 @@ impl Hello {
         self.extensions.iter().find(|(seen, _)| *seen == number).map(|(_, data)| &data[..])
     }
 
-    /// Of the extension that has them (RFC 8446 section 4.2.1).
+    /// The versions of the extension that has them (RFC 8446 section 4.2.1).
     pub fn versions(&self) -> Option<Vec<u16>> {
         let mut data = self.extension(43)?;
         Some(words(vector(&mut data, 1)?))

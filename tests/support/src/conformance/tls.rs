@@ -74,7 +74,7 @@ pub fn never_in_clear(subject: &dyn Subject) -> Result<Outcome, String> {
         let setup = change(&authority, stage::good(&authority, NAME));
         let server = DotServer::start_on((host, 8853).into(), setup)
             .map_err(|error| format!("{host} has no port 8853: {error}"))?;
-        // Whoever would fall back does so at one of these.
+        // A forwarder that would fall back does so at one of these.
         let plain: SocketAddr = (host, 53).into();
         let tcp = TcpListener::bind(plain).ok();
         if let Some(tcp) = &tcp {

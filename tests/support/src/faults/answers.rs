@@ -182,7 +182,7 @@ pub fn single_octets(subject: &dyn Subject) -> Result<Outcome, String> {
 }
 
 pub fn largest_answer(subject: &dyn Subject) -> Result<Outcome, String> {
-    // And an OPT record: 65,535 octets.
+    // The message has an OPT record besides: 65,535 octets.
     const SIZE: usize = 65_535 - answers::OPT_LEN;
 
     let stage = Stage::one(subject, |setup| setup)?;
@@ -285,14 +285,14 @@ pub fn half_servfail_second_operator(subject: &dyn Subject) -> Result<Outcome, S
     let log = second.log();
     let (mut saved, mut worst) = (0, 0);
     for asked in asker.queries() {
-        // Who spreads queries asks the second one first now and then.
+        // A forwarder that spreads queries asks the second one first now and then.
         let again = first.log().queries_for(&asked.name) > 0;
         let tried = if again { log.queries_for(&asked.name) } else { 0 };
         let answered = asked.is_answered();
         if asked.name.starts_with("bad-") {
             saved += usize::from(answered && again);
             worst = worst.max(tried);
-            // There is a budget for second tries: what is over it is passed on.
+            // Second tries have a budget: a SERVFAIL beyond it is passed on.
             outcome.promise(answered == (tried > 0 || !again), || {
                 format!("{}: {tried} tries", asked.name)
             });
@@ -455,7 +455,7 @@ pub fn late_other_operator(subject: &dyn Subject) -> Result<Outcome, String> {
     })
 }
 
-/// Of a server that objects to this option, or (0) to any OPT record: how it says so.
+/// A server that objects to this option, or (0) to any OPT record, with how it says so.
 fn objects_to(setup: Setup, option: u16, rcode: u16, with_opt: bool) -> Setup {
     setup.handler(move |query| {
         if answers::has_option(query.message, option) {

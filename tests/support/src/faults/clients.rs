@@ -54,7 +54,7 @@ fn is_held(forwarder: SocketAddr, client: &TcpStream) -> bool {
         // In the machine's order of octets.
         format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port())
     });
-    // Of the network that this thread is in.
+    // The table of the network that this thread is in.
     let table = fs::read_to_string("/proc/thread-self/net/tcp").expect("a table");
     table.lines().any(|row| {
         let mut row = row.split_whitespace().skip(1);
@@ -112,7 +112,7 @@ pub fn one_octet_at_a_time(subject: &dyn Subject) -> Result<Outcome, String> {
 
 pub fn idle_connections(subject: &dyn Subject) -> Result<Outcome, String> {
     const CLIENTS: usize = 1_000;
-    /// And what the other rows of the same process need.
+    /// Descriptors for the clients, and for the other rows of the same process.
     const FILES: u64 = CLIENTS as u64 + 500;
 
     let limit = getrlimit(Resource::Nofile);

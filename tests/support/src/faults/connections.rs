@@ -67,7 +67,7 @@ pub fn forgotten_connection(subject: &dyn Subject) -> Result<Outcome, String> {
     const VICTIM: Duration = Duration::from_millis(2_500);
     const EVERY: Duration = Duration::from_millis(50);
 
-    // As after a NAT lost its table: the first connection goes dead in the middle of the traffic.
+    // A NAT loses its table: the first connection goes dead in the middle of the traffic.
     let stage = Stage::one(subject, |setup| {
         setup.handler(|query| match (query.connection, query.number) {
             (0, 20) => vec![Act::End(End::Forget)],

@@ -159,7 +159,7 @@ fn upstream_without_connection(stage: &Stage) -> Outcome {
 }
 
 pub fn cold_burst(subject: &dyn Subject) -> Result<Outcome, String> {
-    /// As many datagrams as every receive buffer takes; the rest goes over TCP.
+    /// Datagrams that every receive buffer takes; the rest goes over TCP.
     const UDP: usize = 200;
     const TCP: u16 = 300;
 

@@ -47,7 +47,7 @@ impl Asked {
         self.reply.as_ref().is_some_and(|reply| reply.is_answer(self.qtype))
     }
 
-    /// It got a response, if only an error.
+    /// Whether a response came that is an error.
     pub fn is_failed(&self) -> bool {
         self.reply.is_some() && !self.is_answered()
     }
@@ -83,7 +83,7 @@ impl Asker {
         let socket = UdpSocket::bind((IpAddr::from(host), 0)).expect("a free port");
         socket.connect(server).expect("a loopback address");
         socket.set_nonblocking(true).expect("a socket");
-        // As much as the kernel gives: what is measured is not to be lost here.
+        // The buffer is as large as the kernel gives: what is measured is not to be lost here.
         SockRef::from(&socket).set_recv_buffer_size(4 << 20).expect("a socket");
         Self {
             socket,

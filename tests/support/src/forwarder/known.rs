@@ -129,7 +129,7 @@ impl Known {
             Self::Stubby => command.arg("-C").arg(file),
             Self::Dnsdist => command.arg("--supervised").arg("-C").arg(file),
             Self::Kresd => {
-                // It keeps its cache and its control socket in the directory it is given.
+                // kresd keeps its cache and its control socket in the directory it is given.
                 let own = file.with_extension("d");
                 fs::create_dir_all(&own)
                     .map_err(|error| format!("cannot create {}: {error}", own.display()))?;

@@ -143,7 +143,7 @@ impl Options {
             run_all(&self.rows, self.at_once, subject.as_ref(), panicked)
         };
         let results = self.subjects.iter().map(run).collect();
-        // There is none if no configuration was written.
+        // The directory is there only if a configuration was written.
         drop(fs::remove_dir_all(known::directory()));
         results
     }

@@ -13,7 +13,7 @@ pub const NAME: &str = "dot.example";
 pub struct Stage {
     pub running: Running,
     pub servers: Vec<DotServer>,
-    /// Its file stays as long as the forwarder runs, which may read it again.
+    /// The CA, whose file stays as long as the forwarder runs, which may read it again.
     pub authority: Authority,
 }
 

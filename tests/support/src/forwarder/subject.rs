@@ -135,7 +135,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The child may have ended by itself.
         kill_process_group(Pid::from_child(&self.child), Signal::KILL).ok();
         drop(self.child.wait());
     }

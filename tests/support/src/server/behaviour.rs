@@ -89,7 +89,7 @@ pub type Handler = Box<dyn FnMut(&Received<'_>) -> Vec<Act> + Send>;
 pub struct Received<'a> {
     /// Number of its connection, from 0.
     pub connection: usize,
-    /// Its number on that connection, from 0.
+    /// The query's number on that connection, from 0.
     pub number: usize,
     pub message: &'a [u8],
     /// In lower case, without the last dot; empty if it cannot be read.
@@ -127,7 +127,7 @@ pub enum Act {
 pub enum End {
     /// FIN without `close_notify`.
     Fin,
-    /// It stays open, but nothing is read or written any more: as behind a NAT that forgot it.
+    /// The connection stays open, but nothing is read or written any more: as behind a NAT that forgot it.
     Forget,
     /// `close_notify` and FIN.
     Notify,
@@ -138,9 +138,9 @@ pub enum End {
 /// What a new connection meets.
 #[derive(Clone, Debug)]
 pub enum Greeting {
-    /// It is read, but nothing is ever said.
+    /// The connection is read, but nothing is ever said.
     Mute,
-    /// These octets instead of TLS, then FIN.
+    /// Octets instead of TLS, then FIN.
     Raw(Vec<u8>),
     /// RST.
     Reset,

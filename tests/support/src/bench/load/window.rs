@@ -1,4 +1,4 @@
-//! Which queries are in flight.
+//! The queries that are in flight.
 
 use std::collections::VecDeque;
 use std::ops::Range;
