@@ -326,11 +326,16 @@ impl Forwarder {
         }
     }
 
-    /// At the end, with every query answered, nobody is asked any more.
-    pub(super) fn close_upstreams_if_done(&mut self) {
-        if self.service == Service::Ending && self.queries.is_empty() {
-            self.upstreams.close_all("the program is ending", &mut self.outbox);
+    /// At the end, with every client answered, nobody is asked any more. Queries that are left are nobody's:
+    /// proofs that would be kept for later, and queries whose clients are gone.
+    pub(super) fn close_upstreams_if_done(&mut self, now: Instant) {
+        if self.service != Service::Ending || self.outbox.counts.owed > 0 {
+            return;
         }
+        for id in self.queries.ids() {
+            self.finish(now, id, Outcome::Orphaned);
+        }
+        self.upstreams.close_all("the program is ending", &mut self.outbox);
     }
 }
 

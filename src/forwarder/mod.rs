@@ -335,14 +335,6 @@ impl Forwarder {
     pub fn handle_shutdown(&mut self, now: Instant) {
         self.service = Service::Ending;
         self.clients.drain(&mut self.outbox);
-        for index in self.upstreams.indexes() {
-            if let Some(trial) = self.upstreams[index].outage().and_then(|outage| outage.trial) {
-                self.finish(now, trial, Outcome::Orphaned);
-            }
-        }
-        for orphan in self.queries.orphans() {
-            self.finish(now, orphan, Outcome::Orphaned);
-        }
         self.settle(now);
     }
 
@@ -354,7 +346,7 @@ impl Forwarder {
             | self.shed_upstreams(now)
             | self.finish_denied(now)
         {}
-        self.close_upstreams_if_done();
+        self.close_upstreams_if_done(now);
     }
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::Manner;
 
-use crate::{end, failures, question, warm, world};
+use crate::{close_after, copies, end, failures, question, warm, world, world_of};
 use simulator::dns::{NOERROR, SERVFAIL};
-use simulator::{State, What, dns};
+use simulator::{State, What, default_policy, dns};
 
 #[test]
 fn h06_a_shutdown_answers_what_is_owed_and_ends() {
@@ -78,4 +78,45 @@ fn h06_a_shutdown_does_not_wait_for_a_client_that_lingers() {
     w.schedule(Duration::ZERO, What::Shutdown);
     w.run_ms(0);
     assert!(w.forwarder.is_drained());
+}
+
+#[test]
+fn h06_a_shutdown_does_not_wait_for_the_proof_about_a_special_zone() {
+    let mut w = warm(1);
+    w.servers[0].replies(|_| Vec::new());
+    let client = w.tcp_client();
+    let edns = Some(dns::Edns { size: 1232, dnssec_ok: true });
+    w.tcp_send(client, dns::framed(&dns::query(1, "a.local.", dns::A, edns)));
+    w.run_ms(100);
+    assert_eq!(copies(&w, "local."), 1);
+    w.schedule(Duration::ZERO, What::Shutdown);
+    w.run_ms(10);
+    w.schedule(Duration::ZERO, What::ClientResets { client });
+    w.run_ms(10);
+    assert!(w.forwarder.is_drained(), "{:?}", w.forwarder.counts());
+    end(w);
+}
+
+#[test]
+fn h06_a_shutdown_does_not_wait_for_an_upstream_to_prove_that_it_answers() {
+    let mut w = world_of(default_policy(), &[0, 0]);
+    w.servers[0].replies(|ask| match ask.name {
+        "first.example." => vec![close_after(5)],
+        _ => Vec::new(),
+    });
+    w.servers[1].replies(|ask| match ask.name {
+        "slow.example." => vec![ask.answer_after(2000)],
+        _ => vec![ask.answer_after(10)],
+    });
+    w.ask("first.example.");
+    w.run_ms(100);
+    w.ask("slow.example.");
+    w.run_ms(100);
+    w.schedule(Duration::ZERO, What::Shutdown);
+    w.run_ms(1890);
+    assert_eq!(w.links_to(0)[1].names(), ["slow.example."], "the copy that it must answer");
+    w.run_ms(20);
+    assert_eq!(w.response("slow.example.").rcode, NOERROR);
+    assert!(w.forwarder.is_drained(), "{:?}", w.forwarder.counts());
+    end(w);
 }

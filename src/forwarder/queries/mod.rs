@@ -80,9 +80,9 @@ impl Queries {
         self.table.len() >= self.limits.queries_max
     }
 
-    /// Queries whose clients are gone.
-    pub(crate) fn orphans(&self) -> Vec<Id> {
-        self.table.iter().filter(|(_, query)| query.is_orphan()).map(|(id, _)| id).collect()
+    /// Every query.
+    pub(crate) fn ids(&self) -> Vec<Id> {
+        self.table.iter().map(|(id, _)| id).collect()
     }
 }
 

@@ -402,7 +402,14 @@ impl World {
             upstreams <= self.limits.upstream_conns_max,
             "{upstreams} connections to upstreams"
         );
-        let shed = self.forwarder.counts().shed;
+        let counts = self.forwarder.counts();
+        let is_done = self.shutting_down && counts.owed == 0;
+        let left = (counts.queries_held, upstreams);
+        assert!(
+            !is_done || left == (0, 0),
+            "nothing is owed any more, and these are left: {left:?}"
+        );
+        let shed = counts.shed;
         assert!(self.blameless_shed <= shed, "closed with answers owed, and not for what all held");
         self.check_places();
         for socket in self.sockets.iter() {
