@@ -103,6 +103,12 @@ impl Denials {
         Some((id, proof.as_ref().map(|proof| proof.answer(Duration::ZERO))))
     }
 
+    /// Whether this query waits for a proof.
+    #[cfg(debug_assertions)]
+    pub(super) fn is_awaited_by(&self, id: Id) -> bool {
+        self.waiting.iter().any(|(_, other)| *other == id)
+    }
+
     /// Notes the upstream's answer about a zone, or the end of the time for it.
     pub(super) fn note(&mut self, now: Instant, number: usize, outcome: &Outcome<'_>) {
         let Some(zone) = self.zones.get_mut(number) else {

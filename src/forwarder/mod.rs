@@ -136,6 +136,8 @@ mod query_log;
 mod report;
 mod second_opinion;
 mod upstreams;
+#[cfg(debug_assertions)]
+mod whereabouts;
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -347,6 +349,8 @@ impl Forwarder {
             | self.finish_denied(now)
         {}
         self.close_upstreams_if_done(now);
+        #[cfg(debug_assertions)]
+        self.assert_whereabouts();
     }
 }
 
@@ -522,13 +526,34 @@ enum Source {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
     use std::time::Instant;
 
+    use super::collections::arena::Id;
     pub(super) use super::collections::random::Random;
+    use super::{DatagramPath, Forwarder, UpstreamIdentity};
+    use crate::config::{self, Command, Host};
 
     /// Some instant to count from.
     #[expect(clippy::disallowed_methods, reason = "the one clock reading of the core's tests")]
     pub(super) fn base() -> Instant {
         Instant::now() + std::time::Duration::from_secs(3600)
+    }
+
+    /// With the default limits and one upstream.
+    pub(super) fn forwarder() -> Forwarder {
+        let Ok(Command::Run(config)) = config::parse(Vec::new(), Host::default()) else {
+            panic!("no arguments are fine");
+        };
+        let upstreams = vec![UpstreamIdentity { shown: "192.0.2.1".into(), operator: 0 }];
+        Forwarder::new(config.limits, config.policy, upstreams, 1)
+    }
+
+    /// A query that came by datagram, and waits for a connection.
+    pub(super) fn query(forwarder: &mut Forwarder, now: Instant) -> Id {
+        let client = SocketAddr::from(([127, 0, 0, 1], 5353));
+        let path = DatagramPath { listener: 0, client, local: None, interface: 0 };
+        forwarder.handle_datagram(now, path, b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01", false);
+        forwarder.queries.first_waiting().expect("it waits")
     }
 }
