@@ -71,7 +71,7 @@ impl Forwarder {
             && self.upstreams.takes_more(now, conn_id)
         {
             match self.send(now, id, conn_id) {
-                Placed::Sent | Placed::Expired => {}
+                Placed::Sent | Placed::Expired | Placed::NotAgain => {}
                 Placed::NoId => {
                     // Those behind it may have message IDs.
                     self.queries.wait_for(id, index);
@@ -210,13 +210,15 @@ impl Forwarder {
         }
     }
 
-    /// Sends a query that waits, unless its time is over.
+    /// Sends a query that waits, unless its time is over or it was sent often enough.
     fn send(&mut self, now: Instant, id: Id, conn_id: UpstreamConnId) -> Placed {
         self.entered.enter(Part::Send);
         let placed = self.place(now, id, conn_id);
         self.entered.leave(Part::Send);
-        if placed == Placed::Expired {
-            self.expire(now, id);
+        match placed {
+            Placed::Expired => self.expire(now, id),
+            Placed::NotAgain => self.end_sends(now, id),
+            Placed::Sent | Placed::NoId => {}
         }
         placed
     }
@@ -231,7 +233,9 @@ impl Forwarder {
         if now != query.arrived && now >= query.arrived + self.limits.query_timeout {
             return Placed::Expired;
         }
-        debug_assert!(query.may_be_sent(), "what was sent often enough does not wait");
+        if !query.may_be_sent() {
+            return Placed::NotAgain;
+        }
         let Some((conn, upstream)) = self.upstreams.with_upstream(conn_id) else {
             return Placed::NoId;
         };
@@ -341,7 +345,7 @@ impl Forwarder {
         {
             match self.send(now, id, conn_id) {
                 Placed::Sent => sends += 1,
-                Placed::Expired => {}
+                Placed::Expired | Placed::NotAgain => {}
                 // Nobody else waits for the one ID that it can be sent with.
                 Placed::NoId if self.needs_own_id(id) => {
                     self.wait_for_own_id(now, id, conn_id);
@@ -454,6 +458,8 @@ enum Placed {
     NoId,
     /// Its time is over.
     Expired,
+    /// It may not be sent once more.
+    NotAgain,
 }
 
 /// A connection that has stalled, which its timer has not told yet.
@@ -462,3 +468,27 @@ struct Stale(UpstreamConnId);
 
 /// A client can have all its queries wait for one message ID, and each event looks at a few only.
 const TRIES_IN_VAIN_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use crate::forwarder::UpstreamIndex;
+    use crate::forwarder::queries::query::{NO_ANSWER_SENDS_MAX, SENDS_MAX};
+    use crate::forwarder::tests::{base, forwarder, query};
+
+    #[test]
+    fn what_was_sent_often_enough_is_not_sent_again_even_if_it_waits() {
+        for (sends, unanswered) in [(SENDS_MAX, 0), (NO_ANSWER_SENDS_MAX, NO_ANSWER_SENDS_MAX)] {
+            let now = base();
+            let mut forwarder = forwarder();
+            let id = query(&mut forwarder, now);
+            if let Some(query) = forwarder.queries.get_mut(id) {
+                (query.history.sends, query.history.unanswered) = (sends, unanswered);
+            }
+            let conn = forwarder.upstreams[UpstreamIndex::new(0)].attempts[0];
+            forwarder.handle_connected(now, conn);
+            assert_eq!(forwarder.output(conn.into()), b"");
+            let counts = forwarder.counts();
+            assert_eq!((counts.failed, counts.owed, counts.queries_held), (1, 0, 0));
+        }
+    }
+}

@@ -430,25 +430,27 @@ impl Forwarder {
             let Some(query) = self.queries.get(id) else {
                 continue;
             };
-            let may_be_sent = query.may_be_sent();
-            if !may_be_sent {
-                self.queries.stop_waiting(id);
-            }
-            let Some(query) = self.queries.get(id).filter(|it| !it.sendings.expects_answer())
-            else {
-                continue;
-            };
             match query.origin {
-                _ if query.is_sent() && !may_be_sent => {}
+                _ if !query.may_be_sent() => self.end_sends(now, id),
+                _ if query.sendings.expects_answer() => {}
                 Origin::Trial { .. } => self.finish(now, id, Outcome::Orphaned),
                 _ if query.held.is_some() => self.deliver_held(now, id),
-                _ if !may_be_sent => self.fail_query(now, id),
                 // It was sent there for a reason.
                 _ if self.is_turned_away(id) => {}
                 _ => again.push(id),
             }
         }
         self.queries.wait_again(again);
+    }
+
+    /// The query may not be sent once more: it fails, unless it is in flight.
+    pub(super) fn end_sends(&mut self, now: Instant, id: Id) {
+        self.queries.stop_waiting(id);
+        match self.queries.get(id) {
+            Some(query) if query.is_sent() => {}
+            Some(query) if query.is_trial() => self.finish(now, id, Outcome::Orphaned),
+            _ => self.fail_query(now, id),
+        }
     }
 
     /// Whether the query waits for a certain upstream, as it brings down others, or is asked there in another

@@ -553,7 +553,12 @@ mod tests {
     pub(super) fn query(forwarder: &mut Forwarder, now: Instant) -> Id {
         let client = SocketAddr::from(([127, 0, 0, 1], 5353));
         let path = DatagramPath { listener: 0, client, local: None, interface: 0 };
-        forwarder.handle_datagram(now, path, b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01", false);
+        forwarder.handle_datagram(
+            now,
+            path,
+            b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01",
+            false,
+        );
         forwarder.queries.first_waiting().expect("it waits")
     }
 }
