@@ -208,8 +208,12 @@ impl Forwarder {
         let was_open = matches!(conn.phase, Phase::Open);
         let mut waiting: Vec<Id> = conn.in_flight.iter().collect();
         let was_waiting = !waiting.is_empty();
+        if was_open {
+            self.upstreams[index].note_close(was_waiting, conn.answers);
+        }
+        let losses_in_a_row = self.upstreams[index].losses_in_a_row;
         let mut bad_answers = 0;
-        let mut has_lost_before = false;
+        let [mut has_lost_before, mut was_on_all] = [false; 2];
         for &id in &waiting {
             let Some(query) = self.queries.get_mut(id) else {
                 continue;
@@ -227,21 +231,22 @@ impl Forwarder {
             }
             has_lost_before |= history.losses > 0;
             history.losses = history.losses.saturating_add(1);
+            was_on_all |= history.losses >= losses_in_a_row;
         }
-        if was_open {
-            self.upstreams[index].note_close(was_waiting, conn.answers);
-        }
-        let end = match loss.victim {
-            Some(query) => End::BadAnswer { query, bad_answers },
-            None => {
-                End::Lost { was_open, answers: conn.answers, waiting: &waiting, has_lost_before }
-            }
+        let end = if let Some(query) = loss.victim {
+            End::BadAnswer { query, bad_answers }
+        } else {
+            let (answers, waiting) = (conn.answers, &waiting);
+            End::Lost { was_open, answers, waiting, has_lost_before, was_on_all }
         };
         let has_failed = match blame(&end) {
             Blame::Nobody => false,
             Blame::Upstream => true,
+            Blame::Unclear => self.upstreams.note_blame(index),
             Blame::Query(query) => {
                 waiting.retain(|id| *id != query);
+                // What it brought down says nothing about its server.
+                self.upstreams[index].losses_in_a_row = 0;
                 if !self.try_elsewhere(query, index) {
                     self.fail_query(now, query);
                 }

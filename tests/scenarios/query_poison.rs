@@ -1,6 +1,7 @@
 //! Queries that bring connections down, among others that do not.
 
-use std::collections::HashSet;
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use dot_proxy::forwarder::{Closed, Notice};
@@ -9,7 +10,7 @@ use crate::{
     close_after, copies, distant, end, failures, numbered, warm, world, world_of, wrong_question,
 };
 use simulator::dns::{NOERROR, SERVFAIL};
-use simulator::{Ask, Do, Response, Step, What, World, default_policy, ms};
+use simulator::{Ask, Do, Random, Response, Step, What, World, default_policy, ms};
 
 #[test]
 fn u23_poisonous_query() {
@@ -57,6 +58,24 @@ fn a_query_alone_on_two_connections_that_close_gets_servfail_and_harms_nobody() 
     w.ask("good.example.");
     w.run_ms(200);
     assert_eq!(w.response("good.example.").took(), ms(30));
+    end(w);
+}
+
+#[test]
+fn queries_that_bring_connections_down_do_not_excuse_each_other() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| match ask.name {
+        name if name.starts_with("poison") => vec![close_after(5)],
+        _ => vec![ask.answer_after(10)],
+    });
+    for n in 0..20 {
+        w.ask(&format!("poison{n}.example."));
+        w.run_ms(200);
+        w.ask(&numbered(n));
+        w.run_ms(200);
+        assert_eq!(copies(&w, &format!("poison{n}.example.")), 2, "the {n}th");
+    }
+    assert_eq!((failures(&w), w.notices.len()), (20, 0), "{:?}", w.notices);
     end(w);
 }
 
@@ -234,6 +253,33 @@ fn u03_a_server_that_resets_on_every_second_query_costs_none() {
     w.run_ms(4500);
     assert_eq!(failures(&w), 0);
     end(w);
+}
+
+/// Each connection is reset by its first to its seventh query, whatever that is.
+#[test]
+fn u03_a_server_that_resets_after_a_few_queries_costs_next_to_none() {
+    let mut failed = Vec::new();
+    for pause in [50, 100, 400] {
+        let mut w = distant(20);
+        let mut random = Random::new(pause);
+        let mut lasts = HashMap::new();
+        w.servers[0].replies(move |ask| {
+            let last = *lasts.entry(ask.link).or_insert_with(|| random.within(1, 7));
+            match ask.nth.cmp(&last) {
+                Ordering::Less => vec![ask.answer_after(20)],
+                Ordering::Equal => vec![Step::after(0, Do::Close(Closed::Reset))],
+                Ordering::Greater => Vec::new(),
+            }
+        });
+        for n in 0..1000 {
+            w.ask(&numbered(n));
+            w.run_ms(pause);
+        }
+        w.run_ms(4500);
+        failed.push(failures(&w));
+        end(w);
+    }
+    assert!(failed.iter().all(|failed| *failed <= 5), "{failed:?} of 1000 each");
 }
 
 #[test]

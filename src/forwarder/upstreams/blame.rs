@@ -17,6 +17,8 @@ pub(crate) enum End<'a> {
         waiting: &'a [Id],
         /// One of these had lost another connection to this upstream before.
         has_lost_before: bool,
+        /// One of these lost every connection that was lost in a row.
+        was_on_all: bool,
     },
     /// Nothing was answered on it for too long.
     Silent {
@@ -45,20 +47,28 @@ pub(crate) enum Blame {
     Query(Id),
     /// The upstream has failed.
     Upstream,
+    /// The only query may be as bad as others before it, or the upstream fails them all.
+    Unclear,
 }
 
 /// Whose fault it is that a connection ended so.
 ///
-/// A query that was alone on a connection that closed without any answer, and had lost one before, or whose
-/// answer was bad twice (RFC 5625 section 6.3), fails alone. What an answer to one query is worth says
-/// nothing about the others.
+/// A query that was alone on a connection that closed without any answer, and lost all before it, or whose
+/// answer was bad twice (RFC 5625 section 6.3), fails alone. A server that closes its connections with others
+/// on them does so whatever it is asked. What an answer to one query is worth says nothing about the others.
 pub(crate) fn blame(end: &End<'_>) -> Blame {
     match *end {
         End::BadAnswer { query, bad_answers: 2.. } => Blame::Query(query),
-        End::Lost { was_open: true, answers: 0, waiting: [only], has_lost_before: true } => {
-            Blame::Query(*only)
+        End::Lost {
+            was_open: true,
+            answers: 0,
+            waiting: [only],
+            has_lost_before: true,
+            was_on_all: true,
+        } => Blame::Query(*only),
+        End::Lost {
+            was_open: true, answers: 0, waiting: [_, ..], has_lost_before: false, ..
         }
-        End::Lost { was_open: true, answers: 0, waiting: [_, ..], has_lost_before: false }
         | End::Silent { was_open: true, answers: 0, own: 1.., is_slow: false, .. }
         | End::Silent {
             was_open: true,
@@ -68,6 +78,7 @@ pub(crate) fn blame(end: &End<'_>) -> Blame {
             was_silent_before: true,
             has_another: true,
         } => Blame::Upstream,
+        End::Lost { was_open: true, answers: 0, waiting: [_], .. } => Blame::Unclear,
         End::BadAnswer { .. } | End::Lost { .. } | End::Silent { .. } => Blame::Nobody,
     }
 }
@@ -91,24 +102,28 @@ mod tests {
     fn whose_fault_a_lost_connection_is() {
         let two: [Id; 2] = ids();
         let [one, none] = [&two[..1], &[][..]];
-        // Whether it was open, how many were answered, who waited, whether one had lost another before.
+        // Whether it was open, how many were answered, who waited, whether one had lost another before, and
+        // all that were lost.
         let cases = [
-            (true, 0, one, false, Blame::Upstream),
-            (true, 0, &two[..], false, Blame::Upstream),
-            (true, 0, none, false, Blame::Nobody),
+            (true, 0, one, false, true, Blame::Upstream),
+            (true, 0, one, false, false, Blame::Upstream),
+            (true, 0, &two[..], false, false, Blame::Upstream),
+            (true, 0, none, false, false, Blame::Nobody),
             // It may be the query that brings connections down, ...
-            (true, 0, one, true, Blame::Query(two[0])),
-            // ... but which of several is not known.
-            (true, 0, &two[..], true, Blame::Nobody),
+            (true, 0, one, true, true, Blame::Query(two[0])),
+            // ... but which of several is not known, ...
+            (true, 0, &two[..], true, true, Blame::Nobody),
+            // ... and others were lost without it.
+            (true, 0, one, true, false, Blame::Unclear),
             // A connection that was of use may close freely, ...
-            (true, 1, one, false, Blame::Nobody),
-            (true, 1, one, true, Blame::Nobody),
+            (true, 1, one, false, true, Blame::Nobody),
+            (true, 1, one, true, true, Blame::Nobody),
             // ... and so may one that took no more queries.
-            (false, 0, one, false, Blame::Nobody),
-            (false, 0, one, true, Blame::Nobody),
+            (false, 0, one, false, true, Blame::Nobody),
+            (false, 0, one, true, true, Blame::Nobody),
         ];
-        for (was_open, answers, waiting, has_lost_before, expected) in cases {
-            let end = End::Lost { was_open, answers, waiting, has_lost_before };
+        for (was_open, answers, waiting, has_lost_before, was_on_all, expected) in cases {
+            let end = End::Lost { was_open, answers, waiting, has_lost_before, was_on_all };
             assert_eq!(blame(&end), expected, "{end:?}");
         }
     }

@@ -121,9 +121,9 @@ impl Upstreams {
         hint(stage, alike.filter(|outage| outage.stage == stage).count())
     }
 
-    /// A query was blamed for a lost connection. Whether the upstream is to blame instead: after the
-    /// second in a row without an answer in between if another one can take over, after several if
-    /// not, as one poisonous name is asked for by a few types at a time.
+    /// A query was blamed for a lost connection, or might have been. Whether the upstream is to blame
+    /// instead: after the second in a row without an answer in between if another one can take over, after
+    /// several if not, as one poisonous name is asked for by a few types at a time.
     pub(crate) fn note_blame(&mut self, index: UpstreamIndex) -> bool {
         let upstream = &mut self.list[index];
         upstream.blamed_in_a_row = upstream.blamed_in_a_row.saturating_add(1);

@@ -40,8 +40,8 @@ pub(crate) struct Upstream {
     pub(crate) broke_number: u32,
     /// The pause after the next failure.
     backoff: Duration,
-    /// The last connection closed with queries waiting.
-    last_close_lost: bool,
+    /// Connections in a row that closed with queries waiting, each after a few answers at most.
+    pub(crate) losses_in_a_row: u8,
     /// Queries found to bring connections down since the last answer.
     pub(crate) blamed_in_a_row: u8,
     /// Queries in flight allowed, after two connections in a row that closed with queries waiting.
@@ -195,7 +195,7 @@ impl Upstream {
             logged_at: None,
             broke: None,
             broke_number: 0,
-            last_close_lost: false,
+            losses_in_a_row: 0,
             blamed_in_a_row: 0,
             backoff: BACKOFF_MIN,
             in_flight_max: None,
@@ -316,17 +316,21 @@ impl Upstream {
     /// last one answered, and at least one. A query that brings connections down is then soon alone
     /// on one, while a server that closes every twenty answers costs no time.
     pub(crate) fn note_close(&mut self, lossy: bool, answers: u64) {
-        if lossy && self.last_close_lost {
+        if lossy && self.losses_in_a_row > 0 {
             self.in_flight_max = Some(usize::try_from(answers).unwrap_or(usize::MAX).max(1));
         }
-        self.last_close_lost = lossy;
+        self.losses_in_a_row = match (lossy, answers) {
+            (false, _) => 0,
+            (true, MANY_ANSWERS..) => 1,
+            (true, _) => self.losses_in_a_row.saturating_add(1),
+        };
     }
 
     /// What was learned of the server or of the way to it may hold no longer.
     pub(crate) fn forget_experience(&mut self) {
         self.backoff = BACKOFF_MIN;
         self.broke = None;
-        self.last_close_lost = false;
+        self.losses_in_a_row = 0;
         self.in_flight_max = None;
         self.stalled_since_answer = false;
         self.silent_in_a_row = 0;
@@ -354,6 +358,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// A few round trips halfway around the world.
 const ATTEMPT_SLOW: Duration = Duration::from_millis(250);
+
+/// A server that answers so many queries of a connection has no habit of closing it.
+const MANY_ANSWERS: u64 = 16;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 
