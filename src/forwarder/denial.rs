@@ -41,7 +41,7 @@ struct Zone {
 #[derive(Debug)]
 enum State {
     /// The upstream was asked and has not answered.
-    Asked,
+    Asked { since: Instant },
     /// The upstream has answered and is not asked again before `until`. Without a proof, answers about the zone
     /// are made here.
     Known { proof: Option<Proof>, since: Instant, until: Instant },
@@ -90,12 +90,26 @@ impl Denials {
         Some(self.zones.len() - 1)
     }
 
-    /// Takes a query that waited for the proof about its zone, where the upstream has answered, with the
-    /// proof, if there is one.
-    fn pop_answered(&mut self) -> Option<(Id, Option<Answer>)> {
-        let is_answered =
-            |(zone, _): &(usize, Id)| !matches!(self.zones[*zone].state, State::Asked);
-        let at = self.waiting.iter().position(is_answered)?;
+    /// When a query has waited for its proof for long enough.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let given_up_at = |(zone, _): &(usize, Id)| match self.zones[*zone].state {
+            State::Asked { since } => Some(since + PATIENCE),
+            State::Known { .. } => None,
+        };
+        self.waiting.iter().filter_map(given_up_at).min()
+    }
+
+    /// Takes a query that waited for the proof about its zone, and waits no longer, with the proof, if there
+    /// is one.
+    fn pop_done(
+        &mut self,
+        now: Instant,
+        is_something_usable: bool,
+    ) -> Option<(Id, Option<Answer>)> {
+        let is_done = |(zone, _): &(usize, Id)| {
+            !self.zones[*zone].state.is_worth_waiting(now, is_something_usable)
+        };
+        let at = self.waiting.iter().position(is_done)?;
         let (zone, id) = self.waiting.remove(at);
         let State::Known { proof, .. } = &self.zones[zone].state else {
             return Some((id, None));
@@ -133,6 +147,16 @@ impl Denials {
     }
 }
 
+impl State {
+    /// Whether an answer may come in time: special names do not depend on the state of upstreams.
+    fn is_worth_waiting(&self, now: Instant, is_something_usable: bool) -> bool {
+        match self {
+            Self::Asked { since } => is_something_usable && now < *since + PATIENCE,
+            Self::Known { .. } => false,
+        }
+    }
+}
+
 impl Forwarder {
     /// What a client gets to a query for a special name instead of `answer`, which was made here.
     pub(super) fn denial(
@@ -159,7 +183,12 @@ impl Forwarder {
                 None => Denial::Unproven,
             },
             _ if self.denials.waiting.len() >= WAITING_MAX => Denial::Unproven,
-            State::Asked => Denial::Awaited(number),
+            state @ State::Asked { .. }
+                if state.is_worth_waiting(now, self.upstreams.is_something_usable()) =>
+            {
+                Denial::Awaited(number)
+            }
+            State::Asked { .. } => Denial::Unproven,
             State::Known { .. } => match self.ask_for_denial(now, client, number) {
                 Some(()) => Denial::Awaited(number),
                 None => Denial::Unproven,
@@ -167,8 +196,7 @@ impl Forwarder {
         }
     }
 
-    /// Asks the upstream for the zone itself. `None` if nobody would answer in time: special names do not
-    /// depend on the state of upstreams.
+    /// Asks the upstream for the zone itself. `None` if nobody would answer in time.
     fn ask_for_denial(&mut self, now: Instant, client: IpAddr, number: usize) -> Option<()> {
         // The client's query needs a place as well.
         let has_places = self.queries.len() + 1 < self.limits.queries_max;
@@ -179,7 +207,7 @@ impl Forwarder {
         let message = question(&zone.name);
         let parsed = message::parse_query(&message, false).ok()?;
         let stored = self.queries.store(&message)?;
-        let known = std::mem::replace(&mut zone.state, State::Asked);
+        let known = std::mem::replace(&mut zone.state, State::Asked { since: now });
         if let State::Known { proof: Some(proof), .. } = known {
             self.denials.octets -= proof.records.len();
         }
@@ -193,7 +221,7 @@ impl Forwarder {
     /// Lets a query wait for the proof about a zone.
     pub(super) fn await_denial(&mut self, now: Instant, number: usize, id: Id) {
         match self.denials.zones.get_mut(number).map(|zone| &mut zone.state) {
-            Some(State::Asked) => {
+            Some(State::Asked { .. }) => {
                 self.denials.waiting.push((number, id));
                 if let Some(query) = self.queries.get_mut(id) {
                     query.is_special = true;
@@ -203,10 +231,12 @@ impl Forwarder {
         }
     }
 
-    /// Answers queries that waited for the proof about their zones. True if there was one.
+    /// Answers queries that waited for the proof about their zones for long enough. True if there was one.
     pub(super) fn finish_denied(&mut self, now: Instant) -> bool {
         let mut has_finished = false;
-        while let Some((id, answer)) = self.denials.pop_answered() {
+        while let Some((id, answer)) =
+            self.denials.pop_done(now, self.upstreams.is_something_usable())
+        {
             self.finish_special(now, id, answer.as_ref());
             has_finished = true;
         }
@@ -372,6 +402,10 @@ const KEPT_FOR_MAX: Duration = Duration::from_secs(3_600);
 /// How long an upstream that fails, or that lets nothing be kept, is not asked again.
 const KEPT_FOR_MIN: Duration = Duration::from_secs(60);
 
+/// How long queries wait for a proof from when the upstream was asked: longer than one takes that is at hand,
+/// and not so long that a stub asks again.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Queries that wait for proofs; more are answered as if there was no proof.
 const WAITING_MAX: usize = 64;
 
@@ -509,7 +543,7 @@ mod tests {
             let number = denials.number(now, &name).unwrap();
             assert_eq!(number, n);
             denials.zones[number].name = (&b"\x05local\0"[..]).into();
-            denials.zones[number].state = State::Asked;
+            denials.zones[number].state = State::Asked { since: now };
             denials.note(now, number, &outcome);
             let State::Known { proof, .. } = &denials.zones[number].state else { continue };
             proven += usize::from(proof.is_some());

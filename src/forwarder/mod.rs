@@ -393,6 +393,7 @@ impl Forwarder {
             self.queries.next_timeout(self.upstreams.queue_timeout()),
             self.upstreams.next_timeout(),
             self.clients.next_timeout(),
+            self.denials.next_timeout(),
         ];
         all.into_iter().flatten().min()
     }

@@ -249,6 +249,35 @@ fn while_upstreams_are_silent_or_gone_special_names_do_not_fail() {
 }
 
 #[test]
+fn a_special_name_waits_for_a_second_for_its_proof_and_not_at_all_for_an_upstream_that_failed() {
+    let mut w = denying(86_400);
+    w.servers[0].replies(move |ask| {
+        vec![Step::after(1300, Do::Answer(dns::denial(ask.message, 86_400, 64)))]
+    });
+    ask_for_proof(&mut w, "a.local.", 1);
+    w.run_ms(500);
+    ask_for_proof(&mut w, "b.local.", 1);
+    w.run_ms(700);
+    ask_for_proof(&mut w, "c.local.", 1);
+    w.run_ms(100);
+    let took = ["a.local.", "b.local.", "c.local."].map(|name| w.response(name).took());
+    assert_eq!(took, [ms(1000), ms(500), ms(0)]);
+    w.run_ms(2000);
+    assert_eq!(seen(&w), ["local."], "its answer is kept, late as it is");
+    end(w);
+
+    let mut w = world(1);
+    w.servers[0].attempts(Attempt::refused());
+    ask_for_proof(&mut w, "a.local.", 1);
+    w.run_ms(100);
+    assert_eq!(w.response("a.local.").took(), ms(10));
+    ask_for_proof(&mut w, "b.local.", 1);
+    w.run_ms(1);
+    assert_eq!(w.response("b.local.").took(), ms(0));
+    end(w);
+}
+
+#[test]
 fn a_proof_that_is_too_large_for_a_datagram_comes_over_tcp() {
     let mut w = world(1);
     w.servers[0]
