@@ -59,6 +59,7 @@ impl Forwarder {
             && open.is_none_or(|open| self.upstreams.is_busy(now, open))
         {
             self.connect(now, index);
+            self.end_patience(now, index);
         }
         Ok(())
     }
@@ -467,7 +468,7 @@ enum Placed {
 struct Stale(UpstreamConnId);
 
 /// A client can have all its queries wait for one message ID, and each event looks at a few only.
-const TRIES_IN_VAIN_MAX: usize = 4;
+pub(super) const TRIES_IN_VAIN_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::action::{Closed, UpstreamConnId, UpstreamIndex, UpstreamSet};
 use super::collections::arena::Id;
 use super::collections::sort::sort_by_key;
+use super::dispatch::TRIES_IN_VAIN_MAX;
 use super::queries::query::{LastFailure, Origin};
 use super::queries::waiting::Next;
 use super::upstreams::Stalled;
@@ -106,6 +107,40 @@ impl Forwarder {
         }
         self.upstreams.summarize(now, &mut self.outbox);
         self.redirect(now, index);
+    }
+
+    /// What waits for this upstream's connection, and for no answer beside it, waits as long as what goes to
+    /// anyone does: then any other may take it, unless it is to be asked here and nowhere else.
+    pub(super) fn end_patience(&mut self, now: Instant, index: UpstreamIndex) {
+        let Some(at) = self.upstreams[index].patience_ends_at() else {
+            return;
+        };
+        if self.upstreams.another(index, UpstreamSet::EMPTY).is_none() {
+            return;
+        }
+        if now < at {
+            self.queries.look_again(at);
+            return;
+        }
+        let mut again = Vec::new();
+        let mut in_vain = 0;
+        while in_vain < TRIES_IN_VAIN_MAX
+            && let Some(id) = self.queries.first_waiting_for(index)
+            && let Some(query) = self.queries.get(id)
+        {
+            let stays = query.is_trial()
+                || query.held.is_some()
+                || query.sendings.expects_answer()
+                || self.is_turned_away(id);
+            if stays {
+                self.queries.wait_for(id, index);
+                in_vain += 1;
+            } else {
+                self.queries.stop_waiting(id);
+                again.push(id);
+            }
+        }
+        self.queries.wait_again(again);
     }
 
     /// The upstream works again.

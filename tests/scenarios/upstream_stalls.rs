@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use dot_proxy::forwarder::{Closed, Notice, Stage};
 
-use crate::{close_after, copies, end, failures, numbered, slow_name, slowest, warm, world};
+use crate::{
+    close_after, copies, end, failures, numbered, slow_name, slowest, warm, world, world_of,
+};
 use simulator::dns::{NOERROR, SERVFAIL};
-use simulator::{Ask, Attempt, Do, Response, Server, Step, What, World, default_limits, dns, ms};
+use simulator::{
+    Ask, Attempt, Do, Response, Server, Step, What, World, default_limits, default_policy, dns, ms,
+};
 
 #[test]
 fn u19_a_server_that_stops_reading_gets_no_query_past_its_deadline() {
@@ -619,4 +623,18 @@ fn u04_an_answer_that_breaks_off_is_asked_for_again_however_late_it_began() {
         assert!(response.took() <= noticed + ms(40), "{begun} ms: {:?}", response.took());
         end(w);
     }
+}
+
+#[test]
+fn what_waits_for_an_upstream_that_cannot_be_connected_to_goes_to_another_in_time() {
+    let mut w = world_of(default_policy(), &[0, 0, 1]);
+    w.servers[0].replies(|_| Vec::new());
+    w.servers[1].attempts(Attempt::mute());
+    w.ask("a.example.");
+    w.run_ms(4500);
+    // It is first to be asked of the second address of the same operator.
+    assert_eq!(w.links_to(1)[0].attempted, ms(20 + 250));
+    assert_eq!(w.response("a.example.").rcode, NOERROR);
+    assert_eq!(w.response("a.example.").took(), ms(20 + 250 + 1500 + 30));
+    end(w);
 }
