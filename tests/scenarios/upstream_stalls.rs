@@ -638,3 +638,47 @@ fn what_waits_for_an_upstream_that_cannot_be_connected_to_goes_to_another_in_tim
     assert_eq!(w.response("a.example.").took(), ms(20 + 250 + 1500 + 30));
     end(w);
 }
+
+/// A server that was too weak for all that waited would not survive that a second time.
+#[test]
+fn a_new_connection_after_a_loss_or_a_stall_gets_sixteen_queries_until_an_answer_comes() {
+    let stories: [fn(&mut World); 3] = [
+        // It closes, ...
+        |w| {
+            w.servers[0].replies(|ask| match (ask.link, ask.nth) {
+                (0, 500) => vec![close_after(100)],
+                (0, _) => Vec::new(),
+                _ => vec![ask.answer_after(50)],
+            });
+        },
+        // ... or is silent, ...
+        |w| {
+            w.servers[0].replies(|ask| match ask.link {
+                0 => Vec::new(),
+                _ => vec![ask.answer_after(50)],
+            });
+        },
+        // ... or cannot be connected to.
+        |w| {
+            w.servers[0].attempt = Box::new(|link, _, _| match link {
+                0 => Attempt::refused(),
+                _ => Attempt::good(10),
+            });
+            w.servers[0].replies(|ask| vec![ask.answer_after(50)]);
+        },
+    ];
+    for (number, story) in stories.into_iter().enumerate() {
+        let mut w = world(1);
+        story(&mut w);
+        for n in 0..500 {
+            w.ask(&numbered(n));
+        }
+        w.run_ms(4500);
+        assert_eq!((failures(&w), w.oracle.responses.len()), (0, 500), "story {number}");
+        let seen = &w.links[1].seen;
+        let at_first = seen.iter().filter(|one| one.at < seen[0].at + ms(50)).count();
+        assert_eq!(at_first, 16, "story {number}");
+        assert!(slowest(&w) < ms(2000), "story {number}: {:?}", slowest(&w));
+        end(w);
+    }
+}

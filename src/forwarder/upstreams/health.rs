@@ -21,6 +21,7 @@ impl Upstreams {
         detail: Box<str>,
         outbox: &mut Outbox,
     ) -> Option<Id> {
+        self.list[index].start_slowly(u64::MAX);
         let pause = self.list[index].next_backoff(stage, &mut self.random);
         let proof = if stage == Stage::Read { Proof::Answer } else { Proof::Handshake };
         self.fail_until(now, index, (stage, detail), now + pause, proof, outbox)

@@ -44,7 +44,8 @@ pub(crate) struct Upstream {
     pub(crate) losses_in_a_row: u8,
     /// Queries found to bring connections down since the last answer.
     pub(crate) blamed_in_a_row: u8,
-    /// Queries in flight allowed, after two connections in a row that closed with queries waiting.
+    /// Queries in flight allowed, until it has answered some, after a failure or a connection that closed
+    /// with queries waiting.
     pub(crate) in_flight_max: Option<usize>,
     pub(crate) round_trip: RoundTrip,
     /// Whether it answers in time.
@@ -310,14 +311,21 @@ impl Upstream {
             self.in_flight_max.map(|max| max.saturating_mul(2)).filter(|max| *max < queries_max);
     }
 
+    /// It may have been too much for the server: the next connection starts with few queries at a time, and
+    /// with no more than `answers`, but with one at least.
+    pub(crate) fn start_slowly(&mut self, answers: u64) {
+        let most = usize::try_from(answers).unwrap_or(usize::MAX).clamp(1, SLOW_START);
+        self.in_flight_max = Some(self.in_flight_max.map_or(most, |max| max.min(most)));
+    }
+
     /// A connection closed after this many answers, with queries waiting on it or without.
     ///
     /// After two in a row that did with queries waiting, the next carries no more at a time than the
     /// last one answered, and at least one. A query that brings connections down is then soon alone
     /// on one, while a server that closes every twenty answers costs no time.
     pub(crate) fn note_close(&mut self, lossy: bool, answers: u64) {
-        if lossy && self.losses_in_a_row > 0 {
-            self.in_flight_max = Some(usize::try_from(answers).unwrap_or(usize::MAX).max(1));
+        if lossy {
+            self.start_slowly(if self.losses_in_a_row > 0 { answers } else { u64::MAX });
         }
         self.losses_in_a_row = match (lossy, answers) {
             (false, _) => 0,
@@ -358,6 +366,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// A few round trips halfway around the world.
 const ATTEMPT_SLOW: Duration = Duration::from_millis(250);
+
+/// Queries that the weakest server takes at a time.
+const SLOW_START: usize = 16;
 
 /// A server that answers so many queries of a connection has no habit of closing it.
 const MANY_ANSWERS: u64 = 16;
