@@ -16,6 +16,7 @@ use super::suggest::{self, shown, words};
 use super::zone::ZONE_EXAMPLE;
 use super::{Host, UsageError};
 use crate::forwarder::{Ecs, Hedge, Order};
+use crate::tls::KeyExchange;
 
 /// A flag: everything that there is to know of it.
 pub(super) struct Flag {
@@ -205,7 +206,7 @@ pub(super) const PRINT_LIMITS: Flag = Flag {
 };
 
 /// All flags, in the order of `--help`.
-pub(super) static FLAGS: [Flag; 21] = [
+pub(super) static FLAGS: [Flag; 22] = [
     Flag {
         names: &["-l", "--listen"],
         value: Some(repeatable(LISTENER, Options::add_listener)),
@@ -285,6 +286,15 @@ pub(super) static FLAGS: [Flag; 21] = [
         })),
         help: "Trust the PEM certificates in FILE instead of the built-in roots.",
         default: no_default,
+    },
+    Flag {
+        names: &["--key-exchange"],
+        value: Some(once(OneOf(KeyExchange::words), |options, value| {
+            choose(&mut options.key_exchange, value)
+        })),
+        help: "Offer upstreams X25519 with ML-KEM-768, against who records today and decrypts later, \
+               or classic key exchanges only, for networks that lose a long ClientHello.",
+        default: |options| options.key_exchange.word().into(),
     },
     Flag {
         names: &["--query-log"],

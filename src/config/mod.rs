@@ -23,6 +23,7 @@ use log::LevelFilter;
 use pico_args::Arguments;
 
 use crate::forwarder::{Limits, Policy};
+use crate::tls::KeyExchange;
 pub use flags::usage;
 use flags::{Flag, HELP, PRINT_LIMITS, VERSION};
 use options::Options;
@@ -54,6 +55,8 @@ pub struct Config {
     /// The PEM certificates to which those of upstreams must lead; `None`: Mozilla's root certificates,
     /// as of the build.
     pub ca_file: Option<PathBuf>,
+    /// The key exchanges that are offered to upstreams.
+    pub key_exchange: KeyExchange,
     /// The least severe log record that is written.
     pub log_level: LevelFilter,
     /// How upstreams are chosen, and what is answered here.

@@ -18,6 +18,7 @@ use super::upstream::{UpstreamSpec, upstreams};
 use super::zone::zone;
 use super::{Config, Host, UsageError};
 use crate::forwarder::{Ecs, Hedge, Limits, Order, Policy, SpecialNames};
+use crate::tls::KeyExchange;
 
 /// What was given on the command line, and the defaults of what was not.
 pub(super) struct Options {
@@ -35,6 +36,7 @@ pub(super) struct Options {
     pub(super) special_names: Special,
     pub(super) forward_zones: Vec<Box<[u8]>>,
     pub(super) ca_file: Option<PathBuf>,
+    pub(super) key_exchange: KeyExchange,
     pub(super) query_log: QueryLog,
     pub(super) log_level: LevelFilter,
     pub(super) upstream_idle_timeout: Duration,
@@ -66,6 +68,8 @@ impl Options {
             special_names: Special::Local,
             forward_zones: Vec::new(),
             ca_file: None,
+            // What is asked today may be recorded, and read when X25519 falls.
+            key_exchange: KeyExchange::Hybrid,
             // A person at a terminal wants to see queries; a kept log shows its readers what was asked.
             query_log: QueryLog::Auto,
             // Changes of state are for whoever runs the program; everything finer is for who looks for
@@ -174,6 +178,7 @@ impl Options {
             reuse_port: self.reuse_port,
             upstreams: self.upstreams,
             ca_file: self.ca_file,
+            key_exchange: self.key_exchange,
             log_level: self.log_level,
             policy: Policy {
                 order: self.order,
@@ -306,6 +311,11 @@ impl Choice for Ecs {
 impl Choice for Hedge {
     const WORDS: &'static [(&'static str, Self)] =
         &[("off", Self::Off), ("same", Self::Same), ("any", Self::Any)];
+}
+
+impl Choice for KeyExchange {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("hybrid", Self::Hybrid), ("classic", Self::Classic)];
 }
 
 impl Choice for LevelFilter {

@@ -35,7 +35,7 @@ impl Forwarder {
         if let Phase::Connecting { established, .. } = conn.phase {
             let (stage, detail) = match how {
                 Closed::Failed { stage, detail } => (stage, detail),
-                Closed::Eof | Closed::Reset if established => {
+                Closed::Eof | Closed::Reset if established.is_some() => {
                     (Stage::Tls, "closed during the handshake".into())
                 }
                 Closed::Eof | Closed::Reset => (Stage::Connect, "connection reset".into()),
@@ -433,12 +433,12 @@ impl Forwarder {
                     continue;
                 }
                 match conn.phase {
-                    Phase::Connecting { established: false, .. } => {
+                    Phase::Connecting { established: None, .. } => {
                         let detail = "timed out".into();
                         self.attempt_failed(now, conn_id, Stage::Connect, detail);
                     }
-                    Phase::Connecting { established: true, .. } => {
-                        let detail = "timed out".into();
+                    Phase::Connecting { established: Some(advice), .. } => {
+                        let detail = format!("timed out{advice}").into();
                         self.attempt_failed(now, conn_id, Stage::Tls, detail);
                     }
                     Phase::Open if conn.stalls_at().is_some() => self.stall(now, conn_id),

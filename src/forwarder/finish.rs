@@ -312,7 +312,10 @@ impl Forwarder {
             Some(Upstream { name, open: Some(_), .. }) => {
                 format!("{name}: takes no more queries at the moment")
             }
-            Some(Upstream { name, .. }) => format!("{name}: not connected in time"),
+            Some(upstream) => {
+                let advice = self.upstreams.handshake_advice(upstream);
+                format!("{}: not connected in time{advice}", upstream.name)
+            }
             None => "no upstream is usable".to_owned(),
         }
     }

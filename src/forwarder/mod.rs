@@ -247,6 +247,11 @@ impl Forwarder {
         self.upstreams.note_established(now, conn);
     }
 
+    /// The TLS handshake of the connection goes on. `advice` is added to what is told if it takes too long.
+    pub fn handle_handshake(&mut self, conn: UpstreamConnId, advice: &'static str) {
+        self.upstreams.note_handshake(conn, advice);
+    }
+
     /// The TLS handshake of an upstream attempt is done and its certificate verified.
     pub fn handle_connected(&mut self, now: Instant, conn: UpstreamConnId) {
         self.conn_opened(now, conn);

@@ -74,7 +74,8 @@ impl Reactor {
             .iter()
             .map(|upstream| Identity { name: upstream.name.as_deref(), pins: &upstream.pins });
         let roots = config.ca_file.as_deref();
-        let connectors = tls::connectors(roots, identities, upstream::tls_limits(&config.sockets))
+        let tls_limits = upstream::tls_limits(&config.sockets);
+        let connectors = tls::connectors(roots, identities, config.key_exchange, tls_limits)
             .map_err(|error| if roots.is_some() { format!("--ca-file: {error}") } else { error })?;
         let targets = config.upstreams.iter().zip(connectors).map(|(upstream, connector)| {
             UpstreamTarget::new(upstream.to_string().into(), upstream.address, connector)

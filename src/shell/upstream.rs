@@ -150,7 +150,10 @@ impl UpstreamSocket {
                 self.state = State::Handshaking;
                 cx.forwarder.handle_established(cx.now, self.conn);
                 match cx.targets[self.upstream.index()].connector.start(cx.now) {
-                    Ok(tls) => self.tls = Some(Box::new(tls)),
+                    Ok(tls) => {
+                        cx.forwarder.handle_handshake(self.conn, tls.advice());
+                        self.tls = Some(Box::new(tls));
+                    }
                     Err(failure) => self.fail(cx, failure),
                 }
                 self.is_alive()
@@ -170,7 +173,9 @@ impl UpstreamSocket {
         let sink = |bytes: &[u8]| forwarder.handle_stream(*now, self.conn.into(), bytes);
         let progress = if self.state == State::Handshaking {
             // TLS stops where the handshake ends, with octets left.
-            tls.receive(&mut self.stream.tcp, READ_MAX, sink)?
+            let progress = tls.receive(&mut self.stream.tcp, READ_MAX, sink)?;
+            forwarder.handle_handshake(self.conn, tls.advice());
+            progress
         } else {
             let Stream { tcp, ended, .. } = &mut self.stream;
             let mut burst = BurstReader::new(tcp, buffer, READ_MAX, *ended);

@@ -2,6 +2,7 @@
 
 use rustls::ClientConfig;
 
+use super::key_exchange::{CLIENT_SHARE_LEN, STARTED_OCTETS};
 use super::meter::{READ_MAX, UNUSED_MAX};
 use super::sessions::{SESSION_LEN_MAX, Session};
 use super::{TlsLimits, TlsStream};
@@ -19,8 +20,8 @@ pub(crate) fn connection_octets(limits: &TlsLimits) -> usize {
     let sent = limits.output_max + (limits.output_max / RECORD_MAX + 2) * RECORD_OVERHEAD;
     // `received_plaintext`: empty, but as long as it once was.
     let plaintext = RECORDS_READ_MAX.next_power_of_two() * size_of::<Vec<u8>>();
-    // `peer_certificates`, for as long as the connection lives.
-    let certificates = limits.handshake_max;
+    // `peer_certificates`, for as long as the connection lives; a key exchange is over before they come.
+    let certificates = limits.handshake_max.max(HYBRID_OCTETS);
     own + received + sent + plaintext + certificates
 }
 
@@ -51,6 +52,10 @@ const RECORDS_READ_MAX: usize = READ_MAX / 24 + 1;
 
 /// Keys, transcript and state of a connection, and the notes of all the records that the meter allows.
 const STATE_OCTETS: usize = 10 * 1024;
+
+/// A hybrid key exchange that waits for the server, and its share in the `ClientHello`: as a message, encoded,
+/// and for the transcript.
+const HYBRID_OCTETS: usize = STARTED_OCTETS + 3 * CLIENT_SHARE_LEN;
 
 /// What belongs to a ticket beside its octets.
 const TICKET_OCTETS: usize = 512;

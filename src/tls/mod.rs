@@ -7,11 +7,13 @@
 //!
 //! - `trust`: names, pins and roots by which servers are accepted; [`pin`]: digests of keys.
 //! - `sessions`: what handshakes are resumed by.
+//! - `key_exchange`: X25519 with ML-KEM-768 besides.
 //! - `meter`: how much a server makes us hold; `bound`: what that comes to.
 //! - `explain`: errors in words.
 
 pub(crate) mod bound;
 mod explain;
+mod key_exchange;
 mod meter;
 pub mod pin;
 mod sessions;
@@ -25,10 +27,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustls::client::Resumption;
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
-    AlertDescription, ClientConfig, ClientConnection, Error, HandshakeKind, ProtocolVersion,
+    AlertDescription, ClientConfig, ClientConnection, Error, HandshakeKind, NamedGroup,
+    ProtocolVersion,
 };
 
 use crate::forwarder::Stage;
@@ -38,6 +41,7 @@ use meter::{Meter, Metered, RECORDS_MAX, UNUSED_MAX};
 use sessions::{Session, SessionStore};
 use trust::{Checks, Roots, Verifier};
 
+pub use key_exchange::KeyExchange;
 pub use trust::Identity;
 
 /// What TLS may hold of one server.
@@ -59,10 +63,11 @@ pub struct TlsLimits {
 pub fn connectors<'a>(
     roots: Option<&Path>,
     servers: impl Iterator<Item = Identity<'a>>,
+    key_exchange: KeyExchange,
     limits: TlsLimits,
 ) -> Result<Vec<Connector>, String> {
     let roots = roots.map_or_else(|| Ok(Roots::built_in()), Roots::read)?;
-    connectors_with(&roots, servers, limits)
+    connectors_with(&roots, servers, key_exchange, limits)
 }
 
 /// Starts TLS connections to one upstream, and remembers the session that they may resume.
@@ -73,6 +78,7 @@ pub struct Connector {
     name: ServerName<'static>,
     /// The roots in words, if the certificate must lead to one.
     roots: Option<Arc<str>>,
+    key_exchange: KeyExchange,
     limits: TlsLimits,
     session: Option<Session>,
 }
@@ -96,6 +102,7 @@ impl Connector {
                     sessions,
                     meter: Meter::default(),
                     limits: self.limits,
+                    key_exchange: self.key_exchange,
                 })
             }
             Err(error) => Err(Failure::new(Stage::Tls, error.to_string())),
@@ -148,6 +155,7 @@ pub struct TlsStream {
     sessions: Arc<SessionStore>,
     meter: Meter,
     limits: TlsLimits,
+    key_exchange: KeyExchange,
 }
 
 impl TlsStream {
@@ -170,9 +178,9 @@ impl TlsStream {
             let octets_max = if handshaking { self.limits.handshake_max } else { UNUSED_MAX };
             match self.conn.read_tls(&mut Metered::new(io, &mut self.meter, octets_max)) {
                 Ok(0) if handshaking => {
-                    return Err(
-                        self.tls_failure(&Error::AlertReceived(AlertDescription::CloseNotify))
-                    );
+                    let closed = Error::AlertReceived(AlertDescription::CloseNotify);
+                    let Failure { stage, detail } = self.tls_failure(&closed);
+                    return Err(Failure::new(stage, String::from(detail) + self.advice()));
                 }
                 Ok(0) => {
                     return Ok(Progress { closed: true, more: false });
@@ -221,6 +229,7 @@ impl TlsStream {
                 _ => "TLS 1.2",
             },
             resumed: self.conn.handshake_kind()? == HandshakeKind::Resumed,
+            group: self.conn.negotiated_key_exchange_group().map(SupportedKxGroup::name),
         })
     }
 
@@ -303,10 +312,15 @@ impl TlsStream {
         Ok(())
     }
 
+    /// What to do about a handshake that ends now, for the log; empty if there is nothing to say.
+    pub fn advice(&self) -> &'static str {
+        key_exchange::advice(self.key_exchange, self.meter.octets())
+    }
+
     fn io_failure(&self, stage: Stage, error: &io::Error) -> Failure {
         if self.is_handshaking() {
             let detail = format!("{} during the handshake", system_error(error));
-            return Failure::new(Stage::Tls, detail);
+            return Failure::new(Stage::Tls, detail + self.advice());
         }
         Failure::new(stage, system_error(error))
     }
@@ -340,19 +354,25 @@ pub struct Progress {
     pub more: bool,
 }
 
-/// How a handshake went. `Display`: "TLS 1.3, resumed".
+/// How a handshake went. `Display`: "TLS 1.3, X25519MLKEM768, resumed".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handshake {
     /// "TLS 1.2" or "TLS 1.3".
     pub version: &'static str,
     /// An earlier session was taken up.
     pub resumed: bool,
+    /// The group of the key exchange; a session of TLS 1.2 is resumed without one.
+    pub group: Option<NamedGroup>,
 }
 
 impl fmt::Display for Handshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.resumed { "resumed" } else { "full handshake" };
-        write!(f, "{}, {kind}", self.version)
+        f.write_str(self.version)?;
+        if let Some(group) = self.group {
+            write!(f, ", {}", group.as_str().unwrap_or("unknown group"))?;
+        }
+        write!(f, ", {kind}")
     }
 }
 
@@ -374,14 +394,16 @@ impl Failure {
 fn connectors_with<'a>(
     roots: &Roots,
     servers: impl Iterator<Item = Identity<'a>>,
+    key_exchange: KeyExchange,
     limits: TlsLimits,
 ) -> Result<Vec<Connector>, String> {
-    let provider = Arc::new(ring::default_provider());
-    servers.map(|server| connector(server, &provider, roots, limits)).collect()
+    let provider = Arc::new(key_exchange.provider());
+    servers.map(|server| connector(server, key_exchange, &provider, roots, limits)).collect()
 }
 
 fn connector(
     server: Identity<'_>,
+    key_exchange: KeyExchange,
     provider: &Arc<CryptoProvider>,
     roots: &Roots,
     limits: TlsLimits,
@@ -405,7 +427,7 @@ fn connector(
     config.alpn_protocols = vec![ALPN.to_vec()];
     // Each connection gets its own; the usual one has room for 256 sessions.
     config.resumption = Resumption::disabled();
-    Ok(Connector { config, verifier, name, roots: shown, limits, session: None })
+    Ok(Connector { config, verifier, name, roots: shown, key_exchange, limits, session: None })
 }
 
 /// Stands for no name: servers are told none that is an address (RFC 6066 section 3).

@@ -7,14 +7,14 @@
 use std::fs;
 use std::path::Path;
 
-use support::conformance::{edns, names, proxying, sanity, tls, transports};
+use support::conformance::{edns, key_exchange, names, proxying, sanity, tls, transports};
 use support::forwarder::outcome::Outcome;
 use support::forwarder::own::DotProxy;
 use support::forwarder::subject::Subject;
 
 /// Statements that bind every forwarder or are expected of a good one; of the others 38, 62 and 66 are
 /// optional, and 67 to 70 are about a cache.
-const STATEMENTS: [std::ops::RangeInclusive<u8>; 3] = [1..=37, 39..=61, 63..=65];
+const STATEMENTS: [std::ops::RangeInclusive<u8>; 4] = [1..=37, 39..=61, 63..=65, 71..=72];
 
 /// What cannot be seen from outside, or not all of it: the statement and the tests that check it.
 const INSIDE: &[(u8, &[&str])] = &[

@@ -22,6 +22,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey};
 use rustls::{Error, ServerConfig, ServerConnection, SignatureScheme};
 
+use support::key_exchange;
 use support::skip::skip;
 
 /// Instructions of one call in the loop: 50 ms on a machine that is not fast.
@@ -207,9 +208,14 @@ fn run() {
             ),
         ] {
             let label = format!("{name}, known by {known_by}");
-            let mut connector = tls::connectors(Some(&world.file), [identity].into_iter(), limits)
-                .expect("a file with a root")
-                .remove(0);
+            let mut connector = tls::connectors(
+                Some(&world.file),
+                [identity].into_iter(),
+                tls::KeyExchange::Hybrid,
+                limits,
+            )
+            .expect("a file with a root")
+            .remove(0);
             connect(&label, &mut connector, &config, &hostile);
         }
     }
@@ -411,7 +417,7 @@ fn config(hostile: &Hostile, key: &KeyPair) -> Arc<ServerConfig> {
         provider::sign::any_supported_type(&key).unwrap()
     };
     let certified = CertifiedKey::new(hostile.chain.clone(), key);
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(key_exchange::hybrid()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_no_client_auth()

@@ -1,5 +1,13 @@
 //! What is told of connections to upstreams that end or are never made.
 
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use socket2::SockRef;
+use support::conformance::hello::Hello;
 use support::message::{A, NOERROR, SERVFAIL};
 use support::proxy;
 use support::{Act, Authority, Bed, End, Proxy, Query, RefusedPort, Response, UdpClient};
@@ -60,4 +68,92 @@ fn nothing_listening_is_told_to_clients_and_logged_once() {
     let told: Vec<_> = lines.iter().filter(|line| line.contains("not usable")).collect();
     let [told] = &told[..] else { panic!("one line, not {told:#?}") };
     assert!(told.contains(&name) && told.contains("connect: connection refused"), "{told}");
+}
+
+#[test]
+fn whatever_becomes_of_a_long_hello_the_next_is_as_long_and_the_flag_is_named() {
+    const HYBRID: u16 = 0x11ec;
+
+    for (what, words) in [("reset", "connection reset by peer"), ("closed", "closed by the server")]
+    {
+        let authority = Authority::new();
+        let path = Middlebox::start(what == "reset");
+        let ask = |flags: &[&str], count: usize| {
+            let proxy = Proxy::start(&proxy::arguments(&authority, &[path.address], flags));
+            let client = UdpClient::new(proxy.address());
+            let texts: Vec<_> = (0..count)
+                .map(|n| {
+                    let query = Query::new(&format!("n{n}.example"), A).opt(1232);
+                    let opt = Response::read(&client.ask(&query.bytes())).opt;
+                    opt.expect("OPT answers OPT").errors.remove(0).1
+                })
+                .collect();
+            (texts, proxy.stop(), path.hellos())
+        };
+        let (texts, lines, hellos) = ask(&[], 2);
+        let advice = "nothing answered the ClientHello, which --key-exchange classic makes shorter";
+        for text in &texts {
+            assert!(text.contains(words) && text.contains(advice), "{text}");
+        }
+        assert!(
+            lines.iter().any(|line| line.contains(words) && line.contains(advice)),
+            "{lines:#?}"
+        );
+        assert!(!hellos.is_empty());
+        for hello in hellos {
+            let hello = Hello::read(&hello).expect("a ClientHello");
+            assert_eq!(hello.groups().expect("groups")[0], HYBRID);
+            assert_eq!(hello.shares().expect("shares")[0], (HYBRID, 1_216));
+        }
+
+        let (texts, lines, hellos) = ask(&["--key-exchange", "classic"], 1);
+        for line in texts.iter().chain(&lines) {
+            assert!(!line.contains("--key-exchange"), "{line}");
+        }
+        for hello in hellos {
+            let hello = Hello::read(&hello).expect("a ClientHello");
+            assert!(!hello.groups().expect("groups").contains(&HYBRID));
+        }
+    }
+}
+
+/// Something in between that takes a `ClientHello` of two segments for an attack.
+struct Middlebox {
+    address: SocketAddr,
+    hellos: mpsc::Receiver<Vec<u8>>,
+}
+
+impl Middlebox {
+    fn start(resets: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (sender, hellos) = mpsc::channel();
+        thread::spawn(move || {
+            for socket in listener.incoming() {
+                let Ok(mut socket) = socket else { return };
+                let mut hello = vec![0; 5];
+                if socket.read_exact(&mut hello).is_err() {
+                    continue;
+                }
+                let mut rest = vec![0; usize::from(u16::from_be_bytes([hello[3], hello[4]]))];
+                if socket.read_exact(&mut rest).is_err() {
+                    continue;
+                }
+                hello.extend(rest);
+                if resets {
+                    let linger = Some(Duration::ZERO);
+                    SockRef::from(&socket).set_linger(linger).expect("a socket");
+                }
+                if sender.send(hello).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { address, hellos }
+    }
+
+    /// Those that came since the last call.
+    fn hellos(&self) -> Vec<Vec<u8>> {
+        self.hellos.try_iter().collect()
+    }
 }

@@ -65,7 +65,8 @@ pub(crate) struct UpstreamConn {
 #[derive(Debug)]
 pub(crate) enum Phase {
     Connecting {
-        established: bool,
+        /// What to add to what is told if the TLS handshake takes too long, once TCP stands.
+        established: Option<&'static str>,
         deadline: Instant,
     },
     Open,
@@ -94,7 +95,7 @@ impl UpstreamConn {
         let ids_max = ids_max(limits);
         Self {
             upstream,
-            phase: Phase::Connecting { established: false, deadline: now + CONNECT_TIMEOUT },
+            phase: Phase::Connecting { established: None, deadline: now + CONNECT_TIMEOUT },
             in_flight: InFlight::new(ids_max),
             sent: Sends::new(ids_max),
             deframer: Deframer::default(),

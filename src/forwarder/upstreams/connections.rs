@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::Upstreams;
 use super::blame::{Blame, End, SILENCE_MIN, blame};
 use super::connection::{
     Arrival, HANDSHAKE_TIMEOUT, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, Silence, Turn,
     UpstreamConn,
 };
+use super::{Upstream, Upstreams};
 use crate::forwarder::action::{Action, Manner, UpstreamConnId, UpstreamIndex, UpstreamSet};
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::outbox::Outbox;
@@ -63,12 +63,29 @@ impl Upstreams {
 
     pub(crate) fn note_established(&mut self, now: Instant, conn_id: UpstreamConnId) {
         if let Some(conn) = self.conns.get_mut(conn_id)
-            && let Phase::Connecting { established: established @ false, deadline } =
-                &mut conn.phase
+            && let Phase::Connecting { established: established @ None, deadline } = &mut conn.phase
         {
-            *established = true;
+            *established = Some("");
             *deadline = now + HANDSHAKE_TIMEOUT;
         }
+    }
+
+    pub(crate) fn note_handshake(&mut self, conn_id: UpstreamConnId, advice: &'static str) {
+        if let Some(conn) = self.conns.get_mut(conn_id)
+            && let Phase::Connecting { established: Some(added), .. } = &mut conn.phase
+        {
+            *added = advice;
+        }
+    }
+
+    /// What there is to say about a handshake with this upstream that goes on for too long.
+    pub(crate) fn handshake_advice(&self, upstream: &Upstream) -> &'static str {
+        let attempts = upstream.attempts.iter().filter_map(|conn_id| self.conns.get(*conn_id));
+        let mut advice = attempts.filter_map(|conn| match conn.phase {
+            Phase::Connecting { established, .. } => established,
+            _ => None,
+        });
+        advice.next().unwrap_or_default()
     }
 
     /// Whether the connection has a message ID left.

@@ -157,7 +157,11 @@ impl SessionStore {
 /// A store serves one server only, so the names do not matter.
 impl ClientSessionStore for SessionStore {
     fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
-        self.append(Held { group: Some(group), ..Held::default() });
+        // A share for X25519 is in the first `ClientHello` anyway. Asked for by itself, it would leave out the
+        // better one, which the server may have learned meanwhile.
+        if group != NamedGroup::X25519 {
+            self.append(Held { group: Some(group), ..Held::default() });
+        }
     }
 
     fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {

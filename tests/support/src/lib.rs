@@ -18,6 +18,7 @@ pub mod client;
 pub mod conformance;
 pub mod faults;
 pub mod forwarder;
+pub mod key_exchange;
 pub mod lines;
 pub mod message;
 pub mod namespace;

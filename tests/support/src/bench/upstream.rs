@@ -17,7 +17,7 @@ use socket2::SockRef;
 use super::frames::Frames;
 use super::queries;
 use super::tls::{self, READ_MAX, Ready};
-use crate::Identity;
+use crate::{Identity, key_exchange};
 
 pub struct Upstream {
     poll: Poll,
@@ -67,7 +67,7 @@ impl Upstream {
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind(listen)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(key_exchange::hybrid());
         let versions = version.map_or(rustls::ALL_VERSIONS.to_vec(), |version| vec![version]);
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions)

@@ -42,6 +42,24 @@ impl Hello {
         Some(words(vector(&mut data, 1)?))
     }
 
+    /// The groups of key exchanges (RFC 8446 section 4.2.7).
+    pub fn groups(&self) -> Option<Vec<u16>> {
+        let mut data = self.extension(10)?;
+        Some(words(vector(&mut data, 2)?))
+    }
+
+    /// The groups of its shares, and their lengths (RFC 8446 section 4.2.8).
+    pub fn shares(&self) -> Option<Vec<(u16, usize)>> {
+        let mut data = self.extension(51)?;
+        let mut all = vector(&mut data, 2)?;
+        let mut shares = Vec::new();
+        while let [high, low, rest @ ..] = all {
+            all = rest;
+            shares.push((u16::from_be_bytes([*high, *low]), vector(&mut all, 2)?.len()));
+        }
+        Some(shares)
+    }
+
     /// The first ticket (RFC 8446 section 4.2.11).
     pub fn ticket(&self) -> Option<Vec<u8>> {
         let mut data = self.extension(41)?;

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod edns;
 pub mod hello;
+pub mod key_exchange;
 pub mod names;
 pub mod proxying;
 pub mod sanity;
@@ -79,6 +80,8 @@ macro_rules! statements {
             s63_special_names: "63", "localhost, invalid, test, onion, local, home.arpa", names::special;
             s64_reverse_zones: "64", "reverse zones of private addresses", names::reverse;
             s65_resolver: "65", "resolver.arpa", names::resolver;
+            s71_hybrid: "71", "X25519MLKEM768 is offered, and used where the server has it", key_exchange::hybrid;
+            s72_key_shares: "72", "shares are of groups offered, in their order; any common group will do", key_exchange::shares;
         }
     };
 }

@@ -31,7 +31,7 @@ fn promise_no_query(outcome: &mut Outcome, what: &str, server: &DotServer) {
     outcome.promise(clear == 0, || format!("{what}: {clear} connections in clear text"));
 }
 
-fn hellos(server: &DotServer) -> Result<Vec<Hello>, String> {
+pub(super) fn hellos(server: &DotServer) -> Result<Vec<Hello>, String> {
     let log = server.log();
     let hellos = log.connections.iter().filter(|connection| !connection.hello.is_empty());
     let hellos: Option<Vec<_>> = hellos.map(|connection| Hello::read(&connection.hello)).collect();

@@ -4,15 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::SupportedProtocolVersion;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::server::ServerConfig;
 
 use super::super::answers;
 use super::super::authority::Identity;
+use super::super::key_exchange;
 
 /// How a server behaves.
 pub struct Setup {
     pub identity: Identity,
     pub versions: &'static [&'static SupportedProtocolVersion],
+    /// The groups of its key exchanges, by preference.
+    pub groups: Vec<&'static dyn SupportedKxGroup>,
     /// The protocols it agrees to; none means that it knows no ALPN.
     pub alpn: Vec<Vec<u8>>,
     /// Whether its tickets allow early data.
@@ -39,6 +43,7 @@ impl Setup {
         Self {
             identity,
             versions: rustls::ALL_VERSIONS,
+            groups: key_exchange::hybrid().kx_groups,
             alpn: vec![b"dot".to_vec()],
             early_data: false,
             greeting: Box::new(|_| Greeting::Tls),
@@ -67,8 +72,8 @@ impl Setup {
 
     /// The TLS side of it, with this certificate and no memory of sessions.
     pub(super) fn tls_config(&self, identity: &Identity) -> Arc<ServerConfig> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let provider = CryptoProvider { kx_groups: self.groups.clone(), ..key_exchange::hybrid() };
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(self.versions)
             .expect("versions that the provider has")
             .with_no_client_auth()

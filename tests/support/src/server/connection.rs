@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustls::HandshakeKind;
+use rustls::crypto::SupportedKxGroup;
 use rustls::server::{Acceptor, ServerConfig, ServerConnection};
 use socket2::SockRef;
 
@@ -327,6 +328,7 @@ impl Connection {
             let handshake = Handshake {
                 resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
                 version: tls.protocol_version().expect("the handshake is over"),
+                group: tls.negotiated_key_exchange_group().map(SupportedKxGroup::name),
                 alpn: tls.alpn_protocol().map(<[u8]>::to_vec),
             };
             log.record(|log| {

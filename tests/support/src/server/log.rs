@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-use rustls::ProtocolVersion;
+use rustls::{NamedGroup, ProtocolVersion};
 
 use super::super::message;
 use super::LIMIT;
@@ -87,6 +87,8 @@ pub struct ConnectionLog {
 pub struct Handshake {
     pub resumed: bool,
     pub version: ProtocolVersion,
+    /// Of the key exchange, if there was one.
+    pub group: Option<NamedGroup>,
     /// The protocol agreed on.
     pub alpn: Option<Vec<u8>>,
 }
