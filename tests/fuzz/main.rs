@@ -94,3 +94,41 @@ fn frame() {
 fn forwarder() {
     run("forwarder", 10_000, |random| some_octets(random, 4_000), fuzz::forwarder);
 }
+
+/// Records, most of them of a handshake, with lengths that are right.
+fn records(random: &mut Random) -> Vec<u8> {
+    let mut octets = Vec::new();
+    for _ in 0..random.within(1, 4) {
+        let mut body = some_octets(random, 300);
+        if random.below(2) == 0 {
+            let length = (body.len() as u16).to_be_bytes();
+            body = [&[random.pick(&[2, 4, 8, 11, 20]), 0], &length[..], &body].concat();
+        }
+        octets.extend([random.pick(&[20, 21, 22, 22, 22, 23]), 3, 3]);
+        octets.extend((body.len() as u16).to_be_bytes());
+        octets.extend(body);
+    }
+    octets
+}
+
+#[test]
+fn handshake() {
+    run("handshake", 3_000, records, fuzz::handshake);
+    run("handshake", 1_000, |random| some_octets(random, 4_000), fuzz::handshake);
+}
+
+#[test]
+fn share() {
+    let make = |random: &mut Random| {
+        let length =
+            random.pick(&[0, 1, 32, 1_088, 1_119, 1_120, 1_120, 1_120, 1_121, 1_216, 9_000]);
+        let mut octets = (length as u16).to_be_bytes().to_vec();
+        octets.extend(random.octets(length));
+        if random.below(4) == 0 {
+            octets[2..].fill(random.next_u64() as u8);
+        }
+        octets.extend(records(random));
+        octets
+    };
+    run("share", 3_000, make, fuzz::share);
+}

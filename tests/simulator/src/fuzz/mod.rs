@@ -3,11 +3,13 @@
 mod edit;
 mod forwarder;
 mod frames;
+mod handshake;
 mod message;
 
 pub use edit::edit;
 pub use forwarder::forwarder;
 pub use frames::frame;
+pub use handshake::{handshake, share};
 pub use message::message;
 
 /// Octets from the front, 0 when there are no more.
