@@ -93,6 +93,7 @@
 //! |---|---|
 //! | who is served, who is refused a connection | `clients/access`, `clients` |
 //! | where a query waits | `queries/waiting` |
+//! | where every query is, as debug builds assert | `whereabouts` |
 //! | which upstream is asked | `dispatch`, `upstreams/choice` |
 //! | when a connection counts as dead | `upstreams/connection`, `failure` |
 //! | when an upstream counts as failed | `failure`, `upstreams/health` |

@@ -486,6 +486,30 @@ fn u25_an_answer_that_trickles_holds_up_no_other() {
 }
 
 #[test]
+fn u25_connections_whose_second_answer_trickles_do_not_make_their_server_a_deaf_one() {
+    let mut w = world(1);
+    w.servers[0].replies(|ask| match (ask.link, ask.nth) {
+        (0 | 1, 2) => paced(ask, 1, 700),
+        (0 | 1, 3) => Vec::new(),
+        _ => vec![ask.answer_after(10)],
+    });
+    w.ask("first.example.");
+    w.run_ms(100);
+    for link in 0..2 {
+        w.ask(&format!("trickles{link}.example."));
+        w.ask(&format!("behind{link}.example."));
+        w.run_ms(5000);
+    }
+    for n in 0..10 {
+        w.ask(&numbered(n));
+        w.run_ms(100);
+        assert_eq!(w.response(&numbered(n)).took(), ms(10));
+    }
+    assert_eq!(w.links.len(), 3);
+    end(w);
+}
+
+#[test]
 fn u25_an_answer_that_trickles_is_asked_of_another_upstream() {
     let mut w = world(2);
     w.servers[0].replies(|ask| paced(ask, 1, 700));

@@ -191,7 +191,8 @@ impl Upstreams {
             conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: true };
         }
         let of_several = own >= SILENCE_MIN;
-        if answers > 0 && !is_slow {
+        // Where an answer arrives, however slowly, the server is not deaf.
+        if answers > 0 && arrival.is_none() {
             conn.silence = Some(Silence { of_several, answered_elsewhere: None });
         }
         let upstream = &mut self.list[index];
