@@ -43,12 +43,18 @@ fn main() -> ExitCode {
 }
 
 fn run(config: &Config, stderr: Stderr) -> Result<(), Failure> {
+    start(config, stderr)?.run().map_err(Failure::Runtime)
+}
+
+/// Starts to listen. What the start needs of the stack is free again for handshakes, which need most of it.
+#[inline(never)]
+fn start(config: &Config, stderr: Stderr) -> Result<Box<Reactor>, Failure> {
     let logger = SimpleLogger::new().with_level(config.log_level);
     log::set_boxed_logger(Box::new(GuardedLogger::new(logger, stderr.clone())))
         .map_err(|error| Failure::Runtime(error.to_string()))?;
     log::set_max_level(config.log_level);
 
-    let reactor = Reactor::bind(config, stderr).map_err(Failure::Runtime)?;
+    let reactor = Reactor::bind(config, stderr).map(Box::new).map_err(Failure::Runtime)?;
     // Serving goes on if nobody reads stdout, and begins if it was full already.
     let mut stdout = Stderr::stdout();
     for address in reactor.local_addresses() {
@@ -56,7 +62,7 @@ fn run(config: &Config, stderr: Stderr) -> Result<(), Failure> {
         stdout.write_lines(format!("listening {address} udp tcp\n").as_bytes());
     }
     stdout.finish();
-    reactor.run().map_err(Failure::Runtime)
+    Ok(reactor)
 }
 
 /// What of this process is not heap or stack: the program and the libraries that it was linked with, their

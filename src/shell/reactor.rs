@@ -154,7 +154,7 @@ impl Reactor {
     }
 
     /// Runs until a signal ends it. The error is one line for the user.
-    pub fn run(mut self) -> Result<(), String> {
+    pub fn run(&mut self) -> Result<(), String> {
         self.log_receive_buffer();
         self.turns().map_err(|error| format!("the event loop failed: {}", system_error(&error)))
     }

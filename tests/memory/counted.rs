@@ -49,7 +49,7 @@ fn run(arguments: &str) {
     config.limits.query_log = true;
     let bound = Bound::of(&config, 0).allocated;
     forget_most();
-    let reactor = Reactor::bind(&config, Stderr::new()).expect("it starts");
+    let mut reactor = Reactor::bind(&config, Stderr::new()).expect("it starts");
     for address in reactor.local_addresses() {
         println!("listening {address} udp tcp");
     }
