@@ -326,7 +326,7 @@ impl Forwarder {
         }
         let upstream = &mut self.upstreams[index];
         let is_open = upstream.open == Some(conn_id);
-        upstream.note_answer(self.limits.queries_max);
+        upstream.note_answer(now, self.limits.queries_max);
         self.answered_late(now, (conn_id, message_id), index);
         // One on a retired connection proves little.
         let outage = self.upstreams[index].outage().filter(|_| is_open);

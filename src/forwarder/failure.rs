@@ -243,6 +243,7 @@ impl Forwarder {
         let was_open = matches!(conn.phase, Phase::Open);
         let mut waiting: Vec<Id> = conn.in_flight.iter().collect();
         let was_waiting = !waiting.is_empty();
+        let was_alone = waiting.len() == 1;
         if was_open {
             self.upstreams[index].note_close(was_waiting, conn.answers);
         }
@@ -263,6 +264,9 @@ impl Forwarder {
                 history.unanswered += 1;
             } else if loss.victim.is_none() && conn.answers == 0 {
                 history.unanswered += 1;
+                if was_alone {
+                    history.suspected_at = Some(now);
+                }
             }
             has_lost_before |= history.losses > 0;
             history.losses = history.losses.saturating_add(1);
@@ -272,12 +276,13 @@ impl Forwarder {
             End::BadAnswer { query, bad_answers }
         } else {
             let (answers, waiting) = (conn.answers, &waiting);
-            End::Lost { was_open, answers, waiting, has_lost_before, was_on_all }
+            let is_answering = self.upstreams[index].is_answering(now);
+            End::Lost { was_open, answers, waiting, has_lost_before, was_on_all, is_answering }
         };
         let has_failed = match blame(&end) {
             Blame::Nobody => false,
             Blame::Upstream => true,
-            Blame::Unclear => self.upstreams.note_blame(index),
+            Blame::Unclear => self.upstreams.note_blame(now, index),
             Blame::Query(query) => {
                 waiting.retain(|id| *id != query);
                 // What it brought down says nothing about its server.
@@ -286,7 +291,7 @@ impl Forwarder {
                     self.fail_query(now, query);
                 }
                 // All it does may be to bring queries down.
-                self.upstreams.note_blame(index) && was_open
+                self.upstreams.note_blame(now, index) && was_open
             }
         };
         if has_failed {

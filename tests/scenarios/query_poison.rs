@@ -335,3 +335,49 @@ fn end_poisoned(w: World, round_trip: u64) {
     assert!(worst <= Some(ms(15 * round_trip)), "round trip {round_trip}: {worst:?}");
     end(w);
 }
+
+/// Names that bring their connections down come so often that each connection gets some; the others are
+/// answered all the same.
+#[test]
+fn u23_many_poisonous_queries_do_not_bring_the_others_down() {
+    // Upstreams by operator, queries a second, and how many of the good ones may fail.
+    for (upstreams, bad, good, lost_max) in [
+        (&[0][..], 20, 2, 0),
+        (&[0], 5, 2, 0),
+        (&[0], 5, 5, 0),
+        (&[0], 5, 20, 0),
+        // More than one connection after the other can tell apart.
+        (&[0], 20, 20, 50),
+        (&[0, 0], 20, 2, 0),
+        (&[0, 0], 20, 20, 0),
+        (&[0, 1], 5, 2, 0),
+        (&[0, 1], 20, 2, 0),
+        (&[0, 1], 20, 20, 0),
+    ] {
+        let mut w = world_of(default_policy(), upstreams);
+        for server in &mut w.servers {
+            server.replies(|ask| match ask.name {
+                name if name.starts_with("poison") => vec![close_after(5)],
+                _ => vec![ask.answer_after(5)],
+            });
+        }
+        w.ask(&numbered(0));
+        w.run_ms(500);
+        let mut asked = 1;
+        for ms in 0..20_000 {
+            if ms % (1000 / bad) == 0 {
+                w.ask(&format!("poison{ms}.example."));
+            }
+            if ms % (1000 / good) == 250 / good {
+                w.ask(&numbered(asked));
+                asked += 1;
+            }
+            w.run_ms(1);
+        }
+        w.run_ms(5000);
+        let lost = w.oracle.responses.iter().filter(|r| r.rcode == SERVFAIL);
+        let lost = lost.filter(|response| !response.name.starts_with("poison")).count();
+        assert!(lost as u64 <= lost_max, "{upstreams:?}, {bad} and {good} a second: {lost} lost");
+        end(w);
+    }
+}

@@ -217,13 +217,16 @@ impl Queries {
     }
 
     /// Queries that were sent wait again for whichever upstream takes them, in the order in which they came
-    /// and before what came later.
+    /// and before what came later; those that may have brought a connection down wait behind what came before
+    /// that.
     pub(crate) fn wait_again(&mut self, mut ids: Vec<Id>) {
         // What was done about others may have ended some.
         ids.retain(|id| self.table.get(*id).is_some());
-        let arrived = |id: &Id| self.table.get(*id).map(|query| query.arrived);
-        sort_by_key(&mut ids, |id| (arrived(id), id.serial()));
-        let keys = ids.iter().filter_map(|id| Some((arrived(id)?, id.key())));
+        let since = |id: &Id| {
+            self.table.get(*id).map(|query| query.history.suspected_at.unwrap_or(query.arrived))
+        };
+        sort_by_key(&mut ids, |id| (since(id), id.serial()));
+        let keys = ids.iter().filter_map(|id| Some((since(id)?, id.key())));
         let keys: Vec<(Instant, usize)> = keys.collect();
         for id in ids {
             if self.table.get(id).is_some_and(|query| query.sendings.is_empty()) {

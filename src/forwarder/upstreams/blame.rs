@@ -19,6 +19,8 @@ pub(crate) enum End<'a> {
         has_lost_before: bool,
         /// One of these lost every connection that was lost in a row.
         was_on_all: bool,
+        /// The upstream answered something lately.
+        is_answering: bool,
     },
     /// Nothing was answered on it for too long.
     Silent {
@@ -65,9 +67,15 @@ pub(crate) fn blame(end: &End<'_>) -> Blame {
             waiting: [only],
             has_lost_before: true,
             was_on_all: true,
+            ..
         } => Blame::Query(*only),
         End::Lost {
-            was_open: true, answers: 0, waiting: [_, ..], has_lost_before: false, ..
+            was_open: true,
+            answers: 0,
+            waiting: [_, ..],
+            has_lost_before: false,
+            is_answering: false,
+            ..
         }
         | End::Silent { was_open: true, answers: 0, own: 1.., is_slow: false, .. }
         | End::Silent {
@@ -103,27 +111,34 @@ mod tests {
         let two: [Id; 2] = ids();
         let [one, none] = [&two[..1], &[][..]];
         // Whether it was open, how many were answered, who waited, whether one had lost another before, and
-        // all that were lost.
+        // all that were lost, and whether the upstream answers.
         let cases = [
-            (true, 0, one, false, true, Blame::Upstream),
-            (true, 0, one, false, false, Blame::Upstream),
-            (true, 0, &two[..], false, false, Blame::Upstream),
-            (true, 0, none, false, false, Blame::Nobody),
+            (true, 0, one, [false, true], false, Blame::Upstream),
+            (true, 0, one, [false, false], false, Blame::Upstream),
+            (true, 0, &two[..], [false, false], false, Blame::Upstream),
+            (true, 0, none, [false, false], false, Blame::Nobody),
+            // Other queries were answered a moment ago, ...
+            (true, 0, &two[..], [false, false], true, Blame::Nobody),
+            // ... so it is one of these, which are told apart when they are alone.
+            (true, 0, one, [false, true], true, Blame::Unclear),
             // It may be the query that brings connections down, ...
-            (true, 0, one, true, true, Blame::Query(two[0])),
+            (true, 0, one, [true, true], false, Blame::Query(two[0])),
+            (true, 0, one, [true, true], true, Blame::Query(two[0])),
             // ... but which of several is not known, ...
-            (true, 0, &two[..], true, true, Blame::Nobody),
+            (true, 0, &two[..], [true, true], false, Blame::Nobody),
             // ... and others were lost without it.
-            (true, 0, one, true, false, Blame::Unclear),
+            (true, 0, one, [true, false], false, Blame::Unclear),
             // A connection that was of use may close freely, ...
-            (true, 1, one, false, true, Blame::Nobody),
-            (true, 1, one, true, true, Blame::Nobody),
+            (true, 1, one, [false, true], false, Blame::Nobody),
+            (true, 1, one, [true, true], false, Blame::Nobody),
             // ... and so may one that took no more queries.
-            (false, 0, one, false, true, Blame::Nobody),
-            (false, 0, one, true, true, Blame::Nobody),
+            (false, 0, one, [false, true], false, Blame::Nobody),
+            (false, 0, one, [true, true], false, Blame::Nobody),
         ];
-        for (was_open, answers, waiting, has_lost_before, was_on_all, expected) in cases {
-            let end = End::Lost { was_open, answers, waiting, has_lost_before, was_on_all };
+        for (was_open, answers, waiting, losses, is_answering, expected) in cases {
+            let [has_lost_before, was_on_all] = losses;
+            let end =
+                End::Lost { was_open, answers, waiting, has_lost_before, was_on_all, is_answering };
             assert_eq!(blame(&end), expected, "{end:?}");
         }
     }

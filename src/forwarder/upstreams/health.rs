@@ -125,12 +125,13 @@ impl Upstreams {
     /// A query was blamed for a lost connection, or might have been. Whether the upstream is to blame
     /// instead: after the second in a row without an answer in between if another one can take over, after
     /// several if not, as one poisonous name is asked for by a few types at a time.
-    pub(crate) fn note_blame(&mut self, index: UpstreamIndex) -> bool {
+    pub(crate) fn note_blame(&mut self, now: Instant, index: UpstreamIndex) -> bool {
         let upstream = &mut self.list[index];
         upstream.blamed_in_a_row = upstream.blamed_in_a_row.saturating_add(1);
         let blamed_in_a_row = upstream.blamed_in_a_row;
-        blamed_in_a_row
-            >= if self.another(index, UpstreamSet::EMPTY).is_some() { 2 } else { BLAMES_MAX }
+        !upstream.is_answering(now)
+            && blamed_in_a_row
+                >= if self.another(index, UpstreamSet::EMPTY).is_some() { 2 } else { BLAMES_MAX }
     }
 
     /// Now and then a line for all that is still down, however many fail however often.

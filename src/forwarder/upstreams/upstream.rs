@@ -40,6 +40,8 @@ pub(crate) struct Upstream {
     pub(crate) broke_number: u32,
     /// The pause after the next failure.
     backoff: Duration,
+    /// When it last answered a query.
+    answered_at: Option<Instant>,
     /// Connections in a row that closed with queries waiting, each after a few answers at most.
     pub(crate) losses_in_a_row: u8,
     /// Queries found to bring connections down since the last answer.
@@ -196,6 +198,7 @@ impl Upstream {
             logged_at: None,
             broke: None,
             broke_number: 0,
+            answered_at: None,
             losses_in_a_row: 0,
             blamed_in_a_row: 0,
             backoff: BACKOFF_MIN,
@@ -303,12 +306,18 @@ impl Upstream {
     }
 
     /// It answered a query: what went wrong before is forgotten.
-    pub(crate) fn note_answer(&mut self, queries_max: usize) {
+    pub(crate) fn note_answer(&mut self, now: Instant, queries_max: usize) {
+        self.answered_at = Some(now);
         self.backoff = BACKOFF_MIN;
         self.stalled_since_answer = false;
         self.blamed_in_a_row = 0;
         self.in_flight_max =
             self.in_flight_max.map(|max| max.saturating_mul(2)).filter(|max| *max < queries_max);
+    }
+
+    /// Whether a query was answered lately: connections that it closes then say more about what it was asked.
+    pub(crate) fn is_answering(&self, now: Instant) -> bool {
+        self.answered_at.is_some_and(|at| now < at + LATELY)
     }
 
     /// It may have been too much for the server: the next connection starts with few queries at a time, and
@@ -338,6 +347,7 @@ impl Upstream {
     pub(crate) fn forget_experience(&mut self) {
         self.backoff = BACKOFF_MIN;
         self.broke = None;
+        self.answered_at = None;
         self.losses_in_a_row = 0;
         self.in_flight_max = None;
         self.stalled_since_answer = false;
@@ -366,6 +376,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// A few round trips halfway around the world.
 const ATTEMPT_SLOW: Duration = Duration::from_millis(250);
+
+/// Longer than a poisonous query among others takes to be found, and no longer than clients wait.
+const LATELY: Duration = Duration::from_secs(2);
 
 /// Queries that the weakest server takes at a time.
 const SLOW_START: usize = 16;
