@@ -125,6 +125,10 @@ pub(crate) struct UpstreamSet(u16);
 impl UpstreamSet {
     pub(crate) const EMPTY: Self = Self(0);
 
+    pub(crate) fn only(upstream: UpstreamIndex) -> Self {
+        Self(1 << upstream.0)
+    }
+
     pub(crate) fn contains(self, upstream: UpstreamIndex) -> bool {
         self.0 & 1 << upstream.0 != 0
     }
@@ -152,6 +156,39 @@ impl UpstreamSet {
         })
     }
 }
+
+impl FromIterator<UpstreamIndex> for UpstreamSet {
+    fn from_iter<I: IntoIterator<Item = UpstreamIndex>>(upstreams: I) -> Self {
+        let mut set = Self::EMPTY;
+        for upstream in upstreams {
+            set.insert(upstream);
+        }
+        set
+    }
+}
+
+/// Upstreams that a query may go to. There is one route, of all upstreams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RouteIndex(u8);
+
+impl RouteIndex {
+    pub(crate) const ALL: Self = Self(0);
+
+    pub(crate) fn new(index: usize) -> Self {
+        debug_assert!(index < ROUTES_MAX, "route {index}");
+        Self(index as u8)
+    }
+
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    pub(crate) fn every() -> impl Iterator<Item = Self> {
+        (0..ROUTES_MAX).map(Self::new)
+    }
+}
+
+pub(crate) const ROUTES_MAX: usize = 1;
 
 /// How an upstream is shown, and who runs it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,149 +2,82 @@
 
 use std::time::Instant;
 
-use super::action::{Action, UpstreamConnId, UpstreamIndex};
+use super::action::{Action, RouteIndex, UpstreamConnId, UpstreamIndex, UpstreamSet};
 use super::collections::arena::Id;
 use super::limits::Service;
 use super::message::Signature;
 use super::message::edit::{self, Edns, QueryEdit};
 use super::message::frame;
 use super::queries::query::{Origin, Query, SENDS_MAX, Sending};
+use super::queries::waiting::Next;
 use super::upstreams::LARGE;
-use super::upstreams::connection::Phase;
+use super::upstreams::choice::Ask;
+use super::upstreams::connection::{Over, Phase};
 use super::upstreams::upstream::Upstream;
 use super::{Forwarder, Order, Part};
 
 impl Forwarder {
-    /// Sends what waits to usable upstreams, connecting to them if need be. While an attempt takes
-    /// long, the next upstreams are asked too: whichever is open first gets the queries. With nothing
-    /// usable all are tried, each at its pace. True if it came upon a connection that had stalled, and is to
-    /// be called again.
+    /// Sends what waits, connecting to upstreams if need be. True if it came upon a connection that had
+    /// stalled, and is to be called again.
     pub(super) fn dispatch(&mut self, now: Instant) -> bool {
-        match self.try_dispatch(now) {
-            Ok(()) => false,
-            Err(Stale(conn)) => {
-                self.stall(now, conn);
-                true
-            }
-        }
-    }
-
-    fn try_dispatch(&mut self, now: Instant) -> Result<(), Stale> {
         self.queries.forget_look();
         for index in self.queries.awaited().iter() {
-            self.dispatch_only(now, index)?;
+            if self.dispatch_to(now, Next::Only(index), UpstreamSet::only(index)) {
+                return true;
+            }
         }
-        if self.queries.waiting() == 0 {
-            return Ok(());
+        for route in RouteIndex::every() {
+            if self.dispatch_to(now, Next::Anyone(route), self.upstreams.of_route(route)) {
+                return true;
+            }
         }
-        let mut result = Ok(true);
-        while self.queries.waiting() > 0 && result == Ok(true) {
-            let ranking = self.upstreams.rank(now);
-            result = self.dispatch_by(now, &ranking);
-            self.upstreams.keep_ranking(ranking);
-        }
-        result.map(|_| ())
+        false
     }
 
-    /// Sends what waits for this upstream, connecting to it if need be.
-    fn dispatch_only(&mut self, now: Instant, index: UpstreamIndex) -> Result<(), Stale> {
-        let mut last = None;
-        while let Some(conn) = self.open_conn(now, index)?
-            && last.replace(conn) != Some(conn)
-        {
-            self.send_only(now, index, conn);
-        }
-        let open = self.upstreams[index].open;
-        if self.queries.waiting_for(index) > 0
-            && open.is_none_or(|open| self.upstreams.is_busy(now, open))
-        {
-            self.connect(now, index);
-            self.end_patience(now, index);
-        }
-        Ok(())
-    }
-
-    /// Sends what waits for this upstream on its connection, as much as goes.
-    fn send_only(&mut self, now: Instant, index: UpstreamIndex, conn_id: UpstreamConnId) {
-        let mut in_vain = 0;
-        while in_vain < TRIES_IN_VAIN_MAX
-            && let Some(id) = self.queries.first_waiting_for(index)
-            && self.upstreams.takes_more(now, conn_id)
-        {
-            match self.send(now, id, conn_id) {
-                Placed::Sent | Placed::Expired | Placed::NotAgain => {}
-                Placed::NoId => {
-                    // Those behind it may have message IDs.
-                    self.queries.wait_for(id, index);
-                    if self.needs_own_id(id) {
-                        self.replace_for_own_id(now, id, conn_id);
+    /// Sends what waits for `next` to one of `among`, likewise.
+    fn dispatch_to(&mut self, now: Instant, next: Next, among: UpstreamSet) -> bool {
+        let mut tried = UpstreamSet::EMPTY;
+        while self.queries.waiting(next) > 0 {
+            self.upstreams.rank(now);
+            let queued = self.queries.waiting(next);
+            match self.upstreams.choose(now, among, tried, queued) {
+                Ask::Send(conn) => {
+                    self.upstreams.turn_to(conn);
+                    if self.send_waiting(now, next, conn) == 0 {
+                        return false;
                     }
-                    in_vain += 1;
                 }
-            }
-        }
-    }
-
-    /// True if something was sent and the rest is to be looked at anew.
-    fn dispatch_by(&mut self, now: Instant, ranking: &[UpstreamIndex]) -> Result<bool, Stale> {
-        let is_ordered = self.policy.order == Order::Ordered;
-        let sends_max = if self.policy.order == Order::Spread { 1 } else { usize::MAX };
-        // A connection to one that is preferred is being made.
-        let mut is_waiting = false;
-        for &index in ranking {
-            if self.upstreams.is_something_usable() && !self.upstreams[index].is_usable() {
-                continue;
-            }
-            if let Some(conn) = self.open_conn(now, index)? {
-                let sent = self.send_waiting(now, conn, sends_max);
-                if self.queries.waiting() == 0 {
-                    return Ok(false);
+                Ask::Leave(conn, Over::Idle) => self.upstreams.close_idle(conn, &mut self.outbox),
+                Ask::Leave(conn, Over::Spent) => {
+                    self.upstreams.retire(now, conn, &mut self.outbox);
                 }
-                let is_busy = self.upstreams.is_busy(now, conn);
-                if sent == sends_max || is_busy && sent > 0 {
-                    return Ok(true);
+                Ask::Leave(conn, Over::Stalled) => {
+                    self.stall(now, conn);
+                    return true;
                 }
-                if self.upstreams[index].open == Some(conn) && !is_busy {
-                    if is_ordered && self.upstreams.has_free_ids(conn) {
-                        return Ok(false);
+                Ask::Connect(index) => {
+                    self.connect(now, index);
+                    tried.insert(index);
+                }
+                Ask::Replace(index) => {
+                    self.replace(now, index);
+                    tried.insert(index);
+                }
+                Ask::Wait(until) => {
+                    if let Some(at) = until {
+                        self.queries.look_again(at);
                     }
-                    continue;
+                    if let Next::Only(index) = next
+                        && let open = self.upstreams[index].open
+                        && open.is_none_or(|open| self.upstreams.is_busy(now, open))
+                    {
+                        self.end_patience(now, index);
+                    }
+                    return false;
                 }
-                // It takes no more than it was sent: the rest needs another.
-            }
-            let something_usable = self.upstreams.is_something_usable();
-            if something_usable && !self.upstreams[index].is_usable() || is_waiting {
-                continue;
-            }
-            let wait_until = if something_usable {
-                self.connect(now, index);
-                if self.policy.order == Order::Spread
-                    && let Some(at) = self.upstreams[index].attempt_is_slow_at()
-                    && now < at
-                {
-                    // Its connection would be of no use if queries did not wait for it at all.
-                    self.queries.look_again(at);
-                    return Ok(false);
-                }
-                let upstream = &self.upstreams[index];
-                // What it cannot answer in time another one can.
-                let overflows = upstream.at_once.max(now).is_some();
-                upstream.patience_ends_at().filter(|at| now < *at && !overflows)
-            } else {
-                self.retry(now, index)
-            };
-            if let Some(at) = wait_until {
-                self.queries.look_again(at);
-            }
-            if something_usable && wait_until.is_some() {
-                if is_ordered {
-                    return Ok(false);
-                }
-                // The others serve meanwhile, those that are connected.
-                is_waiting = true;
             }
         }
-        Ok(false)
+        false
     }
 
     /// A query came: failed upstreams that would be preferred to the working one are tried again
@@ -200,8 +133,12 @@ impl Forwarder {
     }
 
     fn wants_attempt(&self, now: Instant, index: UpstreamIndex) -> bool {
-        let waiting = self.queries.waiting() + self.queries.waiting_for(index);
-        self.upstreams.wants_attempt(now, index, waiting)
+        let waiting = |next| self.queries.waiting(next);
+        let routes =
+            RouteIndex::every().filter(|route| self.upstreams.of_route(*route).contains(index));
+        let queued =
+            waiting(Next::Only(index)) + routes.map(Next::Anyone).map(waiting).sum::<usize>();
+        self.upstreams.wants_attempt(now, index, queued)
     }
 
     /// Connects to an upstream that has a connection which serves, unless that was done lately.
@@ -300,103 +237,48 @@ impl Forwarder {
         Placed::Sent
     }
 
-    /// The connection of an upstream that takes new queries. One whose idle or stall deadline has
-    /// passed takes none even if its timer has not run yet: a stopped and continued process must not
-    /// send on a stale connection first. `Err`: it has stalled.
-    fn open_conn(
-        &mut self,
-        now: Instant,
-        index: UpstreamIndex,
-    ) -> Result<Option<UpstreamConnId>, Stale> {
-        let allowance = self.upstreams[index].allowance(now);
-        if allowance.is_some_and(|allowance| allowance.at_once.is_some()) {
-            self.upstreams.turn_to_spare(now, index);
-        }
-        let open = self.upstreams[index].open;
-        let Some((conn_id, conn)) = open.and_then(|id| Some((id, self.upstreams.conn(id)?))) else {
-            return Ok(None);
-        };
-        if conn.idles_out_at(self.upstreams.idle_timeout(conn)).is_some_and(|at| at <= now) {
-            self.upstreams.close_idle(conn_id, &mut self.outbox);
-            return Ok(None);
-        }
-        if conn.stalls_at().is_some_and(|at| at <= now) {
-            return Err(Stale(conn_id));
-        }
-        // Behind what was given up nobody waits.
-        let is_blocked = conn.in_flight.waiting() == 0 && conn.is_busy(allowance);
-        if conn.is_spent(allowance) || is_blocked {
-            self.upstreams.retire(now, conn_id, &mut self.outbox);
-            return Ok(None);
-        }
-        if conn.is_nearly_spent(allowance) || conn.needs_replacement(now) {
-            self.connect(now, index);
-        } else if conn.wants_replacement(now) {
-            self.replace(now, index);
-        }
-        Ok(Some(conn_id))
-    }
-
-    /// Sends at most `sends_max` of the queries that wait for whichever upstream takes them; returns how many.
-    fn send_waiting(&mut self, now: Instant, conn_id: UpstreamConnId, sends_max: usize) -> usize {
-        let mut sends = 0;
-        while sends < sends_max
-            && let Some(id) = self.queries.first_waiting()
-            && self.upstreams.takes_more(now, conn_id)
-        {
+    /// Sends what waits for `next` on a connection that takes one at least; returns how many wait there no
+    /// longer.
+    fn send_waiting(&mut self, now: Instant, next: Next, conn_id: UpstreamConnId) -> usize {
+        let (mut gone, mut in_vain) = (0, 0);
+        let gone_max = if self.policy.order == Order::Spread { 1 } else { usize::MAX };
+        while let Some(id) = self.queries.first_waiting(next) {
             match self.send(now, id, conn_id) {
-                Placed::Sent => sends += 1,
-                Placed::Expired | Placed::NotAgain => {}
-                // Nobody else waits for the one ID that it can be sent with.
-                Placed::NoId if self.needs_own_id(id) => {
+                Placed::Sent | Placed::Expired | Placed::NotAgain => gone += 1,
+                Placed::NoId => {
+                    // Nobody else waits for the one ID that it can be sent with.
                     self.wait_for_own_id(now, id, conn_id);
-                    sends += 1;
+                    gone += usize::from(self.queries.next(id) != next);
+                    in_vain += 1;
                 }
-                Placed::NoId => break,
+            }
+            if gone >= gone_max
+                || in_vain >= TRIES_IN_VAIN_MAX
+                || !self.upstreams.takes_more(now, conn_id)
+            {
+                break;
             }
         }
-        sends
+        gone
     }
 
-    fn needs_own_id(&self, id: Id) -> bool {
-        let signature = self.queries.get(id).and_then(|query| query.parsed.signature);
-        signature == Some(Signature::Sig0)
-    }
-
+    /// The one message ID that the query can be sent with is not to be had on this connection: it waits
+    /// behind others, which may have theirs. Where it may never be, another connection is made, now or when
+    /// that may be done again.
     fn wait_for_own_id(&mut self, now: Instant, id: Id, conn_id: UpstreamConnId) {
-        if let Some(conn) = self.upstreams.conn(conn_id) {
-            self.queries.wait_for(id, conn.upstream);
-            self.replace_for_own_id(now, id, conn_id);
-        }
-    }
-
-    /// The one message ID that the query can be sent with is not to be had on this connection. Where it may
-    /// never be, another connection is made, now or when that may be done again.
-    fn replace_for_own_id(&mut self, now: Instant, id: Id, conn_id: UpstreamConnId) {
         if let Some(conn) = self.upstreams.conn(conn_id)
             && let Some(query) = self.queries.get(id)
-            && conn.in_flight.is_lost(query.parsed.id)
         {
             let index = conn.upstream;
-            self.replace(now, index);
-            if let Some(at) = self.upstreams[index].replacements.next().filter(|at| now < *at) {
-                self.queries.look_again(at);
+            let is_lost = conn.in_flight.is_lost(query.parsed.id);
+            self.queries.wait_for(id, index);
+            if is_lost {
+                self.replace(now, index);
+                if let Some(at) = self.upstreams[index].replacements.next().filter(|at| now < *at) {
+                    self.queries.look_again(at);
+                }
             }
         }
-    }
-
-    /// With nothing usable: tries a failed upstream again if its pause is over, else tells when.
-    fn retry(&mut self, now: Instant, index: UpstreamIndex) -> Option<Instant> {
-        let upstream = &self.upstreams[index];
-        if !upstream.attempts.is_empty() {
-            return None;
-        }
-        let retry_at = upstream.retry_with_nothing_up_at(upstream.outage()?);
-        if now < retry_at {
-            return Some(retry_at);
-        }
-        self.connect(now, index);
-        None
     }
 
     /// Copies a query for an upstream that has to prove that it answers.
@@ -462,10 +344,6 @@ enum Placed {
     /// It may not be sent once more.
     NotAgain,
 }
-
-/// A connection that has stalled, which its timer has not told yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stale(UpstreamConnId);
 
 /// A client can have all its queries wait for one message ID, and each event looks at a few only.
 pub(super) const TRIES_IN_VAIN_MAX: usize = 4;

@@ -125,7 +125,7 @@ impl Forwarder {
         let mut again = Vec::new();
         let mut in_vain = 0;
         while in_vain < TRIES_IN_VAIN_MAX
-            && let Some(id) = self.queries.first_waiting_for(index)
+            && let Some(id) = self.queries.first_waiting(Next::Only(index))
             && let Some(query) = self.queries.get(id)
         {
             let stays = query.is_trial()

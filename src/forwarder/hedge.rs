@@ -8,6 +8,7 @@ use super::action::{UpstreamConnId, UpstreamIndex};
 use super::collections::arena::Id;
 use super::message::HEADER_LEN;
 use super::queries::query::{Origin, Query, Sending};
+use super::queries::waiting::Next;
 use super::upstreams::in_flight::Found;
 use super::upstreams::sends::OVERDUE_AFTER;
 use super::upstreams::upstream::Upstream;
@@ -17,7 +18,7 @@ impl Forwarder {
     /// The upstream failed: what waits for it goes another way.
     pub(super) fn redirect(&mut self, now: Instant, index: UpstreamIndex) {
         let mut again = Vec::new();
-        while let Some(id) = self.queries.first_waiting_for(index) {
+        while let Some(id) = self.queries.first_waiting(Next::Only(index)) {
             self.queries.stop_waiting(id);
             let has_held = self.queries.get(id).is_some_and(|query| query.held.is_some());
             if self.queries.expects_answer(id) {

@@ -566,6 +566,9 @@ mod tests {
             b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01",
             false,
         );
-        forwarder.queries.first_waiting().expect("it waits")
+        forwarder
+            .queries
+            .first_waiting(super::queries::waiting::Next::Anyone(super::action::RouteIndex::ALL))
+            .expect("it waits")
     }
 }

@@ -8,7 +8,7 @@ pub(crate) mod waiting;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::action::{DatagramPath, UpstreamConnId, UpstreamIndex, UpstreamSet};
+use super::action::{DatagramPath, RouteIndex, UpstreamConnId, UpstreamIndex, UpstreamSet};
 use super::collections::arena::{Arena, Id};
 use super::collections::sort::sort_by_key;
 use super::collections::timeouts::Timeouts;
@@ -16,7 +16,7 @@ use super::limits::Limits;
 use fair_share::{BucketId, Shares};
 use query::{HeldAnswer, Messages, Origin, Query};
 use retransmissions::Retransmissions;
-use waiting::{Next, RouteIndex, Waiting};
+use waiting::{Next, Waiting};
 
 /// All queries, and what is known of them by key.
 #[derive(Debug)]
@@ -186,7 +186,10 @@ impl Queries {
     /// When the next query expires, has held its answer for long enough, has waited for `patience` or is
     /// to be looked at again.
     pub(crate) fn next_timeout(&self, patience: Option<Duration>) -> Option<Instant> {
-        let impatient = || Some(self.waiting.oldest(Next::Anyone(RouteIndex::ALL))?.1 + patience?);
+        let impatient = || {
+            let oldest = |route| Some(self.waiting.oldest(Next::Anyone(route))?.1);
+            Some(RouteIndex::every().filter_map(oldest).min()? + patience?)
+        };
         let all = [
             self.by_arrival.next(self.limits.query_timeout),
             self.held.next(HELD_TIMEOUT),
@@ -202,7 +205,7 @@ impl Queries {
     /// A new query waits for whichever upstream takes it.
     pub(crate) fn wait(&mut self, id: Id) {
         if let Some(query) = self.table.get(id) {
-            self.waiting.add(id.key(), Next::Anyone(RouteIndex::ALL), query.arrived);
+            self.waiting.add(id.key(), Next::Anyone(query.route), query.arrived);
         }
     }
 
@@ -222,18 +225,21 @@ impl Queries {
     pub(crate) fn wait_again(&mut self, mut ids: Vec<Id>) {
         // What was done about others may have ended some.
         ids.retain(|id| self.table.get(*id).is_some());
-        let since = |id: &Id| {
-            self.table.get(*id).map(|query| query.history.suspected_at.unwrap_or(query.arrived))
-        };
-        sort_by_key(&mut ids, |id| (since(id), id.serial()));
-        let keys = ids.iter().filter_map(|id| Some((since(id)?, id.key())));
-        let keys: Vec<(Instant, usize)> = keys.collect();
-        for id in ids {
-            if self.table.get(id).is_some_and(|query| query.sendings.is_empty()) {
+        let since = |query: &Query| query.history.suspected_at.unwrap_or(query.arrived);
+        sort_by_key(&mut ids, |id| (self.table.get(*id).map(since), id.serial()));
+        for id in &ids {
+            if self.table.get(*id).is_some_and(|query| query.sendings.is_empty()) {
                 self.shares.note_queued(id.key());
             }
         }
-        self.waiting.merge(&keys, Next::Anyone(RouteIndex::ALL));
+        for route in RouteIndex::every() {
+            let of_route = ids.iter().filter_map(|id| {
+                let query = self.table.get(*id).filter(|query| query.route == route)?;
+                Some((since(query), id.key()))
+            });
+            let keys: Vec<(Instant, usize)> = of_route.collect();
+            self.waiting.merge(&keys, Next::Anyone(route));
+        }
     }
 
     /// To whom the query goes next.
@@ -246,19 +252,15 @@ impl Queries {
         self.waiting.remove(id.key());
     }
 
-    /// How many wait for whichever upstream takes them.
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.len(Next::Anyone(RouteIndex::ALL))
-    }
-
-    /// How many wait for this upstream.
-    pub(crate) fn waiting_for(&self, upstream: UpstreamIndex) -> usize {
-        self.waiting.len(Next::Only(upstream))
+    /// How many wait for this.
+    pub(crate) fn waiting(&self, next: Next) -> usize {
+        self.waiting.len(next)
     }
 
     /// Whether anything waits to be sent now.
     fn waits(&self) -> bool {
-        self.waiting() > 0 || !self.awaited().is_empty()
+        let anyone = |route| self.waiting(Next::Anyone(route)) > 0;
+        RouteIndex::every().any(anyone) || !self.awaited().is_empty()
     }
 
     /// Waiting queries are to be looked at again at this time, or before.
@@ -276,45 +278,40 @@ impl Queries {
         self.waiting.awaited()
     }
 
-    /// The one that waits longest for whichever upstream takes it.
-    pub(crate) fn first_waiting(&self) -> Option<Id> {
-        self.table.id_at(self.waiting.oldest(Next::Anyone(RouteIndex::ALL))?.0)
-    }
-
-    /// The one that is first to be sent to this upstream.
-    pub(crate) fn first_waiting_for(&self, upstream: UpstreamIndex) -> Option<Id> {
-        self.table.id_at(self.waiting.oldest(Next::Only(upstream))?.0)
+    /// The one that is first to be sent.
+    pub(crate) fn first_waiting(&self, next: Next) -> Option<Id> {
+        self.table.id_at(self.waiting.oldest(next)?.0)
     }
 
     /// One that has waited for longer than `patience` for whichever upstream takes it. It waits no longer.
     /// But one that is in flight on a stalled connection may still be answered there, and waits again when
     /// something can be used.
     pub(crate) fn pop_impatient(&mut self, now: Instant, patience: Duration) -> Option<Id> {
-        while let Some((key, since)) = self.waiting.oldest(Next::Anyone(RouteIndex::ALL))
-            && since + patience <= now
-        {
-            let id = self.table.id_at(key)?;
-            if self.table.get(id).is_some_and(|query| query.sendings.is_empty()) {
-                self.waiting.remove(key);
-                return Some(id);
+        for route in RouteIndex::every() {
+            while let Some((key, since)) = self.waiting.oldest(Next::Anyone(route))
+                && since + patience <= now
+            {
+                let id = self.table.id_at(key)?;
+                if self.table.get(id).is_some_and(|query| query.sendings.is_empty()) {
+                    self.waiting.remove(key);
+                    return Some(id);
+                }
+                self.waiting.push(key, Next::Later, since);
             }
-            self.waiting.push(key, Next::Later, since);
         }
         None
     }
 
     /// Something can be used.
     pub(crate) fn end_later(&mut self) {
-        if self.waiting.len(Next::Later) == 0 {
-            return;
-        }
-        let mut keys = Vec::new();
-        while let Some((key, since)) = self.waiting.oldest(Next::Later) {
+        let mut ids = Vec::new();
+        while let Some((key, _)) = self.waiting.oldest(Next::Later) {
             self.waiting.remove(key);
-            keys.push((since, key));
+            ids.extend(self.table.id_at(key));
         }
-        sort_by_key(&mut keys, |(since, key)| (*since, *key));
-        self.waiting.merge(&keys, Next::Anyone(RouteIndex::ALL));
+        if !ids.is_empty() {
+            self.wait_again(ids);
+        }
     }
 
     /// The query was sent.

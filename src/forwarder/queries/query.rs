@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::forwarder::action::{
-    ClientId, DatagramPath, UpstreamConnId, UpstreamIndex, UpstreamSet,
+    ClientId, DatagramPath, RouteIndex, UpstreamConnId, UpstreamIndex, UpstreamSet,
 };
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::message::edit::{Edns, Family};
@@ -24,6 +24,8 @@ pub(crate) struct Query {
     /// The address family its client uses.
     pub(crate) family: Family,
     pub(crate) arrived: Instant,
+    /// The upstreams that it may go to.
+    pub(crate) route: RouteIndex,
     pub(crate) sendings: Sendings,
     /// An answer that is delivered if no better one comes.
     pub(crate) held: Option<Box<HeldAnswer>>,
@@ -186,6 +188,7 @@ impl Query {
             parsed,
             family,
             arrived,
+            route: RouteIndex::ALL,
             sendings: Sendings::default(),
             held: None,
             is_special: false,

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::forwarder::action::{UPSTREAMS_MAX, UpstreamIndex, UpstreamSet};
+use crate::forwarder::action::{ROUTES_MAX, RouteIndex, UPSTREAMS_MAX, UpstreamIndex, UpstreamSet};
 
 /// To whom a query goes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,21 +17,13 @@ pub(crate) enum Next {
     Later,
 }
 
-/// Upstreams that a query may go to. There is one route, of all upstreams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RouteIndex(u8);
-
-impl RouteIndex {
-    pub(crate) const ALL: Self = Self(0);
-}
-
 impl Next {
     /// The number of the list of those that wait for the same.
     fn list(self) -> Option<usize> {
         match self {
             Self::Nowhere => None,
             Self::Later => Some(0),
-            Self::Anyone(route) => Some(1 + usize::from(route.0)),
+            Self::Anyone(route) => Some(1 + route.index()),
             Self::Only(upstream) => Some(FIRST_ONLY + upstream.index()),
         }
     }
@@ -39,7 +31,7 @@ impl Next {
     fn of_list(list: usize) -> Self {
         match list {
             0 => Self::Later,
-            1..FIRST_ONLY => Self::Anyone(RouteIndex(list as u8 - 1)),
+            1..FIRST_ONLY => Self::Anyone(RouteIndex::new(list - 1)),
             list => Self::Only(UpstreamIndex::new(list - FIRST_ONLY)),
         }
     }
@@ -175,8 +167,6 @@ impl Waiting {
         }
     }
 }
-
-const ROUTES_MAX: usize = 1;
 
 /// The list of those that wait for the first upstream.
 const FIRST_ONLY: usize = 1 + ROUTES_MAX;

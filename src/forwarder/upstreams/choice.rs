@@ -3,15 +3,15 @@
 use std::time::{Duration, Instant};
 
 use super::Upstreams;
-use super::connection::UpstreamConn;
-use super::upstream::{PATIENCE, Upstream};
-use crate::forwarder::action::{UpstreamIndex, UpstreamSet};
+use super::connection::{Condition, Over, Renewal, UpstreamConn};
+use super::upstream::{Attempt, PATIENCE, Upstream};
+use crate::forwarder::action::{UpstreamConnId, UpstreamIndex, UpstreamSet};
 use crate::forwarder::collections::sort::sort_by_key;
 use crate::forwarder::limits::{Hedge, Order};
 
 impl Upstreams {
-    /// Upstreams by preference, to be given back with [`Self::keep_ranking`].
-    pub(crate) fn rank(&mut self, now: Instant) -> Vec<UpstreamIndex> {
+    /// Puts the upstreams in the order in which they are preferred now.
+    pub(crate) fn rank(&mut self, now: Instant) {
         let mut ranking = std::mem::take(&mut self.ranking);
         match self.order {
             // As they are.
@@ -24,12 +24,51 @@ impl Upstreams {
                 (self.in_flight_at(upstream), upstream.sends, index)
             }),
         }
-        ranking
+        self.ranking = ranking;
     }
 
-    /// Keeps the memory and the order of a ranking for the next one.
-    pub(crate) fn keep_ranking(&mut self, ranking: Vec<UpstreamIndex>) {
-        self.ranking = ranking;
+    /// What is to be done next for `queued` queries that wait for one of `among`, which were put in order.
+    /// No attempt is made at those that were `tried` just now.
+    pub(crate) fn choose(
+        &self,
+        now: Instant,
+        among: UpstreamSet,
+        tried: UpstreamSet,
+        queued: usize,
+    ) -> Ask {
+        let nothing_up = !among.iter().any(|index| self.list[index].is_usable());
+        let ranked = self.ranking.iter().filter(|index| among.contains(**index));
+        let candidates = ranked.map(|&index| self.candidate(now, index, tried, queued));
+        choose(self.order, now, nothing_up, candidates)
+    }
+
+    fn candidate(
+        &self,
+        now: Instant,
+        index: UpstreamIndex,
+        tried: UpstreamSet,
+        queued: usize,
+    ) -> Candidate {
+        let upstream = &self.list[index];
+        let wants_attempt = || !tried.contains(index) && self.wants_attempt(now, index, queued);
+        let allowance = upstream.allowance(now);
+        let open = self.serving(now, upstream, allowance);
+        let Some((conn_id, conn)) = open.and_then(|id| Some((id, self.conns.get(id)?))) else {
+            let attempt = upstream.attempt(now, wants_attempt);
+            return Candidate { index, is_usable: upstream.is_usable(), conn: None, attempt };
+        };
+        let condition = self.condition(now, conn, allowance);
+        let renewal = match conn.renewal(now, allowance) {
+            Renewal::Wanted if !upstream.replacements.allow_one(now) => Renewal::No,
+            Renewal::Wanted | Renewal::Needed if !wants_attempt() => Renewal::No,
+            renewal => renewal,
+        };
+        let attempt = match condition {
+            Condition::Busy => upstream.attempt(now, wants_attempt),
+            _ => Attempt::No,
+        };
+        let conn = Some((conn_id, condition, renewal));
+        Candidate { index, is_usable: upstream.is_usable(), conn, attempt }
     }
 
     fn in_flight_at(&self, upstream: &Upstream) -> usize {
@@ -118,11 +157,11 @@ impl Upstreams {
         let first = &self.list[index];
         let others = self.list.others(index).filter(|(other, _)| !avoided.contains(*other));
         let suited = others.filter_map(|(other, upstream)| {
-            let candidate = Candidate {
+            let helper = Helper {
                 standing: Standing::of(upstream),
                 is_same_operator: upstream.operator == first.operator,
             };
-            let suitability = suitability(candidate, !first.is_usable(), self.hedge)?;
+            let suitability = suitability(helper, !first.is_usable(), self.hedge)?;
             Some((suitability, self.slowness(now, upstream), other))
         });
         suited.min_by_key(|(suitability, slowness, _)| (*suitability, *slowness)).map(|(.., it)| it)
@@ -137,9 +176,88 @@ impl Upstreams {
     }
 }
 
+/// What is to be done for queries that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// They are sent on this connection, as many as it takes.
+    Send(UpstreamConnId),
+    /// This connection is to take no more, for its service is over.
+    Leave(UpstreamConnId, Over),
+    /// This upstream needs a connection more.
+    Connect(UpstreamIndex),
+    /// The connection of this upstream serves, but another is to take its place.
+    Replace(UpstreamIndex),
+    /// Nobody takes one now. Even if nothing happens, that is to be asked again at this time.
+    Wait(Option<Instant>),
+}
+
+/// What is known of an upstream that may be asked.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    index: UpstreamIndex,
+    is_usable: bool,
+    /// The connection that takes its queries.
+    conn: Option<(UpstreamConnId, Condition, Renewal)>,
+    /// Of interest where there is no connection that takes more.
+    attempt: Attempt,
+}
+
+/// Who is asked, of upstreams by preference.
+///
+/// Whoever is preferred and takes queries gets them. While an attempt at a preferred one is young, queries
+/// wait for it, or are sent to others that are connected; while it takes long, the next ones are connected
+/// to, too: whichever is open first gets the queries. With `nothing_up` all are tried, each at its pace.
+fn choose(
+    order: Order,
+    now: Instant,
+    nothing_up: bool,
+    candidates: impl Iterator<Item = Candidate>,
+) -> Ask {
+    let mut look_at: Option<Instant> = None;
+    let mut look = |at: Instant| {
+        look_at = Some(look_at.map_or(at, |other| other.min(at)));
+        Ask::Wait(look_at)
+    };
+    let mut result = Ask::Wait(None);
+    let mut is_waiting = false;
+    for Candidate { index, is_usable, conn, attempt } in candidates {
+        if !is_usable && !nothing_up {
+            continue;
+        }
+        match conn {
+            None | Some((_, Condition::Busy, Renewal::No)) => {}
+            Some((conn, Condition::Over(over), _)) => return Ask::Leave(conn, over),
+            Some((.., Renewal::Needed)) => return Ask::Connect(index),
+            Some((.., Renewal::Wanted)) => return Ask::Replace(index),
+            Some((conn, Condition::Takes, _)) => return Ask::Send(conn),
+            Some((_, Condition::Full, _)) if order == Order::Ordered => return result,
+            Some((_, Condition::Full | Condition::NoIds, _)) => continue,
+        }
+        match attempt {
+            _ if is_waiting => {}
+            Attempt::Wanted => return Ask::Connect(index),
+            Attempt::NotBefore(at) => result = look(at),
+            // Its connection would be of no use if queries did not wait for it at all.
+            Attempt::UnderWay { is_slow_at, .. } if order == Order::Spread && now < is_slow_at => {
+                return look(is_slow_at);
+            }
+            Attempt::UnderWay { patience_ends_at: Some(at), .. } if now < at => {
+                result = look(at);
+                if order == Order::Ordered {
+                    return result;
+                }
+                // The others serve meanwhile, those that are connected.
+                is_waiting = true;
+            }
+            Attempt::No | Attempt::UnderWay { .. } => {}
+        }
+    }
+    result
+}
+
 /// What is known of an upstream beside the one that a query is overdue at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Candidate {
+struct Helper {
     standing: Standing,
     /// It belongs to the operator who knows the query already.
     is_same_operator: bool,
@@ -169,8 +287,8 @@ impl Standing {
 /// Whoever belongs to the same operator learns nothing new. Who does not is asked if that is wanted of
 /// late queries anyway, or to take over for an upstream that failed. One that answers too few is better
 /// than nothing.
-fn suitability(candidate: Candidate, has_failed: bool, hedge: Hedge) -> Option<u8> {
-    match (candidate.standing, candidate.is_same_operator) {
+fn suitability(helper: Helper, has_failed: bool, hedge: Hedge) -> Option<u8> {
+    match (helper.standing, helper.is_same_operator) {
         (Standing::Usable, true) => Some(0),
         (Standing::Usable, false) if has_failed || hedge == Hedge::Any => Some(1),
         (Standing::Poor, true) => Some(2),
@@ -181,6 +299,123 @@ fn suitability(candidate: Candidate, has_failed: bool, hedge: Hedge) -> Option<u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forwarder::collections::conn_table::ConnTable;
+    use crate::forwarder::tests::base;
+
+    /// An upstream in two letters, what its connection is and what an attempt: `-` there is none, `t` takes
+    /// more, `f` full, `i` without message IDs, `b` busy, `n` needs another beside it, `r` is to be replaced,
+    /// `o` over; `-` none, `w` wanted, `y` young, `s` slow, `l` too long under way, `O` under way at one that
+    /// works on few at a time, `p` in its pause. A third letter `!` is for one that failed.
+    fn candidate(now: Instant, index: usize, story: &str, conn: UpstreamConnId) -> Candidate {
+        let mut letters = story.chars();
+        let condition = match letters.next().unwrap() {
+            '-' => None,
+            't' => Some((Condition::Takes, Renewal::No)),
+            'f' => Some((Condition::Full, Renewal::No)),
+            'i' => Some((Condition::NoIds, Renewal::No)),
+            'b' => Some((Condition::Busy, Renewal::No)),
+            'n' => Some((Condition::NoIds, Renewal::Needed)),
+            'r' => Some((Condition::Takes, Renewal::Wanted)),
+            'o' => Some((Condition::Over(Over::Stalled), Renewal::Wanted)),
+            other => panic!("{other}"),
+        };
+        let under_way = |slow: i64, patience: Option<i64>| Attempt::UnderWay {
+            is_slow_at: at(now, slow),
+            patience_ends_at: patience.map(|patience| at(now, patience)),
+        };
+        let attempt = match letters.next().unwrap() {
+            '-' => Attempt::No,
+            'w' => Attempt::Wanted,
+            'y' => under_way(2, Some(15)),
+            's' => under_way(-2, Some(13)),
+            'l' => under_way(-13, Some(-1)),
+            'O' => under_way(-2, None),
+            'p' => Attempt::NotBefore(at(now, if index == 0 { 20 } else { 21 })),
+            other => panic!("{other}"),
+        };
+        let conn = condition.map(|(condition, renewal)| (conn, condition, renewal));
+        let is_usable = letters.next() != Some('!');
+        Candidate { index: UpstreamIndex::new(index), is_usable, conn, attempt }
+    }
+
+    /// So many tenths of a second from now.
+    fn at(now: Instant, tenths: i64) -> Instant {
+        let distance = Duration::from_millis(100 * tenths.unsigned_abs());
+        if tenths < 0 { now.checked_sub(distance).unwrap() } else { now + distance }
+    }
+
+    #[test]
+    fn who_is_asked() {
+        use Order::{Fastest, Ordered, Spread};
+
+        const ALL: &[Order] = &[Ordered, Fastest, Spread];
+        const OTHERS: &[Order] = &[Fastest, Spread];
+        let cases: &[(&[Order], &str, &str)] = &[
+            // Whoever is preferred and takes more.
+            (ALL, "t- t-", "send 0"),
+            (ALL, "t-! t-", "send 1"),
+            (ALL, "-w! -w! t-", "send 2"),
+            // One attempt after the other, for as long as queries wait.
+            (ALL, "-w t-", "connect 0"),
+            (&[Ordered], "-y t-", "wait 15"),
+            (&[Fastest], "-y t-", "send 1"),
+            (&[Spread], "-y t-", "wait 2"),
+            (&[Ordered], "-s t-", "wait 13"),
+            (OTHERS, "-s t-", "send 1"),
+            (OTHERS, "-s -w", "wait 13"),
+            (OTHERS, "-s -w t-", "send 2"),
+            (ALL, "-l -w t-", "connect 1"),
+            (ALL, "-l t-", "send 1"),
+            (ALL, "-l -l", "wait"),
+            (ALL, "-- -w", "connect 1"),
+            (ALL, "-- --", "wait"),
+            // The preferred one takes more soon, or not before an ID is free.
+            (&[Ordered], "f- t-", "wait"),
+            (OTHERS, "f- t-", "send 1"),
+            (&[Ordered], "-l f- t-", "wait"),
+            (ALL, "i- t-", "send 1"),
+            (OTHERS, "f- -w", "connect 1"),
+            // What is too much for one that works on few at a time.
+            (ALL, "bw t-", "connect 0"),
+            (ALL, "bO t-", "send 1"),
+            (ALL, "bO -w", "connect 1"),
+            (ALL, "b- t-", "send 1"),
+            // Connections that wear out, or are over.
+            (ALL, "n- t-", "connect 0"),
+            (ALL, "r- t-", "replace 0"),
+            (ALL, "o- t-", "leave 0"),
+            (ALL, "t- o-", "send 0"),
+            // Nothing is up: all are tried, each at its pace.
+            (ALL, "-w! -w!", "connect 0"),
+            (ALL, "-p! -w!", "connect 1"),
+            (ALL, "--! -w!", "connect 1"),
+            (ALL, "-p! -p!", "wait 20"),
+            (ALL, "--! -p!", "wait 21"),
+            (ALL, "-p! t-!", "send 1"),
+            (ALL, "o-! -p!", "leave 0"),
+        ];
+        let now = base();
+        let mut conns: ConnTable<UpstreamConnId, ()> = ConnTable::with_capacity(3);
+        let ids = [(); 3].map(|()| conns.insert(()));
+        let number = |conn| ids.iter().position(|id| *id == conn).unwrap();
+        for (orders, stories, expected) in cases {
+            let stories = stories.split(' ').zip(ids).enumerate();
+            let candidates = stories.map(|(index, (story, id))| candidate(now, index, story, id));
+            let candidates: Vec<Candidate> = candidates.collect();
+            let nothing_up = !candidates.iter().any(|candidate| candidate.is_usable);
+            for &order in *orders {
+                let seen = match choose(order, now, nothing_up, candidates.iter().copied()) {
+                    Ask::Send(conn) => format!("send {}", number(conn)),
+                    Ask::Leave(conn, _) => format!("leave {}", number(conn)),
+                    Ask::Connect(index) => format!("connect {}", index.index()),
+                    Ask::Replace(index) => format!("replace {}", index.index()),
+                    Ask::Wait(None) => "wait".to_owned(),
+                    Ask::Wait(Some(at)) => format!("wait {}", (at - now).as_millis() / 100),
+                };
+                assert_eq!(seen, *expected, "{order:?} {candidates:?}");
+            }
+        }
+    }
 
     #[test]
     fn another_operator_is_asked_if_that_is_wanted_or_needed() {
@@ -205,9 +440,9 @@ mod tests {
             (Failed, false, true, Hedge::Any, None),
         ];
         for (standing, is_same_operator, has_failed, hedge, expected) in cases {
-            let candidate = Candidate { standing, is_same_operator };
-            let seen = suitability(candidate, has_failed, hedge);
-            assert_eq!(seen, expected, "{candidate:?} {has_failed} {hedge:?}");
+            let helper = Helper { standing, is_same_operator };
+            let seen = suitability(helper, has_failed, hedge);
+            assert_eq!(seen, expected, "{helper:?} {has_failed} {hedge:?}");
         }
     }
 }

@@ -211,15 +211,22 @@ impl UpstreamConn {
         now < self.opened_at + replacements::PAUSE_MIN
     }
 
+    /// Whether another connection is to take its place.
+    pub(crate) fn renewal(&self, now: Instant, allowance: Option<Allowance>) -> Renewal {
+        let has_failed = self.has_failed_replacement(now);
+        if self.is_spent_after(allowance, 1) || self.in_flight.is_worn_out() && !has_failed {
+            Renewal::Needed
+        } else if self.wants_replacement(now) {
+            Renewal::Wanted
+        } else {
+            Renewal::No
+        }
+    }
+
     pub(crate) fn wants_replacement(&self, now: Instant) -> bool {
         !self.is_new(now)
             && (now >= self.replace_at || self.in_flight.is_worn() || self.given_up >= GIVEN_UP_MAX)
             && self.replacement_failed_at.is_none_or(|at| now >= at + REPLACE_RETRY)
-    }
-
-    /// It will soon have no message IDs left.
-    pub(crate) fn needs_replacement(&self, now: Instant) -> bool {
-        self.in_flight.is_worn_out() && !self.has_failed_replacement(now)
     }
 
     /// No other could be made beside it, and it is too soon to try again.
@@ -251,11 +258,6 @@ impl UpstreamConn {
         self.is_spent_after(allowance, 0)
     }
 
-    /// The next query is the last it is to carry.
-    pub(crate) fn is_nearly_spent(&self, allowance: Option<Allowance>) -> bool {
-        self.is_spent_after(allowance, 1)
-    }
-
     fn is_spent_after(&self, allowance: Option<Allowance>, more: u64) -> bool {
         let max = allowance.and_then(|allowance| allowance.queries);
         max.is_some_and(|max| self.queries + more >= max)
@@ -282,6 +284,43 @@ impl UpstreamConn {
     pub(crate) fn buffer_octets(&self) -> usize {
         self.deframer.capacity() + self.output.capacity()
     }
+}
+
+/// What a connection that is open is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// For another query.
+    Takes,
+    /// For none until the server has read what was sent, or has answered some.
+    Full,
+    /// For none until a message ID is free.
+    NoIds,
+    /// For none until something is answered, as the server works on few queries at a time.
+    Busy,
+    /// For none any more.
+    Over(Over),
+}
+
+/// Why an open connection takes no queries any more, which its timer may not have told yet: a process that was
+/// stopped and continues must not send on a stale connection first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// It was idle for too long.
+    Idle,
+    /// Nothing was answered on it for too long.
+    Stalled,
+    /// It has carried as many queries as it is to carry, or nobody waits behind what was given up.
+    Spent,
+}
+
+/// Whether another connection is to take the place of one that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    No,
+    /// As soon as that may be done again.
+    Wanted,
+    /// Soon it can take no more.
+    Needed,
 }
 
 /// The silence of a connection that answered before it stalled.

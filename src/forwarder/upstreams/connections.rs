@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::blame::{Blame, End, SILENCE_MIN, blame};
 use super::connection::{
-    Arrival, HANDSHAKE_TIMEOUT, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, Silence, Turn,
-    UpstreamConn,
+    Arrival, Condition, HANDSHAKE_TIMEOUT, Over, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT,
+    Silence, Turn, UpstreamConn,
 };
+use super::upstream::Allowance;
 use super::{Upstream, Upstreams};
 use crate::forwarder::action::{Action, Manner, UpstreamConnId, UpstreamIndex, UpstreamSet};
 use crate::forwarder::collections::arena::Id;
@@ -88,22 +89,28 @@ impl Upstreams {
         advice.next().unwrap_or_default()
     }
 
-    /// Whether the connection has a message ID left.
-    pub(crate) fn has_free_ids(&self, conn_id: UpstreamConnId) -> bool {
-        match self.conns.get(conn_id) {
-            Some(conn) => conn.in_flight.has_free(),
-            _ => false,
-        }
-    }
-
-    /// Has new queries sent on another connection that is open, where this one is busy or there is none.
-    pub(crate) fn turn_to_spare(&mut self, now: Instant, index: UpstreamIndex) {
-        let upstream = &self.list[index];
-        if upstream.open.is_some_and(|open| self.takes_more(now, open)) {
-            return;
+    /// The connection for new queries: another one that is open, where the last is busy or there is none.
+    pub(crate) fn serving(
+        &self,
+        now: Instant,
+        upstream: &Upstream,
+        allowance: Option<Allowance>,
+    ) -> Option<UpstreamConnId> {
+        let open = upstream.open;
+        if allowance.is_none_or(|allowance| allowance.at_once.is_none())
+            || open.is_some_and(|open| self.takes_more(now, open))
+        {
+            return open;
         }
         let spare = upstream.conns.iter().copied().find(|conn| self.takes_more(now, *conn));
-        self.list[index].open = spare.or(upstream.open);
+        spare.or(open)
+    }
+
+    /// New queries are sent on this connection from now on.
+    pub(crate) fn turn_to(&mut self, conn_id: UpstreamConnId) {
+        if let Some(conn) = self.conns.get(conn_id) {
+            self.list[conn.upstream].open = Some(conn_id);
+        }
     }
 
     /// Whether the new connection was made because this one is busy, and not to replace it.
@@ -126,13 +133,35 @@ impl Upstreams {
         let Some(conn) = self.conns.get(conn_id) else {
             return false;
         };
-        let upstream = &self.list[conn.upstream];
-        let allowance = upstream.allowance(now);
+        let allowance = self.list[conn.upstream].allowance(now);
         matches!(conn.phase, Phase::Open)
-            && conn.has_room(&self.limits)
-            && upstream.in_flight_max.is_none_or(|max| conn.in_flight.waiting() < max)
-            && !conn.is_spent(allowance)
-            && !conn.is_busy(allowance)
+            && self.condition(now, conn, allowance) == Condition::Takes
+    }
+
+    /// What this open connection is good for.
+    pub(crate) fn condition(
+        &self,
+        now: Instant,
+        conn: &UpstreamConn,
+        allowance: Option<Allowance>,
+    ) -> Condition {
+        let waiting = conn.in_flight.waiting();
+        let max = self.list[conn.upstream].in_flight_max;
+        if conn.idles_out_at(self.idle_timeout(conn)).is_some_and(|at| at <= now) {
+            Condition::Over(Over::Idle)
+        } else if conn.stalls_at().is_some_and(|at| at <= now) {
+            Condition::Over(Over::Stalled)
+        } else if conn.is_spent(allowance) || waiting == 0 && conn.is_busy(allowance) {
+            Condition::Over(Over::Spent)
+        } else if conn.is_busy(allowance) {
+            Condition::Busy
+        } else if !conn.has_room(&self.limits) || max.is_some_and(|max| waiting >= max) {
+            Condition::Full
+        } else if !conn.in_flight.has_free() {
+            Condition::NoIds
+        } else {
+            Condition::Takes
+        }
     }
 
     /// A query that is in flight on this connection, too, was answered on another one to upstream `index`.

@@ -1,7 +1,7 @@
 //! Upstreams, and the connections to them.
 
 pub(crate) mod blame;
-mod choice;
+pub(crate) mod choice;
 pub(crate) mod connection;
 mod connections;
 pub(crate) mod health;
@@ -18,7 +18,9 @@ pub(crate) mod upstream;
 use std::ops::{Index, IndexMut};
 use std::time::{Duration, Instant};
 
-use crate::forwarder::action::{UpstreamConnId, UpstreamIdentity, UpstreamIndex};
+use crate::forwarder::action::{
+    ROUTES_MAX, RouteIndex, UpstreamConnId, UpstreamIdentity, UpstreamIndex, UpstreamSet,
+};
 use crate::forwarder::collections::budget::Budget;
 use crate::forwarder::collections::conn_table::ConnTable;
 use crate::forwarder::collections::random::Random;
@@ -33,6 +35,8 @@ use upstream::{Upstream, UpstreamList};
 pub(crate) struct Upstreams {
     list: UpstreamList,
     conns: ConnTable<UpstreamConnId, UpstreamConn>,
+    /// To whom queries go that may go to any upstream of their route.
+    routes: [UpstreamSet; ROUTES_MAX],
     /// The preferred first, as of the last look.
     ranking: Vec<UpstreamIndex>,
     /// Copies of queries whose answers are late.
@@ -59,6 +63,7 @@ impl Upstreams {
     ) -> Self {
         let list = UpstreamList::new(upstreams);
         Self {
+            routes: [list.indexes().collect(); ROUTES_MAX],
             ranking: list.indexes().collect(),
             list,
             conns: ConnTable::with_capacity(limits.upstream_keys_max()),
@@ -76,6 +81,11 @@ impl Upstreams {
 
     pub(crate) fn len(&self) -> usize {
         self.list.len()
+    }
+
+    /// The upstreams of a route.
+    pub(crate) fn of_route(&self, route: RouteIndex) -> UpstreamSet {
+        self.routes[route.index()]
     }
 
     pub(crate) fn indexes(&self) -> impl Iterator<Item = UpstreamIndex> + use<> {

@@ -88,6 +88,20 @@ impl Allowance {
     }
 }
 
+/// What an attempt at an upstream does for queries that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// None can be made now.
+    No,
+    /// One is to be made.
+    Wanted,
+    /// One may be made at this time.
+    NotBefore(Instant),
+    /// One is under way. It takes longer than connecting does on an ordinary day from when it is slow, and
+    /// the other upstreams are asked, too, when patience ends, if there is any.
+    UnderWay { is_slow_at: Instant, patience_ends_at: Option<Instant> },
+}
+
 /// Since when and why an upstream is not usable.
 #[derive(Debug)]
 pub(crate) struct Outage {
@@ -263,18 +277,37 @@ impl Upstream {
         Some(Allowance { queries, at_once })
     }
 
-    /// When the attempt takes longer than connecting does on an ordinary day.
-    pub(crate) fn attempt_is_slow_at(&self) -> Option<Instant> {
-        self.attempts.first()?;
-        self.attempted_at.map(|at| at + ATTEMPT_SLOW)
-    }
-
     /// When the other upstreams are asked too, for want of an open connection here.
     pub(crate) fn patience_ends_at(&self) -> Option<Instant> {
         self.attempts.first()?;
         // Queries have waited for it long enough already.
         let patience = if self.stalled_since_answer { ATTEMPT_SLOW } else { PATIENCE };
         self.attempted_at.map(|at| at + patience)
+    }
+
+    /// What an attempt would do for queries that wait, where another `is_wanted` or not.
+    pub(crate) fn attempt(&self, now: Instant, is_wanted: impl FnOnce() -> bool) -> Attempt {
+        let under_way = self.attempts.first().and(self.attempted_at);
+        if let Some(outage) = self.outage() {
+            let retry_at = self.retry_with_nothing_up_at(outage);
+            return match under_way {
+                None if now < retry_at => Attempt::NotBefore(retry_at),
+                None if is_wanted() => Attempt::Wanted,
+                Some(_) | None => Attempt::No,
+            };
+        }
+        if is_wanted() {
+            return Attempt::Wanted;
+        }
+        let Some(since) = under_way else {
+            return Attempt::No;
+        };
+        // What it cannot answer in time another one can.
+        let overflows = self.at_once.max(now).is_some();
+        Attempt::UnderWay {
+            is_slow_at: since + ATTEMPT_SLOW,
+            patience_ends_at: self.patience_ends_at().filter(|_| !overflows),
+        }
     }
 
     /// When a failed upstream may be tried again although nothing is usable: sooner than with its
