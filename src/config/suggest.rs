@@ -113,6 +113,12 @@ pub(super) fn upstream(spec: &str) -> Option<String> {
     {
         return Some(repeated("upstream", &list));
     }
+    if spec.starts_with('/') {
+        return Some(format!(
+            "is dnsmasq's notation of a zone with a server of its own; upstreams here are asked for all \
+             names: write IP[:PORT]#NAME, such as {UPSTREAM_EXAMPLE}"
+        ));
+    }
     let right = right_upstream(spec);
     let Some((scheme, _)) = spec.split_once("://") else {
         let (what, right) = right?;
@@ -192,7 +198,7 @@ impl Pieces {
     /// None if there are two of a kind, or something else is among them.
     fn of(spec: &str) -> Option<Self> {
         let mut all = Self::default();
-        let pieces = spec.split(['#', '@', ',', ';', ' ']).flat_map(colon_parts);
+        let pieces = spec.split(['#', '@', ',', ';', ' ', '~', '|']).flat_map(colon_parts);
         for piece in pieces.filter(|piece| !piece.is_empty()) {
             let is_twice = if let Ok(address) = address(piece, 0) {
                 let port = Some(address.port()).filter(|port| *port != 0);
@@ -416,6 +422,9 @@ mod tests {
         1.1.1.1:53:cloudflare-dns.com  => than IP[:PORT]#NAME; write 1.1.1.1#cloudflare-dns.com
         [::1]:8853:dot.example         => than IP[:PORT]#NAME; write [::1]:8853#dot.example
         2620:fe::fe@dns.quad9.net      => than IP[:PORT]#NAME; write [2620:fe::fe]#dns.quad9.net
+        8.8.8.8~dns.google             => than IP[:PORT]#NAME; write 8.8.8.8#dns.google
+        9.9.9.9|dns.quad9.net          => than IP[:PORT]#NAME; write 9.9.9.9#dns.quad9.net
+        /example.com/10.0.0.1          => is dnsmasq's notation of a zone with a server of its own; upstreams here are asked for all names
         1.1.1.1##a.b                   => than IP[:PORT]#NAME; write 1.1.1.1#a.b
         '10.0.0.1 8853'                => than IP[:PORT]#NAME; write 10.0.0.1:8853#NAME
         1.1.1.1@a.b@c.d                => is not an IP address

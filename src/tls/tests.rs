@@ -689,7 +689,8 @@ fn a_bad_file_of_roots_is_named_with_what_is_wrong() {
     );
     assert_eq!(
         connectors(Some(Path::new("/")), [named(NAME)].into_iter(), HYBRID, LIMITS).unwrap_err(),
-        "cannot read /: is a directory; one file was expected: `cat` puts several into one"
+        "cannot read /: is a directory; one file was expected: `cat` puts several into one, and \
+         Docker makes a directory where the file to be mounted is not there"
     );
 }
 

@@ -153,11 +153,12 @@ pub(crate) fn append_opt(
     if let Some(ede) = options.ede
         && let Some(room) = room.checked_sub(OPTION_HEADER_LEN + 2)
     {
-        let text = start_of(ede.text, room.min(EXTRA_TEXT_MAX));
+        let [text, rest] = start_of(ede.text, room.min(EXTRA_TEXT_MAX));
         out.extend_from_slice(&OPTION_EDE.to_be_bytes());
-        out.extend_from_slice(&((2 + text.len()) as u16).to_be_bytes());
+        out.extend_from_slice(&((2 + text.len() + rest.len()) as u16).to_be_bytes());
         out.extend_from_slice(&ede.code.to_be_bytes());
         out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(rest.as_bytes());
     }
     let rdlen = (out.len() - rdlen_at - 2) as u16;
     out[rdlen_at..rdlen_at + 2].copy_from_slice(&rdlen.to_be_bytes());
@@ -171,14 +172,23 @@ pub(crate) struct OwnOptions<'a> {
     pub(crate) ede: Option<Ede<'a>>,
 }
 
-/// The start of `text`: as many whole characters as fit in `len` octets.
-fn start_of(text: &str, len: usize) -> &str {
-    let mut len = len.min(text.len());
-    while !text.is_char_boundary(len) {
-        len -= 1;
+/// The start of `text`, as far as it fits in `len` octets, and what says that some of it is left out. It ends
+/// behind a word, if there are several: half a pin would be taken for one.
+fn start_of(text: &str, len: usize) -> [&str; 2] {
+    if text.len() <= len {
+        return [text, ""];
     }
-    &text[..len]
+    let Some(mut end) = len.checked_sub(LEFT_OUT.len()) else {
+        return ["", ""];
+    };
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let start = &text[..end];
+    [start.rsplit_once(' ').map_or(start, |(whole, _)| whole), LEFT_OUT]
 }
+
+const LEFT_OUT: &str = "...";
 
 pub(crate) const TYPE_OPT: u16 = 41;
 
@@ -276,8 +286,8 @@ mod tests {
             (11, Some(none.clone())),
             (16, Some(none)),
             (17, Some(option(""))),
-            (18, Some(option("a"))),
-            (20, Some(option("ab"))),
+            (18, Some(option(""))),
+            (20, Some(option("..."))),
             (21, Some(option("abé"))),
             (9_000, Some(option("abé"))),
         ];
@@ -325,5 +335,15 @@ mod tests {
         let options = OwnOptions { ede: Some(Ede { code: 0, text: &text }), keepalive: None };
         append_opt(&mut out, 512, 0, false, options, 80_000);
         assert_eq!(out.len(), OPT_LEN_MIN + OPTION_HEADER_LEN + 2 + EXTRA_TEXT_MAX);
+        for (text, len, expected) in [
+            ("one two", 7, ["one two", ""]),
+            ("one two", 6, ["one", "..."]),
+            ("one two three", 12, ["one two", "..."]),
+            ("one two three", 10, ["one", "..."]),
+            ("one", 2, ["", ""]),
+            ("Grüße", 6, ["Gr", "..."]),
+        ] {
+            assert_eq!(start_of(text, len), expected, "{text} {len}");
+        }
     }
 }

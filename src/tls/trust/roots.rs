@@ -53,7 +53,10 @@ fn read_file(file: &Path, silence_max: Timespec) -> Result<Vec<u8>, String> {
     let path = file.display();
     let octets = try_read(file, silence_max).map_err(|error| {
         let remedy = match error.kind() {
-            io::ErrorKind::IsADirectory => "; one file was expected: `cat` puts several into one",
+            io::ErrorKind::IsADirectory => {
+                "; one file was expected: `cat` puts several into one, and Docker makes a directory where \
+                 the file to be mounted is not there"
+            }
             io::ErrorKind::PermissionDenied => {
                 "; the user that this program runs as must be able to read it and to enter the \
                  directories above it"
