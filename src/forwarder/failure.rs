@@ -244,6 +244,7 @@ impl Forwarder {
         let mut waiting: Vec<Id> = conn.in_flight.iter().collect();
         let was_waiting = !waiting.is_empty();
         let was_alone = waiting.len() == 1;
+        let mut suspect = None;
         if was_open {
             self.upstreams[index].note_close(was_waiting, conn.answers);
         }
@@ -264,9 +265,7 @@ impl Forwarder {
                 history.unanswered += 1;
             } else if loss.victim.is_none() && conn.answers == 0 {
                 history.unanswered += 1;
-                if was_alone {
-                    history.suspected_at = Some(now);
-                }
+                suspect = Some(id).filter(|_| was_alone);
             }
             has_lost_before |= history.losses > 0;
             history.losses = history.losses.saturating_add(1);
@@ -303,6 +302,9 @@ impl Forwarder {
             waiting.retain(|id| !self.has_lost_enough(*id) || !self.try_elsewhere(*id, index));
         }
         self.resend(now, waiting);
+        if let Some(id) = suspect {
+            self.queries.let_others_pass(now, id);
+        }
     }
 
     fn has_lost_enough(&self, id: Id) -> bool {

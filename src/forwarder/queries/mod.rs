@@ -220,12 +220,11 @@ impl Queries {
     }
 
     /// Queries that were sent wait again for whichever upstream takes them, in the order in which they came
-    /// and before what came later; those that may have brought a connection down wait behind what came before
-    /// that.
+    /// and before what came later.
     pub(crate) fn wait_again(&mut self, mut ids: Vec<Id>) {
         // What was done about others may have ended some.
         ids.retain(|id| self.table.get(*id).is_some());
-        let since = |query: &Query| query.history.suspected_at.unwrap_or(query.arrived);
+        let since = |query: &Query| query.arrived;
         sort_by_key(&mut ids, |id| (self.table.get(*id).map(since), id.serial()));
         for id in &ids {
             if self.table.get(*id).is_some_and(|query| query.sendings.is_empty()) {
@@ -239,6 +238,15 @@ impl Queries {
             });
             let keys: Vec<(Instant, usize)> = of_route.collect();
             self.waiting.merge(&keys, Next::Anyone(route));
+        }
+    }
+
+    /// A query that may bring connections down waits behind all others that wait for any upstream.
+    pub(crate) fn let_others_pass(&mut self, now: Instant, id: Id) {
+        if self.table.get(id).is_some()
+            && let next @ Next::Anyone(_) = self.next(id)
+        {
+            self.waiting.push(id.key(), next, now);
         }
     }
 

@@ -47,9 +47,6 @@ pub(crate) struct History {
     pub(crate) bad: u8,
     /// Connections it lost to the upstream it is sent to.
     pub(crate) losses: u8,
-    /// When it last lost a connection on which nothing was answered: until it is known why, it is sent after
-    /// those that did not.
-    pub(crate) suspected_at: Option<Instant>,
     /// A connection it was in flight on stalled.
     pub(crate) has_stalled: bool,
     /// When the connection it was last sent on stalled with no other copy out, until it is sent again.
