@@ -254,6 +254,7 @@ impl Forwarder {
             }
             if gone >= gone_max
                 || in_vain >= TRIES_IN_VAIN_MAX
+                || self.queries.waiting(next) == 0
                 || !self.upstreams.takes_more(now, conn_id)
             {
                 break;
