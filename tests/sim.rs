@@ -37,6 +37,7 @@ use simulator::{
 fn every_seed_keeps_the_promises() {
     if let Some(seed) = number("SIM_SEED") {
         let Summary { counts, notices, turns } = run(seed, true);
+        assert_eq!(run_twice(seed), turns, "the same seed, run again");
         trace(format_args!("passed in {} turns, with {notices} notices: {counts:#?}", turns.len()));
         return;
     }

@@ -50,10 +50,10 @@ impl Forwarder {
             && let Some(other) = conn.arriving.replace(id).filter(|other| *other != id)
         {
             let (arrives, ceased) = (conn.in_flight.find(id), conn.in_flight.find(other));
-            if let Found::Waiting(query) = arrives {
+            if let Found::Unanswered(query) = arrives {
                 self.queries.set_stalled(query, conn_id, false);
             }
-            if let Found::Waiting(query) = ceased {
+            if let Found::Unanswered(query) = ceased {
                 self.queries.set_stalled(query, conn_id, true);
                 self.resend(now, vec![query]);
             }
@@ -74,7 +74,7 @@ impl Forwarder {
             return Err(malformed("malformed answer: it has no header", None));
         };
         let query_id = match conn.in_flight.find(message_id) {
-            Found::Waiting(id) => id,
+            Found::Unanswered(id) => id,
             Found::Abandoned(id) => {
                 let upstream = conn.upstream;
                 self.answered_late(now, (conn_id, message_id), upstream);

@@ -191,7 +191,9 @@ impl Forwarder {
         // handshake just proved the path; but one that fills its window would hold up all others.
         let is_proven = query.history.stalled_at.is_some_and(|at| conn.opened_at >= at);
         let index = conn.upstream;
-        if !is_proven || upstream.in_flight_max.is_some_and(|max| conn.in_flight.waiting() >= max) {
+        if !is_proven
+            || upstream.in_flight_max.is_some_and(|max| conn.in_flight.unanswered() >= max)
+        {
             conn.note_sent(now, message_id);
         }
         let is_unsigned = query.parsed.signature.is_none();

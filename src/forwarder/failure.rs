@@ -157,9 +157,9 @@ impl Forwarder {
     /// The answer with this message ID came.
     pub(super) fn end_sending(&mut self, now: Instant, conn_id: UpstreamConnId, message_id: u16) {
         if let Some(each) = self.upstreams.end_sending(now, conn_id, message_id, &mut self.outbox) {
-            let waiting = self.upstreams.relieve(now, conn_id, each, &mut self.outbox);
-            if !waiting.is_empty() {
-                self.send_elsewhere(now, conn_id, waiting, None, true);
+            let unanswered = self.upstreams.relieve(now, conn_id, each, &mut self.outbox);
+            if !unanswered.is_empty() {
+                self.send_elsewhere(now, conn_id, unanswered, None, true);
             }
         }
     }
@@ -217,13 +217,13 @@ impl Forwarder {
             return;
         };
         self.outbox.counts.made_way += 1;
-        let waiting: Vec<Id> = conn.in_flight.iter().collect();
-        for &id in &waiting {
+        let unanswered: Vec<Id> = conn.in_flight.iter().collect();
+        for &id in &unanswered {
             if let Some(query) = self.queries.get_mut(id) {
                 query.sendings.remove(conn_id);
             }
         }
-        self.resend(now, waiting);
+        self.resend(now, unanswered);
     }
 
     /// Closes a connection that is lost and sends what waited on it again. A reused connection may
@@ -241,17 +241,17 @@ impl Forwarder {
         let index = conn.upstream;
         let broke_number = self.upstreams[index].broke_number;
         let was_open = matches!(conn.phase, Phase::Open);
-        let mut waiting: Vec<Id> = conn.in_flight.iter().collect();
-        let was_waiting = !waiting.is_empty();
-        let was_alone = waiting.len() == 1;
+        let mut unanswered: Vec<Id> = conn.in_flight.iter().collect();
+        let had_unanswered = !unanswered.is_empty();
+        let was_alone = unanswered.len() == 1;
         let mut suspect = None;
         if was_open {
-            self.upstreams[index].note_close(was_waiting, conn.answers);
+            self.upstreams[index].note_close(had_unanswered, conn.answers);
         }
         let losses_in_a_row = self.upstreams[index].losses_in_a_row;
         let mut bad_answers = 0;
         let [mut has_lost_before, mut was_on_all] = [false; 2];
-        for &id in &waiting {
+        for &id in &unanswered {
             let Some(query) = self.queries.get_mut(id) else {
                 continue;
             };
@@ -274,16 +274,16 @@ impl Forwarder {
         let end = if let Some(query) = loss.victim {
             End::BadAnswer { query, bad_answers }
         } else {
-            let (answers, waiting) = (conn.answers, &waiting);
+            let (answers, unanswered) = (conn.answers, &unanswered);
             let is_answering = self.upstreams[index].is_answering(now);
-            End::Lost { was_open, answers, waiting, has_lost_before, was_on_all, is_answering }
+            End::Lost { was_open, answers, unanswered, has_lost_before, was_on_all, is_answering }
         };
         let has_failed = match blame(&end) {
             Blame::Nobody => false,
             Blame::Upstream => true,
             Blame::Unclear => self.upstreams.note_blame(now, index),
             Blame::Query(query) => {
-                waiting.retain(|id| *id != query);
+                unanswered.retain(|id| *id != query);
                 // What it brought down says nothing about its server.
                 self.upstreams[index].losses_in_a_row = 0;
                 if !self.try_elsewhere(query, index) {
@@ -299,9 +299,9 @@ impl Forwarder {
         }
         // Who closes again and again may be unable to carry the load, while another upstream is.
         if self.upstreams.another(index, UpstreamSet::EMPTY).is_some() {
-            waiting.retain(|id| !self.has_lost_enough(*id) || !self.try_elsewhere(*id, index));
+            unanswered.retain(|id| !self.has_lost_enough(*id) || !self.try_elsewhere(*id, index));
         }
-        self.resend(now, waiting);
+        self.resend(now, unanswered);
         if let Some(id) = suspect {
             self.queries.let_others_pass(now, id);
         }
@@ -324,14 +324,14 @@ impl Forwarder {
         let Some(stalled) = self.upstreams.stall(now, conn_id, was_first) else {
             return;
         };
-        let Stalled { upstream, waiting, arrival, failure } = stalled;
-        for id in &waiting {
+        let Stalled { upstream, unanswered, arrival, failure } = stalled;
+        for id in &unanswered {
             self.queries.set_stalled(*id, conn_id, true);
         }
         if let Some(detail) = failure {
             self.fail_upstream(now, upstream, Stage::Read, detail.into());
         }
-        self.send_elsewhere(now, conn_id, waiting, arrival, false);
+        self.send_elsewhere(now, conn_id, unanswered, arrival, false);
     }
 
     /// Has what waits on a stalled connection sent again, but for an answer that is arriving: to another
@@ -340,7 +340,7 @@ impl Forwarder {
         &mut self,
         now: Instant,
         conn_id: UpstreamConnId,
-        waiting: Vec<Id>,
+        unanswered: Vec<Id>,
         arrival: Option<Arrival>,
         to_another: bool,
     ) {
@@ -349,7 +349,7 @@ impl Forwarder {
         };
         let index = conn.upstream;
         let mut again = Vec::new();
-        for id in waiting {
+        for id in unanswered {
             let is_arriving = arrival.is_some_and(|arrival| arrival.query == id);
             self.queries.set_stalled(id, conn_id, true);
             let Some(query) = self.queries.get_mut(id) else {
@@ -391,7 +391,7 @@ impl Forwarder {
     fn give_up_arriving(&mut self, now: Instant, conn_id: UpstreamConnId) {
         if let Some(conn) = self.upstreams.conn_mut(conn_id)
             && let Some(id) = conn.arriving.take()
-            && let Found::Waiting(query) = conn.in_flight.find(id)
+            && let Found::Unanswered(query) = conn.in_flight.find(id)
         {
             self.queries.set_stalled(query, conn_id, true);
             self.resend(now, vec![query]);
@@ -405,7 +405,7 @@ impl Forwarder {
         conns: Vec<UpstreamConnId>,
         why: &'static str,
     ) {
-        let mut waiting = Vec::new();
+        let mut unanswered = Vec::new();
         for conn_id in conns {
             let Some(conn) = self.upstreams.close(conn_id, Manner::Abort, why, &mut self.outbox)
             else {
@@ -414,14 +414,14 @@ impl Forwarder {
             for id in conn.in_flight.iter() {
                 if let Some(query) = self.queries.get_mut(id) {
                     query.sendings.remove(conn_id);
-                    waiting.push(id);
+                    unanswered.push(id);
                 }
             }
         }
         // Some were on two of them.
-        sort_by_key(&mut waiting, |id| id.serial());
-        waiting.dedup();
-        self.resend(now, waiting);
+        sort_by_key(&mut unanswered, |id| id.serial());
+        unanswered.dedup();
+        self.resend(now, unanswered);
     }
 
     pub(super) fn upstream_timeouts(&mut self, now: Instant) {

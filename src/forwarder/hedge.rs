@@ -76,7 +76,7 @@ impl Forwarder {
             && let after = upstream.round_trip.late_after()
             && let Some(message_id) = conn.sent.pop_late(now, after)
         {
-            let Found::Waiting(id) = conn.in_flight.find(message_id) else {
+            let Found::Unanswered(id) = conn.in_flight.find(message_id) else {
                 continue;
             };
             if !self.queries.may_be_copied(id) {
@@ -102,7 +102,7 @@ impl Forwarder {
             && let Some(message_id) = conn.sent.pop_overdue(now)
         {
             let index = conn.upstream;
-            let Found::Waiting(id) = conn.in_flight.find(message_id) else {
+            let Found::Unanswered(id) = conn.in_flight.find(message_id) else {
                 continue;
             };
             let Some(query) = self.queries.get(id) else {

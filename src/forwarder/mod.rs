@@ -44,8 +44,10 @@
 //! 3. `answer` finds the query of a response by connection and message ID, and compares the question. It is
 //!    delivered, or held while a better one may come (`second_opinion`), or the query is asked again with less of EDNS.
 //!    A late response to a query that has left ends there: its ID becomes free.
-//! 4. `failure` decides what becomes of the queries of a connection that closed, broke off or fell silent.
-//!    `hedge` sends copies where an answer is late although its connection is alive.
+//! 4. `failure` decides what becomes of the queries of a connection that closed, broke off or fell silent: they
+//!    are sent again in the order in which they came, or to another upstream, or fail if they bring connections
+//!    down or were sent often enough. A connection that fell silent has stalled: it gets no new queries, may still
+//!    answer, and is closed when none of its queries waits for that, or after its time. `hedge` sends copies where an answer is late although its connection is alive.
 //! 5. `finish` is the only way out. It writes the response for the client, once for each retransmission, with
 //!    the client's message ID, and abandons what is still in flight.
 //!
@@ -91,11 +93,12 @@
 //!
 //! | a question | its place |
 //! |---|---|
-//! | who is served, who is refused a connection | `clients/access`, `clients` |
+//! | who is served, who is refused a connection | `accept::is_served`, `clients/access`, `clients` |
 //! | where a query waits | `queries/waiting` |
 //! | where every query is, as debug builds assert | `whereabouts` |
 //! | which upstream is asked | `dispatch`, `upstreams/choice` |
-//! | when a connection counts as dead | `upstreams/connection`, `failure` |
+//! | when a connection counts as stalled | `upstreams/connection::stalls_at`, `failure` |
+//! | whose fault a lost or silent connection is | `upstreams/blame` |
 //! | when an upstream counts as failed | `failure`, `upstreams/health` |
 //! | what is known of an upstream | `upstreams/upstream`, and a file for each thing beside it |
 //! | what is changed in a message | `message/edit` |
@@ -422,7 +425,7 @@ impl Forwarder {
 
     /// Whether answers are still to come on this connection to an upstream.
     pub fn awaits_answers(&self, conn: UpstreamConnId) -> bool {
-        self.upstreams.conn(conn).is_some_and(|conn| conn.in_flight.waiting() > 0)
+        self.upstreams.conn(conn).is_some_and(|conn| conn.in_flight.unanswered() > 0)
     }
 
     /// What is to be written on this connection.

@@ -68,7 +68,7 @@ impl Forwarder {
     /// Whether the connection has the sending's message ID for this query.
     fn is_known(&self, id: Id, sending: &Sending) -> bool {
         let conn = self.upstreams.conn(sending.conn);
-        conn.is_some_and(|conn| conn.in_flight.find(sending.id) == Found::Waiting(id))
+        conn.is_some_and(|conn| conn.in_flight.find(sending.id) == Found::Unanswered(id))
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) enum End<'a> {
         /// How many queries were answered on it.
         answers: u64,
         /// The queries that had no answer yet.
-        waiting: &'a [Id],
+        unanswered: &'a [Id],
         /// One of these had lost another connection to this upstream before.
         has_lost_before: bool,
         /// One of these lost every connection that was lost in a row.
@@ -64,7 +64,7 @@ pub(crate) fn blame(end: &End<'_>) -> Blame {
         End::Lost {
             was_open: true,
             answers: 0,
-            waiting: [only],
+            unanswered: [only],
             has_lost_before: true,
             was_on_all: true,
             ..
@@ -72,7 +72,7 @@ pub(crate) fn blame(end: &End<'_>) -> Blame {
         End::Lost {
             was_open: true,
             answers: 0,
-            waiting: [_, ..],
+            unanswered: [_, ..],
             has_lost_before: false,
             is_answering: false,
             ..
@@ -86,7 +86,7 @@ pub(crate) fn blame(end: &End<'_>) -> Blame {
             was_silent_before: true,
             has_another: true,
         } => Blame::Upstream,
-        End::Lost { was_open: true, answers: 0, waiting: [_], .. } => Blame::Unclear,
+        End::Lost { was_open: true, answers: 0, unanswered: [_], .. } => Blame::Unclear,
         End::BadAnswer { .. } | End::Lost { .. } | End::Silent { .. } => Blame::Nobody,
     }
 }
@@ -135,10 +135,16 @@ mod tests {
             (false, 0, one, [false, true], false, Blame::Nobody),
             (false, 0, one, [true, true], false, Blame::Nobody),
         ];
-        for (was_open, answers, waiting, losses, is_answering, expected) in cases {
+        for (was_open, answers, unanswered, losses, is_answering, expected) in cases {
             let [has_lost_before, was_on_all] = losses;
-            let end =
-                End::Lost { was_open, answers, waiting, has_lost_before, was_on_all, is_answering };
+            let end = End::Lost {
+                was_open,
+                answers,
+                unanswered,
+                has_lost_before,
+                was_on_all,
+                is_answering,
+            };
             assert_eq!(blame(&end), expected, "{end:?}");
         }
     }

@@ -73,7 +73,7 @@ impl Upstreams {
 
     fn in_flight_at(&self, upstream: &Upstream) -> usize {
         match upstream.open.and_then(|open| self.conns.get(open)) {
-            Some(conn) => conn.in_flight.waiting(),
+            Some(conn) => conn.in_flight.unanswered(),
             _ => 0,
         }
     }

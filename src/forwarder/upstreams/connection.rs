@@ -172,7 +172,7 @@ impl UpstreamConn {
                 Some((oldest, received, FRAME_LEN_MAX))
             })?,
         };
-        let Found::Waiting(query) = self.in_flight.find(id) else {
+        let Found::Unanswered(query) = self.in_flight.find(id) else {
             return None;
         };
         let took = now.saturating_duration_since(self.sent.start(id).unwrap_or(self.opened_at));
@@ -187,7 +187,7 @@ impl UpstreamConn {
 
     /// When it is closed for want of queries.
     pub(crate) fn idles_out_at(&self, timeout: Duration) -> Option<Instant> {
-        (self.in_flight.waiting() == 0).then(|| self.idle_since + timeout)
+        (self.in_flight.unanswered() == 0).then(|| self.idle_since + timeout)
     }
 
     /// When it needs [`crate::forwarder::Forwarder::handle_timeout`].

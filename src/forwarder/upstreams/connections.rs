@@ -145,17 +145,17 @@ impl Upstreams {
         conn: &UpstreamConn,
         allowance: Option<Allowance>,
     ) -> Condition {
-        let waiting = conn.in_flight.waiting();
+        let unanswered = conn.in_flight.unanswered();
         let max = self.list[conn.upstream].in_flight_max;
         if conn.idles_out_at(self.idle_timeout(conn)).is_some_and(|at| at <= now) {
             Condition::Over(Over::Idle)
         } else if conn.stalls_at().is_some_and(|at| at <= now) {
             Condition::Over(Over::Stalled)
-        } else if conn.is_spent(allowance) || waiting == 0 && conn.is_busy(allowance) {
+        } else if conn.is_spent(allowance) || unanswered == 0 && conn.is_busy(allowance) {
             Condition::Over(Over::Spent)
         } else if conn.is_busy(allowance) {
             Condition::Busy
-        } else if !conn.has_room(&self.limits) || max.is_some_and(|max| waiting >= max) {
+        } else if !conn.has_room(&self.limits) || max.is_some_and(|max| unanswered >= max) {
             Condition::Full
         } else if !conn.in_flight.has_free() {
             Condition::NoIds
@@ -211,9 +211,9 @@ impl Upstreams {
         let answers = conn.answers;
         let arrival = conn.arrival(now).filter(|arrival| arrival.pace != Pace::Broken);
         let is_slow = arrival.is_some_and(|arrival| arrival.pace == Pace::Steady);
-        let waiting: Vec<Id> = conn.in_flight.iter().collect();
+        let unanswered: Vec<Id> = conn.in_flight.iter().collect();
         // Copies of what another left unanswered are no fair sample.
-        let own = waiting.iter().filter(|id| was_first(**id, index)).count();
+        let own = unanswered.iter().filter(|id| was_first(**id, index)).count();
         if let Phase::Retired { stalled, .. } = &mut conn.phase {
             *stalled = true;
         } else {
@@ -239,7 +239,7 @@ impl Upstreams {
             0 => "connected, but no answer",
             _ => "connections fall silent",
         });
-        Some(Stalled { upstream: index, waiting, arrival, failure })
+        Some(Stalled { upstream: index, unanswered, arrival, failure })
     }
 
     /// The server works on one query of a connection at a time, for so long on each that those that wait
@@ -256,14 +256,14 @@ impl Upstreams {
             return Vec::new();
         };
         conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: true };
-        let waiting = conn.in_flight.iter().collect();
+        let unanswered = conn.in_flight.iter().collect();
         let upstream = &mut self.list[conn.upstream];
         upstream.open.take_if(|open| *open == conn_id);
         upstream.at_once.teach(now, each);
         if !std::mem::replace(&mut upstream.logged_in_turn, true) {
             outbox.log(Notice::UpstreamInTurn { upstream: upstream.name.clone(), each });
         }
-        waiting
+        unanswered
     }
 
     /// The connection takes no new queries and is closed when none waits on it any more.
@@ -323,7 +323,7 @@ impl Upstreams {
         let Some(conn) = self.conns.get_mut(conn_id) else {
             return;
         };
-        if conn.in_flight.waiting() > 0 {
+        if conn.in_flight.unanswered() > 0 {
             return;
         }
         conn.idle_since = now;
@@ -398,7 +398,7 @@ impl Upstreams {
 pub(crate) struct Stalled {
     pub(crate) upstream: UpstreamIndex,
     /// The queries that wait on it.
-    pub(crate) waiting: Vec<Id>,
+    pub(crate) unanswered: Vec<Id>,
     /// The answer that was arriving.
     pub(crate) arrival: Option<Arrival>,
     /// Why it is its upstream's failure, if it is.

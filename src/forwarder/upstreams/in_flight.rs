@@ -17,7 +17,7 @@ pub(crate) struct InFlight {
     /// IDs from `ids_max` up, taken because a SIG(0) signs them; few, so looked through.
     high: Vec<(u16, Slot)>,
     free: VecDeque<u16>,
-    waiting: usize,
+    unanswered: usize,
     abandoned: usize,
     ids_max: usize,
 }
@@ -26,7 +26,7 @@ pub(crate) struct InFlight {
 enum Slot {
     Abandoned(Id),
     Free,
-    Waiting(Id),
+    Unanswered(Id),
 }
 
 /// What a message ID of a response stands for.
@@ -36,7 +36,7 @@ pub(crate) enum Found {
     Abandoned(Id),
     /// Nothing was asked with it.
     Unknown,
-    Waiting(Id),
+    Unanswered(Id),
 }
 
 /// A freed ID rests while this many others are taken.
@@ -47,13 +47,13 @@ const FREE_MIN: usize = 64;
 const HIGH_MAX: usize = 16;
 
 impl InFlight {
-    /// `ids_max`, at most 65,536, bounds waiting and abandoned IDs together.
+    /// `ids_max`, at most 65,536, bounds unanswered and abandoned IDs together.
     pub(crate) fn new(ids_max: usize) -> Self {
         Self {
             slots: Vec::with_capacity(ids_max),
             high: Vec::new(),
             free: VecDeque::with_capacity(ids_max),
-            waiting: 0,
+            unanswered: 0,
             abandoned: 0,
             ids_max,
         }
@@ -72,8 +72,8 @@ impl InFlight {
         } else {
             self.free.pop_front()?
         };
-        self.slots[usize::from(id)] = Slot::Waiting(query);
-        self.waiting += 1;
+        self.slots[usize::from(id)] = Slot::Unanswered(query);
+        self.unanswered += 1;
         Some(id)
     }
 
@@ -86,7 +86,7 @@ impl InFlight {
                 return false;
             }
             self.high.reserve_exact(HIGH_MAX - self.high.len());
-            self.high.push((id, Slot::Waiting(query)));
+            self.high.push((id, Slot::Unanswered(query)));
         } else {
             for skipped in self.slots.len()..=place {
                 self.slots.push(Slot::Free);
@@ -96,9 +96,9 @@ impl InFlight {
                 return false;
             }
             self.free.retain(|other| *other != id);
-            self.slots[place] = Slot::Waiting(query);
+            self.slots[place] = Slot::Unanswered(query);
         }
-        self.waiting += 1;
+        self.unanswered += 1;
         true
     }
 
@@ -117,7 +117,7 @@ impl InFlight {
 
     pub(crate) fn find(&self, id: u16) -> Found {
         match self.slot(id) {
-            Some(Slot::Waiting(query)) => Found::Waiting(*query),
+            Some(Slot::Unanswered(query)) => Found::Unanswered(*query),
             Some(Slot::Abandoned(query)) => Found::Abandoned(*query),
             Some(Slot::Free) | None => Found::Unknown,
         }
@@ -136,7 +136,7 @@ impl InFlight {
     /// The answer came: the ID is free.
     pub(crate) fn free(&mut self, id: u16) {
         match self.slot(id) {
-            Some(Slot::Waiting(_)) => self.waiting -= 1,
+            Some(Slot::Unanswered(_)) => self.unanswered -= 1,
             Some(Slot::Abandoned(_)) => self.abandoned -= 1,
             Some(Slot::Free) | None => return,
         }
@@ -151,21 +151,21 @@ impl InFlight {
     /// The query left by another way: the ID stays reserved.
     pub(crate) fn abandon(&mut self, id: u16) {
         if let Some(slot) = self.slot_mut(id)
-            && let Slot::Waiting(query) = *slot
+            && let Slot::Unanswered(query) = *slot
         {
             *slot = Slot::Abandoned(query);
-            self.waiting -= 1;
+            self.unanswered -= 1;
             self.abandoned += 1;
         }
     }
 
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting
+    pub(crate) fn unanswered(&self) -> usize {
+        self.unanswered
     }
 
     /// IDs that wait or are abandoned.
     pub(crate) fn taken(&self) -> usize {
-        self.waiting + self.abandoned
+        self.unanswered + self.abandoned
     }
 
     /// An upstream that never answers some queries must not eat the table: with an eighth of the
@@ -183,11 +183,11 @@ impl InFlight {
         self.abandoned * 4 >= self.ids_max * 3
     }
 
-    /// Every waiting query.
+    /// Every query without an answer.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Id> {
         let high = self.high.iter().map(|(_, slot)| slot);
         self.slots.iter().chain(high).filter_map(|slot| match slot {
-            Slot::Waiting(query) => Some(*query),
+            Slot::Unanswered(query) => Some(*query),
             Slot::Abandoned(_) | Slot::Free => None,
         })
     }
@@ -211,7 +211,7 @@ mod tests {
 
         assert_eq!(table.take(query), None);
         assert_eq!(table.find(ids[2]), Found::Abandoned(query));
-        assert_eq!(table.waiting(), 3);
+        assert_eq!(table.unanswered(), 3);
         assert!(table.is_worn());
         table.free(ids[2]);
         assert_eq!(table.find(ids[2]), Found::Unknown);
@@ -257,7 +257,7 @@ mod tests {
         table.free(id);
         table.abandon(id);
         table.abandon(9);
-        assert_eq!((table.waiting(), table.is_worn(), table.free.len()), (0, false, 1));
+        assert_eq!((table.unanswered(), table.is_worn(), table.free.len()), (0, false, 1));
         assert_eq!(table.iter().count(), 0);
     }
 
@@ -268,11 +268,11 @@ mod tests {
         for id in [2, 60_000] {
             assert!(table.take_exact(id, query));
             assert!(!table.take_exact(id, query));
-            assert_eq!(table.find(id), Found::Waiting(query));
+            assert_eq!(table.find(id), Found::Unanswered(query));
         }
         let others: Vec<u16> = (0..4).filter_map(|_| table.take(query)).collect();
         assert_eq!(others, [3, 0, 1], "the others, and no fourth");
-        assert_eq!((table.waiting(), table.iter().count()), (5, 5));
+        assert_eq!((table.unanswered(), table.iter().count()), (5, 5));
         for id in [2, 60_000] {
             table.abandon(id);
             assert!(!table.take_exact(id, query), "reserved for its late answer");
@@ -282,7 +282,7 @@ mod tests {
             assert!(table.take_exact(id, query));
             table.free(id);
         }
-        assert_eq!(table.waiting(), 3);
+        assert_eq!(table.unanswered(), 3);
     }
 
     #[test]
@@ -302,7 +302,7 @@ mod tests {
         assert!(table.is_lost(last));
         table.free(first);
         assert!(table.take_exact(last, query));
-        assert_eq!(table.find(last), Found::Waiting(query));
+        assert_eq!(table.find(last), Found::Unanswered(query));
     }
 
     fn query() -> Id {
