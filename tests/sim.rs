@@ -609,7 +609,9 @@ fn spoilt(
         return Some(ask.message.to_vec());
     }
     if rng.chance(faults.other_opcode) {
-        let mut other = answer.clone();
+        // It has a number of its own, as the answer itself may come in the same turn.
+        let mut other = dns::answer(ask.message, ask.serial | 1 << 63, dns::NOERROR, 0);
+        other[..2].copy_from_slice(&answer[..2]);
         other[2] |= 0x10;
         return Some(other);
     }

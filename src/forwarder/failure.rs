@@ -1,6 +1,6 @@
 //! What goes wrong with connections to upstreams: they close, stall or age.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::action::{Closed, UpstreamConnId, UpstreamIndex, UpstreamSet};
 use super::collections::arena::Id;
@@ -124,20 +124,30 @@ impl Forwarder {
         }
         let mut again = Vec::new();
         let mut in_vain = 0;
-        while in_vain < TRIES_IN_VAIN_MAX
-            && let Some(id) = self.queries.first_waiting(Next::Only(index))
+        while let Some(id) = self.queries.first_waiting(Next::Only(index))
             && let Some(query) = self.queries.get(id)
         {
+            if in_vain >= TRIES_IN_VAIN_MAX {
+                // Those behind these may go elsewhere.
+                self.queries.look_again(now + LOOK_PAUSE);
+                break;
+            }
             let stays = query.is_trial()
                 || query.held.is_some()
                 || query.sendings.expects_answer()
-                || self.is_turned_away(id);
-            if stays {
-                self.queries.wait_for(id, index);
-                in_vain += 1;
-            } else {
-                self.queries.stop_waiting(id);
-                again.push(id);
+                || query.history.plainer.is_some_and(|(at, _)| at == index);
+            let avoided = query.history.avoided;
+            let other = self.upstreams.another(index, avoided).filter(|_| !stays);
+            match other {
+                None => {
+                    self.queries.wait_for(id, index);
+                    in_vain += 1;
+                }
+                Some(other) if !avoided.is_empty() => self.queries.wait_for(id, other),
+                Some(_) => {
+                    self.queries.stop_waiting(id);
+                    again.push(id);
+                }
             }
         }
         self.queries.wait_again(again);
@@ -258,6 +268,9 @@ impl Forwarder {
             query.sendings.remove(conn_id);
             let history = &mut query.history;
             let (what, code) = (loss.what, loss.code);
+            if history.last_failure.is_some_and(|last| last.upstream != index) {
+                history.losses = 0;
+            }
             history.last_failure = Some(LastFailure { upstream: index, what, code, broke_number });
             if loss.victim == Some(id) {
                 history.bad += 1;
@@ -268,7 +281,7 @@ impl Forwarder {
                 suspect = Some(id).filter(|_| was_alone);
             }
             has_lost_before |= history.losses > 0;
-            history.losses = history.losses.saturating_add(1);
+            history.losses = history.losses.saturating_add(u8::from(was_open));
             was_on_all |= history.losses >= losses_in_a_row;
         }
         let end = if let Some(query) = loss.victim {
@@ -513,6 +526,9 @@ impl Forwarder {
         !query.history.avoided.is_empty() || is_asked_otherwise
     }
 }
+
+/// Between looks at what waits for an upstream that cannot be connected to, where some of it has to stay.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Connections that a query loses to one upstream before it turns to another.
 const LOSSES_MAX: u8 = 2;

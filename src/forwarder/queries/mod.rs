@@ -241,7 +241,8 @@ impl Queries {
         }
     }
 
-    /// A query that may bring connections down waits behind all others that wait for any upstream.
+    /// A query that may bring connections down waits behind all others that wait for any upstream, and as if it
+    /// had come now, until it is sent again.
     pub(crate) fn let_others_pass(&mut self, now: Instant, id: Id) {
         if self.table.get(id).is_some()
             && let next @ Next::Anyone(_) = self.next(id)

@@ -230,7 +230,9 @@ fn choose(
             Some((.., Renewal::Needed)) => return Ask::Connect(index),
             Some((.., Renewal::Wanted)) => return Ask::Replace(index),
             Some((conn, Condition::Takes, _)) => return Ask::Send(conn),
-            Some((_, Condition::Full, _)) if order == Order::Ordered => return result,
+            Some((_, Condition::Full, _)) if order == Order::Ordered && !nothing_up => {
+                return result;
+            }
             Some((_, Condition::Full | Condition::NoIds, _)) => continue,
         }
         match attempt {
@@ -392,6 +394,9 @@ mod tests {
             (ALL, "-p! -p!", "wait 20"),
             (ALL, "--! -p!", "wait 21"),
             (ALL, "-p! t-!", "send 1"),
+            (ALL, "f-! -w!", "connect 1"),
+            (ALL, "f-! -p!", "wait 21"),
+            (ALL, "f-! t-!", "send 1"),
             (ALL, "o-! -p!", "leave 0"),
         ];
         let now = base();

@@ -158,6 +158,10 @@ fn decapsulate(key: &DecapsulationKey, ciphertext: &Ciphertext, out: &mut Vec<u8
 pub(super) const STARTED_OCTETS: usize =
     size_of::<Started>() + size_of::<DecapsulationKey>() + CLIENT_SHARE_LEN;
 
+// The octets of a key (FIPS 203 section 8): with the feature `alloc` of ml-kem they would be elsewhere, and the
+// bound would not count them.
+const _: () = assert!(size_of::<DecapsulationKey>() > 2_400);
+
 /// Octets of d and z (FIPS 203 section 7.1).
 const SEED_LEN: usize = 64;
 

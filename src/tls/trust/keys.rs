@@ -36,7 +36,8 @@ fn value(tag: u8, octets: &[u8]) -> Option<(&[u8], &[u8])> {
         0x82 => rest
             .split_first_chunk()
             .map(|(&len, rest)| (usize::from(u16::from_be_bytes(len)), rest))?,
-        len => (usize::from(len), rest),
+        0x00..=0x7f => (usize::from(first), rest),
+        _ => return None,
     };
     if seen != tag {
         return None;
@@ -77,6 +78,13 @@ pub(super) mod tests {
                 // Whatever it is, it is no reason to panic.
                 unsupported_rsa_bits(&key[..cut].into());
             }
+        }
+        for len in [0x80, 0x83, 0xff] {
+            assert_eq!(
+                value(SEQUENCE, &[&[SEQUENCE, len][..], &[0; 300]].concat()),
+                None,
+                "{len:#x}"
+            );
         }
         let other = KeyPair::generate().unwrap().subject_public_key_info();
         assert_eq!(unsupported_rsa_bits(&other.as_slice().into()), None);
