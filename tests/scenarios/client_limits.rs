@@ -838,6 +838,23 @@ fn answer_with(w: &mut World, size: usize) {
     });
 }
 
+/// Each answer that a client is owed counts before it comes.
+#[test]
+fn c04_no_more_is_asked_than_there_is_room_for_the_answers() {
+    let mut w = with_limits(|limits| limits.client_output_max = 66 << 10);
+    w.ask("warm.example.");
+    w.run_ms(100);
+    w.servers[0].replies(|ask| vec![ask.answer_after(1000)]);
+    let client = w.tcp_client();
+    w.tcp_send(client, (0..300).flat_map(|n| dns::framed(&question(n))).collect());
+    w.run_ms(900);
+    let asked = w.links.iter().map(|link| link.names().len()).sum::<usize>() - 1;
+    assert!((60..=100).contains(&asked), "{asked} at a time");
+    w.run_ms(8000);
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 301));
+    end(w);
+}
+
 /// Answers far longer than what is kept free for each have room with the others for a while.
 #[test]
 fn c04_a_client_that_reads_long_answers_is_not_cut_off() {

@@ -487,6 +487,20 @@ mod tests {
     use crate::forwarder::tests::base;
 
     #[test]
+    fn a_client_is_slow_since_it_began_to_be() {
+        let base = base();
+        let mut timers = ClientTimers::new(1);
+        assert_eq!(timers.slow_since(0), None);
+        timers.unsent.arm(0, base + PATIENCE);
+        assert_eq!(timers.slow_since(0), Some(base + PATIENCE));
+        // It sent part of a message before it ceased to take its answers.
+        timers.partial.arm(0, base);
+        assert_eq!(timers.slow_since(0), Some(base));
+        timers.disarm(0);
+        assert_eq!(timers.slow_since(0), None);
+    }
+
+    #[test]
     fn who_makes_room() {
         // The newcomer, how many its network has, the idle ones and how many theirs have, who goes.
         type Case<'a> = (&'a str, usize, &'a [(&'a str, usize)], Option<usize>);
