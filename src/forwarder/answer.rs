@@ -234,7 +234,7 @@ impl Forwarder {
             return;
         };
         let timeout = u32::from(timeout) * KEEPALIVE_UNIT;
-        // It counts at the server, from when it sent the answer to when the next query is there.
+        // The idle time counts at the server, from when it sent the answer to when the next query is there.
         let round_trip = upstream.round_trip.smoothed().unwrap_or_default();
         let on_the_way = KEEPALIVE_MARGIN.max(2 * round_trip);
         conn.keepalive = Some(timeout.saturating_sub(on_the_way));
@@ -371,9 +371,9 @@ struct Reply {
 enum Worth {
     /// The client has no EDNS, without which its RCODE cannot be told.
     Untellable,
-    /// It came without the question: only its RCODE can be told.
+    /// A response without the question: only its RCODE can be told.
     OnlyAnRcode,
-    /// It is no failure, or one that is too long to be held, or of too many.
+    /// No failure, or one that is too long to be held, or of too many.
     Delivery,
     /// A failure that no other upstream mends, but a copy that is out may have been answered otherwise.
     Holding,
@@ -384,19 +384,19 @@ enum Worth {
 /// What is done with a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// It is the client's answer.
+    /// The response is the client's answer.
     Deliver,
-    /// It is no better than the one that is held, which is the client's answer.
+    /// The response is no better than the one that is held, which is the client's answer.
     DeliverHeld,
-    /// It is held for a copy that is out.
+    /// The response is held for a copy that is out.
     Hold,
-    /// It is held if another upstream may be asked, or delivered.
+    /// The response is held if another upstream may be asked, or delivered.
     AskAnother,
     /// The upstream is asked once more, with so much of EDNS.
     RepeatWith(Edns),
     /// Nothing: another copy is out, and something is held or there is nothing to hold.
     Await,
-    /// It is of no use to the client.
+    /// The response is of no use to the client.
     Fail,
 }
 

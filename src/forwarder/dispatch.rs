@@ -248,7 +248,7 @@ impl Forwarder {
             match self.send(now, id, conn_id) {
                 Placed::Sent | Placed::Expired | Placed::NotAgain => gone += 1,
                 Placed::NoId => {
-                    // Nobody else waits for the one ID that it can be sent with.
+                    // No other query waits for the one ID that it can be sent with.
                     self.wait_for_own_id(now, id, conn_id);
                     gone += usize::from(self.queries.next(id) != next);
                     in_vain += 1;
@@ -288,7 +288,7 @@ impl Forwarder {
     fn add_trial(&mut self, now: Instant, index: UpstreamIndex, cause: Id) -> Option<Id> {
         let query = self.queries.get(cause)?;
         if query.is_sent_once()
-            // It is still to be sent itself.
+            // The query is still to be sent itself.
             || query.history.sends + 1 >= SENDS_MAX
             || self.queries.is_full()
         {
@@ -342,9 +342,9 @@ enum Placed {
     Sent,
     /// The connection has no message ID for it.
     NoId,
-    /// Its time is over.
+    /// The query's time is over.
     Expired,
-    /// It may not be sent once more.
+    /// The query may not be sent once more.
     NotAgain,
 }
 

@@ -128,7 +128,7 @@ impl Forwarder {
             && let Some(query) = self.queries.get(id)
         {
             if in_vain >= TRIES_IN_VAIN_MAX {
-                // Those behind these may go elsewhere.
+                // Queries behind these may go elsewhere.
                 self.queries.look_again(now + LOOK_PAUSE);
                 break;
             }
@@ -310,7 +310,7 @@ impl Forwarder {
             let detail = self.upstreams[index].explain(loss.what, broke_number).into();
             self.fail_upstream(now, index, Stage::Read, detail);
         }
-        // Who closes again and again may be unable to carry the load, while another upstream is.
+        // A server that closes again and again may be unable to carry the load, while another upstream is.
         if self.upstreams.another(index, UpstreamSet::EMPTY).is_some() {
             unanswered.retain(|id| !self.has_lost_enough(*id) || !self.try_elsewhere(*id, index));
         }
@@ -495,7 +495,7 @@ impl Forwarder {
                 _ if query.sendings.expects_answer() => {}
                 Origin::Trial { .. } => self.finish(now, id, Outcome::Orphaned),
                 _ if query.held.is_some() => self.deliver_held(now, id),
-                // It was sent there for a reason.
+                // A query that waits for one upstream does so for a reason.
                 _ if self.is_turned_away(id) => {}
                 _ => again.push(id),
             }

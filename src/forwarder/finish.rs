@@ -31,7 +31,7 @@ pub(super) enum Outcome<'a> {
 }
 
 impl Outcome<'_> {
-    /// Who answered.
+    /// The upstream that answered.
     fn upstream(&self) -> Option<UpstreamIndex> {
         match self {
             Self::Answer { upstream, .. } | Self::Rcode { upstream, .. } => Some(*upstream),

@@ -123,8 +123,8 @@ impl Forwarder {
         }
     }
 
-    /// Who is asked this query to find out whether upstream `index` fails or nobody answers such names:
-    /// another operator if there is one, as addresses of one may fail together.
+    /// The upstream that is asked this query to find out whether upstream `index` fails or nobody answers
+    /// such names: another operator if there is one, as addresses of one may fail together.
     fn ask_of_another(
         &mut self,
         now: Instant,

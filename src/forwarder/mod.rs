@@ -299,8 +299,8 @@ impl Forwarder {
         self.settle(now);
     }
 
-    /// There is another way to this upstream than before, or one again, or none any more. What failed
-    /// may work now, so its backoff ends. `lost` are those of its connections that come through no more;
+    /// The way to this upstream is another one than before, or there is one again, or none any more. What
+    /// failed may work now, so its backoff ends. `lost` are those of its connections that come through no more;
     /// what waits on them is sent again.
     pub fn handle_network_change(
         &mut self,

@@ -1,4 +1,4 @@
-//! Who is served.
+//! The addresses that are served.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Instant;

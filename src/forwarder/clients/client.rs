@@ -118,7 +118,7 @@ impl Clients {
         self.advance_phase(now, id, outbox);
     }
 
-    /// Its connection ended by itself, or its side of it. Returns the queries that nobody waits for now.
+    /// The client ended its connection, or its side of it. Returns the queries that nobody waits for now.
     pub(crate) fn ended(
         &mut self,
         now: Instant,

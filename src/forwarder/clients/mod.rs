@@ -321,7 +321,7 @@ impl Clients {
 
     /// How many more queries are taken of this client now; one at least of one that holds nothing.
     ///
-    /// Its answers may be far longer than its queries, and once those are sent upstream nothing holds
+    /// A client's answers may be far longer than its queries, and once those are sent upstream nothing holds
     /// the answers back. So each answer that it is owed counts as held before it comes, at a length that
     /// few answers exceed.
     fn queries_left(&self, client: &Client) -> usize {
@@ -493,7 +493,7 @@ mod tests {
         assert_eq!(timers.slow_since(0), None);
         timers.unsent.arm(0, base + PATIENCE);
         assert_eq!(timers.slow_since(0), Some(base + PATIENCE));
-        // It sent part of a message before it ceased to take its answers.
+        // The client sent part of a message before it ceased to take its answers.
         timers.partial.arm(0, base);
         assert_eq!(timers.slow_since(0), Some(base));
         timers.disarm(0);

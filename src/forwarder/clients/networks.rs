@@ -69,8 +69,8 @@ pub(super) fn is_above(address: IpAddr, held: usize, limit: usize) -> bool {
     held > limit && !address.to_canonical().is_loopback()
 }
 
-/// Who counts as one: an IPv4 address, or the /64 of an IPv6 address, of which one host may have as many
-/// as it likes (RFC 8981).
+/// What counts as one network: an IPv4 address, or the /64 of an IPv6 address, of which one host may have
+/// as many as it likes (RFC 8981).
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),

@@ -1,4 +1,4 @@
-//! Who holds how much of the query table.
+//! How much of the query table each client holds.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher;

@@ -61,7 +61,7 @@ pub(crate) struct History {
     pub(crate) last_failure: Option<LastFailure>,
 }
 
-/// Who asked.
+/// Where a query came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// A datagram and `responses - 1` retransmissions of it: each gets a response.

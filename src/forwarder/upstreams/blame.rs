@@ -5,11 +5,11 @@ use crate::forwarder::collections::arena::Id;
 /// How a connection to an upstream ended, or ceased to be of use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum End<'a> {
-    /// It was closed for what it sent as the answer to this query; so many were no good by now.
+    /// The connection was closed for what came on it as the answer to this query; so many were no good by now.
     BadAnswer { query: Id, bad_answers: u8 },
-    /// It closed or broke.
+    /// The connection closed or broke.
     Lost {
-        /// It took new queries until then.
+        /// The connection took new queries until then.
         was_open: bool,
         /// How many queries were answered on it.
         answers: u64,
@@ -24,11 +24,11 @@ pub(crate) enum End<'a> {
     },
     /// Nothing was answered on it for too long.
     Silent {
-        /// It took new queries until then.
+        /// The connection took new queries until then.
         was_open: bool,
         /// How many queries were answered on it.
         answers: u64,
-        /// Of the queries without an answer, those that were sent to this upstream first: copies of what
+        /// How many queries without an answer were sent to this upstream first: copies of what
         /// another one left unanswered are no fair sample.
         own: usize,
         /// An answer is arriving as fast as the path lets it.
@@ -121,7 +121,7 @@ mod tests {
             (true, 0, &two[..], [false, false], true, Blame::Nobody),
             // ... so it is one of these, which are told apart when they are alone.
             (true, 0, one, [false, true], true, Blame::Unclear),
-            // It may be the query that brings connections down, ...
+            // The query may be what brings connections down, ...
             (true, 0, one, [true, true], false, Blame::Query(two[0])),
             (true, 0, one, [true, true], true, Blame::Query(two[0])),
             // ... but which of several is not known, ...

@@ -1,4 +1,4 @@
-//! Which upstream is asked.
+//! The choice of the upstream that is asked.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ impl Upstreams {
     pub(crate) fn rank(&mut self, now: Instant) {
         let mut ranking = std::mem::take(&mut self.ranking);
         match self.order {
-            // As they are.
+            // The order in which they were given.
             Order::Ordered => {}
             Order::Fastest => sort_by_key(&mut ranking, |&index| {
                 (self.list[index].round_trip.estimate(now), index)
@@ -112,7 +112,7 @@ impl Upstreams {
         self.list.others(index).find(is_wanted).map(|(other, _)| other)
     }
 
-    /// Who may get copies of what is late at upstream `index`; nobody, if none may be made.
+    /// The upstreams that may get copies of what is late at upstream `index`; none, if no copies may be made.
     pub(crate) fn hedge_targets(
         &self,
         index: UpstreamIndex,
@@ -125,7 +125,7 @@ impl Upstreams {
         })
     }
 
-    /// Who of these gets a copy: one of the same operator if there is one.
+    /// The one of these that gets a copy: of the same operator if there is one.
     pub(crate) fn hedge_target(&self, now: Instant, index: UpstreamIndex) -> Option<UpstreamIndex> {
         let operator = self.list[index].operator;
         let same = self.hedge_targets(index).find(|(_, other)| other.operator == operator);
@@ -147,7 +147,7 @@ impl Upstreams {
         self.hedge_targets(conn.upstream).next().map(|_| next)
     }
 
-    /// Who is asked a query that is overdue at upstream `index`; nobody of the bits in `avoided`.
+    /// The upstream that is asked a query that is overdue at upstream `index`; none of `avoided`.
     pub(crate) fn second_try(
         &self,
         now: Instant,
@@ -179,7 +179,7 @@ impl Upstreams {
 /// What is to be done for queries that wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
-    /// They are sent on this connection, as many as it takes.
+    /// The queries are sent on this connection, as many as it takes.
     Send(UpstreamConnId),
     /// This connection is to take no more, for its service is over.
     Leave(UpstreamConnId, Over),
@@ -198,13 +198,13 @@ struct Candidate {
     is_usable: bool,
     /// The connection that takes its queries.
     conn: Option<(UpstreamConnId, Condition, Renewal)>,
-    /// Of interest where there is no connection that takes more.
+    /// Whether to connect, where there is no connection that takes more.
     attempt: Attempt,
 }
 
-/// Who is asked, of upstreams by preference.
+/// The upstream that is asked, of those that are given by preference.
 ///
-/// Whoever is preferred and takes queries gets them. While an attempt at a preferred one is young, queries
+/// The first that takes queries gets them. While an attempt at a preferred one is young, queries
 /// wait for it, or are sent to others that are connected; while it takes long, the next ones are connected
 /// to, too: whichever is open first gets the queries. With `nothing_up` all are tried, each at its pace.
 fn choose(
@@ -239,7 +239,7 @@ fn choose(
             _ if is_waiting => {}
             Attempt::Wanted => return Ask::Connect(index),
             Attempt::NotBefore(at) => result = look(at),
-            // Its connection would be of no use if queries did not wait for it at all.
+            // The new connection would be of no use if queries did not wait for it at all.
             Attempt::UnderWay { is_slow_at, .. } if order == Order::Spread && now < is_slow_at => {
                 return look(is_slow_at);
             }
@@ -261,7 +261,7 @@ fn choose(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Helper {
     standing: Standing,
-    /// It belongs to the operator who knows the query already.
+    /// The upstream belongs to the operator who knows the query already.
     is_same_operator: bool,
 }
 
@@ -286,7 +286,7 @@ impl Standing {
 /// How well an upstream suits for a query that is overdue at another one, the least the best; `None`: it
 /// is not asked.
 ///
-/// Whoever belongs to the same operator learns nothing new. Who does not is asked if that is wanted of
+/// An upstream of the same operator learns nothing new. Another one is asked if that is wanted of
 /// late queries anyway, or to take over for an upstream that failed. One that answers too few is better
 /// than nothing.
 fn suitability(helper: Helper, has_failed: bool, hedge: Hedge) -> Option<u8> {
@@ -353,7 +353,7 @@ mod tests {
         const ALL: &[Order] = &[Ordered, Fastest, Spread];
         const OTHERS: &[Order] = &[Fastest, Spread];
         let cases: &[(&[Order], &str, &str)] = &[
-            // Whoever is preferred and takes more.
+            // The first that takes more.
             (ALL, "t- t-", "send 0"),
             (ALL, "t-! t-", "send 1"),
             (ALL, "-w! -w! t-", "send 2"),

@@ -40,7 +40,7 @@ pub(crate) struct UpstreamConn {
     given_up: u8,
     /// When the last query in flight left.
     pub(crate) idle_since: Instant,
-    /// Its age asks for a replacement from here on.
+    /// When the connection is so old that it is to be replaced.
     pub(crate) replace_at: Instant,
     /// When a replacement could not be made.
     pub(crate) replacement_failed_at: Option<Instant>,
@@ -79,7 +79,7 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    /// It can be expected to answer what was sent on it.
+    /// Whether the connection can be expected to answer what was sent on it.
     pub(crate) fn is_trusted(&self) -> bool {
         matches!(self, Self::Open | Self::Retired { stalled: false, .. })
     }
@@ -253,7 +253,7 @@ impl UpstreamConn {
         Turn { took, was_oldest, each }
     }
 
-    /// It has carried as many queries as it is to carry.
+    /// Whether the connection has carried as many queries as it is to carry.
     pub(crate) fn is_spent(&self, allowance: Option<Allowance>) -> bool {
         self.is_spent_after(allowance, 0)
     }
@@ -263,7 +263,7 @@ impl UpstreamConn {
         max.is_some_and(|max| self.queries + more >= max)
     }
 
-    /// As many queries are at the server as may be at a time. Those that were given up are still there.
+    /// Whether as many queries are at the server as may be at a time. Those that were given up are still there.
     pub(crate) fn is_busy(&self, allowance: Option<Allowance>) -> bool {
         let max = allowance.and_then(|allowance| allowance.at_once);
         max.is_some_and(|max| self.in_flight.taken() >= max)
@@ -305,11 +305,11 @@ pub(crate) enum Condition {
 /// stopped and continues must not send on a stale connection first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Over {
-    /// It was idle for too long.
+    /// The connection was idle for too long.
     Idle,
     /// Nothing was answered on it for too long.
     Stalled,
-    /// It has carried as many queries as it is to carry, or nobody waits behind what was given up.
+    /// The connection has carried as many queries as it is to carry, or nobody waits behind what was given up.
     Spent,
 }
 
@@ -354,11 +354,11 @@ pub(crate) struct Arrival {
 /// How an answer arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// It will be whole in time: a large one on a slow path.
+    /// The answer will be whole in time: a large one on a slow path.
     Steady,
-    /// It goes on, but will not be whole in time.
+    /// The answer goes on arriving, but will not be whole in time.
     Trickling,
-    /// It has ceased to.
+    /// The answer has ceased to arrive.
     Broken,
 }
 

@@ -30,7 +30,7 @@ impl Upstreams {
             && allowance.queries.is_none()
             && self.another(index, UpstreamSet::EMPTY).is_some()
         {
-            // Which gets the rest.
+            // Another connection gets the rest.
             return false;
         }
         if let Some(open) = upstream.open.and_then(|open| self.conns.get(open))
@@ -179,7 +179,7 @@ impl Upstreams {
         }
     }
 
-    /// It was the connection that fell silent, and not the names that were slow.
+    /// Notes that the connection fell silent, and that it was not the names that were slow.
     pub(crate) fn learn_silence(
         &mut self,
         now: Instant,

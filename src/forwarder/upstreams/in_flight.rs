@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::forwarder::collections::arena::Id;
 
-/// Which query each message ID of a connection stands for.
+/// The query that each message ID of a connection stands for.
 ///
 /// An ID whose query left by another way stays reserved until its late answer comes or the
 /// connection closes: freed earlier, it would deliver that answer to a stranger or cost the
@@ -32,7 +32,7 @@ enum Slot {
 /// What a message ID of a response stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// This query left by another way.
+    /// The ID of a query that left by another way.
     Abandoned(Id),
     /// Nothing was asked with it.
     Unknown,
