@@ -425,6 +425,81 @@ const _: () = assert!(STALL_TIMEOUT.as_millis() < RETIRED_TIMEOUT.as_millis());
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{self, Command, Host};
+    use crate::forwarder::tests::base;
+
+    /// A connection that was opened at that time.
+    fn opened(at: Instant) -> UpstreamConn {
+        let Ok(Command::Run(config)) = config::parse(Vec::new(), Host::default()) else {
+            panic!("no arguments are fine");
+        };
+        UpstreamConn::new(UpstreamIndex::new(0), at, &config.limits, &mut Random::new(1))
+    }
+
+    #[test]
+    fn when_a_connection_has_stalled() {
+        let base = base();
+        let at = |ms| base + Duration::from_millis(ms);
+        // When queries are sent, when the last answer came, when a query was given up that was sent, and when
+        // the connection stalls, in milliseconds.
+        type Case<'a> = (&'a [u64], u64, Option<u64>, Option<u64>);
+        let cases: [Case<'_>; 7] = [
+            (&[], 0, None, None),
+            (&[100], 0, None, Some(1600)),
+            // Later queries do not put it off, ...
+            (&[100, 900, 1500], 0, None, Some(1600)),
+            // ... but answers do, ...
+            (&[100, 900], 1000, None, Some(2500)),
+            // ... and not that the oldest was given up.
+            (&[900, 1500], 0, Some(100), Some(1600)),
+            (&[900], 500, Some(100), Some(2000)),
+            (&[], 0, Some(100), None),
+        ];
+        for (sends, answered, given_up, expected) in cases {
+            let mut conn = opened(base);
+            for (id, &sent) in (0..).zip(sends) {
+                conn.note_sent(base, id);
+                conn.sent.arm(id, at(sent));
+            }
+            conn.last_answer = at(answered);
+            conn.unanswered_since = given_up.map(at);
+            assert_eq!(conn.stalls_at(), expected.map(at), "{sends:?} {answered} {given_up:?}");
+        }
+    }
+
+    #[test]
+    fn when_a_connection_is_replaced() {
+        let base = base();
+        let carries = |queries| Some(Allowance { queries: Some(queries), at_once: None });
+        // Its age in seconds, queries so far, what it carries, how many were given up, how long ago another
+        // could not be made, and whether it is replaced.
+        type Case = (u64, u64, Option<u64>, u8, Option<u64>, Renewal);
+        let hour = 3_600;
+        let cases: [Case; 11] = [
+            (0, 0, None, 0, None, Renewal::No),
+            (60, 100, None, 0, None, Renewal::No),
+            (24 * hour, 100, None, 0, None, Renewal::Wanted),
+            // The next query is the last.
+            (60, 8, Some(10), 0, None, Renewal::No),
+            (60, 9, Some(10), 0, None, Renewal::Needed),
+            (0, 9, Some(10), 0, None, Renewal::Needed),
+            // What is given up may be the connection's fault, but not at once.
+            (60, 9, None, 1, None, Renewal::No),
+            (60, 9, None, 2, None, Renewal::Wanted),
+            (1, 9, None, 2, None, Renewal::No),
+            // It is not tried all the time.
+            (24 * hour, 9, None, 2, Some(59), Renewal::No),
+            (24 * hour, 9, None, 2, Some(60), Renewal::Wanted),
+        ];
+        for case in cases {
+            let (age, queries, most, given_up, failed, expected) = case;
+            let mut conn = opened(base);
+            (conn.queries, conn.given_up) = (queries, given_up);
+            let now = base + Duration::from_secs(age);
+            conn.replacement_failed_at = failed.map(|ago| now - Duration::from_secs(ago));
+            assert_eq!(conn.renewal(now, most.and_then(carries)), expected, "{case:?}");
+        }
+    }
 
     #[test]
     fn a_steady_answer_is_told_from_one_that_trickles_and_from_one_that_broke_off() {

@@ -438,3 +438,99 @@ const _: () = {
     assert!(BACKOFF_MIN.as_millis() < NOTHING_UP_PAUSE.as_millis());
     assert!(BACKOFF_MAX.as_millis() < BACKOFF_LASTING_MAX.as_millis());
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forwarder::tests::base;
+
+    fn upstream() -> Upstream {
+        Upstream::new(UpstreamIdentity { shown: "192.0.2.1".into(), operator: 0 })
+    }
+
+    #[test]
+    fn the_pause_after_a_failure_doubles_up_to_what_the_cause_allows() {
+        // What fails, in turn, and the pause after it in milliseconds, without jitter.
+        let cases: [&[(Stage, u64)]; 3] = [
+            &[
+                (Stage::Connect, 250),
+                (Stage::Tls, 500),
+                (Stage::Read, 1000),
+                (Stage::Connect, 2000),
+                (Stage::Connect, 4000),
+                (Stage::Connect, 5000),
+                (Stage::Connect, 5000),
+            ],
+            &[
+                (Stage::Certificate, 250),
+                (Stage::Certificate, 500),
+                (Stage::Certificate, 1000),
+                (Stage::Certificate, 2000),
+                (Stage::Certificate, 4000),
+                (Stage::Certificate, 8000),
+                (Stage::Certificate, 16_000),
+                (Stage::Certificate, 32_000),
+                (Stage::Certificate, 60_000),
+                (Stage::Certificate, 60_000),
+            ],
+            &[
+                (Stage::Certificate, 250),
+                (Stage::Certificate, 500),
+                (Stage::Certificate, 1000),
+                (Stage::Certificate, 2000),
+                (Stage::Certificate, 4000),
+                (Stage::Certificate, 8000),
+                // It is a certificate no longer.
+                (Stage::Connect, 5000),
+            ],
+        ];
+        for case in cases {
+            let (mut upstream, mut random) = (upstream(), Random::new(1));
+            for &(stage, expected) in case {
+                let pause = upstream.next_backoff(stage, &mut random).as_millis() as u64;
+                assert!(
+                    (expected * 3 / 4..=expected * 5 / 4).contains(&pause),
+                    "{case:?}: {pause}"
+                );
+            }
+            upstream.note_answer(base(), 1);
+            assert!(upstream.next_backoff(Stage::Connect, &mut random) < 2 * BACKOFF_MIN);
+        }
+    }
+
+    #[test]
+    fn with_nothing_up_it_is_tried_sooner_but_not_at_once() {
+        let base = base();
+        let at = |ms| base + Duration::from_millis(ms);
+        // Why it failed, how often, when it was tried last and is to be tried again, and when it is with
+        // nothing up.
+        let cases = [
+            (Stage::Connect, Proof::Handshake, 1, Some(0), 250, 250),
+            (Stage::Connect, Proof::Handshake, 5, Some(0), 4000, 1000),
+            (Stage::Connect, Proof::Handshake, 5, None, 4000, 4000),
+            (Stage::Read, Proof::Answer, 5, Some(0), 4000, 1000),
+            // Another second does not mend a certificate.
+            (Stage::Certificate, Proof::Handshake, 9, Some(0), 60_000, 60_000),
+            // It answers some, at least.
+            (Stage::Read, Proof::Answers { missing: 3 }, 1, Some(0), 30_000, 1000),
+        ];
+        for case in cases {
+            let (stage, proof, attempts, attempted_at, retry_at, expected) = case;
+            let mut upstream = upstream();
+            upstream.attempted_at = attempted_at.map(at);
+            let outage = Outage {
+                since: base,
+                logged: false,
+                attempts,
+                is_long: false,
+                logged_lasting: false,
+                stage,
+                detail: "".into(),
+                retry_at: at(retry_at),
+                proof,
+                trial: None,
+            };
+            assert_eq!(upstream.retry_with_nothing_up_at(&outage), at(expected), "{case:?}");
+        }
+    }
+}
