@@ -110,7 +110,7 @@ impl Forwarder {
                 let needs_opt = edit::needs_opt(info, &query.parsed);
                 let is_telling = is_objection(rcode)
                     || query.history.plainer.is_some()
-                    || self.upstreams[upstream].tolerance.wants_proof();
+                    || self.upstreams[upstream].experience.tolerance.wants_proof();
                 let sent = if is_telling { query.sendings.on(conn_id) } else { None };
                 self.answered(now, place, query_id, upstream);
                 self.note_keepalive(now, conn_id, response, info);
@@ -235,7 +235,7 @@ impl Forwarder {
         };
         let timeout = u32::from(timeout) * KEEPALIVE_UNIT;
         // The idle time counts at the server, from when it sent the answer to when the next query is there.
-        let round_trip = upstream.round_trip.smoothed().unwrap_or_default();
+        let round_trip = upstream.experience.round_trip.smoothed().unwrap_or_default();
         let on_the_way = KEEPALIVE_MARGIN.max(2 * round_trip);
         conn.keepalive = Some(timeout.saturating_sub(on_the_way));
         if timeout <= KEEPALIVE_NONE && matches!(conn.phase, Phase::Open) {
@@ -302,13 +302,13 @@ impl Forwarder {
         {
             let question = query.message.get(message::HEADER_LEN..query.parsed.question_end);
             let domain = tolerance::domain_hash(question.unwrap_or_default());
-            if upstream.tolerance.learn(now, edns, domain) {
+            if upstream.experience.tolerance.learn(now, edns, domain) {
                 let notice = Notice::UpstreamObjects { upstream: upstream.name.clone(), edns };
                 self.outbox.log(notice);
             }
         }
         if let Some(edns) = tolerance::proof(sent, rcode, query.parsed.opt.is_some()) {
-            upstream.tolerance.prove(edns);
+            upstream.experience.tolerance.prove(edns);
         }
     }
 
@@ -326,7 +326,7 @@ impl Forwarder {
         }
         let upstream = &mut self.upstreams[index];
         let is_open = upstream.open == Some(conn_id);
-        upstream.note_answer(now, self.limits.queries_max);
+        upstream.experience.note_answer(now, self.limits.queries_max);
         self.answered_late(now, (conn_id, message_id), index);
         // One on a retired connection proves little.
         let outage = self.upstreams[index].outage().filter(|_| is_open);

@@ -143,8 +143,9 @@ impl Forwarder {
 
     /// Connects to an upstream that has a connection which serves, unless that was done lately.
     fn replace(&mut self, now: Instant, index: UpstreamIndex) {
-        if self.upstreams[index].replacements.allow_one(now) && self.connect(now, index) {
-            self.upstreams[index].replacements.note(now);
+        if self.upstreams[index].experience.replacements.allow_one(now) && self.connect(now, index)
+        {
+            self.upstreams[index].experience.replacements.note(now);
         }
     }
 
@@ -191,13 +192,12 @@ impl Forwarder {
         // handshake just proved the path; but one that fills its window would hold up all others.
         let is_proven = query.history.stalled_at.is_some_and(|at| conn.opened_at >= at);
         let index = conn.upstream;
-        if !is_proven
-            || upstream.in_flight_max.is_some_and(|max| conn.in_flight.unanswered() >= max)
-        {
+        let window = upstream.experience.in_flight_max;
+        if !is_proven || window.is_some_and(|max| conn.in_flight.unanswered() >= max) {
             conn.note_sent(now, message_id);
         }
         let is_unsigned = query.parsed.signature.is_none();
-        let edns = query.edns_at(index).max(upstream.tolerance.edns(now));
+        let edns = query.edns_at(index).max(upstream.experience.tolerance.edns(now));
         let edit = QueryEdit {
             edns,
             keepalive: is_unsigned && !conn.asked_keepalive,
@@ -206,7 +206,7 @@ impl Forwarder {
         };
         conn.asked_keepalive |= is_unsigned && edns == Edns::Ours;
         conn.queries += 1;
-        let is_spent = conn.is_spent(upstream.allowance(now));
+        let is_spent = conn.is_spent(upstream.experience.allowance(now));
         let most = frame::LENGTH_LEN + query.message.len() + edit::QUERY_GROWTH_MAX;
         frame::append_with(conn.output.buffer(most), |out| {
             edit::append_query(out, &query.message, &query.parsed, message_id, edit);
@@ -217,7 +217,7 @@ impl Forwarder {
         let sending = Sending { conn: conn_id, id: message_id, edns, stalled: false };
         let older = query.add_sending(sending);
         if query.history.first.is_none() {
-            query.history.first = Some((index, upstream.promptness.note_sent()));
+            query.history.first = Some((index, upstream.experience.promptness.note_sent()));
         }
         upstream.sends += 1;
         if query.history.sends > 1 {
@@ -277,7 +277,9 @@ impl Forwarder {
             self.queries.wait_for(id, index);
             if is_lost {
                 self.replace(now, index);
-                if let Some(at) = self.upstreams[index].replacements.next().filter(|at| now < *at) {
+                if let Some(at) =
+                    self.upstreams[index].experience.replacements.next().filter(|at| now < *at)
+                {
                     self.queries.look_again(at);
                 }
             }

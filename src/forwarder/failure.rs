@@ -256,9 +256,9 @@ impl Forwarder {
         let was_alone = unanswered.len() == 1;
         let mut suspect = None;
         if was_open {
-            self.upstreams[index].note_close(had_unanswered, conn.answers);
+            self.upstreams[index].experience.note_close(had_unanswered, conn.answers);
         }
-        let losses_in_a_row = self.upstreams[index].losses_in_a_row;
+        let losses_in_a_row = self.upstreams[index].experience.losses_in_a_row;
         let mut bad_answers = 0;
         let [mut has_lost_before, mut was_on_all] = [false; 2];
         for &id in &unanswered {
@@ -288,7 +288,7 @@ impl Forwarder {
             End::BadAnswer { query, bad_answers }
         } else {
             let (answers, unanswered) = (conn.answers, &unanswered);
-            let is_answering = self.upstreams[index].is_answering(now);
+            let is_answering = self.upstreams[index].experience.is_answering(now);
             End::Lost { was_open, answers, unanswered, has_lost_before, was_on_all, is_answering }
         };
         let has_failed = match blame(&end) {
@@ -298,7 +298,7 @@ impl Forwarder {
             Blame::Query(query) => {
                 unanswered.retain(|id| *id != query);
                 // What it brought down says nothing about its server.
-                self.upstreams[index].losses_in_a_row = 0;
+                self.upstreams[index].experience.losses_in_a_row = 0;
                 if !self.try_elsewhere(query, index) {
                     self.fail_query(now, query);
                 }

@@ -73,7 +73,7 @@ impl Forwarder {
             && let Some(other) = self.upstreams.hedge_target(now, index)
             && let Some((conn, upstream)) = self.upstreams.with_upstream(conn_id)
             && conn.phase.is_trusted()
-            && let after = upstream.round_trip.late_after()
+            && let after = upstream.experience.round_trip.late_after()
             && let Some(message_id) = conn.sent.pop_late(now, after)
         {
             let Found::Unanswered(id) = conn.in_flight.find(message_id) else {
@@ -131,7 +131,7 @@ impl Forwarder {
         index: UpstreamIndex,
         id: Id,
     ) -> Option<UpstreamIndex> {
-        if !self.upstreams[index].promptness.wants_probe(now) {
+        if !self.upstreams[index].experience.promptness.wants_probe(now) {
             return None;
         }
         let query = self.queries.get(id)?;
@@ -143,7 +143,7 @@ impl Forwarder {
         };
         let of_another = self.upstreams.others(index).find(is_another).map(|(other, _)| other);
         let other = of_another.or_else(|| self.upstreams.another(index, avoided))?;
-        self.upstreams[index].promptness.note_probe(now, number);
+        self.upstreams[index].experience.promptness.note_probe(now, number);
         Some(other)
     }
 
@@ -152,7 +152,8 @@ impl Forwarder {
     fn revive_helpers(&mut self, now: Instant, index: UpstreamIndex, cause: Id) {
         let first = &self.upstreams[index];
         let operator = first.operator;
-        let is_any = self.policy.hedge == Hedge::Any || first.promptness.wants_probe(now);
+        let is_any =
+            self.policy.hedge == Hedge::Any || first.experience.promptness.wants_probe(now);
         for other in self.upstreams.indexes().filter(|other| *other != index) {
             if is_any || self.upstreams[other].operator == operator {
                 self.probe_failed(now, other, cause);
@@ -196,7 +197,12 @@ impl Forwarder {
         };
         if query.sendings.iter().any(is_overdue) {
             let by_another = answered_by.is_some();
-            self.upstreams[index].promptness.note_late(now, number, name_hash(query), by_another);
+            self.upstreams[index].experience.promptness.note_late(
+                now,
+                number,
+                name_hash(query),
+                by_another,
+            );
         }
     }
 }

@@ -100,7 +100,7 @@
 //! | when a connection counts as stalled | `upstreams/connection::stalls_at`, `failure` |
 //! | whose fault a lost or silent connection is | `upstreams/blame` |
 //! | when an upstream counts as failed | `failure`, `upstreams/health` |
-//! | what is known of an upstream | `upstreams/upstream`, and a file for each thing beside it |
+//! | what is known of an upstream | `upstreams/experience`, and a file for each thing beside it |
 //! | what is changed in a message | `message/edit` |
 //! | what the log says, and how often | `report` |
 //! | how much memory is taken | `limits`, `bound` |

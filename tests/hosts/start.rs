@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use support::Proxy;
 use support::namespace::{Namespace, in_namespace, ip};
@@ -149,7 +150,10 @@ impl Copied {
     pub(crate) fn new(test: &str) -> Self {
         let path = std::env::temp_dir().join(format!("{test}-{}", std::process::id()));
         let copied = Self(path.display().to_string());
-        fs::copy(env!("CARGO_BIN_EXE_dot-proxy"), &copied.0).expect("a writable directory");
+        // Not by this process: a child that another thread starts would have the copy open for writing until it
+        // runs its own program, and nobody could run the copy so long (ETXTBSY).
+        let status = Command::new("cp").args([env!("CARGO_BIN_EXE_dot-proxy"), &copied.0]).status();
+        assert!(status.is_ok_and(|status| status.success()), "cp cannot write {}", copied.0);
         fs::set_permissions(&copied.0, fs::Permissions::from_mode(0o755)).expect("our file");
         copied
     }

@@ -17,7 +17,7 @@ impl Upstreams {
             // The order in which they were given.
             Order::Ordered => {}
             Order::Fastest => sort_by_key(&mut ranking, |&index| {
-                (self.list[index].round_trip.estimate(now), index)
+                (self.list[index].experience.round_trip.estimate(now), index)
             }),
             Order::Spread => sort_by_key(&mut ranking, |&index| {
                 let upstream = &self.list[index];
@@ -51,7 +51,7 @@ impl Upstreams {
     ) -> Candidate {
         let upstream = &self.list[index];
         let wants_attempt = || !tried.contains(index) && self.wants_attempt(now, index, queued);
-        let allowance = upstream.allowance(now);
+        let allowance = upstream.experience.allowance(now);
         let open = self.serving(now, upstream, allowance);
         let Some((conn_id, conn)) = open.and_then(|id| Some((id, self.conns.get(id)?))) else {
             let attempt = upstream.attempt(now, wants_attempt);
@@ -59,7 +59,7 @@ impl Upstreams {
         };
         let condition = self.condition(now, conn, allowance);
         let renewal = match conn.renewal(now, allowance) {
-            Renewal::Wanted if !upstream.replacements.allow_one(now) => Renewal::No,
+            Renewal::Wanted if !upstream.experience.replacements.allow_one(now) => Renewal::No,
             Renewal::Wanted | Renewal::Needed if !wants_attempt() => Renewal::No,
             renewal => renewal,
         };
@@ -132,7 +132,7 @@ impl Upstreams {
         let other = same.or_else(|| match self.order {
             Order::Fastest => self
                 .hedge_targets(index)
-                .min_by_key(|(_, upstream)| upstream.round_trip.estimate(now)),
+                .min_by_key(|(_, upstream)| upstream.experience.round_trip.estimate(now)),
             Order::Ordered | Order::Spread => self.hedge_targets(index).next(),
         });
         other.map(|(other, _)| other)
@@ -143,7 +143,8 @@ impl Upstreams {
         if !conn.phase.is_trusted() {
             return None;
         }
-        let next = conn.sent.next_late(self.list[conn.upstream].round_trip.late_after())?;
+        let next =
+            conn.sent.next_late(self.list[conn.upstream].experience.round_trip.late_after())?;
         self.hedge_targets(conn.upstream).next().map(|_| next)
     }
 
@@ -170,7 +171,7 @@ impl Upstreams {
     /// What counts among upstreams that suit equally well.
     fn slowness(&self, now: Instant, upstream: &Upstream) -> Duration {
         match self.order {
-            Order::Fastest => upstream.round_trip.estimate(now),
+            Order::Fastest => upstream.experience.round_trip.estimate(now),
             Order::Ordered | Order::Spread => Duration::ZERO,
         }
     }

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::experience::Allowance;
 use super::in_flight::{Found, InFlight};
 use super::replacements;
 use super::sends::Sends;
 use super::turns::Turns;
-use super::upstream::{Allowance, NOTHING_UP_PAUSE};
+use super::upstream::NOTHING_UP_PAUSE;
 use crate::forwarder::action::UpstreamIndex;
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::collections::output::StreamOutput;
@@ -438,11 +439,12 @@ mod tests {
 
     #[test]
     fn when_a_connection_has_stalled() {
-        let base = base();
-        let at = |ms| base + Duration::from_millis(ms);
         // When queries are sent, when the last answer came, when a query was given up that was sent, and when
         // the connection stalls, in milliseconds.
         type Case<'a> = (&'a [u64], u64, Option<u64>, Option<u64>);
+
+        let base = base();
+        let at = |ms| base + Duration::from_millis(ms);
         let cases: [Case<'_>; 7] = [
             (&[], 0, None, None),
             (&[100], 0, None, Some(1600)),
@@ -469,11 +471,12 @@ mod tests {
 
     #[test]
     fn when_a_connection_is_replaced() {
+        // The age of a connection in seconds, queries so far, what it carries, how many were given up, how long
+        // ago another could not be made, and whether it is replaced.
+        type Case = (u64, u64, Option<u64>, u8, Option<u64>, Renewal);
+
         let base = base();
         let carries = |queries| Some(Allowance { queries: Some(queries), at_once: None });
-        // Its age in seconds, queries so far, what it carries, how many were given up, how long ago another
-        // could not be made, and whether it is replaced.
-        type Case = (u64, u64, Option<u64>, u8, Option<u64>, Renewal);
         let hour = 3_600;
         let cases: [Case; 11] = [
             (0, 0, None, 0, None, Renewal::No),
@@ -496,7 +499,8 @@ mod tests {
             let mut conn = opened(base);
             (conn.queries, conn.given_up) = (queries, given_up);
             let now = base + Duration::from_secs(age);
-            conn.replacement_failed_at = failed.map(|ago| now - Duration::from_secs(ago));
+            let failed_at = |ago| base + Duration::from_secs(age.saturating_sub(ago));
+            conn.replacement_failed_at = failed.map(failed_at);
             assert_eq!(conn.renewal(now, most.and_then(carries)), expected, "{case:?}");
         }
     }

@@ -7,7 +7,7 @@ use super::connection::{
     Arrival, Condition, HANDSHAKE_TIMEOUT, Over, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT,
     Silence, Turn, UpstreamConn,
 };
-use super::upstream::Allowance;
+use super::experience::Allowance;
 use super::{Upstream, Upstreams};
 use crate::forwarder::action::{Action, Manner, UpstreamConnId, UpstreamIndex, UpstreamSet};
 use crate::forwarder::collections::arena::Id;
@@ -20,7 +20,7 @@ impl Upstreams {
     pub(crate) fn wants_attempt(&self, now: Instant, index: UpstreamIndex, queued: usize) -> bool {
         let upstream = &self.list[index];
         let attempts = upstream.attempts.len();
-        let Some(allowance) = upstream.allowance(now) else {
+        let Some(allowance) = upstream.experience.allowance(now) else {
             return attempts == 0;
         };
         let Some(queries_max) = allowance.each() else {
@@ -123,7 +123,7 @@ impl Upstreams {
     /// at a time.
     pub(crate) fn is_busy(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
         match self.conns.get(conn_id) {
-            Some(conn) => conn.is_busy(self.list[conn.upstream].allowance(now)),
+            Some(conn) => conn.is_busy(self.list[conn.upstream].experience.allowance(now)),
             _ => false,
         }
     }
@@ -133,7 +133,7 @@ impl Upstreams {
         let Some(conn) = self.conns.get(conn_id) else {
             return false;
         };
-        let allowance = self.list[conn.upstream].allowance(now);
+        let allowance = self.list[conn.upstream].experience.allowance(now);
         matches!(conn.phase, Phase::Open)
             && self.condition(now, conn, allowance) == Condition::Takes
     }
@@ -146,7 +146,7 @@ impl Upstreams {
         allowance: Option<Allowance>,
     ) -> Condition {
         let unanswered = conn.in_flight.unanswered();
-        let max = self.list[conn.upstream].in_flight_max;
+        let max = self.list[conn.upstream].experience.in_flight_max;
         if conn.idles_out_at(self.idle_timeout(conn)).is_some_and(|at| at <= now) {
             Condition::Over(Over::Idle)
         } else if conn.stalls_at().is_some_and(|at| at <= now) {
@@ -190,9 +190,10 @@ impl Upstreams {
             && let Some(silence) = conn.silence.take()
         {
             let upstream = &mut self.list[conn.upstream];
-            upstream.query_limit.note_silence(now, conn.answers);
+            upstream.experience.query_limit.note_silence(now, conn.answers);
             if silence.of_several {
-                upstream.silent_in_a_row = upstream.silent_in_a_row.saturating_add(1);
+                upstream.experience.silent_in_a_row =
+                    upstream.experience.silent_in_a_row.saturating_add(1);
             }
             self.close_if_done(now, conn_id, outbox);
         }
@@ -225,14 +226,14 @@ impl Upstreams {
             conn.silence = Some(Silence { of_several, answered_elsewhere: None });
         }
         let upstream = &mut self.list[index];
-        upstream.round_trip.note(now, STALL_TIMEOUT);
-        upstream.stalled_since_answer = true;
+        upstream.experience.round_trip.note(now, STALL_TIMEOUT);
+        upstream.experience.stalled_since_answer = true;
         let end = End::Silent {
             was_open: upstream.open.take_if(|open| *open == conn_id).is_some(),
             answers,
             own,
             is_slow,
-            was_silent_before: upstream.silent_in_a_row > 0,
+            was_silent_before: upstream.experience.silent_in_a_row > 0,
             has_another: self.another(index, UpstreamSet::EMPTY).is_some(),
         };
         let failure = (blame(&end) == Blame::Upstream).then_some(match answers {
@@ -259,7 +260,7 @@ impl Upstreams {
         let unanswered = conn.in_flight.iter().collect();
         let upstream = &mut self.list[conn.upstream];
         upstream.open.take_if(|open| *open == conn_id);
-        upstream.at_once.teach(now, each);
+        upstream.experience.at_once.teach(now, each);
         if !std::mem::replace(&mut upstream.logged_in_turn, true) {
             outbox.log(Notice::UpstreamInTurn { upstream: upstream.name.clone(), each });
         }
@@ -291,9 +292,9 @@ impl Upstreams {
         let Turn { took, was_oldest, each } = conn.note_turn(now, message_id);
         if let Some(took) = took {
             let upstream = &mut self.list[conn.upstream];
-            upstream.round_trip.note(now, took);
+            upstream.experience.round_trip.note(now, took);
             if !was_oldest {
-                upstream.at_once.forget();
+                upstream.experience.at_once.forget();
             }
         }
         self.close_if_done(now, conn_id, outbox);
@@ -345,8 +346,8 @@ impl Upstreams {
         let upstream = &mut self.list[conn.upstream];
         upstream.forget(conn_id);
         if conn.phase.is_trusted() {
-            upstream.silent_in_a_row = 0;
-            upstream.query_limit.note_close(conn.answers);
+            upstream.experience.silent_in_a_row = 0;
+            upstream.experience.query_limit.note_close(conn.answers);
         }
         outbox.push(Action::Close { conn: conn_id.into(), manner, why: Some(why) });
         Some(conn)
@@ -363,7 +364,7 @@ impl Upstreams {
 
     pub(crate) fn close_idle(&mut self, conn_id: UpstreamConnId, outbox: &mut Outbox) {
         if let Some(conn) = self.close(conn_id, Manner::Orderly, "idle", outbox) {
-            self.list[conn.upstream].note_close(false, conn.answers);
+            self.list[conn.upstream].experience.note_close(false, conn.answers);
         }
     }
 

@@ -21,8 +21,8 @@ impl Upstreams {
         detail: Box<str>,
         outbox: &mut Outbox,
     ) -> Option<Id> {
-        self.list[index].start_slowly(u64::MAX);
-        let pause = self.list[index].next_backoff(stage, &mut self.random);
+        self.list[index].experience.start_slowly(u64::MAX);
+        let pause = self.list[index].experience.next_backoff(stage, &mut self.random);
         let proof = if stage == Stage::Read { Proof::Answer } else { Proof::Handshake };
         self.fail_until(now, index, (stage, detail), now + pause, proof, outbox)
     }
@@ -30,7 +30,7 @@ impl Upstreams {
     /// Whether too many of the last queries had no answer in time, and another upstream is usable.
     pub(crate) fn is_poor(&mut self, index: UpstreamIndex) -> bool {
         let upstream = &mut self.list[index];
-        let is_poor = upstream.promptness.take_poor() && upstream.is_usable();
+        let is_poor = upstream.experience.promptness.take_poor() && upstream.is_usable();
         is_poor && self.another(index, UpstreamSet::EMPTY).is_some()
     }
 
@@ -47,7 +47,7 @@ impl Upstreams {
              upstreams are asked until it has answered {ANSWERS_WANTED} copies in a row"
         );
         let upstream = &mut self.list[index];
-        let retry_at = now + upstream.promptness.next_pause(now);
+        let retry_at = now + upstream.experience.promptness.next_pause(now);
         for conn in &upstream.conns {
             if let Some(conn) = self.conns.get_mut(*conn) {
                 conn.sent.look_again();
@@ -127,9 +127,9 @@ impl Upstreams {
     /// several if not, as one poisonous name is asked for by a few types at a time.
     pub(crate) fn note_blame(&mut self, now: Instant, index: UpstreamIndex) -> bool {
         let upstream = &mut self.list[index];
-        upstream.blamed_in_a_row = upstream.blamed_in_a_row.saturating_add(1);
-        let blamed_in_a_row = upstream.blamed_in_a_row;
-        !upstream.is_answering(now)
+        upstream.experience.blamed_in_a_row = upstream.experience.blamed_in_a_row.saturating_add(1);
+        let blamed_in_a_row = upstream.experience.blamed_in_a_row;
+        !upstream.experience.is_answering(now)
             && blamed_in_a_row
                 >= if self.another(index, UpstreamSet::EMPTY).is_some() { 2 } else { BLAMES_MAX }
     }
@@ -193,7 +193,7 @@ impl Upstreams {
         }
         *missing = ANSWERS_WANTED;
         outage.attempts += 1;
-        outage.retry_at = now + upstream.promptness.next_pause(now);
+        outage.retry_at = now + upstream.experience.promptness.next_pause(now);
         self.summarize(now, outbox);
         false
     }
@@ -210,7 +210,7 @@ impl Upstreams {
         let Health::Failed(outage) = std::mem::replace(&mut upstream.health, Health::Usable) else {
             return None;
         };
-        upstream.promptness.forget();
+        upstream.experience.promptness.forget();
         if outage.logged {
             let down = now.saturating_duration_since(outage.since);
             outbox.log(Notice::UpstreamUsable { upstream: upstream.name.clone(), down });

@@ -4,6 +4,7 @@ pub(crate) mod blame;
 pub(crate) mod choice;
 pub(crate) mod connection;
 mod connections;
+mod experience;
 pub(crate) mod health;
 pub(crate) mod in_flight;
 pub(crate) mod promptness;
