@@ -277,6 +277,29 @@ fn a_special_name_waits_for_a_second_for_its_proof_and_not_at_all_for_an_upstrea
     end(w);
 }
 
+/// An outage teaches nothing of a zone.
+#[test]
+fn a_zone_is_asked_for_as_soon_as_an_upstream_that_had_failed_is_back() {
+    let mut w = world(1);
+    w.servers[0].replies(|ask| match ask.name {
+        "local." => vec![Step::after(10, Do::Answer(dns::denial(ask.message, 86_400, 64)))],
+        _ => vec![ask.answer_after(10)],
+    });
+    w.servers[0].attempts(Attempt::refused());
+    w.ask("first.example.");
+    w.run_ms(100);
+    ask_for_proof(&mut w, "a.local.", 1);
+    w.run_ms(10_000);
+    assert_eq!(w.response("a.local.").took(), ms(0));
+    w.servers[0].attempts(Attempt::good(10));
+    w.ask("second.example.");
+    w.run_ms(5000);
+    ask_for_proof(&mut w, "b.local.", 1);
+    w.run_ms(1000);
+    assert_eq!(seen(&w).last(), Some(&"local."), "{:?}", seen(&w));
+    end(w);
+}
+
 #[test]
 fn a_proof_that_is_too_large_for_a_datagram_comes_over_tcp() {
     let mut w = world(1);
