@@ -542,7 +542,7 @@ mod tests {
     use super::collections::arena::Id;
     pub(super) use super::collections::random::Random;
     use super::{DatagramPath, Forwarder, UpstreamIdentity};
-    use crate::config::{self, Command, Host};
+    use crate::config::{self, Command, Config, Host};
 
     /// Some instant to count from.
     #[expect(clippy::disallowed_methods, reason = "the one clock reading of the core's tests")]
@@ -550,11 +550,17 @@ mod tests {
         Instant::now() + std::time::Duration::from_secs(3600)
     }
 
-    /// With the default limits and one upstream.
-    pub(super) fn forwarder() -> Forwarder {
+    /// What the program does without arguments.
+    pub(super) fn config() -> Config {
         let Ok(Command::Run(config)) = config::parse(Vec::new(), Host::default()) else {
             panic!("no arguments are fine");
         };
+        *config
+    }
+
+    /// With the default limits and one upstream.
+    pub(super) fn forwarder() -> Forwarder {
+        let config = config();
         let upstreams = vec![UpstreamIdentity { shown: "192.0.2.1".into(), operator: 0 }];
         Forwarder::new(config.limits, config.policy, upstreams, 1)
     }

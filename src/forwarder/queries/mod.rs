@@ -224,8 +224,7 @@ impl Queries {
     pub(crate) fn wait_again(&mut self, mut ids: Vec<Id>) {
         // What was done about others may have ended some.
         ids.retain(|id| self.table.get(*id).is_some());
-        let since = |query: &Query| query.arrived;
-        sort_by_key(&mut ids, |id| (self.table.get(*id).map(since), id.serial()));
+        sort_by_key(&mut ids, |id| (self.table.get(*id).map(|query| query.arrived), id.serial()));
         for id in &ids {
             if self.table.get(*id).is_some_and(|query| query.sendings.is_empty()) {
                 self.shares.note_queued(id.key());
@@ -234,7 +233,7 @@ impl Queries {
         for route in RouteIndex::every() {
             let of_route = ids.iter().filter_map(|id| {
                 let query = self.table.get(*id).filter(|query| query.route == route)?;
-                Some((since(query), id.key()))
+                Some((query.arrived, id.key()))
             });
             let keys: Vec<(Instant, usize)> = of_route.collect();
             self.waiting.merge(&keys, Next::Anyone(route));

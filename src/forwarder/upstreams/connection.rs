@@ -426,15 +426,11 @@ const _: () = assert!(STALL_TIMEOUT.as_millis() < RETIRED_TIMEOUT.as_millis());
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{self, Command, Host};
-    use crate::forwarder::tests::base;
+    use crate::forwarder::tests::{base, config};
 
     /// A connection that was opened at that time.
     fn opened(at: Instant) -> UpstreamConn {
-        let Ok(Command::Run(config)) = config::parse(Vec::new(), Host::default()) else {
-            panic!("no arguments are fine");
-        };
-        UpstreamConn::new(UpstreamIndex::new(0), at, &config.limits, &mut Random::new(1))
+        UpstreamConn::new(UpstreamIndex::new(0), at, &config().limits, &mut Random::new(1))
     }
 
     #[test]
