@@ -84,6 +84,11 @@ impl Flag {
 }
 
 impl Value {
+    /// It is one of several words, and this is among them.
+    pub(super) fn has_word(&self, word: &str) -> bool {
+        matches!(self.form, OneOf(known) if known().contains(&word))
+    }
+
     /// What it is, in words.
     pub(super) fn words(&self) -> String {
         match self.form {
@@ -107,7 +112,7 @@ pub(super) fn of_argument(
 ) -> Result<(&'static str, &'static Flag, &'static Value), UsageError> {
     if !arg.starts_with('-') || arg == "-" || arg == "--" {
         return Err(UsageError(format!(
-            "{}: stray argument; every value follows its flag, such as {}",
+            "{}: stray argument; {}",
             if arg.is_empty() { "''".into() } else { shown(arg) },
             suggest::stray(arg)
         )));
@@ -267,7 +272,7 @@ pub(super) static FLAGS: [Flag; 22] = [
         value: Some(once(OneOf(Special::words), |options, value| {
             choose(&mut options.special_names, value)
         })),
-        help: "Answer names that are not for the public DNS here, or forward them: localhost, test, \
+        help: "Answer names that are not in the public DNS here, or forward them: localhost, test, \
                local, onion, home.arpa, reverse names of private addresses and the like.",
         default: |options| options.special_names.word().into(),
     },
@@ -292,8 +297,8 @@ pub(super) static FLAGS: [Flag; 22] = [
         value: Some(once(OneOf(KeyExchange::words), |options, value| {
             choose(&mut options.key_exchange, value)
         })),
-        help: "Offer upstreams X25519 with ML-KEM-768, against who records today and decrypts later, \
-               or classic key exchanges only, for networks that lose a long ClientHello.",
+        help: "Offer upstreams X25519 with ML-KEM-768, so that nobody records today and decrypts \
+               later, or classic key exchanges only, for networks that lose a long ClientHello.",
         default: |options| options.key_exchange.word().into(),
     },
     Flag {
@@ -309,7 +314,7 @@ pub(super) static FLAGS: [Flag; 22] = [
         value: Some(once(OneOf(LevelFilter::words), |options, value| {
             choose(&mut options.log_level, value)
         })),
-        help: "Log messages of this level and of those before it.",
+        help: "Log messages of this level and of graver ones.",
         default: |options| options.log_level.word().into(),
     },
     Flag {
@@ -332,7 +337,7 @@ pub(super) static FLAGS: [Flag; 22] = [
     Flag {
         names: &["--size"],
         value: Some(once(OneOf(Size::words), |options, value| choose(&mut options.size, value))),
-        help: "How much is served and held at a time; small stays under 6 MB of memory and takes \
+        help: "How much is served and held at a time; small stays under 6 MB of memory (static binary) and takes \
                {upstreams} upstreams.",
         default: |options| options.size.word().into(),
     },

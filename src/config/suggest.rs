@@ -18,6 +18,14 @@ pub(super) fn flag(arg: &str, value: Option<&str>) -> Option<String> {
         Some((name, value)) => (name, Some(value)),
         None => (arg, value),
     };
+    if let Some((name, value)) = arg.split_once(' ')
+        && flags::find(name).is_some()
+    {
+        return Some(format!(
+            "write {name} and {} as two words, not in one pair of quotes",
+            shown(value)
+        ));
+    }
     // Some programs have long flags with one dash.
     if let Some((long, _)) = flags::find(&format!("-{name}")) {
         return Some(format!("write {long}"));
@@ -36,8 +44,26 @@ pub(super) fn flag(arg: &str, value: Option<&str>) -> Option<String> {
             return Some(remedy);
         }
     }
-    let long = nearest(name, FLAGS.iter().map(Flag::long))?;
+    let longs = || FLAGS.iter().map(Flag::long);
+    if let Some(word) = name.strip_prefix("--no-")
+        && let Some((switch, Flag { value: Some(value), .. })) = flags::find(&format!("--{word}"))
+        && value.has_word("off")
+    {
+        return Some(format!("write {switch} off"));
+    }
+    let long = nearest(name, longs()).or_else(|| only_with(name, longs()))?;
     Some(format!("did you mean {long}?"))
+}
+
+/// The only flag that `name` is a part of, at its beginning or its end.
+fn only_with<'a>(name: &str, longs: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let word = name.strip_prefix("--").filter(|word| !word.is_empty())?;
+    let mut with = longs.filter(|long| {
+        let parts = long.trim_start_matches('-');
+        let rest = parts.strip_prefix(word).map(|rest| rest.starts_with('-'));
+        rest == Some(true) || parts.strip_suffix(word).is_some_and(|rest| rest.ends_with('-'))
+    });
+    with.next().filter(|_| with.next().is_none())
 }
 
 /// What does here what a flag does elsewhere.
@@ -47,7 +73,7 @@ fn foreign(name: &str, value: Option<&str>) -> Option<String> {
 }
 
 /// Flags of other programs, and what to write in their place. VALUE stands for the value that was typed.
-const FOREIGN: [(&[&str], &str); 13] = [
+const FOREIGN: [(&[&str], &str); 16] = [
     (
         &["-p", "--port"],
         "the port stands behind the address: write --listen 127.0.0.1:VALUE, or another address",
@@ -67,6 +93,18 @@ const FOREIGN: [(&[&str], &str); 13] = [
         &["--pin", "--pins", "--pinset", "--tls-pin", "--tls-pinset"],
         "a pin stands behind the address: write --upstream IP#NAME,sha256/BASE64, or \
          IP#sha256/BASE64 without a name",
+    ),
+    (
+        &["--auth-name", "--hostname", "--server-name", "--sni", "--tls-host", "--tls-name"],
+        "the name stands behind the address: write --upstream IP#VALUE",
+    ),
+    (
+        &["-j", "-t", "--jobs", "--threads", "--workers"],
+        "a process keeps one core busy: start one for each core, with --reuse-port on",
+    ),
+    (
+        &["--dnssec", "--validate"],
+        "what DNSSEC needs passes as it is: leave it out, the upstream or the client validates",
     ),
     (&["-v"], "write --log-level debug to see more, or -V for the version"),
     (&["--debug", "--verbose"], "write --log-level debug, and --query-log on for a line per query"),
@@ -89,8 +127,21 @@ const FOREIGN: [(&[&str], &str); 13] = [
     ),
 ];
 
-/// What to write in place of an argument that belongs to no flag.
+/// What to do about an argument that belongs to no flag.
 pub(super) fn stray(arg: &str) -> String {
+    let (word, value) =
+        arg.split_once('=').map_or((arg, None), |(word, value)| (word, Some(value)));
+    // Programs that typeset text make one long dash of two.
+    let long = format!("--{}", word.trim_start_matches(['\u{2013}', '\u{2014}']));
+    if let Some((long, _)) = flags::find(&long) {
+        let value = value.map_or(String::new(), |value| format!(" {}", shown(value)));
+        return format!("flags begin with two hyphens: write {long}{value}");
+    }
+    format!("every value follows its flag, such as {}", flag_for(arg))
+}
+
+/// A flag with the value that was likely meant for it.
+fn flag_for(arg: &str) -> String {
     if arg.parse::<u16>().is_ok() {
         return format!("--listen 127.0.0.1:{arg}");
     }
@@ -453,7 +504,7 @@ mod tests {
 
     #[test]
     fn flags_of_other_programs_are_shown_as_what_does_the_same_here() {
-        let table = r"
+        let table = "
         -p 53                             => -p: unknown flag; the port stands behind the address: write --listen 127.0.0.1:53
         --port=5353                       => write --listen 127.0.0.1:5353
         -p53                              => write --listen 127.0.0.1:53
@@ -476,7 +527,19 @@ mod tests {
         --tcp-client-max 5                => unknown flag; did you mean --tcp-clients-max?
         tls://9.9.9.9                     => every value follows its flag, such as --upstream 9.9.9.9#dns.quad9.net
         1.1.1.1                           => every value follows its flag, such as --upstream 1.1.1.1
-        53                                => every value follows its flag, such as --listen 127.0.0.1:53";
+        53                                => every value follows its flag, such as --listen 127.0.0.1:53
+        help                              => help: stray argument; flags begin with two hyphens: write --help
+        upstream=quad9                    => flags begin with two hyphens: write --upstream quad9
+        \u{2014}listen 127.0.0.1         => flags begin with two hyphens: write --listen
+        '--query-log on'                  => write --query-log and on as two words, not in one pair of quotes
+        --no-query-log                    => --no-query-log: unknown flag; write --query-log off
+        --no-listen                       => --no-listen: unknown flag; --help lists the flags
+        --policy spread                   => --policy: unknown flag; did you mean --upstream-policy?
+        --limits                          => --limits: unknown flag; did you mean --print-limits?
+        --idle-timeout 5                  => --idle-timeout: unknown flag; --help lists the flags
+        --threads 4                       => start one for each core, with --reuse-port on
+        --sni dns.example                 => write --upstream IP#dns.example
+        --dnssec                          => leave it out, the upstream or the client validates";
         assert_errors("", table);
     }
 

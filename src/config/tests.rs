@@ -298,7 +298,7 @@ fn interfaces_are_known_by_their_indexes() {
 }
 
 const PINS: [&str; 2] = [
-    "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+    "sha256/ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=",
     "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
 ];
 
@@ -306,8 +306,8 @@ const PINS: [&str; 2] = [
 fn upstreams_with_pins() {
     let [a, b] = PINS;
     for (auth, name, pins, shown) in [
-        (a.to_owned(), None, &[a][..], "1.2.3.4#sha256/47DEQpj8HBSa..."),
-        (format!("{a},{b}"), None, &[a, b], "1.2.3.4#sha256/47DEQpj8HBSa..."),
+        (a.to_owned(), None, &[a][..], "1.2.3.4#sha256/ungWv48Bz+pB..."),
+        (format!("{a},{b}"), None, &[a, b], "1.2.3.4#sha256/ungWv48Bz+pB..."),
         (format!("{b},{a}"), None, &[b, a], "1.2.3.4#sha256/AAAAAAAAAAAA..."),
         (format!("dns.example,{a}"), Some("dns.example"), &[a], "1.2.3.4#dns.example"),
         (format!("{a},DNS.example.,{b}"), Some("dns.example"), &[a, b], "1.2.3.4#dns.example"),
@@ -334,7 +334,9 @@ fn bad_pins_are_named_with_what_would_be_right() {
         1.2.3.4#sha256/x => the pin sha256/x has 1 characters behind sha256/; copy all 44, the last is =; write sha256/BASE64
         1.2.3.4#PINx     => has 45 characters behind sha256/
         1.2.3.4#a,PINx,b => has 45 characters behind sha256/
-        1.2.3.4#a,47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU= => does not begin with sha256/
+        1.2.3.4#a,ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0= => does not begin with sha256/
+        1.2.3.4#sha256:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0= => does not begin with sha256/, the only hash taken; write PIN
+        1.2.3.4#sha1/ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0= => the only hash taken; write sha256/BASE64
         1.2.3.4#PIN,PIN  => the pin PIN is given twice; give each pin once
         1.2.3.4#a,PIN,PIN => is given twice; give each pin once
         1.2.3.4#a,b      => has two names, a and b; give one of them
@@ -356,7 +358,7 @@ fn upstreams_that_the_log_could_not_tell_apart_are_one() {
     let both = format!("{a},{}", PINS[1]);
     let named = format!("1.2.3.4#x,{}", PINS[0]);
     for (first, second, expected) in [
-        (&a, &a, "1.2.3.4#sha256/47DEQpj8HBSa... is given twice; give each upstream once"),
+        (&a, &a, "1.2.3.4#sha256/ungWv48Bz+pB... is given twice; give each upstream once"),
         (&a, &both, "is given twice; give each upstream once, with all its pins"),
         (&both, &a, "is given twice; give each upstream once, with all its pins"),
         (&named, &"1.2.3.4#x".into(), "1.2.3.4#x is given twice; give each upstream once, with"),

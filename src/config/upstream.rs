@@ -31,7 +31,7 @@ impl UpstreamSpec {
 }
 
 /// `1.1.1.1#cloudflare-dns.com`, with the port if it is not 853. Without a name it is
-/// `1.1.1.1#sha256/47DEQpj8HBSa...`, the beginning of its first pin. An upstream whose name is its
+/// `1.1.1.1#sha256/ungWv48Bz+pB...`, the beginning of its first pin. An upstream whose name is its
 /// address is `1.1.1.1`.
 impl fmt::Display for UpstreamSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,7 +138,8 @@ fn known_by(auth: &str, address: SocketAddr) -> Result<UpstreamSpec, String> {
         // No name has these.
         if part.contains(['/', '=']) {
             let pin = part.parse().map_err(|problem| {
-                format!("the pin {} {problem}; write {PIN_FORM}", shown(part))
+                let right = pin_within(part).map_or(PIN_FORM.into(), |pin| pin.to_string());
+                format!("the pin {} {problem}; write {right}", shown(part))
             })?;
             if pins.contains(&pin) {
                 return Err(format!("the pin {pin} is given twice; give each pin once"));
@@ -198,6 +199,16 @@ pub(super) fn certificate_name(text: &str) -> Result<Box<str>, String> {
         return Err(format!("{} ends in a number and is not an IP address", shown(name)));
     }
     Ok(name.to_ascii_lowercase().into())
+}
+
+/// The pin in the notation of another program, such as `pin-sha256="BASE64"` or BASE64 alone.
+fn pin_within(text: &str) -> Option<Pin> {
+    let quoted = text.trim_end_matches(['"', '\'']);
+    let (_, base64) = quoted.split_at_checked(quoted.len().checked_sub(Pin::BASE64_LEN)?)?;
+    format!("sha256/{base64}")
+        .parse()
+        .ok()
+        .filter(|_| !text.contains("sha1") && !text.contains("512"))
 }
 
 pub(super) const UPSTREAM_EXAMPLE: &str = "1.1.1.1#cloudflare-dns.com";

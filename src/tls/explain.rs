@@ -125,7 +125,10 @@ fn certificate_words(error: &CertificateError, roots: Option<&str>) -> String {
         CertificateError::Revoked => "the certificate is revoked".into(),
         CertificateError::UnhandledCriticalExtension => CRITICAL_EXTENSION.into(),
         CertificateError::UnknownIssuer => {
-            format!("{}; your own CA: --ca-file FILE", unknown_issuer_words(roots))
+            format!(
+                "{}; --ca-file FILE is for its CA, and the server itself must send what is between",
+                unknown_issuer_words(roots)
+            )
         }
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
@@ -155,8 +158,8 @@ fn unfit_words(why: Unfit, roots: &str) -> String {
         Unfit::SelfSigned { is_ca, pin } => {
             let what = if is_ca { CA_CERTIFICATE.into() } else { unknown_issuer_words(roots) };
             format!(
-                "{what}; it is self-signed: if its owner says that this is its key, write #{pin} in \
-                 place of the name"
+                "{what}; it is self-signed: write #{pin} in place of the name if its owner says that \
+                 this is its key"
             )
         }
         Unfit::Signature => format!(

@@ -11,6 +11,9 @@ use std::str::FromStr;
 pub struct Pin([u8; DIGEST_LEN]);
 
 impl Pin {
+    /// Characters of a digest in base64: four for three octets, and four for the last two.
+    pub(crate) const BASE64_LEN: usize = 44;
+
     /// The pin of the key that has this digest.
     pub fn of_digest(digest: [u8; DIGEST_LEN]) -> Self {
         Self(digest)
@@ -36,13 +39,17 @@ impl FromStr for Pin {
             Some((hash, base64)) if hash.eq_ignore_ascii_case(HASH) => base64,
             _ => return Err(format!("does not begin with {HASH}/, the only hash taken")),
         };
+        if base64 == OF_NOTHING {
+            return Err("is the digest of nothing: what made it was given no key".into());
+        }
         let len = base64.chars().count();
-        if len == BASE64_LEN + 1 && base64.starts_with('/') {
+        if len == Self::BASE64_LEN + 1 && base64.starts_with('/') {
             return Err(format!("has two slashes behind {HASH}; write one"));
         }
-        if len != BASE64_LEN {
+        if len != Self::BASE64_LEN {
             return Err(format!(
-                "has {len} characters behind {HASH}/; copy all {BASE64_LEN}, the last is ="
+                "has {len} characters behind {HASH}/; copy all {}, the last is =",
+                Self::BASE64_LEN
             ));
         }
         let Some(digits) = base64.strip_suffix('=') else {
@@ -89,8 +96,8 @@ const HASH: &str = "sha256";
 
 const DIGEST_LEN: usize = 32;
 
-/// Characters of a digest in base64: four for three octets, and four for the last two.
-const BASE64_LEN: usize = 44;
+/// The digest of nothing, which `openssl dgst` prints where the server could not be asked for its key.
+const OF_NOTHING: &str = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
 
 /// The digits of base64 (RFC 4648 section 4).
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -99,21 +106,21 @@ const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 mod tests {
     use super::*;
 
-    /// The digest of nothing, by `openssl dgst -sha256 -binary </dev/null | base64`.
-    const OF_NOTHING: &str = "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+    /// The digest of "abc", by `printf abc | openssl dgst -sha256 -binary | base64`.
+    const OF_ABC: &str = "sha256/ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=";
 
     #[test]
     fn text_and_digest() {
         let digest = [
-            0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f,
-            0xb9, 0x24, 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b,
-            0x78, 0x52, 0xb8, 0x55,
+            0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea, 0x41, 0x41, 0x40, 0xde, 0x5d, 0xae,
+            0x22, 0x23, 0xb0, 0x03, 0x61, 0xa3, 0x96, 0x17, 0x7a, 0x9c, 0xb4, 0x10, 0xff, 0x61,
+            0xf2, 0x00, 0x15, 0xad,
         ];
         let pin = Pin::of_digest(digest);
-        assert_eq!(pin.to_string(), OF_NOTHING);
-        assert_eq!(OF_NOTHING.parse(), Ok(pin));
-        assert_eq!(OF_NOTHING.replace("sha", "SHA").parse(), Ok(pin));
-        assert_eq!(pin.shortened().to_string(), "sha256/47DEQpj8HBSa...");
+        assert_eq!(pin.to_string(), OF_ABC);
+        assert_eq!(OF_ABC.parse(), Ok(pin));
+        assert_eq!(OF_ABC.replace("sha", "SHA").parse(), Ok(pin));
+        assert_eq!(pin.shortened().to_string(), "sha256/ungWv48Bz+pB...");
     }
 
     #[test]
@@ -130,7 +137,7 @@ mod tests {
 
     #[test]
     fn what_is_no_pin() {
-        let good = OF_NOTHING.strip_prefix("sha256/").unwrap();
+        let good = OF_ABC.strip_prefix("sha256/").unwrap();
         for (text, error) in [
             (good.to_owned(), "does not begin with sha256/, the only hash taken"),
             (format!("sha1/{good}"), "does not begin with sha256/"),
@@ -141,6 +148,7 @@ mod tests {
             (format!("sha256/{}", &good[1..]), "has 43 characters behind sha256/; copy all 44"),
             (format!("sha256/{}", &good[..43]), "has 43 characters behind sha256/; copy all 44"),
             (format!("sha256/{good}="), "has 45 characters behind sha256/"),
+            (format!("sha256/{OF_NOTHING}"), "is the digest of nothing"),
             ("sha256/".to_owned(), "has 0 characters behind sha256/"),
             (format!("sha256/{}A", &good[..43]), "does not end in =, as 32 octets in base64 do"),
             (format!("sha256/-{}", &good[1..]), "has '-', which is not base64"),

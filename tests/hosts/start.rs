@@ -60,7 +60,7 @@ fn h05_no_right_to_bind() {
             return skip(NAME, &format!("{sysctl}: {error}"));
         }
         let program = Copied::new(NAME);
-        let remedies = ["root", "CAP_NET_BIND_SERVICE", "ip_unprivileged_port_start"];
+        let remedies = ["root", "cap_net_bind_service", "ip_unprivileged_port_start"];
         for address in ["127.0.0.1:53", "[::1]:853"] {
             let result = run_through(&program.as_nobody(), &["--listen", address]);
             assert_one_line(&result, 1, &[&[address, "denied"], &remedies[..]].concat());

@@ -221,7 +221,7 @@ fn explain(
         (io::ErrorKind::PermissionDenied, port)
             if *by_bind && is_access(error) && (1..host.unprivileged_from).contains(&port) =>
         {
-            "; run as root, give the binary CAP_NET_BIND_SERVICE, or set \
+            "; run as root, `sudo setcap cap_net_bind_service=+ep` the binary, or set \
              net.ipv4.ip_unprivileged_port_start"
         }
         (io::ErrorKind::PermissionDenied, _) => {
@@ -278,10 +278,10 @@ mod tests {
                 true,
                 1024,
                 None,
-                "CAP_NET_BIND_SERVICE, or set net.ipv4.ip_un",
+                "cap_net_bind_service=+ep` the binary, or set net.ipv4.ip_un",
             ),
-            ("[::1]:1023", access, true, 1024, None, "CAP_NET_BIND_SERVICE"),
-            ("127.0.0.1:1999", access, true, 2000, None, "CAP_NET_BIND_SERVICE"),
+            ("[::1]:1023", access, true, 1024, None, "cap_net_bind_service"),
+            ("127.0.0.1:1999", access, true, 2000, None, "cap_net_bind_service"),
             ("127.0.0.1:53", access, true, 53, None, "a sandbox or a security module"),
             ("127.0.0.1:5300", access, true, 1024, None, "a sandbox or a security module"),
             ("127.0.0.1:53", access, false, 1024, None, "a sandbox or a security module"),

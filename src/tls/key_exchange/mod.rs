@@ -42,10 +42,12 @@ impl KeyExchange {
 /// itself: whoever stands in between could then turn the hybrid off.
 pub(super) fn advice(key_exchange: KeyExchange, received: usize) -> &'static str {
     match key_exchange {
-        KeyExchange::Hybrid if received == 0 => {
-            "; nothing answered the ClientHello, which --key-exchange classic makes shorter"
+        _ if received > 0 => "",
+        KeyExchange::Hybrid => {
+            "; nothing answered the ClientHello: another port, or, where the network loses long ones, \
+             --key-exchange classic"
         }
-        KeyExchange::Hybrid | KeyExchange::Classic => "",
+        KeyExchange::Classic => "; nothing answered the ClientHello: another port?",
     }
 }
 
