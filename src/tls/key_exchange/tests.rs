@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::time::Instant;
 
 use ::ring::digest::{SHA256, digest};
 #[expect(deprecated, reason = "the vectors have keys in this form")]
@@ -197,6 +196,7 @@ fn the_hybrid_is_offered_whatever_happened_before() {
     let mut connector = authority.connector(NAME);
     let hybrid = server(&authority, &[&server_side::Hybrid, X25519]);
     let no_hybrid = server(&authority, &[X25519]);
+    let p256 = server(&authority, &[SECP256R1]);
     let tls12 = authority.server_with(server_side::hybrid(), &TLS12, |_| ());
     let bent = server(&authority, &[const { &Bent(|share| share.truncate(1)) }]);
     let check = |connector: &mut Connector, before: &str| {
@@ -209,19 +209,18 @@ fn the_hybrid_is_offered_whatever_happened_before() {
     check(&mut connector, "a handshake without an answer");
     Link::refused(&mut connector, &bent);
     check(&mut connector, "a share that is none");
-    for (server, before) in
-        [(&no_hybrid, "X25519 alone"), (&tls12, "TLS 1.2"), (&hybrid, "the hybrid")]
-    {
+    for (server, before) in [
+        (&no_hybrid, "X25519 alone"),
+        (&p256, "P-256"),
+        (&tls12, "TLS 1.2"),
+        (&hybrid, "the hybrid"),
+    ] {
         for _ in 0..2 {
             Link::established(&mut connector, server);
             check(&mut connector, before);
         }
         connector.forget_session();
     }
-    // A server that was authenticated and wants P-256 is given that at once, and may still ask for better.
-    Link::established_at(Instant::now(), &mut connector, &server(&authority, &[SECP256R1]));
-    let (groups, shares) = offered(&hello_of(&mut start(&mut connector)));
-    assert_eq!((groups[0], &shares[..]), (X25519MLKEM768, &[(P256, 65)][..]));
 }
 
 #[test]

@@ -58,8 +58,7 @@ impl Session {
             return false;
         }
         if self.tickets.is_empty() {
-            // Nothing is left to offer but the hint at a key exchange.
-            return true;
+            return false;
         }
         let end = self.verified_time.as_secs().saturating_add(SESSION_TIMEOUT.as_secs());
         let end = UnixTime::since_unix_epoch(Duration::from_secs(end));
@@ -156,16 +155,12 @@ impl SessionStore {
 
 /// A store serves one server only, so the names do not matter.
 impl ClientSessionStore for SessionStore {
-    fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
-        // A share for X25519 is in the first `ClientHello` anyway. Asked for by itself, it would leave out the
-        // better one, which the server may have learned meanwhile.
-        if group != NamedGroup::X25519 {
-            self.append(Held { group: Some(group), ..Held::default() });
-        }
-    }
+    /// What one server chose is not held against it: a share of that alone would leave out the better ones,
+    /// which it may have learned meanwhile.
+    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
 
     fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
-        self.earlier.as_ref()?.lock().group
+        None
     }
 
     fn set_tls12_session(&self, _: ServerName<'static>, session: Tls12ClientSessionValue) {
@@ -229,8 +224,6 @@ impl fmt::Debug for Tickets {
 struct Held {
     /// The session has ended: nothing is taken in any more.
     is_discarded: bool,
-    /// The key exchange that the server chose, to begin with the next time.
-    group: Option<NamedGroup>,
     tls12: Option<Tls12ClientSessionValue>,
     /// Tickets of TLS 1.3, the newest last.
     tls13: Vec<Tls13ClientSessionValue>,
@@ -241,7 +234,6 @@ impl Held {
         if self.is_discarded {
             return;
         }
-        self.group = newer.group.or(self.group);
         self.tls12 = newer.tls12.or(self.tls12.take());
         self.tls13.extend(newer.tls13);
         let excess = self.tls13.len().saturating_sub(tickets_max);
