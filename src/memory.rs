@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::fs;
+use std::path::Path;
 
 use crate::config::Config;
 use crate::forwarder::{Forwarder, MemoryBound, SpecialNames, Term};
@@ -102,10 +103,11 @@ fn heap(config: &Config) -> (Vec<Term>, usize) {
         Term::new("read buffer", 1, sockets.read_buffer),
         Term::new("all the rest", 1, rest),
     ]);
-    if let Some(file) = &config.ca_file {
-        // The octets of the file, and the certificates in them. Without the file, the start fails.
-        let octets = fs::metadata(file).map_or(0, |metadata| metadata.len() as usize);
-        terms.push(Term::new("file of root certificates", 2, octets));
+    // The octets of the files, and the certificates in them. Without a file, the start fails.
+    let octets = |file: &Path| fs::metadata(file).map_or(0, |metadata| metadata.len() as usize);
+    let files: usize = config.files.paths().map(octets).sum();
+    if files > 0 {
+        terms.push(Term::new("files of certificates", 2, files));
     }
     (terms, kept)
 }

@@ -25,6 +25,7 @@ const OF_CONFIG: &[&str] = &[
     "forwarder/Order",
     "forwarder/Policy",
     "forwarder/SpecialNames",
+    "tls/Files",
     "tls/KeyExchange",
     "tls/pin",
 ];

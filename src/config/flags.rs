@@ -211,7 +211,7 @@ pub(super) const PRINT_LIMITS: Flag = Flag {
 };
 
 /// All flags, in the order of `--help`.
-pub(super) static FLAGS: [Flag; 22] = [
+pub(super) static FLAGS: [Flag; 25] = [
     Flag {
         names: &["-l", "--listen"],
         value: Some(repeatable(LISTENER, Options::add_listener)),
@@ -233,7 +233,7 @@ pub(super) static FLAGS: [Flag; 22] = [
         value: Some(repeatable(UPSTREAM, Options::add_upstreams)),
         help: "Ask this server: IP[:PORT]#NAME, [IPv6]:PORT#NAME or a preset: {presets}. \
                Repeatable; the first usable one is asked. Pins may follow NAME or replace it: \
-               #NAME,sha256/BASE64. An IP alone is its own NAME.",
+               #NAME,sha256/BASE64; #NAME,sni=off does not tell it NAME. An IP alone is its own NAME.",
         default: |_| UPSTREAM_DEFAULT.word.into(),
     },
     Flag {
@@ -285,11 +285,36 @@ pub(super) static FLAGS: [Flag; 22] = [
     },
     Flag {
         names: &["--ca-file"],
+        value: Some(repeatable(Named("FILE", "a file of PEM certificates"), |options, value| {
+            options.add_ca_file(value)
+        })),
+        help: "Trust the PEM certificates in FILE instead of the built-in roots; repeatable.",
+        default: no_default,
+    },
+    Flag {
+        names: &["--builtin-roots"],
+        value: Some(once(OneOf(bool::words), |options, value| {
+            bool::read(value).map(|is_on| options.builtin_roots = Some(is_on))
+        })),
+        help: "Trust the built-in roots, also besides those of --ca-file.",
+        default: |_| "on; off with --ca-file".into(),
+    },
+    Flag {
+        names: &["--client-cert"],
         value: Some(once(Named("FILE", "a file of PEM certificates"), |options, value| {
-            options.ca_file = Some(value.into());
+            options.client_cert = Some(value.into());
             Ok(())
         })),
-        help: "Trust the PEM certificates in FILE instead of the built-in roots.",
+        help: "Show the PEM certificate in FILE, with its issuers behind it, to upstreams that ask for one.",
+        default: no_default,
+    },
+    Flag {
+        names: &["--client-key"],
+        value: Some(once(Named("FILE", "a file with a PEM key"), |options, value| {
+            options.client_key = Some(value.into());
+            Ok(())
+        })),
+        help: "The key of --client-cert, not encrypted.",
         default: no_default,
     },
     Flag {

@@ -17,13 +17,12 @@ use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use log::LevelFilter;
 use pico_args::Arguments;
 
 use crate::forwarder::{Limits, Policy};
-use crate::tls::KeyExchange;
+use crate::tls::{Files, KeyExchange};
 pub use flags::usage;
 use flags::{Flag, HELP, PRINT_LIMITS, VERSION};
 use options::Options;
@@ -52,9 +51,8 @@ pub struct Config {
     pub reuse_port: bool,
     /// The upstreams that are asked, in order of preference; at least one, no two alike.
     pub upstreams: Vec<UpstreamSpec>,
-    /// The PEM certificates to which those of upstreams must lead; `None`: Mozilla's root certificates,
-    /// as of the build.
-    pub ca_file: Option<PathBuf>,
+    /// The files by which upstreams and this program know each other.
+    pub files: Files,
     /// The key exchanges that are offered to upstreams.
     pub key_exchange: KeyExchange,
     /// The least severe log record that is written.

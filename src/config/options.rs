@@ -2,9 +2,10 @@
 //! its reason; those that depend on `--size` are in `sizes`.
 
 use std::fmt::Display;
+use std::mem;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,12 +14,12 @@ use log::LevelFilter;
 use super::address::{address, overlap, reaches, with_interface_indexes};
 use super::presets::{CLOUDFLARE, Preset, v4};
 use super::sizes::{self, Size};
-use super::suggest::{self, words};
+use super::suggest::{self, shown, words};
 use super::upstream::{UpstreamSpec, upstreams};
 use super::zone::zone;
 use super::{Config, Host, UsageError};
 use crate::forwarder::{Ecs, Hedge, Limits, Order, Policy, SpecialNames};
-use crate::tls::KeyExchange;
+use crate::tls::{Files, KeyExchange};
 
 /// What was given on the command line, and the defaults of what was not.
 pub(super) struct Options {
@@ -35,7 +36,11 @@ pub(super) struct Options {
     pub(super) ecs: Ecs,
     pub(super) special_names: Special,
     pub(super) forward_zones: Vec<Box<[u8]>>,
-    pub(super) ca_file: Option<PathBuf>,
+    pub(super) ca_files: Vec<PathBuf>,
+    /// None: if no file is given.
+    pub(super) builtin_roots: Option<bool>,
+    pub(super) client_cert: Option<PathBuf>,
+    pub(super) client_key: Option<PathBuf>,
     pub(super) key_exchange: KeyExchange,
     pub(super) query_log: QueryLog,
     pub(super) log_level: LevelFilter,
@@ -67,7 +72,10 @@ impl Options {
             // RFC 6761 and RFC 6303: the public DNS is not to be asked for them.
             special_names: Special::Local,
             forward_zones: Vec::new(),
-            ca_file: None,
+            ca_files: Vec::new(),
+            builtin_roots: None,
+            client_cert: None,
+            client_key: None,
             // What is asked today may be recorded, and read when X25519 falls.
             key_exchange: KeyExchange::Hybrid,
             // A person at a terminal wants to see queries; a kept log shows its readers what was asked.
@@ -140,6 +148,16 @@ impl Options {
         Ok(())
     }
 
+    pub(super) fn add_ca_file(&mut self, value: &str) -> Result<(), String> {
+        if self.ca_files.len() == CA_FILES_MAX {
+            return Err(format!(
+                "is one file too many; give at most {CA_FILES_MAX}, as `cat` puts several into one"
+            ));
+        }
+        self.ca_files.push(value.into());
+        Ok(())
+    }
+
     pub(super) fn add_forward_zone(&mut self, value: &str) -> Result<(), String> {
         let zone = zone(value)?;
         if !SpecialNames::has_special(&zone) {
@@ -171,13 +189,14 @@ impl Options {
         }
         self.check_upstreams()?;
         let limits = self.limits()?;
+        let files = self.files()?;
         // With one operator asked before the others, these are not to see a part of the names.
         let hedge = if self.order == Order::Ordered { Hedge::Same } else { Hedge::Any };
         Ok(Config {
             listen: self.listen,
             reuse_port: self.reuse_port,
             upstreams: self.upstreams,
-            ca_file: self.ca_file,
+            files,
             key_exchange: self.key_exchange,
             log_level: self.log_level,
             policy: Policy {
@@ -194,6 +213,23 @@ impl Options {
             limits,
             sockets: self.size.sockets(),
         })
+    }
+
+    fn files(&mut self) -> Result<Files, UsageError> {
+        let roots = mem::take(&mut self.ca_files);
+        let builtin_roots = self.builtin_roots.unwrap_or(roots.is_empty());
+        if roots.is_empty() && !builtin_roots {
+            return Err(UsageError(
+                "--builtin-roots off: leaves no root to trust; give --ca-file FILE as well".into(),
+            ));
+        }
+        let client = match (self.client_cert.take(), self.client_key.take()) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(file), None) => return Err(alone("--client-cert", &file, "--client-key")),
+            (None, Some(file)) => return Err(alone("--client-key", &file, "--client-cert")),
+        };
+        Ok(Files { roots, builtin_roots, client })
     }
 
     fn check_upstreams(&self) -> Result<(), UsageError> {
@@ -254,6 +290,11 @@ impl Options {
             },
         })
     }
+}
+
+/// A flag that means nothing without another.
+fn alone(flag: &str, file: &Path, other: &str) -> UsageError {
+    UsageError(format!("{flag} {}: needs {other} FILE as well", shown(&file.to_string_lossy())))
 }
 
 /// A value that is one of a few words.
@@ -386,6 +427,9 @@ pub(super) const LISTEN_PORT: u16 = 53;
 
 /// A socket pair each, watched all the time; the wildcard addresses serve any number of addresses.
 pub(super) const LISTENERS_MAX: usize = 32;
+
+/// Lines name each of them where a certificate leads to none.
+pub(super) const CA_FILES_MAX: usize = 16;
 
 /// Each is compared with every special name that is asked for. Where they are many, one above them does:
 /// `100.in-addr.arpa` stands for the 64 zones of the shared addresses.

@@ -29,6 +29,7 @@ impl Preset {
             address: SocketAddr::new(ip, UPSTREAM_PORT),
             name: Some(self.name.into()),
             pins: Box::default(),
+            sni: true,
         })
     }
 }

@@ -1,4 +1,5 @@
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::with_interface_indexes;
@@ -83,7 +84,7 @@ fn defaults() {
             "[2606:4700:4700::1001]#cloudflare-dns.com",
         ]
     );
-    assert_eq!(config.ca_file, None);
+    assert_eq!(config.files, Files { builtin_roots: true, ..Files::default() });
     assert_eq!(config.limits.query_timeout, Duration::from_millis(4_500));
     assert_eq!(config.limits.client_queries_max, 256);
     assert_eq!(config.limits.client_bytes_max, 4 << 20);
@@ -269,7 +270,7 @@ fn upstream_specifications() {
         (&longest, "1.2.3.4:853", &longest[8..]),
     ] {
         let (address, name) = (address.parse().unwrap(), Some(name.into()));
-        let upstream = UpstreamSpec { address, name, pins: Box::default() };
+        let upstream = UpstreamSpec { address, name, pins: Box::default(), sni: true };
         assert_eq!(upstreams(spec), Ok(vec![upstream.clone()]), "{spec}");
         assert_eq!(upstreams(&upstream.to_string()), Ok(vec![upstream]), "{spec}");
     }
@@ -537,7 +538,8 @@ fn flags_that_take_one_value() {
          --reuse-port on --tcp-clients-max 10000",
     );
 
-    assert_eq!(config.ca_file.as_deref(), Some("roots.pem".as_ref()));
+    assert_eq!(config.files.roots, [PathBuf::from("roots.pem")]);
+    assert!(!config.files.builtin_roots);
     assert!(config.limits.query_log);
     assert!(config.reuse_port);
     assert_eq!(config.log_level, LevelFilter::Trace);
@@ -606,6 +608,16 @@ fn words_of_choices() {
 }
 
 #[test]
+fn files_that_do_not_go_together_are_named() {
+    let table = r"
+        --builtin-roots off => --builtin-roots off: leaves no root to trust; give --ca-file FILE as well
+        --client-cert c.pem => --client-cert c.pem: needs --client-key FILE as well
+        --client-key c.key  => --client-key c.key: needs --client-cert FILE as well
+        -u 1.1.1.1#sni=off  => -u 1.1.1.1#sni=off: has neither name nor pin; write NAME,sni=off";
+    assert_errors("", table);
+}
+
+#[test]
 fn bad_command_lines_are_named_with_what_would_be_right() {
     let table = r"
         --bogus             => --bogus: unknown flag; --help lists the flags
@@ -644,7 +656,7 @@ fn bad_command_lines_are_named_with_what_would_be_right() {
         --special-names=local --special-names=local => --special-names local: is given twice
         --forward-zone      => --forward-zone: the value is missing; give a name, such as 10.in-addr.arpa
         --forward-zones a   => --forward-zones: unknown flag; did you mean --forward-zone?
-        --ca-file a --ca-file b => --ca-file b: is given twice; give this flag once
+        --client-key a --client-key b => --client-key b: is given twice; give this flag once
         --query-log=on --query-log=on => --query-log on: is given twice
         --upstream-idle-timeout=1 --upstream-idle-timeout=1 => --upstream-idle-timeout 1: is given twice
         --upstream-policy fast => --upstream-policy fast: is not known; write ordered, fastest or spread
@@ -764,6 +776,7 @@ fn a_flag_has_no_default_but_the_one_that_help_shows() {
     // What is given where the default depends on other flags, and is told in words.
     let in_words = [
         ("--hedge", "same"),
+        ("--builtin-roots", "on"),
         ("--udp-size-max", ""),
         ("--tcp-clients-max", "150"),
         ("--tcp-clients-per-address-max", "25"),

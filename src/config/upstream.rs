@@ -18,6 +18,8 @@ pub struct UpstreamSpec {
     pub name: Option<Box<str>>,
     /// The keys of which it must have one, if there are any.
     pub pins: Box<[Pin]>,
+    /// Whether it is told the name in the clear.
+    pub sni: bool,
 }
 
 impl UpstreamSpec {
@@ -108,7 +110,12 @@ pub(super) fn read(spec: &str) -> Result<Vec<UpstreamSpec>, String> {
     Ok(vec![match auth {
         Some(auth) => known_by(auth, address)?,
         // The certificate must have the address (RFC 8310 section 8.1).
-        None => UpstreamSpec { address, name: Some(ip.to_string().into()), pins: Box::default() },
+        None => UpstreamSpec {
+            address,
+            name: Some(ip.to_string().into()),
+            pins: Box::default(),
+            sni: true,
+        },
     }])
 }
 
@@ -130,10 +137,14 @@ pub(super) fn without_853(address: SocketAddr) -> String {
 /// The upstream at this address with what stands behind its #: a name and any number of pins, in any
 /// order, but not nothing.
 fn known_by(auth: &str, address: SocketAddr) -> Result<UpstreamSpec, String> {
-    let (mut name, mut pins) = (None, Vec::new());
+    let (mut name, mut pins, mut sni) = (None, Vec::new(), true);
     for part in auth.split(',') {
         if part.is_empty() && auth.contains(',') {
             return Err(format!("has a comma with nothing beside it; write NAME,{PIN_FORM}"));
+        }
+        if part == SNI_OFF {
+            sni = false;
+            continue;
         }
         // No name has these.
         if part.contains(['/', '=']) {
@@ -158,7 +169,10 @@ fn known_by(auth: &str, address: SocketAddr) -> Result<UpstreamSpec, String> {
         }
         name = Some(new);
     }
-    Ok(UpstreamSpec { address, name, pins: pins.into() })
+    if name.is_none() && pins.is_empty() {
+        return Err(format!("has neither name nor pin; write NAME,{SNI_OFF}"));
+    }
+    Ok(UpstreamSpec { address, name, pins: pins.into(), sni })
 }
 
 /// A name as certificates have it: a DNS name or an IP address (RFC 8310 section 8.1).
@@ -214,6 +228,9 @@ fn pin_within(text: &str) -> Option<Pin> {
 pub(super) const UPSTREAM_EXAMPLE: &str = "1.1.1.1#cloudflare-dns.com";
 
 const UPSTREAM_EXAMPLE_V6: &str = "[2606:4700:4700::1111]#cloudflare-dns.com";
+
+/// Behind a name: the server is not told it in the clear.
+const SNI_OFF: &str = "sni=off";
 
 const PIN_FORM: &str = "sha256/BASE64";
 

@@ -312,10 +312,12 @@ impl Forwarder {
             Some(Upstream { name, open: Some(_), .. }) => {
                 format!("{name}: takes no more queries at the moment")
             }
-            Some(upstream) => {
-                let advice = self.upstreams.handshake_advice(upstream);
-                format!("{}: not connected in time{advice}", upstream.name)
-            }
+            Some(upstream) => match self.upstreams.handshake_advice(upstream) {
+                Some(advice) => {
+                    format!("{}: TLS handshake not finished in time{advice}", upstream.name)
+                }
+                None => format!("{}: not connected in time", upstream.name),
+            },
             None => "no upstream is usable".to_owned(),
         }
     }

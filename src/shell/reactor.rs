@@ -69,14 +69,14 @@ enum Ending {
 impl Reactor {
     /// Binds every listener and takes the signals over. The error is one line for the user.
     pub fn bind(config: &Config, stderr: Stderr) -> Result<Self, String> {
-        let identities = config
-            .upstreams
-            .iter()
-            .map(|upstream| Identity { name: upstream.name.as_deref(), pins: &upstream.pins });
-        let roots = config.ca_file.as_deref();
+        let identities = config.upstreams.iter().map(|upstream| Identity {
+            name: upstream.name.as_deref(),
+            pins: &upstream.pins,
+            sni: upstream.sni,
+        });
         let tls_limits = upstream::tls_limits(&config.sockets);
-        let connectors = tls::connectors(roots, identities, config.key_exchange, tls_limits)
-            .map_err(|error| if roots.is_some() { format!("--ca-file: {error}") } else { error })?;
+        let connectors =
+            tls::connectors(&config.files, identities, config.key_exchange, tls_limits)?;
         let targets = config.upstreams.iter().zip(connectors).map(|(upstream, connector)| {
             UpstreamTarget::new(upstream.to_string().into(), upstream.address, connector)
         });

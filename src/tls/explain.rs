@@ -302,8 +302,7 @@ const OLD_TLS: &str = "the server offers no TLS 1.2 or 1.3";
 
 const CA_CERTIFICATE: &str = "the certificate is that of a CA; one for a server was expected";
 
-const CLIENT_CERTIFICATE: &str =
-    "; it asks its clients for certificates, which are not supported here: turn that off there";
+const CLIENT_CERTIFICATE: &str = "; it asks its clients for certificates: one that it trusts is given by --client-cert and --client-key";
 
 const CRITICAL_EXTENSION: &str = "the certificate, or one above it, has an extension that is marked \
                                   critical and is not understood here";

@@ -6,13 +6,16 @@
 //! relies on the one that was.
 //!
 //! - `trust`: names, pins and roots by which servers are accepted; [`pin`]: digests of keys.
+//! - `client_certificate`: by what servers know us; `files`: where certificates and keys are.
 //! - `sessions`: what handshakes are resumed by.
 //! - `key_exchange`: X25519 with ML-KEM-768 besides.
 //! - `meter`: how much a server makes us hold; `bound`: what that comes to.
 //! - `explain`: errors in words.
 
 pub(crate) mod bound;
+mod client_certificate;
 mod explain;
+mod files;
 mod key_exchange;
 mod meter;
 pub mod pin;
@@ -22,11 +25,10 @@ mod trust;
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustls::client::Resumption;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
@@ -41,6 +43,7 @@ use meter::{Meter, Metered, RECORDS_MAX, UNUSED_MAX};
 use sessions::{Session, SessionStore};
 use trust::{Checks, Roots, Verifier};
 
+pub use files::Files;
 pub use key_exchange::KeyExchange;
 pub use trust::Identity;
 
@@ -58,16 +61,70 @@ pub struct TlsLimits {
 /// A connector per server, in order. Each connector keeps its own session, so that no ticket is shown to
 /// another upstream, not even one of the same name (RFC 8446 section C.4).
 ///
-/// `roots` is a file of root certificates in PEM form; `None` means Mozilla's, which are built in.
 /// The error is one line that says which file or name is wrong and how.
 pub fn connectors<'a>(
-    roots: Option<&Path>,
+    files: &Files,
     servers: impl Iterator<Item = Identity<'a>>,
     key_exchange: KeyExchange,
     limits: TlsLimits,
 ) -> Result<Vec<Connector>, String> {
-    let roots = roots.map_or_else(|| Ok(Roots::built_in()), Roots::read)?;
-    connectors_with(&roots, servers, key_exchange, limits)
+    let mut common = Common::new(Roots::of(files)?, key_exchange, limits);
+    if let Some((certificate, key)) = &files.client {
+        common.client = Some(client_certificate::read(certificate, key, &common.provider)?);
+    }
+    common.connectors(servers)
+}
+
+/// What all connectors have in common.
+struct Common {
+    roots: Roots,
+    /// Shown to servers that ask for one.
+    client: Option<Arc<dyn ResolvesClientCert>>,
+    provider: Arc<CryptoProvider>,
+    key_exchange: KeyExchange,
+    limits: TlsLimits,
+}
+
+impl Common {
+    fn new(roots: Roots, key_exchange: KeyExchange, limits: TlsLimits) -> Self {
+        let provider = Arc::new(key_exchange.provider());
+        Self { roots, client: None, provider, key_exchange, limits }
+    }
+
+    fn connectors<'a>(
+        &self,
+        servers: impl Iterator<Item = Identity<'a>>,
+    ) -> Result<Vec<Connector>, String> {
+        servers.map(|server| self.connector(server)).collect()
+    }
+
+    fn connector(&self, server: Identity<'_>) -> Result<Connector, String> {
+        let &Self { key_exchange, limits, .. } = self;
+        let name = match server.name {
+            Some(name) => ServerName::try_from(name)
+                .map_err(|_| format!("{name:?} is not a DNS name or an IP address"))?
+                .to_owned(),
+            None => NAMELESS.into(),
+        };
+        let roots = server.name.map(|_| self.roots.clone());
+        let (store, shown) = roots.map(|Roots { store, shown }| (store, shown)).unzip();
+        let algorithms = self.provider.signature_verification_algorithms;
+        let verifier = Arc::new(Verifier::new(server.pins, store, algorithms));
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|error| error.to_string())?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::<Verifier>::clone(&verifier));
+        let mut config = match &self.client {
+            Some(client) => builder.with_client_cert_resolver(Arc::clone(client)),
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.enable_sni = server.sni;
+        // Each connection gets its own; the usual one has room for 256 sessions.
+        config.resumption = Resumption::disabled();
+        Ok(Connector { config, verifier, name, roots: shown, key_exchange, limits, session: None })
+    }
 }
 
 /// Starts TLS connections to one upstream, and remembers the session that they may resume.
@@ -389,45 +446,6 @@ impl Failure {
     fn new(stage: Stage, detail: impl Into<Box<str>>) -> Self {
         Self { stage, detail: detail.into() }
     }
-}
-
-fn connectors_with<'a>(
-    roots: &Roots,
-    servers: impl Iterator<Item = Identity<'a>>,
-    key_exchange: KeyExchange,
-    limits: TlsLimits,
-) -> Result<Vec<Connector>, String> {
-    let provider = Arc::new(key_exchange.provider());
-    servers.map(|server| connector(server, key_exchange, &provider, roots, limits)).collect()
-}
-
-fn connector(
-    server: Identity<'_>,
-    key_exchange: KeyExchange,
-    provider: &Arc<CryptoProvider>,
-    roots: &Roots,
-    limits: TlsLimits,
-) -> Result<Connector, String> {
-    let name = match server.name {
-        Some(name) => ServerName::try_from(name)
-            .map_err(|_| format!("{name:?} is not a DNS name or an IP address"))?
-            .to_owned(),
-        None => NAMELESS.into(),
-    };
-    let roots = server.name.map(|_| roots.clone());
-    let (store, shown) = roots.map(|Roots { store, shown }| (store, shown)).unzip();
-    let algorithms = provider.signature_verification_algorithms;
-    let verifier = Arc::new(Verifier::new(server.pins, store, algorithms));
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|error| error.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::<Verifier>::clone(&verifier))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    // Each connection gets its own; the usual one has room for 256 sessions.
-    config.resumption = Resumption::disabled();
-    Ok(Connector { config, verifier, name, roots: shown, key_exchange, limits, session: None })
 }
 
 /// Stands for no name: servers are told none that is an address (RFC 6066 section 3).

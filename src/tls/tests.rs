@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::env;
 use std::fs;
+use std::path::Path;
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -189,8 +190,8 @@ fn what_is_not_tls_or_too_old_is_refused() {
         (alert(0), "closed by the server during the handshake"),
         (
             Vec::new(),
-            "closed by the server during the handshake; nothing answered the ClientHello: another port, \
-             or, where the network loses long ones, --key-exchange classic",
+            "closed by the server during the handshake; nothing answered the ClientHello: the server is \
+             down, this is another port, or the network loses long ones (--key-exchange classic)",
         ),
         (server_hello([3, 3], &[])[..30].to_vec(), "closed by the server during the handshake"),
     ] {
@@ -414,7 +415,7 @@ fn what_a_server_signed_for_itself_is_refused_with_its_pin() {
             let failure = Link::refused(&mut authority.connector(NAME), &server);
             let (_, rest) = failure.detail.split_once("self-signed: write #").unwrap();
             let pin = rest.split_once(" in place of the name").unwrap().0.parse().unwrap();
-            let known = [Identity { name: None, pins: &[pin] }];
+            let known = [Identity { name: None, pins: &[pin], sni: true }];
             let mut connectors = Authority::connectors_of(&[&authority], known.into_iter());
             Link::established(&mut connectors[0], &server);
             assert_eq!(failure.stage, Stage::Certificate, "{words}");
@@ -423,13 +424,18 @@ fn what_a_server_signed_for_itself_is_refused_with_its_pin() {
 }
 
 #[test]
-fn a_server_that_wants_a_certificate_of_ours_is_told_of() {
+fn a_server_that_wants_a_certificate_of_ours_is_told_of_or_shown_it() {
     let authority = Authority::new();
     let mut roots = RootCertStore::empty();
     roots.add(authority.root.clone()).unwrap();
     let provider = Arc::new(ring::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     let verifier = verifier.build().unwrap();
+    let roots = TempFile::new("roots.pem", authority.pem.as_bytes());
+    let (certificate, key) = authority.client();
+    let certificate = TempFile::new("client.pem", certificate.as_bytes());
+    let key = TempFile::new("client.key", key.as_bytes());
+    let shown = Some((certificate.0.clone(), key.0.clone()));
     for (version, words) in VERSIONS {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new([NAME.to_owned()]).unwrap();
@@ -442,18 +448,78 @@ fn a_server_that_wants_a_certificate_of_ours_is_told_of() {
             .with_client_cert_verifier(Arc::clone(&verifier))
             .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
-        let stream = start(&mut authority.connector(NAME));
-        let mut link = Link::new(stream, &Arc::new(server), 100_000, false);
-        link.to_write = b"query".to_vec();
-        link.run();
-        let failure = link.failure.expect("it is refused");
-        // TLS 1.3 has no say before our handshake is done.
-        let at = if words == "TLS 1.3" { Stage::Read } else { Stage::Tls };
-        assert_eq!(failure.stage, at, "{words}");
-        let what_to_do = "; it asks its clients for certificates, which are not supported here: \
-                          turn that off there";
-        assert!(failure.detail.contains("certificate required"), "{words}: {failure:?}");
-        assert!(failure.detail.ends_with(what_to_do), "{words}: {failure:?}");
+        let server = Arc::new(server);
+        for client in [None, shown.clone()] {
+            let files = Files { client, ..roots_in(&roots.0) };
+            let mut connectors =
+                connectors(&files, [named(NAME)].into_iter(), HYBRID, LIMITS).unwrap();
+            let mut link = Link::new(start(&mut connectors[0]), &server, 100_000, false);
+            link.to_write = b"query".to_vec();
+            link.run();
+            if files.client.is_some() {
+                assert_eq!(link.failure, None, "{words}");
+                continue;
+            }
+            let failure = link.failure.expect("it is refused");
+            // TLS 1.3 has no say before our handshake is done.
+            let at = if words == "TLS 1.3" { Stage::Read } else { Stage::Tls };
+            assert_eq!(failure.stage, at, "{words}");
+            let what_to_do = "; it asks its clients for certificates: one that it trusts is given by \
+                              --client-cert and --client-key";
+            assert!(failure.detail.contains("certificate required"), "{words}: {failure:?}");
+            assert!(failure.detail.ends_with(what_to_do), "{words}: {failure:?}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_certificate_or_key_of_ours_is_named_with_what_is_wrong() {
+    let (certificate, key) = &Authority::new().client();
+    let (_, other) = &Authority::new().client();
+    let damaged = &key.replacen('M', "!", 1);
+    let encrypted = &key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    let curve = &KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
+    for (certificate, key, error) in [
+        (&String::new(), key, "--client-cert: CERT is empty; something in PEM form was expected"),
+        (key, key, "--client-cert: CERT holds no certificate; one in PEM form,"),
+        (
+            certificate,
+            certificate,
+            "--client-key: KEY holds no key; one in PEM form, \"-----BEGIN PRIV",
+        ),
+        (certificate, damaged, "--client-key: the key in KEY is damaged: it is not valid base64"),
+        (
+            certificate,
+            encrypted,
+            "--client-key: the key in KEY is encrypted, and nobody can be asked",
+        ),
+        (certificate, other, "--client-key: KEY is not the key of CERT, whose first certificate"),
+        (certificate, curve, "--client-key: KEY is not the key of CERT, whose first certificate"),
+    ] {
+        let certificate = TempFile::new("client.pem", certificate.as_bytes());
+        let key = TempFile::new("client.key", key.as_bytes());
+        let client = Some((certificate.0.clone(), key.0.clone()));
+        let expected = error
+            .replace("CERT", &certificate.0.to_string_lossy())
+            .replace("KEY", &key.0.to_string_lossy());
+        let files = Files { client, ..Files::default() };
+        let seen = connectors(&files, [named(NAME)].into_iter(), HYBRID, LIMITS).unwrap_err();
+        assert!(seen.starts_with(&expected), "{seen}\n  should say: {expected}");
+    }
+}
+
+#[test]
+fn a_server_is_told_its_name_unless_that_is_turned_off() {
+    for sni in [true, false] {
+        let server = Identity { sni, ..named(NAME) };
+        let mut connectors =
+            connectors(&Files::default(), [server].into_iter(), HYBRID, LIMITS).unwrap();
+        let mut hello = Vec::new();
+        start(&mut connectors[0]).flush(&mut hello).unwrap();
+        let mut acceptor = rustls::server::Acceptor::default();
+        acceptor.read_tls(&mut &hello[..]).unwrap();
+        let accepted = acceptor.accept().unwrap().expect("a whole ClientHello");
+        assert_eq!(accepted.client_hello().server_name(), Some(NAME).filter(|_| sni));
     }
 }
 
@@ -627,7 +693,7 @@ fn roots_come_from_a_file() {
     let key = KeyPair::generate().unwrap().serialize_pem();
     let pem = [&*authority.pem, "Issuer: CERTIFICATE\n", request, &key, &authority.pem].concat();
     let file = TempFile::new("good.pem", pem.as_bytes());
-    let mut connector = connectors(Some(&file.0), [named(NAME)].into_iter(), HYBRID, LIMITS)
+    let mut connector = connectors(&roots_in(&file.0), [named(NAME)].into_iter(), HYBRID, LIMITS)
         .unwrap()
         .pop()
         .unwrap();
@@ -635,6 +701,20 @@ fn roots_come_from_a_file() {
     assert_eq!(connector.roots.as_deref(), Some(&*trust));
     let server = authority.server(&rustls::version::TLS13, |_| ());
     Link::established(&mut connector, &server);
+
+    let both = Files { builtin_roots: true, ..roots_in(&file.0) };
+    let other = TempFile::new("other.pem", Authority::new().pem.as_bytes());
+    let several = Files { roots: vec![file.0.clone(), other.0.clone()], ..Files::default() };
+    let built_in =
+        format!("{trust} or the {} built-in roots", webpki_roots::TLS_SERVER_ROOTS.len());
+    for (files, trust) in
+        [(both, built_in), (several, format!("{trust} or the root in {}", other.0.display()))]
+    {
+        let mut connector =
+            connectors(&files, [named(NAME)].into_iter(), HYBRID, LIMITS).unwrap().remove(0);
+        assert_eq!(connector.roots.as_deref(), Some(&*trust));
+        Link::established(&mut connector, &server);
+    }
 
     let server = Authority::named("stranger").server(&rustls::version::TLS13, |_| ());
     let failure = Link::refused(&mut connector, &server);
@@ -654,7 +734,7 @@ fn a_bad_file_of_roots_is_named_with_what_is_wrong() {
         )
     };
     for (content, error) in [
-        (String::new(), "PATH is empty; certificates in PEM form were expected"),
+        (String::new(), "PATH is empty; something in PEM form was expected"),
         (
             key,
             "PATH holds no certificate; one in PEM form, \"-----BEGIN CERTIFICATE-----\", was \
@@ -677,38 +757,45 @@ fn a_bad_file_of_roots_is_named_with_what_is_wrong() {
         (format!("\u{feff}{good}{good}"), &passed_over("1 of 2")),
     ] {
         let file = TempFile::new("bad.pem", content.as_bytes());
-        let expected = error.replace("PATH", &file.0.to_string_lossy());
+        let expected = format!("--ca-file: {error}").replace("PATH", &file.0.to_string_lossy());
         let error =
-            connectors(Some(&file.0), [named(NAME)].into_iter(), HYBRID, LIMITS).unwrap_err();
+            connectors(&roots_in(&file.0), [named(NAME)].into_iter(), HYBRID, LIMITS).unwrap_err();
         assert_eq!(error, expected);
     }
     let gone = Path::new("/nonexistent/roots.pem");
     assert_eq!(
-        connectors(Some(gone), [named(NAME)].into_iter(), HYBRID, LIMITS).unwrap_err(),
-        "cannot read /nonexistent/roots.pem: no such file or directory"
+        connectors(&roots_in(gone), [named(NAME)].into_iter(), HYBRID, LIMITS).unwrap_err(),
+        "--ca-file: cannot read /nonexistent/roots.pem: no such file or directory"
     );
     assert_eq!(
-        connectors(Some(Path::new("/")), [named(NAME)].into_iter(), HYBRID, LIMITS).unwrap_err(),
-        "cannot read /: is a directory; one file was expected: `cat` puts several into one, and \
+        connectors(&roots_in(Path::new("/")), [named(NAME)].into_iter(), HYBRID, LIMITS)
+            .unwrap_err(),
+        "--ca-file: cannot read /: is a directory; one file was expected: `cat` puts several into one, and \
          Docker makes a directory where the file to be mounted is not there"
     );
 }
 
 #[test]
 fn the_built_in_roots_trust_none_of_ours() {
-    let mut built_in = connectors(None, [named(NAME)].into_iter(), HYBRID, LIMITS).unwrap();
+    let mut built_in =
+        connectors(&Files::default(), [named(NAME)].into_iter(), HYBRID, LIMITS).unwrap();
     let server = Authority::new().server(&rustls::version::TLS13, |_| ());
     let failure = Link::refused(&mut built_in[0], &server);
     assert_eq!(failure.stage, Stage::Certificate);
     assert!(failure.detail.contains("built-in roots"), "{failure:?}");
     assert_eq!(
-        connectors(None, [named("not a name")].into_iter(), HYBRID, LIMITS).unwrap_err(),
+        connectors(&Files::default(), [named("not a name")].into_iter(), HYBRID, LIMITS)
+            .unwrap_err(),
         "\"not a name\" is not a DNS name or an IP address"
     );
 }
 
+fn roots_in(file: &Path) -> Files {
+    Files { roots: vec![file.into()], ..Files::default() }
+}
+
 fn named(name: &str) -> Identity<'_> {
-    Identity { name: Some(name), pins: &[] }
+    Identity { name: Some(name), pins: &[], sni: true }
 }
 
 pub(super) fn start(connector: &mut Connector) -> TlsStream {
@@ -976,6 +1063,14 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), root, pem }
     }
 
+    /// A certificate for a client, and its key, in PEM form.
+    fn client(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["client.example".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
     pub(super) fn connectors(&self, names: &[&str]) -> Vec<Connector> {
         Self::connectors_of(&[self], names.iter().map(|name| named(name)))
     }
@@ -993,14 +1088,14 @@ impl Authority {
         for authority in authorities {
             roots.add(authority.root.clone()).unwrap();
         }
-        connectors_with(&Roots::new(roots, "the test root"), servers, HYBRID, LIMITS).unwrap()
+        Common::new(Roots::new(roots, "the test root"), HYBRID, LIMITS).connectors(servers).unwrap()
     }
 
     pub(super) fn classic_connector(&self, name: &str) -> Connector {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
         let (roots, servers) = (Roots::new(roots, "the test root"), [named(name)].into_iter());
-        connectors_with(&roots, servers, KeyExchange::Classic, LIMITS).unwrap().remove(0)
+        Common::new(roots, KeyExchange::Classic, LIMITS).connectors(servers).unwrap().remove(0)
     }
 
     /// A server with a good certificate for [`NAME`] and two addresses.

@@ -200,16 +200,16 @@ fn run() {
         let config = config(&hostile, &key);
         let pin = pin_of(&hostile.chain[0]);
         for (known_by, identity) in [
-            ("name", tls::Identity { name: Some(NAME), pins: &[] }),
-            ("key", tls::Identity { name: None, pins: &[pin] }),
+            ("name", tls::Identity { name: Some(NAME), pins: &[], sni: true }),
+            ("key", tls::Identity { name: None, pins: &[pin], sni: true }),
             (
                 "name and the key of an issuer",
-                tls::Identity { name: Some(NAME), pins: &[world.pin] },
+                tls::Identity { name: Some(NAME), pins: &[world.pin], sni: true },
             ),
         ] {
             let label = format!("{name}, known by {known_by}");
             let mut connector = tls::connectors(
-                Some(&world.file),
+                &tls::Files { roots: vec![world.file.clone()], ..Default::default() },
                 [identity].into_iter(),
                 tls::KeyExchange::Hybrid,
                 limits,

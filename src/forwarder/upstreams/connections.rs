@@ -79,14 +79,15 @@ impl Upstreams {
         }
     }
 
-    /// What there is to say about a handshake with this upstream that goes on for too long.
-    pub(crate) fn handshake_advice(&self, upstream: &Upstream) -> &'static str {
+    /// What there is to say about a handshake with this upstream that goes on for too long; `None` if there is
+    /// no handshake.
+    pub(crate) fn handshake_advice(&self, upstream: &Upstream) -> Option<&'static str> {
         let attempts = upstream.attempts.iter().filter_map(|conn_id| self.conns.get(*conn_id));
         let mut advice = attempts.filter_map(|conn| match conn.phase {
             Phase::Connecting { established, .. } => established,
             _ => None,
         });
-        advice.next().unwrap_or_default()
+        advice.next()
     }
 
     /// The connection for new queries: another one that is open, where the last is busy or there is none.

@@ -40,6 +40,8 @@ pub struct Identity<'a> {
     /// The keys of which it must have one, or, if it has a name, an issuer of its certificate; none:
     /// any key will do.
     pub pins: &'a [Pin],
+    /// Its name is sent in the clear in the `ClientHello` (RFC 6066 section 3), as most servers expect.
+    pub sni: bool,
 }
 
 /// Accepts servers that have what is known of them: a certificate for their name, one of some keys, or
@@ -508,7 +510,7 @@ mod tests {
     }
 
     fn connector(authorities: &[&Authority], name: Option<&str>, pins: &[Pin]) -> Connector {
-        let server = [Identity { name, pins }].into_iter();
+        let server = [Identity { name, pins, sni: true }].into_iter();
         Authority::connectors_of(authorities, server).pop().unwrap()
     }
 

@@ -1,20 +1,11 @@
 //! Root certificates, which the certificates of servers with a name must lead to.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
-use rustix::io::Errno;
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
-use crate::host::os_error::system_error;
-use crate::tls::explain::pem_words;
+use crate::tls::files::{self, Files};
 
 /// The root certificates that are trusted, shared by all connectors.
 #[derive(Clone, Debug)]
@@ -25,22 +16,26 @@ pub(in crate::tls) struct Roots {
 }
 
 impl Roots {
-    /// The roots of Mozilla, which are built into the program.
-    pub(in crate::tls) fn built_in() -> Self {
-        let store = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect::<RootCertStore>();
-        let shown = format!("the {} built-in roots", store.len());
-        Self::new(store, &shown)
-    }
-
-    /// The roots in a file in PEM form. The error is one line that says what is wrong with the file.
-    pub(in crate::tls) fn read(file: &Path) -> Result<Self, String> {
-        let octets = read_file(file, PIPE_SILENCE_MAX)?;
-        let store = parse(&octets, file)?;
-        let shown = match store.len() {
-            1 => format!("the root in {}", file.display()),
-            n => format!("the {n} roots in {}", file.display()),
-        };
-        Ok(Self::new(store, &shown))
+    /// Those in files, and Mozilla's, which are built into the program, where these are wanted or no file is
+    /// given. The error is one line that says what is wrong with which file.
+    pub(in crate::tls) fn of(files: &Files) -> Result<Self, String> {
+        let mut store = RootCertStore::empty();
+        let mut shown = Vec::new();
+        for file in &files.roots {
+            let path = file.display();
+            let before = store.len();
+            add(&mut store, file).map_err(|error| format!("--ca-file: {error}"))?;
+            shown.push(match store.len() - before {
+                1 => format!("the root in {path}"),
+                n => format!("the {n} roots in {path}"),
+            });
+        }
+        if files.builtin_roots || files.roots.is_empty() {
+            let built_in = webpki_roots::TLS_SERVER_ROOTS;
+            store.extend(built_in.iter().cloned());
+            shown.push(format!("the {} built-in roots", built_in.len()));
+        }
+        Ok(Self::new(store, &shown.join(" or ")))
     }
 
     pub(in crate::tls) fn new(store: RootCertStore, shown: &str) -> Self {
@@ -48,185 +43,15 @@ impl Roots {
     }
 }
 
-/// What is in the file, or comes out of the pipe, of which it is silent no longer than `silence_max`.
-fn read_file(file: &Path, silence_max: Timespec) -> Result<Vec<u8>, String> {
-    let path = file.display();
-    let octets = try_read(file, silence_max).map_err(|error| {
-        let remedy = match error.kind() {
-            io::ErrorKind::IsADirectory => {
-                "; one file was expected: `cat` puts several into one, and Docker makes a directory where \
-                 the file to be mounted is not there"
-            }
-            io::ErrorKind::PermissionDenied => {
-                "; the user that this program runs as must be able to read it and to enter the \
-                 directories above it"
-            }
-            _ => "",
-        };
-        format!("cannot read {path}: {}{remedy}", system_error(&error))
-    })?;
-    if octets.is_empty() {
-        return Err(format!("{path} is empty; certificates in PEM form were expected"));
-    }
-    Ok(octets)
-}
-
-/// A pipe is what a shell gives for `<(command)`, and it is empty until the command has written. A named one
-/// may never have a writer, and a device may never end.
-fn try_read(file: &Path, silence_max: Timespec) -> io::Result<Vec<u8>> {
-    // The flag lets a pipe be opened that has no writer; it means nothing to a file.
-    let mut file = File::options()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-        .open(file)?;
-    let kind = file.metadata()?.file_type();
-    if kind.is_char_device() || kind.is_block_device() {
-        return Err(io::Error::other("it is a device; a file or a pipe was expected"));
-    }
-    let mut octets = Vec::new();
-    if kind.is_fifo() {
-        await_octets(&file, &silence_max)?;
-    }
-    loop {
-        match file.read_to_end(&mut octets) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                await_octets(&file, &silence_max)?;
-            }
-            result => return result.map(|_| octets),
-        }
-    }
-}
-
-/// Waits until a pipe has something to read, or has had a writer that is gone.
-fn await_octets(file: &File, silence_max: &Timespec) -> io::Result<()> {
-    loop {
-        match poll(&mut [PollFd::new(file, PollFlags::IN)], Some(silence_max)) {
-            Err(Errno::INTR) => {}
-            Ok(0) => return Err(io::Error::other("it is a pipe that nothing is written to")),
-            result => return Ok(result.map(drop)?),
-        }
-    }
-}
-
-/// Long enough for a command that fetches the certificates from elsewhere.
-const PIPE_SILENCE_MAX: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
-
-fn parse(octets: &[u8], file: &Path) -> Result<RootCertStore, String> {
-    let path = file.display();
-    let mut roots = RootCertStore::empty();
-    for (index, certificate) in CertificateDer::pem_slice_iter(octets).enumerate() {
-        let number = index + 1;
-        let certificate = certificate.map_err(|error| {
-            format!("certificate {number} in {path} is damaged: {}", pem_words(&error))
-        })?;
-        roots.add(certificate).map_err(|_| {
-            format!("certificate {number} in {path} is damaged: it is not an X.509 certificate")
+fn add(store: &mut RootCertStore, file: &Path) -> Result<(), String> {
+    for (index, certificate) in files::certificates(file)?.into_iter().enumerate() {
+        store.add(certificate).map_err(|_| {
+            let path = file.display();
+            format!(
+                "certificate {} in {path} is damaged: it is not an X.509 certificate",
+                index + 1
+            )
         })?;
     }
-    // The reader passes over certificates of OpenSSL with a purpose, and over those that do not begin a
-    // line.
-    let passed_over = certificates_begun(octets).saturating_sub(roots.len());
-    if passed_over > 0 {
-        return Err(format!(
-            "{path}: {passed_over} of {} certificates cannot be read; each is expected between lines of \
-             its own, \"-----BEGIN CERTIFICATE-----\" and \"-----END CERTIFICATE-----\"; openssl x509 -in \
-             FILE writes one so",
-            roots.len() + passed_over
-        ));
-    }
-    if roots.is_empty() {
-        return Err(format!(
-            "{path} holds no certificate; one in PEM form, \"-----BEGIN CERTIFICATE-----\", was \
-             expected"
-        ));
-    }
-    Ok(roots)
-}
-
-/// How many certificates a file has, whether they can be read or not, under any of the names that OpenSSL
-/// has for them: "CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE".
-fn certificates_begun(octets: &[u8]) -> usize {
-    let text = String::from_utf8_lossy(octets);
-    let labels = text.split("-BEGIN ").skip(1).filter_map(|behind| behind.split('-').next());
-    labels.filter(|label| label.trim_end().ends_with("CERTIFICATE")).count()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::os::fd::AsRawFd;
-    use std::path::PathBuf;
-    use std::time::Duration;
-    use std::{env, fs, process, thread};
-
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
-
-    use super::*;
-
-    const SHORT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-    const LONG: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
-
-    /// A pipe with a name, of this test alone.
-    fn named_pipe(name: &str) -> PathBuf {
-        let path = env::temp_dir().join(format!("dot-proxy-{name}-{}", process::id()));
-        fs::remove_file(&path).ok();
-        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        path
-    }
-
-    #[test]
-    fn a_pipe_without_a_writer_is_not_waited_for_forever() {
-        let path = named_pipe("silent");
-        let error = read_file(&path, SHORT).unwrap_err();
-        assert_eq!(
-            error,
-            format!("cannot read {}: it is a pipe that nothing is written to", path.display())
-        );
-        fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn a_pipe_is_read_to_its_end_however_late_it_comes() {
-        let path = named_pipe("slow");
-        let writer = thread::spawn({
-            let path = path.clone();
-            move || {
-                // Waits for the reader.
-                let mut pipe = File::options().write(true).open(path).unwrap();
-                for part in ["one ", "two"] {
-                    thread::sleep(Duration::from_millis(50));
-                    pipe.write_all(part.as_bytes()).unwrap();
-                }
-            }
-        });
-        assert_eq!(read_file(&path, LONG).unwrap(), b"one two");
-        writer.join().unwrap();
-        fs::remove_file(path).unwrap();
-    }
-
-    /// What a shell gives for `<(command)` of a command that has ended.
-    #[test]
-    fn a_pipe_whose_writer_is_gone_ends() {
-        for (written, expected) in [
-            ("all", Ok(b"all".to_vec())),
-            ("", Err("PATH is empty; certificates in PEM form were expected")),
-        ] {
-            let (reader, mut writer) = io::pipe().unwrap();
-            writer.write_all(written.as_bytes()).unwrap();
-            drop(writer);
-            let path = format!("/dev/fd/{}", reader.as_raw_fd());
-            let expected = expected.map_err(|error| error.replace("PATH", &path));
-            assert_eq!(read_file(path.as_ref(), LONG), expected);
-        }
-    }
-
-    #[test]
-    fn devices_are_refused() {
-        for device in ["/dev/null", "/dev/zero"] {
-            assert_eq!(
-                read_file(device.as_ref(), LONG).unwrap_err(),
-                format!("cannot read {device}: it is a device; a file or a pipe was expected")
-            );
-        }
-    }
+    Ok(())
 }

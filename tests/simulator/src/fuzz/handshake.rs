@@ -49,8 +49,9 @@ pub fn share(octets: &[u8]) {
 }
 
 fn start() -> TlsStream {
-    let server = Identity { name: Some("dot.example"), pins: &[] };
-    let connectors = tls::connectors(None, [server].into_iter(), KeyExchange::Hybrid, LIMITS);
+    let server = Identity { name: Some("dot.example"), pins: &[], sni: true };
+    let connectors =
+        tls::connectors(&tls::Files::default(), [server].into_iter(), KeyExchange::Hybrid, LIMITS);
     let mut connectors = connectors.expect("roots that are built in");
     connectors.remove(0).start(Instant::now()).expect("a source of random octets")
 }

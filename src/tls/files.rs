@@ -1,0 +1,222 @@
+//! The files that TLS is set up with.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::explain::pem_words;
+use crate::host::os_error::system_error;
+
+/// Files in PEM form by which both sides are known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Root certificates. If there are none, Mozilla's, which are built in, are trusted.
+    pub roots: Vec<PathBuf>,
+    /// The built-in roots are trusted besides those in files.
+    pub builtin_roots: bool,
+    /// The certificate that is shown to servers which ask for one, and the file of its key.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+impl Files {
+    /// All of them.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let client = self.client.iter().flat_map(|(certificate, key)| [certificate, key]);
+        self.roots.iter().chain(client).map(PathBuf::as_path)
+    }
+}
+
+/// What is in a file, or comes out of a pipe. The error is one line that says what is wrong with it.
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, String> {
+    read_within(file, PIPE_SILENCE_MAX)
+}
+
+/// The certificates in a file, one or more. The error is one line that says what is wrong with it.
+pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let path = file.display();
+    let octets = read(file)?;
+    let certificates = CertificateDer::pem_slice_iter(&octets)
+        .enumerate()
+        .map(|(index, certificate)| {
+            certificate.map_err(|error| {
+                format!("certificate {} in {path} is damaged: {}", index + 1, pem_words(&error))
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    // The reader passes over certificates of OpenSSL with a purpose, and over those that do not begin a
+    // line.
+    let begun = certificates_begun(&octets);
+    let passed_over = begun.saturating_sub(certificates.len());
+    if passed_over > 0 {
+        return Err(format!(
+            "{path}: {passed_over} of {begun} certificates cannot be read; each is expected between lines \
+             of its own, \"-----BEGIN CERTIFICATE-----\" and \"-----END CERTIFICATE-----\"; openssl x509 \
+             -in FILE writes one so"
+        ));
+    }
+    if certificates.is_empty() {
+        return Err(format!(
+            "{path} holds no certificate; one in PEM form, \"-----BEGIN CERTIFICATE-----\", was \
+             expected"
+        ));
+    }
+    Ok(certificates)
+}
+
+/// How many certificates a file has, whether they can be read or not, under any of the names that OpenSSL
+/// has for them: "CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE".
+fn certificates_begun(octets: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(octets);
+    let labels = text.split("-BEGIN ").skip(1).filter_map(|behind| behind.split('-').next());
+    labels.filter(|label| label.trim_end().ends_with("CERTIFICATE")).count()
+}
+
+/// What is in the file, or comes out of the pipe, of which it is silent no longer than `silence_max`.
+fn read_within(file: &Path, silence_max: Timespec) -> Result<Vec<u8>, String> {
+    let path = file.display();
+    let octets = try_read(file, silence_max).map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::IsADirectory => {
+                "; one file was expected: `cat` puts several into one, and Docker makes a directory where \
+                 the file to be mounted is not there"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "; the user that this program runs as must be able to read it and to enter the \
+                 directories above it"
+            }
+            _ => "",
+        };
+        format!("cannot read {path}: {}{remedy}", system_error(&error))
+    })?;
+    if octets.is_empty() {
+        return Err(format!("{path} is empty; something in PEM form was expected"));
+    }
+    Ok(octets)
+}
+
+/// A pipe is what a shell gives for `<(command)`, and it is empty until the command has written. A named one
+/// may never have a writer, and a device may never end.
+fn try_read(file: &Path, silence_max: Timespec) -> io::Result<Vec<u8>> {
+    // The flag lets a pipe be opened that has no writer; it means nothing to a file.
+    let mut file = File::options()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(file)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_char_device() || kind.is_block_device() {
+        return Err(io::Error::other("it is a device; a file or a pipe was expected"));
+    }
+    let mut octets = Vec::new();
+    if kind.is_fifo() {
+        await_octets(&file, &silence_max)?;
+    }
+    loop {
+        match file.read_to_end(&mut octets) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                await_octets(&file, &silence_max)?;
+            }
+            result => return result.map(|_| octets),
+        }
+    }
+}
+
+/// Waits until a pipe has something to read, or has had a writer that is gone.
+fn await_octets(file: &File, silence_max: &Timespec) -> io::Result<()> {
+    loop {
+        match poll(&mut [PollFd::new(file, PollFlags::IN)], Some(silence_max)) {
+            Err(Errno::INTR) => {}
+            Ok(0) => return Err(io::Error::other("it is a pipe that nothing is written to")),
+            result => return Ok(result.map(drop)?),
+        }
+    }
+}
+
+/// Long enough for a command that fetches the certificates from elsewhere.
+const PIPE_SILENCE_MAX: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    use std::path::PathBuf;
+    use std::time::Duration;
+    use std::{env, fs, process, thread};
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    const SHORT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    const LONG: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+
+    /// A pipe with a name, of this test alone.
+    fn named_pipe(name: &str) -> PathBuf {
+        let path = env::temp_dir().join(format!("dot-proxy-{name}-{}", process::id()));
+        fs::remove_file(&path).ok();
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_pipe_without_a_writer_is_not_waited_for_forever() {
+        let path = named_pipe("silent");
+        let error = read_within(&path, SHORT).unwrap_err();
+        assert_eq!(
+            error,
+            format!("cannot read {}: it is a pipe that nothing is written to", path.display())
+        );
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_is_read_to_its_end_however_late_it_comes() {
+        let path = named_pipe("slow");
+        let writer = thread::spawn({
+            let path = path.clone();
+            move || {
+                // Waits for the reader.
+                let mut pipe = File::options().write(true).open(path).unwrap();
+                for part in ["one ", "two"] {
+                    thread::sleep(Duration::from_millis(50));
+                    pipe.write_all(part.as_bytes()).unwrap();
+                }
+            }
+        });
+        assert_eq!(read_within(&path, LONG).unwrap(), b"one two");
+        writer.join().unwrap();
+        fs::remove_file(path).unwrap();
+    }
+
+    /// What a shell gives for `<(command)` of a command that has ended.
+    #[test]
+    fn a_pipe_whose_writer_is_gone_ends() {
+        for (written, expected) in [
+            ("all", Ok(b"all".to_vec())),
+            ("", Err("PATH is empty; something in PEM form was expected")),
+        ] {
+            let (reader, mut writer) = io::pipe().unwrap();
+            writer.write_all(written.as_bytes()).unwrap();
+            drop(writer);
+            let path = format!("/dev/fd/{}", reader.as_raw_fd());
+            let expected = expected.map_err(|error| error.replace("PATH", &path));
+            assert_eq!(read_within(path.as_ref(), LONG), expected);
+        }
+    }
+
+    #[test]
+    fn devices_are_refused() {
+        for device in ["/dev/null", "/dev/zero"] {
+            assert_eq!(
+                read_within(device.as_ref(), LONG).unwrap_err(),
+                format!("cannot read {device}: it is a device; a file or a pipe was expected")
+            );
+        }
+    }
+}
