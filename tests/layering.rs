@@ -12,6 +12,7 @@ const OF_OWNERS: &[&str] = &[
     "forwarder/action",
     "forwarder/collections",
     "forwarder/limits",
+    "forwarder/loss",
     "forwarder/message",
     "forwarder/outbox",
     "forwarder/report",

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::action::{UpstreamConnId, UpstreamIndex};
 use super::collections::arena::Id;
-use super::failure::Loss;
+use super::loss::{LastFailure, Loss};
 use super::message::edit::{self, Edns};
 use super::message::{self, Rcode, ResponseCheck, ResponseInfo};
-use super::queries::query::{LastFailure, Query};
+use super::queries::query::Query;
 use super::second_opinion::{HELD_LEN_MAX, held_max, is_final};
 use super::upstreams::LARGE;
 use super::upstreams::connection::Phase;

@@ -6,25 +6,14 @@ use super::action::{Closed, UpstreamConnId, UpstreamIndex, UpstreamSet};
 use super::collections::arena::Id;
 use super::collections::sort::sort_by_key;
 use super::dispatch::TRIES_IN_VAIN_MAX;
-use super::queries::query::{LastFailure, Origin};
+use super::loss::{LastFailure, Loss};
+use super::queries::query::Origin;
 use super::queries::waiting::Next;
 use super::upstreams::Stalled;
-use super::upstreams::blame::{Blame, End, blame};
 use super::upstreams::connection::{Arrival, Phase};
 use super::upstreams::in_flight::Found;
 use super::upstreams::upstream::{BROKE_READING, BROKE_SENDING};
 use super::{Ede, Forwarder, Manner, Outcome, Stage};
-
-/// How a connection was lost.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Loss {
-    /// In words, for errors.
-    pub(super) what: &'static str,
-    /// The code of the Extended DNS Error.
-    pub(super) code: u16,
-    /// The query whose answer was no good; the others are not to blame.
-    pub(super) victim: Option<Id>,
-}
 
 impl Forwarder {
     /// An upstream connection ended on its own.
@@ -245,83 +234,35 @@ impl Forwarder {
         loss: Loss,
         manner: Manner,
     ) {
-        let Some(conn) = self.upstreams.close(conn_id, manner, loss.what, &mut self.outbox) else {
+        let Some(lost) = self.upstreams.lose(now, conn_id, loss, manner, &mut self.outbox) else {
             return;
         };
-        let index = conn.upstream;
-        let broke_number = self.upstreams[index].broke_number;
-        let was_open = matches!(conn.phase, Phase::Open);
-        let mut unanswered: Vec<Id> = conn.in_flight.iter().collect();
-        let had_unanswered = !unanswered.is_empty();
-        let was_alone = unanswered.len() == 1;
-        let mut suspect = None;
-        if was_open {
-            self.upstreams[index].experience.note_close(had_unanswered, conn.answers);
-        }
-        let losses_in_a_row = self.upstreams[index].experience.losses_in_a_row;
-        let mut bad_answers = 0;
-        let [mut has_lost_before, mut was_on_all] = [false; 2];
-        for &id in &unanswered {
-            let Some(query) = self.queries.get_mut(id) else {
-                continue;
-            };
-            query.sendings.remove(conn_id);
-            let history = &mut query.history;
-            let (what, code) = (loss.what, loss.code);
-            if history.last_failure.is_some_and(|last| last.upstream != index) {
-                history.losses = 0;
-            }
-            history.last_failure = Some(LastFailure { upstream: index, what, code, broke_number });
-            if loss.victim == Some(id) {
-                history.bad += 1;
-                bad_answers = history.bad;
-                history.unanswered += 1;
-            } else if loss.victim.is_none() && conn.answers == 0 {
-                history.unanswered += 1;
-                suspect = Some(id).filter(|_| was_alone);
-            }
-            has_lost_before |= history.losses > 0;
-            history.losses = history.losses.saturating_add(u8::from(was_open));
-            was_on_all |= history.losses >= losses_in_a_row;
-        }
-        let end = if let Some(query) = loss.victim {
-            End::BadAnswer { query, bad_answers }
-        } else {
-            let (answers, unanswered) = (conn.answers, &unanswered);
-            let is_answering = self.upstreams[index].experience.is_answering(now);
-            End::Lost { was_open, answers, unanswered, has_lost_before, was_on_all, is_answering }
+        let met = self.queries.note_lost(&lost);
+        let (culprit, failure) = self.upstreams.judge(now, &lost, met);
+        let suspect = match lost.unanswered[..] {
+            [only] if lost.was_mute() => Some(only),
+            _ => None,
         };
-        let has_failed = match blame(&end) {
-            Blame::Nobody => false,
-            Blame::Upstream => true,
-            Blame::Unclear => self.upstreams.note_blame(now, index),
-            Blame::Query(query) => {
-                unanswered.retain(|id| *id != query);
-                // What it brought down says nothing about its server.
-                self.upstreams[index].experience.losses_in_a_row = 0;
-                if !self.try_elsewhere(query, index) {
-                    self.fail_query(now, query);
-                }
-                // All it does may be to bring queries down.
-                self.upstreams.note_blame(now, index) && was_open
+        let index = lost.failure.upstream;
+        let mut unanswered = lost.unanswered;
+        if let Some(query) = culprit {
+            unanswered.retain(|id| *id != query);
+            if !self.try_elsewhere(query, index) {
+                self.fail_query(now, query);
             }
-        };
-        if has_failed {
-            let detail = self.upstreams[index].explain(loss.what, broke_number).into();
+        }
+        if let Some(detail) = failure {
             self.fail_upstream(now, index, Stage::Read, detail);
         }
         // A server that closes again and again may be unable to carry the load, while another upstream is.
         if self.upstreams.another(index, UpstreamSet::EMPTY).is_some() {
-            unanswered.retain(|id| !self.has_lost_enough(*id) || !self.try_elsewhere(*id, index));
+            unanswered
+                .retain(|id| !self.queries.has_lost_enough(*id) || !self.try_elsewhere(*id, index));
         }
         self.resend(now, unanswered);
         if let Some(id) = suspect {
             self.queries.let_others_pass(now, id);
         }
-    }
-
-    fn has_lost_enough(&self, id: Id) -> bool {
-        self.queries.get(id).is_some_and(|query| query.history.losses >= LOSSES_MAX)
     }
 
     /// Nothing was answered on the connection for too long. It takes no new queries, but is not
@@ -529,6 +470,3 @@ impl Forwarder {
 
 /// Between looks at what waits for an upstream that cannot be connected to, where some of it has to stay.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
-
-/// Connections that a query loses to one upstream before it turns to another.
-const LOSSES_MAX: u8 = 2;

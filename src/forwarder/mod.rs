@@ -133,6 +133,7 @@ mod failure;
 mod finish;
 mod hedge;
 mod limits;
+mod loss;
 pub mod message;
 mod outbox;
 mod queries;

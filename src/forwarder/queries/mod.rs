@@ -13,6 +13,7 @@ use super::collections::arena::{Arena, Id};
 use super::collections::sort::sort_by_key;
 use super::collections::timeouts::Timeouts;
 use super::limits::Limits;
+use super::loss::{Lost, Met};
 use fair_share::{BucketId, Shares};
 use query::{HeldAnswer, Messages, Origin, Query};
 use retransmissions::Retransmissions;
@@ -335,6 +336,35 @@ impl Queries {
         }
     }
 
+    /// A connection was lost that these were in flight on. Returns what they had met before.
+    pub(crate) fn note_lost(&mut self, lost: &Lost) -> Met {
+        let mut met = Met::default();
+        for &id in &lost.unanswered {
+            let Some(query) = self.table.get_mut(id) else {
+                continue;
+            };
+            query.sendings.remove(lost.conn);
+            let history = &mut query.history;
+            let last = history.last_failure.replace(lost.failure);
+            if last.is_some_and(|last| last.upstream != lost.failure.upstream) {
+                history.losses = 0;
+            }
+            if lost.victim == Some(id) {
+                history.bad += 1;
+                met.bad_answers = history.bad;
+            }
+            history.unanswered += u8::from(lost.victim == Some(id) || lost.was_mute());
+            met.losses = met.losses.max(history.losses);
+            history.losses = history.losses.saturating_add(u8::from(lost.was_open));
+        }
+        met
+    }
+
+    /// Whether the query has lost so many connections to one upstream that it turns to another.
+    pub(crate) fn has_lost_enough(&self, id: Id) -> bool {
+        self.table.get(id).is_some_and(|query| query.history.losses >= LOSSES_MAX)
+    }
+
     /// Whether an answer is still expected.
     pub(crate) fn expects_answer(&self, id: Id) -> bool {
         self.table.get(id).is_some_and(|query| query.sendings.expects_answer())
@@ -384,3 +414,6 @@ impl Queries {
 
 /// What is at hand is not held back for longer.
 const HELD_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Connections that a query loses to one upstream before it turns to another.
+const LOSSES_MAX: u8 = 2;

@@ -6,6 +6,7 @@ use crate::forwarder::action::{
     ClientId, DatagramPath, RouteIndex, UpstreamConnId, UpstreamIndex, UpstreamSet,
 };
 use crate::forwarder::collections::arena::Id;
+use crate::forwarder::loss::LastFailure;
 use crate::forwarder::message::edit::{Edns, Family};
 use crate::forwarder::message::{ParsedQuery, ResponseInfo, Rtype};
 
@@ -158,17 +159,6 @@ impl Sendings {
             sending.stalled = stalled;
         }
     }
-}
-
-/// Why a query may end without an upstream's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LastFailure {
-    pub(crate) upstream: UpstreamIndex,
-    pub(crate) what: &'static str,
-    /// The code of the Extended DNS Error.
-    pub(crate) code: u16,
-    /// The number of the upstream's reason, if a connection broke.
-    pub(crate) broke_number: u32,
 }
 
 impl Query {

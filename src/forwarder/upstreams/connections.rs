@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::blame::{Blame, End, SILENCE_MIN, blame};
+use super::blame::{SILENCE_MIN, Silent, is_deaf};
 use super::connection::{
     Arrival, Condition, HANDSHAKE_TIMEOUT, Over, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT,
     Silence, Turn, UpstreamConn,
@@ -11,6 +11,7 @@ use super::experience::Allowance;
 use super::{Upstream, Upstreams};
 use crate::forwarder::action::{Action, Manner, UpstreamConnId, UpstreamIndex, UpstreamSet};
 use crate::forwarder::collections::arena::Id;
+use crate::forwarder::loss::{LastFailure, Loss, Lost};
 use crate::forwarder::outbox::Outbox;
 use crate::forwarder::report::Notice;
 
@@ -229,15 +230,11 @@ impl Upstreams {
         let upstream = &mut self.list[index];
         upstream.experience.round_trip.note(now, STALL_TIMEOUT);
         upstream.experience.stalled_since_answer = true;
-        let end = End::Silent {
-            was_open: upstream.open.take_if(|open| *open == conn_id).is_some(),
-            answers,
-            own,
-            is_slow,
-            was_silent_before: upstream.experience.silent_in_a_row > 0,
-            has_another: self.another(index, UpstreamSet::EMPTY).is_some(),
-        };
-        let failure = (blame(&end) == Blame::Upstream).then_some(match answers {
+        let was_open = upstream.open.take_if(|open| *open == conn_id).is_some();
+        let was_silent_before = upstream.experience.silent_in_a_row > 0;
+        let has_another = self.another(index, UpstreamSet::EMPTY).is_some();
+        let silent = Silent { answers, own, was_silent_before, has_another };
+        let failure = (was_open && !is_slow && is_deaf(silent)).then_some(match answers {
             0 => "connected, but no answer",
             _ => "connections fall silent",
         });
@@ -352,6 +349,36 @@ impl Upstreams {
         }
         outbox.push(Action::Close { conn: conn_id.into(), manner, why: Some(why) });
         Some(conn)
+    }
+
+    /// Takes a connection out that is lost. One that was open may close freely, which is learned from.
+    pub(crate) fn lose(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+        loss: Loss,
+        manner: Manner,
+        outbox: &mut Outbox,
+    ) -> Option<Lost> {
+        let Loss { what, code, victim } = loss;
+        let conn = self.close(conn_id, manner, what, outbox)?;
+        let unanswered: Vec<Id> = conn.in_flight.iter().collect();
+        let was_open = matches!(conn.phase, Phase::Open);
+        let Upstream { experience, broke_number, .. } = &mut self.list[conn.upstream];
+        if was_open {
+            experience.note_close(!unanswered.is_empty(), conn.answers);
+        }
+        let upstream = conn.upstream;
+        Some(Lost {
+            conn: conn_id,
+            failure: LastFailure { upstream, what, code, broke_number: *broke_number },
+            victim,
+            unanswered,
+            answers: conn.answers,
+            was_open,
+            in_a_row: experience.losses_in_a_row,
+            is_answering: experience.is_answering(now),
+        })
     }
 
     /// Takes all connections out, on which nothing waits.

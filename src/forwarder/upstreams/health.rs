@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::Upstreams;
+use super::blame::{Blame, blame};
 use super::promptness::{ANSWERS_WANTED, LAST, LATE_MIN};
 use super::upstream::{Health, Outage, Proof, Upstream};
 use crate::forwarder::action::{Stage, UpstreamIndex, UpstreamSet};
 use crate::forwarder::collections::arena::Id;
+use crate::forwarder::loss::{Lost, Met};
 use crate::forwarder::outbox::Outbox;
 use crate::forwarder::report::Notice;
 
@@ -122,10 +124,34 @@ impl Upstreams {
         hint(stage, alike.filter(|outage| outage.stage == stage).count())
     }
 
+    /// Finds who is to blame for a lost connection. Returns the query that fails alone, if one does, and why
+    /// the upstream failed, if it did.
+    pub(crate) fn judge(
+        &mut self,
+        now: Instant,
+        lost: &Lost,
+        met: Met,
+    ) -> (Option<Id>, Option<Box<str>>) {
+        let index = lost.failure.upstream;
+        let (culprit, has_failed) = match blame(lost, met) {
+            Blame::Nobody => (None, false),
+            Blame::Upstream => (None, true),
+            Blame::Unclear => (None, self.note_blame(now, index)),
+            Blame::Query(query) => {
+                // What it brought down says nothing about its server, unless all it does is to bring queries down.
+                self.list[index].experience.losses_in_a_row = 0;
+                (Some(query), self.note_blame(now, index) && lost.was_open)
+            }
+        };
+        let explain =
+            || self.list[index].explain(lost.failure.what, lost.failure.broke_number).into();
+        (culprit, has_failed.then(explain))
+    }
+
     /// A query was blamed for a lost connection, or might have been. Whether the upstream is to blame
     /// instead: after the second in a row without an answer in between if another one can take over, after
     /// several if not, as one poisonous name is asked for by a few types at a time.
-    pub(crate) fn note_blame(&mut self, now: Instant, index: UpstreamIndex) -> bool {
+    fn note_blame(&mut self, now: Instant, index: UpstreamIndex) -> bool {
         let upstream = &mut self.list[index];
         upstream.experience.blamed_in_a_row = upstream.experience.blamed_in_a_row.saturating_add(1);
         let blamed_in_a_row = upstream.experience.blamed_in_a_row;

@@ -1,6 +1,6 @@
 //! Upstreams, and the connections to them.
 
-pub(crate) mod blame;
+mod blame;
 pub(crate) mod choice;
 pub(crate) mod connection;
 mod connections;

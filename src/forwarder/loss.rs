@@ -1,0 +1,61 @@
+//! Connections to upstreams that are lost: what is known of one, whoever knows it.
+
+use super::action::{UpstreamConnId, UpstreamIndex};
+use super::collections::arena::Id;
+
+/// How a connection was lost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loss {
+    /// In words, for errors.
+    pub(super) what: &'static str,
+    /// The code of the Extended DNS Error.
+    pub(super) code: u16,
+    /// The query whose answer was no good; the others are not to blame.
+    pub(super) victim: Option<Id>,
+}
+
+/// A connection that was lost.
+#[derive(Clone, Debug)]
+pub(super) struct Lost {
+    pub(super) conn: UpstreamConnId,
+    pub(super) failure: LastFailure,
+    /// The query whose answer was no good.
+    pub(super) victim: Option<Id>,
+    /// The queries that had no answer yet.
+    pub(super) unanswered: Vec<Id>,
+    /// How many queries were answered on it.
+    pub(super) answers: u64,
+    /// The connection took new queries until then.
+    pub(super) was_open: bool,
+    /// How many connections to the upstream were lost in a row, each with queries waiting.
+    pub(super) in_a_row: u8,
+    /// The upstream answered something lately.
+    pub(super) is_answering: bool,
+}
+
+impl Lost {
+    /// Nothing was ever answered on the connection, well or badly.
+    pub(super) fn was_mute(&self) -> bool {
+        self.answers == 0 && self.victim.is_none()
+    }
+}
+
+/// What the queries on a connection that was lost had met before.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Met {
+    /// The most connections to this upstream that one of them had lost.
+    pub(super) losses: u8,
+    /// The answers to the victim that were no good, this one included.
+    pub(super) bad_answers: u8,
+}
+
+/// Why a query may end without an upstream's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LastFailure {
+    pub(super) upstream: UpstreamIndex,
+    pub(super) what: &'static str,
+    /// The code of the Extended DNS Error.
+    pub(super) code: u16,
+    /// The number of the upstream's reason, if a connection broke.
+    pub(super) broke_number: u32,
+}
