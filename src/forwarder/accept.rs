@@ -130,9 +130,7 @@ impl Forwarder {
         self.upstreams.note_query();
         if let Source::Stream(client) = source {
             let index = self.clients.owe(client, id);
-            if let Some(query) = self.queries.get_mut(id) {
-                query.origin = Origin::Stream { client, index };
-            }
+            self.queries.note_owed(id, client, index);
         }
         if let Some(zone) = awaited {
             self.await_denial(now, zone, id);

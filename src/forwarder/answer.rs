@@ -9,7 +9,6 @@ use super::message::edit::{self, Edns};
 use super::message::{self, Rcode, ResponseCheck, ResponseInfo};
 use super::queries::query::Query;
 use super::second_opinion::{HELD_LEN_MAX, held_max, is_final};
-use super::upstreams::LARGE;
 use super::upstreams::connection::Phase;
 use super::upstreams::in_flight::Found;
 use super::upstreams::tolerance::{self, is_objection};
@@ -17,11 +16,9 @@ use super::{Ede, Forwarder, Manner, Notice, Outcome};
 
 impl Forwarder {
     pub(super) fn upstream_stream(&mut self, now: Instant, conn_id: UpstreamConnId, bytes: &[u8]) {
-        let Some(conn) = self.upstreams.conn_mut(conn_id) else {
+        let Some(mut deframer) = self.upstreams.begin_input(now, conn_id) else {
             return;
         };
-        conn.last_received = now;
-        let mut deframer = std::mem::take(&mut conn.deframer);
         let mut input = bytes;
         while let Some(response) = deframer.next(&mut input) {
             if let Err(loss) = self.response(now, conn_id, response) {
@@ -29,34 +26,8 @@ impl Forwarder {
                 return;
             }
         }
-        // A retired connection was closed with its last answer, and what follows that is nobody's.
-        if let Some(conn) = self.upstreams.conn_mut(conn_id) {
-            let is_large = deframer.partial_len() > LARGE;
-            conn.deframer = deframer;
-            if conn.arriving.is_some() {
-                self.note_arriving(now, conn_id);
-            }
-            if is_large {
-                self.upstreams.note_large(conn_id);
-            }
-        }
-    }
-
-    /// Octets came of the answer that was on its way when the connection stalled. They may say that it
-    /// is another than was thought: then the query is sent again like all others.
-    fn note_arriving(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        if let Some(conn) = self.upstreams.conn_mut(conn_id)
-            && let Some((id, ..)) = conn.deframer.begun()
-            && let Some(other) = conn.arriving.replace(id).filter(|other| *other != id)
-        {
-            let (arrives, ceased) = (conn.in_flight.find(id), conn.in_flight.find(other));
-            if let Found::Unanswered(query) = arrives {
-                self.queries.set_stalled(query, conn_id, false);
-            }
-            if let Found::Unanswered(query) = ceased {
-                self.queries.set_stalled(query, conn_id, true);
-                self.resend(now, vec![query]);
-            }
+        if let Some(change) = self.upstreams.end_input(conn_id, deframer) {
+            self.note_arriving(now, conn_id, change);
         }
     }
 
@@ -180,7 +151,10 @@ impl Forwarder {
             Verdict::Deliver => self.conclude(now, id, outcome),
             Verdict::DeliverHeld => self.deliver_held(now, id),
             Verdict::Hold => self.hold(now, id, &outcome),
-            Verdict::RepeatWith(edns) => self.ask_plainer(id, upstream, edns),
+            Verdict::RepeatWith(edns) => {
+                let is_asked = self.queries.ask_plainer(id, upstream, edns);
+                self.outbox.counts.asked_plainer += u64::from(is_asked);
+            }
             Verdict::Fail => {
                 self.fail_useless(now, id, upstream, "an RCODE that needs EDNS");
             }
@@ -210,10 +184,7 @@ impl Forwarder {
 
     /// Ends the query with SERVFAIL, unless the answer to another copy is still to come.
     fn fail_useless(&mut self, now: Instant, id: Id, upstream: UpstreamIndex, what: &'static str) {
-        if let Some(query) = self.queries.get_mut(id) {
-            let failure = LastFailure { upstream, what, code: Ede::OTHER, broke_number: 0 };
-            query.history.last_failure = Some(failure);
-        }
+        self.queries.note_failure(id, LastFailure::new(upstream, what, Ede::OTHER));
         if !self.queries.expects_answer(id) {
             self.fail_query(now, id);
         }
@@ -264,18 +235,6 @@ impl Forwarder {
         tolerance::plainer(sent, query.parsed.opt.is_some())
     }
 
-    /// The upstream is asked once more, with so much of EDNS.
-    fn ask_plainer(&mut self, id: Id, index: UpstreamIndex, edns: Edns) {
-        if let Some(query) = self.queries.get_mut(id) {
-            query.history.plainer = Some((index, edns));
-        }
-        // Another copy may be answered otherwise.
-        if !self.queries.expects_answer(id) {
-            self.outbox.counts.asked_plainer += 1;
-            self.queries.wait_for(id, index);
-        }
-    }
-
     /// The upstream answered a query that was sent with so much of EDNS. Where it, or another, had objected
     /// to more, that may be a lesson.
     fn note_tolerance(
@@ -321,9 +280,7 @@ impl Forwarder {
         query: Id,
         index: UpstreamIndex,
     ) {
-        if let Some(query) = self.queries.get_mut(query) {
-            query.sendings.remove(conn_id);
-        }
+        self.queries.forget_sending(query, conn_id);
         let upstream = &mut self.upstreams[index];
         let is_open = upstream.open == Some(conn_id);
         upstream.experience.note_answer(now, self.limits.queries_max);

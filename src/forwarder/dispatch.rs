@@ -8,11 +8,13 @@ use super::limits::Service;
 use super::message::Signature;
 use super::message::edit::{self, Edns, QueryEdit};
 use super::message::frame;
-use super::queries::query::{Origin, Query, SENDS_MAX, Sending};
+use super::queries::TRIES_IN_VAIN_MAX;
+use super::queries::query::Sending;
 use super::queries::waiting::Next;
 use super::upstreams::LARGE;
+use super::upstreams::Place;
 use super::upstreams::choice::Ask;
-use super::upstreams::connection::{Over, Phase};
+use super::upstreams::connection::Over;
 use super::upstreams::upstream::Upstream;
 use super::{Forwarder, Order, Part};
 
@@ -67,10 +69,7 @@ impl Forwarder {
                     if let Some(at) = until {
                         self.queries.look_again(at);
                     }
-                    if let Next::Only(index) = next
-                        && let open = self.upstreams[index].open
-                        && open.is_none_or(|open| self.upstreams.is_busy(now, open))
-                    {
+                    if let Next::Only(index) = next {
                         self.end_patience(now, index);
                     }
                     return false;
@@ -107,8 +106,8 @@ impl Forwarder {
         if !is_connected && !upstream.attempts.is_empty() {
             return;
         }
-        if wants_trial {
-            self.add_trial(now, index, cause);
+        if wants_trial && let Some(trial) = self.queries.copy_for_trial(now, index, cause) {
+            self.upstreams.note_trial_sent(index, trial);
         }
         if !is_connected {
             self.connect(now, index);
@@ -122,14 +121,31 @@ impl Forwarder {
         if self.service == Service::Ending && self.queries.is_empty() {
             return has_started;
         }
-        while self.wants_attempt(now, index) && self.evict_stalled(now, index) {
-            // To make way may have ended what it was wanted for.
-            if self.wants_attempt(now, index) {
-                self.upstreams.start_attempt(now, index, &mut self.outbox);
-                has_started = true;
+        // To make way may end what it was wanted for.
+        while self.wants_attempt(now, index) {
+            match self.upstreams.place_for_attempt(index) {
+                Place::Free => {
+                    self.upstreams.start_attempt(now, index, &mut self.outbox);
+                    has_started = true;
+                }
+                Place::Of(stalled) => self.evict(now, stalled),
+                Place::Nowhere => break,
             }
         }
         has_started
+    }
+
+    /// What waits for this upstream's connection waits as long as what goes to anyone does.
+    fn end_patience(&mut self, now: Instant, index: UpstreamIndex) {
+        let upstreams = &self.upstreams;
+        match upstreams.only_patience_ends_at(now, index) {
+            Some(at) if now < at => self.queries.look_again(at),
+            Some(_) => {
+                let another = |avoided| upstreams.another(index, avoided);
+                self.queries.end_patience(now, index, another);
+            }
+            None => {}
+        }
     }
 
     fn wants_attempt(&self, now: Instant, index: UpstreamIndex) -> bool {
@@ -156,7 +172,7 @@ impl Forwarder {
         self.entered.leave(Part::Send);
         match placed {
             Placed::Expired => self.expire(now, id),
-            Placed::NotAgain => self.end_sends(now, id),
+            Placed::NotAgain => self.resend(now, vec![id]),
             Placed::Sent | Placed::NoId => {}
         }
         placed
@@ -286,51 +302,11 @@ impl Forwarder {
         }
     }
 
-    /// Copies a query for an upstream that has to prove that it answers.
-    fn add_trial(&mut self, now: Instant, index: UpstreamIndex, cause: Id) -> Option<Id> {
-        let query = self.queries.get(cause)?;
-        if query.is_sent_once()
-            // The query is still to be sent itself.
-            || query.history.sends + 1 >= SENDS_MAX
-            || self.queries.is_full()
-        {
-            return None;
-        }
-        let (parsed, family) = (query.parsed, query.family);
-        let message = self.queries.store_copy(cause)?;
-        // The upstreams see one copy more of it.
-        if let Some(cause) = self.queries.get_mut(cause) {
-            cause.history.sends += 1;
-        }
-        let trial =
-            Query::new(Origin::Trial { upstream: index, cause }, message, parsed, family, now);
-        let trial = self.queries.insert(now, trial);
-        self.queries.wait_for(trial, index);
-        self.upstreams[index].outage_mut()?.trial = Some(trial);
-        Some(trial)
-    }
-
     /// The connection is usable now: whatever waits may be sent on it.
     pub(super) fn conn_opened(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        let Some(conn) = self.upstreams.conn_mut(conn_id) else {
+        let Some(index) = self.upstreams.open(now, conn_id, &mut self.outbox) else {
             return;
         };
-        if !matches!(conn.phase, Phase::Connecting { .. }) {
-            return;
-        }
-        conn.phase = Phase::Open;
-        conn.opened_at = now;
-        conn.last_received = now;
-        conn.last_answer = now;
-        conn.idle_since = now;
-        let index = conn.upstream;
-        let upstream = &mut self.upstreams[index];
-        upstream.attempts.retain(|attempt| *attempt != conn_id);
-        if let Some(old) = upstream.open.replace(conn_id)
-            && !self.upstreams.serves_beside(now, old)
-        {
-            self.upstreams.retire(now, old, &mut self.outbox);
-        }
         if self.upstreams[index].outage().is_some_and(|outage| !outage.proof.wants_trial()) {
             self.recover(now, index);
         }
@@ -349,9 +325,6 @@ enum Placed {
     /// The query may not be sent once more.
     NotAgain,
 }
-
-/// A client can have all its queries wait for one message ID, and each event looks at a few only.
-pub(super) const TRIES_IN_VAIN_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests {

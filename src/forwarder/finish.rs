@@ -13,8 +13,7 @@ use super::message::special::Answer;
 use super::message::{self, LOCAL_LEN_MAX, LocalResponse, Rcode, ResponseInfo};
 use super::queries::query::{Origin, Query};
 use super::query_log::Sent;
-use super::upstreams::upstream::Upstream;
-use super::{Ede, Forwarder, Manner, Part, ResponseSize, Source, Stage};
+use super::{Ede, Forwarder, Manner, Part, ResponseSize, Source};
 
 /// How a query leaves.
 #[derive(Clone, Copy, Debug)]
@@ -105,9 +104,8 @@ impl Forwarder {
                 self.note(now, Source::Stream(client), &query, &outcome, sent);
                 if let Some(moved) =
                     self.clients.no_longer_owe(now, client, index, &mut self.outbox)
-                    && let Some(moved) = self.queries.get_mut(moved)
                 {
-                    moved.origin = Origin::Stream { client, index };
+                    self.queries.note_owed(moved, client, index);
                 }
             }
             Origin::Orphan => {}
@@ -132,10 +130,16 @@ impl Forwarder {
     /// Gives up the message IDs that a query still has when it ends.
     #[cold]
     fn leave_sendings(&mut self, now: Instant, query: &Query, answered_by: Option<UpstreamIndex>) {
-        // Another has not answered although there is an answer, or nobody has.
+        // Another has not answered although there is an answer, or nobody has. Only where it was sent first: what
+        // others leave unanswered is no fair sample.
         let says_something = answered_by.is_some() || now >= self.queries.expires_at(query);
-        if says_something && !query.is_trial() {
-            self.note_overdue(now, query, answered_by);
+        if says_something
+            && !query.is_trial()
+            && let Some(first) = query.history.first.filter(|(it, _)| answered_by != Some(*it))
+        {
+            let sendings = query.sendings.iter().map(|sending| (sending.conn, sending.id));
+            let name = || query.name_hash();
+            self.upstreams.note_overdue(now, first, sendings, name, answered_by.is_some());
         }
         for sending in query.sendings.iter() {
             if let Some(index) = answered_by {
@@ -230,40 +234,28 @@ impl Forwarder {
 
     /// The client of these queries is gone, without their responses.
     pub(super) fn orphan(&mut self, now: Instant, owed: Vec<Id>) {
-        for query in owed {
-            self.orphan_one(now, query);
-        }
-    }
-
-    fn orphan_one(&mut self, now: Instant, id: Id) {
-        let sent = self.queries.get_mut(id).filter(|query| query.is_sent());
-        let Some(query) = sent.filter(|_| self.service != Service::Ending) else {
-            self.finish(now, id, Outcome::Orphaned);
-            return;
-        };
-        let sendings = std::mem::take(&mut query.sendings);
-        self.queries.orphan(id);
-        self.outbox.counts.owed -= 1;
-        self.outbox.counts.orphaned += 1;
-        for sending in sendings.iter() {
-            self.upstreams.abandon(now, sending.conn, sending.id, &mut self.outbox);
+        for id in owed {
+            let is_ending = self.service == Service::Ending;
+            let Some(sendings) = (!is_ending).then(|| self.queries.orphan(id)).flatten() else {
+                self.finish(now, id, Outcome::Orphaned);
+                continue;
+            };
+            self.outbox.counts.owed -= 1;
+            self.outbox.counts.orphaned += 1;
+            for sending in sendings.iter() {
+                self.upstreams.abandon(now, sending.conn, sending.id, &mut self.outbox);
+            }
         }
     }
 
     /// The query's time is over.
     pub(super) fn expire(&mut self, now: Instant, id: Id) {
-        let Some(query) = self.queries.get_mut(id) else {
-            return;
-        };
-        if let Some(sending) = query.sendings.oldest()
+        if let Some(query) = self.queries.get(id)
+            && let Some(sending) = query.sendings.oldest()
             && let Some(conn) = self.upstreams.conn(sending.conn)
         {
-            query.history.last_failure = Some(LastFailure {
-                upstream: conn.upstream,
-                what: "no answer in time",
-                code: Ede::NETWORK_ERROR,
-                broke_number: 0,
-            });
+            let failure = LastFailure::new(conn.upstream, "no answer in time", Ede::NETWORK_ERROR);
+            self.queries.note_failure(id, failure);
         }
         self.fail_query(now, id);
     }
@@ -281,55 +273,9 @@ impl Forwarder {
             self.finish_special(now, id, None);
             return;
         }
-        // With nothing usable, the first upstream in order speaks for all.
-        let first = self.upstreams.iter().next().filter(|_| !self.upstreams.is_something_usable());
-        let outage = first.and_then(|first| Some((&first.name, first.outage()?)));
-        let (code, text) = match (query.history.last_failure, outage) {
-            (Some(failure), _) if query.is_sent() => self.explain(&failure),
-            (_, Some((name, outage))) => {
-                let code = match outage.stage {
-                    Stage::Connect | Stage::Negotiation | Stage::Tls => Ede::NO_REACHABLE_AUTHORITY,
-                    Stage::Certificate => Ede::OTHER,
-                    Stage::Read | Stage::Write => Ede::NETWORK_ERROR,
-                };
-                let hint = self.upstreams.hint(outage.stage);
-                (code, format!("{name}: {}: {}{hint}", outage.stage, outage.detail))
-            }
-            (Some(failure), None) => self.explain(&failure),
-            (None, None) => (Ede::NO_REACHABLE_AUTHORITY, self.explain_waiting()),
-        };
+        let failure = query.history.last_failure;
+        let (code, text) = self.upstreams.explain(failure, query.is_sent());
         self.conclude(now, id, Outcome::Failed(Ede { code, text: &text }));
-    }
-
-    fn explain(&self, failure: &LastFailure) -> (u16, String) {
-        let upstream = &self.upstreams[failure.upstream];
-        let why = upstream.explain(failure.what, failure.broke_number);
-        (failure.code, format!("{}: {why}", upstream.name))
-    }
-
-    /// Why a query was never sent, although nothing failed yet.
-    fn explain_waiting(&self) -> String {
-        match self.upstreams.iter().find(|upstream| upstream.is_usable()) {
-            Some(Upstream { name, open: Some(_), .. }) => {
-                format!("{name}: takes no more queries at the moment")
-            }
-            Some(upstream) => match self.upstreams.handshake_advice(upstream) {
-                Some(advice) => {
-                    format!("{}: TLS handshake not finished in time{advice}", upstream.name)
-                }
-                None => format!("{}: not connected in time", upstream.name),
-            },
-            None => "no upstream is usable".to_owned(),
-        }
-    }
-
-    /// With nothing up, queries do not wait for their whole time.
-    pub(super) fn fail_impatient(&mut self, now: Instant) {
-        while let Some(patience) = self.upstreams.queue_timeout()
-            && let Some(id) = self.queries.pop_impatient(now, patience)
-        {
-            self.fail_query(now, id);
-        }
     }
 
     /// At the end, with every client answered, nobody is asked any more. Queries that are left are nobody's:

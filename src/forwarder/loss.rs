@@ -1,5 +1,6 @@
 //! Connections to upstreams that are lost: what is known of one, whoever knows it.
 
+use super::Ede;
 use super::action::{UpstreamConnId, UpstreamIndex};
 use super::collections::arena::Id;
 
@@ -12,6 +13,13 @@ pub(super) struct Loss {
     pub(super) code: u16,
     /// The query whose answer was no good; the others are not to blame.
     pub(super) victim: Option<Id>,
+}
+
+impl Loss {
+    /// The connection was lost, and no answer on it is to blame.
+    pub(super) fn of(what: &'static str) -> Self {
+        Self { what, code: Ede::NETWORK_ERROR, victim: None }
+    }
 }
 
 /// A connection that was lost.
@@ -38,6 +46,14 @@ impl Lost {
     pub(super) fn was_mute(&self) -> bool {
         self.answers == 0 && self.victim.is_none()
     }
+
+    /// The query that may have brought the connection down.
+    pub(super) fn suspect(&self) -> Option<Id> {
+        match self.unanswered[..] {
+            [only] if self.was_mute() => Some(only),
+            _ => None,
+        }
+    }
 }
 
 /// What the queries on a connection that was lost had met before.
@@ -58,4 +74,11 @@ pub(super) struct LastFailure {
     pub(super) code: u16,
     /// The number of the upstream's reason, if a connection broke.
     pub(super) broke_number: u32,
+}
+
+impl LastFailure {
+    /// Without a reason of the upstream.
+    pub(super) fn new(upstream: UpstreamIndex, what: &'static str, code: u16) -> Self {
+        Self { upstream, what, code, broke_number: 0 }
+    }
 }

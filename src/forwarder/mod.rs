@@ -293,7 +293,12 @@ impl Forwarder {
             self.deliver_held(now, id);
         }
         self.upstream_timeouts(now);
-        self.fail_impatient(now);
+        // With nothing up, queries do not wait for their whole time.
+        while let Some(patience) = self.upstreams.queue_timeout()
+            && let Some(id) = self.queries.pop_impatient(now, patience)
+        {
+            self.fail_query(now, id);
+        }
         while let Some(owed) = self.clients.pop_timeout(now, &mut self.outbox) {
             self.orphan(now, owed);
         }
@@ -313,7 +318,7 @@ impl Forwarder {
         // One that has ended by itself may not be taken yet.
         let conns = self.upstreams[upstream].conns.iter();
         let lost = conns.filter(|conn| lost.contains(conn)).copied().collect();
-        self.drop_upstream_conns(now, lost, "the way to it changed");
+        self.drop_upstream_conns(now, lost, Manner::Abort, "the way to it changed");
         self.settle(now);
     }
 
@@ -330,7 +335,8 @@ impl Forwarder {
             self.upstreams.forget_experience(now, upstream);
         }
         let all = self.upstreams.iter().flat_map(|upstream| upstream.conns.iter().copied());
-        self.drop_upstream_conns(now, all.collect(), "the machine was suspended");
+        let why = "the machine was suspended";
+        self.drop_upstream_conns(now, all.collect(), Manner::Abort, why);
         self.settle(now);
     }
 

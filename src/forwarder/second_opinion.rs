@@ -30,26 +30,19 @@ impl Forwarder {
         if !self.policy.retry_servfail || !query.may_be_sent() {
             return None;
         }
-        let operator = self.upstreams[index].operator;
-        let others =
-            || self.upstreams.others(index).filter(|(_, other)| other.operator != operator);
-        let usable = others().find(|(_, other)| other.is_usable()).map(|(other, _)| other);
-        if let Some(other) = usable {
-            return self.upstreams.try_retry().then_some(other);
-        }
-        if self.upstreams.allows_retry() {
-            // One that failed is tried again beside the traffic, for later ones.
-            let failed: Vec<UpstreamIndex> = others().map(|(other, _)| other).collect();
-            for other in failed {
-                self.probe_failed(now, other, id);
+        match self.upstreams.second_opinion(index) {
+            Ok(other) => Some(other),
+            Err(failed) => {
+                // One that failed is tried again beside the traffic, for later ones.
+                failed.iter().for_each(|other| self.probe_failed(now, other, id));
+                None
             }
         }
-        None
     }
 
     /// Delivers the answer that was held.
     pub(super) fn deliver_held(&mut self, now: Instant, id: Id) {
-        let Some(held) = self.queries.get_mut(id).and_then(|query| query.held.take()) else {
+        let Some(held) = self.queries.take_held(id) else {
             return;
         };
         let HeldAnswer { upstream, response, info } = *held;

@@ -8,14 +8,18 @@ pub(crate) mod waiting;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::action::{DatagramPath, RouteIndex, UpstreamConnId, UpstreamIndex, UpstreamSet};
+use super::action::{
+    ClientId, DatagramPath, RouteIndex, UpstreamConnId, UpstreamIndex, UpstreamSet,
+};
 use super::collections::arena::{Arena, Id};
 use super::collections::sort::sort_by_key;
 use super::collections::timeouts::Timeouts;
 use super::limits::Limits;
-use super::loss::{Lost, Met};
+use super::loss::{LastFailure, Lost, Met};
+use super::message::edit::Edns;
+use super::message::opt::Ede;
 use fair_share::{BucketId, Shares};
-use query::{HeldAnswer, Messages, Origin, Query};
+use query::{HeldAnswer, Messages, Origin, Query, SENDS_MAX, Sendings};
 use retransmissions::Retransmissions;
 use waiting::{Next, Waiting};
 
@@ -92,11 +96,6 @@ impl Queries {
     /// A copy of `message`; `None` if there is no room for a long one.
     pub(crate) fn store(&mut self, message: &[u8]) -> Option<Vec<u8>> {
         self.messages.store(message)
-    }
-
-    /// A copy of the message of a query; `None` if there is no room for a long one.
-    pub(crate) fn store_copy(&mut self, id: Id) -> Option<Vec<u8>> {
-        self.messages.store(&self.table.get(id)?.message)
     }
 
     /// Takes back the message of a query that left.
@@ -199,6 +198,17 @@ impl Queries {
         ];
         all.into_iter().flatten().min()
     }
+}
+
+/// What becomes of a query that lost a sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Nothing: an answer is expected still, or hoped for, or it waits already.
+    Stays,
+    /// The query has no more to wait for.
+    Fails,
+    /// The query is sent again.
+    Again,
 }
 
 /// Waiting to be sent.
@@ -329,6 +339,124 @@ impl Queries {
         self.shares.note_sent(id.key());
     }
 
+    /// The connection that these were sent on has stalled.
+    pub(crate) fn note_stalled(&mut self, conn: UpstreamConnId, ids: &[Id]) {
+        ids.iter().for_each(|id| self.set_stalled(*id, conn, true));
+    }
+
+    /// What was sent to this upstream is sent again, as its connection has stalled. Returns whom the query avoids,
+    /// and whether that is not the first time; `None` if it is not to be sent.
+    pub(crate) fn leave_stalled(
+        &mut self,
+        now: Instant,
+        id: Id,
+        upstream: UpstreamIndex,
+    ) -> Option<(UpstreamSet, bool)> {
+        let query = self.table.get_mut(id)?;
+        let failure = LastFailure::new(upstream, "no answer", Ede::NETWORK_ERROR);
+        query.history.last_failure = Some(failure);
+        if query.sendings.expects_answer() || !query.may_be_sent() || query.is_trial() {
+            return None;
+        }
+        query.history.stalled_at = Some(now);
+        let has_stalled = std::mem::replace(&mut query.history.has_stalled, true);
+        Some((query.history.avoided, has_stalled))
+    }
+
+    /// Whether the query was sent to this upstream first.
+    pub(crate) fn was_first_at(&self, id: Id, upstream: UpstreamIndex) -> bool {
+        let first = self.table.get(id).and_then(|query| query.history.first);
+        first.is_some_and(|(first, _)| first == upstream)
+    }
+
+    /// What becomes of a query that lost a sending, or may have to be sent no more.
+    pub(crate) fn fate(&mut self, id: Id) -> Fate {
+        let Some(query) = self.table.get(id) else {
+            return Fate::Stays;
+        };
+        if !query.may_be_sent() {
+            self.waiting.remove(id.key());
+            return if query.is_sent() { Fate::Stays } else { Fate::Fails };
+        }
+        match query.sendings.expects_answer() {
+            true => Fate::Stays,
+            false if query.is_trial() || query.held.is_some() => Fate::Fails,
+            // A query that waits for one upstream does so for a reason.
+            false if self.is_turned_away(id, query) => Fate::Stays,
+            false => Fate::Again,
+        }
+    }
+
+    /// Whether the query waits for a certain upstream, as it brings down others, or is asked there in another
+    /// way.
+    fn is_turned_away(&self, id: Id, query: &Query) -> bool {
+        let Next::Only(upstream) = self.next(id) else {
+            return false;
+        };
+        let is_asked_otherwise = query.history.plainer.is_some_and(|(at, _)| at == upstream);
+        !query.history.avoided.is_empty() || is_asked_otherwise
+    }
+
+    /// The query brings this upstream down, it seems, and is not sent there if there is another.
+    pub(crate) fn avoid(&mut self, id: Id, upstream: UpstreamIndex) -> Option<&Query> {
+        let query = self.table.get_mut(id)?;
+        query.history.avoided.insert(upstream);
+        Some(query)
+    }
+
+    /// The query turns to this upstream, where it has lost no connection.
+    pub(crate) fn turn_to(&mut self, id: Id, upstream: UpstreamIndex) {
+        if let Some(query) = self.table.get_mut(id) {
+            query.history.losses = 0;
+        }
+        self.wait_for(id, upstream);
+    }
+
+    /// A connection that the query was sent on is gone, or has its answer.
+    pub(crate) fn forget_sending(&mut self, id: Id, conn: UpstreamConnId) {
+        if let Some(query) = self.table.get_mut(id) {
+            query.sendings.remove(conn);
+        }
+    }
+
+    /// What waits for this upstream, and for no answer beside it, may be taken by another after all: by which one,
+    /// `another` tells, but for those of a set. What is to be asked here and nowhere else stays.
+    pub(crate) fn end_patience(
+        &mut self,
+        now: Instant,
+        upstream: UpstreamIndex,
+        another: impl Fn(UpstreamSet) -> Option<UpstreamIndex>,
+    ) {
+        let mut again = Vec::new();
+        let mut in_vain = 0;
+        while let Some(id) = self.first_waiting(Next::Only(upstream))
+            && let Some(query) = self.table.get(id)
+        {
+            if in_vain >= TRIES_IN_VAIN_MAX {
+                // Queries behind these may go elsewhere.
+                self.look_again(now + LOOK_PAUSE);
+                break;
+            }
+            let stays = query.is_trial()
+                || query.held.is_some()
+                || query.sendings.expects_answer()
+                || query.history.plainer.is_some_and(|(at, _)| at == upstream);
+            let avoided = query.history.avoided;
+            match another(avoided).filter(|_| !stays) {
+                None => {
+                    self.wait_for(id, upstream);
+                    in_vain += 1;
+                }
+                Some(other) if !avoided.is_empty() => self.wait_for(id, other),
+                Some(_) => {
+                    self.stop_waiting(id);
+                    again.push(id);
+                }
+            }
+        }
+        self.wait_again(again);
+    }
+
     /// Whether there is no more than hope for what was sent on this connection.
     pub(crate) fn set_stalled(&mut self, id: Id, conn: UpstreamConnId, stalled: bool) {
         if let Some(query) = self.table.get_mut(id) {
@@ -370,6 +498,68 @@ impl Queries {
         self.table.get(id).is_some_and(|query| query.sendings.expects_answer())
     }
 
+    /// Whether a copy of the query may go out for being late.
+    pub(crate) fn may_be_hedged(&self, id: Id) -> bool {
+        self.may_be_copied(id) && self.table.get(id).is_some_and(|query| !query.history.hedged)
+    }
+
+    /// A copy of the query, which is late, waits for this upstream.
+    pub(crate) fn hedge(&mut self, id: Id, upstream: UpstreamIndex) {
+        if let Some(query) = self.table.get_mut(id) {
+            query.history.hedged = true;
+        }
+        self.wait_for(id, upstream);
+    }
+
+    /// Something went wrong with the query, or it came to nothing.
+    pub(crate) fn note_failure(&mut self, id: Id, failure: LastFailure) {
+        if let Some(query) = self.table.get_mut(id) {
+            query.history.last_failure = Some(failure);
+        }
+    }
+
+    /// The query's place among those that its client is owed is this now.
+    pub(crate) fn note_owed(&mut self, id: Id, client: ClientId, index: usize) {
+        if let Some(query) = self.table.get_mut(id) {
+            query.origin = Origin::Stream { client, index };
+        }
+    }
+
+    /// The query is asked of the upstream that objected to it once more, with so much of EDNS. False if it is
+    /// not as another copy may be answered otherwise.
+    pub(crate) fn ask_plainer(&mut self, id: Id, upstream: UpstreamIndex, edns: Edns) -> bool {
+        if let Some(query) = self.table.get_mut(id) {
+            query.history.plainer = Some((upstream, edns));
+        }
+        let is_asked = !self.expects_answer(id);
+        if is_asked {
+            self.wait_for(id, upstream);
+        }
+        is_asked
+    }
+
+    /// Copies a query for an upstream that has to prove that it answers, if there is room for the copy.
+    pub(crate) fn copy_for_trial(
+        &mut self,
+        now: Instant,
+        upstream: UpstreamIndex,
+        cause: Id,
+    ) -> Option<Id> {
+        let query = self.table.get(cause)?;
+        // The query is still to be sent itself.
+        if query.is_sent_once() || query.history.sends + 1 >= SENDS_MAX || self.is_full() {
+            return None;
+        }
+        let message = self.messages.store(&query.message)?;
+        let origin = Origin::Trial { upstream, cause };
+        let trial = Query::new(origin, message, query.parsed, query.family, now);
+        // The upstreams see one copy more of it.
+        self.table.get_mut(cause)?.history.sends += 1;
+        let trial = self.insert(now, trial);
+        self.wait_for(trial, upstream);
+        Some(trial)
+    }
+
     /// Whether a copy of the query may go out beside the one that is out.
     pub(crate) fn may_be_copied(&self, id: Id) -> bool {
         self.table.get(id).is_some_and(|query| {
@@ -396,14 +586,19 @@ impl Queries {
         }
     }
 
-    /// Nobody waits for the query any more.
-    pub(crate) fn orphan(&mut self, id: Id) -> Option<&mut Query> {
+    /// The answer that was held.
+    pub(crate) fn take_held(&mut self, id: Id) -> Option<Box<HeldAnswer>> {
+        self.table.get_mut(id)?.held.take()
+    }
+
+    /// Nobody waits for the query any more. Returns where it was sent; `None` if it was not.
+    pub(crate) fn orphan(&mut self, id: Id) -> Option<Sendings> {
+        let query = self.table.get_mut(id).filter(|query| query.is_sent())?;
         self.waiting.remove(id.key());
         self.held.disarm(id.key());
-        let query = self.table.get_mut(id)?;
         query.origin = Origin::Orphan;
         query.held = None;
-        Some(query)
+        Some(std::mem::take(&mut query.sendings))
     }
 
     /// A query that has held its answer for long enough.
@@ -414,6 +609,12 @@ impl Queries {
 
 /// What is at hand is not held back for longer.
 const HELD_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A client can have all its queries wait for one message ID, and each event looks at a few only.
+pub(crate) const TRIES_IN_VAIN_MAX: usize = 4;
+
+/// Between looks at what waits for an upstream that cannot be connected to, where some of it has to stay.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Connections that a query loses to one upstream before it turns to another.
 const LOSSES_MAX: u8 = 2;

@@ -1,5 +1,6 @@
 //! One query on its way.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::time::Instant;
 
 use crate::forwarder::action::{
@@ -8,7 +9,7 @@ use crate::forwarder::action::{
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::loss::LastFailure;
 use crate::forwarder::message::edit::{Edns, Family};
-use crate::forwarder::message::{ParsedQuery, ResponseInfo, Rtype};
+use crate::forwarder::message::{HEADER_LEN, ParsedQuery, ResponseInfo, Rtype};
 
 /// A query, from its acceptance to the one exit.
 ///
@@ -202,6 +203,16 @@ impl Query {
         self.sendings.add(sending)
     }
 
+    /// Tells names apart, however they are spelled, whatever is asked of them; never 0.
+    pub(crate) fn name_hash(&self) -> u32 {
+        let end = self.parsed.question_end.saturating_sub(TYPE_AND_CLASS_LEN);
+        let mut hasher = DefaultHasher::new();
+        for octet in self.message.get(HEADER_LEN..end).unwrap_or_default() {
+            hasher.write_u8(octet.to_ascii_lowercase());
+        }
+        hasher.finish() as u32 | 1
+    }
+
     /// With how much of EDNS it is sent to this upstream after what that objected to.
     pub(crate) fn edns_at(&self, upstream: UpstreamIndex) -> Edns {
         match self.history.plainer {
@@ -272,6 +283,8 @@ impl Messages {
         self.blocks.push(message);
     }
 }
+
+const TYPE_AND_CLASS_LEN: usize = 4;
 
 /// Copies of a query that are out at a time: one, and one more after a stall or because it is late.
 const SENDINGS_MAX: usize = 2;

@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::Upstreams;
 use super::connection::{Condition, Over, Renewal, UpstreamConn};
+use super::sends::OVERDUE_AFTER;
 use super::upstream::{Attempt, PATIENCE, Upstream};
 use crate::forwarder::action::{UpstreamConnId, UpstreamIndex, UpstreamSet};
+use crate::forwarder::collections::arena::Id;
 use crate::forwarder::collections::sort::sort_by_key;
 use crate::forwarder::limits::{Hedge, Order};
 
@@ -100,6 +102,20 @@ impl Upstreams {
         Some(if only_lasting && no_attempt { Duration::ZERO } else { PATIENCE })
     }
 
+    /// When what waits for this upstream alone may be taken by others: they wait no longer for a connection
+    /// than what goes to anyone. `None` while there is one, and if there are no others.
+    pub(crate) fn only_patience_ends_at(
+        &self,
+        now: Instant,
+        index: UpstreamIndex,
+    ) -> Option<Instant> {
+        let upstream = &self.list[index];
+        if upstream.open.is_some_and(|open| !self.is_busy(now, open)) {
+            return None;
+        }
+        upstream.patience_ends_at().filter(|_| self.another(index, UpstreamSet::EMPTY).is_some())
+    }
+
     /// A usable upstream other than `index` and those of the bits in `avoided`.
     pub(crate) fn another(
         &self,
@@ -136,6 +152,104 @@ impl Upstreams {
             Order::Ordered | Order::Spread => self.hedge_targets(index).next(),
         });
         other.map(|(other, _)| other)
+    }
+
+    /// A query that is late on this connection, each once, and who gets a copy.
+    pub(crate) fn pop_late(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+    ) -> Option<(Id, UpstreamIndex)> {
+        let index = self.conns.get(conn_id)?.upstream;
+        let other = self.hedge_target(now, index)?;
+        let after = self.list[index].experience.round_trip.late_after();
+        let conn = self.conns.get_mut(conn_id).filter(|conn| conn.phase.is_trusted())?;
+        let late = conn.sent.pop_late(now, after)?;
+        Some((conn.in_flight.query(late)?, other))
+    }
+
+    /// A query that is overdue on this connection, each once, and the upstream.
+    pub(crate) fn pop_overdue(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+    ) -> Option<(UpstreamIndex, Id)> {
+        let conn = self.conns.get_mut(conn_id).filter(|conn| conn.phase.is_trusted())?;
+        let overdue = conn.sent.pop_overdue(now)?;
+        Some((conn.upstream, conn.in_flight.query(overdue)?))
+    }
+
+    /// Who is asked a query, too, that is overdue at upstream `index`, and avoids some. If this one may fail, or
+    /// nobody answers such names, another operator is asked that was sent to it `first`, to find out, if there
+    /// is one, as addresses of one may fail together.
+    pub(crate) fn overdue_target(
+        &mut self,
+        now: Instant,
+        index: UpstreamIndex,
+        first: Option<(UpstreamIndex, u32)>,
+        avoided: UpstreamSet,
+    ) -> Option<UpstreamIndex> {
+        let Upstream { operator, ref experience, .. } = self.list[index];
+        if experience.promptness.wants_probe(now)
+            && let Some((_, number)) = first.filter(|(first, _)| *first == index)
+        {
+            let is_another = |(other, upstream): &(UpstreamIndex, &Upstream)| {
+                upstream.is_usable() && upstream.operator != operator && !avoided.contains(*other)
+            };
+            let of_another = self.list.others(index).find(is_another).map(|(other, _)| other);
+            if let Some(other) = of_another.or_else(|| self.another(index, avoided)) {
+                self.list[index].experience.promptness.note_probe(now, number);
+                return Some(other);
+            }
+        }
+        self.second_try(now, index, avoided)
+    }
+
+    /// Who could be asked what is overdue at upstream `index`, usable or not.
+    pub(crate) fn helpers(&self, now: Instant, index: UpstreamIndex) -> UpstreamSet {
+        let Upstream { operator, ref experience, .. } = self.list[index];
+        let is_any = self.hedge == Hedge::Any || experience.promptness.wants_probe(now);
+        let others = self.list.others(index);
+        others.filter(|(_, it)| is_any || it.operator == operator).map(|(other, _)| other).collect()
+    }
+
+    /// Whom else a query is asked that upstream `index` failed to resolve, as far as the budget goes. `Err`: those
+    /// of other operators, all of which failed.
+    pub(crate) fn second_opinion(
+        &mut self,
+        index: UpstreamIndex,
+    ) -> Result<UpstreamIndex, UpstreamSet> {
+        let operator = self.list[index].operator;
+        let others = || self.list.others(index).filter(|(_, it)| it.operator != operator);
+        match others().find(|(_, it)| it.is_usable()) {
+            Some((other, _)) if self.retries.try_take() => Ok(other),
+            None if self.retries.allows_one() => Err(others().map(|(other, _)| other).collect()),
+            _ => Err(UpstreamSet::EMPTY),
+        }
+    }
+
+    /// A query ends that was sent to upstream `index` first, as number `number` there, and was not answered by it.
+    /// If it is overdue on one of these connections, that is held against the upstream. Connections that fell silent
+    /// are judged as a whole, not by what was sent on them.
+    pub(crate) fn note_overdue(
+        &mut self,
+        now: Instant,
+        (index, number): (UpstreamIndex, u32),
+        mut sendings: impl Iterator<Item = (UpstreamConnId, u16)>,
+        name: impl FnOnce() -> u32,
+        by_another: bool,
+    ) {
+        let is_overdue = |(conn_id, message_id)| match self.conns.get(conn_id) {
+            Some(conn) if conn.upstream == index && conn.phase.is_trusted() => {
+                // What was sent again after a stall has no time of its own, and has waited for long.
+                conn.sent.start(message_id).is_none_or(|start| now >= start + OVERDUE_AFTER)
+            }
+            _ => false,
+        };
+        if sendings.any(is_overdue) {
+            let promptness = &mut self.list[index].experience.promptness;
+            promptness.note_late(now, number, name(), by_another);
+        }
     }
 
     /// When the next query on this connection is late, if that matters.

@@ -8,7 +8,7 @@ use super::replacements;
 use super::sends::Sends;
 use super::turns::Turns;
 use super::upstream::NOTHING_UP_PAUSE;
-use crate::forwarder::action::UpstreamIndex;
+use crate::forwarder::action::{Closed, Stage, UpstreamIndex};
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::collections::output::StreamOutput;
 use crate::forwarder::collections::random::Random;
@@ -207,6 +207,27 @@ impl UpstreamConn {
         }
     }
 
+    /// What is due by now.
+    pub(crate) fn due(&self, now: Instant, idle_timeout: Duration) -> Option<Due> {
+        if self.next_timeout(idle_timeout).is_none_or(|at| now < at) {
+            return None;
+        }
+        Some(match self.phase {
+            Phase::Connecting { established, .. } => {
+                let stage = if established.is_some() { Stage::Tls } else { Stage::Connect };
+                let detail = format!("timed out{}", established.unwrap_or_default()).into();
+                Due::Attempt(Closed::Failed { stage, detail })
+            }
+            Phase::Open if self.stalls_at().is_none() => Due::Idle,
+            Phase::Retired { until, .. } if until <= now => Due::End,
+            Phase::Open | Phase::Retired { stalled: false, .. } => Due::Stalled,
+            Phase::Retired { stalled: true, .. } => match self.silence_known_at() {
+                Some(at) if at <= now => Due::Silence,
+                _ => Due::Arrival,
+            },
+        })
+    }
+
     /// What its queries come to says little about it yet.
     fn is_new(&self, now: Instant) -> bool {
         now < self.opened_at + replacements::PAUSE_MIN
@@ -285,6 +306,23 @@ impl UpstreamConn {
     pub(crate) fn buffer_octets(&self) -> usize {
         self.deframer.capacity() + self.output.capacity()
     }
+}
+
+/// What is due of a connection after some time.
+#[derive(Debug)]
+pub(crate) enum Due {
+    /// The attempt ends so.
+    Attempt(Closed),
+    /// The connection has stalled.
+    Stalled,
+    /// The connection was idle for too long.
+    Idle,
+    /// The connection is known to be at fault for its silence.
+    Silence,
+    /// The answer that was arriving when the connection stalled has ceased to.
+    Arrival,
+    /// The time of a retired connection is over.
+    End,
 }
 
 /// What a connection that is open is good for.

@@ -4,14 +4,19 @@ use std::time::{Duration, Instant};
 
 use super::blame::{SILENCE_MIN, Silent, is_deaf};
 use super::connection::{
-    Arrival, Condition, HANDSHAKE_TIMEOUT, Over, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT,
-    Silence, Turn, UpstreamConn,
+    Condition, Due, HANDSHAKE_TIMEOUT, Over, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, Silence,
+    Turn, UpstreamConn,
 };
 use super::experience::Allowance;
-use super::{Upstream, Upstreams};
-use crate::forwarder::action::{Action, Manner, UpstreamConnId, UpstreamIndex, UpstreamSet};
+use super::health::Cause;
+use super::upstream::{BROKE_READING, BROKE_SENDING};
+use super::{LARGE, Upstream, Upstreams};
+use crate::forwarder::action::{
+    Action, Closed, Manner, Stage, UpstreamConnId, UpstreamIndex, UpstreamSet,
+};
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::loss::{LastFailure, Loss, Lost};
+use crate::forwarder::message::frame::Deframer;
 use crate::forwarder::outbox::Outbox;
 use crate::forwarder::report::Notice;
 
@@ -80,6 +85,34 @@ impl Upstreams {
         }
     }
 
+    /// The connection is usable now, and new queries are sent on it. Returns its upstream; `None` if it is no
+    /// attempt any more.
+    pub(crate) fn open(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+        outbox: &mut Outbox,
+    ) -> Option<UpstreamIndex> {
+        let conn = self.conns.get_mut(conn_id)?;
+        if !matches!(conn.phase, Phase::Connecting { .. }) {
+            return None;
+        }
+        conn.phase = Phase::Open;
+        conn.opened_at = now;
+        conn.last_received = now;
+        conn.last_answer = now;
+        conn.idle_since = now;
+        let index = conn.upstream;
+        let upstream = &mut self.list[index];
+        upstream.attempts.retain(|attempt| *attempt != conn_id);
+        if let Some(old) = upstream.open.replace(conn_id)
+            && !self.serves_beside(now, old)
+        {
+            self.retire(now, old, outbox);
+        }
+        Some(index)
+    }
+
     /// What there is to say about a handshake with this upstream that goes on for too long; `None` if there is
     /// no handshake.
     pub(crate) fn handshake_advice(&self, upstream: &Upstream) -> Option<&'static str> {
@@ -116,7 +149,7 @@ impl Upstreams {
     }
 
     /// Whether the new connection was made because this one is busy, and not to replace it.
-    pub(crate) fn serves_beside(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
+    fn serves_beside(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
         let conn = self.conns.get(conn_id);
         self.is_busy(now, conn_id) && !matches!(conn, Some(conn) if conn.wants_replacement(now))
     }
@@ -210,10 +243,10 @@ impl Upstreams {
         was_first: impl Fn(Id, UpstreamIndex) -> bool,
     ) -> Option<Stalled> {
         let conn = self.conns.get_mut(conn_id)?;
-        let index = conn.upstream;
-        let answers = conn.answers;
+        let (index, answers) = (conn.upstream, conn.answers);
         let arrival = conn.arrival(now).filter(|arrival| arrival.pace != Pace::Broken);
         let is_slow = arrival.is_some_and(|arrival| arrival.pace == Pace::Steady);
+        conn.arriving = arrival.map(|arrival| arrival.id);
         let unanswered: Vec<Id> = conn.in_flight.iter().collect();
         // Copies of what another left unanswered are no fair sample.
         let own = unanswered.iter().filter(|id| was_first(**id, index)).count();
@@ -238,31 +271,30 @@ impl Upstreams {
             0 => "connected, but no answer",
             _ => "connections fall silent",
         });
-        Some(Stalled { upstream: index, unanswered, arrival, failure })
+        let arriving = arrival.map(|arrival| arrival.query);
+        Some(Stalled { upstream: index, unanswered, arriving, failure })
     }
 
     /// The server works on one query of a connection at a time, for so long on each that those that wait
     /// here would expire. They go to another upstream, or are spread over several connections, as far as
-    /// each answers them in time; so do all that follow. Returns those that wait.
+    /// each answers them in time; so do all that follow.
     pub(crate) fn relieve(
         &mut self,
         now: Instant,
         conn_id: UpstreamConnId,
         each: Duration,
         outbox: &mut Outbox,
-    ) -> Vec<Id> {
-        let Some(conn) = self.conns.get_mut(conn_id).filter(|conn| conn.phase.is_trusted()) else {
-            return Vec::new();
-        };
+    ) -> Option<Stalled> {
+        let conn = self.conns.get_mut(conn_id).filter(|conn| conn.phase.is_trusted())?;
         conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: true };
-        let unanswered = conn.in_flight.iter().collect();
+        let (index, unanswered) = (conn.upstream, conn.in_flight.iter().collect());
         let upstream = &mut self.list[conn.upstream];
         upstream.open.take_if(|open| *open == conn_id);
         upstream.experience.at_once.teach(now, each);
         if !std::mem::replace(&mut upstream.logged_in_turn, true) {
             outbox.log(Notice::UpstreamInTurn { upstream: upstream.name.clone(), each });
         }
-        unanswered
+        Some(Stalled { upstream: index, unanswered, arriving: None, failure: None })
     }
 
     /// The connection takes no new queries and is closed when none waits on it any more.
@@ -351,6 +383,122 @@ impl Upstreams {
         Some(conn)
     }
 
+    /// A connection ended on its own, or an attempt took too long.
+    pub(crate) fn end(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+        how: Closed,
+        outbox: &mut Outbox,
+    ) -> Ended {
+        let Some(conn) = self.conns.get(conn_id) else {
+            return Ended::Nothing;
+        };
+        let index = conn.upstream;
+        let (stage, detail) = match (&conn.phase, how) {
+            (Phase::Connecting { .. }, Closed::Failed { stage, detail }) => (stage, detail),
+            (Phase::Connecting { established: Some(_), .. }, _) => {
+                (Stage::Tls, "closed during the handshake".into())
+            }
+            (Phase::Connecting { .. }, _) => (Stage::Connect, "connection reset".into()),
+            (_, Closed::Eof) => return Ended::Lost("closed before answering"),
+            (_, Closed::Reset) => return Ended::Lost("connection reset before answering"),
+            (_, Closed::Failed { stage, detail }) => {
+                self.list[index].note_broke(detail);
+                return Ended::Lost(if stage == Stage::Write {
+                    BROKE_SENDING
+                } else {
+                    BROKE_READING
+                });
+            }
+        };
+        self.close(conn_id, Manner::Abort, "not connected in time", outbox);
+        if let Some(open) = self.list[index].open.and_then(|open| self.conns.get_mut(open)) {
+            // Only a replacement could not be made; the connection it was for still serves.
+            open.replacement_failed_at = Some(now);
+            return Ended::Nothing;
+        }
+        Ended::Attempt(index, Cause::At(stage, detail))
+    }
+
+    /// What is due of this connection.
+    pub(crate) fn due(&self, now: Instant, conn_id: UpstreamConnId) -> Option<Due> {
+        let conn = self.conns.get(conn_id)?;
+        conn.due(now, self.idle_timeout(conn))
+    }
+
+    /// Octets came on a connection: what reads frames of them, until [`Self::end_input`]. `None` if it was closed.
+    pub(crate) fn begin_input(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+    ) -> Option<Deframer> {
+        let conn = self.conns.get_mut(conn_id)?;
+        conn.last_received = now;
+        Some(std::mem::take(&mut conn.deframer))
+    }
+
+    /// All octets that came were looked at. They may say that another answer is on its way on a stalled
+    /// connection than was thought.
+    pub(crate) fn end_input(
+        &mut self,
+        conn_id: UpstreamConnId,
+        deframer: Deframer,
+    ) -> Option<Arriving> {
+        // A retired connection was closed with its last answer, and what follows that is nobody's.
+        let conn = self.conns.get_mut(conn_id)?;
+        if deframer.partial_len() > LARGE {
+            self.large = Some(conn_id);
+        }
+        conn.deframer = deframer;
+        let other = conn.arriving?;
+        let (id, ..) = conn.deframer.begun().filter(|(id, ..)| *id != other)?;
+        conn.arriving = Some(id);
+        let [begun, ceased] = [id, other].map(|id| conn.in_flight.query(id));
+        Some(Arriving { begun, ceased })
+    }
+
+    /// The answer that was arriving when the connection stalled has ceased to. Returns its query.
+    pub(crate) fn give_up_arriving(&mut self, conn_id: UpstreamConnId) -> Option<Id> {
+        let conn = self.conns.get_mut(conn_id)?;
+        conn.in_flight.query(conn.arriving.take()?)
+    }
+
+    /// Whether another attempt at upstream `index` has a place.
+    ///
+    /// Connections that fell silent make way, but none of which answers may be expected: at the limit,
+    /// nothing would live long enough to be answered. Upstreams that have one of those leave room for
+    /// one that has none.
+    pub(crate) fn place_for_attempt(&self, index: UpstreamIndex) -> Place {
+        let (mut live, mut is_bare, mut others_bare) = (0, false, false);
+        for (other, upstream) in self.list.indexes().zip(self.list.iter()) {
+            let is_live = |conn: &&UpstreamConnId| self.stalled_until(**conn).is_none();
+            let of_it = upstream.conns.iter().filter(is_live).count();
+            live += of_it;
+            is_bare |= of_it == 0 && other == index;
+            others_bare |= of_it == 0 && other != index;
+        }
+        let reserved = usize::from(others_bare && !is_bare);
+        let max = self.limits.upstream_conns_max;
+        if live + 1 + reserved > max {
+            return Place::Nowhere;
+        }
+        if self.conn_ids().count() < max {
+            return Place::Free;
+        }
+        let stalled = self
+            .conn_ids()
+            .filter_map(|conn| Some((self.stalled_until(*conn)?, conn.serial(), *conn)));
+        stalled.min().map_or(Place::Nowhere, |(.., oldest)| Place::Of(oldest))
+    }
+
+    fn stalled_until(&self, conn_id: UpstreamConnId) -> Option<Instant> {
+        match self.conns.get(conn_id)?.phase {
+            Phase::Retired { until, stalled: true } => Some(until),
+            _ => None,
+        }
+    }
+
     /// Takes a connection out that is lost. One that was open may close freely, which is learned from.
     pub(crate) fn lose(
         &mut self,
@@ -422,14 +570,40 @@ impl Upstreams {
     }
 }
 
+/// Where another connection has its place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    Free,
+    /// In the place of this one, which has stalled.
+    Of(UpstreamConnId),
+    Nowhere,
+}
+
+/// What the end of a connection means.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The upstream could not be connected to, for this cause.
+    Attempt(UpstreamIndex, Cause),
+    /// A connection was lost, in this way.
+    Lost(&'static str),
+    Nothing,
+}
+
+/// How the answer that arrives on a stalled connection changed: queries to which it began and ceased to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arriving {
+    pub(crate) begun: Option<Id>,
+    pub(crate) ceased: Option<Id>,
+}
+
 /// What a connection leaves that stalled.
 #[derive(Debug)]
 pub(crate) struct Stalled {
     pub(crate) upstream: UpstreamIndex,
     /// The queries that wait on it.
     pub(crate) unanswered: Vec<Id>,
-    /// The answer that was arriving.
-    pub(crate) arrival: Option<Arrival>,
+    /// The query whose answer was arriving.
+    pub(crate) arriving: Option<Id>,
     /// Why it is its upstream's failure, if it is.
     pub(crate) failure: Option<&'static str>,
 }

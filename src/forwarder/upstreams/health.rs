@@ -8,25 +8,44 @@ use super::promptness::{ANSWERS_WANTED, LAST, LATE_MIN};
 use super::upstream::{Health, Outage, Proof, Upstream};
 use crate::forwarder::action::{Stage, UpstreamIndex, UpstreamSet};
 use crate::forwarder::collections::arena::Id;
-use crate::forwarder::loss::{Lost, Met};
+use crate::forwarder::loss::{LastFailure, Lost, Met};
+use crate::forwarder::message::opt::Ede;
 use crate::forwarder::outbox::Outbox;
 use crate::forwarder::report::Notice;
 
 impl Upstreams {
-    /// An attempt failed, or a connection did in a way that is its upstream's failure. Returns the copy that
-    /// it was to answer, if there is one.
+    /// The upstream failed. Returns the copy that it was to answer, if there is one.
     pub(crate) fn fail(
         &mut self,
         now: Instant,
         index: UpstreamIndex,
-        stage: Stage,
-        detail: Box<str>,
+        cause: Cause,
         outbox: &mut Outbox,
     ) -> Option<Id> {
-        self.list[index].experience.start_slowly(u64::MAX);
-        let pause = self.list[index].experience.next_backoff(stage, &mut self.random);
-        let proof = if stage == Stage::Read { Proof::Answer } else { Proof::Handshake };
-        self.fail_until(now, index, (stage, detail), now + pause, proof, outbox)
+        let Upstream { experience, conns, .. } = &mut self.list[index];
+        let (at, pause, proof) = match cause {
+            Cause::At(stage, detail) => {
+                experience.start_slowly(u64::MAX);
+                let proof = if stage == Stage::Read { Proof::Answer } else { Proof::Handshake };
+                ((stage, detail), experience.next_backoff(stage, &mut self.random), proof)
+            }
+            Cause::Poor => {
+                let detail = format!(
+                    "{LATE_MIN} of its last {LAST} queries had no answer in time, each for another \
+                     name; other upstreams are asked until it has answered {ANSWERS_WANTED} copies in \
+                     a row"
+                );
+                // What is overdue goes to another now.
+                for conn in conns {
+                    if let Some(conn) = self.conns.get_mut(*conn) {
+                        conn.sent.look_again();
+                    }
+                }
+                let proof = Proof::Answers { missing: ANSWERS_WANTED };
+                ((Stage::Read, detail.into()), experience.promptness.next_pause(now), proof)
+            }
+        };
+        self.fail_until(now, index, at, now + pause, proof, outbox)
     }
 
     /// Whether too many of the last queries had no answer in time, and another upstream is usable.
@@ -34,29 +53,6 @@ impl Upstreams {
         let upstream = &mut self.list[index];
         let is_poor = upstream.experience.promptness.take_poor() && upstream.is_usable();
         is_poor && self.another(index, UpstreamSet::EMPTY).is_some()
-    }
-
-    /// The upstream answers too few in time: what is overdue goes to another now. Returns the copy that it
-    /// was to answer, if there is one.
-    pub(crate) fn fail_as_poor(
-        &mut self,
-        now: Instant,
-        index: UpstreamIndex,
-        outbox: &mut Outbox,
-    ) -> Option<Id> {
-        let detail = format!(
-            "{LATE_MIN} of its last {LAST} queries had no answer in time, each for another name; other \
-             upstreams are asked until it has answered {ANSWERS_WANTED} copies in a row"
-        );
-        let upstream = &mut self.list[index];
-        let retry_at = now + upstream.experience.promptness.next_pause(now);
-        for conn in &upstream.conns {
-            if let Some(conn) = self.conns.get_mut(*conn) {
-                conn.sent.look_again();
-            }
-        }
-        let proof = Proof::Answers { missing: ANSWERS_WANTED };
-        self.fail_until(now, index, (Stage::Read, detail.into()), retry_at, proof, outbox)
     }
 
     fn fail_until(
@@ -148,6 +144,46 @@ impl Upstreams {
         (culprit, has_failed.then(explain))
     }
 
+    /// Why a query fails that last failed so, if it did: the code of the Extended DNS Error, and words.
+    pub(crate) fn explain(&self, failure: Option<LastFailure>, is_sent: bool) -> (u16, String) {
+        // With nothing usable, the first upstream in order speaks for all.
+        let first = self.list.iter().next().filter(|_| !self.is_something_usable());
+        let outage = first.and_then(|first| Some((&first.name, first.outage()?)));
+        match (failure, outage) {
+            (Some(failure), outage) if is_sent || outage.is_none() => {
+                let upstream = &self.list[failure.upstream];
+                let why = upstream.explain(failure.what, failure.broke_number);
+                (failure.code, format!("{}: {why}", upstream.name))
+            }
+            (_, Some((name, outage))) => {
+                let code = match outage.stage {
+                    Stage::Connect | Stage::Negotiation | Stage::Tls => Ede::NO_REACHABLE_AUTHORITY,
+                    Stage::Certificate => Ede::OTHER,
+                    Stage::Read | Stage::Write => Ede::NETWORK_ERROR,
+                };
+                let hint = self.hint(outage.stage);
+                (code, format!("{name}: {}: {}{hint}", outage.stage, outage.detail))
+            }
+            (_, None) => (Ede::NO_REACHABLE_AUTHORITY, self.explain_waiting()),
+        }
+    }
+
+    /// Why a query was never sent, although nothing failed yet.
+    fn explain_waiting(&self) -> String {
+        match self.list.iter().find(|upstream| upstream.is_usable()) {
+            Some(Upstream { name, open: Some(_), .. }) => {
+                format!("{name}: takes no more queries at the moment")
+            }
+            Some(upstream) => match self.handshake_advice(upstream) {
+                Some(advice) => {
+                    format!("{}: TLS handshake not finished in time{advice}", upstream.name)
+                }
+                None => format!("{}: not connected in time", upstream.name),
+            },
+            None => "no upstream is usable".to_owned(),
+        }
+    }
+
     /// A query was blamed for a lost connection, or might have been. Whether the upstream is to blame
     /// instead: after the second in a row without an answer in between if another one can take over, after
     /// several if not, as one poisonous name is asked for by a few types at a time.
@@ -194,6 +230,13 @@ impl Upstreams {
             if upstream.outage().is_some_and(|outage| !outage.proof.is_poor()) {
                 upstream.end_backoff(now);
             }
+        }
+    }
+
+    /// A copy of a query is sent to an upstream that failed, which must answer it.
+    pub(crate) fn note_trial_sent(&mut self, index: UpstreamIndex, trial: Id) {
+        if let Some(outage) = self.list[index].outage_mut() {
+            outage.trial = Some(trial);
         }
     }
 
@@ -248,6 +291,15 @@ impl Upstreams {
         self.end_backoffs(now);
         Some(outage)
     }
+}
+
+/// Why an upstream failed.
+#[derive(Debug)]
+pub(crate) enum Cause {
+    /// An attempt failed in this phase, or a connection did in a way that is its upstream's failure.
+    At(Stage, Box<str>),
+    /// The upstream answers too few in time.
+    Poor,
 }
 
 /// What so many addresses that fail in the same phase have in common. One server may be no DNS server;

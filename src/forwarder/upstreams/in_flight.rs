@@ -123,6 +123,14 @@ impl InFlight {
         }
     }
 
+    /// The query that waits for an answer with this ID.
+    pub(crate) fn query(&self, id: u16) -> Option<Id> {
+        match self.find(id) {
+            Found::Unanswered(query) => Some(query),
+            Found::Abandoned(_) | Found::Unknown => None,
+        }
+    }
+
     /// Whether this ID, which is not to be had, may never be: it was given up, or all of those out of the
     /// ordinary were.
     pub(crate) fn is_lost(&self, id: u16) -> bool {

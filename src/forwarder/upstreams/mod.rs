@@ -27,8 +27,9 @@ use crate::forwarder::collections::conn_table::ConnTable;
 use crate::forwarder::collections::random::Random;
 use crate::forwarder::limits::{Hedge, Limits, Order, Policy};
 use crate::forwarder::message::frame::KEPT_CAPACITY_MAX;
-use connection::{Phase, UpstreamConn};
-pub(crate) use connections::Stalled;
+pub(crate) use connection::Due;
+use connection::UpstreamConn;
+pub(crate) use connections::{Arriving, Ended, Place, Stalled};
 use upstream::{Upstream, UpstreamList};
 
 /// All upstreams, and the connections to them.
@@ -97,14 +98,6 @@ impl Upstreams {
         self.list.iter()
     }
 
-    /// The upstreams but `index`, those behind it first.
-    pub(crate) fn others(
-        &self,
-        index: UpstreamIndex,
-    ) -> impl Iterator<Item = (UpstreamIndex, &Upstream)> {
-        self.list.others(index)
-    }
-
     /// A query of a client came, which lets more copies be made.
     pub(crate) fn note_query(&mut self) {
         self.hedges.note_query();
@@ -114,16 +107,6 @@ impl Upstreams {
     /// Takes one of the copies that may be made of late queries.
     pub(crate) fn try_hedge(&mut self) -> bool {
         self.hedges.try_take()
-    }
-
-    /// Whether one more query may be asked of another operator for want of a good answer.
-    pub(crate) fn allows_retry(&self) -> bool {
-        self.retries.allows_one()
-    }
-
-    /// Takes one of the queries that may be asked of another operator.
-    pub(crate) fn try_retry(&mut self) -> bool {
-        self.retries.try_take()
     }
 
     /// A connection; `None` if it was closed.
@@ -195,29 +178,8 @@ impl Upstreams {
         goes
     }
 
-    pub(crate) fn conn_ids(&self) -> impl Iterator<Item = &UpstreamConnId> {
+    fn conn_ids(&self) -> impl Iterator<Item = &UpstreamConnId> {
         self.list.iter().flat_map(|upstream| &upstream.conns)
-    }
-
-    pub(crate) fn is_stalled(&self, conn_id: UpstreamConnId) -> bool {
-        self.stalled_until(conn_id).is_some()
-    }
-
-    pub(crate) fn stalled_until(&self, conn_id: UpstreamConnId) -> Option<Instant> {
-        match self.conns.get(conn_id) {
-            Some(conn) => match conn.phase {
-                Phase::Retired { until, stalled: true } => Some(until),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    pub(crate) fn oldest_stalled(&self) -> Option<UpstreamConnId> {
-        let stalled = self
-            .conn_ids()
-            .filter_map(|conn| Some((self.stalled_until(*conn)?, conn.serial(), *conn)));
-        stalled.min().map(|(.., conn_id)| conn_id)
     }
 }
 
