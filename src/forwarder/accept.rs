@@ -124,7 +124,8 @@ impl Forwarder {
             Source::Datagram(path) => Origin::Datagram { path, responses: 1, fingerprint },
             Source::Stream(client) => Origin::Stream { client, index: 0 },
         };
-        let query = Query::new(origin, stored, parsed, client.into(), now);
+        let mut query = Query::new(origin, stored, parsed, client.into(), now);
+        query.is_special = awaited.is_some();
         let id = self.queries.insert_of(now, query, bucket);
         self.outbox.counts.owed += 1;
         self.upstreams.note_query();

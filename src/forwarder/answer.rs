@@ -1,6 +1,6 @@
 //! What upstreams send: which query it answers, and whether it may be believed.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::action::{UpstreamConnId, UpstreamIndex};
 use super::collections::arena::Id;
@@ -9,10 +9,9 @@ use super::message::edit::{self, Edns};
 use super::message::{self, Rcode, ResponseCheck, ResponseInfo};
 use super::queries::query::Query;
 use super::second_opinion::{HELD_LEN_MAX, held_max, is_final};
-use super::upstreams::connection::Phase;
 use super::upstreams::in_flight::Found;
 use super::upstreams::tolerance::{self, is_objection};
-use super::{Ede, Forwarder, Manner, Notice, Outcome};
+use super::{Ede, Forwarder, Manner, Outcome};
 
 impl Forwarder {
     pub(super) fn upstream_stream(&mut self, now: Instant, conn_id: UpstreamConnId, bytes: &[u8]) {
@@ -38,7 +37,7 @@ impl Forwarder {
         conn_id: UpstreamConnId,
         response: &[u8],
     ) -> Result<(), Loss> {
-        let Some(conn) = self.upstreams.conn_mut(conn_id) else {
+        let Some(conn) = self.upstreams.conn(conn_id) else {
             return Ok(());
         };
         let Some(message_id) = message::id(response) else {
@@ -56,8 +55,7 @@ impl Forwarder {
             }
             Found::Unknown => {
                 self.outbox.counts.unmatched += 1;
-                conn.unmatched += 1;
-                if conn.unmatched >= UNMATCHED_MAX {
+                if self.upstreams.note_unmatched(conn_id) {
                     return Err(malformed("too many answers to nothing asked", None));
                 }
                 return Ok(());
@@ -84,7 +82,9 @@ impl Forwarder {
                     || self.upstreams[upstream].experience.tolerance.wants_proof();
                 let sent = if is_telling { query.sendings.on(conn_id) } else { None };
                 self.answered(now, place, query_id, upstream);
-                self.note_keepalive(now, conn_id, response, info);
+                if let Some(timeout) = info.opt.and_then(|opt| opt.keepalive_timeout(response)) {
+                    self.upstreams.note_keepalive(now, conn_id, timeout, &mut self.outbox);
+                }
                 let plainer =
                     sent.and_then(|sent| self.plainer(now, query_id, upstream, sent.edns, rcode));
                 let worth = if needs_opt { Worth::Untellable } else { self.worth(response, info) };
@@ -190,30 +190,6 @@ impl Forwarder {
         }
     }
 
-    /// How long the server lets the connection idle; nothing, if it wants no more queries on it.
-    fn note_keepalive(
-        &mut self,
-        now: Instant,
-        conn_id: UpstreamConnId,
-        response: &[u8],
-        info: &ResponseInfo,
-    ) {
-        let Some(timeout) = info.opt.and_then(|opt| opt.keepalive_timeout(response)) else {
-            return;
-        };
-        let Some((conn, upstream)) = self.upstreams.with_upstream(conn_id) else {
-            return;
-        };
-        let timeout = u32::from(timeout) * KEEPALIVE_UNIT;
-        // The idle time counts at the server, from when it sent the answer to when the next query is there.
-        let round_trip = upstream.experience.round_trip.smoothed().unwrap_or_default();
-        let on_the_way = KEEPALIVE_MARGIN.max(2 * round_trip);
-        conn.keepalive = Some(timeout.saturating_sub(on_the_way));
-        if timeout <= KEEPALIVE_NONE && matches!(conn.phase, Phase::Open) {
-            self.upstreams.retire(now, conn_id, &mut self.outbox);
-        }
-    }
-
     /// The upstream answered a query that was sent with so much of EDNS: with how much less it is asked
     /// once more, if it objected to that. Otherwise the answer may be a lesson.
     fn plainer(
@@ -255,19 +231,14 @@ impl Forwarder {
         let ecs = self.policy.ecs;
         let is_bare =
             || query.parsed.opt.is_none_or(|opt| edit::is_bare(&query.message, &opt, ecs));
-        let upstream = &mut self.upstreams[index];
-        if query.edns_at(index) == sent
-            && let Some(edns) = tolerance::lesson(sent, rcode, is_bare)
-        {
+        let lesson = tolerance::lesson(sent, rcode, is_bare).filter(|_| query.edns_at(index) == sent);
+        if let Some(edns) = lesson {
             let question = query.message.get(message::HEADER_LEN..query.parsed.question_end);
             let domain = tolerance::domain_hash(question.unwrap_or_default());
-            if upstream.experience.tolerance.learn(now, edns, domain) {
-                let notice = Notice::UpstreamObjects { upstream: upstream.name.clone(), edns };
-                self.outbox.log(notice);
-            }
+            self.upstreams.learn_tolerance(now, index, edns, domain, &mut self.outbox);
         }
         if let Some(edns) = tolerance::proof(sent, rcode, query.parsed.opt.is_some()) {
-            upstream.experience.tolerance.prove(edns);
+            self.upstreams.prove_tolerance(index, edns);
         }
     }
 
@@ -281,9 +252,8 @@ impl Forwarder {
         index: UpstreamIndex,
     ) {
         self.queries.forget_sending(query, conn_id);
-        let upstream = &mut self.upstreams[index];
-        let is_open = upstream.open == Some(conn_id);
-        upstream.experience.note_answer(now, self.limits.queries_max);
+        let is_open = self.upstreams[index].open == Some(conn_id);
+        self.upstreams.note_answer(now, index);
         self.answered_late(now, (conn_id, message_id), index);
         // One on a retired connection proves little.
         let outage = self.upstreams[index].outage().filter(|_| is_open);
@@ -385,18 +355,6 @@ fn is_failure(rcode: Rcode) -> bool {
 fn malformed(what: &'static str, victim: Option<Id>) -> Loss {
     Loss { what, code: Ede::OTHER, victim }
 }
-
-/// RFC 7828 section 3.1.
-const KEEPALIVE_UNIT: Duration = Duration::from_millis(100);
-
-/// A connection that must be used again so soon is of no use.
-const KEEPALIVE_NONE: Duration = Duration::from_millis(400);
-
-/// For what neither side knows of the way between them.
-const KEEPALIVE_MARGIN: Duration = Duration::from_millis(200);
-
-/// A duplicate now and then is harmless; a stream of them is not a DNS server.
-const UNMATCHED_MAX: u8 = 64;
 
 #[cfg(test)]
 mod tests {

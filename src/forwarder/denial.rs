@@ -221,12 +221,7 @@ impl Forwarder {
     /// Lets a query wait for the proof about a zone.
     pub(super) fn await_denial(&mut self, now: Instant, number: usize, id: Id) {
         match self.denials.zones.get_mut(number).map(|zone| &mut zone.state) {
-            Some(State::Asked { .. }) => {
-                self.denials.waiting.push((number, id));
-                if let Some(query) = self.queries.get_mut(id) {
-                    query.is_special = true;
-                }
-            }
+            Some(State::Asked { .. }) => self.denials.waiting.push((number, id)),
             _ => self.finish_special(now, id, None),
         }
     }

@@ -161,7 +161,7 @@ impl Forwarder {
     fn replace(&mut self, now: Instant, index: UpstreamIndex) {
         if self.upstreams[index].experience.replacements.allow_one(now) && self.connect(now, index)
         {
-            self.upstreams[index].experience.replacements.note(now);
+            self.upstreams.note_replacement(now, index);
         }
     }
 

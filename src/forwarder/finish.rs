@@ -111,14 +111,8 @@ impl Forwarder {
             Origin::Orphan => {}
             Origin::Denial { zone } => self.denials.note(now, zone, &outcome),
             Origin::Trial { upstream, .. } => {
-                if let Some(outage) = self.upstreams[upstream].outage_mut() {
-                    outage.trial.take_if(|trial| *trial == id);
-                }
                 let is_answered = outcome.upstream().is_some();
-                if is_answered
-                    && self.upstreams.note_trial(now, upstream, true, &mut self.outbox)
-                    && self.upstreams.recover(now, upstream, &mut self.outbox).is_some()
-                {
+                if self.upstreams.end_trial(now, upstream, id, is_answered, &mut self.outbox) {
                     self.queries.end_later();
                 }
             }

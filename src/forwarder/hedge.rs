@@ -34,7 +34,7 @@ impl Forwarder {
                     let is_answered_elsewhere = self.queries.get(cause).is_none();
                     self.finish(now, id, Outcome::Orphaned);
                     if is_answered_elsewhere {
-                        self.upstreams.note_trial(now, index, false, &mut self.outbox);
+                        self.upstreams.fail_trial(now, index, &mut self.outbox);
                     }
                 }
             } else if self.queries.may_be_copied(id) {

@@ -386,10 +386,7 @@ impl Forwarder {
                     true
                 }
                 Action::Transmit(ConnId::Client(client)) => self.clients.note_transmitting(client),
-                Action::Transmit(ConnId::Upstream(conn)) => {
-                    let conn = self.upstreams.conn_mut(conn);
-                    conn.is_some_and(|conn| std::mem::take(&mut conn.transmitting))
-                }
+                Action::Transmit(ConnId::Upstream(conn)) => self.upstreams.note_transmitting(conn),
                 Action::Connect { conn, .. } => self.upstreams.conn(conn).is_some(),
                 Action::Read(client) | Action::ShutdownWrite(client) => {
                     self.clients.is_connected(client)
@@ -451,11 +448,7 @@ impl Forwarder {
             ConnId::Client(client) => {
                 self.clients.advance_output(now, client, n, &mut self.outbox);
             }
-            ConnId::Upstream(conn) => {
-                if let Some(conn) = self.upstreams.conn_mut(conn) {
-                    conn.output.advance(n);
-                }
-            }
+            ConnId::Upstream(conn) => self.upstreams.advance_output(conn, n),
         }
         self.settle(now);
     }

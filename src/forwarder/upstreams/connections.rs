@@ -113,6 +113,11 @@ impl Upstreams {
         Some(index)
     }
 
+    /// A connection is made to replace one that serves.
+    pub(crate) fn note_replacement(&mut self, now: Instant, index: UpstreamIndex) {
+        self.list[index].experience.replacements.note(now);
+    }
+
     /// What there is to say about a handshake with this upstream that goes on for too long; `None` if there is
     /// no handshake.
     pub(crate) fn handshake_advice(&self, upstream: &Upstream) -> Option<&'static str> {
@@ -458,6 +463,49 @@ impl Upstreams {
         Some(Arriving { begun, ceased })
     }
 
+    /// The shell was told that there is something to write. False if the connection was closed.
+    pub(crate) fn note_transmitting(&mut self, conn_id: UpstreamConnId) -> bool {
+        let conn = self.conns.get_mut(conn_id);
+        conn.is_some_and(|conn| std::mem::take(&mut conn.transmitting))
+    }
+
+    /// So many octets were written.
+    pub(crate) fn advance_output(&mut self, conn_id: UpstreamConnId, n: usize) {
+        if let Some(conn) = self.conns.get_mut(conn_id) {
+            conn.output.advance(n);
+        }
+    }
+
+    /// A response answers nothing that was asked. True if it is one too many.
+    pub(crate) fn note_unmatched(&mut self, conn_id: UpstreamConnId) -> bool {
+        self.conns.get_mut(conn_id).is_some_and(|conn| {
+            conn.unmatched += 1;
+            conn.unmatched >= UNMATCHED_MAX
+        })
+    }
+
+    /// The server lets the connection idle for so long, in units of 100 ms; nothing, if it wants no more queries
+    /// on it.
+    pub(crate) fn note_keepalive(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+        timeout: u16,
+        outbox: &mut Outbox,
+    ) {
+        let Some(conn) = self.conns.get_mut(conn_id) else {
+            return;
+        };
+        let timeout = u32::from(timeout) * KEEPALIVE_UNIT;
+        // The idle time counts at the server, from when it sent the answer to when the next query is there.
+        let round_trip = self.list[conn.upstream].experience.round_trip.smoothed();
+        let on_the_way = KEEPALIVE_MARGIN.max(2 * round_trip.unwrap_or_default());
+        conn.keepalive = Some(timeout.saturating_sub(on_the_way));
+        if timeout <= KEEPALIVE_NONE && matches!(conn.phase, Phase::Open) {
+            self.retire(now, conn_id, outbox);
+        }
+    }
+
     /// The answer that was arriving when the connection stalled has ceased to. Returns its query.
     pub(crate) fn give_up_arriving(&mut self, conn_id: UpstreamConnId) -> Option<Id> {
         let conn = self.conns.get_mut(conn_id)?;
@@ -610,3 +658,15 @@ pub(crate) struct Stalled {
 
 /// Connections at a time to an upstream that answers few queries on each.
 const LIMITED_CONNS_MAX: usize = 8;
+
+/// RFC 7828 section 3.1.
+const KEEPALIVE_UNIT: Duration = Duration::from_millis(100);
+
+/// A connection that must be used again so soon is of no use.
+const KEEPALIVE_NONE: Duration = Duration::from_millis(400);
+
+/// For what neither side knows of the way between them.
+const KEEPALIVE_MARGIN: Duration = Duration::from_millis(200);
+
+/// A duplicate now and then is harmless; a stream of them is not a DNS server.
+const UNMATCHED_MAX: u8 = 64;

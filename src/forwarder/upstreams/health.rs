@@ -240,31 +240,38 @@ impl Upstreams {
         }
     }
 
-    /// The copy of a query was answered in time by an upstream that must answer some, or not. True if that
-    /// was the last that it had to answer.
-    pub(crate) fn note_trial(
+    /// The copy of a query that a failed upstream must answer has ended. True if that was the last that it had to
+    /// answer in time, and it works again.
+    pub(crate) fn end_trial(
         &mut self,
         now: Instant,
         index: UpstreamIndex,
+        trial: Id,
         is_answered: bool,
         outbox: &mut Outbox,
     ) -> bool {
-        let upstream = &mut self.list[index];
-        let Health::Failed(outage) = &mut upstream.health else {
+        let Some(outage) = self.list[index].outage_mut() else {
             return false;
         };
-        let Proof::Answers { missing } = &mut outage.proof else {
-            return false;
-        };
-        if is_answered {
-            *missing = missing.saturating_sub(1);
-            return *missing == 0;
+        outage.trial.take_if(|other| *other == trial);
+        match &mut outage.proof {
+            Proof::Answers { missing } if is_answered => {
+                *missing = missing.saturating_sub(1);
+                *missing == 0 && self.recover(now, index, outbox).is_some()
+            }
+            _ => false,
         }
-        *missing = ANSWERS_WANTED;
-        outage.attempts += 1;
-        outage.retry_at = now + upstream.experience.promptness.next_pause(now);
-        self.summarize(now, outbox);
-        false
+    }
+
+    /// The copy of a query was not answered in time by an upstream that must answer some: it begins anew.
+    pub(crate) fn fail_trial(&mut self, now: Instant, index: UpstreamIndex, outbox: &mut Outbox) {
+        let Upstream { health, experience, .. } = &mut self.list[index];
+        if let Health::Failed(outage) = health {
+            outage.proof = Proof::Answers { missing: ANSWERS_WANTED };
+            outage.attempts += 1;
+            outage.retry_at = now + experience.promptness.next_pause(now);
+            self.summarize(now, outbox);
+        }
     }
 
     /// A failed upstream works again. What brought it back may have brought others back too. Returns its

@@ -26,7 +26,10 @@ use crate::forwarder::collections::budget::Budget;
 use crate::forwarder::collections::conn_table::ConnTable;
 use crate::forwarder::collections::random::Random;
 use crate::forwarder::limits::{Hedge, Limits, Order, Policy};
+use crate::forwarder::message::edit::Edns;
 use crate::forwarder::message::frame::KEPT_CAPACITY_MAX;
+use crate::forwarder::outbox::Outbox;
+use crate::forwarder::report::Notice;
 pub(crate) use connection::Due;
 use connection::UpstreamConn;
 pub(crate) use connections::{Arriving, Ended, Place, Stalled};
@@ -114,11 +117,6 @@ impl Upstreams {
         self.conns.get(id)
     }
 
-    /// A connection; `None` if it was closed.
-    pub(crate) fn conn_mut(&mut self, id: UpstreamConnId) -> Option<&mut UpstreamConn> {
-        self.conns.get_mut(id)
-    }
-
     /// A connection and its upstream; `None` if it was closed.
     pub(crate) fn with_upstream(
         &mut self,
@@ -156,6 +154,32 @@ impl Upstreams {
                 conn.replacement_failed_at = None;
             }
         }
+    }
+
+    /// It answered a query: what went wrong before is forgotten.
+    pub(crate) fn note_answer(&mut self, now: Instant, index: UpstreamIndex) {
+        self.list[index].experience.note_answer(now, self.limits.queries_max);
+    }
+
+    /// It answers what is sent with so much of EDNS, and not what is sent with more, for a name of the domain with
+    /// this hash.
+    pub(crate) fn learn_tolerance(
+        &mut self,
+        now: Instant,
+        index: UpstreamIndex,
+        edns: Edns,
+        domain: u32,
+        outbox: &mut Outbox,
+    ) {
+        let upstream = &mut self.list[index];
+        if upstream.experience.tolerance.learn(now, edns, domain) {
+            outbox.log(Notice::UpstreamObjects { upstream: upstream.name.clone(), edns });
+        }
+    }
+
+    /// It answered a query that had so much of EDNS.
+    pub(crate) fn prove_tolerance(&mut self, index: UpstreamIndex, edns: Edns) {
+        self.list[index].experience.tolerance.prove(edns);
     }
 
     /// What this connection holds has become large.
