@@ -231,7 +231,8 @@ impl Forwarder {
         let ecs = self.policy.ecs;
         let is_bare =
             || query.parsed.opt.is_none_or(|opt| edit::is_bare(&query.message, &opt, ecs));
-        let lesson = tolerance::lesson(sent, rcode, is_bare).filter(|_| query.edns_at(index) == sent);
+        let lesson =
+            tolerance::lesson(sent, rcode, is_bare).filter(|_| query.edns_at(index) == sent);
         if let Some(edns) = lesson {
             let question = query.message.get(message::HEADER_LEN..query.parsed.question_end);
             let domain = tolerance::domain_hash(question.unwrap_or_default());

@@ -2,20 +2,16 @@
 
 use std::time::Instant;
 
-use super::action::{Action, RouteIndex, UpstreamConnId, UpstreamIndex, UpstreamSet};
+use super::action::{RouteIndex, UpstreamConnId, UpstreamIndex, UpstreamSet};
 use super::collections::arena::Id;
 use super::limits::Service;
-use super::message::Signature;
-use super::message::edit::{self, Edns, QueryEdit};
-use super::message::frame;
 use super::queries::TRIES_IN_VAIN_MAX;
 use super::queries::query::Sending;
 use super::queries::waiting::Next;
-use super::upstreams::LARGE;
-use super::upstreams::Place;
 use super::upstreams::choice::Ask;
 use super::upstreams::connection::Over;
 use super::upstreams::upstream::Upstream;
+use super::upstreams::{Outgoing, Place, Sent};
 use super::{Forwarder, Order, Part};
 
 impl Forwarder {
@@ -180,7 +176,7 @@ impl Forwarder {
 
     /// Writes the query to the connection, with a message ID of its own there.
     fn place(&mut self, now: Instant, id: Id, conn_id: UpstreamConnId) -> Placed {
-        let Some(query) = self.queries.get_mut(id) else {
+        let Some(query) = self.queries.get(id) else {
             debug_assert!(false, "what waits is a query");
             return Placed::Expired;
         };
@@ -191,66 +187,24 @@ impl Forwarder {
         if !query.may_be_sent() {
             return Placed::NotAgain;
         }
-        let Some((conn, upstream)) = self.upstreams.with_upstream(conn_id) else {
-            return Placed::NoId;
-        };
-        let message_id = if query.parsed.signature == Some(Signature::Sig0) {
-            // The signature covers it (RFC 2931 section 3.1).
-            let own = query.parsed.id;
-            conn.in_flight.take_exact(own, id).then_some(own)
-        } else {
-            conn.in_flight.take(id)
-        };
-        let Some(message_id) = message_id else {
-            return Placed::NoId;
-        };
-        // A copy sent after a stall does not arm the stall deadline of a newer connection, whose
-        // handshake just proved the path; but one that fills its window would hold up all others.
-        let is_proven = query.history.stalled_at.is_some_and(|at| conn.opened_at >= at);
-        let index = conn.upstream;
-        let window = upstream.experience.in_flight_max;
-        if !is_proven || window.is_some_and(|max| conn.in_flight.unanswered() >= max) {
-            conn.note_sent(now, message_id);
-        }
-        let is_unsigned = query.parsed.signature.is_none();
-        let edns = query.edns_at(index).max(upstream.experience.tolerance.edns(now));
-        let edit = QueryEdit {
-            edns,
-            keepalive: is_unsigned && !conn.asked_keepalive,
-            ecs: self.policy.ecs,
+        let outgoing = Outgoing {
+            query: id,
+            message: &query.message,
+            parsed: &query.parsed,
             family: query.family,
+            ecs: self.policy.ecs,
+            plainer: query.history.plainer,
+            stalled_at: query.history.stalled_at,
+            is_first: query.history.first.is_none(),
         };
-        conn.asked_keepalive |= is_unsigned && edns == Edns::Ours;
-        conn.queries += 1;
-        let is_spent = conn.is_spent(upstream.experience.allowance(now));
-        let most = frame::LENGTH_LEN + query.message.len() + edit::QUERY_GROWTH_MAX;
-        frame::append_with(conn.output.buffer(most), |out| {
-            edit::append_query(out, &query.message, &query.parsed, message_id, edit);
-        });
-        let is_large = conn.output.len() > self.limits.upstream_output_max.max(LARGE);
-        let transmit = !conn.transmitting;
-        conn.transmitting = true;
+        let Some(sent) = self.upstreams.send(now, conn_id, &outgoing, &mut self.outbox) else {
+            return Placed::NoId;
+        };
+        self.outbox.counts.resent += u64::from(query.history.sends > 0);
+        let Sent { message_id, edns, first } = sent;
         let sending = Sending { conn: conn_id, id: message_id, edns, stalled: false };
-        let older = query.add_sending(sending);
-        if query.history.first.is_none() {
-            query.history.first = Some((index, upstream.experience.promptness.note_sent()));
-        }
-        upstream.sends += 1;
-        if query.history.sends > 1 {
-            self.outbox.counts.resent += 1;
-        }
-        self.queries.note_sent(id);
-        if transmit {
-            self.outbox.push(Action::Transmit(conn_id.into()));
-        }
-        if let Some(older) = older {
+        if let Some(older) = self.queries.note_sent(id, sending, first) {
             self.upstreams.abandon(now, older.conn, older.id, &mut self.outbox);
-        }
-        if is_spent {
-            self.upstreams.retire(now, conn_id, &mut self.outbox);
-        }
-        if is_large {
-            self.upstreams.note_large(conn_id);
         }
         Placed::Sent
     }
@@ -324,28 +278,4 @@ enum Placed {
     Expired,
     /// The query may not be sent once more.
     NotAgain,
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::forwarder::UpstreamIndex;
-    use crate::forwarder::queries::query::{NO_ANSWER_SENDS_MAX, SENDS_MAX};
-    use crate::forwarder::tests::{base, forwarder, query};
-
-    #[test]
-    fn what_was_sent_often_enough_is_not_sent_again_even_if_it_waits() {
-        for (sends, unanswered) in [(SENDS_MAX, 0), (NO_ANSWER_SENDS_MAX, NO_ANSWER_SENDS_MAX)] {
-            let now = base();
-            let mut forwarder = forwarder();
-            let id = query(&mut forwarder, now);
-            if let Some(query) = forwarder.queries.get_mut(id) {
-                (query.history.sends, query.history.unanswered) = (sends, unanswered);
-            }
-            let conn = forwarder.upstreams[UpstreamIndex::new(0)].attempts[0];
-            forwarder.handle_connected(now, conn);
-            assert_eq!(forwarder.output(conn.into()), b"");
-            let counts = forwarder.counts();
-            assert_eq!((counts.failed, counts.owed, counts.queries_held), (1, 0, 0));
-        }
-    }
 }

@@ -97,9 +97,11 @@
 //! | where a query waits | `queries/waiting` |
 //! | where every query is, as debug builds assert | `whereabouts` |
 //! | which upstream is asked | `dispatch`, `upstreams/choice` |
-//! | when a connection counts as stalled | `upstreams/connection::stalls_at`, `failure` |
+//! | what is due of a connection, and when it counts as stalled | `upstreams/connection`: `due`, `stalls_at` |
+//! | how a query is written to a connection | `upstreams/connections`: `send` |
+//! | what becomes of a query that lost a connection | `queries`: `fate` |
 //! | whose fault a lost or silent connection is | `upstreams/blame` |
-//! | when an upstream counts as failed | `failure`, `upstreams/health` |
+//! | when an upstream counts as failed | `upstreams/health` |
 //! | what is known of an upstream | `upstreams/experience`, and a file for each thing beside it |
 //! | what is changed in a message | `message/edit` |
 //! | what the log says, and how often | `report` |

@@ -34,7 +34,9 @@ impl Forwarder {
             Ok(other) => Some(other),
             Err(failed) => {
                 // One that failed is tried again beside the traffic, for later ones.
-                failed.iter().for_each(|other| self.probe_failed(now, other, id));
+                for other in failed.iter() {
+                    self.probe_failed(now, other, id);
+                }
                 None
             }
         }

@@ -19,7 +19,7 @@ use super::loss::{LastFailure, Lost, Met};
 use super::message::edit::Edns;
 use super::message::opt::Ede;
 use fair_share::{BucketId, Shares};
-use query::{HeldAnswer, Messages, Origin, Query, SENDS_MAX, Sendings};
+use query::{HeldAnswer, Messages, Origin, Query, SENDS_MAX, Sending, Sendings};
 use retransmissions::Retransmissions;
 use waiting::{Next, Waiting};
 
@@ -67,10 +67,6 @@ impl Queries {
 
     pub(crate) fn get(&self, id: Id) -> Option<&Query> {
         self.table.get(id)
-    }
-
-    pub(crate) fn get_mut(&mut self, id: Id) -> Option<&mut Query> {
-        self.table.get_mut(id)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -333,15 +329,27 @@ impl Queries {
         }
     }
 
-    /// The query was sent.
-    pub(crate) fn note_sent(&mut self, id: Id) {
+    /// The query was sent, to an upstream that was the `first`, if that is given. Returns the older of two sendings
+    /// that there were, to be abandoned.
+    #[inline]
+    pub(crate) fn note_sent(
+        &mut self,
+        id: Id,
+        sending: Sending,
+        first: Option<(UpstreamIndex, u32)>,
+    ) -> Option<Sending> {
         self.waiting.remove(id.key());
         self.shares.note_sent(id.key());
+        let query = self.table.get_mut(id)?;
+        query.history.first = query.history.first.or(first);
+        query.add_sending(sending)
     }
 
     /// The connection that these were sent on has stalled.
     pub(crate) fn note_stalled(&mut self, conn: UpstreamConnId, ids: &[Id]) {
-        ids.iter().for_each(|id| self.set_stalled(*id, conn, true));
+        for id in ids {
+            self.set_stalled(*id, conn, true);
+        }
     }
 
     /// What was sent to this upstream is sent again, as its connection has stalled. Returns whom the query avoids,
@@ -618,3 +626,27 @@ const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Connections that a query loses to one upstream before it turns to another.
 const LOSSES_MAX: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::query::{NO_ANSWER_SENDS_MAX, SENDS_MAX};
+    use crate::forwarder::UpstreamIndex;
+    use crate::forwarder::tests::{base, forwarder, query};
+
+    #[test]
+    fn what_was_sent_often_enough_is_not_sent_again_even_if_it_waits() {
+        for (sends, unanswered) in [(SENDS_MAX, 0), (NO_ANSWER_SENDS_MAX, NO_ANSWER_SENDS_MAX)] {
+            let now = base();
+            let mut forwarder = forwarder();
+            let id = query(&mut forwarder, now);
+            if let Some(query) = forwarder.queries.table.get_mut(id) {
+                (query.history.sends, query.history.unanswered) = (sends, unanswered);
+            }
+            let conn = forwarder.upstreams[UpstreamIndex::new(0)].attempts[0];
+            forwarder.handle_connected(now, conn);
+            assert_eq!(forwarder.output(conn.into()), b"");
+            let counts = forwarder.counts();
+            assert_eq!((counts.failed, counts.owed, counts.queries_held), (1, 0, 0));
+        }
+    }
+}

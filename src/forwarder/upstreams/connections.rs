@@ -16,7 +16,9 @@ use crate::forwarder::action::{
 };
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::loss::{LastFailure, Loss, Lost};
-use crate::forwarder::message::frame::Deframer;
+use crate::forwarder::message::edit::{self, Ecs, Edns, Family, QueryEdit};
+use crate::forwarder::message::frame::{self, Deframer};
+use crate::forwarder::message::{ParsedQuery, Signature};
 use crate::forwarder::outbox::Outbox;
 use crate::forwarder::report::Notice;
 
@@ -463,6 +465,58 @@ impl Upstreams {
         Some(Arriving { begun, ceased })
     }
 
+    /// Writes a query to a connection, with a message ID of its own there. `None` if there is none for it.
+    #[inline]
+    pub(crate) fn send(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+        outgoing: &Outgoing<'_>,
+        outbox: &mut Outbox,
+    ) -> Option<Sent> {
+        let &Outgoing { query, message, parsed, family, ecs, .. } = outgoing;
+        let conn = self.conns.get_mut(conn_id)?;
+        let index = conn.upstream;
+        let upstream = &mut self.list[index];
+        let message_id = if parsed.signature == Some(Signature::Sig0) {
+            // The signature covers it (RFC 2931 section 3.1).
+            conn.in_flight.take_exact(parsed.id, query).then_some(parsed.id)?
+        } else {
+            conn.in_flight.take(query)?
+        };
+        // A copy sent after a stall does not arm the stall deadline of a newer connection, whose
+        // handshake just proved the path; but one that fills its window would hold up all others.
+        let is_proven = outgoing.stalled_at.is_some_and(|at| conn.opened_at >= at);
+        let window = upstream.experience.in_flight_max;
+        if !is_proven || window.is_some_and(|max| conn.in_flight.unanswered() >= max) {
+            conn.note_sent(now, message_id);
+        }
+        let is_unsigned = parsed.signature.is_none();
+        let plainer = outgoing.plainer.filter(|(at, _)| *at == index);
+        let edns = upstream.experience.tolerance.edns(now);
+        let edns = plainer.map_or(edns, |(_, plainer)| plainer.max(edns));
+        let keepalive = is_unsigned && !conn.asked_keepalive;
+        conn.asked_keepalive |= is_unsigned && edns == Edns::Ours;
+        conn.queries += 1;
+        let most = frame::LENGTH_LEN + message.len() + edit::QUERY_GROWTH_MAX;
+        frame::append_with(conn.output.buffer(most), |out| {
+            let edit = QueryEdit { edns, keepalive, ecs, family };
+            edit::append_query(out, message, parsed, message_id, edit);
+        });
+        if conn.output.len() > self.limits.upstream_output_max.max(LARGE) {
+            self.large = Some(conn_id);
+        }
+        if !std::mem::replace(&mut conn.transmitting, true) {
+            outbox.push(Action::Transmit(conn_id.into()));
+        }
+        upstream.sends += 1;
+        let first = outgoing.is_first.then(|| (index, upstream.experience.promptness.note_sent()));
+        if conn.is_spent(upstream.experience.allowance(now)) {
+            self.retire(now, conn_id, outbox);
+        }
+        Some(Sent { message_id, edns, first })
+    }
+
     /// The shell was told that there is something to write. False if the connection was closed.
     pub(crate) fn note_transmitting(&mut self, conn_id: UpstreamConnId) -> bool {
         let conn = self.conns.get_mut(conn_id);
@@ -616,6 +670,31 @@ impl Upstreams {
     pub(crate) fn next_overdue(conn: &UpstreamConn) -> Option<Instant> {
         if conn.phase.is_trusted() { conn.sent.next_overdue() } else { None }
     }
+}
+
+/// A query that is to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing<'a> {
+    pub(crate) query: Id,
+    pub(crate) message: &'a [u8],
+    pub(crate) parsed: &'a ParsedQuery,
+    pub(crate) family: Family,
+    pub(crate) ecs: Ecs,
+    /// An upstream that objected to it, and with how much of EDNS it is asked there again.
+    pub(crate) plainer: Option<(UpstreamIndex, Edns)>,
+    /// When the connection it was last sent on stalled with no other copy out.
+    pub(crate) stalled_at: Option<Instant>,
+    /// The query was sent to nobody yet.
+    pub(crate) is_first: bool,
+}
+
+/// How a query was sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    pub(crate) message_id: u16,
+    pub(crate) edns: Edns,
+    /// The upstream that it was sent to first, if that was now, and which query it was there.
+    pub(crate) first: Option<(UpstreamIndex, u32)>,
 }
 
 /// Where another connection has its place.

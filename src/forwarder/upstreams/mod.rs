@@ -16,7 +16,7 @@ pub(crate) mod tolerance;
 pub(crate) mod turns;
 pub(crate) mod upstream;
 
-use std::ops::{Index, IndexMut};
+use std::ops::Index;
 use std::time::{Duration, Instant};
 
 use crate::forwarder::action::{
@@ -32,7 +32,7 @@ use crate::forwarder::outbox::Outbox;
 use crate::forwarder::report::Notice;
 pub(crate) use connection::Due;
 use connection::UpstreamConn;
-pub(crate) use connections::{Arriving, Ended, Place, Stalled};
+pub(crate) use connections::{Arriving, Ended, Outgoing, Place, Sent, Stalled};
 use upstream::{Upstream, UpstreamList};
 
 /// All upstreams, and the connections to them.
@@ -117,16 +117,6 @@ impl Upstreams {
         self.conns.get(id)
     }
 
-    /// A connection and its upstream; `None` if it was closed.
-    pub(crate) fn with_upstream(
-        &mut self,
-        id: UpstreamConnId,
-    ) -> Option<(&mut UpstreamConn, &mut Upstream)> {
-        let conn = self.conns.get_mut(id)?;
-        let upstream = &mut self.list[conn.upstream];
-        Some((conn, upstream))
-    }
-
     /// Keys that are taken, those of connections that the shell has not closed yet included.
     pub(crate) fn keys(&self) -> usize {
         self.conns.len()
@@ -182,11 +172,6 @@ impl Upstreams {
         self.list[index].experience.tolerance.prove(edns);
     }
 
-    /// What this connection holds has become large.
-    pub(crate) fn note_large(&mut self, conn: UpstreamConnId) {
-        self.large = Some(conn);
-    }
-
     /// Above the limit on what all connections hold, who has to go: the one that holds most, but not the one
     /// to which something was added last.
     pub(crate) fn above_limit(&mut self) -> Option<UpstreamConnId> {
@@ -215,14 +200,8 @@ impl Index<UpstreamIndex> for Upstreams {
     }
 }
 
-impl IndexMut<UpstreamIndex> for Upstreams {
-    fn index_mut(&mut self, upstream: UpstreamIndex) -> &mut Upstream {
-        &mut self.list[upstream]
-    }
-}
-
 /// What a connection holds is looked at when there is more of it than what every connection may keep.
-pub(crate) const LARGE: usize = KEPT_CAPACITY_MAX;
+const LARGE: usize = KEPT_CAPACITY_MAX;
 
 /// Of all queries: late answers that are waited for are few, or the upstream is slow for all, and twice
 /// the load would not make it faster.
