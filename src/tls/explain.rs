@@ -220,7 +220,12 @@ fn alert_words(alert: AlertDescription, stage: Stage) -> String {
 /// What the system clock says, and that it is wrong if it is: in a list of dates that is easily missed.
 fn clock_words(now: UnixTime) -> String {
     if now.as_secs() < CLOCK_MIN {
-        format!("but the system clock is wrong: it says {}", date(now))
+        // The names of NTP servers cannot be looked up before the clock is right.
+        format!(
+            "but the system clock is wrong: it says {}; set it from an NTP server known by its address, or \
+             know this server by a pin, not a name",
+            date(now)
+        )
     } else {
         format!("and the system clock says {}", date(now))
     }

@@ -547,7 +547,8 @@ fn a_clock_that_was_never_set_is_named() {
     assert_eq!(
         &*failure.detail,
         "the certificate is not valid before 1975-01-01 00:00:00 UTC, \
-         but the system clock is wrong: it says 1970-01-01 00:01:15 UTC"
+         but the system clock is wrong: it says 1970-01-01 00:01:15 UTC; set it from an NTP server \
+         known by its address, or know this server by a pin, not a name"
     );
 }
 

@@ -31,15 +31,21 @@ fn set_after(name: &str, wrong: Duration) {
     let clock = Clock::set("@1970-01-01 00:01:00");
     let authority = Authority::new();
     let server = DotServer::start(Setup::new(authority.identity("dot.example")));
-    let proxy = clock.show(&library, &arguments(&authority, &[server.address()], &[]));
+    let proxy =
+        clock.show(&library, &arguments(&authority, &[server.address()], &["--query-log", "on"]));
 
     let query = Query::new("early.example", A).opt(1232).bytes();
     let response = Response::read(&UdpClient::new(proxy.address()).ask(&query));
     assert_eq!(response.rcode, SERVFAIL);
     let errors = response.opt.expect("OPT answers OPT").errors;
     let text = &errors.first().expect("an error").1;
-    for word in [&*server.address().to_string(), "certificate", "clock", "1970-01-01"] {
-        assert!(text.contains(word), "{word:?} is not in {text:?}");
+    let logged =
+        proxy.await_line("line about the query", |line| line.starts_with("FAILURE early."));
+    for word in [&*server.address().to_string(), "certificate", "clock", "1970-01-01", "NTP", "pin"]
+    {
+        for text in [text, &logged] {
+            assert!(text.contains(word), "{word:?} is not in {text:?}");
+        }
     }
     let is_about_the_clock =
         |line: &str| line.contains("not usable") && line.contains("clock") && line.contains("1970");
