@@ -44,7 +44,7 @@ fn port_zero_is_the_same_port_for_udp_and_tcp() {
 
 /// Runs it, and expects this exit code, nothing on standard output and one line with these words.
 #[track_caller]
-fn assert_refuses(args: &[&str], code: i32, words: &[&str]) {
+pub(crate) fn assert_refuses(args: &[&str], code: i32, words: &[&str]) {
     let (exit, stdout, stderr) = proxy::run(args);
     assert_eq!(exit, Some(code), "{args:?}: {stderr}");
     assert_eq!(stdout, "", "{args:?}");

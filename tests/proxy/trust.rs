@@ -1,5 +1,8 @@
 //! Certificates: what they are good for, and what is told of those that are not.
 
+use std::fs;
+
+use crate::process::assert_refuses;
 use support::message::{A, NOERROR, SERVFAIL};
 use support::{Authority, DotServer, Identity, Proxy, Query, Response, Setup, UdpClient};
 
@@ -49,5 +52,49 @@ fn the_pin_of_a_certificate_that_a_server_signed_itself_can_be_copied_from_the_l
         let proxy = Proxy::start(&["--upstream", &upstream]);
         let response = UdpClient::new(proxy.address()).ask(&query);
         assert_eq!(Response::read(&response).rcode, NOERROR, "{line}");
+    }
+}
+
+#[test]
+fn a_server_that_asks_who_we_are_is_shown_our_certificate() {
+    let authority = Authority::new();
+    let mut setup = Setup::new(authority.identity("dot.example"));
+    setup.clients = Some(authority.roots());
+    let server = DotServer::start(setup);
+    let name = format!("dot-proxy-client-{}.pem", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    fs::write(&file, authority.client_pem()).expect("a writable directory for temporary files");
+    let file = file.display().to_string();
+    let query = Query::new("a.example", A).bytes();
+
+    // The built-in roots besides do no harm.
+    let flags = ["--client-cert", &file, "--client-key", &file, "--builtin-roots", "on"];
+    let proxy = Proxy::before(&authority, &[&server], &flags);
+    let response = UdpClient::new(proxy.address()).ask(&query);
+    assert_eq!(Response::read(&response).rcode, NOERROR);
+    proxy.stop();
+    fs::remove_file(&file).expect("it was written");
+
+    let proxy = Proxy::before(&authority, &[&server], &[]);
+    let response = UdpClient::new(proxy.address()).ask(&query);
+    assert_eq!(Response::read(&response).rcode, SERVFAIL);
+    let words = "certificate required; it asks its clients for certificates";
+    proxy
+        .await_line("line about it", |line| line.contains(words) && line.contains("--client-cert"));
+    proxy.stop();
+    assert_refuses(&flags, 1, &["--client-cert", &file, "no such file"]);
+}
+
+#[test]
+fn a_name_that_is_not_to_be_seen_on_the_way_is_not_sent() {
+    let authority = Authority::new();
+    let ca_file = authority.file().display().to_string();
+    for (with, sent) in [("", Some("dot.example")), (",sni=off", None)] {
+        let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+        let spec = format!("{}#dot.example{with}", server.address());
+        let proxy = Proxy::start(&["--ca-file", &ca_file, "--upstream", &spec]);
+        let response = UdpClient::new(proxy.address()).ask(&Query::new("a.example", A).bytes());
+        assert_eq!(Response::read(&response).rcode, NOERROR, "{spec}");
+        assert_eq!(server.log().connections[0].server_name.as_deref(), sent, "{spec}");
     }
 }

@@ -13,6 +13,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, PublicKeyData, SanType, date_time_ymd,
 };
 use ring::digest::{SHA256, digest};
+use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use webpki::EndEntityCert;
 
@@ -112,6 +113,22 @@ impl Authority {
         let mut params = leaf(name);
         params.subject_alt_names.clear();
         self.sign(&params)
+    }
+
+    /// A client's certificate and key, in PEM form.
+    pub fn client_pem(&self) -> String {
+        let mut params = leaf("client.example");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let key = key();
+        let certificate = params.signed_by(&key, &self.issuer).expect("a leaf certificate");
+        certificate.pem() + &key.serialize_pem()
+    }
+
+    /// The root, for servers that ask for certificates.
+    pub fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).expect("a certificate");
+        roots
     }
 
     fn sign(&self, params: &CertificateParams) -> Identity {

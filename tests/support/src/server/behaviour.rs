@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::SupportedProtocolVersion;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
-use rustls::server::ServerConfig;
+use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::{RootCertStore, SupportedProtocolVersion};
 
 use super::super::answers;
 use super::super::authority::Identity;
@@ -15,6 +15,8 @@ use super::super::key_exchange;
 pub struct Setup {
     pub identity: Identity,
     pub versions: &'static [&'static SupportedProtocolVersion],
+    /// Who must vouch for its clients; none: it does not ask who they are.
+    pub clients: Option<RootCertStore>,
     /// The groups of its key exchanges, by preference.
     pub groups: Vec<&'static dyn SupportedKxGroup>,
     /// The protocols it agrees to; none means that it knows no ALPN.
@@ -43,6 +45,7 @@ impl Setup {
         Self {
             identity,
             versions: rustls::ALL_VERSIONS,
+            clients: None,
             groups: key_exchange::hybrid().kx_groups,
             alpn: vec![b"dot".to_vec()],
             early_data: false,
@@ -73,10 +76,19 @@ impl Setup {
     /// The TLS side of it, with this certificate and no memory of sessions.
     pub(super) fn tls_config(&self, identity: &Identity) -> Arc<ServerConfig> {
         let provider = CryptoProvider { kx_groups: self.groups.clone(), ..key_exchange::hybrid() };
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+        let provider = Arc::new(provider);
+        let clients = match self.clients.clone() {
+            Some(roots) => {
+                WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider))
+                    .build()
+                    .expect("a root")
+            }
+            None => WebPkiClientVerifier::no_client_auth(),
+        };
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(self.versions)
             .expect("versions that the provider has")
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())
             .expect("a key that fits the certificate");
         config.alpn_protocols.clone_from(&self.alpn);
