@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::config::Config;
-use crate::forwarder::{Forwarder, MemoryBound, SpecialNames, Term};
+use crate::forwarder::{MemoryBound, SpecialNames, Term, memory_bound};
 use crate::host::network;
 use crate::shell::datagram::Buffers;
 use crate::shell::{sockets, stream, upstream};
@@ -87,7 +87,7 @@ fn heap(config: &Config) -> (Vec<Term>, usize) {
     let upstreams = config.upstreams.len();
     let conns = limits.upstream_conns_max;
     let tls_limits = upstream::tls_limits(sockets);
-    let MemoryBound { mut terms, kept, in_hand } = Forwarder::memory_bound(limits, upstreams);
+    let MemoryBound { mut terms, kept, in_hand } = memory_bound(limits, upstreams);
     let datagrams = Term::new("datagram received", sockets.datagram_batch, Buffers::OCTETS_EACH);
     let rest = REST + zone_octets(config);
     let kept = kept + datagrams.sum() + sockets.read_buffer + rest;

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use super::action::ClientId;
 use super::clients::access::is_local;
-use super::collections::arena::Id;
 use super::denial::Denial;
 use super::limits::Service;
+use super::message::frame;
 use super::message::{self, LOCAL_LEN_MAX, LocalResponse, ParsedQuery, Rcode, Refusal};
 use super::queries::fair_share::BucketId;
 use super::queries::query::{Origin, Query};
 use super::query_log::{Asked, Sent};
-use super::{DatagramPath, Ede, Forwarder, Outcome, ResponseSize, Source};
+use super::{Clients, DatagramPath, Ede, Forwarder, Outbox, ResponseSize, Source};
 
 impl Forwarder {
     /// Octets of a client.
@@ -75,7 +75,7 @@ impl Forwarder {
     }
 
     fn accept_query(&mut self, now: Instant, source: Source, message: &[u8], parsed: ParsedQuery) {
-        let Some(client) = self.address(source) else {
+        let Some(client) = source.address(&self.clients) else {
             return;
         };
         let mut awaited = None;
@@ -89,9 +89,7 @@ impl Forwarder {
                 Denial::Unproven => Some(ours),
             };
             if let Some(answer) = answer {
-                self.outbox.counts.queries += 1;
-                self.outbox.counts.local += 1;
-                self.tell(now, source, message, &answer.response(&parsed));
+                self.respond_locally(now, source, message, &answer.response(&parsed));
                 return;
             }
         }
@@ -100,7 +98,7 @@ impl Forwarder {
             Source::Stream(_) => 0,
         };
         if let Source::Datagram(path) = &source
-            && self.join(fingerprint, path, message)
+            && self.queries.join(fingerprint, path, message, &mut self.outbox.counts)
         {
             return;
         }
@@ -111,10 +109,7 @@ impl Forwarder {
             Err(ede) => {
                 let ours = awaited.and_then(|_| self.policy.special_names.answer(message, &parsed));
                 match ours {
-                    Some(answer) => {
-                        self.outbox.counts.local += 1;
-                        self.tell(now, source, message, &answer.response(&parsed));
-                    }
+                    Some(answer) => self.tell(now, source, message, &answer.response(&parsed)),
                     None => self.refuse(now, source, message, &parsed, ede),
                 }
                 return;
@@ -141,64 +136,27 @@ impl Forwarder {
         }
     }
 
-    /// Makes room for a message and stores it. `Err`: why it is refused.
+    /// Stores a message. With the table full the client that holds most gives a query up for one that holds less
+    /// than its share: a flood does not keep the others out. `Err`: the newcomer has its share, or its message is
+    /// longer than what is left for long ones, and nobody gave anything up.
     fn store(
         &mut self,
         now: Instant,
-        client: BucketId,
+        newcomer: BucketId,
         message: &[u8],
     ) -> Result<Vec<u8>, Ede<'static>> {
         if self.service == Service::Ending {
             return Err(Ede { code: Ede::NOT_READY, text: "shutting down" });
         }
         let crowded = |text| Ede { code: Ede::OTHER, text };
-        self.make_room(now, client, message.len()).map_err(crowded)?;
-        self.queries.store(message).ok_or(crowded(CROWDED_LONG))
-    }
-
-    /// With the table full the client that holds most gives a query up for one that holds less than its
-    /// share: a flood does not keep the others out. `Err`: the newcomer has its share, or its message is
-    /// longer than what is left for long ones, and nobody gave anything up.
-    fn make_room(
-        &mut self,
-        now: Instant,
-        newcomer: BucketId,
-        len: usize,
-    ) -> Result<(), &'static str> {
-        if !self.queries.has_room(len) {
-            return Err(CROWDED_LONG);
+        if !self.queries.has_room(message.len()) {
+            return Err(crowded(CROWDED_LONG));
         }
         if self.queries.is_full() {
-            let id = self.queries.evict_for(newcomer).ok_or(CROWDED)?;
-            self.give_up(now, id);
+            let id = self.queries.evict_for(newcomer).ok_or(crowded(CROWDED))?;
+            self.fail(now, id, crowded(CROWDED));
         }
-        Ok(())
-    }
-
-    fn give_up(&mut self, now: Instant, id: Id) {
-        if self.queries.get(id).is_some_and(|query| query.is_special) {
-            self.finish_special(now, id, None);
-        } else {
-            self.conclude(now, id, Outcome::Failed(Ede { code: Ede::OTHER, text: CROWDED }));
-        }
-    }
-
-    /// A stub that retransmits (after 1 to 2.5 s, just when an upstream is at its weakest) joins
-    /// the query it repeats: it costs no second slot and no second copy upstream.
-    fn join(&mut self, fingerprint: u64, from: &DatagramPath, message: &[u8]) -> bool {
-        let Some(query) = self.queries.repeated(fingerprint, from, message) else {
-            return false;
-        };
-        if let Origin::Datagram { responses, .. } = &mut query.origin
-            && *responses < RESPONSES_MAX
-        {
-            *responses += 1;
-            self.outbox.counts.owed += 1;
-            self.outbox.counts.queries += 1;
-        } else {
-            self.outbox.counts.repeated += 1;
-        }
-        true
+        self.queries.store(message).ok_or(crowded(CROWDED_LONG))
     }
 
     fn refuse(
@@ -212,7 +170,8 @@ impl Forwarder {
         let response = parsed.local_response(Rcode::SERVFAIL, Some(ede));
         self.outbox.counts.failed += 1;
         self.respond(now, source, message, &response);
-        if let Some(asked) = self.asked(source, message, parsed.question_end) {
+        if let Some(asked) = source.asked(&self.clients, &self.outbox, message, parsed.question_end)
+        {
             self.outbox.query_log.failure(asked, Duration::ZERO, ede.text);
         }
     }
@@ -226,14 +185,16 @@ impl Forwarder {
         response: &LocalResponse<'_>,
     ) {
         self.outbox.counts.queries += 1;
-        self.outbox.counts.local += 1;
         self.tell(now, source, message, response);
     }
 
-    /// Answers what is counted already, and writes that to the query log.
+    /// Answers a query that is counted already, and writes that to the query log.
     fn tell(&mut self, now: Instant, source: Source, message: &[u8], response: &LocalResponse<'_>) {
+        self.outbox.counts.local += 1;
         let sent = self.respond(now, source, message, response);
-        if let Some(asked) = self.asked(source, message, response.question_end) {
+        if let Some(asked) =
+            source.asked(&self.clients, &self.outbox, message, response.question_end)
+        {
             self.outbox.query_log.local(asked, response.rcode, sent.truncated);
         }
     }
@@ -250,7 +211,7 @@ impl Forwarder {
         match source {
             Source::Datagram(path) => {
                 let size = ResponseSize::by_datagram(&path, response.opt, self.limits.udp_size_max);
-                self.respond_by_datagram(path, most, |out| {
+                self.outbox.respond(path, most, |out| {
                     let start = out.len();
                     message::local_response(out, message, response, size.udp_size, size.limit);
                     sent = Sent::of(&out[start..]);
@@ -259,54 +220,43 @@ impl Forwarder {
             Source::Stream(client) => {
                 let keepalive = self.clients.keepalive(response.opt, message);
                 let response = LocalResponse { keepalive, ..*response };
-                self.respond_on_stream(now, client, most, |out, size| {
+                self.shed_clients(now, frame::LENGTH_LEN + most);
+                let write = |out: &mut Vec<u8>, size: ResponseSize| {
                     let start = out.len();
                     message::local_response(out, message, &response, size.udp_size, size.limit);
                     sent = Sent::of(&out[start..]);
-                });
+                };
+                self.clients.respond(now, client, most, &mut self.outbox, write);
             }
         }
         sent
     }
+}
 
-    /// Responds with what `write` appends, at most `most` octets.
-    pub(super) fn respond_by_datagram(
-        &mut self,
-        path: DatagramPath,
-        most: usize,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) {
-        let len = self.outbox.datagrams.push(path, most, write);
-        debug_assert!(len <= most);
-        self.outbox.counts.datagrams_dropped += self.outbox.datagrams.shed();
-    }
-
+impl Source {
     /// What the query log says of a query; `None` without a log, or if the client is gone.
     pub(super) fn asked<'a>(
-        &self,
-        source: Source,
+        self,
+        clients: &Clients,
+        outbox: &Outbox,
         message: &'a [u8],
         question_end: usize,
     ) -> Option<Asked<'a>> {
-        if !self.outbox.query_log.is_enabled() {
+        if !outbox.query_log.is_enabled() {
             return None;
         }
-        let client = self.address(source)?;
-        let over_tcp = matches!(source, Source::Stream(_));
-        Some(Asked { message, question_end, client, over_tcp })
+        let over_tcp = matches!(self, Self::Stream(_));
+        Some(Asked { message, question_end, client: self.address(clients)?, over_tcp })
     }
 
     /// Whose message it is; `None` if the connection is gone.
-    fn address(&self, source: Source) -> Option<IpAddr> {
-        match source {
-            Source::Datagram(path) => Some(path.client.ip()),
-            Source::Stream(client) => self.clients.address(client),
+    fn address(self, clients: &Clients) -> Option<IpAddr> {
+        match self {
+            Self::Datagram(path) => Some(path.client.ip()),
+            Self::Stream(client) => clients.address(client),
         }
     }
 }
 
 const CROWDED: &str = "too many queries at once";
 const CROWDED_LONG: &str = "too many long queries at once";
-
-/// Responses to one query and its retransmissions.
-const RESPONSES_MAX: u8 = 4;

@@ -8,7 +8,7 @@ use super::loss::{LastFailure, Loss};
 use super::message::edit::{self, Edns};
 use super::message::{self, Rcode, ResponseCheck, ResponseInfo};
 use super::queries::query::Query;
-use super::second_opinion::{HELD_LEN_MAX, held_max, is_final};
+use super::second_opinion::{HELD_LEN_MAX, is_final};
 use super::upstreams::in_flight::Found;
 use super::upstreams::tolerance::{self, is_objection};
 use super::{Ede, Forwarder, Manner, Outcome};
@@ -21,7 +21,7 @@ impl Forwarder {
         let mut input = bytes;
         while let Some(response) = deframer.next(&mut input) {
             if let Err(loss) = self.response(now, conn_id, response) {
-                self.lose(now, conn_id, loss, Manner::Abort);
+                self.lose(now, conn_id, loss);
                 return;
             }
         }
@@ -63,78 +63,51 @@ impl Forwarder {
         };
         let Some(query) = self.queries.get(query_id) else {
             debug_assert!(false, "a waiting ID has a query");
-            self.end_sending(now, conn_id, message_id);
             return Ok(());
         };
         let upstream = conn.upstream;
-        let place = (conn_id, message_id);
-        match &message::check_response(response, &query.message, query.parsed.question_end) {
+        let check = message::check_response(response, &query.message, query.parsed.question_end);
+        let found = match &check {
             ResponseCheck::Malformed(what) => return Err(malformed(what, Some(query_id))),
+            ResponseCheck::Unreadable => Err("malformed answer: its records cannot be read"),
             ResponseCheck::Answer(info) if edit::has_unasked_signature(info, &query.parsed) => {
-                let what = "a signed answer to a query that is not signed";
-                self.useless_answer(now, place, upstream, query_id, what);
+                Err("a signed answer to a query that is not signed")
             }
             ResponseCheck::Answer(info) => {
-                let rcode = info.rcode;
                 let needs_opt = edit::needs_opt(info, &query.parsed);
-                let is_telling = is_objection(rcode)
-                    || query.history.plainer.is_some()
-                    || self.upstreams[upstream].experience.tolerance.wants_proof();
-                let sent = if is_telling { query.sendings.on(conn_id) } else { None };
-                self.answered(now, place, query_id, upstream);
-                if let Some(timeout) = info.opt.and_then(|opt| opt.keepalive_timeout(response)) {
-                    self.upstreams.note_keepalive(now, conn_id, timeout, &mut self.outbox);
-                }
-                let plainer =
-                    sent.and_then(|sent| self.plainer(now, query_id, upstream, sent.edns, rcode));
-                let worth = if needs_opt { Worth::Untellable } else { self.worth(response, info) };
-                let reply = self.reply(query_id, rcode, plainer, worth);
-                let outcome = Outcome::Answer { upstream, response, info };
-                self.follow(now, query_id, upstream, verdict(reply), outcome);
+                let may_hold = || self.queries.has_room_to_hold();
+                let worth =
+                    if needs_opt { Worth::Untellable } else { worth(response, info, may_hold) };
+                Ok((Outcome::Answer { upstream, response, info }, info.rcode, worth))
             }
             &ResponseCheck::ErrorWithoutQuestion(rcode) => {
-                let sent = query.sendings.on(conn_id);
-                self.answered(now, place, query_id, upstream);
-                let plainer =
-                    sent.and_then(|sent| self.plainer(now, query_id, upstream, sent.edns, rcode));
-                let reply = self.reply(query_id, rcode, plainer, Worth::OnlyAnRcode);
-                let outcome = Outcome::Rcode { upstream, rcode };
-                self.follow(now, query_id, upstream, verdict(reply), outcome);
+                Ok((Outcome::Rcode { upstream, rcode }, rcode, Worth::OnlyAnRcode))
             }
-            ResponseCheck::Unreadable => {
-                let what = "malformed answer: its records cannot be read";
-                self.useless_answer(now, place, upstream, query_id, what);
+        };
+        let is_telling = query.history.plainer.is_some()
+            || matches!(found, Ok((.., Worth::OnlyAnRcode)))
+            || matches!(found, Ok((_, rcode, _)) if is_objection(rcode))
+            || self.upstreams[upstream].experience.tolerance.wants_proof();
+        let sent = if is_telling { query.sendings.on(conn_id) } else { None };
+        self.answered(now, (conn_id, message_id), query_id, upstream);
+        let (outcome, rcode, worth) = match found {
+            Ok(found) => found,
+            Err(what) => {
+                self.fail_useless(now, query_id, upstream, what);
+                return Ok(());
             }
-        }
-        Ok(())
-    }
-
-    /// What a response with this RCODE says, with what is known of its query now.
-    fn reply(&self, id: Id, rcode: Rcode, plainer: Option<Edns>, worth: Worth) -> Reply {
-        // Other copies of the query matter to a failure only.
-        let is_failure = is_failure(rcode);
-        let query = is_failure.then(|| self.queries.get(id)).flatten();
-        Reply {
-            rcode,
-            plainer,
-            worth,
-            is_trial: query.is_some_and(Query::is_trial),
-            expects_answer: is_failure && self.queries.expects_answer(id),
-            has_held: query.is_some_and(|query| query.held.is_some()),
-        }
-    }
-
-    fn worth(&self, response: &[u8], info: &ResponseInfo) -> Worth {
-        if !is_failure(info.rcode)
-            || response.len() > HELD_LEN_MAX
-            || self.queries.held() >= held_max(self.limits.queries_max)
+        };
+        if let Outcome::Answer { info, .. } = outcome
+            && let Some(timeout) = info.opt.and_then(|opt| opt.keepalive_timeout(response))
         {
-            Worth::Delivery
-        } else if is_final(response, info) {
-            Worth::Holding
-        } else {
-            Worth::SecondOpinion
+            self.upstreams.note_keepalive(now, conn_id, timeout, &mut self.outbox);
         }
+        let plainer = sent.and_then(|sent| self.plainer(now, query_id, upstream, sent.edns, rcode));
+        // What else is known of the query matters to a failure only.
+        let query = if is_failure(rcode) { self.queries.get(query_id) } else { None };
+        let verdict = verdict(Reply::new(query, rcode, plainer, worth));
+        self.follow(now, query_id, upstream, verdict, outcome);
+        Ok(())
     }
 
     /// Does with a response what was found to be done; `outcome` is its delivery.
@@ -150,7 +123,7 @@ impl Forwarder {
             Verdict::Await => {}
             Verdict::Deliver => self.conclude(now, id, outcome),
             Verdict::DeliverHeld => self.deliver_held(now, id),
-            Verdict::Hold => self.hold(now, id, &outcome),
+            Verdict::Hold => self.queries.hold(now, id, outcome.to_held()),
             Verdict::RepeatWith(edns) => {
                 let is_asked = self.queries.ask_plainer(id, upstream, edns);
                 self.outbox.counts.asked_plainer += u64::from(is_asked);
@@ -160,26 +133,13 @@ impl Forwarder {
             }
             Verdict::AskAnother => match self.second_opinion(now, id, upstream) {
                 Some(other) => {
-                    self.hold(now, id, &outcome);
+                    self.queries.hold(now, id, outcome.to_held());
                     self.outbox.counts.retried += 1;
                     self.queries.wait_for(id, other);
                 }
                 None => self.conclude(now, id, outcome),
             },
         }
-    }
-
-    /// The upstream works, but what it says is of no use to the client.
-    fn useless_answer(
-        &mut self,
-        now: Instant,
-        place: (UpstreamConnId, u16),
-        upstream: UpstreamIndex,
-        id: Id,
-        what: &'static str,
-    ) {
-        self.answered(now, place, id, upstream);
-        self.fail_useless(now, id, upstream, what);
     }
 
     /// Ends the query with SERVFAIL, unless the answer to another copy is still to come.
@@ -271,7 +231,13 @@ impl Forwarder {
         (conn_id, message_id): (UpstreamConnId, u16),
         index: UpstreamIndex,
     ) {
-        self.end_sending(now, conn_id, message_id);
+        let each = self.upstreams.end_sending(now, conn_id, message_id, &mut self.outbox);
+        if let Some(each) = each
+            && let Some(stalled) = self.upstreams.relieve(now, conn_id, each, &mut self.outbox)
+        {
+            self.queries.note_stalled(conn_id, &stalled.unanswered);
+            self.send_elsewhere(now, conn_id, stalled, true);
+        }
         let is_usable = self.upstreams[index].is_usable();
         if !is_usable && !self.upstreams.is_something_usable() {
             self.recover(now, index);
@@ -292,6 +258,19 @@ struct Reply {
     expects_answer: bool,
     /// An answer to another copy is held.
     has_held: bool,
+}
+
+impl Reply {
+    fn new(query: Option<&Query>, rcode: Rcode, plainer: Option<Edns>, worth: Worth) -> Self {
+        Self {
+            rcode,
+            plainer,
+            worth,
+            is_trial: query.is_some_and(Query::is_trial),
+            expects_answer: query.is_some_and(|query| query.sendings.expects_answer()),
+            has_held: query.is_some_and(|query| query.held.is_some()),
+        }
+    }
 }
 
 /// What a response is good for.
@@ -348,13 +327,24 @@ fn verdict(reply: Reply) -> Verdict {
     }
 }
 
+/// What an answer is good for; `may_hold` tells whether one more may be held.
+fn worth(response: &[u8], info: &ResponseInfo, may_hold: impl FnOnce() -> bool) -> Worth {
+    if !is_failure(info.rcode) || response.len() > HELD_LEN_MAX || !may_hold() {
+        Worth::Delivery
+    } else if is_final(response, info) {
+        Worth::Holding
+    } else {
+        Worth::SecondOpinion
+    }
+}
+
 /// Whether another upstream may have a better answer.
 fn is_failure(rcode: Rcode) -> bool {
     matches!(rcode, Rcode::SERVFAIL | Rcode::REFUSED)
 }
 
 fn malformed(what: &'static str, victim: Option<Id>) -> Loss {
-    Loss { what, code: Ede::OTHER, victim }
+    Loss { what, code: Ede::OTHER, victim, manner: Manner::Abort }
 }
 
 #[cfg(test)]

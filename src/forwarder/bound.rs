@@ -13,8 +13,9 @@ use super::denial::Denials;
 use super::limits::Limits;
 use super::message::frame::{FRAME_LEN_MAX, GROWTH_MIN, KEPT_CAPACITY_MAX};
 use super::queries::Queries;
+use super::queries::held_max;
 use super::queries::query::{HeldAnswer, Messages, Query};
-use super::second_opinion::{HELD_LEN_MAX, held_max};
+use super::second_opinion::HELD_LEN_MAX;
 use super::upstreams::Upstreams;
 use super::upstreams::connection::UpstreamConn;
 use super::upstreams::upstream::Upstream;
@@ -58,7 +59,7 @@ pub struct MemoryBound {
 ///
 /// Tables have their full size from the start; what grows beside them is bounded by `limits`, with what
 /// growing itself takes.
-pub(super) fn memory_bound(limits: &Limits, upstreams: usize) -> MemoryBound {
+pub fn memory_bound(limits: &Limits, upstreams: usize) -> MemoryBound {
     let queries = limits.queries_max;
     let query = Arena::<Query>::octets(1) + Messages::OCTETS_EACH;
     // The lists of what clients are owed are at least a quarter full.

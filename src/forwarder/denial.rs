@@ -18,7 +18,7 @@ use super::message::record::{Header, RecordStart, name_end};
 use super::message::special::{Answer, ZONES_MAX, is_in};
 use super::message::{self, HEADER_LEN, ParsedQuery, Rcode, ResponseInfo, Rtype};
 use super::queries::query::{Origin, Query};
-use super::{Forwarder, Outcome};
+use super::{Ede, Forwarder, Outcome};
 
 /// The proofs about special zones, and the queries that wait for them.
 #[derive(Debug)]
@@ -222,7 +222,7 @@ impl Forwarder {
     pub(super) fn await_denial(&mut self, now: Instant, number: usize, id: Id) {
         match self.denials.zones.get_mut(number).map(|zone| &mut zone.state) {
             Some(State::Asked { .. }) => self.denials.waiting.push((number, id)),
-            _ => self.finish_special(now, id, None),
+            _ => self.fail(now, id, UNPROVEN),
         }
     }
 
@@ -232,26 +232,18 @@ impl Forwarder {
         while let Some((id, answer)) =
             self.denials.pop_done(now, self.upstreams.is_something_usable())
         {
-            self.finish_special(now, id, answer.as_ref());
+            match &answer {
+                Some(answer) => self.conclude(now, id, Outcome::Special(answer)),
+                None => self.fail(now, id, UNPROVEN),
+            }
             has_finished = true;
         }
         has_finished
     }
-
-    /// Ends a query for a special name with this answer, or with one that is made here.
-    pub(super) fn finish_special(&mut self, now: Instant, id: Id, answer: Option<&Answer>) {
-        let Some(query) = self.queries.get(id) else {
-            return;
-        };
-        let ours = match answer {
-            Some(_) => None,
-            None => self.policy.special_names.answer(&query.message, &query.parsed),
-        };
-        if let Some(answer) = answer.or(ours.as_ref()) {
-            self.conclude(now, id, Outcome::Special(answer));
-        }
-    }
 }
+
+/// What a query for a special name failed for, if nothing were to be said of it here.
+const UNPROVEN: Ede<'_> = Ede { code: Ede::OTHER, text: "no proof about a special name" };
 
 /// The records that prove that a zone does not exist, without compression, so that they can follow any
 /// question.

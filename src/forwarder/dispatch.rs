@@ -255,17 +255,6 @@ impl Forwarder {
             }
         }
     }
-
-    /// The connection is usable now: whatever waits may be sent on it.
-    pub(super) fn conn_opened(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        let Some(index) = self.upstreams.open(now, conn_id, &mut self.outbox) else {
-            return;
-        };
-        if self.upstreams[index].outage().is_some_and(|outage| !outage.proof.wants_trial()) {
-            self.recover(now, index);
-        }
-        self.queries.end_later();
-    }
 }
 
 /// What became of a query that was to be sent on a connection.

@@ -19,7 +19,7 @@ impl Forwarder {
             Ended::Nothing => {}
             Ended::Attempt(index, cause) => self.fail_upstream(now, index, cause),
             Ended::Lost(what) => {
-                self.lose(now, conn_id, Loss::of(what), Manner::Orderly);
+                self.lose(now, conn_id, Loss::of(what));
             }
         }
     }
@@ -58,17 +58,6 @@ impl Forwarder {
             self.finish(now, trial, Outcome::Orphaned);
         }
         self.queries.end_later();
-    }
-
-    /// The answer with this message ID came.
-    pub(super) fn end_sending(&mut self, now: Instant, conn_id: UpstreamConnId, message_id: u16) {
-        let each = self.upstreams.end_sending(now, conn_id, message_id, &mut self.outbox);
-        if let Some(each) = each
-            && let Some(stalled) = self.upstreams.relieve(now, conn_id, each, &mut self.outbox)
-        {
-            self.queries.note_stalled(conn_id, &stalled.unanswered);
-            self.send_elsewhere(now, conn_id, stalled, true);
-        }
     }
 
     /// Closes connections to upstreams until all hold no more than they may, those that hold most first.
@@ -111,14 +100,8 @@ impl Forwarder {
 
     /// Closes a connection that is lost and sends what waited on it again. A reused connection may
     /// close freely; one that closes without ever having answered is its upstream's failure.
-    pub(super) fn lose(
-        &mut self,
-        now: Instant,
-        conn_id: UpstreamConnId,
-        loss: Loss,
-        manner: Manner,
-    ) {
-        let Some(lost) = self.upstreams.lose(now, conn_id, loss, manner, &mut self.outbox) else {
+    pub(super) fn lose(&mut self, now: Instant, conn_id: UpstreamConnId, loss: Loss) {
+        let Some(lost) = self.upstreams.lose(now, conn_id, loss, &mut self.outbox) else {
             return;
         };
         let met = self.queries.note_lost(&lost);
@@ -165,7 +148,7 @@ impl Forwarder {
 
     /// Has what waits on a stalled connection sent again, but for an answer that is arriving: to another
     /// upstream if it did not stall the first time, or if that is wanted.
-    fn send_elsewhere(
+    pub(super) fn send_elsewhere(
         &mut self,
         now: Instant,
         conn_id: UpstreamConnId,
@@ -237,7 +220,7 @@ impl Forwarder {
                         self.note_arriving(now, conn_id, Arriving { begun: None, ceased });
                     }
                     Some(Due::End) => {
-                        self.lose(now, conn_id, Loss::of("no answer"), Manner::Orderly);
+                        self.lose(now, conn_id, Loss::of("no answer"));
                     }
                 }
             }

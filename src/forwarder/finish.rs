@@ -11,7 +11,7 @@ use super::message::edit::{self, Ecs, RcodeNeedsOpt, ResponseEdit};
 use super::message::frame;
 use super::message::special::Answer;
 use super::message::{self, LOCAL_LEN_MAX, LocalResponse, Rcode, ResponseInfo};
-use super::queries::query::{Origin, Query};
+use super::queries::query::{HeldAnswer, Origin, Query};
 use super::query_log::Sent;
 use super::{Ede, Forwarder, Manner, Part, ResponseSize, Source};
 
@@ -31,6 +31,14 @@ pub(super) enum Outcome<'a> {
 }
 
 impl Outcome<'_> {
+    /// The answer, to be held while a better one may come.
+    pub(super) fn to_held(self) -> Option<HeldAnswer> {
+        let Self::Answer { upstream, response, info } = self else {
+            return None;
+        };
+        Some(HeldAnswer { upstream, response: response.to_vec(), info: *info })
+    }
+
     /// The upstream that answered.
     fn upstream(&self) -> Option<UpstreamIndex> {
         match self {
@@ -56,7 +64,10 @@ impl Forwarder {
                 let coming = frame::LENGTH_LEN + len_max;
                 match self.clients.above_limit(now, coming, reader) {
                     None => break,
-                    Some(GivenUp::Client(client)) => self.shed(now, client),
+                    Some(GivenUp::Client(client)) => {
+                        self.outbox.counts.shed += 1;
+                        self.close_client(now, client, Manner::Abort);
+                    }
                     Some(GivenUp::Answer) => {
                         outcome = Outcome::Failed(Ede { code: Ede::OTHER, text: UNREAD });
                     }
@@ -84,7 +95,7 @@ impl Forwarder {
                     let mut sent = Sent::default();
                     if !matches!(outcome, Outcome::Orphaned) {
                         let len_max = response_len_max(&outcome, size.limit);
-                        self.respond_by_datagram(path, len_max, |out| {
+                        self.outbox.respond(path, len_max, |out| {
                             sent = write_response(out, &query, &outcome, size, ecs, None);
                         });
                     }
@@ -154,7 +165,8 @@ impl Forwarder {
     ) {
         self.outbox.counts.owed -= 1;
         let took = || now.saturating_duration_since(query.arrived);
-        let asked = self.asked(source, &query.message, query.parsed.question_end);
+        let question_end = query.parsed.question_end;
+        let asked = source.asked(&self.clients, &self.outbox, &query.message, question_end);
         match outcome {
             Outcome::Orphaned => self.outbox.counts.orphaned += 1,
             Outcome::Answer { upstream, info, .. } => {
@@ -193,31 +205,15 @@ impl Forwarder {
         }
     }
 
-    /// Responds to a client on its connection with what `write` appends, at most `len_max` octets.
-    pub(super) fn respond_on_stream(
-        &mut self,
-        now: Instant,
-        client: ClientId,
-        len_max: usize,
-        write: impl FnOnce(&mut Vec<u8>, ResponseSize),
-    ) {
-        self.shed_clients(now, frame::LENGTH_LEN + len_max);
-        self.clients.respond(now, client, len_max, &mut self.outbox, write);
-    }
-
     /// Closes clients until all hold no more than they may with `coming` octets more. True if it closed one.
     pub(super) fn shed_clients(&mut self, now: Instant, coming: usize) -> bool {
         let mut has_shed = false;
         while let Some(GivenUp::Client(client)) = self.clients.above_limit(now, coming, None) {
-            self.shed(now, client);
+            self.outbox.counts.shed += 1;
+            self.close_client(now, client, Manner::Abort);
             has_shed = true;
         }
         has_shed
-    }
-
-    fn shed(&mut self, now: Instant, client: ClientId) {
-        self.outbox.counts.shed += 1;
-        self.close_client(now, client, Manner::Abort);
     }
 
     /// Closes a client. What it was owed ends without a response.
@@ -263,13 +259,18 @@ impl Forwarder {
             self.deliver_held(now, id);
             return;
         }
-        if query.is_special {
-            self.finish_special(now, id, None);
-            return;
-        }
         let failure = query.history.last_failure;
         let (code, text) = self.upstreams.explain(failure, query.is_sent());
-        self.conclude(now, id, Outcome::Failed(Ede { code, text: &text }));
+        self.fail(now, id, Ede { code, text: &text });
+    }
+
+    /// Ends the query with SERVFAIL, or with what there is to say here of a special name.
+    pub(super) fn fail(&mut self, now: Instant, id: Id, ede: Ede<'_>) {
+        let special = self.queries.get(id).filter(|query| query.is_special);
+        let ours = special
+            .and_then(|query| self.policy.special_names.answer(&query.message, &query.parsed));
+        let outcome = ours.as_ref().map_or(Outcome::Failed(ede), Outcome::Special);
+        self.conclude(now, id, outcome);
     }
 
     /// At the end, with every client answered, nobody is asked any more. Queries that are left are nobody's:

@@ -1,7 +1,7 @@
 //! Connections to upstreams that are lost: what is known of one, whoever knows it.
 
 use super::Ede;
-use super::action::{UpstreamConnId, UpstreamIndex};
+use super::action::{Manner, UpstreamConnId, UpstreamIndex};
 use super::collections::arena::Id;
 
 /// How a connection was lost.
@@ -13,12 +13,13 @@ pub(super) struct Loss {
     pub(super) code: u16,
     /// The query whose answer was no good; the others are not to blame.
     pub(super) victim: Option<Id>,
+    pub(super) manner: Manner,
 }
 
 impl Loss {
     /// The connection was lost, and no answer on it is to blame.
     pub(super) fn of(what: &'static str) -> Self {
-        Self { what, code: Ede::NETWORK_ERROR, victim: None }
+        Self { what, code: Ede::NETWORK_ERROR, victim: None, manner: Manner::Orderly }
     }
 }
 

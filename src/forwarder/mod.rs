@@ -153,7 +153,7 @@ pub use action::{
     Action, ClientId, Closed, ConnId, DatagramPath, Manner, Stage, UPSTREAMS_MAX, UpstreamConnId,
     UpstreamIdentity, UpstreamIndex,
 };
-pub use bound::{MemoryBound, Term};
+pub use bound::{MemoryBound, Term, memory_bound};
 pub use clients::access::is_local;
 use clients::response_size::ResponseSize;
 use clients::{Admission, Clients};
@@ -206,11 +206,6 @@ impl Forwarder {
         }
     }
 
-    /// What a forwarder with these limits and so many upstreams allocates at most.
-    pub fn memory_bound(limits: &Limits, upstreams: usize) -> MemoryBound {
-        bound::memory_bound(limits, upstreams)
-    }
-
     /// So many datagrams came that are nobody's query.
     pub fn handle_ignored_datagrams(&mut self, count: usize) {
         self.outbox.counts.ignored += count as u64;
@@ -261,7 +256,13 @@ impl Forwarder {
 
     /// The TLS handshake of an upstream attempt is done and its certificate verified.
     pub fn handle_connected(&mut self, now: Instant, conn: UpstreamConnId) {
-        self.conn_opened(now, conn);
+        if let Some(index) = self.upstreams.open(now, conn, &mut self.outbox) {
+            if self.upstreams[index].outage().is_some_and(|outage| !outage.proof.wants_trial()) {
+                self.recover(now, index);
+            }
+            // Whatever waits may be sent on it.
+            self.queries.end_later();
+        }
         self.settle(now);
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::action::Action;
+use super::action::{Action, DatagramPath};
 use super::datagrams::DatagramOutput;
 use super::limits::Limits;
 use super::query_log::QueryLog;
@@ -31,6 +31,18 @@ impl Outbox {
     /// Has the shell do something.
     pub(super) fn push(&mut self, action: Action) {
         self.actions.push_back(action);
+    }
+
+    /// Responds by datagram with what `write` appends, at most `most` octets.
+    pub(super) fn respond(
+        &mut self,
+        path: DatagramPath,
+        most: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let len = self.datagrams.push(path, most, write);
+        debug_assert!(len <= most);
+        self.counts.datagrams_dropped += self.datagrams.shed();
     }
 
     /// Tells the person who runs this program.

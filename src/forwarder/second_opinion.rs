@@ -9,16 +9,6 @@ use super::queries::query::HeldAnswer;
 use super::{Forwarder, Outcome};
 
 impl Forwarder {
-    /// Holds an upstream's answer while a better one may come.
-    pub(super) fn hold(&mut self, now: Instant, id: Id, outcome: &Outcome<'_>) {
-        let &Outcome::Answer { upstream, response, info } = outcome else {
-            debug_assert!(false, "only an answer is held");
-            return;
-        };
-        let answer = HeldAnswer { upstream, response: response.to_vec(), info: *info };
-        self.queries.hold(now, id, answer);
-    }
-
     /// Who is asked a query that upstream `index` failed to resolve, as far as the budget goes.
     pub(super) fn second_opinion(
         &mut self,
@@ -52,11 +42,6 @@ impl Forwarder {
     }
 }
 
-/// Answers that are held at a time.
-pub(super) fn held_max(queries_max: usize) -> usize {
-    (queries_max / HELD_PART).max(HELD_MIN)
-}
-
 /// Whether the upstream says why, and another would have to say the same, or to know less: an answer
 /// that did not validate, or is not given as a matter of policy (RFC 8914 section 4).
 pub(super) fn is_final(response: &[u8], info: &ResponseInfo) -> bool {
@@ -64,10 +49,6 @@ pub(super) fn is_final(response: &[u8], info: &ResponseInfo) -> bool {
         opt.ede_codes(response).any(|code| matches!(code, 1 | 2 | 4..=12 | 15..=18))
     })
 }
-
-/// Copies are made of a few queries in a hundred.
-const HELD_PART: usize = 16;
-const HELD_MIN: usize = 8;
 
 /// A reply that says no more than that it failed is short.
 pub(super) const HELD_LEN_MAX: usize = 512;

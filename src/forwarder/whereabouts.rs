@@ -3,9 +3,8 @@
 
 use super::Forwarder;
 use super::collections::arena::Id;
-use super::queries::query::{Origin, Query, Sending};
+use super::queries::query::{Origin, Query};
 use super::queries::waiting::Next;
-use super::upstreams::in_flight::Found;
 
 /// What a query that is not finished counts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +33,10 @@ impl Forwarder {
                 continue;
             };
             for sending in query.sendings.iter() {
-                assert!(self.is_known(id, sending), "{sending:?} is not known there: {query:?}");
+                let conn = self.upstreams.conn(sending.conn);
+                let is_known =
+                    conn.is_some_and(|conn| conn.in_flight.query(sending.id) == Some(id));
+                assert!(is_known, "{sending:?} is not known there: {query:?}");
             }
             let whereabouts = self.whereabouts(id, query);
             assert_ne!(whereabouts, Whereabouts::Lost, "{query:?}");
@@ -63,12 +65,6 @@ impl Forwarder {
         } else {
             Whereabouts::Lost
         }
-    }
-
-    /// Whether the connection has the sending's message ID for this query.
-    fn is_known(&self, id: Id, sending: &Sending) -> bool {
-        let conn = self.upstreams.conn(sending.conn);
-        conn.is_some_and(|conn| conn.in_flight.find(sending.id) == Found::Unanswered(id))
     }
 }
 

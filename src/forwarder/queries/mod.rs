@@ -18,6 +18,7 @@ use super::limits::Limits;
 use super::loss::{LastFailure, Lost, Met};
 use super::message::edit::Edns;
 use super::message::opt::Ede;
+use super::report::Counts;
 use fair_share::{BucketId, Shares};
 use query::{HeldAnswer, Messages, Origin, Query, SENDS_MAX, Sending, Sendings};
 use retransmissions::Retransmissions;
@@ -118,17 +119,32 @@ impl Queries {
         self.joinable.fingerprint(path, message)
     }
 
-    /// The query that this datagram repeats.
-    pub(crate) fn repeated(
+    /// A stub that retransmits (after 1 to 2.5 s, just when an upstream is at its weakest) joins
+    /// the query it repeats: it costs no second slot and no second copy upstream. False if it repeats none.
+    pub(crate) fn join(
         &mut self,
         fingerprint: u64,
         from: &DatagramPath,
         message: &[u8],
-    ) -> Option<&mut Query> {
-        let query = self.table.get_mut(self.joinable.find(fingerprint)?)?;
-        let is_same = matches!(&query.origin, Origin::Datagram { path, .. } if path == from)
-            && query.message == message;
-        is_same.then_some(query)
+        counts: &mut Counts,
+    ) -> bool {
+        let query = self.joinable.find(fingerprint).and_then(|id| self.table.get_mut(id));
+        let Some(query) = query.filter(|query| query.message == message) else {
+            return false;
+        };
+        match &mut query.origin {
+            Origin::Datagram { path, responses, .. } if path == from => {
+                if *responses < RESPONSES_MAX {
+                    *responses += 1;
+                    counts.owed += 1;
+                    counts.queries += 1;
+                } else {
+                    counts.repeated += 1;
+                }
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Takes a query in, which waits nowhere yet.
@@ -581,15 +597,16 @@ impl Queries {
 
 /// Answers that are held.
 impl Queries {
-    /// How many answers are held.
-    pub(crate) fn held(&self) -> usize {
-        self.held.len()
+    /// Whether one more answer may be held.
+    pub(crate) fn has_room_to_hold(&self) -> bool {
+        self.held.len() < held_max(self.limits.queries_max)
     }
 
     /// Holds an answer while a better one may come.
-    pub(crate) fn hold(&mut self, now: Instant, id: Id, answer: HeldAnswer) {
+    pub(crate) fn hold(&mut self, now: Instant, id: Id, answer: Option<HeldAnswer>) {
+        debug_assert!(answer.is_some(), "only an answer is held");
         if let Some(query) = self.table.get_mut(id) {
-            query.held = Some(Box::new(answer));
+            query.held = answer.map(Box::new);
             self.held.arm(id.key(), now);
         }
     }
@@ -614,6 +631,18 @@ impl Queries {
         self.table.id_at(self.held.pop(now, HELD_TIMEOUT)?)
     }
 }
+
+/// Responses to one query and its retransmissions.
+const RESPONSES_MAX: u8 = 4;
+
+/// Answers that are held at a time.
+pub(crate) fn held_max(queries_max: usize) -> usize {
+    (queries_max / HELD_PART).max(HELD_MIN)
+}
+
+/// Copies are made of a few queries in a hundred.
+const HELD_PART: usize = 16;
+const HELD_MIN: usize = 8;
 
 /// What is at hand is not held back for longer.
 const HELD_TIMEOUT: Duration = Duration::from_secs(1);

@@ -607,10 +607,9 @@ impl Upstreams {
         now: Instant,
         conn_id: UpstreamConnId,
         loss: Loss,
-        manner: Manner,
         outbox: &mut Outbox,
     ) -> Option<Lost> {
-        let Loss { what, code, victim } = loss;
+        let Loss { what, code, victim, manner } = loss;
         let conn = self.close(conn_id, manner, what, outbox)?;
         let unanswered: Vec<Id> = conn.in_flight.iter().collect();
         let was_open = matches!(conn.phase, Phase::Open);
