@@ -65,10 +65,14 @@ pub(crate) struct UpstreamConn {
 
 #[derive(Debug)]
 pub(crate) enum Phase {
+    /// TCP is being established.
     Connecting {
-        /// What to add to what is told if the TLS handshake takes too long, once TCP stands.
-        established: Option<&'static str>,
-        deadline: Instant,
+        until: Instant,
+    },
+    /// The TLS handshake goes on. `advice` is added to what is told if it takes too long.
+    Handshaking {
+        until: Instant,
+        advice: &'static str,
     },
     Open,
     /// Takes no new queries; closed when none waits on it any more, or then. Once stalled, what
@@ -80,6 +84,11 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
+    /// Whether the connection is still being made.
+    pub(super) fn is_attempt(&self) -> bool {
+        matches!(self, Self::Connecting { .. } | Self::Handshaking { .. })
+    }
+
     /// Whether the connection can be expected to answer what was sent on it.
     pub(crate) fn is_trusted(&self) -> bool {
         matches!(self, Self::Open | Self::Retired { stalled: false, .. })
@@ -96,7 +105,7 @@ impl UpstreamConn {
         let ids_max = ids_max(limits);
         Self {
             upstream,
-            phase: Phase::Connecting { established: None, deadline: now + CONNECT_TIMEOUT },
+            phase: Phase::Connecting { until: now + CONNECT_TIMEOUT },
             in_flight: InFlight::new(ids_max),
             sent: Sends::new(ids_max),
             deframer: Deframer::default(),
@@ -194,7 +203,7 @@ impl UpstreamConn {
     /// When it needs [`crate::forwarder::Forwarder::handle_timeout`].
     pub(crate) fn next_timeout(&self, idle_timeout: Duration) -> Option<Instant> {
         match self.phase {
-            Phase::Connecting { deadline, .. } => Some(deadline),
+            Phase::Connecting { until } | Phase::Handshaking { until, .. } => Some(until),
             Phase::Open => self.stalls_at().or_else(|| self.idles_out_at(idle_timeout)),
             Phase::Retired { until, stalled: true } => {
                 let arriving = self.arriving.map(|_| self.last_received + QUIET_MAX);
@@ -213,10 +222,12 @@ impl UpstreamConn {
             return None;
         }
         Some(match self.phase {
-            Phase::Connecting { established, .. } => {
-                let stage = if established.is_some() { Stage::Tls } else { Stage::Connect };
-                let detail = format!("timed out{}", established.unwrap_or_default()).into();
-                Due::Attempt(Closed::Failed { stage, detail })
+            Phase::Connecting { .. } => {
+                Due::Attempt(Closed::Failed { stage: Stage::Connect, detail: "timed out".into() })
+            }
+            Phase::Handshaking { advice, .. } => {
+                let detail = format!("timed out{advice}").into();
+                Due::Attempt(Closed::Failed { stage: Stage::Tls, detail })
             }
             Phase::Open if self.stalls_at().is_none() => Due::Idle,
             Phase::Retired { until, .. } if until <= now => Due::End,

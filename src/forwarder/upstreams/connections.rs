@@ -72,16 +72,15 @@ impl Upstreams {
 
     pub(crate) fn note_established(&mut self, now: Instant, conn_id: UpstreamConnId) {
         if let Some(conn) = self.conns.get_mut(conn_id)
-            && let Phase::Connecting { established: established @ None, deadline } = &mut conn.phase
+            && let Phase::Connecting { .. } = conn.phase
         {
-            *established = Some("");
-            *deadline = now + HANDSHAKE_TIMEOUT;
+            conn.phase = Phase::Handshaking { until: now + HANDSHAKE_TIMEOUT, advice: "" };
         }
     }
 
     pub(crate) fn note_handshake(&mut self, conn_id: UpstreamConnId, advice: &'static str) {
         if let Some(conn) = self.conns.get_mut(conn_id)
-            && let Phase::Connecting { established: Some(added), .. } = &mut conn.phase
+            && let Phase::Handshaking { advice: added, .. } = &mut conn.phase
         {
             *added = advice;
         }
@@ -95,10 +94,7 @@ impl Upstreams {
         conn_id: UpstreamConnId,
         outbox: &mut Outbox,
     ) -> Option<UpstreamIndex> {
-        let conn = self.conns.get_mut(conn_id)?;
-        if !matches!(conn.phase, Phase::Connecting { .. }) {
-            return None;
-        }
+        let conn = self.conns.get_mut(conn_id).filter(|conn| conn.phase.is_attempt())?;
         conn.phase = Phase::Open;
         conn.opened_at = now;
         conn.last_received = now;
@@ -125,7 +121,7 @@ impl Upstreams {
     pub(crate) fn handshake_advice(&self, upstream: &Upstream) -> Option<&'static str> {
         let attempts = upstream.attempts.iter().filter_map(|conn_id| self.conns.get(*conn_id));
         let mut advice = attempts.filter_map(|conn| match conn.phase {
-            Phase::Connecting { established, .. } => established,
+            Phase::Handshaking { advice, .. } => Some(advice),
             _ => None,
         });
         advice.next()
@@ -403,10 +399,8 @@ impl Upstreams {
         };
         let index = conn.upstream;
         let (stage, detail) = match (&conn.phase, how) {
-            (Phase::Connecting { .. }, Closed::Failed { stage, detail }) => (stage, detail),
-            (Phase::Connecting { established: Some(_), .. }, _) => {
-                (Stage::Tls, "closed during the handshake".into())
-            }
+            (phase, Closed::Failed { stage, detail }) if phase.is_attempt() => (stage, detail),
+            (Phase::Handshaking { .. }, _) => (Stage::Tls, "closed during the handshake".into()),
             (Phase::Connecting { .. }, _) => (Stage::Connect, "connection reset".into()),
             (_, Closed::Eof) => return Ended::Lost("closed before answering"),
             (_, Closed::Reset) => return Ended::Lost("connection reset before answering"),
