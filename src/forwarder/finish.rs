@@ -163,45 +163,35 @@ impl Forwarder {
         outcome: &Outcome<'_>,
         sent: Sent,
     ) {
-        self.outbox.counts.owed -= 1;
-        let took = || now.saturating_duration_since(query.arrived);
+        let counts = &mut self.outbox.counts;
+        counts.owed -= 1;
+        *match outcome {
+            Outcome::Orphaned => &mut counts.orphaned,
+            Outcome::Answer { .. } => &mut counts.answered,
+            Outcome::Failed(_) | Outcome::Rcode { rcode: Rcode::SERVFAIL, .. } => {
+                &mut counts.failed
+            }
+            Outcome::Rcode { .. } | Outcome::Special(_) => &mut counts.local,
+        } += 1;
         let question_end = query.parsed.question_end;
         let asked = source.asked(&self.clients, &self.outbox, &query.message, question_end);
+        let Some(asked) = asked else {
+            return;
+        };
+        let took = now.saturating_duration_since(query.arrived);
+        let log = &mut self.outbox.query_log;
         match outcome {
-            Outcome::Orphaned => self.outbox.counts.orphaned += 1,
+            Outcome::Orphaned => {}
             Outcome::Answer { upstream, info, .. } => {
-                self.outbox.counts.answered += 1;
-                let upstream = &self.upstreams[*upstream].name;
-                if let Some(asked) = asked {
-                    self.outbox.query_log.success(asked, info.rcode, sent, took(), upstream);
-                }
+                log.success(asked, info.rcode, sent, took, &self.upstreams[*upstream].name);
             }
-            Outcome::Failed(ede) => {
-                self.outbox.counts.failed += 1;
-                if let Some(asked) = asked {
-                    self.outbox.query_log.failure(asked, took(), ede.text);
-                }
-            }
+            Outcome::Failed(ede) => log.failure(asked, took, ede.text),
             Outcome::Rcode { rcode: Rcode::SERVFAIL, upstream } => {
-                self.outbox.counts.failed += 1;
-                let cause =
-                    format!("{}: SERVFAIL without a question", self.upstreams[*upstream].name);
-                if let Some(asked) = asked {
-                    self.outbox.query_log.failure(asked, took(), &cause);
-                }
+                let name = &self.upstreams[*upstream].name;
+                log.failure(asked, took, &format!("{name}: SERVFAIL without a question"));
             }
-            Outcome::Rcode { rcode, .. } => {
-                self.outbox.counts.local += 1;
-                if let Some(asked) = asked {
-                    self.outbox.query_log.local(asked, *rcode, sent.truncated);
-                }
-            }
-            Outcome::Special(answer) => {
-                self.outbox.counts.local += 1;
-                if let Some(asked) = asked {
-                    self.outbox.query_log.local(asked, answer.rcode(), sent.truncated);
-                }
-            }
+            Outcome::Rcode { rcode, .. } => log.local(asked, *rcode, sent.truncated),
+            Outcome::Special(answer) => log.local(asked, answer.rcode(), sent.truncated),
         }
     }
 

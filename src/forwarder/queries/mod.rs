@@ -70,6 +70,10 @@ impl Queries {
         self.table.get(id)
     }
 
+    fn change(&mut self, id: Id, change: impl FnOnce(&mut Query)) {
+        self.table.get_mut(id).map(change);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
@@ -430,17 +434,13 @@ impl Queries {
 
     /// The query turns to this upstream, where it has lost no connection.
     pub(crate) fn turn_to(&mut self, id: Id, upstream: UpstreamIndex) {
-        if let Some(query) = self.table.get_mut(id) {
-            query.history.losses = 0;
-        }
+        self.change(id, |query| query.history.losses = 0);
         self.wait_for(id, upstream);
     }
 
     /// A connection that the query was sent on is gone, or has its answer.
     pub(crate) fn forget_sending(&mut self, id: Id, conn: UpstreamConnId) {
-        if let Some(query) = self.table.get_mut(id) {
-            query.sendings.remove(conn);
-        }
+        self.change(id, |query| query.sendings.remove(conn));
     }
 
     /// What waits for this upstream, and for no answer beside it, may be taken by another after all: by which one,
@@ -483,9 +483,7 @@ impl Queries {
 
     /// Whether there is no more than hope for what was sent on this connection.
     pub(crate) fn set_stalled(&mut self, id: Id, conn: UpstreamConnId, stalled: bool) {
-        if let Some(query) = self.table.get_mut(id) {
-            query.sendings.set_stalled(conn, stalled);
-        }
+        self.change(id, |query| query.sendings.set_stalled(conn, stalled));
     }
 
     /// A connection was lost that these were in flight on. Returns what they had met before.
@@ -529,32 +527,24 @@ impl Queries {
 
     /// A copy of the query, which is late, waits for this upstream.
     pub(crate) fn hedge(&mut self, id: Id, upstream: UpstreamIndex) {
-        if let Some(query) = self.table.get_mut(id) {
-            query.history.hedged = true;
-        }
+        self.change(id, |query| query.history.hedged = true);
         self.wait_for(id, upstream);
     }
 
     /// Something went wrong with the query, or it came to nothing.
     pub(crate) fn note_failure(&mut self, id: Id, failure: LastFailure) {
-        if let Some(query) = self.table.get_mut(id) {
-            query.history.last_failure = Some(failure);
-        }
+        self.change(id, |query| query.history.last_failure = Some(failure));
     }
 
     /// The query's place among those that its client is owed is this now.
     pub(crate) fn note_owed(&mut self, id: Id, client: ClientId, index: usize) {
-        if let Some(query) = self.table.get_mut(id) {
-            query.origin = Origin::Stream { client, index };
-        }
+        self.change(id, |query| query.origin = Origin::Stream { client, index });
     }
 
     /// The query is asked of the upstream that objected to it once more, with so much of EDNS. False if it is
     /// not as another copy may be answered otherwise.
     pub(crate) fn ask_plainer(&mut self, id: Id, upstream: UpstreamIndex, edns: Edns) -> bool {
-        if let Some(query) = self.table.get_mut(id) {
-            query.history.plainer = Some((upstream, edns));
-        }
+        self.change(id, |query| query.history.plainer = Some((upstream, edns)));
         let is_asked = !self.expects_answer(id);
         if is_asked {
             self.wait_for(id, upstream);
