@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::action::ClientId;
 use super::clients::access::is_local;
-use super::denial::Denial;
+use super::denial::{Denial, UNPROVEN};
 use super::limits::Service;
 use super::message::frame;
 use super::message::{self, LOCAL_LEN_MAX, LocalResponse, ParsedQuery, Rcode, Refusal};
@@ -128,11 +128,13 @@ impl Forwarder {
             let index = self.clients.owe(client, id);
             self.queries.note_owed(id, client, index);
         }
-        if let Some(zone) = awaited {
-            self.await_denial(now, zone, id);
-        } else {
-            self.queries.wait(id);
-            self.probe_preferred(now, id);
+        match awaited {
+            Some(zone) if self.denials.wait(zone, id) => {}
+            Some(_) => self.fail(now, id, UNPROVEN),
+            None => {
+                self.queries.wait(id);
+                self.probe_preferred(now, id);
+            }
         }
     }
 

@@ -160,47 +160,27 @@ impl Forwarder {
         sent: Edns,
         rcode: Rcode,
     ) -> Option<Edns> {
-        if !is_objection(rcode) {
-            self.note_tolerance(now, id, index, sent, rcode);
-            return None;
-        }
-        // What is signed had nothing added, and cannot be changed.
-        let query = self.queries.get(id).filter(|query| {
-            query.parsed.signature.is_none() && !query.is_trial() && query.may_be_sent()
-        })?;
-        tolerance::plainer(sent, query.parsed.opt.is_some())
-    }
-
-    /// The upstream answered a query that was sent with so much of EDNS. Where it, or another, had objected
-    /// to more, that may be a lesson.
-    fn note_tolerance(
-        &mut self,
-        now: Instant,
-        id: Id,
-        index: UpstreamIndex,
-        sent: Edns,
-        rcode: Rcode,
-    ) {
-        let Some(query) = self.queries.get(id) else {
-            return;
-        };
         // What is signed has nothing added, and nothing taken out.
-        if query.parsed.signature.is_some() {
-            return;
+        let query = self.queries.get(id).filter(|query| query.parsed.signature.is_none())?;
+        let has_opt = query.parsed.opt.is_some();
+        if is_objection(rcode) {
+            let may_repeat = !query.is_trial() && query.may_be_sent();
+            return tolerance::plainer(sent, has_opt).filter(|_| may_repeat);
         }
+        // Where it, or another, had objected to more, the answer may be a lesson.
         let ecs = self.policy.ecs;
         let is_bare =
             || query.parsed.opt.is_none_or(|opt| edit::is_bare(&query.message, &opt, ecs));
-        let lesson =
-            tolerance::lesson(sent, rcode, is_bare).filter(|_| query.edns_at(index) == sent);
-        if let Some(edns) = lesson {
+        let lesson = tolerance::lesson(sent, rcode, is_bare);
+        if let Some(edns) = lesson.filter(|_| query.edns_at(index) == sent) {
             let question = query.message.get(message::HEADER_LEN..query.parsed.question_end);
             let domain = tolerance::domain_hash(question.unwrap_or_default());
             self.upstreams.learn_tolerance(now, index, edns, domain, &mut self.outbox);
         }
-        if let Some(edns) = tolerance::proof(sent, rcode, query.parsed.opt.is_some()) {
+        if let Some(edns) = tolerance::proof(sent, rcode, has_opt) {
             self.upstreams.prove_tolerance(index, edns);
         }
+        None
     }
 
     /// An answer came to a query on this connection with this message ID: the upstream works, and this

@@ -117,6 +117,16 @@ impl Denials {
         Some((id, proof.as_ref().map(|proof| proof.answer(Duration::ZERO))))
     }
 
+    /// Lets a query wait for the proof about a zone. False if none is asked for any more.
+    pub(super) fn wait(&mut self, number: usize, id: Id) -> bool {
+        let is_asked =
+            self.zones.get(number).is_some_and(|it| matches!(it.state, State::Asked { .. }));
+        if is_asked {
+            self.waiting.push((number, id));
+        }
+        is_asked
+    }
+
     /// Whether this query waits for a proof.
     #[cfg(debug_assertions)]
     pub(super) fn is_awaited_by(&self, id: Id) -> bool {
@@ -218,14 +228,6 @@ impl Forwarder {
         Some(())
     }
 
-    /// Lets a query wait for the proof about a zone.
-    pub(super) fn await_denial(&mut self, now: Instant, number: usize, id: Id) {
-        match self.denials.zones.get_mut(number).map(|zone| &mut zone.state) {
-            Some(State::Asked { .. }) => self.denials.waiting.push((number, id)),
-            _ => self.fail(now, id, UNPROVEN),
-        }
-    }
-
     /// Answers queries that waited for the proof about their zones for long enough. True if there was one.
     pub(super) fn finish_denied(&mut self, now: Instant) -> bool {
         let mut has_finished = false;
@@ -243,7 +245,8 @@ impl Forwarder {
 }
 
 /// What a query for a special name failed for, if nothing were to be said of it here.
-const UNPROVEN: Ede<'_> = Ede { code: Ede::OTHER, text: "no proof about a special name" };
+pub(super) const UNPROVEN: Ede<'_> =
+    Ede { code: Ede::OTHER, text: "no proof about a special name" };
 
 /// The records that prove that a zone does not exist, without compression, so that they can follow any
 /// question.

@@ -65,8 +65,11 @@ impl Forwarder {
                     if let Some(at) = until {
                         self.queries.look_again(at);
                     }
-                    if let Next::Only(index) = next {
-                        self.end_patience(now, index);
+                    if let Next::Only(index) = next
+                        && let Some(at) = self.upstreams.only_patience_ends_at(now, index)
+                    {
+                        let another = |avoided| self.upstreams.another(index, avoided);
+                        self.queries.end_patience(now, at, index, another);
                     }
                     return false;
                 }
@@ -129,19 +132,6 @@ impl Forwarder {
             }
         }
         has_started
-    }
-
-    /// What waits for this upstream's connection waits as long as what goes to anyone does.
-    fn end_patience(&mut self, now: Instant, index: UpstreamIndex) {
-        let upstreams = &self.upstreams;
-        match upstreams.only_patience_ends_at(now, index) {
-            Some(at) if now < at => self.queries.look_again(at),
-            Some(_) => {
-                let another = |avoided| upstreams.another(index, avoided);
-                self.queries.end_patience(now, index, another);
-            }
-            None => {}
-        }
     }
 
     fn wants_attempt(&self, now: Instant, index: UpstreamIndex) -> bool {

@@ -443,14 +443,18 @@ impl Queries {
         self.change(id, |query| query.sendings.remove(conn));
     }
 
-    /// What waits for this upstream, and for no answer beside it, may be taken by another after all: by which one,
-    /// `another` tells, but for those of a set. What is to be asked here and nowhere else stays.
+    /// From that time on, what waits for this upstream, and for no answer beside it, may be taken by another after
+    /// all: by which one, `another` tells, but for those of a set. What is to be asked here and nowhere else stays.
     pub(crate) fn end_patience(
         &mut self,
         now: Instant,
+        at: Instant,
         upstream: UpstreamIndex,
         another: impl Fn(UpstreamSet) -> Option<UpstreamIndex>,
     ) {
+        if now < at {
+            return self.look_again(at);
+        }
         let mut again = Vec::new();
         let mut in_vain = 0;
         while let Some(id) = self.first_waiting(Next::Only(upstream))
