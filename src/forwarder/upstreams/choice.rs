@@ -345,10 +345,12 @@ fn choose(
             Some((.., Renewal::Needed)) => return Ask::Connect(index),
             Some((.., Renewal::Wanted)) => return Ask::Replace(index),
             Some((conn, Condition::Takes, _)) => return Ask::Send(conn),
-            Some((_, Condition::Full, _)) if order == Order::Ordered && !nothing_up => {
+            Some((_, Condition::Full | Condition::Starting, _))
+                if order == Order::Ordered && !nothing_up =>
+            {
                 return result;
             }
-            Some((_, Condition::Full | Condition::NoIds, _)) => continue,
+            Some((_, Condition::Full | Condition::Starting | Condition::NoIds, _)) => continue,
         }
         match attempt {
             _ if is_waiting => {}
@@ -420,15 +422,16 @@ mod tests {
     use crate::forwarder::tests::base;
 
     /// An upstream in two letters, what its connection is and what an attempt: `-` there is none, `t` takes
-    /// more, `f` full, `i` without message IDs, `b` busy, `n` needs another beside it, `r` is to be replaced,
-    /// `o` over; `-` none, `w` wanted, `y` young, `s` slow, `l` too long under way, `O` under way at one that
-    /// works on few at a time, `p` in its pause. A third letter `!` is for one that failed.
+    /// more, `f` full, `s` starting, `i` without message IDs, `b` busy, `n` needs another beside it, `r` is to be
+    /// replaced, `o` over; `-` none, `w` wanted, `y` young, `s` slow, `l` too long under way, `O` under way at one
+    /// that works on few at a time, `p` in its pause. A third letter `!` is for one that failed.
     fn candidate(now: Instant, index: usize, story: &str, conn: UpstreamConnId) -> Candidate {
         let mut letters = story.chars();
         let condition = match letters.next().unwrap() {
             '-' => None,
             't' => Some((Condition::Takes, Renewal::No)),
             'f' => Some((Condition::Full, Renewal::No)),
+            's' => Some((Condition::Starting, Renewal::No)),
             'i' => Some((Condition::NoIds, Renewal::No)),
             'b' => Some((Condition::Busy, Renewal::No)),
             'n' => Some((Condition::NoIds, Renewal::Needed)),
@@ -488,7 +491,9 @@ mod tests {
             (ALL, "-- --", "wait"),
             // The preferred one takes more soon, or not before an ID is free.
             (&[Ordered], "f- t-", "wait"),
+            (&[Ordered], "s- t-", "wait"),
             (OTHERS, "f- t-", "send 1"),
+            (OTHERS, "s- t-", "send 1"),
             (&[Ordered], "-l f- t-", "wait"),
             (ALL, "i- t-", "send 1"),
             (OTHERS, "f- -w", "connect 1"),

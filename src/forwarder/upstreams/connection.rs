@@ -341,8 +341,10 @@ pub(crate) enum Due {
 pub(crate) enum Condition {
     /// For another query.
     Takes,
-    /// For none until the server has read what was sent, or has answered some.
+    /// For none until the server has read what was sent.
     Full,
+    /// For none until something is answered, as the upstream starts slowly: more may be too much for it.
+    Starting,
     /// For none until a message ID is free.
     NoIds,
     /// For none until something is answered, as the server works on few queries at a time.

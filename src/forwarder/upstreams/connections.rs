@@ -193,8 +193,10 @@ impl Upstreams {
             Condition::Over(Over::Spent)
         } else if conn.is_busy(allowance) {
             Condition::Busy
-        } else if !conn.has_room(&self.limits) || max.is_some_and(|max| unanswered >= max) {
+        } else if !conn.has_room(&self.limits) {
             Condition::Full
+        } else if max.is_some_and(|max| unanswered >= max) {
+            Condition::Starting
         } else if !conn.in_flight.has_free() {
             Condition::NoIds
         } else {
