@@ -98,7 +98,7 @@
 //! | where every query is, as debug builds assert | `whereabouts` |
 //! | which upstream is asked | `dispatch`, `upstreams/choice` |
 //! | what is due of a connection, and when it counts as stalled | `upstreams/connection`: `due`, `stalls_at` |
-//! | how a query is written to a connection | `upstreams/connections`: `send` |
+//! | how a query is written to a connection | `upstreams/traffic`: `send` |
 //! | what becomes of a query that lost a connection | `queries`: `fate` |
 //! | whose fault a lost or silent connection is | `upstreams/blame` |
 //! | when an upstream counts as failed | `upstreams/health` |

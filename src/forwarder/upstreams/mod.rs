@@ -13,6 +13,7 @@ pub(crate) mod replacements;
 pub(crate) mod round_trip;
 pub(crate) mod sends;
 pub(crate) mod tolerance;
+mod traffic;
 pub(crate) mod turns;
 pub(crate) mod upstream;
 
@@ -32,7 +33,8 @@ use crate::forwarder::outbox::Outbox;
 use crate::forwarder::report::Notice;
 pub(crate) use connection::Due;
 use connection::UpstreamConn;
-pub(crate) use connections::{Arriving, Ended, Outgoing, Place, Sent, Stalled};
+pub(crate) use connections::{Ended, Place, Stalled};
+pub(crate) use traffic::{Arriving, Outgoing, Sent};
 use upstream::{Upstream, UpstreamList};
 
 /// All upstreams, and the connections to them.
