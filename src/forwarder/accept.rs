@@ -81,12 +81,12 @@ impl Forwarder {
         let mut awaited = None;
         if let Some(ours) = self.policy.special_names.answer(message, &parsed) {
             let answer = match self.denial(now, client, message, &parsed, &ours) {
-                Denial::Awaited(zone) => {
+                Some(Denial::Awaited(zone)) => {
                     awaited = Some(zone);
                     None
                 }
-                Denial::Proven(answer) => Some(answer),
-                Denial::Unproven => Some(ours),
+                Some(Denial::Proven(answer)) => Some(answer),
+                None => Some(ours),
             };
             if let Some(answer) = answer {
                 self.respond_locally(now, source, message, &answer.response(&parsed));

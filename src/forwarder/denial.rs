@@ -53,7 +53,6 @@ pub(super) enum Denial {
     Proven(Answer),
     /// A proof will come, about the zone of this number.
     Awaited(usize),
-    Unproven,
 }
 
 impl Denials {
@@ -168,7 +167,7 @@ impl State {
 }
 
 impl Forwarder {
-    /// What a client gets to a query for a special name instead of `answer`, which was made here.
+    /// What a client gets to a query for a special name instead of `answer`, which was made here; `None` if nothing.
     pub(super) fn denial(
         &mut self,
         now: Instant,
@@ -176,34 +175,26 @@ impl Forwarder {
         message: &[u8],
         parsed: &ParsedQuery,
         answer: &Answer,
-    ) -> Denial {
+    ) -> Option<Denial> {
         let wants_proof = parsed.opt.is_some_and(|opt| opt.dnssec_ok);
         if !wants_proof || parsed.signature.is_some() {
-            return Denial::Unproven;
+            return None;
         }
-        let Some(zone) = answer.deniable_zone(message, parsed) else {
-            return Denial::Unproven;
-        };
-        let Some(number) = self.denials.number(now, zone) else {
-            return Denial::Unproven;
-        };
+        let number = self.denials.number(now, answer.deniable_zone(message, parsed)?)?;
         match &self.denials.zones[number].state {
-            State::Known { proof, since, until } if now < *until => match proof {
-                Some(proof) => Denial::Proven(proof.answer(now.saturating_duration_since(*since))),
-                None => Denial::Unproven,
-            },
-            _ if self.denials.waiting.len() >= WAITING_MAX => Denial::Unproven,
-            state @ State::Asked { .. }
-                if state.is_worth_waiting(now, self.upstreams.is_something_usable()) =>
-            {
-                Denial::Awaited(number)
+            State::Known { proof, since, until } if now < *until => {
+                let age = now.saturating_duration_since(*since);
+                return proof.as_ref().map(|proof| Denial::Proven(proof.answer(age)));
             }
-            State::Asked { .. } => Denial::Unproven,
-            State::Known { .. } => match self.ask_for_denial(now, client, number) {
-                Some(()) => Denial::Awaited(number),
-                None => Denial::Unproven,
-            },
+            _ if self.denials.waiting.len() >= WAITING_MAX => return None,
+            state @ State::Asked { .. } => {
+                if !state.is_worth_waiting(now, self.upstreams.is_something_usable()) {
+                    return None;
+                }
+            }
+            State::Known { .. } => self.ask_for_denial(now, client, number)?,
         }
+        Some(Denial::Awaited(number))
     }
 
     /// Asks the upstream for the zone itself. `None` if nobody would answer in time.

@@ -165,14 +165,15 @@ impl Forwarder {
     ) {
         let counts = &mut self.outbox.counts;
         counts.owed -= 1;
-        *match outcome {
+        let count = match outcome {
             Outcome::Orphaned => &mut counts.orphaned,
             Outcome::Answer { .. } => &mut counts.answered,
             Outcome::Failed(_) | Outcome::Rcode { rcode: Rcode::SERVFAIL, .. } => {
                 &mut counts.failed
             }
             Outcome::Rcode { .. } | Outcome::Special(_) => &mut counts.local,
-        } += 1;
+        };
+        *count += 1;
         let question_end = query.parsed.question_end;
         let asked = source.asked(&self.clients, &self.outbox, &query.message, question_end);
         let Some(asked) = asked else {

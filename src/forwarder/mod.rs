@@ -499,10 +499,7 @@ impl Forwarder {
 
 /// Asserts in debug builds that neither the exit nor the sending of queries is entered again from within.
 #[derive(Debug, Default)]
-struct Entered {
-    #[cfg(debug_assertions)]
-    inside: Vec<Part>,
-}
+struct Entered(Vec<Part>);
 
 /// What must not be entered again from within.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -512,22 +509,18 @@ enum Part {
 }
 
 impl Entered {
-    #[cfg(debug_assertions)]
     fn enter(&mut self, part: Part) {
-        assert!(!self.inside.contains(&part), "{part:?} is entered from within");
-        self.inside.push(part);
+        if cfg!(debug_assertions) {
+            assert!(!self.0.contains(&part), "{part:?} is entered from within");
+            self.0.push(part);
+        }
     }
 
-    #[cfg(debug_assertions)]
     fn leave(&mut self, part: Part) {
-        assert_eq!(self.inside.pop(), Some(part));
+        if cfg!(debug_assertions) {
+            assert_eq!(self.0.pop(), Some(part));
+        }
     }
-
-    #[cfg(not(debug_assertions))]
-    fn enter(&mut self, _: Part) {}
-
-    #[cfg(not(debug_assertions))]
-    fn leave(&mut self, _: Part) {}
 }
 
 /// Where a message came from.
