@@ -87,9 +87,10 @@
 //!
 //! # Who owns what
 //!
-//! `clients`, `queries` and `upstreams` own their tables, timers and limits, and do not know each other. What
-//! one of them does that concerns another is returned: a client that is closed gives back the queries that
-//! it was owed, a connection that stalls those to send elsewhere. `Forwarder` has what needs two of them.
+//! `clients`, `queries` and `upstreams` own their tables, timers and limits, and do not know each other. What is
+//! theirs others read, and tell them what happened; they alone change it. What one of them does that concerns
+//! another is returned: a client that is closed gives back the queries that it was owed, a connection that
+//! stalls those to send elsewhere. `Forwarder` has what needs two of them.
 //!
 //! | a question | its place |
 //! |---|---|
