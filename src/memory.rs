@@ -109,6 +109,10 @@ fn heap(config: &Config) -> (Vec<Term>, usize) {
     if files > 0 {
         terms.push(Term::new("files of certificates", 2, files));
     }
+    if config.files.client.is_some() {
+        let octets = tls::bound::client_certificate_octets(&tls_limits);
+        terms.push(Term::new("client certificate", conns, octets));
+    }
     (terms, kept)
 }
 

@@ -305,7 +305,7 @@ pub(super) static FLAGS: [Flag; 25] = [
             options.client_cert = Some(value.into());
             Ok(())
         })),
-        help: "Show the PEM certificate in FILE, with its issuers behind it, to upstreams that ask for one.",
+        help: "Show the PEM certificate in FILE, with its issuers behind it, to every upstream that asks for one.",
         default: no_default,
     },
     Flag {
@@ -322,8 +322,8 @@ pub(super) static FLAGS: [Flag; 25] = [
         value: Some(once(OneOf(KeyExchange::words), |options, value| {
             choose(&mut options.key_exchange, value)
         })),
-        help: "Offer upstreams X25519 with ML-KEM-768, so that nobody records today and decrypts \
-               later, or classic key exchanges only, for networks that lose a long ClientHello.",
+        help: "Offer upstreams X25519 with ML-KEM-768, so that what is recorded today cannot be \
+               decrypted later, or classic key exchanges only, for networks that lose a long ClientHello.",
         default: |options| options.key_exchange.word().into(),
     },
     Flag {

@@ -136,7 +136,7 @@ impl Options {
             // The log could not tell them apart.
             let shown = upstream.to_string();
             if let Some(other) = self.upstreams.iter().find(|other| other.to_string() == shown) {
-                let with = if *other == upstream { "" } else { ", with all its pins" };
+                let with = if other.pins == upstream.pins { "" } else { ", with all its pins" };
                 return Err(format!("{shown} is given twice; give each upstream once{with}"));
             }
             let most = Size::Large.of(sizes::UPSTREAMS_MAX);

@@ -40,7 +40,11 @@ pub(super) fn flag(arg: &str, value: Option<&str>) -> Option<String> {
         if flags::find(short).is_some_and(|(_, flag)| flag.value.is_some()) {
             return Some(format!("write {short} {}", shown(value)));
         }
-        if let Some(remedy) = foreign(short, Some(value)) {
+        // Of other words no flag of one letter is the beginning.
+        let is_again = value.chars().all(|letter| short.ends_with(letter));
+        if (is_again || value.starts_with(|first: char| first.is_ascii_digit()))
+            && let Some(remedy) = foreign(short, Some(value))
+        {
             return Some(remedy);
         }
     }
@@ -73,7 +77,7 @@ fn foreign(name: &str, value: Option<&str>) -> Option<String> {
 }
 
 /// Flags of other programs, and what to write in their place. VALUE stands for the value that was typed.
-const FOREIGN: [(&[&str], &str); 16] = [
+const FOREIGN: [(&[&str], &str); 17] = [
     (
         &["-p", "--port"],
         "the port stands behind the address: write --listen 127.0.0.1:VALUE, or another address",
@@ -100,8 +104,9 @@ const FOREIGN: [(&[&str], &str); 16] = [
     ),
     (
         &["-j", "-t", "--jobs", "--threads", "--workers"],
-        "a process keeps one core busy: start one for each core, with --reuse-port on",
+        "one process uses one core: start one for each, all with --reuse-port on",
     ),
+    (&["--no-sni"], "write --upstream IP#NAME,sni=off"),
     (
         &["--dnssec", "--validate"],
         "what DNSSEC needs passes as it is: leave it out, the upstream or the client validates",
@@ -537,7 +542,9 @@ mod tests {
         --policy spread                   => --policy: unknown flag; did you mean --upstream-policy?
         --limits                          => --limits: unknown flag; did you mean --print-limits?
         --idle-timeout 5                  => --idle-timeout: unknown flag; --help lists the flags
-        --threads 4                       => start one for each core, with --reuse-port on
+        --threads 4                       => start one for each, all with --reuse-port on
+        -timeout 5                        => -timeout: unknown flag; --help lists the flags
+        --no-sni                          => --no-sni: unknown flag; write --upstream IP#NAME,sni=off
         --sni dns.example                 => write --upstream IP#dns.example
         --dnssec                          => leave it out, the upstream or the client validates";
         assert_errors("", table);

@@ -613,6 +613,7 @@ fn files_that_do_not_go_together_are_named() {
         --builtin-roots off => --builtin-roots off: leaves no root to trust; give --ca-file FILE as well
         --client-cert c.pem => --client-cert c.pem: needs --client-key FILE as well
         --client-key c.key  => --client-key c.key: needs --client-cert FILE as well
+        -u 1.1.1.1#a,SNI=no => -u 1.1.1.1#a,SNI=no: sni=no is not known; write on or off
         -u 1.1.1.1#sni=off  => -u 1.1.1.1#sni=off: has neither name nor pin; write NAME,sni=off";
     assert_errors("", table);
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::address::{address, with_port};
+use super::options::Choice;
 use super::presets::{PRESETS, Preset, preset_names};
 use super::suggest::{self, nearest, shown};
 use crate::tls::pin::Pin;
@@ -142,8 +143,8 @@ fn known_by(auth: &str, address: SocketAddr) -> Result<UpstreamSpec, String> {
         if part.is_empty() && auth.contains(',') {
             return Err(format!("has a comma with nothing beside it; write NAME,{PIN_FORM}"));
         }
-        if part == SNI_OFF {
-            sni = false;
+        if let Some(value) = part.to_ascii_lowercase().strip_prefix("sni=") {
+            sni = bool::read(value).map_err(|problem| format!("sni={value} {problem}"))?;
             continue;
         }
         // No name has these.
@@ -170,7 +171,7 @@ fn known_by(auth: &str, address: SocketAddr) -> Result<UpstreamSpec, String> {
         name = Some(new);
     }
     if name.is_none() && pins.is_empty() {
-        return Err(format!("has neither name nor pin; write NAME,{SNI_OFF}"));
+        return Err("has neither name nor pin; write NAME,sni=off".into());
     }
     Ok(UpstreamSpec { address, name, pins: pins.into(), sni })
 }
@@ -228,9 +229,6 @@ fn pin_within(text: &str) -> Option<Pin> {
 pub(super) const UPSTREAM_EXAMPLE: &str = "1.1.1.1#cloudflare-dns.com";
 
 const UPSTREAM_EXAMPLE_V6: &str = "[2606:4700:4700::1111]#cloudflare-dns.com";
-
-/// Behind a name: the server is not told it in the clear.
-const SNI_OFF: &str = "sni=off";
 
 const PIN_FORM: &str = "sha256/BASE64";
 

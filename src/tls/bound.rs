@@ -2,6 +2,7 @@
 
 use rustls::ClientConfig;
 
+use super::client_certificate::CHAIN_MAX;
 use super::key_exchange::{CLIENT_SHARE_LEN, STARTED_OCTETS};
 use super::meter::{READ_MAX, UNUSED_MAX};
 use super::sessions::{SESSION_LEN_MAX, Session};
@@ -23,6 +24,12 @@ pub(crate) fn connection_octets(limits: &TlsLimits) -> usize {
     // `peer_certificates`, for as long as the connection lives; a key exchange is over before they come.
     let certificates = limits.handshake_max.max(HYBRID_OCTETS);
     own + received + sent + plaintext + certificates
+}
+
+/// What a connection allocates besides, where a certificate of ours may be asked for: the transcript of the whole
+/// handshake, in a vector that doubles, and our own certificates as a message.
+pub(crate) fn client_certificate_octets(limits: &TlsLimits) -> usize {
+    2 * (limits.handshake_max + CHAIN_MAX) + CHAIN_MAX
 }
 
 /// Octets kept of one upstream for the next connection: its certificates, and either tickets of TLS 1.3

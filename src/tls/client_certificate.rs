@@ -9,9 +9,8 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{Error, InconsistentKeys};
-use zeroize::Zeroizing;
 
-use super::explain::pem_words;
+use super::explain::{certificate_words, pem_words};
 use super::files;
 
 /// The certificate, its issuers behind it, and the key, of two files in PEM form, which may be one. The error is
@@ -23,6 +22,14 @@ pub(super) fn read(
 ) -> Result<Arc<dyn ResolvesClientCert>, String> {
     let chain =
         files::certificates(certificate).map_err(|error| format!("--client-cert: {error}"))?;
+    let octets: usize = chain.iter().map(|certificate| certificate.len()).sum();
+    if octets > CHAIN_MAX {
+        let file = certificate.display();
+        return Err(format!(
+            "--client-cert: the certificates in {file} have {octets} octets, and {CHAIN_MAX} are the most \
+             that is shown: leave out those that the server has"
+        ));
+    }
     let private = private_key(key).map_err(|error| format!("--client-key: {error}"))?;
     let certified = CertifiedKey::from_der(chain, private, provider).map_err(|error| {
         let (key, certificate) = (key.display(), certificate.display());
@@ -31,12 +38,12 @@ pub(super) fn read(
                 "--client-key: {key} is not the key of {certificate}, whose first certificate must be the \
                  one that it is for"
             ),
-            Error::InvalidCertificate(_) => format!(
-                "--client-cert: certificate 1 in {certificate} is damaged: it is not an X.509 certificate"
-            ),
+            Error::InvalidCertificate(error) => {
+                format!("--client-cert: {certificate}: {}", certificate_words(&error, None))
+            }
             _ => format!(
-                "--client-key: the key in {key} is of a kind that is not supported; RSA of 2048 bits or \
-                 more, P-256, P-384 or Ed25519 was expected"
+                "--client-key: the key in {key} cannot be used: it is damaged, or none of RSA of 2048 to \
+                 4096 bits, P-256, P-384 or Ed25519"
             ),
         }
     })?;
@@ -44,7 +51,7 @@ pub(super) fn read(
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let octets = Zeroizing::new(files::read(file)?);
+    let octets = files::read(file)?;
     let path = file.display();
     if String::from_utf8_lossy(&octets).contains("ENCRYPTED") {
         return Err(format!(
@@ -59,3 +66,6 @@ fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
         other => format!("the key in {path} is damaged: {}", pem_words(&other)),
     })
 }
+
+/// Octets of the certificates that are shown: a few, with RSA keys of 4096 bits.
+pub(super) const CHAIN_MAX: usize = 8 * 1024;

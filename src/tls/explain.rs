@@ -17,6 +17,8 @@ pub(super) struct Circumstances<'a> {
     pub(super) has_version: bool,
     /// The roots in words, if the certificate must lead to one.
     pub(super) roots: Option<&'a str>,
+    /// A server that asks for a certificate of ours is shown one.
+    pub(super) shows_certificate: bool,
 }
 
 /// The failure that an error of rustls is.
@@ -45,7 +47,7 @@ fn words(error: &Error, stage: Stage, circumstances: &Circumstances<'_>) -> Stri
     match error {
         Error::InvalidCertificate(error) => certificate_words(error, circumstances.roots),
         Error::NoCertificatesPresented => "the server sent no certificate".into(),
-        Error::AlertReceived(alert) => alert_words(*alert, stage),
+        Error::AlertReceived(alert) => alert_words(*alert, stage, circumstances.shows_certificate),
         Error::DecryptError => "a record of the server could not be decrypted".into(),
         Error::FailedToGetCurrentTime => "the system clock is set before 1970".into(),
         Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
@@ -77,7 +79,7 @@ fn words(error: &Error, stage: Stage, circumstances: &Circumstances<'_>) -> Stri
 }
 
 /// What is wrong with a certificate. `roots` is the roots in words, if the certificate must lead to one.
-fn certificate_words(error: &CertificateError, roots: Option<&str>) -> String {
+pub(super) fn certificate_words(error: &CertificateError, roots: Option<&str>) -> String {
     let roots = roots.unwrap_or_default();
     match error {
         CertificateError::BadEncoding => "the certificate is malformed".into(),
@@ -126,7 +128,8 @@ fn certificate_words(error: &CertificateError, roots: Option<&str>) -> String {
         CertificateError::UnhandledCriticalExtension => CRITICAL_EXTENSION.into(),
         CertificateError::UnknownIssuer => {
             format!(
-                "{}; --ca-file FILE is for its CA, and the server itself must send what is between",
+                "{}; if its CA is your own, give it with --ca-file FILE; certificates in between must be \
+                 sent by the server",
                 unknown_issuer_words(roots)
             )
         }
@@ -200,10 +203,23 @@ fn path_words(error: &webpki::Error) -> String {
 }
 
 /// What a server says by an alert.
-fn alert_words(alert: AlertDescription, stage: Stage) -> String {
+fn alert_words(alert: AlertDescription, stage: Stage, shows_certificate: bool) -> String {
     let words = camel_words(&alert);
-    let what_to_do =
-        if alert == AlertDescription::CertificateRequired { CLIENT_CERTIFICATE } else { "" };
+    let what_to_do = match alert {
+        AlertDescription::CertificateRequired => CLIENT_CERTIFICATE,
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnknownCA
+        | AlertDescription::AccessDenied
+            if shows_certificate =>
+        {
+            "; it does not accept the certificate of --client-cert"
+        }
+        _ => "",
+    };
     match alert {
         _ if !matches!(stage, Stage::Tls | Stage::Negotiation) => {
             format!("the server closed with an alert: {words}{what_to_do}")
@@ -223,7 +239,7 @@ fn clock_words(now: UnixTime) -> String {
         // The names of NTP servers cannot be looked up before the clock is right.
         format!(
             "but the system clock is wrong: it says {}; set it from an NTP server known by its address, or \
-             know this server by a pin, not a name",
+             give a pin in place of this server's name",
             date(now)
         )
     } else {
@@ -307,7 +323,8 @@ const OLD_TLS: &str = "the server offers no TLS 1.2 or 1.3";
 
 const CA_CERTIFICATE: &str = "the certificate is that of a CA; one for a server was expected";
 
-const CLIENT_CERTIFICATE: &str = "; it asks its clients for certificates: one that it trusts is given by --client-cert and --client-key";
+const CLIENT_CERTIFICATE: &str =
+    "; it wants a client certificate: give one that it trusts with --client-cert and --client-key";
 
 const CRITICAL_EXTENSION: &str = "the certificate, or one above it, has an extension that is marked \
                                   critical and is not understood here";
@@ -406,7 +423,7 @@ mod tests {
                 "closed by the server during the handshake".to_owned(),
             ),
         ] {
-            assert_eq!(alert_words(alert, at), words, "{alert:?}");
+            assert_eq!(alert_words(alert, at, false), words, "{alert:?}");
         }
     }
 

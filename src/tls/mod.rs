@@ -156,6 +156,7 @@ impl Connector {
                 Ok(TlsStream {
                     conn,
                     roots: self.roots.clone(),
+                    shows_certificate: self.config.client_auth_cert_resolver.has_certs(),
                     sessions,
                     meter: Meter::default(),
                     limits: self.limits,
@@ -209,6 +210,8 @@ pub struct TlsStream {
     conn: ClientConnection,
     /// The roots in words, if the certificate must lead to one.
     roots: Option<Arc<str>>,
+    /// A server that asks for a certificate of ours is shown one.
+    shows_certificate: bool,
     sessions: Arc<SessionStore>,
     meter: Meter,
     limits: TlsLimits,
@@ -387,6 +390,7 @@ impl TlsStream {
             is_handshaking: self.is_handshaking(),
             has_version: self.conn.protocol_version().is_some(),
             roots: self.roots.as_deref(),
+            shows_certificate: self.shows_certificate,
         };
         explain::failure(error, &circumstances)
     }

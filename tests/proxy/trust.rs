@@ -78,7 +78,7 @@ fn a_server_that_asks_who_we_are_is_shown_our_certificate() {
     let proxy = Proxy::before(&authority, &[&server], &[]);
     let response = UdpClient::new(proxy.address()).ask(&query);
     assert_eq!(Response::read(&response).rcode, SERVFAIL);
-    let words = "certificate required; it asks its clients for certificates";
+    let words = "certificate required; it wants a client certificate";
     proxy
         .await_line("line about it", |line| line.contains(words) && line.contains("--client-cert"));
     proxy.stop();

@@ -233,6 +233,6 @@ fn the_flag_is_named_where_nothing_answered_a_long_hello() {
     ] {
         let advice = advice(key_exchange, received);
         assert_eq!(advice.contains("--key-exchange classic"), is_named, "{key_exchange:?}");
-        assert_eq!(advice.contains("another port"), received == 0);
+        assert_eq!(advice.contains("DNS-over-TLS port"), received == 0);
     }
 }

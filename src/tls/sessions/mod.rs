@@ -58,7 +58,8 @@ impl Session {
             return false;
         }
         if self.tickets.is_empty() {
-            return false;
+            // There is nothing to offer now, but its connections may be given tickets yet.
+            return true;
         }
         let end = self.verified_time.as_secs().saturating_add(SESSION_TIMEOUT.as_secs());
         let end = UnixTime::since_unix_epoch(Duration::from_secs(end));
