@@ -1,8 +1,8 @@
 //! How much of the query table each client holds.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::Hasher;
 use std::net::IpAddr;
+
+use crate::forwarder::collections::random::Random;
 
 /// What clients hold of the query table, so that one client cannot keep the others out.
 ///
@@ -59,9 +59,7 @@ impl Shares {
             IpAddr::V4(v4) => u64::from(v4.to_bits()),
             IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
         };
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u128(u128::from(network) << 64 | u128::from(self.seed));
-        BucketId(hasher.finish() as u8)
+        BucketId(Random::new(self.seed ^ network).next() as u8)
     }
 
     /// A query was queued.
