@@ -93,15 +93,16 @@ impl Forwarder {
                 return;
             }
         }
-        let fingerprint = match &source {
-            Source::Datagram(path) => self.queries.fingerprint(path, message),
-            Source::Stream(_) => 0,
+        let origin = match source {
+            Source::Datagram(path) => {
+                let fingerprint = self.queries.fingerprint(&path, parsed.id);
+                if self.queries.join(fingerprint, &path, message, &mut self.outbox.counts) {
+                    return;
+                }
+                Origin::Datagram { path, responses: 1, fingerprint }
+            }
+            Source::Stream(client) => Origin::Stream { client, index: 0 },
         };
-        if let Source::Datagram(path) = &source
-            && self.queries.join(fingerprint, path, message, &mut self.outbox.counts)
-        {
-            return;
-        }
         self.outbox.counts.queries += 1;
         let bucket = self.queries.bucket(client);
         let stored = match self.store(now, bucket, message) {
@@ -114,10 +115,6 @@ impl Forwarder {
                 }
                 return;
             }
-        };
-        let origin = match source {
-            Source::Datagram(path) => Origin::Datagram { path, responses: 1, fingerprint },
-            Source::Stream(client) => Origin::Stream { client, index: 0 },
         };
         let mut query = Query::new(origin, stored, parsed, client.into(), now);
         query.is_special = awaited.is_some();

@@ -119,8 +119,8 @@ impl Queries {
         self.messages.has_room(len)
     }
 
-    pub(crate) fn fingerprint(&self, path: &DatagramPath, message: &[u8]) -> u64 {
-        self.joinable.fingerprint(path, message)
+    pub(crate) fn fingerprint(&self, path: &DatagramPath, id: u16) -> u64 {
+        self.joinable.fingerprint(path, id)
     }
 
     /// A stub that retransmits (after 1 to 2.5 s, just when an upstream is at its weakest) joins

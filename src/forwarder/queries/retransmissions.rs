@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::forwarder::DatagramPath;
 use crate::forwarder::collections::arena::Id;
 
-/// Queries that came by datagram, by the fingerprint of who sent them and what they say.
+/// Queries that came by datagram, by the fingerprint of who sent them and of their message ID.
 ///
 /// The last of several with one fingerprint is known: who looks one up must compare.
 #[derive(Debug)]
@@ -34,18 +34,18 @@ impl Retransmissions {
     }
 
     /// Seeded, so that nobody can prepare collisions.
-    pub(crate) fn fingerprint(&self, path: &DatagramPath, message: &[u8]) -> u64 {
-        // In few pieces, as each costs, of whole words as far as it goes: the hash takes one at a time.
-        let seeded_port = u128::from(self.seed) << 64 | u128::from(path.client.port());
+    pub(crate) fn fingerprint(&self, path: &DatagramPath, id: u16) -> u64 {
+        // In few pieces, as each costs, of whole words: the hash takes one at a time.
+        let port_and_id = u128::from(path.client.port()) << 16 | u128::from(id);
+        let seeded = u128::from(self.seed) << 64 | port_and_id;
         let mut hasher = DefaultHasher::new();
         match path.client.ip() {
-            IpAddr::V4(ip) => hasher.write_u128(seeded_port | u128::from(ip.to_bits()) << 16),
+            IpAddr::V4(ip) => hasher.write_u128(seeded | u128::from(ip.to_bits()) << 32),
             IpAddr::V6(ip) => {
-                hasher.write_u128(seeded_port);
+                hasher.write_u128(seeded);
                 hasher.write(&ip.octets());
             }
         }
-        hasher.write(message);
         hasher.finish()
     }
 
@@ -94,22 +94,22 @@ mod tests {
     use crate::forwarder::collections::arena::Arena;
 
     #[test]
-    fn fingerprints_tell_seeds_clients_and_messages_apart() {
-        let of = |seed, client: &str, message: &[u8]| {
+    fn fingerprints_tell_seeds_clients_and_message_ids_apart() {
+        let of = |seed, client: &str, id| {
             let client = client.parse().unwrap();
             let path = DatagramPath { listener: 0, client, local: None, interface: 0 };
-            Retransmissions::new(seed, 1).fingerprint(&path, message)
+            Retransmissions::new(seed, 1).fingerprint(&path, id)
         };
-        let base = of(1, "10.0.0.1:53", b"query");
-        assert_eq!(base, of(1, "10.0.0.1:53", b"query"));
+        let base = of(1, "10.0.0.1:53", 7);
+        assert_eq!(base, of(1, "10.0.0.1:53", 7));
         let others = [
-            of(2, "10.0.0.1:53", b"query"),
-            of(1, "10.0.0.2:53", b"query"),
-            of(1, "10.0.0.1:54", b"query"),
-            of(1, "10.0.0.1:53", b"querx"),
-            of(1, "[fd00::1]:53", b"query"),
-            of(1, "[fd00::1]:54", b"query"),
-            of(1, "[fd00::2]:53", b"query"),
+            of(2, "10.0.0.1:53", 7),
+            of(1, "10.0.0.2:53", 7),
+            of(1, "10.0.0.1:54", 7),
+            of(1, "10.0.0.1:53", 8),
+            of(1, "[fd00::1]:53", 7),
+            of(1, "[fd00::1]:54", 7),
+            of(1, "[fd00::2]:53", 7),
         ];
         let distinct: std::collections::HashSet<u64> = others.into_iter().chain([base]).collect();
         assert_eq!(distinct.len(), others.len() + 1);
