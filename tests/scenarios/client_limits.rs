@@ -134,9 +134,9 @@ fn c06_a_flood_gets_what_is_left_and_no_more() {
     }
 }
 
-/// What was sent has cost the upstream its work, and its answer is near.
+/// What came first has cost the upstream its work, and its answer is near.
 #[test]
-fn c06_who_floods_gives_up_what_is_queued_before_what_is_sent() {
+fn c06_who_floods_gives_up_what_came_last() {
     let mut w = with_limits(|limits| limits.queries_max = 3000);
     w.servers[0].replies(|ask| vec![ask.answer_after(100)]);
     w.ask("warm.example.");

@@ -25,19 +25,12 @@ pub(crate) struct BucketId(u8);
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
     held: usize,
-    /// The youngest of each kind, by [`Kind`].
-    youngest: [Option<u32>; 2],
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Queued,
-    Sent,
+    youngest: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Node {
-    place: Option<(BucketId, Kind)>,
+    bucket: Option<BucketId>,
     older: Option<u32>,
     younger: Option<u32>,
 }
@@ -62,7 +55,7 @@ impl Shares {
         BucketId(Random::new(self.seed ^ network).next() as u8)
     }
 
-    /// A query was queued.
+    /// A query came.
     pub(crate) fn add(&mut self, key: usize, bucket: BucketId) {
         let entry = &mut self.buckets[usize::from(bucket.0)];
         if entry.held == 0 {
@@ -72,35 +65,41 @@ impl Shares {
         if self.nodes.len() <= key {
             self.nodes.resize(key + 1, Node::default());
         }
-        self.link(key, bucket, Kind::Queued);
-    }
-
-    /// A query was sent.
-    pub(crate) fn note_sent(&mut self, key: usize) {
-        self.relink(key, Kind::Sent);
-    }
-
-    /// A query lost its last place and is queued again.
-    pub(crate) fn note_queued(&mut self, key: usize) {
-        self.relink(key, Kind::Queued);
+        let older = entry.youngest.replace(key as u32);
+        self.nodes[key] = Node { bucket: Some(bucket), older, younger: None };
+        if let Some(older) = older {
+            self.nodes[older as usize].younger = Some(key as u32);
+        }
     }
 
     /// A query left.
     pub(crate) fn remove(&mut self, key: usize) {
-        if let Some((bucket, _)) = self.unlink(key) {
-            let entry = &mut self.buckets[usize::from(bucket.0)];
-            entry.held -= 1;
-            if entry.held == 0 {
-                self.active -= 1;
-            }
+        let Some(node) = self.nodes.get_mut(key) else {
+            return;
+        };
+        let Some(bucket) = node.bucket.take() else {
+            return;
+        };
+        let Node { older, younger, .. } = *node;
+        if let Some(older) = older {
+            self.nodes[older as usize].younger = younger;
+        }
+        let entry = &mut self.buckets[usize::from(bucket.0)];
+        match younger {
+            Some(younger) => self.nodes[younger as usize].older = older,
+            None => entry.youngest = older,
+        }
+        entry.held -= 1;
+        if entry.held == 0 {
+            self.active -= 1;
         }
     }
 
     /// With the table full: the query that makes room for one of `newcomer`. `None` if the newcomer
     /// holds its share already.
     ///
-    /// The youngest query goes of the client that holds most, a queued one before a sent one. If the oldest
-    /// went, nothing would live long enough to be answered.
+    /// The youngest query goes of the client that holds most. If the oldest went, nothing would live long enough
+    /// to be answered.
     pub(crate) fn heaviest(&self, newcomer: BucketId, table_len: usize) -> Option<usize> {
         let own = self.buckets[usize::from(newcomer.0)].held;
         let clients = self.active + usize::from(own == 0);
@@ -111,40 +110,7 @@ impl Shares {
         if heaviest.held <= own {
             return None;
         }
-        let [queued, sent] = heaviest.youngest;
-        queued.or(sent).map(|key| key as usize)
-    }
-
-    fn relink(&mut self, key: usize, kind: Kind) {
-        if let Some((bucket, _)) = self.unlink(key) {
-            self.link(key, bucket, kind);
-        }
-    }
-
-    fn link(&mut self, key: usize, bucket: BucketId, kind: Kind) {
-        let youngest = &mut self.buckets[usize::from(bucket.0)].youngest[kind as usize];
-        let older = youngest.replace(key as u32);
-        let node = &mut self.nodes[key];
-        node.place = Some((bucket, kind));
-        node.older = older;
-        node.younger = None;
-        if let Some(older) = older {
-            self.nodes[older as usize].younger = Some(key as u32);
-        }
-    }
-
-    fn unlink(&mut self, key: usize) -> Option<(BucketId, Kind)> {
-        let node = self.nodes.get_mut(key)?;
-        let (bucket, kind) = node.place.take()?;
-        let Node { older, younger, .. } = *node;
-        if let Some(older) = older {
-            self.nodes[older as usize].younger = younger;
-        }
-        match younger {
-            Some(younger) => self.nodes[younger as usize].older = older,
-            None => self.buckets[usize::from(bucket.0)].youngest[kind as usize] = older,
-        }
-        Some((bucket, kind))
+        heaviest.youngest.map(|key| key as usize)
     }
 }
 
@@ -157,22 +123,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_heaviest_gives_up_its_youngest_queued_query_first() {
+    fn the_heaviest_gives_up_its_youngest_query() {
         let mut shares = Shares::new(7, 8);
         let (flood, other) = (BucketId(1), BucketId(2));
         for key in 0..8 {
             shares.add(key, flood);
         }
-        for key in 0..6 {
-            shares.note_sent(key);
-        }
         assert_eq!(shares.heaviest(other, 8), Some(7));
         shares.remove(7);
         assert_eq!(shares.heaviest(other, 8), Some(6));
+        shares.remove(5);
+        assert_eq!(shares.heaviest(other, 8), Some(6));
         shares.remove(6);
+        assert_eq!(shares.heaviest(other, 8), Some(4));
+        shares.add(5, flood);
         assert_eq!(shares.heaviest(other, 8), Some(5));
-        shares.note_queued(2);
-        assert_eq!(shares.heaviest(other, 8), Some(2));
     }
 
     #[test]

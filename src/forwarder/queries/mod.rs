@@ -240,9 +240,6 @@ impl Queries {
     pub(crate) fn wait_for(&mut self, id: Id, upstream: UpstreamIndex) {
         if let Some(query) = self.table.get(id) {
             self.waiting.push(id.key(), Next::Only(upstream), query.arrived);
-            if query.sendings.is_empty() {
-                self.shares.note_queued(id.key());
-            }
         }
     }
 
@@ -252,11 +249,6 @@ impl Queries {
         // What was done about others may have ended some.
         ids.retain(|id| self.table.get(*id).is_some());
         sort_by_key(&mut ids, |id| (self.table.get(*id).map(|query| query.arrived), id.serial()));
-        for id in &ids {
-            if self.table.get(*id).is_some_and(|query| query.sendings.is_empty()) {
-                self.shares.note_queued(id.key());
-            }
-        }
         for route in RouteIndex::every() {
             let of_route = ids.iter().filter_map(|id| {
                 let query = self.table.get(*id).filter(|query| query.route == route)?;
@@ -359,7 +351,6 @@ impl Queries {
         first: Option<(UpstreamIndex, u32)>,
     ) -> Option<Sending> {
         self.waiting.remove(id.key());
-        self.shares.note_sent(id.key());
         let query = self.table.get_mut(id)?;
         query.history.first = query.history.first.or(first);
         query.add_sending(sending)
