@@ -392,29 +392,27 @@ impl Records {
             signature: None,
             signature_valid: true,
         };
-        let counts = [header.ancount, header.nscount, header.arcount];
-        for (section, count) in counts.into_iter().enumerate() {
-            let is_additional = section == 2;
-            for _ in 0..count {
-                let Some(start) = RecordStart::read(message, found.end) else {
-                    return found;
-                };
-                let rdata = start.rdata(message);
-                found.signature_valid &= found.signature.is_none();
-                match start.rtype {
-                    TYPE_OPT => found.note_opt(message, &start, rdata, is_additional),
-                    TYPE_TSIG => found.note_signature(Signature::Tsig, is_additional),
-                    // A SIG record that covers no type signs the message (RFC 2931 section 3).
-                    TYPE_SIG if rdata.is_some_and(|rdata| rdata.starts_with(&[0, 0])) => {
-                        found.note_signature(Signature::Sig0, is_additional);
-                    }
-                    _ => {}
+        let first_additional = usize::from(header.ancount) + usize::from(header.nscount);
+        for number in 0..first_additional + usize::from(header.arcount) {
+            let is_additional = number >= first_additional;
+            let Some(start) = RecordStart::read(message, found.end) else {
+                return found;
+            };
+            let rdata = start.rdata(message);
+            found.signature_valid &= found.signature.is_none();
+            match start.rtype {
+                TYPE_OPT => found.note_opt(message, &start, rdata, is_additional),
+                TYPE_TSIG => found.note_signature(Signature::Tsig, is_additional),
+                // A SIG record that covers no type signs the message (RFC 2931 section 3).
+                TYPE_SIG if rdata.is_some_and(|rdata| rdata.starts_with(&[0, 0])) => {
+                    found.note_signature(Signature::Sig0, is_additional);
                 }
-                if rdata.is_none() {
-                    return found;
-                }
-                found.end = start.end();
+                _ => {}
             }
+            if rdata.is_none() {
+                return found;
+            }
+            found.end = start.end();
         }
         found.complete = true;
         found
