@@ -218,8 +218,7 @@ impl Forwarder {
             self.queries.note_stalled(conn_id, &stalled.unanswered);
             self.send_elsewhere(now, conn_id, stalled, true);
         }
-        let is_usable = self.upstreams[index].is_usable();
-        if !is_usable && !self.upstreams.is_something_usable() {
+        if !self.upstreams.is_something_usable() {
             self.recover(now, index);
         }
     }

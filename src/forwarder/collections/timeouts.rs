@@ -48,18 +48,15 @@ impl Timeouts {
         self.len += 1;
     }
 
-    /// Lets `key` wait no longer, if it does.
-    pub(crate) fn disarm(&mut self, key: usize) {
-        let Some(node) = self.nodes.get_mut(key + 1) else {
-            return;
-        };
-        if node.start.take().is_none() {
-            return;
-        }
+    /// Lets `key` wait no longer; returns since when it did.
+    pub(crate) fn disarm(&mut self, key: usize) -> Option<Instant> {
+        let node = self.nodes.get_mut(key + 1)?;
+        let start = node.start.take()?;
         let Node { older, younger, .. } = *node;
         self.nodes[older as usize].younger = younger;
         self.nodes[younger as usize].older = older;
         self.len -= 1;
+        Some(start)
     }
 
     pub(crate) fn is_armed(&self, key: usize) -> bool {

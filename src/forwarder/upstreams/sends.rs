@@ -43,14 +43,14 @@ impl Sends {
 
     /// Takes it out; returns when it was sent.
     pub(crate) fn disarm(&mut self, id: u16) -> Option<Instant> {
-        let start = self.start(id)?;
+        let younger = self.younger(id);
+        let start = self.waiting.disarm(id.into())?;
         if self.next_late == Some(id) {
-            self.next_late = self.younger(id);
+            self.next_late = younger;
         }
         if self.next_overdue == Some(id) {
-            self.next_overdue = self.younger(id);
+            self.next_overdue = younger;
         }
-        self.waiting.disarm(id.into());
         Some(start)
     }
 
