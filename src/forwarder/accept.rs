@@ -30,6 +30,7 @@ impl Forwarder {
             is_dns = self.client_message(now, Source::Stream(client), message, false);
         }
         self.clients.end_input(now, client, deframer, is_dns, &mut self.outbox);
+        self.shed_clients(now, 0);
     }
 
     pub(super) fn client_datagram(

@@ -196,15 +196,12 @@ impl Forwarder {
         }
     }
 
-    /// Closes clients until all hold no more than they may with `coming` octets more. True if it closed one.
-    pub(super) fn shed_clients(&mut self, now: Instant, coming: usize) -> bool {
-        let mut has_shed = false;
+    /// Closes clients until all hold no more than they may with `coming` octets more.
+    pub(super) fn shed_clients(&mut self, now: Instant, coming: usize) {
         while let Some(GivenUp::Client(client)) = self.clients.above_limit(now, coming, None) {
             self.outbox.counts.shed += 1;
             self.close_client(now, client, Manner::Abort);
-            has_shed = true;
         }
-        has_shed
     }
 
     /// Closes a client. What it was owed ends without a response.

@@ -360,14 +360,10 @@ impl Forwarder {
         self.settle(now);
     }
 
-    /// What follows from anything that was told, until nothing more does: queries are sent, whoever holds too
-    /// much is closed, and who waited for a proof is answered.
+    /// What follows from anything that was told, until nothing more does: queries are sent, upstream connections
+    /// that hold too much are closed, and who waited for a proof is answered.
     fn settle(&mut self, now: Instant) {
-        while self.dispatch(now)
-            | self.shed_clients(now, 0)
-            | self.shed_upstreams(now)
-            | self.finish_denied(now)
-        {}
+        while self.dispatch(now) | self.shed_upstreams(now) | self.finish_denied(now) {}
         self.close_upstreams_if_done(now);
         #[cfg(debug_assertions)]
         self.assert_whereabouts();
