@@ -11,6 +11,7 @@ use super::record::{RecordStart, name_end};
 /// A name cannot be kept if it needs octets of the gap, or a pointer that is part of no name known here, as
 /// in the data of a type whose names must not be compressed (RFC 3597 section 4): such a pointer would have
 /// to be adapted too, and nobody can say whether it is a pointer.
+#[cold]
 pub(crate) fn is_movable(message: &[u8], gap: &Range<usize>) -> bool {
     let mut adapted = Adapted { pointers: [0; ADAPTED_WORDS] };
     let mut is_movable = true;

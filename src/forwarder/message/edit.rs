@@ -274,7 +274,10 @@ impl<'a> Draft<'a> {
 
     /// Appends the options of `opt` that do not belong to one hop.
     fn copy_options(&mut self, message: &[u8], opt: Option<&Opt>, ecs: Ecs) {
-        for (code, data) in opt.into_iter().flat_map(|opt| opt.options(message)) {
+        let Some(opt) = opt else {
+            return;
+        };
+        for (code, data) in opt.options(message) {
             let is_kept = is_kept(code, ecs);
             if is_kept && self.room() >= OPTION_HEADER_LEN + data.len() {
                 self.append_option(code, data);

@@ -441,10 +441,10 @@ impl Records {
     /// Whether the records behind the OPT record can do without it. If they cannot, something in them is no
     /// name that any server would write.
     fn is_opt_removable(&self, message: &[u8]) -> bool {
-        let (Some(opt), Some(message)) = (self.opt, message.get(..self.end)) else {
+        let Some(opt) = self.opt.filter(|opt| opt.range().end != self.end) else {
             return true;
         };
-        opt.range().end == self.end || compression::is_movable(message, &opt.range())
+        message.get(..self.end).is_none_or(|message| compression::is_movable(message, &opt.range()))
     }
 
     fn rcode(&self, header: &Header) -> Rcode {
