@@ -14,19 +14,19 @@ use crate::forwarder::limits::{Hedge, Order};
 impl Upstreams {
     /// Puts the upstreams in the order in which they are preferred now.
     pub(crate) fn rank(&mut self, now: Instant) {
-        let mut ranking = std::mem::take(&mut self.ranking);
+        let Self { ranking, list, conns, .. } = self;
         match self.order {
             // The order in which they were given.
             Order::Ordered => {}
-            Order::Fastest => sort_by_key(&mut ranking, |&index| {
-                (self.list[index].experience.round_trip.estimate(now), index)
+            Order::Fastest => sort_by_key(ranking, |&index| {
+                (list[index].experience.round_trip.estimate(now), index)
             }),
-            Order::Spread => sort_by_key(&mut ranking, |&index| {
-                let upstream = &self.list[index];
-                (self.in_flight_at(upstream), upstream.sends, index)
+            Order::Spread => sort_by_key(ranking, |&index| {
+                let upstream = &list[index];
+                let open = upstream.open.and_then(|open| conns.get(open));
+                (open.map_or(0, |conn| conn.in_flight.unanswered()), upstream.sends, index)
             }),
         }
-        self.ranking = ranking;
     }
 
     /// What is to be done next for `queued` queries that wait for one of `among`, which were put in order.
@@ -71,13 +71,6 @@ impl Upstreams {
         };
         let conn = Some((conn_id, condition, renewal));
         Candidate { index, is_usable: upstream.is_usable(), conn, attempt }
-    }
-
-    fn in_flight_at(&self, upstream: &Upstream) -> usize {
-        match upstream.open.and_then(|open| self.conns.get(open)) {
-            Some(conn) => conn.in_flight.unanswered(),
-            _ => 0,
-        }
     }
 
     pub(crate) fn is_something_usable(&self) -> bool {

@@ -257,8 +257,8 @@ impl UpstreamConn {
     }
 
     pub(crate) fn wants_replacement(&self, now: Instant) -> bool {
-        !self.is_new(now)
-            && (now >= self.replace_at || self.in_flight.is_worn() || self.given_up >= GIVEN_UP_MAX)
+        (now >= self.replace_at || self.in_flight.is_worn() || self.given_up >= GIVEN_UP_MAX)
+            && !self.is_new(now)
             && self.replacement_failed_at.is_none_or(|at| now >= at + REPLACE_RETRY)
     }
 
