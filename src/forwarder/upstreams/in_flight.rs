@@ -13,28 +13,21 @@ use crate::forwarder::collections::arena::Id;
 /// so that a duplicate answer finds no new query for a while.
 #[derive(Debug)]
 pub(crate) struct InFlight {
-    slots: Vec<Slot>,
+    slots: Vec<Found>,
     /// IDs from `ids_max` up, taken because a SIG(0) signs them; few, so looked through.
-    high: Vec<(u16, Slot)>,
+    high: Vec<(u16, Found)>,
     free: VecDeque<u16>,
     unanswered: usize,
     abandoned: usize,
     ids_max: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Slot {
-    Abandoned(Id),
-    Free,
-    Unanswered(Id),
-}
-
-/// What a message ID of a response stands for.
+/// What a message ID stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     /// The ID of a query that left by another way.
     Abandoned(Id),
-    /// Nothing was asked with it.
+    /// Nothing was asked with it, or that was answered: it is free.
     Unknown,
     Unanswered(Id),
 }
@@ -61,18 +54,18 @@ impl InFlight {
 
     /// Octets that it takes at most.
     pub(crate) const fn octets(ids_max: usize) -> usize {
-        ids_max * (size_of::<Slot>() + size_of::<u16>()) + HIGH_MAX * size_of::<(u16, Slot)>()
+        ids_max * (size_of::<Found>() + size_of::<u16>()) + HIGH_MAX * size_of::<(u16, Found)>()
     }
 
     /// Takes an ID; `None` if all are in flight or abandoned.
     pub(crate) fn take(&mut self, query: Id) -> Option<u16> {
         let id = if self.free.len() < FREE_MIN && self.slots.len() < self.ids_max {
-            self.slots.push(Slot::Free);
+            self.slots.push(Found::Unknown);
             (self.slots.len() - 1) as u16
         } else {
             self.free.pop_front()?
         };
-        self.slots[usize::from(id)] = Slot::Unanswered(query);
+        self.slots[usize::from(id)] = Found::Unanswered(query);
         self.unanswered += 1;
         Some(id)
     }
@@ -86,27 +79,27 @@ impl InFlight {
                 return false;
             }
             self.high.reserve_exact(HIGH_MAX - self.high.len());
-            self.high.push((id, Slot::Unanswered(query)));
+            self.high.push((id, Found::Unanswered(query)));
         } else {
             for skipped in self.slots.len()..=place {
-                self.slots.push(Slot::Free);
+                self.slots.push(Found::Unknown);
                 self.free.push_back(skipped as u16);
             }
-            if self.slots[place] != Slot::Free {
+            if self.slots[place] != Found::Unknown {
                 return false;
             }
             self.free.retain(|other| *other != id);
-            self.slots[place] = Slot::Unanswered(query);
+            self.slots[place] = Found::Unanswered(query);
         }
         self.unanswered += 1;
         true
     }
 
-    fn slot(&self, id: u16) -> Option<&Slot> {
+    fn slot(&self, id: u16) -> Option<&Found> {
         self.slots.get(usize::from(id)).or_else(|| Some(&self.high[self.high_place(id)?].1))
     }
 
-    fn slot_mut(&mut self, id: u16) -> Option<&mut Slot> {
+    fn slot_mut(&mut self, id: u16) -> Option<&mut Found> {
         let high = self.high_place(id);
         self.slots.get_mut(usize::from(id)).or_else(|| Some(&mut self.high[high?].1))
     }
@@ -116,11 +109,7 @@ impl InFlight {
     }
 
     pub(crate) fn find(&self, id: u16) -> Found {
-        match self.slot(id) {
-            Some(Slot::Unanswered(query)) => Found::Unanswered(*query),
-            Some(Slot::Abandoned(query)) => Found::Abandoned(*query),
-            Some(Slot::Free) | None => Found::Unknown,
-        }
+        self.slot(id).copied().unwrap_or(Found::Unknown)
     }
 
     /// The query that waits for an answer with this ID.
@@ -134,7 +123,7 @@ impl InFlight {
     /// Whether this ID, which is not to be had, may never be: it was given up, or all of those out of the
     /// ordinary were.
     pub(crate) fn is_lost(&self, id: u16) -> bool {
-        let is_abandoned = |slot: &Slot| matches!(slot, Slot::Abandoned(_));
+        let is_abandoned = |slot: &Found| matches!(slot, Found::Abandoned(_));
         match self.slot(id) {
             Some(slot) => is_abandoned(slot),
             None => self.high.iter().all(|(_, slot)| is_abandoned(slot)),
@@ -143,13 +132,13 @@ impl InFlight {
 
     /// The answer came: the ID is free.
     pub(crate) fn free(&mut self, id: u16) {
-        match self.slot(id) {
-            Some(Slot::Unanswered(_)) => self.unanswered -= 1,
-            Some(Slot::Abandoned(_)) => self.abandoned -= 1,
-            Some(Slot::Free) | None => return,
+        match self.find(id) {
+            Found::Unanswered(_) => self.unanswered -= 1,
+            Found::Abandoned(_) => self.abandoned -= 1,
+            Found::Unknown => return,
         }
         if let Some(slot) = self.slots.get_mut(usize::from(id)) {
-            *slot = Slot::Free;
+            *slot = Found::Unknown;
             self.free.push_back(id);
         } else if let Some(high) = self.high_place(id) {
             self.high.swap_remove(high);
@@ -159,9 +148,9 @@ impl InFlight {
     /// The query left by another way: the ID stays reserved.
     pub(crate) fn abandon(&mut self, id: u16) {
         if let Some(slot) = self.slot_mut(id)
-            && let Slot::Unanswered(query) = *slot
+            && let Found::Unanswered(query) = *slot
         {
-            *slot = Slot::Abandoned(query);
+            *slot = Found::Abandoned(query);
             self.unanswered -= 1;
             self.abandoned += 1;
         }
@@ -195,8 +184,8 @@ impl InFlight {
     pub(crate) fn iter(&self) -> impl Iterator<Item = Id> {
         let high = self.high.iter().map(|(_, slot)| slot);
         self.slots.iter().chain(high).filter_map(|slot| match slot {
-            Slot::Unanswered(query) => Some(*query),
-            Slot::Abandoned(_) | Slot::Free => None,
+            Found::Unanswered(query) => Some(*query),
+            Found::Abandoned(_) | Found::Unknown => None,
         })
     }
 }
