@@ -28,6 +28,9 @@ impl Deframer {
             *input = rest;
             return Some(message);
         }
+        if input.is_empty() {
+            return None;
+        }
         self.fill(input, LENGTH_LEN);
         let length = self.partial.first_chunk()?;
         let frame_len = LENGTH_LEN + usize::from(u16::from_be_bytes(*length));
