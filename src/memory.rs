@@ -89,7 +89,7 @@ fn heap(config: &Config) -> (Vec<Term>, usize) {
     let tls_limits = upstream::tls_limits(sockets);
     let MemoryBound { mut terms, kept, in_hand } = memory_bound(limits, upstreams);
     let datagrams = Term::new("datagram received", sockets.datagram_batch, Buffers::OCTETS_EACH);
-    let rest = REST + zone_octets(config);
+    let rest = REST + zone_octets(config) + config.policy.access.octets();
     let kept = kept + datagrams.sum() + sockets.read_buffer + rest;
     // One thing is done at a time: TLS is read first, its content after that.
     let in_hand =
@@ -259,6 +259,7 @@ mod tests {
             assert!(more_process > process || more[0].starts_with("--listen"), "{more:?}");
         }
         assert!(sums(&["--forward-zone=10.in-addr.arpa"]).0 > process);
+        assert!(sums(&["--allow=local"]).0 > process + 256 * 64);
         assert!(bound(&[], 1).process_sum() > process);
     }
 

@@ -89,6 +89,23 @@ fn a_bad_command_line_is_one_line_on_stderr_and_exit_code_2() {
              name); write quad9\n",
         ),
         (
+            &["--allow", "10.0.0.1/8"],
+            "dot-proxy: --allow 10.0.0.1/8: is an address of that network; write 10.0.0.0/8\n",
+        ),
+        (
+            &["--deny=fd00::/129"],
+            "dot-proxy: --deny fd00::/129: the prefix length \"129\" is not a number up to 128; write \
+             fd00::/128 for this address\n",
+        ),
+        (
+            &["--allow=fd00::/8", "--deny=fd00::/8"],
+            "dot-proxy: --deny fd00::/8: is allowed by --allow fd00::/8; give only one of them\n",
+        ),
+        (
+            &["--refuse-denied", "on"],
+            "dot-proxy: --refuse-denied on: is not known; write drop or refused\n",
+        ),
+        (
             &["--tcp-clients-per-address-max", "200"],
             "dot-proxy: --tcp-clients-per-address-max 200: is more than all may have; raise \
              --tcp-clients-max, which is 150, as well\n",

@@ -20,11 +20,14 @@ const OF_OWNERS: &[&str] = &[
 
 /// The choices and bounds that the command line sets, and the pins of upstreams.
 const OF_CONFIG: &[&str] = &[
+    "forwarder/Access",
+    "forwarder/AccessDenial",
     "forwarder/Ecs",
     "forwarder/Hedge",
     "forwarder/Limits",
     "forwarder/Order",
     "forwarder/Policy",
+    "forwarder/Prefix",
     "forwarder/SpecialNames",
     "tls/Files",
     "tls/KeyExchange",

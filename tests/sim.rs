@@ -29,8 +29,8 @@ use dot_proxy::forwarder::{
 
 use simulator::dns::{self, Edns, Shape};
 use simulator::{
-    Ask, Attempt, Do, Random, Roughness, Server, Step, To, What, World, default_limits, ms,
-    path_from, special,
+    Ask, Attempt, Do, Random, Roughness, Server, Step, To, What, World, default_limits,
+    default_policy, ms, path_from, special,
 };
 
 #[test]
@@ -356,6 +356,7 @@ impl Swarm {
             retry_servfail: rng.chance(500),
             ecs: rng.pick(&[Ecs::Pass, Ecs::Strip]),
             special_names: special_names(rng),
+            ..default_policy()
         };
         let operators = (0..upstreams).map(|_| rng.within(0, 1)).collect();
         let pause = rng.pick(&[ms(5), ms(20), ms(100), ms(500), ms(3000)]);

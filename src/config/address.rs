@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::suggest::{self, shown};
+use crate::forwarder::Prefix;
 
 /// An IP address with or without a port, or what is wrong with it. The port may follow an @, as
 /// unbound and stubby write it. An interface is written as its index.
@@ -50,6 +51,26 @@ pub(super) fn address(text: &str, default_port: u16) -> Result<SocketAddr, Strin
         Some(v4) => Ok(SocketAddr::new(v4.into(), v6.port())),
         None => Ok(address),
     }
+}
+
+/// A network, or an address that stands for itself alone, or what is wrong with it.
+pub(super) fn network(text: &str) -> Result<Prefix, String> {
+    let (ip, len) = text.split_once('/').map_or((text, None), |(ip, len)| (ip, Some(len)));
+    let Ok(ip) = ip.parse::<IpAddr>() else {
+        return Err("is no network; write CIDR, such as 192.168.0.0/16 or fd00::/8".into());
+    };
+    let most = if ip.is_ipv4() { 32 } else { 128 };
+    let bits = len.map_or(Ok(most), str::parse);
+    let Some(prefix) = bits.ok().and_then(|bits| Prefix::of(ip, bits)) else {
+        let len = shown(len.unwrap_or_default());
+        return Err(format!(
+            "the prefix length \"{len}\" is not a number up to {most}; write {ip}/{most} for this address"
+        ));
+    };
+    if prefix.first() != ip.to_canonical() {
+        return Err(format!("is an address of that network; write {prefix}"));
+    }
+    Ok(prefix)
 }
 
 /// An address with its interface, if it has one, and with another port.

@@ -15,7 +15,7 @@ use super::sizes::{CLIENTS_MAX, CLIENTS_PER_ADDRESS_MAX, Size, UPSTREAMS_MAX};
 use super::suggest::{self, shown, words};
 use super::zone::ZONE_EXAMPLE;
 use super::{Host, UsageError};
-use crate::forwarder::{Ecs, Hedge, Order};
+use crate::forwarder::{AccessDenial, Ecs, Hedge, Order};
 use crate::tls::KeyExchange;
 
 /// A flag: everything that there is to know of it.
@@ -211,7 +211,7 @@ pub(super) const PRINT_LIMITS: Flag = Flag {
 };
 
 /// All flags, in the order of `--help`.
-pub(super) static FLAGS: [Flag; 25] = [
+pub(super) static FLAGS: [Flag; 28] = [
     Flag {
         names: &["-l", "--listen"],
         value: Some(repeatable(LISTENER, Options::add_listener)),
@@ -227,6 +227,29 @@ pub(super) static FLAGS: [Flag; 25] = [
         help: "Let other processes of the same user serve the same addresses, one process for each \
                core; all of them need this flag.",
         default: |options| options.reuse_port.word().into(),
+    },
+    Flag {
+        names: &["--allow"],
+        value: Some(repeatable(ALLOWED, Options::allow)),
+        help: "Serve clients in this network, and of others loopback alone; local: those in the networks of \
+               this host's interfaces; repeatable. Of networks in --allow and --deny that a client is in, the \
+               smallest counts.",
+        default: |_| "loopback, private and link-local ones".into(),
+    },
+    Flag {
+        names: &["--deny"],
+        value: Some(repeatable(NETWORK, Options::deny)),
+        help: "Do not serve clients in this network; repeatable. Loopback is denied only by its own \
+               networks, 127.0.0.0/8 and ::1, or parts of them.",
+        default: no_default,
+    },
+    Flag {
+        names: &["--refuse-denied"],
+        value: Some(once(OneOf(AccessDenial::words), |options, value| {
+            choose(&mut options.denial, value)
+        })),
+        help: "What a query over UDP gets that is not served: nothing, or REFUSED with EDE 18.",
+        default: |options| options.denial.word().into(),
     },
     Flag {
         names: &["-u", "--upstream"],
@@ -397,6 +420,10 @@ pub(super) static FLAGS: [Flag; 25] = [
 ];
 
 const LISTENER: Form = Named("ADDR[:PORT]", "ADDR[:PORT], such as 127.0.0.1:5300");
+
+const ALLOWED: Form = Named("CIDR|local", "a network, such as 192.168.0.0/16, or local");
+
+const NETWORK: Form = Named("CIDR", "a network, such as 192.168.0.0/16");
 
 const UPSTREAM: Form =
     Named("SPEC", "IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com, or a preset");

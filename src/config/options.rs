@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::address::{address, overlap, reaches, with_interface_indexes};
+use super::address::{address, network, overlap, reaches, with_interface_indexes};
 use super::presets::{CLOUDFLARE, Preset, v4};
 use super::sizes::{self, Size};
 use super::suggest::{self, shown, words};
 use super::upstream::{UpstreamSpec, upstreams};
 use super::zone::zone;
 use super::{Config, Host, UsageError};
+use crate::forwarder::{Access, AccessDenial, Prefix};
 use crate::forwarder::{Ecs, Hedge, Limits, Order, Policy, SpecialNames};
 use crate::tls::{Files, KeyExchange};
 
@@ -27,6 +28,11 @@ pub(super) struct Options {
     /// None: [`LISTEN_DEFAULT`].
     pub(super) listen: Vec<SocketAddr>,
     pub(super) reuse_port: bool,
+    /// None, and no subnets: [`Access::LOCAL`].
+    pub(super) allow: Vec<Prefix>,
+    pub(super) allow_subnets: bool,
+    pub(super) deny: Vec<Prefix>,
+    pub(super) denial: AccessDenial,
     /// None: those of [`UPSTREAM_DEFAULT`].
     pub(super) upstreams: Vec<UpstreamSpec>,
     pub(super) order: Order,
@@ -61,6 +67,11 @@ impl Options {
             listen: Vec::new(),
             // A second process is a mistake more often than not, and an error then.
             reuse_port: false,
+            allow: Vec::new(),
+            allow_subnets: false,
+            deny: Vec::new(),
+            // Answers that nobody may have asked for burden whoever the source says.
+            denial: AccessDenial::Drop,
             upstreams: Vec::new(),
             // One operator sees all names, and no other sees any of them while it works.
             order: Order::Ordered,
@@ -131,6 +142,35 @@ impl Options {
         Ok(())
     }
 
+    pub(super) fn allow(&mut self, value: &str) -> Result<(), String> {
+        if value.eq_ignore_ascii_case("local") {
+            self.allow_subnets = true;
+            return Ok(());
+        }
+        let places = NETWORKS_MAX - self.deny.len();
+        add_network(&mut self.allow, value, places, &self.deny, "is denied by --deny")
+    }
+
+    pub(super) fn deny(&mut self, value: &str) -> Result<(), String> {
+        let places = NETWORKS_MAX - self.allow.len();
+        add_network(&mut self.deny, value, places, &self.allow, "is allowed by --allow")
+    }
+
+    /// Who may ask. Loopback is served unless it is denied by name.
+    fn access(&mut self) -> Access {
+        let is_default = self.allow.is_empty() && !self.allow_subnets;
+        let implied = if is_default { &Access::LOCAL[..] } else { &Access::LOOPBACK };
+        let named = |prefix: &&Prefix| self.allow.contains(prefix) || self.deny.contains(prefix);
+        let implied: Vec<_> = implied.iter().filter(|prefix| !named(prefix)).copied().collect();
+        self.allow.extend(implied);
+        Access {
+            allowed: mem::take(&mut self.allow),
+            denied: mem::take(&mut self.deny),
+            subnets: self.allow_subnets,
+            denial: self.denial,
+        }
+    }
+
     pub(super) fn add_upstreams(&mut self, value: &str) -> Result<(), String> {
         for upstream in upstreams(&with_interface_indexes(value, self.host.interface_index))? {
             // The log could not tell them apart.
@@ -190,6 +230,7 @@ impl Options {
         self.check_upstreams()?;
         let limits = self.limits()?;
         let files = self.files()?;
+        let access = self.access();
         // With one operator asked before the others, these are not to see a part of the names.
         let hedge = if self.order == Order::Ordered { Hedge::Same } else { Hedge::Any };
         Ok(Config {
@@ -204,6 +245,7 @@ impl Options {
                 hedge: self.hedge.unwrap_or(hedge),
                 retry_servfail: self.retry_servfail,
                 ecs: self.ecs,
+                access,
                 special_names: match self.special_names {
                     Special::Forward => SpecialNames::Forward,
                     Special::Local => SpecialNames::Local { forwarded: self.forward_zones },
@@ -297,6 +339,30 @@ fn alone(flag: &str, file: &Path, other: &str) -> UsageError {
     UsageError(format!("{flag} {}: needs {other} FILE as well", shown(&file.to_string_lossy())))
 }
 
+/// Adds the network of `value` to `networks`, which may have so many. `others` says `otherwise`.
+fn add_network(
+    networks: &mut Vec<Prefix>,
+    value: &str,
+    places: usize,
+    others: &[Prefix],
+    otherwise: &str,
+) -> Result<(), String> {
+    let network = network(value)?;
+    if others.contains(&network) {
+        return Err(format!("{otherwise} {network}; give only one of them"));
+    }
+    if networks.contains(&network) {
+        return Ok(());
+    }
+    if networks.len() == places {
+        return Err(format!(
+            "is one network too many; give at most {NETWORKS_MAX}, of --allow and --deny together"
+        ));
+    }
+    networks.push(network);
+    Ok(())
+}
+
 /// A value that is one of a few words.
 pub(super) trait Choice: Copy + PartialEq + 'static {
     /// What there is to choose from, as it is written.
@@ -343,6 +409,11 @@ pub(super) enum Special {
 
 impl Choice for bool {
     const WORDS: &'static [(&'static str, Self)] = &[("on", true), ("off", false)];
+}
+
+impl Choice for AccessDenial {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("drop", Self::Drop), ("refused", Self::Refused)];
 }
 
 impl Choice for Ecs {
@@ -430,6 +501,9 @@ pub(super) const LISTENERS_MAX: usize = 32;
 
 /// Lines name each of them where a certificate leads to none.
 pub(super) const CA_FILES_MAX: usize = 16;
+
+/// Networks that are allowed or denied. A look-up takes hardly longer with many, and 1,000 take 200 KB.
+pub(super) const NETWORKS_MAX: usize = 1_000;
 
 /// Each is compared with every special name that is asked for. Where they are many, one above them does:
 /// `100.in-addr.arpa` stands for the 64 zones of the shared addresses.

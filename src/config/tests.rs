@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::address::with_interface_indexes;
 use super::flags::FLAGS;
-use super::options::{Choice, FORWARD_ZONES_MAX, LISTENERS_MAX};
+use super::options::{Choice, FORWARD_ZONES_MAX, LISTENERS_MAX, NETWORKS_MAX};
 use super::presets::PRESETS;
 use super::sizes::UPSTREAMS_MAX;
 use super::upstream::{PINS_MAX, upstreams};
 use super::*;
-use crate::forwarder::{Ecs, Hedge, Order, SpecialNames};
+use crate::forwarder::{Access, AccessDenial, Ecs, Hedge, Order, SpecialNames};
 
 /// A host with one interface, and stderr in a file.
 const HOST: Host =
@@ -200,6 +200,90 @@ fn bad_forward_zones_are_named_with_what_would_be_right() {
         LABEL.test      => has a label of more than 63 octets
         LONG-NAME       => is 254 octets long, more than 253";
     assert_errors("--forward-zone", &with_long_names(table));
+}
+
+#[test]
+fn who_may_ask() {
+    let access = |line: &str| config(line).policy.access;
+    let shown = |line: &str| access(line).to_string();
+    let local = Access {
+        allowed: Access::LOCAL.into(),
+        denied: Vec::new(),
+        subnets: false,
+        denial: AccessDenial::Drop,
+    };
+    assert_eq!(access(""), local);
+    let refused = access("--refuse-denied refused");
+    assert_eq!(refused, Access { denial: AccessDenial::Refused, ..local.clone() });
+    let subnets = access("--allow local --allow=LOCAL");
+    assert_eq!(
+        subnets,
+        Access { allowed: Access::LOOPBACK.into(), subnets: true, ..local.clone() }
+    );
+    let denied = access("--deny 10.1.0.0/16");
+    assert_eq!(denied, Access { denied: denied.denied.clone(), ..local });
+    for (line, expected) in [
+        ("--allow 10.0.0.0/8", "10.0.0.0/8, 127.0.0.0/8, ::1/128"),
+        (
+            "--allow=192.0.2.7 --allow 2001:DB8::1",
+            "192.0.2.7/32, 2001:db8::1/128, 127.0.0.0/8, ::1/128",
+        ),
+        ("--allow ::ffff:10.0.0.0/104 --allow 10.0.0.0/8", "10.0.0.0/8, 127.0.0.0/8, ::1/128"),
+        (
+            "--deny 10.0.0.1 --deny 10.0.0.1/32 --allow 10.0.0.0/8",
+            "10.0.0.0/8, 127.0.0.0/8, ::1/128, but not 10.0.0.1/32",
+        ),
+        (
+            "--allow 10.0.0.0/8 --allow local",
+            "10.0.0.0/8, 127.0.0.0/8, ::1/128, the networks of this host's interfaces",
+        ),
+        // Loopback is denied by name, as all that is served by default.
+        ("--allow 0.0.0.0/0 --deny 127.0.0.0/8", "0.0.0.0/0, ::1/128, but not 127.0.0.0/8"),
+        ("--allow ::1 --deny ::/0", "::1/128, 127.0.0.0/8, but not ::/0"),
+    ] {
+        assert_eq!(shown(line), expected, "{line}");
+    }
+    let without = shown("--deny 10.0.0.0/8");
+    assert!(!without.contains("loopback") && without.ends_with("but not 10.0.0.0/8"), "{without}");
+}
+
+#[test]
+fn bad_networks_are_named_with_what_would_be_right() {
+    let table = r#"
+        10.0.0.1/8      => is an address of that network; write 10.0.0.0/8
+        ::ffff:10.0.0.1/104 => is an address of that network; write 10.0.0.0/8
+        2001:db8::1/32  => is an address of that network; write 2001:db8::/32
+        10.0.0.0/33     => the prefix length "33" is not a number up to 32; write 10.0.0.0/32 for this address
+        fd00::/129      => the prefix length "129" is not a number up to 128; write fd00::/128 for this address
+        10.0.0.0/       => the prefix length "" is not a number up to 32
+        10.0.0.0/-1     => the prefix length "-1" is not a number up to 32
+        10.0.0.0/255.0.0.0 => the prefix length "255.0.0.0" is not a number up to 32
+        10/8            => is no network; write CIDR, such as 192.168.0.0/16 or fd00::/8
+        any             => is no network; write CIDR
+        fe80::1%eth0    => is no network; write CIDR
+        10.0.0.1:53     => is no network; write CIDR"#;
+    for flag in ["--allow", "--deny"] {
+        assert_errors(flag, &table.replace('"', "'"));
+    }
+    assert_errors(
+        "",
+        "
+        --allow 10.0.0.0/8 --deny 10.0.0.0/8 => --deny 10.0.0.0/8: is allowed by --allow 10.0.0.0/8; give only one of them
+        --deny ::1 --allow ::1/128 => --allow ::1/128: is denied by --deny ::1/128; give only one of them
+        --deny local    => --deny local: is no network; write CIDR
+        --allow         => --allow: the value is missing; give a network, such as 192.168.0.0/16, or local
+        --deny          => --deny: the value is missing; give a network, such as 192.168.0.0/16
+        --refuse-denied yes => --refuse-denied yes: is not known; write drop or refused",
+    );
+    let networks = |flag: &str, count: usize| -> String {
+        let networks = (0..count).map(|number| format!("{flag} fd00::{number}"));
+        networks.collect::<Vec<_>>().join(" ")
+    };
+    let both = networks("--allow", NETWORKS_MAX - 1) + " --deny 10.0.0.1 ";
+    config(&format!("{both} --deny 10.0.0.1"));
+    let error = error(&(both + "--deny 10.0.0.2"));
+    let expected = "--deny 10.0.0.2: is one network too many; give at most 1000, of --allow and --deny together";
+    assert_eq!(error, expected);
 }
 
 #[test]
@@ -711,6 +795,8 @@ fn lists_are_bounded() {
         ("--upstream=10.0.0.N#x ", Size::Large.of(UPSTREAMS_MAX)),
         ("--listen=127.0.0.N:53 ", LISTENERS_MAX),
         ("--forward-zone=N.10.in-addr.arpa ", FORWARD_ZONES_MAX),
+        ("--allow=fd00::N ", NETWORKS_MAX),
+        ("--deny=fd00::N ", NETWORKS_MAX),
     ] {
         let line = |count: usize| -> String {
             (0..count).map(|number| flag.replace('N', &number.to_string())).collect()
@@ -776,6 +862,7 @@ fn help_and_version_win_wherever_they_stand() {
 fn a_flag_has_no_default_but_the_one_that_help_shows() {
     // What is given where the default depends on other flags, and is told in words.
     let in_words = [
+        ("--allow", ""),
         ("--hedge", "same"),
         ("--builtin-roots", "on"),
         ("--udp-size-max", ""),

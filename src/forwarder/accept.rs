@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::action::ClientId;
-use super::clients::access::is_local;
+use super::clients::access::AccessDenial;
 use super::denial::{Denial, UNPROVEN};
 use super::limits::Service;
 use super::message::frame;
@@ -42,14 +42,21 @@ impl Forwarder {
     ) {
         if self.is_served(now, path.client.ip()) {
             self.client_message(now, Source::Datagram(path), message, truncated);
+        } else if self.policy.access.denial == AccessDenial::Refused
+            && let Ok(parsed) = message::parse_query(message, truncated)
+        {
+            let ede = Ede { code: Ede::PROHIBITED, text: "" };
+            let response = parsed.local_response(Rcode::REFUSED, Some(ede));
+            self.respond_locally(now, Source::Datagram(path), message, &response);
         }
     }
 
     /// Whether this source gets answers; says so if not, once in a while.
     pub(super) fn is_served(&mut self, now: Instant, source: IpAddr) -> bool {
-        let is_served = is_local(source);
+        let is_served = self.clients.serves(source);
         if !is_served {
-            self.clients.note_stranger(now, source, &mut self.outbox);
+            let access = &self.policy.access;
+            self.clients.note_stranger(now, source, access, &mut self.outbox);
         }
         is_served
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::clients::access::Access;
 pub use super::message::edit::Ecs;
 use super::message::frame;
 pub use super::message::special::SpecialNames;
@@ -18,6 +19,8 @@ pub struct Policy {
     pub retry_servfail: bool,
     /// What becomes of EDNS Client Subnet options.
     pub ecs: Ecs,
+    /// Whose queries are answered.
+    pub access: Access,
     /// Whether names that are not for the public DNS are forwarded.
     pub special_names: SpecialNames,
 }

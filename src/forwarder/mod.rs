@@ -147,7 +147,7 @@ mod upstreams;
 #[cfg(debug_assertions)]
 mod whereabouts;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 pub use action::{
@@ -155,7 +155,7 @@ pub use action::{
     UpstreamIdentity, UpstreamIndex,
 };
 pub use bound::{MemoryBound, Term, memory_bound};
-pub use clients::access::is_local;
+pub use clients::access::{Access, AccessDenial, Prefix, shown_prefixes};
 use clients::response_size::ResponseSize;
 use clients::{Admission, Clients};
 pub(crate) use collections::sort::sort_by_key;
@@ -196,7 +196,7 @@ impl Forwarder {
         debug_assert!(upstreams.len() <= UPSTREAMS_MAX, "{} upstreams", upstreams.len());
         Self {
             service: Service::Serving,
-            clients: Clients::new(&limits),
+            clients: Clients::new(&limits, policy.access.served(&[])),
             queries: Queries::new(&limits, seed),
             denials: Denials::new(),
             upstreams: Upstreams::new(&limits, &policy, upstreams, seed),
@@ -344,6 +344,13 @@ impl Forwarder {
         self.settle(now);
     }
 
+    /// The subnets of this host's interfaces are these now, of which those beyond [`Access::SUBNETS_MAX`] do
+    /// not count. To be told only if the policy has them served.
+    pub fn handle_subnets(&mut self, subnets: &[Prefix]) {
+        let counted = subnets.len().min(Access::SUBNETS_MAX);
+        self.clients.serve(self.policy.access.served(&subnets[..counted]));
+    }
+
     /// The end was asked for: clients may be read for all that they have sent, so that
     /// [`Self::handle_shutdown`] finds it owed.
     pub fn handle_termination(&mut self) {
@@ -415,6 +422,11 @@ impl Forwarder {
     /// until [`Action::Read`]; the rest waits in its socket.
     pub fn poll_read(&mut self, client: ClientId) -> usize {
         self.clients.poll_read(client)
+    }
+
+    /// Whether queries from this address are answered.
+    pub fn serves(&self, source: IpAddr) -> bool {
+        self.clients.serves(source)
     }
 
     /// Whether a client may be accepted now. To be asked before each, and only if one may be waiting.

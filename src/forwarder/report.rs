@@ -54,6 +54,8 @@ pub enum Notice {
         source: IpAddr,
         /// Datagrams and connections that were dropped since the last such line.
         count: u64,
+        /// The addresses that are served, in words.
+        served: Box<str>,
     },
     /// An upstream became unusable.
     UpstreamFailed {
@@ -208,16 +210,17 @@ impl Notice {
                     None => f.write_str("; a higher --tcp-clients-max gives more places"),
                 }
             }
-            Self::SourceRefused { source, count } => {
+            Self::SourceRefused { source, count, served } => {
                 match count {
                     1 => write!(f, "a query from {source} was dropped"),
                     _ => write!(f, "{count} queries were dropped, the last from {source}"),
                 }?;
-                f.write_str(
-                    ": only loopback, private, shared (100.64.0.0/10), link-local and unique-local \
-                     addresses are served; a client that asks a --listen address in such a network sends \
-                     from its own address there, and this host itself can ask 127.0.0.1 (Docker's port \
-                     publishing may replace the source)",
+                write!(
+                    f,
+                    ": served are {served}; --allow CIDR serves others, --allow local all networks of this \
+                     host's interfaces; a client that asks a --listen address in such a network sends from \
+                     its own address there, and this host itself can ask 127.0.0.1 (Docker's port \
+                     publishing may replace the source)"
                 )
             }
             _ => Ok(()),
@@ -383,18 +386,21 @@ mod tests {
     #[test]
     fn who_is_not_served_is_named() {
         let line = |source: &str, count| {
-            Notice::SourceRefused { source: source.parse().unwrap(), count }.to_string()
+            let (source, served) = (source.parse().unwrap(), "10.0.0.0/8".into());
+            Notice::SourceRefused { source, count, served }.to_string()
         };
         let first = line("203.0.113.7", 1);
         assert!(
-            first.starts_with("a query from 203.0.113.7 was dropped: only loopback"),
+            first.starts_with(
+                "a query from 203.0.113.7 was dropped: served are 10.0.0.0/8; --allow"
+            ),
             "{first}"
         );
         let more = line("2001:db8::1", 17);
         assert!(more.starts_with("17 queries were dropped, the last from 2001:db8::1: "), "{more}");
         for line in [first, more] {
             assert!(
-                ["100.64.0.0/10", "--listen", "127.0.0.1"].map(|it| line.contains(it)) == [true; 3],
+                ["--allow local", "--listen", "127.0.0.1"].map(|it| line.contains(it)) == [true; 3],
                 "{line}"
             );
         }

@@ -1,5 +1,6 @@
 //! The shell: sockets, listeners and the loop that turns what happens to them into calls of the forwarder.
 
+mod access;
 mod client;
 pub mod datagram;
 mod listener;

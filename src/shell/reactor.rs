@@ -17,7 +17,7 @@ use mio::{Events, Interest, Poll};
 
 use crate::config::{Config, UpstreamSpec};
 use crate::forwarder::{
-    self, Action, ClientId, Closed, ConnId, DatagramPath, Forwarder, Manner, UpstreamConnId,
+    Action, ClientId, Closed, ConnId, DatagramPath, Forwarder, Manner, UpstreamConnId,
     UpstreamIdentity, UpstreamIndex, sort_by_key,
 };
 use crate::host::clocks::{ClockChange, Clocks};
@@ -26,6 +26,7 @@ use crate::host::network::{Change, Network, Way, interfaces};
 use crate::host::os_error::{Logged, system_error};
 use crate::host::signals::Termination;
 use crate::host::stderr::Stderr;
+use crate::shell::access::{ServedSubnets, log_served};
 use crate::shell::client::ClientSocket;
 use crate::shell::datagram::{Buffers, Calls};
 use crate::shell::listener::{self, Listener};
@@ -41,6 +42,7 @@ pub struct Reactor {
     termination: Termination,
     /// The ways to the upstreams; `None` where the kernel does not announce changes.
     network: Option<Network>,
+    subnets: Option<ServedSubnets>,
     listeners: Vec<Listener>,
     datagrams: Buffers,
     sockets: Sockets,
@@ -87,7 +89,7 @@ impl Reactor {
             upstream_conns: limits.upstream_conns_max,
         };
         limits.clients_max = wanted.clients_max()?;
-        let cx = Context {
+        let mut cx = Context {
             forwarder: Forwarder::new(
                 limits,
                 config.policy.clone(),
@@ -109,11 +111,20 @@ impl Reactor {
                 Listener::bind(index, *address, config.reuse_port, calls, &config.sockets)
             })
             .collect();
-        Self::with(listeners?, cx, stderr)
+        let listeners = listeners?;
+        let access = &config.policy.access;
+        log_served(access, listeners.iter().map(Listener::address));
+        let subnets = ServedSubnets::open(access, &mut cx.forwarder)?;
+        Self::with(listeners, subnets, cx, stderr)
             .map_err(|error| format!("cannot start: {}", system_error(&error)))
     }
 
-    fn with(mut listeners: Vec<Listener>, cx: Context, stderr: Stderr) -> io::Result<Self> {
+    fn with(
+        mut listeners: Vec<Listener>,
+        subnets: Option<ServedSubnets>,
+        cx: Context,
+        stderr: Stderr,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut termination = Termination::new()?;
         poll.registry().register(
@@ -134,6 +145,7 @@ impl Reactor {
             poll,
             termination,
             network,
+            subnets,
             listeners,
             datagrams: Buffers::new(cx.limits.datagram_batch),
             sockets: Sockets::default(),
@@ -398,6 +410,11 @@ impl Reactor {
                 return;
             }
         }
+        if let Some(subnets) = &mut self.subnets
+            && let Err(error) = subnets.look(&mut self.cx.forwarder)
+        {
+            log_unnoticed(&error);
+        }
         for (index, target) in self.cx.targets.iter().enumerate() {
             let Some(change) = network.poll_way(index, target.address()) else { continue };
             let upstream = UpstreamIndex::new(index);
@@ -434,7 +451,7 @@ impl Reactor {
         for listener in &mut self.listeners {
             if listener.is_readable() {
                 let sink = |path: DatagramPath, message: &[u8], truncated| {
-                    log_unserved(path.client);
+                    log_unserved(forwarder, path.client);
                     forwarder.handle_datagram(*now, path, message, truncated);
                 };
                 let ignored = listener.receive(*now, &mut self.datagrams, batches_max, sink);
@@ -463,7 +480,7 @@ impl Reactor {
                 match self.listeners[index].accept(self.cx.now) {
                     Ok(None) => break,
                     Ok(Some((stream, peer))) => {
-                        log_unserved(peer);
+                        log_unserved(&self.cx.forwarder, peer);
                         if let Some(client) = self.cx.forwarder.handle_accept(self.cx.now, peer) {
                             self.insert_client(client, stream);
                         }
@@ -559,8 +576,8 @@ fn changed(change: Change, lost: usize) -> String {
 }
 
 /// Logs each source that is not served, where the core reports the last of them once in a while.
-fn log_unserved(source: SocketAddr) {
-    if log::log_enabled!(log::Level::Debug) && !forwarder::is_local(source.ip()) {
+fn log_unserved(forwarder: &Forwarder, source: SocketAddr) {
+    if log::log_enabled!(log::Level::Debug) && !forwarder.serves(source.ip()) {
         log::debug!("a query from {source} was dropped: its address is not served");
     }
 }

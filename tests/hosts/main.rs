@@ -4,6 +4,7 @@
 //! Networks are broken in network namespaces of the tests' own, which need root. What a machine
 //! cannot do is skipped with a line that says so, see [`support::skip`].
 
+mod access;
 mod addresses;
 mod clock;
 mod crowds;

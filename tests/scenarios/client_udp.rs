@@ -139,7 +139,7 @@ fn strangers_are_not_answered_and_it_is_said_whose_address_it_was_once_a_minute(
     assert_eq!(w.forwarder.counts().refused, 5);
     let told = |w: &simulator::World| -> Vec<_> {
         let notices = w.notices.iter().map(|(_, notice)| match notice {
-            Notice::SourceRefused { source, count } => (source.to_string(), *count),
+            Notice::SourceRefused { source, count, .. } => (source.to_string(), *count),
             other => panic!("{other:?}"),
         });
         notices.collect()

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unchecked_time_subtraction, reason = "an underflow fails the story")]
 
+mod client_access;
 mod client_limits;
 mod client_tcp;
 mod client_udp;

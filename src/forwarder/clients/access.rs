@@ -1,25 +1,223 @@
 //! The addresses that are served.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
+use crate::forwarder::collections::sort::sort_by_key;
 use crate::forwarder::report::OnceAMinute;
 
-/// Whether a source address is on this host or its local networks: loopback, private (RFC 1918), shared
-/// (RFC 6598), link-local or unique local. Everybody else would make this an open resolver (RFC 5625
-/// section 6.2), which floods third parties with answers they never asked for.
-pub fn is_local(source: IpAddr) -> bool {
-    match source.to_canonical() {
-        IpAddr::V4(v4) => {
-            // Between a provider and its customers, and in virtual private networks; not routed beyond.
-            let is_shared = matches!(v4.octets(), [100, 64..=127, ..]);
-            v4.is_loopback() || v4.is_private() || v4.is_link_local() || is_shared
-        }
-        IpAddr::V6(v6) => {
-            v6 == Ipv6Addr::LOCALHOST || v6.is_unicast_link_local() || v6.is_unique_local()
-        }
+/// The addresses of a network: those that begin with the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Prefix {
+    /// The first address, as IPv6 has it: that of an IPv4 address is its mapped one (RFC 4291 section
+    /// 2.5.5.2).
+    first: u128,
+    /// How many bits of it all addresses have.
+    len: u8,
+}
+
+impl Prefix {
+    /// The network of this address, whose prefix has so many bits. `None`: an address has fewer bits.
+    pub fn of(address: IpAddr, len: u8) -> Option<Self> {
+        let (len, most) = if address.is_ipv4() { (len.checked_add(96)?, 128) } else { (len, 128) };
+        let first = key(address) & !u128::MAX.checked_shr(len.into()).unwrap_or_default();
+        (len <= most).then_some(Self { first, len })
+    }
+
+    const fn v4(a: u8, b: u8, len: u8) -> Self {
+        let first = Ipv4Addr::new(a, b, 0, 0).to_ipv6_mapped().to_bits();
+        Self { first, len: 96 + len }
+    }
+
+    const fn v6(first: u16, len: u8) -> Self {
+        Self { first: (first as u128) << 112, len }
+    }
+
+    /// The first address.
+    pub fn first(&self) -> IpAddr {
+        Ipv6Addr::from_bits(self.first).to_canonical()
+    }
+
+    /// Whether these are all addresses of their family.
+    pub fn is_everybody(&self) -> bool {
+        *self == Self { first: 0, len: 0 } || *self == Self::v4(0, 0, 0)
+    }
+
+    fn last(&self) -> u128 {
+        self.first | u128::MAX.checked_shr(self.len.into()).unwrap_or_default()
+    }
+
+    /// Whether the address of this key is one of them. No IPv4 address is one of an IPv6 network.
+    fn contains(&self, key: u128) -> bool {
+        let is_v4 = self.len >= 96;
+        (self.first..=self.last()).contains(&key) && (is_v4 || !is_mapped(key))
     }
 }
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = self.first();
+        let len = if first.is_ipv4() { self.len - 96 } else { self.len };
+        write!(f, "{first}/{len}")
+    }
+}
+
+/// The number of an address among all of both families.
+fn key(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+fn is_mapped(key: u128) -> bool {
+    key >> 32 == 0xffff
+}
+
+/// A set of addresses. A look-up takes few steps, however many prefixes there are.
+#[derive(Debug)]
+pub(crate) struct Ranges {
+    /// Keys at which ranges in the set begin and end, in turn.
+    bounds: Vec<u128>,
+}
+
+impl Ranges {
+    /// An address is in the set if the longest of these prefixes that it is in says so. Of two that are alike
+    /// the one that says no counts.
+    pub(crate) fn new(prefixes: &[(Prefix, bool)]) -> Self {
+        let is_in = |key: u128| {
+            let around = prefixes.iter().filter(|(prefix, _)| prefix.contains(key));
+            around
+                .max_by_key(|(prefix, is_in)| (prefix.len, !is_in))
+                .is_some_and(|(_, is_in)| *is_in)
+        };
+        // All of IPv4 lies within IPv6 networks of which it is no part.
+        let all_v4 = Prefix::v4(0, 0, 0);
+        let around = prefixes.iter().map(|(prefix, _)| prefix).chain([&all_v4]);
+        let mut bounds: Vec<u128> = Vec::with_capacity(2 * prefixes.len() + 2);
+        bounds.extend(
+            around.flat_map(|prefix| [Some(prefix.first), prefix.last().checked_add(1)]).flatten(),
+        );
+        sort_by_key(&mut bounds, |bound| *bound);
+        let mut was_in = false;
+        bounds.retain(|bound| {
+            let before = std::mem::replace(&mut was_in, is_in(*bound));
+            before != was_in
+        });
+        Self { bounds }
+    }
+
+    /// Whether an address is in the set.
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        let key = key(address);
+        self.bounds.partition_point(|bound| *bound <= key) % 2 == 1
+    }
+
+    /// Octets that it takes for so many prefixes.
+    pub(crate) const fn octets(prefixes: usize) -> usize {
+        (2 * prefixes + 2) * size_of::<u128>()
+    }
+}
+
+/// Who may ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Networks whose addresses are served, but for those in a longer prefix of the other kind.
+    pub allowed: Vec<Prefix>,
+    /// Networks whose addresses are not served. Of two prefixes that are alike this one counts.
+    pub denied: Vec<Prefix>,
+    /// Whether the subnets of this host's interfaces are served, too.
+    pub subnets: bool,
+    /// What a datagram from an address that is not served gets.
+    pub denial: AccessDenial,
+}
+
+/// What a query by datagram gets that comes from an address that is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessDenial {
+    /// Nothing.
+    Drop,
+    /// REFUSED, which is not much longer than the query.
+    Refused,
+}
+
+impl Access {
+    /// Loopback addresses, which are served unless they are denied by name.
+    pub const LOOPBACK: [Prefix; 2] = [Prefix::v4(127, 0, 8), Prefix { first: 1, len: 128 }];
+
+    /// This host and its local networks: loopback, private (RFC 1918), shared (RFC 6598), link-local and
+    /// unique local. To serve everybody else would make this an open resolver (RFC 5625 section 6.2), which
+    /// floods third parties with answers they never asked for.
+    pub const LOCAL: [Prefix; 9] = [
+        Self::LOOPBACK[0],
+        Self::LOOPBACK[1],
+        Prefix::v4(10, 0, 8),
+        // Between a provider and its customers, and in virtual private networks; not routed beyond.
+        Prefix::v4(100, 64, 10),
+        Prefix::v4(169, 254, 16),
+        Prefix::v4(172, 16, 12),
+        Prefix::v4(192, 168, 16),
+        Prefix::v6(0xfc00, 7),
+        Prefix::v6(0xfe80, 10),
+    ];
+
+    /// Subnets of interfaces that are served at most.
+    pub const SUBNETS_MAX: usize = 256;
+
+    /// The addresses that are served, with these subnets.
+    pub(crate) fn served(&self, subnets: &[Prefix]) -> Ranges {
+        let allowed = self.allowed.iter().chain(subnets).map(|prefix| (*prefix, true));
+        let denied = self.denied.iter().map(|prefix| (*prefix, false));
+        let prefixes: Vec<_> = allowed.chain(denied).collect();
+        Ranges::new(&prefixes)
+    }
+
+    fn prefixes_max(&self) -> usize {
+        let subnets = if self.subnets { Self::SUBNETS_MAX } else { 0 };
+        self.allowed.len() + self.denied.len() + subnets
+    }
+
+    /// Octets that it takes beyond what a few prefixes do, with the look-up, and with another one while that is
+    /// made.
+    pub fn octets(&self) -> usize {
+        let prefixes = self.prefixes_max().saturating_sub(Self::LOCAL.len());
+        // As they were configured, as the forwarder has them, and as a look-up is made of them.
+        prefixes * (2 * size_of::<Prefix>() + size_of::<(Prefix, bool)>())
+            + 2 * Ranges::octets(prefixes)
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.allowed == Self::LOCAL {
+            f.write_str(
+                "loopback, private, shared (100.64.0.0/10), link-local and unique-local addresses",
+            )?;
+        } else {
+            f.write_str(&shown_prefixes(&self.allowed))?;
+        }
+        if self.subnets {
+            f.write_str(", the networks of this host's interfaces")?;
+        }
+        if !self.denied.is_empty() {
+            write!(f, ", but not {}", shown_prefixes(&self.denied))?;
+        }
+        Ok(())
+    }
+}
+
+/// The first of these prefixes, and how many more there are.
+pub fn shown_prefixes(prefixes: &[Prefix]) -> String {
+    let shown: Vec<_> = prefixes.iter().take(SHOWN_MAX).map(Prefix::to_string).collect();
+    match prefixes.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// Prefixes that a line of the log shows.
+const SHOWN_MAX: usize = 8;
 
 /// Sources that are not served, for the log: whoever floods makes no more lines than others.
 #[derive(Debug, Default)]
@@ -41,7 +239,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::forwarder::tests::base;
+    use crate::forwarder::tests::{Random, base};
 
     #[test]
     fn strangers_are_told_of_once_a_minute_and_counted_meanwhile() {
@@ -52,6 +250,154 @@ mod tests {
             .filter_map(|ms| Some((ms, strangers.note(start + Duration::from_millis(ms))?)))
             .collect();
         assert_eq!(due, [(0, 1), (60_000, 3), (500_000, 2)]);
+    }
+
+    fn prefix(text: &str) -> Prefix {
+        let (address, len) = text.split_once('/').unwrap();
+        Prefix::of(address.parse().unwrap(), len.parse().unwrap()).unwrap()
+    }
+
+    fn prefixes(text: &str) -> Vec<Prefix> {
+        text.split_whitespace().map(prefix).collect()
+    }
+
+    fn access(allowed: &str, denied: &str) -> Access {
+        let (allowed, denied) = (prefixes(allowed), prefixes(denied));
+        Access { allowed, denied, subnets: false, denial: AccessDenial::Drop }
+    }
+
+    #[test]
+    fn prefixes_are_written_as_they_are_read() {
+        for text in [
+            "10.0.0.0/8",
+            "0.0.0.0/0",
+            "192.0.2.1/32",
+            "::/0",
+            "2000::/3",
+            "fd00::1/128",
+            "::/96",
+            "255.255.255.255/32",
+            "ffff::/16",
+        ] {
+            assert_eq!(prefix(text).to_string(), text);
+        }
+        assert_eq!(prefix("10.1.2.3/8").to_string(), "10.0.0.0/8");
+        assert_eq!(prefix("::ffff:10.1.2.3/104").to_string(), "10.0.0.0/8");
+        for (address, len) in [("10.0.0.0", 33), ("10.0.0.0", 255), ("::", 129)] {
+            assert_eq!(Prefix::of(address.parse().unwrap(), len), None);
+        }
+        let everybody = ["0.0.0.0/0", "::/0", "::/1", "10.0.0.0/8", "::ffff:0.0.0.0/96"];
+        let everybody = everybody.map(|text| prefix(text).is_everybody());
+        assert_eq!(everybody, [true, true, false, false, true]);
+    }
+
+    #[test]
+    fn the_longest_prefix_counts() {
+        // What is allowed, what is denied, who is served, and who is not.
+        for (allowed, denied, served, refused) in [
+            ("", "", "", "0.0.0.0 :: 127.0.0.1 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+            (
+                "10.0.0.0/8",
+                "",
+                "10.0.0.0 10.255.255.255 ::ffff:10.1.2.3",
+                "9.255.255.255 11.0.0.0 ::a00:1",
+            ),
+            ("::ffff:10.0.0.0/104", "", "10.0.0.1 ::ffff:10.0.0.1", "11.0.0.0"),
+            (
+                "10.0.0.0/8 10.1.1.0/24",
+                "10.1.0.0/16",
+                "10.0.0.1 10.1.1.1 10.2.0.0",
+                "10.1.0.255 10.1.2.0",
+            ),
+            ("10.1.1.1/32", "10.0.0.0/8 10.0.0.0/8", "10.1.1.1", "10.1.1.0 10.1.1.2"),
+            ("10.0.0.0/9 10.128.0.0/9", "", "10.0.0.1 10.127.255.255 10.128.0.0", "11.0.0.0"),
+            ("10.0.0.0/8", "10.0.0.0/8", "", "10.0.0.1"),
+            // All addresses of one family are none of the other.
+            (
+                "::/0",
+                "",
+                ":: ::fffe:ffff:ffff ::1:0:0:0 ffff::1",
+                "0.0.0.0 8.8.8.8 255.255.255.255",
+            ),
+            (
+                "0.0.0.0/0",
+                "",
+                "0.0.0.0 255.255.255.255 ::ffff:1.2.3.4",
+                ":: ::fffe:ffff:ffff ::1:0:0:0",
+            ),
+            ("0.0.0.0/0", "::/0", "8.8.8.8", "2001:db8::1"),
+            (
+                "::/0 0.0.0.0/0",
+                "8.8.8.0/24 2001:db8::/32",
+                "8.8.9.0 2001:db9::",
+                "8.8.8.8 2001:db8::1",
+            ),
+            (
+                "::/0",
+                "ff00::/8",
+                "feff:ffff:: fe80::1",
+                "ff02::1 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+            ),
+        ] {
+            let ranges = access(allowed, denied).served(&[]);
+            for (addresses, is_served) in [(served, true), (refused, false)] {
+                for address in addresses.split_whitespace() {
+                    let found = ranges.contains(address.parse().unwrap());
+                    assert_eq!(found, is_served, "{allowed:?} without {denied:?}: {address}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_look_up_says_what_the_prefixes_say_one_by_one() {
+        let mut random = Random::new(1);
+        for _ in 0..100 {
+            let rules: Vec<(Prefix, bool)> = (0..random.next() % 40)
+                .map(|_| {
+                    let bits = random.next();
+                    let prefix = if bits & 1 == 0 {
+                        let address = Ipv4Addr::from_bits((random.next() as u32) & 0xff0f_0003);
+                        Prefix::of(address.into(), (bits >> 1) as u8 % 33)
+                    } else {
+                        let address =
+                            Ipv6Addr::from_bits(u128::from(random.next() & 0xf0ff_ffff_0003));
+                        Prefix::of(address.into(), (bits >> 1) as u8 % 129)
+                    };
+                    (prefix.unwrap(), bits >> 20 & 1 == 0)
+                })
+                .collect();
+            let ranges = Ranges::new(&rules);
+            let bounds = rules.iter().flat_map(|(prefix, _)| [prefix.first, prefix.last()]);
+            for key in bounds.flat_map(|key| [key.wrapping_sub(1), key, key.wrapping_add(1)]) {
+                let address = Ipv6Addr::from_bits(key);
+                let around = rules.iter().filter(|(prefix, _)| {
+                    let of_network = Prefix::of(address.into(), prefix.len).unwrap();
+                    of_network == *prefix
+                        && address.to_canonical().is_ipv4() == prefix.first().is_ipv4()
+                });
+                let longest = around.clone().map(|(prefix, _)| prefix.len).max();
+                let all = around.filter(|(prefix, _)| Some(prefix.len) == longest);
+                let expected = longest.is_some() && all.clone().all(|(_, is_in)| *is_in);
+                assert_eq!(ranges.contains(address.into()), expected, "{address}: {rules:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_served_is_said() {
+        let text = access("127.0.0.0/8 ::1/128 10.0.0.0/8", "").to_string();
+        assert_eq!(text, "127.0.0.0/8, ::1/128, 10.0.0.0/8");
+        let local = Access { allowed: Access::LOCAL.into(), ..access("", "10.1.0.0/16") };
+        assert_eq!(
+            local.to_string(),
+            "loopback, private, shared (100.64.0.0/10), link-local and unique-local addresses, but not \
+             10.1.0.0/16"
+        );
+        let many = (0..20).map(|n| Prefix::v4(10, n, 16)).collect();
+        let many = Access { allowed: many, subnets: true, ..access("", "") }.to_string();
+        let expected = "10.7.0.0/16 and 12 more, the networks of this host's interfaces";
+        assert!(many.ends_with(expected), "{many}");
     }
 
     #[test]
@@ -88,11 +434,12 @@ mod tests {
             "ff02::1",
             "::ffff:8.8.8.8",
         ];
+        let local = Access { allowed: Access::LOCAL.into(), ..access("", "") }.served(&[]);
         for address in served {
-            assert!(is_local(address.parse().unwrap()), "{address}");
+            assert!(local.contains(address.parse().unwrap()), "{address}");
         }
         for address in refused {
-            assert!(!is_local(address.parse().unwrap()), "{address}");
+            assert!(!local.contains(address.parse().unwrap()), "{address}");
         }
     }
 }

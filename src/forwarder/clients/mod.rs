@@ -16,7 +16,7 @@ use crate::forwarder::limits::Limits;
 use crate::forwarder::message::Opt;
 use crate::forwarder::outbox::Outbox;
 use crate::forwarder::report::{Notice, OnceAMinute};
-use access::Strangers;
+use access::{Access, Ranges, Strangers};
 use client::Client;
 use networks::{Networks, is_above, network};
 
@@ -24,6 +24,8 @@ use networks::{Networks, is_above, network};
 #[derive(Debug)]
 pub(crate) struct Clients {
     limits: Limits,
+    /// Addresses that are served.
+    served: Ranges,
     conns: ConnTable<ClientId, Client>,
     len: usize,
     /// What all hold: answers not taken yet, and partial messages.
@@ -106,8 +108,9 @@ pub(crate) enum Admission {
 }
 
 impl Clients {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, served: Ranges) -> Self {
         Self {
+            served,
             conns: ConnTable::with_capacity(limits.client_keys_max()),
             len: 0,
             bytes: 0,
@@ -153,11 +156,26 @@ impl Clients {
         self.is_leaving = true;
     }
 
+    /// These addresses are served from now on.
+    pub(crate) fn serve(&mut self, served: Ranges) {
+        self.served = served;
+    }
+
+    pub(crate) fn serves(&self, source: IpAddr) -> bool {
+        self.served.contains(source)
+    }
+
     /// A source asked that is not served; says so, once in a while.
-    pub(crate) fn note_stranger(&mut self, now: Instant, source: IpAddr, outbox: &mut Outbox) {
+    pub(crate) fn note_stranger(
+        &mut self,
+        now: Instant,
+        source: IpAddr,
+        access: &Access,
+        outbox: &mut Outbox,
+    ) {
         outbox.counts.refused += 1;
         if let Some(count) = self.logged.strangers.note(now) {
-            outbox.log(Notice::SourceRefused { source, count });
+            outbox.log(Notice::SourceRefused { source, count, served: access.to_string().into() });
         }
     }
 

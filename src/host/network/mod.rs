@@ -7,6 +7,7 @@
 //! survive that falls silent, as on any path that breaks.
 
 pub mod interfaces;
+pub(crate) mod subnets;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use dot_proxy::forwarder::{Closed, UpstreamIndex};
+use dot_proxy::forwarder::{Access, AccessDenial, Closed, DatagramPath, Prefix, UpstreamIndex};
 
 use super::client::{Fin, State};
 use super::dns::{self, Due};
@@ -46,12 +46,7 @@ impl World {
                 self.write_client(client);
             }
             What::Connected { link } => self.connect_link(link),
-            What::Datagram { path, message, cut } => {
-                if is_served(path.client.ip()) {
-                    self.oracle.asked(self.at(), To::Datagram(path), &message, cut);
-                }
-                self.forwarder.handle_datagram(self.now, path, &message, cut);
-            }
+            What::Datagram { path, message, cut } => self.deliver_datagram(path, &message, cut),
             What::DatagramsWritable => self.datagrams_blocked = false,
             What::Established { link } => {
                 if let Some(conn) = self.links[link].conn {
@@ -79,6 +74,16 @@ impl World {
                 self.forwarder.handle_shutdown(self.now);
             }
         }
+    }
+
+    fn deliver_datagram(&mut self, path: DatagramPath, message: &[u8], cut: bool) {
+        let (at, to) = (self.at(), To::Datagram(path));
+        if is_served(&self.access, path.client.ip()) {
+            self.oracle.asked(at, to, message, cut);
+        } else if self.access.denial == AccessDenial::Refused {
+            self.oracle.refused(at, to, message);
+        }
+        self.forwarder.handle_datagram(self.now, path, message, cut);
     }
 
     fn reset_client(&mut self, client: usize) {
@@ -176,7 +181,8 @@ impl World {
             let peer = self.clients[client].peer;
             let Some(conn) = self.forwarder.handle_accept(self.now, peer) else {
                 let is_crowded_out = all_in_use && has_waited && is_crowd;
-                assert!(!is_served(peer.ip()) || is_crowded_out, "{peer} is refused a place");
+                let is_served = is_served(&self.access, peer.ip());
+                assert!(!is_served || is_crowded_out, "{peer} is refused a place");
                 continue;
             };
             self.clients[client].conn = Some(conn);
@@ -406,11 +412,14 @@ fn network(address: IpAddr) -> IpAddr {
 /// So long newcomers wait for places that a crowd has.
 const WAIT_MAX: Duration = Duration::from_millis(250);
 
-fn is_served(source: IpAddr) -> bool {
-    match source {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
-    }
+/// Whether the longest prefix around an address is one of those that are served.
+fn is_served(access: &Access, source: IpAddr) -> bool {
+    let longest_first = (0..=128).rev().filter_map(|len| Prefix::of(source, len));
+    let kinds = longest_first.map(|prefix| {
+        let is_denied = access.denied.contains(&prefix);
+        (is_denied || access.allowed.contains(&prefix)).then_some(!is_denied)
+    });
+    kinds.flatten().next().unwrap_or_default()
 }
 
 /// How long a partial frame may last.

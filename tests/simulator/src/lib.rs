@@ -18,8 +18,8 @@ mod world;
 
 use std::time::Duration;
 
-use dot_proxy::config::{self, Command, Host};
-use dot_proxy::forwarder::{Ecs, Hedge, Limits, Order, Policy, SpecialNames};
+use dot_proxy::config::{self, Command, Config, Host};
+use dot_proxy::forwarder::{Limits, Policy};
 
 pub use client::State;
 pub use oracle::{Response, To};
@@ -34,19 +34,17 @@ pub fn ms(milliseconds: u64) -> Duration {
 
 /// What is done for a user who says nothing about it.
 pub fn default_policy() -> Policy {
-    Policy {
-        order: Order::Ordered,
-        hedge: Hedge::Same,
-        retry_servfail: true,
-        ecs: Ecs::Strip,
-        special_names: SpecialNames::Local { forwarded: Vec::new() },
-    }
+    default_config().policy
 }
 
 /// The limits a user gets who sets none.
 pub fn default_limits() -> Limits {
+    default_config().limits
+}
+
+fn default_config() -> Config {
     match config::parse(Vec::new(), Host::default()) {
-        Ok(Command::Run(config)) => config.limits,
+        Ok(Command::Run(config)) => *config,
         other => panic!("no arguments are fine: {other:?}"),
     }
 }

@@ -120,6 +120,17 @@ impl Oracle {
             Due::Upstream => special::due(&self.special_names, dns::first_question(message)),
             due => due,
         };
+        self.owe(at, from, message, due, cut);
+    }
+
+    /// A message is about to be handed to the forwarder that is to be refused, if it is a query.
+    pub fn refused(&mut self, at: Duration, from: To, message: &[u8]) {
+        if dns::due(message) == Due::Upstream {
+            self.owe(at, from, message, Due::Local { rcode: dns::REFUSED, question: true }, false);
+        }
+    }
+
+    fn owe(&mut self, at: Duration, from: To, message: &[u8], due: Due, cut: bool) {
         let parsed = View::read(message);
         if matches!(due, Due::Special { .. })
             && parsed.as_ref().and_then(dns::edns).is_some_and(|edns| edns.dnssec_ok)

@@ -8,8 +8,8 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use dot_proxy::forwarder::{
-    ClientId, ConnId, DatagramPath, Forwarder, Limits, Notice, Policy, Stage, UpstreamConnId,
-    UpstreamIdentity,
+    Access, ClientId, ConnId, DatagramPath, Forwarder, Limits, Notice, Policy, Stage,
+    UpstreamConnId, UpstreamIdentity,
 };
 
 use super::client::{State, TcpClient};
@@ -62,6 +62,7 @@ pub struct World {
     pub turns: Vec<u64>,
     pub trace: bool,
     pub(super) limits: Limits,
+    pub(super) access: Access,
     pub(super) shutting_down: bool,
     /// Clients that the forwarder has not accepted, in order.
     pub(super) backlog: VecDeque<usize>,
@@ -270,6 +271,7 @@ impl World {
         Self {
             oracle: Oracle::new(limits.query_timeout, policy.special_names.clone()),
             limits: limits.clone(),
+            access: policy.access.clone(),
             shutting_down: false,
             backlog: VecDeque::new(),
             waiting: Waiting::default(),

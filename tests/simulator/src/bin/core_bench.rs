@@ -7,6 +7,7 @@
 //! too: it is little, and always the same.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -19,13 +20,14 @@ use support::Query;
 use support::message::{A, framed};
 
 const USAGE: &str = "\
-usage: core-bench [--queries N] [--tcp] [--in-flight N] [--clients N] [--upstreams N] [--edns]
+usage: core-bench [--queries N] [--tcp] [--in-flight N] [--clients N] [--upstreams N] [--edns] [--with FLAG]
   --queries N     how many queries are asked (20000)
   --tcp           over TCP connections, not UDP
   --in-flight N   queries that wait for their answers at a time (100)
   --clients N     addresses that ask, over TCP with a connection each (8)
   --upstreams N   configured; the first is asked (1)
   --edns          queries have an OPT record with the DO bit
+  --with FLAG     a flag of the program, such as --deny=10.0.0.0/8: what gets no answer counts as done
 ";
 
 /// Queries that arrive in a turn, and answers.
@@ -55,6 +57,7 @@ struct Options {
     clients: usize,
     upstreams: usize,
     edns: bool,
+    with: Option<OsString>,
 }
 
 /// `None`: only help was wanted.
@@ -71,6 +74,7 @@ fn parse() -> Result<Option<Options>, String> {
         in_flight: number(&mut args, "--in-flight", 100)?,
         clients: number(&mut args, "--clients", 8)?,
         upstreams: number(&mut args, "--upstreams", 1)?,
+        with: args.opt_value_from_str("--with").map_err(|error| error.to_string())?,
     };
     match args.finish().first() {
         Some(stray) => Err(format!("unknown argument {}", stray.display())),
@@ -111,7 +115,7 @@ struct Client {
 
 impl Bench {
     fn new(options: &Options) -> Self {
-        let mut forwarder = forwarder(options.upstreams);
+        let mut forwarder = forwarder(options.upstreams, options.with.clone());
         let now = start();
         let clients = (0..options.clients).map(|number| {
             // Each client is of its own network, as far as there are such.
@@ -141,7 +145,7 @@ impl Bench {
         }
     }
 
-    /// Returns how many of the queries were answered.
+    /// Returns how many of the queries were answered, or are not to be.
     fn run(&mut self, queries: usize) -> usize {
         let mut answers = Vec::new();
         while self.answered < queries {
@@ -160,7 +164,8 @@ impl Bench {
                 break;
             }
         }
-        self.answered
+        let counts = self.forwarder.counts();
+        self.answered + counts.refused as usize
     }
 
     fn ask(&mut self, count: usize) {
@@ -254,9 +259,9 @@ impl Bench {
     }
 }
 
-fn forwarder(upstreams: usize) -> Forwarder {
-    let Ok(Command::Run(config)) = config::parse(Vec::new(), Host::default()) else {
-        panic!("no arguments are a command line");
+fn forwarder(upstreams: usize, flag: Option<OsString>) -> Forwarder {
+    let Ok(Command::Run(config)) = config::parse(Vec::from_iter(flag), Host::default()) else {
+        panic!("not a flag of the program");
     };
     let Config { mut limits, policy, .. } = *config;
     // So that all may come from one address.

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use dot_proxy::forwarder::{
-    Action, Closed, ConnId, DatagramPath, Ecs, Forwarder, Hedge, Limits, Order, Policy,
-    SpecialNames, Stage, UpstreamConnId, UpstreamIdentity, UpstreamIndex,
+    Action, Closed, ConnId, DatagramPath, Ecs, Forwarder, Hedge, Limits, Order, Policy, Stage,
+    UpstreamConnId, UpstreamIdentity, UpstreamIndex,
 };
 
 use super::Choices;
@@ -82,7 +82,7 @@ impl Shell {
             hedge: [Hedge::Off, Hedge::Same, Hedge::Any][usize::from(bits >> 3) % 3],
             retry_servfail: bits & 0x20 != 0,
             ecs: if bits & 0x40 != 0 { Ecs::Pass } else { Ecs::Strip },
-            special_names: SpecialNames::Local { forwarded: Vec::new() },
+            ..crate::default_policy()
         };
         let upstreams = ["192.0.2.1#a.example", "192.0.2.2#a.example", "192.0.2.3#b.example"];
         let upstreams = upstreams[..=usize::from(bits >> 6) % 3].iter();

@@ -1,0 +1,69 @@
+//! Who may ask: what the log says of it at the start, and the subnets of this host's interfaces, which come
+//! and go.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::forwarder::{Access, Forwarder, Prefix, shown_prefixes, sort_by_key};
+use crate::host::network::subnets::Subnets;
+use crate::host::os_error::system_error;
+
+/// The subnets of this host's interfaces, where their addresses are served.
+pub(crate) struct ServedSubnets {
+    subnets: Subnets,
+    /// As of the last look.
+    served: Vec<Prefix>,
+}
+
+impl ServedSubnets {
+    /// Has `forwarder` serve them, if `access` says so. The error is one line for the user.
+    pub(crate) fn open(access: &Access, forwarder: &mut Forwarder) -> Result<Option<Self>, String> {
+        if !access.subnets {
+            return Ok(None);
+        }
+        let opened = Subnets::open().and_then(|subnets| {
+            let mut this = Self { subnets, served: Vec::new() };
+            this.look(forwarder)?;
+            Ok(this)
+        });
+        opened.map(Some).map_err(|error| {
+            format!(
+                "--allow local: the networks of this host's interfaces are not known: netlink: {}; give them \
+                 with --allow CIDR",
+                system_error(&error)
+            )
+        })
+    }
+
+    /// Tells `forwarder` of them if they have changed.
+    pub(crate) fn look(&mut self, forwarder: &mut Forwarder) -> io::Result<()> {
+        let subnets = self.subnets.list()?.into_iter();
+        let mut subnets: Vec<_> = subnets.filter_map(|(ip, len)| Prefix::of(ip, len)).collect();
+        sort_by_key(&mut subnets, |prefix| *prefix);
+        subnets.dedup();
+        if self.served != subnets {
+            log::info!("--allow local: {}", shown_prefixes(&subnets));
+            if subnets.len() > Access::SUBNETS_MAX {
+                log::warn!(
+                    "--allow local: no more than the first {} networks are served; --allow CIDR takes larger \
+                     ones",
+                    Access::SUBNETS_MAX
+                );
+            }
+            forwarder.handle_subnets(&subnets);
+            self.served = subnets;
+        }
+        Ok(())
+    }
+}
+
+/// Says who is served, where not only this host may ask.
+pub(crate) fn log_served(access: &Access, mut listeners: impl Iterator<Item = SocketAddr>) {
+    if listeners.all(|listener| listener.ip().is_loopback()) {
+        return;
+    }
+    log::info!("served are {access}");
+    if let Some(prefix) = access.allowed.iter().find(|prefix| prefix.is_everybody()) {
+        log::warn!("--allow {prefix}: an open resolver is a tool for attacks on others");
+    }
+}

@@ -1,0 +1,84 @@
+//! Clients that are served, and others.
+
+use std::net::{IpAddr, SocketAddr};
+
+use dot_proxy::forwarder::{Access, AccessDenial, Policy, Prefix};
+
+use crate::end;
+use simulator::dns::{Edns, NOERROR, REFUSED};
+use simulator::{Server, World, default_limits, default_policy, dns, path_from};
+
+fn prefix(address: &str, len: u8) -> Prefix {
+    Prefix::of(address.parse().expect("an address"), len).expect("a length of it")
+}
+
+/// All of one network is served, but for another in it.
+fn served(denial: AccessDenial) -> World {
+    let access = Access {
+        allowed: vec![prefix("203.0.113.0", 24), prefix("2001:db8::", 32)],
+        denied: vec![prefix("203.0.113.8", 29)],
+        subnets: true,
+        denial,
+    };
+    let policy = Policy { access, ..default_policy() };
+    World::with_policy(default_limits(), policy, vec![Server::healthy()], &[0], 1)
+}
+
+fn ask(w: &mut World, source: &str, name: &str) {
+    let source: IpAddr = source.parse().expect("an address");
+    let edns = Some(Edns { size: 1232, dnssec_ok: false });
+    w.datagram(path_from(SocketAddr::from((source, 1000))), dns::query(1, name, dns::A, edns));
+}
+
+#[test]
+fn only_who_is_allowed_is_answered() {
+    let mut w = served(AccessDenial::Drop);
+    for (n, source) in ["203.0.113.8", "10.0.0.1", "2001:db9::1", "127.0.0.1"].iter().enumerate() {
+        ask(&mut w, source, &format!("stranger{n}.example."));
+    }
+    for (n, source) in ["203.0.113.7", "::ffff:203.0.113.16", "2001:db8::1"].iter().enumerate() {
+        ask(&mut w, source, &format!("friend{n}.example."));
+    }
+    w.run_ms(100);
+    let answered = w.oracle.responses.iter().filter(|response| response.rcode == NOERROR);
+    assert_eq!((answered.count(), w.oracle.responses.len()), (3, 3));
+    assert_eq!(w.forwarder.counts().refused, 4);
+    end(w);
+}
+
+#[test]
+fn who_is_denied_may_be_refused_and_costs_no_upstream_anything() {
+    let mut w = served(AccessDenial::Refused);
+    for n in 0..5 {
+        ask(&mut w, "203.0.113.9", &format!("stranger{n}.example."));
+    }
+    let malformed = dns::query(1, "a.example.", dns::A, None)[..15].to_vec();
+    w.datagram(path_from("203.0.113.9:1000".parse().unwrap()), malformed);
+    w.run_ms(100);
+    let refused = w.oracle.responses.iter().filter(|response| {
+        response.rcode == REFUSED && response.extended_error == Some(18) && response.length < 60
+    });
+    assert_eq!((refused.count(), w.oracle.responses.len()), (5, 5));
+    assert_eq!((w.forwarder.counts().refused, w.links.len()), (6, 0));
+    end(w);
+}
+
+#[test]
+fn subnets_come_and_go() {
+    let mut w = served(AccessDenial::Drop);
+    w.forwarder.handle_subnets(&[prefix("198.51.100.0", 24), prefix("203.0.113.8", 29)]);
+    for (address, is_served) in
+        [("198.51.100.1", true), ("203.0.113.1", true), ("203.0.113.9", false)]
+    {
+        assert_eq!(w.forwarder.serves(address.parse().unwrap()), is_served, "{address}");
+    }
+    w.forwarder.handle_subnets(&[]);
+    assert!(!w.forwarder.serves("198.51.100.1".parse().unwrap()));
+    // More than count.
+    let many = (0..=Access::SUBNETS_MAX).map(|n| format!("10.{}.{}.0", n / 256, n % 256));
+    let many: Vec<_> = many.map(|address| prefix(&address, 24)).collect();
+    w.forwarder.handle_subnets(&many);
+    assert!(w.forwarder.serves("10.0.255.1".parse().unwrap()));
+    assert!(!w.forwarder.serves("10.1.0.1".parse().unwrap()));
+    end(w);
+}
