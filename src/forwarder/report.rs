@@ -277,7 +277,7 @@ pub struct Counts {
     pub local: u64,
     /// Messages without a response, as their client went away.
     pub orphaned: u64,
-    /// Datagrams that were not for this host alone, or came from port 0.
+    /// Datagrams that were not for this host alone, or came from nobody: port 0, many hosts, a listener.
     pub ignored: u64,
     /// Messages dropped: QR=1 or under 12 octets (RFC 5625 section 6.3).
     pub dropped: u64,

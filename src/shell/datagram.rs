@@ -52,7 +52,7 @@ impl DatagramSocket {
     /// octets, and whether it was cut at [`DATAGRAM_MAX`]. `WouldBlock` when there are none.
     ///
     /// Datagrams to a broadcast or multicast address are not given, as they make many hosts answer whoever
-    /// their source says sent them; nor are datagrams from port 0, which cannot be answered.
+    /// their source says sent them; nor are datagrams from such an address or from port 0, which are nobody's.
     ///
     /// After fewer than a full batch none wait: what ends a batch early otherwise is an error, which is
     /// an event of its own, and no client can cause one on a socket that is not connected.
@@ -88,7 +88,7 @@ impl DatagramSocket {
         let mut ignored = 0;
         for ((i, header), room) in headers[..count].iter().enumerate().zip(rooms) {
             // A source that is no IP address cannot be answered either; an IP socket has none.
-            let client = names[i].address().filter(|client| client.port() != 0);
+            let client = names[i].address().filter(is_somebody);
             let destination = controls[i].destination(header.msg_hdr.msg_controllen as _);
             let (Some(client), Destination::One { local, interface }) = (client, destination)
             else {
@@ -393,6 +393,12 @@ impl Name {
         octets[..2].copy_from_slice(&family.to_ne_bytes());
         len as libc::socklen_t
     }
+}
+
+/// Whether an answer to this source reaches one host.
+fn is_somebody(source: &SocketAddr) -> bool {
+    let is_many = source.ip().is_multicast() || source.ip() == Ipv4Addr::BROADCAST;
+    source.port() != 0 && !is_many
 }
 
 /// Whom a datagram was sent to.

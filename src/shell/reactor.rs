@@ -44,6 +44,8 @@ pub struct Reactor {
     network: Option<Network>,
     subnets: Option<ServedSubnets>,
     listeners: Vec<Listener>,
+    /// Their addresses.
+    addresses: Vec<SocketAddr>,
     datagrams: Buffers,
     sockets: Sockets,
     /// Connections whose sockets may have more to read.
@@ -146,6 +148,7 @@ impl Reactor {
             termination,
             network,
             subnets,
+            addresses: listeners.iter().map(Listener::address).collect(),
             listeners,
             datagrams: Buffers::new(cx.limits.datagram_batch),
             sockets: Sockets::default(),
@@ -162,7 +165,7 @@ impl Reactor {
 
     /// The addresses that are listened on, with their actual ports, in the order of the command line.
     pub fn local_addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.listeners.iter().map(Listener::address)
+        self.addresses.iter().copied()
     }
 
     /// Runs until a signal ends it. The error is one line for the user.
@@ -450,12 +453,17 @@ impl Reactor {
         let Context { forwarder, now, .. } = &mut self.cx;
         for listener in &mut self.listeners {
             if listener.is_readable() {
+                let mut own = 0;
                 let sink = |path: DatagramPath, message: &[u8], truncated| {
+                    if is_from_listener(&self.addresses, path) {
+                        own += 1;
+                        return;
+                    }
                     log_unserved(forwarder, path.client);
                     forwarder.handle_datagram(*now, path, message, truncated);
                 };
                 let ignored = listener.receive(*now, &mut self.datagrams, batches_max, sink);
-                forwarder.handle_ignored_datagrams(ignored);
+                forwarder.handle_ignored_datagrams(ignored + own);
             }
         }
     }
@@ -575,6 +583,17 @@ fn changed(change: Change, lost: usize) -> String {
     format!("the network changed: {now}, was {before}; connections given up: {lost}")
 }
 
+/// Whether a datagram says that it comes from a listener, so that its answer would be a query: from its
+/// address and port, or from its port at the address that was asked, or at loopback, where it has all
+/// addresses.
+fn is_from_listener(listeners: &[SocketAddr], path: DatagramPath) -> bool {
+    let source = path.client;
+    listeners.iter().filter(|own| own.port() == source.port()).any(|own| {
+        let is_here = path.local == Some(source.ip()) || source.ip().is_loopback();
+        own.ip() == source.ip() || own.ip().is_unspecified() && is_here
+    })
+}
+
 /// Logs each source that is not served, where the core reports the last of them once in a while.
 fn log_unserved(forwarder: &Forwarder, source: SocketAddr) {
     if log::log_enabled!(log::Level::Debug) && !forwarder.serves(source.ip()) {
@@ -621,3 +640,37 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// From the signal to the end at the latest: a query has its answer 4.5 s after it came, and the process
 /// must have ended 5 s after the signal.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(4900);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_from_a_listener_is_known_by_address_and_port() {
+        let listeners =
+            ["127.0.0.1:53", "10.0.0.1:53", "[fd00::1]:53", "0.0.0.0:5300", "[::]:5300"];
+        let listeners = listeners.map(|text| text.parse().expect("an address"));
+        for (source, local, expected) in [
+            ("10.0.0.1:53", Some("10.0.0.1"), true),
+            ("10.0.0.1:53", Some("127.0.0.1"), true),
+            ("[fd00::1]:53", None, true),
+            ("127.0.0.1:53", None, true),
+            // Another port, or another host's.
+            ("10.0.0.1:54", Some("10.0.0.1"), false),
+            ("10.0.0.9:53", Some("10.0.0.1"), false),
+            ("127.0.0.2:53", None, false),
+            // Of a listener on all addresses: the one that was asked, and loopback.
+            ("10.0.0.2:5300", Some("10.0.0.2"), true),
+            ("127.9.9.9:5300", Some("10.0.0.2"), true),
+            ("[::1]:5300", Some("fd00::2"), true),
+            ("[fd00::2]:5300", Some("fd00::2"), true),
+            ("10.0.0.9:5300", Some("10.0.0.2"), false),
+            ("10.0.0.2:5301", Some("10.0.0.2"), false),
+        ] {
+            let client = source.parse().expect("an address");
+            let local = local.map(|local| local.parse().expect("an address"));
+            let path = DatagramPath { listener: 0, client, local, interface: 1 };
+            assert_eq!(is_from_listener(&listeners, path), expected, "{source} to {local:?}");
+        }
+    }
+}
