@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::config::Config;
-use crate::forwarder::{MemoryBound, SpecialNames, Term, memory_bound};
+use crate::forwarder::{MemoryBound, Rate, SpecialNames, Term, memory_bound};
 use crate::host::network;
 use crate::shell::datagram::Buffers;
 use crate::shell::{sockets, stream, upstream};
@@ -90,7 +90,8 @@ fn heap(config: &Config) -> (Vec<Term>, usize) {
     let MemoryBound { mut terms, kept, in_hand } = memory_bound(limits, upstreams);
     let datagrams = Term::new("datagram received", sockets.datagram_batch, Buffers::OCTETS_EACH);
     let rest = REST + zone_octets(config) + config.policy.access.octets();
-    let kept = kept + datagrams.sum() + sockets.read_buffer + rest;
+    let rates = config.policy.rate.as_ref().map_or(0, Rate::octets);
+    let kept = kept + datagrams.sum() + sockets.read_buffer + rates + rest;
     // One thing is done at a time: TLS is read first, its content after that.
     let in_hand =
         tls::bound::message_octets(&tls_limits).max(in_hand + tls::bound::PLAINTEXT_OCTETS);
@@ -100,6 +101,7 @@ fn heap(config: &Config) -> (Vec<Term>, usize) {
         Term::new("work in hand", 1, in_hand),
         Term::new("socket", 2 * (limits.clients_max + conns), sockets::OCTETS_EACH),
         datagrams,
+        Term::new("rates of networks", 1, rates),
         Term::new("read buffer", 1, sockets.read_buffer),
         Term::new("all the rest", 1, rest),
     ]);
@@ -260,6 +262,7 @@ mod tests {
         }
         assert!(sums(&["--forward-zone=10.in-addr.arpa"]).0 > process);
         assert!(sums(&["--allow=local"]).0 > process + 256 * 64);
+        assert!(sums(&["--rate-limit=10"]).0 > process + 4_096 * 16);
         assert!(bound(&[], 1).process_sum() > process);
     }
 

@@ -106,6 +106,25 @@ fn a_bad_command_line_is_one_line_on_stderr_and_exit_code_2() {
             "dot-proxy: --refuse-denied on: is not known; write drop or refused\n",
         ),
         (
+            &["--rate-limit", "0"],
+            "dot-proxy: --rate-limit 0: is out of range: 1 to 1000000 queries a second\n",
+        ),
+        (
+            &["--rate-limit=100/50"],
+            "dot-proxy: --rate-limit 100/50: fewer at once than in a second are not reached; write 100/100 \
+             or more\n",
+        ),
+        (
+            &["--rate-prefix", "64"],
+            "dot-proxy: --rate-prefix 64: is no pair of prefix lengths, of IPv4 up to 32 and of IPv6 up to \
+             128; write 32/56\n",
+        ),
+        (
+            &["--rate-exempt", "10.0.0.0/40"],
+            "dot-proxy: --rate-exempt 10.0.0.0/40: the prefix length \"40\" is not a number up to 32; write \
+             10.0.0.0/32 for this address\n",
+        ),
+        (
             &["--tcp-clients-per-address-max", "200"],
             "dot-proxy: --tcp-clients-per-address-max 200: is more than all may have; raise \
              --tcp-clients-max, which is 150, as well\n",

@@ -28,6 +28,7 @@ const OF_CONFIG: &[&str] = &[
     "forwarder/Order",
     "forwarder/Policy",
     "forwarder/Prefix",
+    "forwarder/Rate",
     "forwarder/SpecialNames",
     "tls/Files",
     "tls/KeyExchange",

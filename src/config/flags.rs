@@ -8,7 +8,7 @@ use log::LevelFilter;
 use self::Form::{Named, OneOf};
 use super::options::{
     Choice, IDLE_SECONDS, LISTEN_DEFAULT, LISTEN_PORT, Options, QueryLog, Special, TCP_CLIENTS,
-    UDP_SIZES, UPSTREAM_DEFAULT, clients, seconds, udp_size,
+    UDP_SIZES, UPSTREAM_DEFAULT, clients, rate_limit, rate_prefix, seconds, udp_size,
 };
 use super::presets::preset_names;
 use super::sizes::{CLIENTS_MAX, CLIENTS_PER_ADDRESS_MAX, Size, UPSTREAMS_MAX};
@@ -211,7 +211,7 @@ pub(super) const PRINT_LIMITS: Flag = Flag {
 };
 
 /// All flags, in the order of `--help`.
-pub(super) static FLAGS: [Flag; 28] = [
+pub(super) static FLAGS: [Flag; 31] = [
     Flag {
         names: &["-l", "--listen"],
         value: Some(repeatable(LISTENER, Options::add_listener)),
@@ -250,6 +250,30 @@ pub(super) static FLAGS: [Flag; 28] = [
         })),
         help: "What a query over UDP gets that is not served: nothing, or REFUSED with EDE 18.",
         default: |options| options.denial.word().into(),
+    },
+    Flag {
+        names: &["--rate-limit"],
+        value: Some(once(RATE, |options, value| {
+            rate_limit(value).map(|limit| options.rate_limit = Some(limit))
+        })),
+        help: "Answer each network this many queries a second, and BURST at once after a pause (5 times \
+               QPS), over UDP and TCP each. Above that, every second query over UDP gets TC, the others \
+               nothing, and TCP is read no faster.",
+        default: |_| "off; 100/500 for public networks".into(),
+    },
+    Flag {
+        names: &["--rate-prefix"],
+        value: Some(once(RATE_PREFIX, |options, value| {
+            rate_prefix(value).map(|lengths| options.rate_prefix = lengths)
+        })),
+        help: "What one network is for --rate-limit: addresses that have this many bits in common.",
+        default: |options| options.rate_prefix.map(|len| len.to_string()).join("/"),
+    },
+    Flag {
+        names: &["--rate-exempt"],
+        value: Some(repeatable(NETWORK, Options::add_rate_exempt)),
+        help: "Do not limit clients in this network; repeatable.",
+        default: no_default,
     },
     Flag {
         names: &["-u", "--upstream"],
@@ -424,6 +448,10 @@ const LISTENER: Form = Named("ADDR[:PORT]", "ADDR[:PORT], such as 127.0.0.1:5300
 const ALLOWED: Form = Named("CIDR|local", "a network, such as 192.168.0.0/16, or local");
 
 const NETWORK: Form = Named("CIDR", "a network, such as 192.168.0.0/16");
+
+const RATE: Form = Named("QPS[/BURST]|off", "QPS[/BURST], such as 100/500, or off");
+
+const RATE_PREFIX: Form = Named("V4/V6", "two prefix lengths, such as 32/56");
 
 const UPSTREAM: Form =
     Named("SPEC", "IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com, or a preset");

@@ -18,7 +18,7 @@ use super::suggest::{self, shown, words};
 use super::upstream::{UpstreamSpec, upstreams};
 use super::zone::zone;
 use super::{Config, Host, UsageError};
-use crate::forwarder::{Access, AccessDenial, Prefix};
+use crate::forwarder::{Access, AccessDenial, Prefix, Rate};
 use crate::forwarder::{Ecs, Hedge, Limits, Order, Policy, SpecialNames};
 use crate::tls::{Files, KeyExchange};
 
@@ -33,6 +33,10 @@ pub(super) struct Options {
     pub(super) allow_subnets: bool,
     pub(super) deny: Vec<Prefix>,
     pub(super) denial: AccessDenial,
+    /// None: what suits who may ask.
+    pub(super) rate_limit: Option<RateLimit>,
+    pub(super) rate_prefix: [u8; 2],
+    pub(super) rate_exempt: Vec<Prefix>,
     /// None: those of [`UPSTREAM_DEFAULT`].
     pub(super) upstreams: Vec<UpstreamSpec>,
     pub(super) order: Order,
@@ -72,6 +76,10 @@ impl Options {
             deny: Vec::new(),
             // Answers that nobody may have asked for burden whoever the source says.
             denial: AccessDenial::Drop,
+            rate_limit: None,
+            // What one customer has: an address, or a network for each of many links (RFC 6177).
+            rate_prefix: [32, 56],
+            rate_exempt: Vec::new(),
             upstreams: Vec::new(),
             // One operator sees all names, and no other sees any of them while it works.
             order: Order::Ordered,
@@ -156,6 +164,27 @@ impl Options {
         add_network(&mut self.deny, value, places, &self.allow, "is allowed by --allow")
     }
 
+    pub(super) fn add_rate_exempt(&mut self, value: &str) -> Result<(), String> {
+        add_network(&mut self.rate_exempt, value, NETWORKS_MAX, &[], "")
+    }
+
+    /// How much each network may ask. Clients of the whole internet are limited unless somebody says
+    /// otherwise, and then this host and its local networks are not.
+    fn rate(&mut self, access: &Access) -> Option<Rate> {
+        let mut exempt = mem::take(&mut self.rate_exempt);
+        let (per_second, burst) = match self.rate_limit {
+            Some(RateLimit::Of { per_second, burst }) => (per_second, burst),
+            None if access.is_public() => {
+                exempt.extend(Access::LOCAL);
+                RATE_DEFAULT
+            }
+            Some(RateLimit::Off) | None => return None,
+        };
+        let [v4_len, v6_len] = self.rate_prefix;
+        let places = self.size.of(sizes::RATE_PLACES);
+        Some(Rate { per_second, burst, v4_len, v6_len, exempt, places })
+    }
+
     /// Who may ask. Loopback is served unless it is denied by name.
     fn access(&mut self) -> Access {
         let is_default = self.allow.is_empty() && !self.allow_subnets;
@@ -231,6 +260,7 @@ impl Options {
         let limits = self.limits()?;
         let files = self.files()?;
         let access = self.access();
+        let rate = self.rate(&access);
         // With one operator asked before the others, these are not to see a part of the names.
         let hedge = if self.order == Order::Ordered { Hedge::Same } else { Hedge::Any };
         Ok(Config {
@@ -246,6 +276,7 @@ impl Options {
                 retry_servfail: self.retry_servfail,
                 ecs: self.ecs,
                 access,
+                rate,
                 special_names: match self.special_names {
                     Special::Forward => SpecialNames::Forward,
                     Special::Local => SpecialNames::Local { forwarded: self.forward_zones },
@@ -339,6 +370,41 @@ fn alone(flag: &str, file: &Path, other: &str) -> UsageError {
     UsageError(format!("{flag} {}: needs {other} FILE as well", shown(&file.to_string_lossy())))
 }
 
+/// How much each network may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RateLimit {
+    Off,
+    Of { per_second: u32, burst: u32 },
+}
+
+/// `QPS`, `QPS/BURST` or `off`.
+pub(super) fn rate_limit(value: &str) -> Result<RateLimit, String> {
+    if value.eq_ignore_ascii_case("off") {
+        return Ok(RateLimit::Off);
+    }
+    let (per_second, burst) = value.split_once('/').map_or((value, None), |(a, b)| (a, Some(b)));
+    let per_second = whole_number(per_second, &RATES, " queries a second")?;
+    let Some(burst) = burst else {
+        return Ok(RateLimit::Of { per_second, burst: RATE_BURST * per_second });
+    };
+    let burst = whole_number(burst, &(1..=RATE_BURST * RATES.end()), " queries at once")?;
+    if burst < per_second {
+        return Err(format!(
+            "fewer at once than in a second are not reached; write {per_second}/{per_second} or more"
+        ));
+    }
+    Ok(RateLimit::Of { per_second, burst })
+}
+
+/// The lengths of prefixes, `V4/V6`.
+pub(super) fn rate_prefix(value: &str) -> Result<[u8; 2], String> {
+    let read = |value: &str, most: u8| value.parse().ok().filter(|len| (1..=most).contains(len));
+    let both = value.split_once('/').and_then(|(v4, v6)| Some([read(v4, 32)?, read(v6, 128)?]));
+    both.ok_or_else(|| {
+        "is no pair of prefix lengths, of IPv4 up to 32 and of IPv6 up to 128; write 32/56".into()
+    })
+}
+
 /// Adds the network of `value` to `networks`, which may have so many. `others` says `otherwise`.
 fn add_network(
     networks: &mut Vec<Prefix>,
@@ -355,9 +421,8 @@ fn add_network(
         return Ok(());
     }
     if networks.len() == places {
-        return Err(format!(
-            "is one network too many; give at most {NETWORKS_MAX}, of --allow and --deny together"
-        ));
+        let together = if otherwise.is_empty() { "" } else { ", of --allow and --deny together" };
+        return Err(format!("is one network too many; give at most {NETWORKS_MAX}{together}"));
     }
     networks.push(network);
     Ok(())
@@ -504,6 +569,16 @@ pub(super) const CA_FILES_MAX: usize = 16;
 
 /// Networks that are allowed or denied. A look-up takes hardly longer with many, and 1,000 take 200 KB.
 pub(super) const NETWORKS_MAX: usize = 1_000;
+
+/// Queries a second.
+const RATES: RangeInclusive<u32> = 1..=1_000_000;
+
+/// Seconds' worth of queries at once: a page's names, or what a resolver behind it missed.
+const RATE_BURST: u32 = 5;
+
+/// What a public network may ask, a second and at once, if nobody says: more than a household does, and for
+/// attacks on others next to nothing.
+const RATE_DEFAULT: (u32, u32) = (100, RATE_BURST * 100);
 
 /// Each is compared with every special name that is asked for. Where they are many, one above them does:
 /// `100.in-addr.arpa` stands for the 64 zones of the shared addresses.

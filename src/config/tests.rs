@@ -9,7 +9,7 @@ use super::presets::PRESETS;
 use super::sizes::UPSTREAMS_MAX;
 use super::upstream::{PINS_MAX, upstreams};
 use super::*;
-use crate::forwarder::{Access, AccessDenial, Ecs, Hedge, Order, SpecialNames};
+use crate::forwarder::{Access, AccessDenial, Ecs, Hedge, Order, Rate, SpecialNames};
 
 /// A host with one interface, and stderr in a file.
 const HOST: Host =
@@ -284,6 +284,55 @@ fn bad_networks_are_named_with_what_would_be_right() {
     let error = error(&(both + "--deny 10.0.0.2"));
     let expected = "--deny 10.0.0.2: is one network too many; give at most 1000, of --allow and --deny together";
     assert_eq!(error, expected);
+}
+
+#[test]
+fn how_much_they_may_ask() {
+    let shown = |line: &str| {
+        let rate = config(line).policy.rate?;
+        let Rate { per_second, burst, v4_len, v6_len, exempt, places } = rate;
+        Some(format!("{per_second}/{burst} {v4_len}/{v6_len} {places} {}", exempt.len()))
+    };
+    for (line, expected) in [
+        ("", None),
+        ("--allow 10.1.0.0/16 --allow fd00::/8 --allow fe80::/64 --allow local", None),
+        ("--rate-exempt 10.0.0.1", None),
+        ("--rate-limit 20", Some("20/100 32/56 4096 0")),
+        ("--rate-limit 20/20 --size small", Some("20/20 32/56 256 0")),
+        (
+            "--rate-limit=1000000/5000000 --rate-prefix 24/48 --size=large",
+            Some("1000000/5000000 24/48 16384 0"),
+        ),
+        ("--rate-limit 1 --rate-exempt 10.0.0.1 --rate-exempt 10.0.0.1", Some("1/5 32/56 4096 1")),
+        // Of the whole internet, or a part of it.
+        ("--allow 0.0.0.0/0", Some("100/500 32/56 4096 9")),
+        (
+            "--allow 10.0.0.0/8 --allow 2001:db8::/32 --rate-exempt 10.0.0.1",
+            Some("100/500 32/56 4096 10"),
+        ),
+        ("--allow 172.0.0.0/8", Some("100/500 32/56 4096 9")),
+        ("--allow ::/0 --rate-limit 7", Some("7/35 32/56 4096 0")),
+        ("--allow ::/0 --rate-limit OFF", None),
+    ] {
+        assert_eq!(shown(line).as_deref(), expected, "{line}");
+    }
+    let table = "
+        --rate-limit 0      => --rate-limit 0: is out of range: 1 to 1000000 queries a second
+        --rate-limit 1000001 => --rate-limit 1000001: is out of range: 1 to 1000000 queries a second
+        --rate-limit 10/5   => --rate-limit 10/5: fewer at once than in a second are not reached; write 10/10 or more
+        --rate-limit 10/0   => --rate-limit 10/0: is out of range: 1 to 5000000 queries at once
+        --rate-limit 10/x   => --rate-limit 10/x: is not a number of queries at once; write a whole number from 1
+        --rate-limit 10/s   => is not a number of queries at once
+        --rate-limit ten    => --rate-limit ten: is not a number of queries a second; write a whole number from 1
+        --rate-limit        => --rate-limit: the value is missing; give QPS[/BURST], such as 100/500, or off
+        --rate-limit 1 --rate-limit 2 => --rate-limit 2: is given twice
+        --rate-prefix 24    => --rate-prefix 24: is no pair of prefix lengths, of IPv4 up to 32 and of IPv6 up to 128; write 32/56
+        --rate-prefix 33/56 => --rate-prefix 33/56: is no pair of prefix lengths
+        --rate-prefix 0/56  => --rate-prefix 0/56: is no pair of prefix lengths
+        --rate-prefix 32/129 => --rate-prefix 32/129: is no pair of prefix lengths
+        --rate-exempt 10.0.0.1/8 => --rate-exempt 10.0.0.1/8: is an address of that network; write 10.0.0.0/8
+        --rate-exempt all   => --rate-exempt all: is no network; write CIDR";
+    assert_errors("", table);
 }
 
 #[test]
@@ -797,6 +846,7 @@ fn lists_are_bounded() {
         ("--forward-zone=N.10.in-addr.arpa ", FORWARD_ZONES_MAX),
         ("--allow=fd00::N ", NETWORKS_MAX),
         ("--deny=fd00::N ", NETWORKS_MAX),
+        ("--rate-exempt=fd00::N ", NETWORKS_MAX),
     ] {
         let line = |count: usize| -> String {
             (0..count).map(|number| flag.replace('N', &number.to_string())).collect()
@@ -863,6 +913,7 @@ fn a_flag_has_no_default_but_the_one_that_help_shows() {
     // What is given where the default depends on other flags, and is told in words.
     let in_words = [
         ("--allow", ""),
+        ("--rate-limit", "off"),
         ("--hedge", "same"),
         ("--builtin-roots", "on"),
         ("--udp-size-max", ""),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::action::ClientId;
 use super::clients::access::AccessDenial;
+use super::clients::rates::Allowance;
 use super::denial::{Denial, UNPROVEN};
 use super::limits::Service;
 use super::message::frame;
@@ -24,7 +25,7 @@ impl Forwarder {
         let mut is_dns = true;
         while is_dns && let Some(message) = deframer.next(&mut input) {
             // A client whose answers are too many to hold may have been closed for this message.
-            if !self.clients.note_message(client) {
+            if !self.clients.note_message(now, client) {
                 return;
             }
             is_dns = self.client_message(now, Source::Stream(client), message, false);
@@ -40,8 +41,13 @@ impl Forwarder {
         message: &[u8],
         truncated: bool,
     ) {
-        if self.is_served(now, path.client.ip()) {
-            self.client_message(now, Source::Datagram(path), message, truncated);
+        let source = path.client.ip();
+        if self.is_served(now, source) {
+            let allowance = self.clients.allowance(now, source, &mut self.outbox);
+            if allowance != Allowance::Nothing {
+                let truncated = truncated || allowance == Allowance::Truncation;
+                self.client_message(now, Source::Datagram(path), message, truncated);
+            }
         } else if self.policy.access.denial == AccessDenial::Refused
             && let Ok(parsed) = message::parse_query(message, truncated)
         {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::clients::access::Access;
+use super::clients::rates::Rate;
 pub use super::message::edit::Ecs;
 use super::message::frame;
 pub use super::message::special::SpecialNames;
@@ -21,6 +22,8 @@ pub struct Policy {
     pub ecs: Ecs,
     /// Whose queries are answered.
     pub access: Access,
+    /// How much each network may ask, if that is limited.
+    pub rate: Option<Rate>,
     /// Whether names that are not for the public DNS are forwarded.
     pub special_names: SpecialNames,
 }

@@ -95,6 +95,7 @@
 //! | a question | its place |
 //! |---|---|
 //! | who is served, who is refused a connection | `accept::is_served`, `clients/access`, `clients` |
+//! | how much a network may ask | `clients/rates` |
 //! | where a query waits | `queries/waiting` |
 //! | where every query is, as debug builds assert | `whereabouts` |
 //! | which upstream is asked | `dispatch`, `upstreams/choice` |
@@ -156,6 +157,7 @@ pub use action::{
 };
 pub use bound::{MemoryBound, Term, memory_bound};
 pub use clients::access::{Access, AccessDenial, Prefix, shown_prefixes};
+pub use clients::rates::Rate;
 use clients::response_size::ResponseSize;
 use clients::{Admission, Clients};
 pub(crate) use collections::sort::sort_by_key;
@@ -196,7 +198,7 @@ impl Forwarder {
         debug_assert!(upstreams.len() <= UPSTREAMS_MAX, "{} upstreams", upstreams.len());
         Self {
             service: Service::Serving,
-            clients: Clients::new(&limits, policy.access.served(&[])),
+            clients: Clients::new(&limits, &policy, seed),
             queries: Queries::new(&limits, seed),
             denials: Denials::new(),
             upstreams: Upstreams::new(&limits, &policy, upstreams, seed),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::{Edns, Stage};
+use super::{Edns, Prefix, Stage};
 
 /// A change of state worth a log line; `Display` gives the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,17 @@ pub enum Notice {
         crowd: Option<(IpAddr, usize)>,
         /// The limit for connections of one network.
         per_address_max: usize,
+    },
+    /// A network asks more than it may; at most once a minute, and for few networks.
+    AboveRate {
+        /// The network.
+        network: Prefix,
+        /// Whether it was over TCP.
+        over_tcp: bool,
+        /// Queries a second that a network may ask.
+        per_second: u32,
+        /// Queries that a network may ask at once.
+        burst: u32,
     },
     /// Queries came from addresses that are not served; at most once a minute.
     SourceRefused {
@@ -110,7 +121,8 @@ impl Notice {
     /// The level of the log line.
     pub fn level(&self) -> log::Level {
         match self {
-            Self::ClientMadeRoom { .. }
+            Self::AboveRate { .. }
+            | Self::ClientMadeRoom { .. }
             | Self::ClientRefused { .. }
             | Self::ClientWaited { .. }
             | Self::SourceRefused { .. }
@@ -126,7 +138,8 @@ impl Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ClientMadeRoom { .. }
+            Self::AboveRate { .. }
+            | Self::ClientMadeRoom { .. }
             | Self::ClientRefused { .. }
             | Self::ClientWaited { .. }
             | Self::SourceRefused { .. } => self.write_of_client(f),
@@ -210,6 +223,18 @@ impl Notice {
                     None => f.write_str("; a higher --tcp-clients-max gives more places"),
                 }
             }
+            Self::AboveRate { network, over_tcp, per_second, burst } => {
+                let (transport, what) = if *over_tcp {
+                    ("TCP", "they are read no faster")
+                } else {
+                    ("UDP", "every second one above that gets TC, the others nothing")
+                };
+                write!(
+                    f,
+                    "{network} asks more over {transport} than {per_second} queries a second, {burst} at once \
+                     (--rate-limit): {what}"
+                )
+            }
             Self::SourceRefused { source, count, served } => {
                 match count {
                     1 => write!(f, "a query from {source} was dropped"),
@@ -291,6 +316,8 @@ pub struct Counts {
     pub made_room: u64,
     /// Datagrams and connections from addresses that are not served.
     pub refused: u64,
+    /// Datagrams from networks that had asked more than they may.
+    pub above_rate: u64,
     /// Datagrams to clients that could not be sent, or found the buffer full.
     pub datagrams_dropped: u64,
     /// Responses of an upstream that belonged to no query.

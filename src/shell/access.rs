@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::forwarder::{Access, Forwarder, Prefix, shown_prefixes, sort_by_key};
+use crate::forwarder::{Access, Forwarder, Policy, Prefix, shown_prefixes, sort_by_key};
 use crate::host::network::subnets::Subnets;
 use crate::host::os_error::system_error;
 
@@ -57,13 +57,17 @@ impl ServedSubnets {
     }
 }
 
-/// Says who is served, where not only this host may ask.
-pub(crate) fn log_served(access: &Access, mut listeners: impl Iterator<Item = SocketAddr>) {
+/// Says who is served and how much, where not only this host may ask.
+pub(crate) fn log_served(policy: &Policy, mut listeners: impl Iterator<Item = SocketAddr>) {
+    let Policy { access, rate, .. } = policy;
     if listeners.all(|listener| listener.ip().is_loopback()) {
         return;
     }
-    log::info!("served are {access}");
+    let limit = rate.as_ref().map(|rate| format!("; {rate}")).unwrap_or_default();
+    log::info!("served are {access}{limit}");
     if let Some(prefix) = access.allowed.iter().find(|prefix| prefix.is_everybody()) {
-        log::warn!("--allow {prefix}: an open resolver is a tool for attacks on others");
+        log::warn!(
+            "--allow {prefix}: an open resolver without --rate-limit is a tool for attacks on others"
+        );
     }
 }

@@ -115,7 +115,7 @@ impl Reactor {
             .collect();
         let listeners = listeners?;
         let access = &config.policy.access;
-        log_served(access, listeners.iter().map(Listener::address));
+        log_served(&config.policy, listeners.iter().map(Listener::address));
         let subnets = ServedSubnets::open(access, &mut cx.forwarder)?;
         Self::with(listeners, subnets, cx, stderr)
             .map_err(|error| format!("cannot start: {}", system_error(&error)))

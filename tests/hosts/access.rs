@@ -2,10 +2,11 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Instant;
 
 use socket2::{Domain, Socket, Type};
 
-use support::message::{A, NOERROR, REFUSED};
+use support::message::{A, NOERROR, REFUSED, with_id};
 use support::namespace::{Namespace, in_namespace, ip, ip_lines};
 use support::proxy::arguments;
 use support::server::LIMIT;
@@ -187,5 +188,59 @@ fn networks_of_interfaces_are_served_while_they_are_there() {
                     203.0.113.10/32";
         assert!(lines.iter().any(|line| line.contains(text)), "{lines:#?}");
         ip(&["link", "delete", "dev", "link"]);
+    });
+}
+
+#[test]
+fn above_its_rate_a_client_is_told_to_use_tcp_where_it_is_answered() {
+    in_namespace("above_its_rate_a_client_is_told_to_use_tcp_where_it_is_answered", "", || {
+        let networks = Networks::new();
+        let flags =
+            ["--allow", "0.0.0.0/0", "--rate-limit", "1/10", "--rate-exempt", "10.0.0.0/24"];
+        let proxy = networks.proxy(&flags);
+        networks.clients.enter(|| {
+            let started = Instant::now();
+            let socket = ask("203.0.113.9");
+            for id in 1..30 {
+                let query = with_id(&query(), id);
+                socket.send_to(&query, near("203.0.113.9")).expect("a route");
+            }
+            // Ten at once and one a second are answered; of the others every second one is not.
+            let mut truncated = 0;
+            let mut whole = 0;
+            while whole + 2 * truncated < 30 {
+                let response = answer(&socket);
+                assert_eq!(response.rcode, NOERROR);
+                *if response.is_truncated() { &mut truncated } else { &mut whole } += 1;
+            }
+            let seconds = started.elapsed().as_secs() as usize + 1;
+            assert!((10..=10 + seconds).contains(&whole), "{whole} and {truncated} in {seconds} s");
+
+            let mut client = tcp_client("203.0.113.9");
+            for _ in 0..12 {
+                client.send(&query());
+            }
+            for _ in 0..12 {
+                assert_eq!(Response::read(&client.receive()).rcode, NOERROR);
+            }
+            // Another of that network prefix has its own, and one is exempt.
+            for source in ["203.0.113.10", "10.0.0.9"] {
+                assert_eq!(answer(&ask(source)).rcode, NOERROR);
+            }
+            let sockets: Vec<_> = (0..30).map(|_| ask("10.0.0.9")).collect();
+            assert!(sockets.iter().all(|socket| !answer(socket).is_truncated()));
+        });
+        let lines = proxy.stop();
+        for transport in ["UDP", "TCP"] {
+            let text = format!("203.0.113.9/32 asks more over {transport} than 1 queries a second");
+            let named = lines.iter().filter(|line| line.contains(&text)).count();
+            assert!(named <= 1, "{lines:#?}");
+        }
+        let says = |text: &str| lines.iter().any(|line| line.contains(text));
+        assert!(says("203.0.113.9/32 asks more over UDP"), "{lines:#?}");
+        assert!(
+            says("; each network (/32, /56) may ask 1 queries a second, 10 at once"),
+            "{lines:#?}"
+        );
     });
 }

@@ -1,10 +1,11 @@
 //! Clients that are served, and others.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use dot_proxy::forwarder::{Access, AccessDenial, Policy, Prefix};
+use dot_proxy::forwarder::{Access, AccessDenial, Notice, Policy, Prefix, Rate};
 
-use crate::end;
+use crate::{end, numbered, question};
 use simulator::dns::{Edns, NOERROR, REFUSED};
 use simulator::{Server, World, default_limits, default_policy, dns, path_from};
 
@@ -80,5 +81,87 @@ fn subnets_come_and_go() {
     w.forwarder.handle_subnets(&many);
     assert!(w.forwarder.serves("10.0.255.1".parse().unwrap()));
     assert!(!w.forwarder.serves("10.1.0.1".parse().unwrap()));
+    end(w);
+}
+
+/// A network may ask ten queries a second, and twenty at once; one is exempt.
+fn limited() -> World {
+    let rate = Rate {
+        per_second: 10,
+        burst: 20,
+        v4_len: 24,
+        v6_len: 56,
+        exempt: vec![prefix("10.9.0.0", 16)],
+        places: 256,
+    };
+    let policy = Policy { rate: Some(rate), ..default_policy() };
+    World::with_policy(default_limits(), policy, vec![Server::healthy()], &[0], 1)
+}
+
+fn named(w: &World) -> Vec<(String, bool)> {
+    let notices = w.notices.iter().filter_map(|(_, notice)| match notice {
+        Notice::AboveRate { network, over_tcp, .. } => Some((network.to_string(), *over_tcp)),
+        _ => None,
+    });
+    notices.collect()
+}
+
+#[test]
+fn above_its_rate_a_network_is_told_to_use_tcp_every_second_time() {
+    let mut w = limited();
+    for n in 0..100 {
+        ask(&mut w, &format!("10.0.0.{n}"), &numbered(n));
+        ask(&mut w, &format!("10.9.0.{n}"), &numbered(n));
+        ask(&mut w, &format!("fd00:0:{n}::1"), &numbered(n));
+    }
+    w.run_ms(500);
+    let got = |network: &str, truncated: bool| {
+        let all = w.oracle.responses.iter().filter(|response| {
+            let simulator::To::Datagram(path) = response.to else { return false };
+            path.client.ip().to_string().starts_with(network) && response.truncated == truncated
+        });
+        all.count()
+    };
+    assert_eq!((got("10.0.", false), got("10.0.", true)), (20, 40));
+    assert_eq!((got("10.9.", false), got("10.9.", true)), (100, 0));
+    assert_eq!((got("fd00:", false), got("fd00:", true)), (100, 0), "networks of their own");
+    assert_eq!(w.forwarder.counts().above_rate, 80);
+    assert_eq!(named(&w), [("10.0.0.0/24".to_owned(), false)]);
+    // A second later ten more are answered.
+    w.run_ms(500);
+    let before = w.oracle.responses.len();
+    for n in 0..100 {
+        ask(&mut w, "10.0.0.1", &numbered(1_000 + n));
+    }
+    w.run_ms(500);
+    assert_eq!(w.oracle.responses.len() - before, 10 + 45);
+    end(w);
+}
+
+#[test]
+fn over_tcp_a_network_is_read_at_its_rate_and_gets_every_answer() {
+    let mut w = limited();
+    let clients = [w.tcp_client(), w.tcp_client()];
+    w.run_ms(10);
+    for client in clients {
+        for n in 0..40 {
+            w.tcp_send(client, dns::framed(&question(100 * client as u32 + n)));
+        }
+    }
+    let mut answered = Vec::new();
+    for _ in 0..8 {
+        w.run_ms(1_000);
+        answered.push(w.oracle.responses.len());
+    }
+    // What is left to the network both may have read, and it is waited for.
+    assert!((20..=50).contains(&answered[0]), "{answered:?}");
+    for (second, count) in answered.iter().enumerate() {
+        assert!(*count <= 50.max(20 + 10 * (second + 1)), "{answered:?}");
+    }
+    assert_eq!(answered.last(), Some(&80), "{answered:?}");
+    assert!(w.oracle.responses.iter().all(|response| response.rcode == NOERROR));
+    assert_eq!(named(&w), [("10.1.0.0/24".to_owned(), true)]);
+    // A newcomer of the network has its part, and others theirs.
+    w.run_for(Duration::from_secs(5));
     end(w);
 }

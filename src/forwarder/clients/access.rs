@@ -8,7 +8,7 @@ use crate::forwarder::collections::sort::sort_by_key;
 use crate::forwarder::report::OnceAMinute;
 
 /// The addresses of a network: those that begin with the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Prefix {
     /// The first address, as IPv6 has it: that of an IPv4 address is its mapped one (RFC 4291 section
     /// 2.5.5.2).
@@ -161,6 +161,14 @@ impl Access {
         Prefix::v6(0xfc00, 7),
         Prefix::v6(0xfe80, 10),
     ];
+
+    /// Whether others than this host and its local networks are served by name.
+    pub fn is_public(&self) -> bool {
+        let is_local = |prefix: &Prefix| {
+            Self::LOCAL.iter().any(|local| local.len <= prefix.len && local.contains(prefix.first))
+        };
+        !self.allowed.iter().all(is_local)
+    }
 
     /// Subnets of interfaces that are served at most.
     pub const SUBNETS_MAX: usize = 256;

@@ -21,6 +21,8 @@ pub(crate) struct Client {
     pub(super) output: StreamOutput,
     /// The queries it is owed answers to.
     queries: Vec<Id>,
+    /// How many messages its network may still send, as of the last look.
+    allowed: usize,
     /// The shell was told not to read it.
     paused: bool,
     /// [`Action::Transmit`] is queued.
@@ -56,7 +58,10 @@ impl Client {
 impl Clients {
     /// A client was accepted.
     pub(crate) fn insert(&mut self, now: Instant, peer: SocketAddr) -> ClientId {
+        let rates = self.rates.as_mut();
+        let allowed = rates.map_or(usize::MAX, |rates| rates.left_on_stream(now, peer.ip()));
         let id = self.conns.insert(Client {
+            allowed,
             peer,
             phase: Phase::Open,
             deframer: Deframer::default(),
@@ -69,6 +74,9 @@ impl Clients {
         self.networks.add(peer.ip());
         self.timers.idle.arm(id.key(), now);
         self.timers.fresh.arm(id.key(), now);
+        if allowed == 0 {
+            self.timers.above_rate.arm(id.key(), now);
+        }
         id
     }
 
@@ -83,13 +91,28 @@ impl Clients {
 
     /// A whole message came. Only those count against idleness (RFC 7766 section 6.2.3), and each partial
     /// one has its own time. False if the client was closed meanwhile.
-    pub(crate) fn note_message(&mut self, id: ClientId) -> bool {
-        let is_connected = self.conns.get(id).is_some();
-        if is_connected {
-            self.timers.partial.disarm(id.key());
-            self.timers.fresh.disarm(id.key());
+    pub(crate) fn note_message(&mut self, now: Instant, id: ClientId) -> bool {
+        let Some(client) = self.conns.get(id) else {
+            return false;
+        };
+        if let Some(rates) = &mut self.rates {
+            rates.take_on_stream(now, client.peer.ip());
         }
-        is_connected
+        self.timers.partial.disarm(id.key());
+        self.timers.fresh.disarm(id.key());
+        true
+    }
+
+    /// Looks at how many messages its network may still send.
+    fn look_at_rate(&mut self, now: Instant, id: ClientId, outbox: &mut Outbox) {
+        let (Some(rates), Some(client)) = (&mut self.rates, self.conns.get_mut(id)) else {
+            return;
+        };
+        client.allowed = rates.left_on_stream(now, client.peer.ip());
+        if client.allowed == 0 && client.phase == Phase::Open {
+            self.timers.above_rate.arm(id.key(), now);
+            rates.log(now, client.peer.ip(), true, outbox);
+        }
     }
 
     /// All whole messages were taken, up to one that is no DNS if there was one.
@@ -230,7 +253,7 @@ impl Clients {
     /// much as one client may, until [`Action::Read`].
     fn read_max(&self, client: &Client) -> usize {
         match client.phase {
-            Phase::Open => match self.queries_left(client) {
+            Phase::Open => match self.queries_left(client).min(client.allowed) {
                 0 => 0,
                 // The rest of a message that began, or one message, and then the others.
                 left => client.deframer.missing().unwrap_or(QUERY_LEN) + (left - 1) * QUERY_LEN,
@@ -268,6 +291,11 @@ impl Clients {
 
     /// One client whose time is over was closed: the queries that nobody waits for now.
     pub(crate) fn pop_timeout(&mut self, now: Instant, outbox: &mut Outbox) -> Option<Vec<Id>> {
+        while let Some(key) = self.timers.above_rate.pop(now, RATE_PAUSE) {
+            if let Some(id) = self.conns.id_at(key) {
+                self.advance_phase(now, id, outbox);
+            }
+        }
         // Each that goes leaves the others more time.
         if let Some(key) = self.timers.idle.pop(now, self.idle_time()) {
             return Some(self.close_at(key, Manner::Orderly, outbox));
@@ -298,6 +326,7 @@ impl Clients {
             timers.partial.next(PARTIAL_TIMEOUT),
             timers.unsent.next(UNSENT_TIMEOUT),
             timers.lingering.next(LINGERING_TIMEOUT),
+            timers.above_rate.next(RATE_PAUSE),
         ];
         all.into_iter().flatten().min()
     }
@@ -328,6 +357,7 @@ impl Clients {
 
     /// What follows from fewer queries owed or less output held.
     fn advance_phase(&mut self, now: Instant, id: ClientId, outbox: &mut Outbox) {
+        self.look_at_rate(now, id, outbox);
         let Some(client) = self.conns.get(id) else {
             return;
         };
@@ -399,6 +429,10 @@ const UNSENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a client that was told the end may take to end its side.
 const LINGERING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The pause between two looks at whether a client may be read that has asked too much: it is read at its
+/// rate, a tenth of a second's queries at a time.
+const RATE_PAUSE: Duration = Duration::from_millis(100);
 
 /// A query of ordinary length, with the two octets in front of it: what is read for each that is
 /// taken. The shortest has 19, so one reading may bring twice as many.

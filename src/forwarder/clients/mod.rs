@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod client;
 mod networks;
+pub(crate) mod rates;
 pub(crate) mod response_size;
 
 use std::cmp::Reverse;
@@ -12,13 +13,14 @@ use std::time::{Duration, Instant};
 use crate::forwarder::action::ClientId;
 use crate::forwarder::collections::conn_table::ConnTable;
 use crate::forwarder::collections::timeouts::Timeouts;
-use crate::forwarder::limits::Limits;
+use crate::forwarder::limits::{Limits, Policy};
 use crate::forwarder::message::Opt;
 use crate::forwarder::outbox::Outbox;
 use crate::forwarder::report::{Notice, OnceAMinute};
 use access::{Access, Ranges, Strangers};
 use client::Client;
 use networks::{Networks, is_above, network};
+use rates::{Allowance, Rates};
 
 /// All connected clients.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct Clients {
     limits: Limits,
     /// Addresses that are served.
     served: Ranges,
+    /// What networks have asked lately, if that is limited.
+    rates: Option<Box<Rates>>,
     conns: ConnTable<ClientId, Client>,
     len: usize,
     /// What all hold: answers not taken yet, and partial messages.
@@ -63,6 +67,8 @@ struct ClientTimers {
     unsent: Timeouts,
     /// Shut down on our side.
     lingering: Timeouts,
+    /// Not read because its network has asked more than it may: since that was last looked at.
+    above_rate: Timeouts,
 }
 
 impl ClientTimers {
@@ -74,11 +80,12 @@ impl ClientTimers {
             partial: timeouts(),
             unsent: timeouts(),
             lingering: timeouts(),
+            above_rate: timeouts(),
         }
     }
 
     const fn octets(keys: usize) -> usize {
-        5 * Timeouts::octets(keys)
+        6 * Timeouts::octets(keys)
     }
 
     /// The client of this key is gone.
@@ -88,6 +95,7 @@ impl ClientTimers {
         self.partial.disarm(key);
         self.unsent.disarm(key);
         self.lingering.disarm(key);
+        self.above_rate.disarm(key);
     }
 
     /// Since when this one has taken none of its answers, or has been sending one message.
@@ -108,9 +116,10 @@ pub(crate) enum Admission {
 }
 
 impl Clients {
-    pub(crate) fn new(limits: &Limits, served: Ranges) -> Self {
+    pub(crate) fn new(limits: &Limits, policy: &Policy, seed: u64) -> Self {
         Self {
-            served,
+            served: policy.access.served(&[]),
+            rates: policy.rate.clone().map(|rate| Box::new(Rates::new(rate, seed))),
             conns: ConnTable::with_capacity(limits.client_keys_max()),
             len: 0,
             bytes: 0,
@@ -177,6 +186,24 @@ impl Clients {
         if let Some(count) = self.logged.strangers.note(now) {
             outbox.log(Notice::SourceRefused { source, count, served: access.to_string().into() });
         }
+    }
+
+    /// What a datagram from this address gets; says so if it is not an answer, once in a while.
+    pub(crate) fn allowance(
+        &mut self,
+        now: Instant,
+        source: IpAddr,
+        outbox: &mut Outbox,
+    ) -> Allowance {
+        let Some(rates) = &mut self.rates else {
+            return Allowance::Answer;
+        };
+        let allowance = rates.take_by_datagram(now, source);
+        if allowance != Allowance::Answer {
+            outbox.counts.above_rate += 1;
+            rates.log(now, source, false, outbox);
+        }
+        allowance
     }
 
     /// Keys of clients that could make room for another, longest idle first.

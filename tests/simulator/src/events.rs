@@ -77,13 +77,20 @@ impl World {
     }
 
     fn deliver_datagram(&mut self, path: DatagramPath, message: &[u8], cut: bool) {
+        let before = self.forwarder.counts();
+        self.forwarder.handle_datagram(self.now, path, message, cut);
+        let after = self.forwarder.counts();
+        // Stories about rates say who gets how much; what is above and answered all the same gets TC.
+        let is_above = after.above_rate > before.above_rate;
+        if is_above && after.local == before.local {
+            return;
+        }
         let (at, to) = (self.at(), To::Datagram(path));
         if is_served(&self.access, path.client.ip()) {
-            self.oracle.asked(at, to, message, cut);
+            self.oracle.asked(at, to, message, cut || is_above);
         } else if self.access.denial == AccessDenial::Refused {
             self.oracle.refused(at, to, message);
         }
-        self.forwarder.handle_datagram(self.now, path, message, cut);
     }
 
     fn reset_client(&mut self, client: usize) {

@@ -165,7 +165,8 @@ impl Bench {
             }
         }
         let counts = self.forwarder.counts();
-        self.answered + counts.refused as usize
+        // Of those above a rate some get an answer that is made here.
+        self.answered + (counts.refused + counts.above_rate - counts.local) as usize
     }
 
     fn ask(&mut self, count: usize) {
