@@ -24,8 +24,8 @@
 //! - [`config`]: the command line; every default and limit with its reason.
 //! - [`forwarder`]: the core. `accept` makes a query of a client's message, or answers the message; `dispatch`
 //!   sends waiting queries to upstreams; `hedge` sends copies of late ones; `answer` judges responses;
-//!   `second_opinion` asks another operator after SERVFAIL and REFUSED; `failure` judges connections that
-//!   closed or fell silent; `finish` is the only way out for a query; `denial` holds proofs about special names; `report` and
+//!   `second_opinion` asks another operator after SERVFAIL and REFUSED; `failure` does what follows
+//!   for queries from a connection that closed or fell silent, a `loss`; `finish` is the only way out for a query; `denial` holds proofs about special names; `report` and
 //!   `query_log` are what the log says; `outbox` holds what the shell is to do; `limits` and `bound` are what is
 //!   held, and how much memory that takes.
 //!   - `clients`: who is served, how many connections, how much each may hold, how large a response may be.
@@ -36,7 +36,8 @@
 //! - [`shell`]: the `reactor`, which is the event loop and the one place that reads the clock; `listener`;
 //!   sockets of a `client` and to an `upstream`, and what both do with a `stream`; `datagram`, UDP in batches,
 //!   the one unsafe file.
-//! - [`tls`]: rustls over any reader and writer; whom it trusts, by roots, names and pins; session tickets.
+//! - [`tls`]: rustls over any reader and writer; whom it trusts, by roots, names and pins; whom it says we are;
+//!   session tickets.
 //! - [`host`]: signals, clocks that are set or stood still, changes of the network, open files, and a standard
 //!   error output that never blocks.
 //! - [`memory`]: how much memory all of that takes at most.

@@ -98,8 +98,7 @@ impl Forwarder {
         self.resend(now, unanswered);
     }
 
-    /// Closes a connection that is lost and sends what waited on it again. A reused connection may
-    /// close freely; one that closes without ever having answered is its upstream's failure.
+    /// Closes a connection that is lost and sends what waited on it again.
     pub(super) fn lose(&mut self, now: Instant, conn_id: UpstreamConnId, loss: Loss) {
         let Some(lost) = self.upstreams.lose(now, conn_id, loss, &mut self.outbox) else {
             return;

@@ -44,10 +44,11 @@
 //! 3. `answer` finds the query of a response by connection and message ID, and compares the question. It is
 //!    delivered, or held while a better one may come (`second_opinion`), or the query is asked again with less of EDNS.
 //!    A late response to a query that has left ends there: its ID becomes free.
-//! 4. `failure` decides what becomes of the queries of a connection that closed, broke off or fell silent: they
-//!    are sent again in the order in which they came, or to another upstream, or fail if they bring connections
-//!    down or were sent often enough. A connection that fell silent has stalled: it gets no new queries, may still
-//!    answer, and is closed when none of its queries waits for that, or after its time. `hedge` sends copies where an answer is late although its connection is alive.
+//! 4. `failure` has the queries of a connection that closed, broke off or fell silent sent again in the order in
+//!    which they came, or to another upstream, or ends those that bring connections down or were sent often enough.
+//!    A connection that fell silent has stalled: it gets no new queries, may still answer, and is closed when none of
+//!    its queries waits for that, or after its time. `hedge` sends copies where an answer is late although its
+//!    connection is alive.
 //! 5. `finish` is the only way out. It writes the response for the client, once for each retransmission, with
 //!    the client's message ID, and abandons what is still in flight.
 //!
@@ -90,7 +91,7 @@
 //! `clients`, `queries` and `upstreams` own their tables, timers and limits, and do not know each other. What is
 //! theirs others read, and tell them what happened; they alone change it. What one of them does that concerns
 //! another is returned: a client that is closed gives back the queries that it was owed, a connection that
-//! stalls those to send elsewhere. `Forwarder` has what needs two of them.
+//! stalls those to send elsewhere; what one must know of another for that it asks a function that is passed in. `Forwarder` has what needs two of them.
 //!
 //! | a question | its place |
 //! |---|---|

@@ -26,7 +26,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// All of them.
+    /// The files, each once for each thing that it holds.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         let client = self.client.iter().flat_map(|(certificate, key)| [certificate, key]);
         self.roots.iter().chain(client).map(PathBuf::as_path)

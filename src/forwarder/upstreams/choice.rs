@@ -158,7 +158,9 @@ impl Upstreams {
         let after = self.list[index].experience.round_trip.late_after();
         let conn = self.conns.get_mut(conn_id).filter(|conn| conn.phase.is_trusted())?;
         let late = conn.sent.pop_late(now, after)?;
-        Some((conn.in_flight.query(late)?, other))
+        let query = conn.in_flight.query(late);
+        debug_assert!(query.is_some(), "what may be late is unanswered");
+        Some((query?, other))
     }
 
     /// A query that is overdue on this connection, each once, and the upstream.
@@ -169,12 +171,14 @@ impl Upstreams {
     ) -> Option<(UpstreamIndex, Id)> {
         let conn = self.conns.get_mut(conn_id).filter(|conn| conn.phase.is_trusted())?;
         let overdue = conn.sent.pop_overdue(now)?;
-        Some((conn.upstream, conn.in_flight.query(overdue)?))
+        let query = conn.in_flight.query(overdue);
+        debug_assert!(query.is_some(), "what may be overdue is unanswered");
+        Some((conn.upstream, query?))
     }
 
-    /// Who is asked a query, too, that is overdue at upstream `index`, and avoids some. If this one may fail, or
-    /// nobody answers such names, another operator is asked that was sent to it `first`, to find out, if there
-    /// is one, as addresses of one may fail together.
+    /// Who else is asked a query that is overdue at upstream `index`, and is not to go to those it avoids. A query that
+    /// was sent there `first` goes to another operator, if there is one, when that tells whether this upstream fails
+    /// or nobody answers such names; addresses of one operator may fail together.
     pub(crate) fn overdue_target(
         &mut self,
         now: Instant,

@@ -414,7 +414,9 @@ impl Upstreams {
         let stalled = self
             .conn_ids()
             .filter_map(|conn| Some((self.stalled_until(*conn)?, conn.serial(), *conn)));
-        stalled.min().map_or(Place::Nowhere, |(.., oldest)| Place::Of(oldest))
+        let oldest = stalled.min();
+        debug_assert!(oldest.is_some(), "what is not live is stalled");
+        oldest.map_or(Place::Nowhere, |(.., oldest)| Place::Of(oldest))
     }
 
     fn stalled_until(&self, conn_id: UpstreamConnId) -> Option<Instant> {

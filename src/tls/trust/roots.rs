@@ -16,7 +16,7 @@ pub(in crate::tls) struct Roots {
 }
 
 impl Roots {
-    /// Those in files, and Mozilla's, which are built into the program, where these are wanted or no file is
+    /// The roots in files, and Mozilla's, which are built into the program, where these are wanted or no file is
     /// given. The error is one line that says what is wrong with which file.
     pub(in crate::tls) fn of(files: &Files) -> Result<Self, String> {
         let mut store = RootCertStore::empty();
