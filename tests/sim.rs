@@ -229,7 +229,6 @@ fn check_facts(world: &World) {
             Notice::UpstreamInTurn { .. } => {}
             Notice::SourceRefused { .. } => panic!("all sources are served here"),
             Notice::AboveRate { .. } => panic!("no rates are limited here"),
-            Notice::CameBack { .. } => panic!("no upstream leads back here"),
         }
     }
 }

@@ -12,9 +12,8 @@ use super::message::frame;
 use super::message::{self, LOCAL_LEN_MAX, LocalResponse, ParsedQuery, Rcode, Refusal};
 use super::queries::fair_share::BucketId;
 use super::queries::query::{Origin, Query};
-use super::queries::returned::{Mark, Returned};
 use super::query_log::{Asked, Sent};
-use super::{Clients, DatagramPath, Ede, Forwarder, Notice, Outbox, ResponseSize, Source};
+use super::{Clients, DatagramPath, Ede, Forwarder, Outbox, ResponseSize, Source};
 
 impl Forwarder {
     /// Octets of a client.
@@ -119,9 +118,6 @@ impl Forwarder {
             Source::Stream(client) => Origin::Stream { client, index: 0 },
         };
         self.outbox.counts.queries += 1;
-        let Some(mark) = self.mark(now, message, &parsed) else {
-            return self.refuse(now, source, message, &parsed, CAME_BACK);
-        };
         let bucket = self.queries.bucket(client);
         let stored = match self.store(now, bucket, message) {
             Ok(stored) => stored,
@@ -136,7 +132,6 @@ impl Forwarder {
         };
         let mut query = Query::new(origin, stored, parsed, client.into(), now);
         query.is_special = awaited.is_some();
-        query.mark = mark;
         let id = self.queries.insert_of(now, query, bucket);
         self.outbox.counts.owed += 1;
         self.upstreams.note_query();
@@ -152,23 +147,6 @@ impl Forwarder {
                 self.probe_preferred(now, id);
             }
         }
-    }
-
-    /// How a query is sent, so that it is known if it comes back; `None`: it is one that has.
-    fn mark(&mut self, now: Instant, message: &[u8], parsed: &ParsedQuery) -> Option<Mark> {
-        let sent = match self.queries.returned(message, parsed.question_end) {
-            Returned::No => return Some(Mark::None),
-            Returned::Perhaps => return Some(Mark::Wanted),
-            Returned::Surely(query) => query.sendings.oldest(),
-        };
-        let conn = sent.and_then(|sending| self.upstreams.conn(sending.conn));
-        if let Some(conn) = conn
-            && self.came_back.is_due(now)
-        {
-            let upstream = self.upstreams[conn.upstream].name.clone();
-            self.outbox.log(Notice::CameBack { upstream });
-        }
-        None
     }
 
     /// Stores a message. With the table full the client that holds most gives a query up for one that holds less
@@ -292,9 +270,6 @@ impl Source {
         }
     }
 }
-
-const CAME_BACK: Ede<'static> =
-    Ede { code: Ede::OTHER, text: "the upstream leads back to this program" };
 
 const CROWDED: &str = "too many queries at once";
 const CROWDED_LONG: &str = "too many long queries at once";

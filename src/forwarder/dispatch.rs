@@ -7,7 +7,6 @@ use super::collections::arena::Id;
 use super::limits::Service;
 use super::queries::TRIES_IN_VAIN_MAX;
 use super::queries::query::Sending;
-use super::queries::returned::Mark;
 use super::queries::waiting::Next;
 use super::upstreams::choice::Ask;
 use super::upstreams::connection::Over;
@@ -187,16 +186,12 @@ impl Forwarder {
             plainer: query.history.plainer,
             stalled_at: query.history.stalled_at,
             is_first: query.history.first.is_none(),
-            is_marked: query.mark != Mark::None,
         };
         let Some(sent) = self.upstreams.send(now, conn_id, &outgoing, &mut self.outbox) else {
             return Placed::NoId;
         };
         self.outbox.counts.resent += u64::from(query.history.sends > 0);
-        let Sent { message_id, edns, first, marked_len } = sent;
-        if let Some(len) = marked_len {
-            self.queries.note_marked(id, len);
-        }
+        let Sent { message_id, edns, first } = sent;
         let sending = Sending { conn: conn_id, id: message_id, edns, stalled: false };
         if let Some(older) = self.queries.note_sent(id, sending, first) {
             self.upstreams.abandon(now, older.conn, older.id, &mut self.outbox);

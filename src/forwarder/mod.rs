@@ -97,7 +97,6 @@
 //! |---|---|
 //! | who is served, who is refused a connection | `accept::is_served`, `clients/access`, `clients` |
 //! | how much a network may ask | `clients/rates` |
-//! | whether a query is one of ours that came back | `queries/returned` |
 //! | where a query waits | `queries/waiting` |
 //! | where every query is, as debug builds assert | `whereabouts` |
 //! | which upstream is asked | `dispatch`, `upstreams/choice` |
@@ -171,7 +170,6 @@ pub use message::edit::Edns;
 pub use message::opt::Ede;
 use outbox::Outbox;
 use queries::Queries;
-use report::OnceAMinute;
 pub use report::{Counts, Notice};
 use upstreams::Upstreams;
 
@@ -186,8 +184,6 @@ pub struct Forwarder {
     denials: Denials,
     upstreams: Upstreams,
     outbox: Outbox,
-    /// When the log said that a query came back.
-    came_back: OnceAMinute,
     entered: Entered,
 }
 
@@ -208,7 +204,6 @@ impl Forwarder {
             denials: Denials::new(),
             upstreams: Upstreams::new(&limits, &policy, upstreams, seed),
             outbox: Outbox::new(&limits),
-            came_back: OnceAMinute::default(),
             entered: Entered::default(),
             policy,
             limits,

@@ -9,11 +9,6 @@ use super::{Edns, Prefix, Stage};
 /// A change of state worth a log line; `Display` gives the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// A query came back that was sent to this upstream; at most once a minute.
-    CameBack {
-        /// The upstream's display name.
-        upstream: Box<str>,
-    },
     /// A client was closed to make room for another, as all places are taken; at most once a minute.
     ClientMadeRoom {
         /// The address of the client that was closed.
@@ -127,7 +122,6 @@ impl Notice {
     pub fn level(&self) -> log::Level {
         match self {
             Self::AboveRate { .. }
-            | Self::CameBack { .. }
             | Self::ClientMadeRoom { .. }
             | Self::ClientRefused { .. }
             | Self::ClientWaited { .. }
@@ -149,11 +143,6 @@ impl fmt::Display for Notice {
             | Self::ClientRefused { .. }
             | Self::ClientWaited { .. }
             | Self::SourceRefused { .. } => self.write_of_client(f),
-            Self::CameBack { upstream } => write!(
-                f,
-                "{upstream}: leads back to this program: queries that are sent there come back as queries of \
-                 clients; they are answered with SERVFAIL"
-            ),
             Self::UpstreamFailed { upstream, stage, detail } => {
                 write!(f, "{upstream}: not usable: {stage}: {detail}")
             }

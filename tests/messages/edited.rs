@@ -59,7 +59,6 @@ fn queries_of_every_length() {
                 keepalive: has(6),
                 ecs: if has(7) { Ecs::Pass } else { Ecs::Strip },
                 family: if has(8) { Family::Ipv6 } else { Family::Ipv4 },
-                is_marked: false,
             };
             if opt.is_none() && bits & 0xf != 0 {
                 continue;
@@ -514,7 +513,6 @@ fn random_query_edit(random: &mut Random) -> QueryEdit {
         keepalive: random.chance(500),
         ecs: *random.choice(&[Ecs::Pass, Ecs::Strip]),
         family: *random.choice(&[Family::Ipv4, Family::Ipv6]),
-        is_marked: random.chance(100),
     }
 }
 

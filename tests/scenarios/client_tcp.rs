@@ -1,12 +1,9 @@
 //! Clients over TCP: what one connection may expect.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dot_proxy::forwarder::Notice;
-
 use crate::{end, failures, numbered, question, slow_name, warm, with_limits, world};
-use simulator::dns::{NOERROR, SERVFAIL};
+use simulator::dns::NOERROR;
 use simulator::{Do, Server, State, Step, To, What, World, default_limits, dns, ms};
 
 #[test]
@@ -294,45 +291,5 @@ fn queries_pipelined_on_a_new_connection_do_not_wait_for_each_other() {
     w.tcp_send(client, (0..256).flat_map(|n| dns::framed(&question(n))).collect());
     w.run_ms(1250);
     assert_eq!((failures(&w), w.oracle.responses.len()), (0, 257));
-    end(w);
-}
-
-/// Behind a server that ends its TLS, an upstream may be this program itself: what is sent there comes back
-/// as a client's query, with another message ID or the same.
-#[test]
-fn a_query_that_comes_back_ends_the_third_time() {
-    let mut w = world(1);
-    let sent = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&sent);
-    w.servers[0].replies(move |ask| {
-        log.lock().unwrap().push(ask.message.to_vec());
-        vec![ask.answer_after(1_000)]
-    });
-    w.ask("round.example.");
-    w.run_ms(100);
-    let terminator = w.tcp_client();
-    for (count, len) in [(1, 128), (2, 384)] {
-        let mut message = sent.lock().unwrap().last().unwrap().clone();
-        assert_eq!((sent.lock().unwrap().len(), message.len()), (count, len));
-        message[0] = !message[0];
-        w.tcp_send(terminator, dns::framed(&message));
-        w.run_ms(100);
-    }
-    assert_eq!(sent.lock().unwrap().len(), 2);
-    let came_back = &w.oracle.responses[0];
-    assert_eq!((came_back.rcode, came_back.extended_error), (SERVFAIL, Some(0)));
-    assert_eq!(came_back.extra_text, "the upstream leads back to this program");
-    let is_told = |notice: &Notice| matches!(notice, Notice::CameBack { .. });
-    assert_eq!(w.notices.iter().filter(|(_, notice)| is_told(notice)).count(), 1);
-    // Another forwarder, which pads as well, asks the same as often as it likes.
-    let other = w.tcp_client();
-    let message = sent.lock().unwrap()[0].clone();
-    for n in 0..5 {
-        let mut message = message.clone();
-        message[0] = n;
-        w.tcp_send(other, dns::framed(&message));
-    }
-    w.run_ms(5_000);
-    assert_eq!(w.oracle.responses.iter().filter(|response| response.rcode == NOERROR).count(), 7);
     end(w);
 }

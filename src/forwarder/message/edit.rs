@@ -60,7 +60,7 @@ pub fn append_query(
             if edit.keepalive {
                 draft.push_option(OPTION_KEEPALIVE, &[]);
             }
-            draft.push_padding(if edit.is_marked { MARK_LEN } else { 0 });
+            draft.push_padding();
         }
         draft.finish_opt();
     }
@@ -79,8 +79,6 @@ pub struct QueryEdit {
     pub ecs: Ecs,
     /// The client's address family.
     pub family: Family,
-    /// Add more padding than is needed, by which the query is known if it comes back.
-    pub is_marked: bool,
 }
 
 /// How much of EDNS a query goes upstream with: each is less than the one before.
@@ -303,11 +301,10 @@ impl<'a> Draft<'a> {
         self.out.extend_from_slice(data);
     }
 
-    /// Appends a padding option that makes the message a multiple of the block, where it fits, and `more`
-    /// octets.
-    fn push_padding(&mut self, more: usize) {
+    /// Appends a padding option that makes the message a multiple of the block, where it fits.
+    fn push_padding(&mut self) {
         let len = self.len() + OPTION_HEADER_LEN;
-        let padded = (len.next_multiple_of(PADDING_BLOCK) + more).min(MESSAGE_LEN_MAX);
+        let padded = len.next_multiple_of(PADDING_BLOCK).min(MESSAGE_LEN_MAX);
         let Some(padding) = padded.checked_sub(len) else {
             return;
         };
@@ -401,14 +398,11 @@ const ADDED_OPT: [u8; OPT_FIXED_LEN] = [0, 0, TYPE_OPT as u8, 0x04, 0xd0, 0, 0, 
 const MESSAGE_LEN_MAX: usize = 65_535;
 
 /// The length of a query is a multiple of this (RFC 8467 section 4.1).
-pub(crate) const PADDING_BLOCK: usize = 128;
-
-/// Octets of padding that mark a query: two blocks, which no other options of a client are likely to make up.
-const MARK_LEN: usize = 2 * PADDING_BLOCK;
+const PADDING_BLOCK: usize = 128;
 
 /// Octets that a query may grow by: OPT record, subnet, keepalive and padding.
 pub(crate) const QUERY_GROWTH_MAX: usize =
-    OPT_LEN_MIN + 3 * OPTION_HEADER_LEN + 4 + (PADDING_BLOCK - 1) + MARK_LEN;
+    OPT_LEN_MIN + 3 * OPTION_HEADER_LEN + 4 + (PADDING_BLOCK - 1);
 
 /// Octets that a response may grow by: OPT record and keepalive.
 pub(crate) const RESPONSE_GROWTH_MAX: usize = OPT_LEN_MIN + OPTION_HEADER_LEN + 2;
@@ -428,15 +422,6 @@ mod tests {
         assert_eq!(start, expected);
         assert_eq!(padding, [0; 72]);
         assert_eq!(out.len(), 128);
-    }
-
-    #[test]
-    fn a_marked_query_has_two_blocks_of_padding_more() {
-        let query = query(b"", 0);
-        let [plain, marked] =
-            [false, true].map(|is_marked| queried(&query, QueryEdit { is_marked, ..FIRST }));
-        assert_eq!((plain.len(), marked.len()), (128, 384));
-        assert_eq!(marked[plain.len()..], [0; 256]);
     }
 
     #[test]
@@ -703,13 +688,8 @@ mod tests {
         result.map(|()| out.split_off(6))
     }
 
-    const FIRST: QueryEdit = QueryEdit {
-        edns: Edns::Ours,
-        keepalive: true,
-        ecs: Ecs::Strip,
-        family: Family::Ipv4,
-        is_marked: false,
-    };
+    const FIRST: QueryEdit =
+        QueryEdit { edns: Edns::Ours, keepalive: true, ecs: Ecs::Strip, family: Family::Ipv4 };
 
     const BY_DATAGRAM: ResponseEdit =
         ResponseEdit { limit: 512, udp_size: 4_096, keepalive: None, ecs: Ecs::Strip };

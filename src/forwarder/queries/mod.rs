@@ -3,7 +3,6 @@
 pub(crate) mod fair_share;
 pub(crate) mod query;
 pub(crate) mod retransmissions;
-pub(crate) mod returned;
 pub(crate) mod waiting;
 
 use std::net::IpAddr;
@@ -23,7 +22,6 @@ use super::report::Counts;
 use fair_share::{BucketId, Shares};
 use query::{HeldAnswer, Messages, Origin, Query, SENDS_MAX, Sending, Sendings};
 use retransmissions::Retransmissions;
-use returned::{Mark, Returned, returned};
 use waiting::{Next, Waiting};
 
 /// All queries, and what is known of them by key.
@@ -123,11 +121,6 @@ impl Queries {
 
     pub(crate) fn fingerprint(&self, path: &DatagramPath, id: u16) -> u64 {
         self.joinable.fingerprint(path, id)
-    }
-
-    /// Whether this message, whose question ends there, was sent from here.
-    pub(crate) fn returned(&self, message: &[u8], question_end: usize) -> Returned<'_> {
-        returned(message, question_end, self.table.iter().map(|(_, query)| query))
     }
 
     /// A stub that retransmits (after 1 to 2.5 s, just when an upstream is at its weakest) joins
@@ -361,13 +354,6 @@ impl Queries {
         let query = self.table.get_mut(id)?;
         query.history.first = query.history.first.or(first);
         query.add_sending(sending)
-    }
-
-    /// The query was sent with so many octets, by which it is known if it comes back.
-    pub(crate) fn note_marked(&mut self, id: Id, len: u16) {
-        if let Some(query) = self.table.get_mut(id) {
-            query.mark = Mark::Sent(len);
-        }
     }
 
     /// The connection that these were sent on has stalled.

@@ -3,7 +3,6 @@
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Instant;
 
-use super::returned::Mark;
 use crate::forwarder::action::{
     ClientId, DatagramPath, RouteIndex, UpstreamConnId, UpstreamIndex, UpstreamSet,
 };
@@ -34,7 +33,6 @@ pub(crate) struct Query {
     pub(crate) held: Option<Box<HeldAnswer>>,
     /// The query waits for what is said of the special zone that its name is in, and is not sent.
     pub(crate) is_special: bool,
-    pub(crate) mark: Mark,
     pub(crate) history: History,
 }
 
@@ -182,7 +180,6 @@ impl Query {
             sendings: Sendings::default(),
             held: None,
             is_special: false,
-            mark: Mark::default(),
             history: History::default(),
         }
     }

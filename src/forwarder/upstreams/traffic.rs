@@ -46,13 +46,9 @@ impl Upstreams {
         conn.asked_keepalive |= is_unsigned && edns == Edns::Ours;
         conn.queries += 1;
         let most = frame::LENGTH_LEN + message.len() + edit::QUERY_GROWTH_MAX;
-        let is_marked = outgoing.is_marked && is_unsigned && edns == Edns::Ours;
-        let mut marked_len = None;
         frame::append_with(conn.output.buffer(most), |out| {
-            let before = out.len();
-            let edit = QueryEdit { edns, keepalive, ecs, family, is_marked };
+            let edit = QueryEdit { edns, keepalive, ecs, family };
             edit::append_query(out, message, parsed, message_id, edit);
-            marked_len = is_marked.then(|| (out.len() - before) as u16);
         });
         if conn.output.len() > self.limits.upstream_output_max.max(LARGE) {
             self.large = Some(conn_id);
@@ -65,7 +61,7 @@ impl Upstreams {
         if conn.is_spent(upstream.experience.allowance(now)) {
             self.retire(now, conn_id, outbox);
         }
-        Some(Sent { message_id, edns, first, marked_len })
+        Some(Sent { message_id, edns, first })
     }
 
     /// The shell was told that there is something to write. False if the connection was closed.
@@ -201,8 +197,6 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) stalled_at: Option<Instant>,
     /// The query was sent to nobody yet.
     pub(crate) is_first: bool,
-    /// More padding than is needed is added, by which the query is known if it comes back.
-    pub(crate) is_marked: bool,
 }
 
 /// How a query was sent.
@@ -212,8 +206,6 @@ pub(crate) struct Sent {
     pub(crate) edns: Edns,
     /// The upstream that it was sent to first, if that was now, and which query it was there.
     pub(crate) first: Option<(UpstreamIndex, u32)>,
-    /// Its octets, if it was marked.
-    pub(crate) marked_len: Option<u16>,
 }
 
 /// How the answer that arrives on a stalled connection changed: queries to which it began and ceased to.

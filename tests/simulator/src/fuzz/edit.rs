@@ -24,7 +24,7 @@ pub fn edit(octets: &[u8]) {
         (false, false) => Edns::Absent,
         (false, true) => Edns::Clients,
     };
-    let choice = QueryEdit { edns, keepalive: has(8), ecs, family, is_marked: has(32) };
+    let choice = QueryEdit { edns, keepalive: has(8), ecs, family };
     let mut sent = b"before".to_vec();
     edit::append_query(&mut sent, query, &parsed, ID, choice);
     let sent = sent.strip_prefix(b"before").expect("what was there stays");
