@@ -38,8 +38,9 @@
 //!   the one unsafe file.
 //! - [`tls`]: rustls over any reader and writer; whom it trusts, by roots, names and pins; whom it says we are;
 //!   session tickets.
-//! - [`host`]: signals, clocks that are set or stood still, changes of the network, open files, and a standard
-//!   error output that never blocks.
+//! - [`host`]: signals, clocks that are set or stood still, changes of the network, open files, the rights that
+//!   are given up and the sandbox that is entered before anybody is served, and a standard error output that
+//!   never blocks.
 //! - [`memory`]: how much memory all of that takes at most.
 //!
 //! `tests/layering.rs` has the table of which part may use which.

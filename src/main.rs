@@ -6,18 +6,24 @@ use std::process::ExitCode;
 
 use dot_proxy::config::{self, Command, Config, Host};
 use dot_proxy::host::network::interfaces;
+use dot_proxy::host::rights::{self, Ids};
+use dot_proxy::host::sandbox;
 use dot_proxy::host::signals;
 use dot_proxy::host::stderr::{GuardedLogger, Stderr};
 use dot_proxy::memory::Bound;
 use dot_proxy::shell::reactor::Reactor;
+use rustix::time::{ClockId, clock_gettime};
 use simple_logger::SimpleLogger;
 
 fn main() -> ExitCode {
     // Not known to fail; and then the signals do what they did before there was a program.
     signals::block_harmless().ok();
     let mut stderr = Stderr::new();
-    let host =
-        Host { interface_index: interfaces::index, is_stderr_terminal: io::stderr().is_terminal() };
+    let host = Host {
+        interface_index: interfaces::index,
+        user: Ids::find,
+        is_stderr_terminal: io::stderr().is_terminal(),
+    };
     let result = match config::parse(std::env::args_os().skip(1).collect(), host) {
         Ok(Command::Help) => print(&config::usage()),
         Ok(Command::PrintLimits(config)) => {
@@ -46,7 +52,7 @@ fn run(config: &Config, stderr: Stderr) -> Result<(), Failure> {
     start(config, stderr)?.run().map_err(Failure::Runtime)
 }
 
-/// Starts to listen. What the start needs of the stack is free again for handshakes, which need most of it.
+/// Starts to listen, and gives up what only that needs. What the start needs of the stack is free again for handshakes, which need most of it.
 #[inline(never)]
 fn start(config: &Config, stderr: Stderr) -> Result<Box<Reactor>, Failure> {
     let logger = SimpleLogger::new().with_level(config.log_level);
@@ -57,6 +63,13 @@ fn start(config: &Config, stderr: Stderr) -> Result<Box<Reactor>, Failure> {
     let reactor = Reactor::bind(config, stderr).map(Box::new).map_err(Failure::Runtime)?;
     // Serving goes on if nobody reads stdout, and begins if it was full already.
     let mut stdout = Stderr::stdout();
+    // The first reading finds where the kernel has its clocks in memory, by a file that the sandbox hides. Each
+    // reading would be a system call otherwise.
+    let _found = clock_gettime(ClockId::Monotonic);
+    // Everything is open now.
+    rights::give_up(config.user).map_err(Failure::Runtime)?;
+    let ports = config.upstreams.iter().map(|upstream| upstream.address.port());
+    sandbox::enter(config.sandbox, ports).map_err(Failure::Runtime)?;
     for address in reactor.local_addresses() {
         log::info!("listening on {address}, UDP and TCP");
         stdout.write_lines(format!("listening {address} udp tcp\n").as_bytes());

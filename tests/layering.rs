@@ -18,7 +18,7 @@ const OF_OWNERS: &[&str] = &[
     "forwarder/report",
 ];
 
-/// The choices and bounds that the command line sets, and the pins of upstreams.
+/// The choices and bounds that the command line sets, users, and the pins of upstreams.
 const OF_CONFIG: &[&str] = &[
     "forwarder/Access",
     "forwarder/AccessDenial",
@@ -30,6 +30,8 @@ const OF_CONFIG: &[&str] = &[
     "forwarder/Prefix",
     "forwarder/Rate",
     "forwarder/SpecialNames",
+    "host/rights/Ids",
+    "host/sandbox/Sandbox",
     "tls/Files",
     "tls/KeyExchange",
     "tls/pin",

@@ -16,6 +16,7 @@ use super::suggest::{self, shown, words};
 use super::zone::ZONE_EXAMPLE;
 use super::{Host, UsageError};
 use crate::forwarder::{AccessDenial, Ecs, Hedge, Order};
+use crate::host::sandbox::Sandbox;
 use crate::tls::KeyExchange;
 
 /// A flag: everything that there is to know of it.
@@ -211,7 +212,7 @@ pub(super) const PRINT_LIMITS: Flag = Flag {
 };
 
 /// All flags, in the order of `--help`.
-pub(super) static FLAGS: [Flag; 31] = [
+pub(super) static FLAGS: [Flag; 33] = [
     Flag {
         names: &["-l", "--listen"],
         value: Some(repeatable(LISTENER, Options::add_listener)),
@@ -374,6 +375,21 @@ pub(super) static FLAGS: [Flag; 31] = [
         default: |options| options.key_exchange.word().into(),
     },
     Flag {
+        names: &["--user"],
+        value: Some(once(USER, Options::set_user)),
+        help: "Become this user for good once every port and file is open; root: stay root.",
+        default: |_| "65534:65534 if started as root".into(),
+    },
+    Flag {
+        names: &["--sandbox"],
+        value: Some(once(OneOf(Sandbox::words), |options, value| {
+            choose(&mut options.sandbox, value)
+        })),
+        help: "Give up files, other ports and most system calls before serving, as far as the kernel \
+               goes; require: all of it, or do not start.",
+        default: |options| options.sandbox.word().into(),
+    },
+    Flag {
         names: &["--query-log"],
         value: Some(once(OneOf(QueryLog::words), |options, value| {
             choose(&mut options.query_log, value)
@@ -457,6 +473,8 @@ const UPSTREAM: Form =
     Named("SPEC", "IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com, or a preset");
 
 const ZONE: Form = Named("NAME", "a name, such as 10.in-addr.arpa");
+
+const USER: Form = Named("NAME|UID[:GID]", "a user, such as nobody or 65534:65534");
 
 const SECONDS: Form = Named("SECONDS", "a whole number of seconds");
 

@@ -1,7 +1,7 @@
 //! The command line, turned into a checked [`Config`].
 //!
 //! `flags` has the table of all flags. Their values are read by `options`, with every default and its
-//! reason, and by `address`, `upstream` with `presets`, `zone` and `sizes`; what was likely meant by
+//! reason, and by `address`, `upstream` with `presets`, `zone`, `user` and `sizes`; what was likely meant by
 //! another form than theirs, `suggest` knows.
 
 mod address;
@@ -11,6 +11,7 @@ mod presets;
 mod sizes;
 mod suggest;
 mod upstream;
+mod user;
 mod zone;
 
 use std::error::Error;
@@ -22,6 +23,8 @@ use log::LevelFilter;
 use pico_args::Arguments;
 
 use crate::forwarder::{Limits, Policy};
+use crate::host::rights::Ids;
+use crate::host::sandbox::Sandbox;
 use crate::tls::{Files, KeyExchange};
 pub use flags::usage;
 use flags::{Flag, HELP, PRINT_LIMITS, VERSION};
@@ -55,6 +58,11 @@ pub struct Config {
     pub files: Files,
     /// The key exchanges that are offered to upstreams.
     pub key_exchange: KeyExchange,
+    /// Who the process becomes once everything is open; `None`: nobody if it was started as root, otherwise
+    /// whoever started it.
+    pub user: Option<Ids>,
+    /// Whether the process takes from itself what serving does not need.
+    pub sandbox: Sandbox,
     /// The least severe log record that is written.
     pub log_level: LevelFilter,
     /// How upstreams are chosen, and what is answered here.
@@ -72,13 +80,15 @@ pub struct Config {
 pub struct Host {
     /// The index of the interface of a name, if there is one.
     pub interface_index: fn(&str) -> Option<u32>,
+    /// The user of a name, if there is one.
+    pub user: fn(&str) -> Option<Ids>,
     /// Whether somebody reads stderr as it is written.
     pub is_stderr_terminal: bool,
 }
 
 impl Default for Host {
     fn default() -> Self {
-        Self { interface_index: |_| None, is_stderr_terminal: false }
+        Self { interface_index: |_| None, user: |_| None, is_stderr_terminal: false }
     }
 }
 

@@ -16,10 +16,13 @@ use super::presets::{CLOUDFLARE, Preset, v4};
 use super::sizes::{self, Size};
 use super::suggest::{self, shown, words};
 use super::upstream::{UpstreamSpec, upstreams};
+use super::user::user;
 use super::zone::zone;
 use super::{Config, Host, UsageError};
 use crate::forwarder::{Access, AccessDenial, Prefix, Rate};
 use crate::forwarder::{Ecs, Hedge, Limits, Order, Policy, SpecialNames};
+use crate::host::rights::Ids;
+use crate::host::sandbox::Sandbox;
 use crate::tls::{Files, KeyExchange};
 
 /// What was given on the command line, and the defaults of what was not.
@@ -52,6 +55,9 @@ pub(super) struct Options {
     pub(super) client_cert: Option<PathBuf>,
     pub(super) client_key: Option<PathBuf>,
     pub(super) key_exchange: KeyExchange,
+    /// None: nobody, if started as root.
+    pub(super) user: Option<Ids>,
+    pub(super) sandbox: Sandbox,
     pub(super) query_log: QueryLog,
     pub(super) log_level: LevelFilter,
     pub(super) upstream_idle_timeout: Duration,
@@ -97,6 +103,9 @@ impl Options {
             client_key: None,
             // What is asked today may be recorded, and read when X25519 falls.
             key_exchange: KeyExchange::Hybrid,
+            user: None,
+            // Whoever finds a fault to run code through is to find nothing else.
+            sandbox: Sandbox::On,
             // A person at a terminal wants to see queries; a kept log shows its readers what was asked.
             query_log: QueryLog::Auto,
             // Changes of state are for whoever runs the program; everything finer is for who looks for
@@ -227,6 +236,11 @@ impl Options {
         Ok(())
     }
 
+    pub(super) fn set_user(&mut self, value: &str) -> Result<(), String> {
+        self.user = Some(user(value, self.host.user)?);
+        Ok(())
+    }
+
     pub(super) fn add_forward_zone(&mut self, value: &str) -> Result<(), String> {
         let zone = zone(value)?;
         if !SpecialNames::has_special(&zone) {
@@ -269,6 +283,8 @@ impl Options {
             upstreams: self.upstreams,
             files,
             key_exchange: self.key_exchange,
+            user: self.user,
+            sandbox: self.sandbox,
             log_level: self.log_level,
             policy: Policy {
                 order: self.order,
@@ -513,6 +529,11 @@ impl Choice for Order {
 impl Choice for QueryLog {
     const WORDS: &'static [(&'static str, Self)] =
         &[("on", Self::On), ("off", Self::Off), ("auto", Self::Auto)];
+}
+
+impl Choice for Sandbox {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("on", Self::On), ("off", Self::Off), ("require", Self::Require)];
 }
 
 impl Choice for Size {

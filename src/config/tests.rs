@@ -11,9 +11,12 @@ use super::upstream::{PINS_MAX, upstreams};
 use super::*;
 use crate::forwarder::{Access, AccessDenial, Ecs, Hedge, Order, Rate, SpecialNames};
 
-/// A host with one interface, and stderr in a file.
-const HOST: Host =
-    Host { interface_index: |name| (name == "eth0").then_some(7), is_stderr_terminal: false };
+/// A host with one interface and one user, and stderr in a file.
+const HOST: Host = Host {
+    interface_index: |name| (name == "eth0").then_some(7),
+    user: |name| (name == "dns").then_some(Ids { uid: 100, gid: 101 }),
+    is_stderr_terminal: false,
+};
 
 /// The words of a command line; what is between single quotes is one word.
 fn words(line: &str) -> Vec<OsString> {
@@ -915,6 +918,7 @@ fn a_flag_has_no_default_but_the_one_that_help_shows() {
         ("--allow", ""),
         ("--rate-limit", "off"),
         ("--hedge", "same"),
+        ("--user", ""),
         ("--builtin-roots", "on"),
         ("--udp-size-max", ""),
         ("--tcp-clients-max", "150"),
@@ -948,4 +952,37 @@ fn usage_fits_in_a_terminal() {
     for line in usage.lines() {
         assert!(line.chars().count() <= 80, "{line}");
     }
+}
+
+#[test]
+fn users_by_name_and_by_number() {
+    for (typed, expected) in [
+        ("", None),
+        ("--user dns", Some((100, 101))),
+        ("--user dns:7", Some((100, 7))),
+        ("--user 65534", Some((65_534, 65_534))),
+        ("--user 1000:0", Some((1000, 0))),
+        ("--user root", Some((0, 0))),
+        ("--user 0", Some((0, 0))),
+        ("--user 4294967294", Some((u32::MAX - 1, u32::MAX - 1))),
+    ] {
+        let expected = expected.map(|(uid, gid)| Ids { uid, gid });
+        assert_eq!(config(typed).user, expected, "{typed}");
+    }
+    assert_errors(
+        "--user",
+        "\
+nobody => nobody: is not in /etc/passwd; give UID:GID, such as 65534:65534
+DNS => is not in /etc/passwd
+dns:dns => dns:dns: has a group that is not a number; write dns:GID
+7: => has a group that is not a number; write 7:GID
+:7 => is not in /etc/passwd
+4294967295 => 4294967295: is out of range: 0 to 4294967294
+7:99999999999 => is out of range: 0 to 4294967294
+0:7 => 0:7: is root with another group; write root, or another user
+root:7 => is root with another group
+-1 => is not in /etc/passwd
+dns --user dns => --user dns: is given twice; give this flag once
+",
+    );
 }

@@ -1,8 +1,11 @@
-//! The host: signals, clocks, the network, open files, errors of the system and the error output.
+//! The host: signals, clocks, the network, open files, rights and what is taken away beyond
+//! them, errors of the system and the error output.
 
 pub(crate) mod clocks;
 pub(crate) mod descriptors;
 pub mod network;
 pub(crate) mod os_error;
+pub mod rights;
+pub mod sandbox;
 pub mod signals;
 pub mod stderr;

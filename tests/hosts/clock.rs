@@ -181,12 +181,14 @@ impl Clock {
         fs::rename(&new, &self.file).expect("a writable directory");
     }
 
-    /// A proxy that goes by it.
+    /// A proxy that goes by it, and has no sandbox: the library reads the file again and again.
     fn show(&self, library: &str, args: &[impl AsRef<OsStr>]) -> Proxy {
+        let args = args.iter().map(AsRef::as_ref);
+        let args: Vec<_> = args.chain(["--sandbox", "off"].map(OsStr::new)).collect();
         let preload = format!("LD_PRELOAD={library}");
         let file = format!("FAKETIME_TIMESTAMP_FILE={}", self.file.display());
         let faketime = ["FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1", &preload, &file];
-        Proxy::start_through(&[&["env", "TZ=UTC"], &faketime[..]].concat(), args)
+        Proxy::start_through(&[&["env", "TZ=UTC"], &faketime[..]].concat(), &args)
     }
 }
 

@@ -7,6 +7,7 @@
 mod access;
 mod addresses;
 mod clock;
+mod container;
 mod crowds;
 mod descriptors;
 mod end;
@@ -16,6 +17,7 @@ mod many;
 mod network;
 mod observe;
 mod pause;
+mod rights;
 mod sandbox;
 mod sharing;
 mod signals;

@@ -18,7 +18,7 @@ const RECEIVE_ONE: i64 = libc::SYS_recvmsg;
 const SEND_ONE: i64 = libc::SYS_sendmsg;
 
 /// What is started inside gets this error from these system calls. `None` if this machine cannot.
-fn without<T: Send>(
+pub(crate) fn without<T: Send>(
     calls: &[i64],
     error: Errno,
     inside: impl FnOnce() -> T + Send,

@@ -138,11 +138,6 @@ fn h07_own_listener_is_refused() {
     }
 }
 
-#[test]
-fn h08_rights_are_given_up() {
-    skip("h08_rights_are_given_up", "the program keeps the user it was started as");
-}
-
 /// The program where everybody may run it, for the test of this name.
 pub(crate) struct Copied(String);
 
@@ -162,9 +157,14 @@ impl Copied {
     pub(crate) fn as_nobody(&self) -> Vec<&str> {
         let user =
             ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"];
+        self.through(&user)
+    }
+
+    /// The same through any other command.
+    pub(crate) fn through<'a>(&'a self, command: &[&'a str]) -> Vec<&'a str> {
         // The program that would follow is the argument of another, that does not look at it.
         let shell = ["sh", "-c", "path=$0; shift; exec \"$path\" \"$@\"", &self.0];
-        [&user[..], &shell[..]].concat()
+        [command, &shell[..]].concat()
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use support::message::{self, A, NOERROR, SERVFAIL};
 use support::{Query, Response};
 
@@ -185,6 +185,10 @@ fn start_proxy(
     command.args(["--listen", "127.0.0.1:0", "--query-log", "off"]);
     command.args(["--upstream", &format!("{upstream}#dot.example")]);
     command.arg("--ca-file").arg(directory.join("ca.pem")).stderr(Stdio::piped());
+    if !geteuid().is_root() {
+        // Its descriptors are counted, which takes root where there is a sandbox.
+        command.args(["--sandbox", "off"]);
+    }
     start(command)
 }
 

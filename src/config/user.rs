@@ -1,0 +1,44 @@
+//! Users as they are written on the command line.
+
+use super::suggest::shown;
+use crate::host::rights::Ids;
+
+/// The user that is meant by `NAME[:GID]` or `UID[:GID]`, or what is wrong with it. The group is that of the
+/// name in `/etc/passwd`, where `find` looks, or has the number of the user.
+pub(super) fn user(text: &str, find: fn(&str) -> Option<Ids>) -> Result<Ids, String> {
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (text, None),
+    };
+    let gid = match group {
+        Some(group) => Some(number(group)?.ok_or_else(|| {
+            format!("has a group that is not a number; write {}:GID", shown(user))
+        })?),
+        None => None,
+    };
+    let mut ids = match number(user)? {
+        Some(uid) => Ids { uid, gid: uid },
+        // Where there is no /etc/passwd, as in an image that holds nothing else, there is root.
+        None if user == "root" => Ids::ROOT,
+        None => find(user).ok_or("is not in /etc/passwd; give UID:GID, such as 65534:65534")?,
+    };
+    ids.gid = gid.unwrap_or(ids.gid);
+    if ids.uid == 0 && ids.gid != 0 {
+        return Err("is root with another group; write root, or another user".into());
+    }
+    Ok(ids)
+}
+
+/// The number that is written here, if it is one.
+fn number(text: &str) -> Result<Option<u32>, String> {
+    if text.is_empty() || !text.bytes().all(|octet| octet.is_ascii_digit()) {
+        return Ok(None);
+    }
+    match text.parse() {
+        Ok(number) if number <= ID_MAX => Ok(Some(number)),
+        _ => Err(format!("is out of range: 0 to {ID_MAX}")),
+    }
+}
+
+/// The greatest number of a user or group; the next one stands for none (setresuid(2)).
+const ID_MAX: u32 = u32::MAX - 1;

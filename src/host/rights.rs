@@ -1,0 +1,218 @@
+//! Rights that only the start needs: root and capabilities, for a port below 1024 or a file that only root
+//! reads.
+
+use std::fmt;
+use std::fs;
+use std::io;
+
+use rustix::io::Errno;
+use rustix::process::{Gid, Uid, getegid, geteuid, getgid, getgroups, getuid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set,
+    set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
+
+use super::os_error::system_error;
+
+/// A user and a group, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// The user's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+}
+
+impl Ids {
+    /// The user who may do everything.
+    pub const ROOT: Self = Self { uid: 0, gid: 0 };
+
+    /// The user who owns nothing, by convention.
+    pub const NOBODY: Self = Self { uid: 65_534, gid: 65_534 };
+
+    /// The user of this name in `/etc/passwd`, with the group that it has there. To ask the C library would
+    /// need its modules (NSS), which a static program has not.
+    pub fn find(name: &str) -> Option<Self> {
+        find_in(&fs::read_to_string("/etc/passwd").ok()?, name)
+    }
+}
+
+impl fmt::Display for Ids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.uid, self.gid)
+    }
+}
+
+/// Becomes `user`, and gives up for good everything that the start alone needs. `None` is [`Ids::NOBODY`] if
+/// the process was started as root, and otherwise whoever started it.
+///
+/// To be called once everything is open, while there is one thread. It is an error if `user` cannot be had,
+/// one line for the user; without `user`, what the kernel refuses is a warning.
+pub fn give_up(user: Option<Ids>) -> Result<(), String> {
+    // A program that is started later gets no rights from its file either.
+    if let Err(error) = set_no_new_privs(true) {
+        log::warn!("rights may be had again: no_new_privs: {}", words(error));
+    }
+    let is_root = getuid().is_root() || geteuid().is_root();
+    let target = Target::of(user, is_root);
+    if target == Target::Root {
+        log::warn!("runs as root, as --user says: whoever breaks in is root");
+        return Ok(());
+    }
+    empty_bounding_set();
+    let not_had = match target {
+        Target::Ids(ids) => become_user(ids).err(),
+        Target::Root | Target::Same => None,
+    };
+    let not_emptied = empty_capabilities().err();
+    if let Some(ids) = user {
+        if let Some(error) = not_had {
+            return Err(format!(
+                "--user {ids}: cannot be had: {}; start as root with CAP_SETUID and CAP_SETGID, or \
+                 leave --user out",
+                words(error)
+            ));
+        }
+        if let Some(error) = not_emptied {
+            return Err(format!(
+                "--user {ids}: capabilities cannot be given up: {}; let capset(2) pass, or leave \
+                 --user out",
+                words(error)
+            ));
+        }
+    }
+    match (not_had, not_emptied) {
+        (Some(error), None) => log::warn!(
+            "runs as root, without capabilities: user {} cannot be had: {}",
+            Ids::NOBODY,
+            words(error)
+        ),
+        (Some(error), Some(_)) => {
+            log::warn!("runs as root: user {} cannot be had: {}", Ids::NOBODY, words(error));
+        }
+        (None, Some(error)) => log::warn!("capabilities cannot be given up: {}", words(error)),
+        (None, None) => {
+            if let Target::Ids(ids) = target {
+                log::info!("runs as user {ids}, without capabilities");
+            }
+        }
+    }
+    // A user that was not had is root still.
+    if not_had.is_none() && become_user(Ids::ROOT).is_ok() {
+        return Err("rights were given up, and root can be had back".into());
+    }
+    Ok(())
+}
+
+/// Who the process is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Ids(Ids),
+    /// Root, which it is.
+    Root,
+    /// Whoever it is.
+    Same,
+}
+
+impl Target {
+    fn of(user: Option<Ids>, is_root: bool) -> Self {
+        match (user, is_root) {
+            (Some(Ids::ROOT), true) => Self::Root,
+            (Some(ids), _) => Self::Ids(ids),
+            (None, true) => Self::Ids(Ids::NOBODY),
+            (None, false) => Self::Same,
+        }
+    }
+}
+
+/// Groups go first, as they can only be given up by who may still change them.
+fn become_user(ids: Ids) -> Result<(), Errno> {
+    let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
+    let is_already = [getuid(), geteuid()] == [uid; 2] && [getgid(), getegid()] == [gid; 2];
+    if is_already {
+        return Ok(());
+    }
+    if !getgroups()?.is_empty() {
+        set_thread_groups(&[])?;
+    }
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)
+}
+
+/// Has no program that is started later get a capability. That needs `CAP_SETPCAP`; without it nothing is
+/// lost, as no such program gets more than the process has.
+fn empty_bounding_set() {
+    let mut each = (0..u64::BITS).map(|number| CapabilitySet::from_bits_retain(1 << number));
+    // The first that is refused is behind the last that there is, or all are.
+    each.find(|capability| remove_capability_from_bounding_set(*capability).is_err());
+}
+
+/// Has no capability that may be used, be had or be inherited; those that a program inherits in any case go
+/// with them.
+fn empty_capabilities() -> Result<(), Errno> {
+    let none = CapabilitySet::empty();
+    let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    if capabilities(None)? == none { Ok(()) } else { set_capabilities(None, none) }
+}
+
+/// The user of this name in a `passwd`, whose columns are name, password, user, group and others.
+fn find_in(passwd: &str, name: &str) -> Option<Ids> {
+    passwd.lines().find_map(|line| {
+        let mut columns = line.split(':');
+        let is_it = columns.next() == Some(name);
+        let (uid, gid) = (columns.nth(1)?.parse().ok()?, columns.next()?.parse().ok()?);
+        is_it.then_some(Ids { uid, gid })
+    })
+}
+
+fn words(error: Errno) -> Box<str> {
+    match error {
+        Errno::INVAL => "not in this user namespace".into(),
+        error => system_error(&io::Error::from(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_the_process_is_to_be() {
+        let other = Ids { uid: 7, gid: 8 };
+        for (user, is_root, expected) in [
+            (None, false, Target::Same),
+            (None, true, Target::Ids(Ids::NOBODY)),
+            (Some(other), false, Target::Ids(other)),
+            (Some(other), true, Target::Ids(other)),
+            (Some(Ids::ROOT), true, Target::Root),
+            // It is tried, and refused by the kernel.
+            (Some(Ids::ROOT), false, Target::Ids(Ids::ROOT)),
+        ] {
+            assert_eq!(Target::of(user, is_root), expected, "{user:?} {is_root}");
+        }
+    }
+
+    #[test]
+    fn names_are_found_in_a_passwd() {
+        let passwd = "\
+root:x:0:0:root:/root:/bin/bash
+# a comment
+short:x:1
+no-number:x:a:2::/:
+dns:x:100:65534::/nonexistent:/usr/sbin/nologin
+dns:x:101:101::/:
+last:x:102:103";
+        for (name, expected) in [
+            ("root", Some((0, 0))),
+            ("dns", Some((100, 65_534))),
+            ("last", Some((102, 103))),
+            ("short", None),
+            ("no-number", None),
+            ("dn", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|(uid, gid)| Ids { uid, gid });
+            assert_eq!(find_in(passwd, name), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The sandbox: what serving does not need is taken from the process, for whoever may come to run code in it.
+//!
+//! Landlock takes away files, TCP ports and signals. It looks at what a call is about. `calls` takes away
+//! system calls, by number and by what their arguments are. Nothing is opened by name once the process serves,
+//! so that both are strict.
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod calls;
+
+use std::fmt;
+use std::io;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, LandlockStatus, NetPort, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, Scope,
+};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+
+use super::os_error::system_error;
+
+/// Whether there is a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sandbox {
+    /// None, and the process may be looked into by others of its user.
+    Off,
+    /// As much of it as the kernel has.
+    On,
+    /// All of it, or no start.
+    Require,
+}
+
+/// Enters the sandbox, from which there is no way out. The process may then connect over TCP to these ports
+/// only, those of its upstreams.
+///
+/// To be called once everything is open, while there is one thread. It is an error if the kernel has less than
+/// is required, one line for the user.
+pub fn enter(sandbox: Sandbox, ports: impl IntoIterator<Item = u16>) -> Result<(), String> {
+    if sandbox == Sandbox::Off {
+        log::info!("sandbox: off");
+        return Ok(());
+    }
+    if let Err(error) = hide() {
+        log::warn!("names and keys are not hidden from debuggers: {}", system_error(&error));
+    }
+    // No ruleset, as in a container that knows no Landlock, is as good as a kernel without.
+    let landlock = confine(ports).unwrap_or(ABI::Unsupported);
+    let taken = Taken { calls: restrict_calls(), landlock };
+    if sandbox == Sandbox::Require && !taken.is_all() {
+        return Err(format!(
+            "--sandbox require: {taken}; write --sandbox on to start all the same"
+        ));
+    }
+    let level = if taken.is_nothing() { log::Level::Warn } else { log::Level::Info };
+    log::log!(level, "sandbox: {taken}");
+    Ok(())
+}
+
+/// Hides the memory, with names and keys in it, from other processes of the user, and keeps it out of files
+/// (core(5)).
+fn hide() -> io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?)
+}
+
+/// Takes away by Landlock what the kernel can, and returns the version that it has. Files that are open stay
+/// open.
+fn confine(ports: impl IntoIterator<Item = u16>) -> Result<ABI, RulesetError> {
+    let rule = |port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::ConnectTcp));
+    let status = Ruleset::default()
+        .handle_access(AccessFs::from_all(LANDLOCK))?
+        .handle_access(AccessNet::from_all(LANDLOCK))?
+        .scope(Scope::from_all(LANDLOCK))?
+        .create()?
+        .add_rules(ports.into_iter().map(rule))?
+        .restrict_self()?;
+    match status.landlock {
+        LandlockStatus::Available { effective_abi, .. } => Ok(effective_abi),
+        LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => Ok(ABI::Unsupported),
+    }
+}
+
+/// The newest version of Landlock that is made use of. Later ones restrict datagrams, and answers go anywhere.
+const LANDLOCK: ABI = ABI::V6;
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn restrict_calls() -> bool {
+    calls::restrict()
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn restrict_calls() -> bool {
+    false
+}
+
+/// What was taken away.
+#[derive(Clone, Copy)]
+struct Taken {
+    calls: bool,
+    landlock: ABI,
+}
+
+impl Taken {
+    fn parts(self) -> [(&'static str, bool); 4] {
+        [
+            ("system calls", self.calls),
+            ("files", self.landlock >= ABI::V1),
+            ("TCP ports", self.landlock >= ABI::V4),
+            ("signals", self.landlock >= ABI::V6),
+        ]
+    }
+
+    fn is_all(self) -> bool {
+        self.parts().iter().all(|(_, is_taken)| *is_taken)
+    }
+
+    fn is_nothing(self) -> bool {
+        !self.parts().iter().any(|(_, is_taken)| *is_taken)
+    }
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |wanted| {
+            let parts = self.parts().into_iter().filter(|(_, is_taken)| *is_taken == wanted);
+            parts.map(|(what, _)| what).collect::<Vec<_>>().join(", ")
+        };
+        let (taken, left) = (list(true), list(false));
+        if !taken.is_empty() {
+            write!(f, "{taken} restricted")?;
+        }
+        if !left.is_empty() {
+            let and = if taken.is_empty() { "" } else { "; " };
+            write!(f, "{and}{left} not, as the kernel, or a container, does not let it")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
