@@ -59,6 +59,8 @@ struct Owed {
     due: Due,
     /// The message did not fit the receive buffer: the answer says TC.
     cut: bool,
+    /// Another query came under its message ID: a repetition of this one may not join it.
+    is_hidden: bool,
 }
 
 /// What a server said.
@@ -147,9 +149,13 @@ impl Oracle {
         if due == Due::Upstream {
             // After a freeze one past its deadline may not have its response yet, and is not joined.
             let deadline = |o: &Owed| o.asked + self.query_timeout;
+            let id = id_of(message);
             let joins = owed
                 .iter()
-                .any(|o| o.id == id_of(message) && o.question == question && at < deadline(o));
+                .any(|o| o.id == id && !o.is_hidden && o.question == question && at < deadline(o));
+            if !joins {
+                owed.iter_mut().filter(|o| o.id == id).for_each(|o| o.is_hidden = true);
+            }
             let (_, queries) = self.copies.entry(question.clone()).or_default();
             *queries += usize::from(!joins || matches!(from, To::Stream(_)));
         }
@@ -163,6 +169,7 @@ impl Oracle {
             question,
             due,
             cut,
+            is_hidden: false,
         });
         self.unanswered.insert(self.numbers);
         self.deadlines.push_back((at + self.query_timeout, self.numbers));
