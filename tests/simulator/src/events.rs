@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use dot_proxy::forwarder::{Access, AccessDenial, Closed, DatagramPath, Prefix, UpstreamIndex};
 
+use support::view::View;
+
 use super::client::{Fin, State};
 use super::dns::{self, Due};
 use super::oracle::To;
@@ -348,6 +350,11 @@ impl World {
             Do::Answer(message) => {
                 let id = message.get(..2).map_or(0, |id| u16::from_be_bytes([id[0], id[1]]));
                 let question = link.outstanding.remove(&id);
+                let names_none =
+                    View::read_front(&message).is_some_and(|m| m.question().is_empty());
+                if question.is_none() && names_none {
+                    link.misleading.insert(id);
+                }
                 self.oracle.made(question.as_deref(), &message);
                 link.answered += 1;
                 link.outbound.extend(dns::framed(&message));

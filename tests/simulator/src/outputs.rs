@@ -269,7 +269,9 @@ impl World {
         self.oracle.reached(at, question);
         let link = &mut self.links[number];
         let earlier = link.outstanding.insert(id, question.to_vec());
-        if let Some(earlier) = earlier {
+        if let Some(earlier) = earlier
+            && !link.misleading.remove(&id)
+        {
             panic!("link {number}: ID {id} of {} reused for {name}", dns::name_of(&earlier));
         }
         let asks_keepalive =

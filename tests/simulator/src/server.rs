@@ -1,6 +1,6 @@
 //! The servers' end of the simulated network, above TLS.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
@@ -180,6 +180,9 @@ pub struct Link {
     pub(super) outbound: VecDeque<u8>,
     /// IDs of queries without an answer so far.
     pub(super) outstanding: HashMap<u16, Vec<u8>>,
+    /// IDs under which a response without a question was sent although no query had them: it passes for
+    /// that of the next query under its ID, which the server still believes outstanding then.
+    pub(super) misleading: HashSet<u16>,
     pub(super) answered: usize,
     pub(super) active: Duration,
     pub(super) due: Edges,
@@ -221,6 +224,7 @@ impl Link {
             inbound: Vec::new(),
             outbound: VecDeque::new(),
             outstanding: HashMap::new(),
+            misleading: HashSet::new(),
             answered: 0,
             active: at,
             due: Edges::default(),
