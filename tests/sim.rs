@@ -101,12 +101,13 @@ fn the_seeds_reach_what_matters() {
         sum.made_way += summary.counts.made_way;
         sum.made_room += summary.counts.made_room;
         sum.crowded_out += summary.counts.crowded_out;
+        sum.came_back += summary.counts.came_back;
         notices += summary.notices;
     }
     let reached =
         [sum.failed, sum.local, sum.orphaned, sum.unmatched, sum.resent, sum.shed, sum.made_room];
     assert!(sum.hedged > 0 && sum.retried > 0 && sum.made_way > 0, "{sum:?}");
-    assert!(sum.asked_plainer > 0 && sum.crowded_out > 0, "{sum:?}");
+    assert!(sum.asked_plainer > 0 && sum.crowded_out > 0 && sum.came_back > 0, "{sum:?}");
     assert!(reached.iter().all(|count| *count >= 10), "{sum:?}");
     assert!(
         sum.answered > 1000 && sum.connects > 100 && notices > 10,
@@ -225,7 +226,8 @@ fn check_facts(world: &World) {
             Notice::UpstreamObjects { upstream, edns } => {
                 assert!(plain.insert((upstream, *edns)), "{upstream} is told of twice: {at:?}");
             }
-            Notice::ClientMadeRoom { .. }
+            Notice::CameBack
+            | Notice::ClientMadeRoom { .. }
             | Notice::ClientRefused { .. }
             | Notice::ClientWaited { .. } => {
                 let last = of_clients.insert(std::mem::discriminant(notice), *at);
@@ -315,6 +317,7 @@ struct Faults {
     trailing: u64,
     respell: u64,
     objects: Option<Objection>,
+    returns: u64,
     jitter: Duration,
     reverse: u64,
     deaths: Vec<(Duration, Duration)>,
@@ -348,7 +351,7 @@ impl Swarm {
         let is_harmless = rng.chance(125);
         let faults_end = ms(5000) + rng.up_to(ms(30_000));
         // The faults that there are at all are drawn first, so that upstreams can share one.
-        let on: Vec<bool> = (0..36).map(|_| !is_harmless && rng.chance(500)).collect();
+        let on: Vec<bool> = (0..37).map(|_| !is_harmless && rng.chance(500)).collect();
         let gentle: Vec<bool> = (0..19).map(|_| rng.chance(500)).collect();
         let upstreams = rng.within(1, 4);
         let faults = (0..upstreams).map(|_| Faults::drawn(rng, &on, &gentle, faults_end)).collect();
@@ -434,6 +437,7 @@ impl Faults {
             in_turn: draw(34, 1000),
             drop: draw(13, 20),
             drop_names: draw(35, 700),
+            returns: draw(36, 700),
             late: draw(14, 50),
             wrong_question: draw(15, 50),
             not_a_response: draw(16, 50),
@@ -516,6 +520,7 @@ fn server(faults: Faults, faults_end: Duration, names: SpecialNames) -> Server {
                 let denial = dns::denial(ask.message, ttl, signature);
                 return vec![Step::after(faults.round_trip, Do::Answer(denial))];
             }
+            assert!(dns::hops(ask.message) <= 3, "{} goes round", ask.name);
             let mut fates = fates.borrow_mut();
             let fate = fates.entry(ask.link).or_default();
             if ask.at >= faults_end {
@@ -700,6 +705,9 @@ fn reply(faults: &Faults, fate: &mut Fate, ask: &Ask<'_>, rng: &mut Random) -> V
     }
     steps.push(step);
     steps.extend(extra);
+    if rng.chance(faults.returns) && ask.name.starts_with('q') {
+        steps.push(Step::after(1, Do::Return(ask.message.to_vec())));
+    }
     if let Some((answers, how)) = &fate.close_after
         && ask.nth >= *answers
     {

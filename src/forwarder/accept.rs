@@ -9,11 +9,12 @@ use super::clients::rates::Allowance;
 use super::denial::{Denial, UNPROVEN};
 use super::limits::Service;
 use super::message::frame;
+use super::message::hops::{HOPS_MAX, hops};
 use super::message::{self, LOCAL_LEN_MAX, LocalResponse, ParsedQuery, Rcode, Refusal};
 use super::queries::fair_share::BucketId;
 use super::queries::query::{Origin, Query};
 use super::query_log::{Asked, Sent};
-use super::{Clients, DatagramPath, Ede, Forwarder, Outbox, ResponseSize, Source};
+use super::{Clients, DatagramPath, Ede, Forwarder, Notice, Outbox, ResponseSize, Source};
 
 impl Forwarder {
     /// Octets of a client.
@@ -118,6 +119,13 @@ impl Forwarder {
             Source::Stream(client) => Origin::Stream { client, index: 0 },
         };
         self.outbox.counts.queries += 1;
+        if hops(message, parsed.opt.as_ref()) > HOPS_MAX {
+            self.outbox.counts.came_back += 1;
+            if self.came_back.is_due(now) {
+                self.outbox.log(Notice::CameBack);
+            }
+            return self.refuse(now, source, message, &parsed, CAME_BACK);
+        }
         let bucket = self.queries.bucket(client);
         let stored = match self.store(now, bucket, message) {
             Ok(stored) => stored,
@@ -270,6 +278,9 @@ impl Source {
         }
     }
 }
+
+const CAME_BACK: Ede<'static> =
+    Ede { code: Ede::OTHER, text: "the query went round: an upstream leads back to dot-proxy" };
 
 const CROWDED: &str = "too many queries at once";
 const CROWDED_LONG: &str = "too many long queries at once";

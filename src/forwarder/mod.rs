@@ -97,6 +97,7 @@
 //! |---|---|
 //! | who is served, who is refused a connection | `accept::is_served`, `clients/access`, `clients` |
 //! | how much a network may ask | `clients/rates` |
+//! | whether a query has gone round | `message/hops` |
 //! | where a query waits | `queries/waiting` |
 //! | where every query is, as debug builds assert | `whereabouts` |
 //! | which upstream is asked | `dispatch`, `upstreams/choice` |
@@ -170,6 +171,7 @@ pub use message::edit::Edns;
 pub use message::opt::Ede;
 use outbox::Outbox;
 use queries::Queries;
+use report::OnceAMinute;
 pub use report::{Counts, Notice};
 use upstreams::Upstreams;
 
@@ -184,6 +186,8 @@ pub struct Forwarder {
     denials: Denials,
     upstreams: Upstreams,
     outbox: Outbox,
+    /// When the log said that queries come back.
+    came_back: OnceAMinute,
     entered: Entered,
 }
 
@@ -204,6 +208,7 @@ impl Forwarder {
             denials: Denials::new(),
             upstreams: Upstreams::new(&limits, &policy, upstreams, seed),
             outbox: Outbox::new(&limits),
+            came_back: OnceAMinute::default(),
             entered: Entered::default(),
             policy,
             limits,

@@ -9,6 +9,8 @@ use super::{Edns, Prefix, Stage};
 /// A change of state worth a log line; `Display` gives the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
+    /// A query came that had gone round through upstreams; at most once a minute.
+    CameBack,
     /// A client was closed to make room for another, as all places are taken; at most once a minute.
     ClientMadeRoom {
         /// The address of the client that was closed.
@@ -122,6 +124,7 @@ impl Notice {
     pub fn level(&self) -> log::Level {
         match self {
             Self::AboveRate { .. }
+            | Self::CameBack
             | Self::ClientMadeRoom { .. }
             | Self::ClientRefused { .. }
             | Self::ClientWaited { .. }
@@ -143,6 +146,10 @@ impl fmt::Display for Notice {
             | Self::ClientRefused { .. }
             | Self::ClientWaited { .. }
             | Self::SourceRefused { .. } => self.write_of_client(f),
+            Self::CameBack => f.write_str(
+                "--upstream: queries come back: behind a server that ends its TLS, an upstream leads to this \
+                 program again; such queries get SERVFAIL once they have gone round",
+            ),
             Self::UpstreamFailed { upstream, stage, detail } => {
                 write!(f, "{upstream}: not usable: {stage}: {detail}")
             }
@@ -316,6 +323,8 @@ pub struct Counts {
     pub made_room: u64,
     /// Datagrams and connections from addresses that are not served.
     pub refused: u64,
+    /// Queries that had gone round through upstreams.
+    pub came_back: u64,
     /// Datagrams from networks that had asked more than they may.
     pub above_rate: u64,
     /// Datagrams to clients that could not be sent, or found the buffer full.
@@ -408,6 +417,12 @@ mod tests {
              that wait for answers or have just connected, 90 of them by 10.0.0.9; an address \
              should have 25 at most (--tcp-clients-per-address-max)"
         );
+    }
+
+    #[test]
+    fn queries_that_come_back_have_a_flag_named() {
+        let line = Notice::CameBack.to_string();
+        assert!(line.starts_with("--upstream: queries come back: "), "{line}");
     }
 
     #[test]

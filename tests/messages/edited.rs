@@ -121,9 +121,18 @@ fn query_is_edited(
         }
         let rest = query.len() - opt.map_or(0, |opt| opt.octets().len());
         expected.options.push((12, vec![]));
-        let padding = (128 - (rest + expected.octets().len()) % 128) % 128;
+        let mut padding = vec![0; (128 - (rest + expected.octets().len()) % 128) % 128];
         expected.options.pop();
-        expected.options.push((12, vec![0; padding]));
+        let came = opt.and_then(|opt| opt.options.iter().find(|(code, _)| *code == 12));
+        if let Some((_, came)) = came {
+            let hops = came.strip_prefix(b"dotproxy").and_then(<[u8]>::first);
+            let count = [&b"dotproxy"[..], &[hops.map_or(1, |hops| hops.saturating_add(1))]];
+            if padding.len() < 9 {
+                padding.extend([0; 128]);
+            }
+            padding[..9].copy_from_slice(&count.concat());
+        }
+        expected.options.push((12, padding));
         expected
     });
     assert!(choices.edns != Edns::Ours || out.len().is_multiple_of(128));

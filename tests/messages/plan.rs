@@ -184,7 +184,11 @@ impl OptPlan {
             let len = if random.chance(33) { 600 } else { 12 };
             let len = random.index(len);
             let code = *random.choice(&[3, 8, 8, 10, 10, 11, 12, 12, 15, 5, 20_292, 65_001]);
-            options.push((code, random.octets(len)));
+            let mut data = random.octets(len);
+            if code == 12 && len >= 8 && random.chance(500) {
+                data[..8].copy_from_slice(b"dotproxy");
+            }
+            options.push((code, data));
         }
         let fixed = random.octets(6).try_into().unwrap();
         Self { place, fixed, options }

@@ -1,8 +1,9 @@
 //! Where two rules meet: queries with several ways to an answer, one of which is a dead end, among them.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Hedge, Policy};
+use dot_proxy::forwarder::{Hedge, Notice, Policy};
 
 use crate::{close_after, copies, end, numbered, warm, world, world_of};
 use simulator::dns::{NOERROR, SERVFAIL};
@@ -275,5 +276,53 @@ fn u04_a_forgotten_connection_that_only_late_copies_use_is_noticed() {
     w.run_ms(5000);
     let slow = w.oracle.responses.iter().filter(|r| r.took() > ms(1000)).count();
     assert!(slow < 5);
+    end(w);
+}
+
+/// Behind a server that ends its TLS, an upstream may be this program itself: what is sent there comes back as
+/// a client's query.
+#[test]
+fn a_query_that_goes_round_ends() {
+    let mut w = world(1);
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&sent);
+    w.servers[0].replies(move |ask| {
+        log.lock().unwrap().push(dns::hops(ask.message));
+        vec![
+            Step::after(1, Do::Return(ask.message.to_vec())),
+            Step::after(500, Do::Answer(ask.answer())),
+        ]
+    });
+    for name in ["round.example.", "again.example."] {
+        w.ask_edns(name);
+        w.run_ms(1_000);
+        assert_eq!(std::mem::take(&mut *sent.lock().unwrap()), [0, 1, 2, 3]);
+        let all: Vec<_> = w.oracle.responses.iter().filter(|it| it.name == name).collect();
+        let [came_back, others @ ..] = &all[..] else { panic!("no response for {name}") };
+        assert_eq!((came_back.rcode, came_back.extended_error), (SERVFAIL, Some(0)));
+        assert_eq!(
+            came_back.extra_text,
+            "the query went round: an upstream leads back to dot-proxy"
+        );
+        assert!(others.len() == 4 && others.iter().all(|it| it.rcode == NOERROR), "{others:?}");
+    }
+    assert_eq!((w.forwarder.counts().came_back, w.forwarder.counts().failed), (2, 2));
+    let told = w.notices.iter().filter(|(_, notice)| *notice == Notice::CameBack);
+    assert_eq!(told.count(), 1, "once a minute");
+    end(w);
+}
+
+/// So do those of a forwarder that pads, behind a server that ends its TLS.
+#[test]
+fn a_client_that_pads_asks_the_same_as_often_as_it_likes() {
+    let mut w = world(1);
+    let client = w.tcp_client();
+    for id in 0..20 {
+        let query = dns::query_with_option(id, "same.example.", dns::A, 12);
+        w.tcp_send(client, dns::framed(&query));
+    }
+    w.run_ms(1_000);
+    let answered = w.oracle.responses.iter().filter(|response| response.rcode == NOERROR);
+    assert_eq!(answered.count(), 20);
     end(w);
 }

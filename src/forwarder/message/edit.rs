@@ -12,6 +12,7 @@
 use std::net::IpAddr;
 
 use super::compression;
+use super::hops::{self, MARK};
 use super::opt::{
     DNSSEC_OK, OPT_LEN_MIN, OPTION_COOKIE, OPTION_ECS, OPTION_HEADER_LEN, OPTION_KEEPALIVE,
     OPTION_PADDING, Opt, TYPE_OPT,
@@ -23,7 +24,7 @@ use crate::forwarder::message::{self, ParsedQuery, ResponseInfo, Rtype};
 ///
 /// An unsigned query gets an OPT record at its end, which is the client's without the options that belong to
 /// the client's hop, or a new one. Padding is the last option, so that the length tells little about the name
-/// (RFC 8467 section 4.1). An upstream that objects to OPT records or to options gets fewer of them. Options
+/// (RFC 8467 section 4.1); it is of zeros, unless the query came padded. An upstream that objects to OPT records or to options gets fewer of them. Options
 /// that do not fit into a message are left out. For a query with a SIG(0), `id` must be the client's, as the
 /// ID is signed too.
 pub fn append_query(
@@ -60,7 +61,7 @@ pub fn append_query(
             if edit.keepalive {
                 draft.push_option(OPTION_KEEPALIVE, &[]);
             }
-            draft.push_padding();
+            draft.push_padding(hops::hops(query, parsed.opt.as_ref()));
         }
         draft.finish_opt();
     }
@@ -301,16 +302,25 @@ impl<'a> Draft<'a> {
         self.out.extend_from_slice(data);
     }
 
-    /// Appends a padding option that makes the message a multiple of the block, where it fits.
-    fn push_padding(&mut self) {
+    /// Appends a padding option that makes the message a multiple of the block, where it fits. It says how
+    /// many hops over TLS the query has behind it, if it has any.
+    fn push_padding(&mut self, hops: u8) {
         let len = self.len() + OPTION_HEADER_LEN;
-        let padded = len.next_multiple_of(PADDING_BLOCK).min(MESSAGE_LEN_MAX);
+        let least = if hops > 0 { len + HOPS_LEN } else { len };
+        let padded = least.next_multiple_of(PADDING_BLOCK).min(MESSAGE_LEN_MAX);
         let Some(padding) = padded.checked_sub(len) else {
             return;
         };
         let ([c0, c1], [l0, l1]) = (OPTION_PADDING.to_be_bytes(), (padding as u16).to_be_bytes());
         self.out.extend_from_slice(&[c0, c1, l0, l1]);
-        self.out.resize(self.out.len() + padding, 0);
+        let start = self.out.len();
+        self.out.resize(start + padding, 0);
+        if hops > 0
+            && let Some(count) = self.out.get_mut(start..start + HOPS_LEN)
+        {
+            count[..MARK.len()].copy_from_slice(MARK);
+            count[MARK.len()] = hops;
+        }
     }
 
     fn finish_opt(&mut self) {
@@ -400,9 +410,12 @@ const MESSAGE_LEN_MAX: usize = 65_535;
 /// The length of a query is a multiple of this (RFC 8467 section 4.1).
 const PADDING_BLOCK: usize = 128;
 
+/// Octets of padding that say how many hops a query has behind it.
+const HOPS_LEN: usize = MARK.len() + 1;
+
 /// Octets that a query may grow by: OPT record, subnet, keepalive and padding.
 pub(crate) const QUERY_GROWTH_MAX: usize =
-    OPT_LEN_MIN + 3 * OPTION_HEADER_LEN + 4 + (PADDING_BLOCK - 1);
+    OPT_LEN_MIN + 3 * OPTION_HEADER_LEN + 4 + (PADDING_BLOCK - 1) + HOPS_LEN;
 
 /// Octets that a response may grow by: OPT record and keepalive.
 pub(crate) const RESPONSE_GROWTH_MAX: usize = OPT_LEN_MIN + OPTION_HEADER_LEN + 2;
@@ -445,6 +458,35 @@ mod tests {
         }
         let absent = queried(&query, QueryEdit { edns: Edns::Absent, ..FIRST });
         assert_eq!(absent[2..], without_opt[2..]);
+    }
+
+    #[test]
+    fn what_comes_padded_is_sent_with_a_count() {
+        let with = |padding: &[u8]| {
+            let rdlen = 4 + padding.len() as u8;
+            let opt = [&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, rdlen, 0, 12, 0, rdlen - 4], padding];
+            query(&opt.concat(), 1)
+        };
+        for (came, sent) in [
+            (&b""[..], &b"dotproxy\x01"[..]),
+            (b"\0\0\0", b"dotproxy\x01"),
+            (b"dotproxy\x02\0", b"dotproxy\x03"),
+            (b"dotproxy\xff", b"dotproxy\xff"),
+        ] {
+            let out = queried(&with(came), FIRST);
+            let (start, padding) = out.split_at(out.len() - 72);
+            assert_eq!((out.len(), &start[start.len() - 4..]), (128, &b"\0\x0c\0\x48"[..]));
+            assert_eq!(padding, [sent, &[0; 63]].concat(), "{came:x?}");
+        }
+        // Without room for the count there is another block.
+        let long = |len: u8| {
+            let local = [&[0xfd, 0xe9, 0, len][..], &vec![1; len.into()]].concat();
+            let opt = [&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 8 + len], &local[..], b"\0\x0c\0\0"];
+            queried(&query(&opt.concat(), 1), FIRST)
+        };
+        assert_eq!([59, 60, 68, 69].map(|len| long(len).len()), [128, 256, 256, 256]);
+        assert_eq!(long(59)[119..], *b"dotproxy\x01");
+        assert_eq!(long(60)[120..130], *b"dotproxy\x01\0");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub(crate) mod compression;
 pub mod edit;
 pub mod frame;
+pub(crate) mod hops;
 pub(crate) mod opt;
 pub(crate) mod record;
 pub(crate) mod special;

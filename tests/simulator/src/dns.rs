@@ -1,7 +1,9 @@
 //! Just enough DNS to ask, to answer and to judge.
 
 use support::Query;
-use support::message::{self, AD, HEADER_LEN, KEEPALIVE, Opt, QR, RA, RD, TXT, record, word};
+use support::message::{
+    self, AD, HEADER_LEN, KEEPALIVE, Opt, PADDING, QR, RA, RD, TXT, record, word,
+};
 use support::view::View;
 
 pub use support::message::framed;
@@ -223,6 +225,13 @@ pub fn has_option(message: &[u8], code: u16) -> bool {
 /// A query with EDNS and an option of three octets.
 pub fn query_with_option(id: u16, name: &str, kind: u16, code: u16) -> Vec<u8> {
     Query::new(name, kind).id(id).opt(1232).option(code, b"odd").bytes()
+}
+
+/// Hops over TLS that a query has behind it, as its padding says: none, if that is of zeros.
+pub fn hops(query: &[u8]) -> u8 {
+    let query = View::read(query).expect("servers are sent whole queries");
+    let padding = query.option(PADDING).and_then(|padding| padding.strip_prefix(b"dotproxy"));
+    padding.and_then(<[u8]>::first).copied().unwrap_or_default()
 }
 
 /// Writes the question of `message` in small letters.

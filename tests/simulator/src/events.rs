@@ -1,6 +1,6 @@
 //! Facts in: what happens in the simulated network, told to the forwarder.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use dot_proxy::forwarder::{Access, AccessDenial, Closed, DatagramPath, Prefix, UpstreamIndex};
@@ -11,6 +11,7 @@ use super::client::{Fin, State};
 use super::dns::{self, Due};
 use super::oracle::To;
 use super::server::Do;
+use super::story::path_from;
 use super::world::{Socket, What, World};
 
 impl World {
@@ -372,6 +373,11 @@ impl World {
                 self.read_link(number);
             }
             Do::Pace(octets, pause) => link.pace = Some((octets, pause)),
+            Do::Return(message) => {
+                let port = 50_000 + (number % 10_000) as u16;
+                let path = path_from(SocketAddr::from((Ipv4Addr::new(10, 2, 0, 1), port)));
+                self.schedule(Duration::ZERO, What::Datagram { path, message, cut: false });
+            }
             Do::StopReading => link.room = Some(16 * 1024),
         }
     }
@@ -401,6 +407,9 @@ fn brief(what: &What) -> String {
         }
         What::Serve { link, what: Do::Octets(octets) } => {
             format!("link {link} sends {} octets", octets.len())
+        }
+        What::Serve { link, what: Do::Return(message) } => {
+            format!("link {link} leads back for {}", asked(message))
         }
         other => format!("{other:?}"),
     }

@@ -152,6 +152,8 @@ pub enum Do {
     Pace(usize, Duration),
     /// Forget the connection: nothing more goes either way, and nobody is told.
     Forget,
+    /// Have this query come to a listener, as it does behind a server that ends TLS for the forwarder.
+    Return(Vec<u8>),
     /// Take no more octets.
     StopReading,
 }

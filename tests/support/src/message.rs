@@ -24,6 +24,7 @@ pub const BADVERS: u16 = 16;
 
 /// Codes of EDNS options.
 pub const KEEPALIVE: u16 = 11;
+pub const PADDING: u16 = 12;
 pub const EDE: u16 = 15;
 
 pub const HEADER_LEN: usize = 12;

@@ -4,6 +4,7 @@ use dot_proxy::forwarder::message::edit::{self, Ecs, Edns, Family, QueryEdit, Re
 use dot_proxy::forwarder::message::{self, HEADER_LEN, ParsedQuery, ResponseCheck};
 
 use super::Choices;
+use crate::dns;
 
 const ID: u16 = 0xabcd;
 
@@ -45,11 +46,21 @@ pub fn edit(octets: &[u8]) {
             let padded = sent.len().is_multiple_of(128) || sent.len() > 65_408;
             assert!(padded, "{} octets", sent.len());
         }
-        // What was edited is not edited further.
+        // What was edited is not edited further, but for the count in its padding.
         if edns == Edns::Ours && !choice.keepalive && sent.len() <= 65_000 {
             let mut again = Vec::new();
             edit::append_query(&mut again, sent, &sent_parsed, ID, choice);
-            assert_eq!(again, sent);
+            let hops = dns::hops(sent).saturating_add(1);
+            assert_eq!(dns::hops(&again), hops);
+            if again.len() == sent.len() {
+                let count = [&b"dotproxy"[..], &[hops]].concat();
+                let at = again.windows(count.len()).rposition(|octets| octets == count);
+                let at = at.expect("the padding says so");
+                assert_eq!(again[..at], sent[..at]);
+                assert_eq!(again[at + count.len()..], sent[at + count.len()..]);
+            } else {
+                assert_eq!(again.len(), sent.len() + 128, "room for the count");
+            }
         }
     }
     edit_response(&mut choices, query, &parsed, sent, ecs, limit);
