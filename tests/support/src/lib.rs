@@ -2,7 +2,7 @@
 //!
 //! A DoT server that does as it is told, certificates, DNS clients and the program as a child are what
 //! tests are made of. What [`faults`] and [`conformance`] try, they try on any [`forwarder`], which the
-//! programs of this package do; `tests/` has what is asked of dot-proxy beyond that. [`bench`] measures.
+//! programs of this package do; `tests/` has what is asked of dot-proxy beyond that. [`mod@bench`] measures.
 //! Nothing here depends on dot-proxy itself, so that a change of it costs no time here.
 #![allow(
     missing_docs,
