@@ -8,9 +8,10 @@ use log::LevelFilter;
 use self::Form::{Named, OneOf};
 use super::options::{
     Choice, IDLE_SECONDS, LISTEN_DEFAULT, LISTEN_PORT, Options, QueryLog, Special, TCP_CLIENTS,
-    UDP_SIZES, UPSTREAM_DEFAULT, clients, rate_limit, rate_prefix, seconds, udp_size,
+    UDP_SIZES, UPSTREAM_DEFAULT, clients, seconds, udp_size,
 };
 use super::presets::preset_names;
+use super::served::{rate_limit, rate_prefix};
 use super::sizes::{CLIENTS_MAX, CLIENTS_PER_ADDRESS_MAX, Size, UPSTREAMS_MAX};
 use super::suggest::{self, shown, words};
 use super::zone::ZONE_EXAMPLE;
@@ -231,7 +232,7 @@ pub(super) static FLAGS: [Flag; 33] = [
     },
     Flag {
         names: &["--allow"],
-        value: Some(repeatable(ALLOWED, Options::allow)),
+        value: Some(repeatable(ALLOWED, |options, value| options.served.allow(value))),
         help: "Serve clients in this network, and of others loopback alone; local: those in the networks of \
                this host's interfaces; repeatable. Of networks in --allow and --deny that a client is in, the \
                smallest counts.",
@@ -239,7 +240,7 @@ pub(super) static FLAGS: [Flag; 33] = [
     },
     Flag {
         names: &["--deny"],
-        value: Some(repeatable(NETWORK, Options::deny)),
+        value: Some(repeatable(NETWORK, |options, value| options.served.deny(value))),
         help: "Do not serve clients in this network; repeatable. Loopback is denied only by its own \
                networks, 127.0.0.0/8 and ::1, or parts of them.",
         default: no_default,
@@ -247,15 +248,15 @@ pub(super) static FLAGS: [Flag; 33] = [
     Flag {
         names: &["--refuse-denied"],
         value: Some(once(OneOf(AccessDenial::words), |options, value| {
-            choose(&mut options.denial, value)
+            choose(&mut options.served.denial, value)
         })),
         help: "What a query over UDP gets that is not served: nothing, or REFUSED with EDE 18.",
-        default: |options| options.denial.word().into(),
+        default: |options| options.served.denial.word().into(),
     },
     Flag {
         names: &["--rate-limit"],
         value: Some(once(RATE, |options, value| {
-            rate_limit(value).map(|limit| options.rate_limit = Some(limit))
+            rate_limit(value).map(|limit| options.served.rate_limit = Some(limit))
         })),
         help: "Answer each network this many queries a second, and BURST at once after a pause (5 times \
                QPS), over UDP and TCP each. Above that, every second query over UDP gets TC, the others \
@@ -265,14 +266,14 @@ pub(super) static FLAGS: [Flag; 33] = [
     Flag {
         names: &["--rate-prefix"],
         value: Some(once(RATE_PREFIX, |options, value| {
-            rate_prefix(value).map(|lengths| options.rate_prefix = lengths)
+            rate_prefix(value).map(|lengths| options.served.rate_prefix = lengths)
         })),
         help: "What one network is for --rate-limit: addresses that have this many bits in common.",
-        default: |options| options.rate_prefix.map(|len| len.to_string()).join("/"),
+        default: |options| options.served.rate_prefix.map(|len| len.to_string()).join("/"),
     },
     Flag {
         names: &["--rate-exempt"],
-        value: Some(repeatable(NETWORK, Options::add_rate_exempt)),
+        value: Some(repeatable(NETWORK, |options, value| options.served.add_rate_exempt(value))),
         help: "Do not limit clients in this network; repeatable.",
         default: no_default,
     },

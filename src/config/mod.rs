@@ -1,13 +1,14 @@
 //! The command line, turned into a checked [`Config`].
 //!
 //! `flags` has the table of all flags. Their values are read by `options`, with every default and its
-//! reason, and by `address`, `upstream` with `presets`, `zone`, `user` and `sizes`; what was likely meant by
-//! another form than theirs, `suggest` knows.
+//! reason, and by `address`, `served`, `upstream` with `presets`, `zone`, `user` and `sizes`; what was likely
+//! meant by another form than theirs, `suggest` knows.
 
 mod address;
 mod flags;
 mod options;
 mod presets;
+mod served;
 mod sizes;
 mod suggest;
 mod upstream;

@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::address::{address, network, overlap, reaches, with_interface_indexes};
+use super::address::{address, overlap, reaches, with_interface_indexes};
 use super::presets::{CLOUDFLARE, Preset, v4};
+use super::served::Served;
 use super::sizes::{self, Size};
 use super::suggest::{self, shown, words};
 use super::upstream::{UpstreamSpec, upstreams};
 use super::user::user;
 use super::zone::zone;
 use super::{Config, Host, UsageError};
-use crate::forwarder::{Access, AccessDenial, Prefix, Rate};
-use crate::forwarder::{Ecs, Hedge, Limits, Order, Policy, SpecialNames};
+use crate::forwarder::{AccessDenial, Ecs, Hedge, Limits, Order, Policy, SpecialNames};
 use crate::host::rights::Ids;
 use crate::host::sandbox::Sandbox;
 use crate::tls::{Files, KeyExchange};
@@ -31,15 +31,7 @@ pub(super) struct Options {
     /// None: [`LISTEN_DEFAULT`].
     pub(super) listen: Vec<SocketAddr>,
     pub(super) reuse_port: bool,
-    /// None, and no subnets: [`Access::LOCAL`].
-    pub(super) allow: Vec<Prefix>,
-    pub(super) allow_subnets: bool,
-    pub(super) deny: Vec<Prefix>,
-    pub(super) denial: AccessDenial,
-    /// None: what suits who may ask.
-    pub(super) rate_limit: Option<RateLimit>,
-    pub(super) rate_prefix: [u8; 2],
-    pub(super) rate_exempt: Vec<Prefix>,
+    pub(super) served: Served,
     /// None: those of [`UPSTREAM_DEFAULT`].
     pub(super) upstreams: Vec<UpstreamSpec>,
     pub(super) order: Order,
@@ -77,15 +69,7 @@ impl Options {
             listen: Vec::new(),
             // A second process is a mistake more often than not, and an error then.
             reuse_port: false,
-            allow: Vec::new(),
-            allow_subnets: false,
-            deny: Vec::new(),
-            // Answers that nobody may have asked for burden whoever the source says.
-            denial: AccessDenial::Drop,
-            rate_limit: None,
-            // What one customer has: an address, or a network for each of many links (RFC 6177).
-            rate_prefix: [32, 56],
-            rate_exempt: Vec::new(),
+            served: Served::new(),
             upstreams: Vec::new(),
             // One operator sees all names, and no other sees any of them while it works.
             order: Order::Ordered,
@@ -159,56 +143,6 @@ impl Options {
         Ok(())
     }
 
-    pub(super) fn allow(&mut self, value: &str) -> Result<(), String> {
-        if value.eq_ignore_ascii_case("local") {
-            self.allow_subnets = true;
-            return Ok(());
-        }
-        let places = NETWORKS_MAX - self.deny.len();
-        add_network(&mut self.allow, value, places, &self.deny, "is denied by --deny")
-    }
-
-    pub(super) fn deny(&mut self, value: &str) -> Result<(), String> {
-        let places = NETWORKS_MAX - self.allow.len();
-        add_network(&mut self.deny, value, places, &self.allow, "is allowed by --allow")
-    }
-
-    pub(super) fn add_rate_exempt(&mut self, value: &str) -> Result<(), String> {
-        add_network(&mut self.rate_exempt, value, NETWORKS_MAX, &[], "")
-    }
-
-    /// How much each network may ask. Clients of the whole internet are limited unless somebody says
-    /// otherwise, and then this host and its local networks are not.
-    fn rate(&mut self, access: &Access) -> Option<Rate> {
-        let mut exempt = mem::take(&mut self.rate_exempt);
-        let (per_second, burst) = match self.rate_limit {
-            Some(RateLimit::Of { per_second, burst }) => (per_second, burst),
-            None if access.is_public() => {
-                exempt.extend(Access::LOCAL);
-                RATE_DEFAULT
-            }
-            Some(RateLimit::Off) | None => return None,
-        };
-        let [v4_len, v6_len] = self.rate_prefix;
-        let places = self.size.of(sizes::RATE_PLACES);
-        Some(Rate { per_second, burst, v4_len, v6_len, exempt, places })
-    }
-
-    /// Who may ask. Loopback is served unless it is denied by name.
-    fn access(&mut self) -> Access {
-        let is_default = self.allow.is_empty() && !self.allow_subnets;
-        let implied = if is_default { &Access::LOCAL[..] } else { &Access::LOOPBACK };
-        let named = |prefix: &&Prefix| self.allow.contains(prefix) || self.deny.contains(prefix);
-        let implied: Vec<_> = implied.iter().filter(|prefix| !named(prefix)).copied().collect();
-        self.allow.extend(implied);
-        Access {
-            allowed: mem::take(&mut self.allow),
-            denied: mem::take(&mut self.deny),
-            subnets: self.allow_subnets,
-            denial: self.denial,
-        }
-    }
-
     pub(super) fn add_upstreams(&mut self, value: &str) -> Result<(), String> {
         for upstream in upstreams(&with_interface_indexes(value, self.host.interface_index))? {
             // The log could not tell them apart.
@@ -273,8 +207,7 @@ impl Options {
         self.check_upstreams()?;
         let limits = self.limits()?;
         let files = self.files()?;
-        let access = self.access();
-        let rate = self.rate(&access);
+        let (access, rate) = self.served.resolve(self.size);
         // With one operator asked before the others, these are not to see a part of the names.
         let hedge = if self.order == Order::Ordered { Hedge::Same } else { Hedge::Any };
         Ok(Config {
@@ -384,64 +317,6 @@ impl Options {
 /// A flag that means nothing without another.
 fn alone(flag: &str, file: &Path, other: &str) -> UsageError {
     UsageError(format!("{flag} {}: needs {other} FILE as well", shown(&file.to_string_lossy())))
-}
-
-/// How much each network may ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RateLimit {
-    Off,
-    Of { per_second: u32, burst: u32 },
-}
-
-/// `QPS`, `QPS/BURST` or `off`.
-pub(super) fn rate_limit(value: &str) -> Result<RateLimit, String> {
-    if value.eq_ignore_ascii_case("off") {
-        return Ok(RateLimit::Off);
-    }
-    let (per_second, burst) = value.split_once('/').map_or((value, None), |(a, b)| (a, Some(b)));
-    let per_second = whole_number(per_second, &RATES, " queries a second")?;
-    let Some(burst) = burst else {
-        return Ok(RateLimit::Of { per_second, burst: RATE_BURST * per_second });
-    };
-    let burst = whole_number(burst, &(1..=RATE_BURST * RATES.end()), " queries at once")?;
-    if burst < per_second {
-        return Err(format!(
-            "fewer at once than in a second are not reached; write {per_second}/{per_second} or more"
-        ));
-    }
-    Ok(RateLimit::Of { per_second, burst })
-}
-
-/// The lengths of prefixes, `V4/V6`.
-pub(super) fn rate_prefix(value: &str) -> Result<[u8; 2], String> {
-    let read = |value: &str, most: u8| value.parse().ok().filter(|len| (1..=most).contains(len));
-    let both = value.split_once('/').and_then(|(v4, v6)| Some([read(v4, 32)?, read(v6, 128)?]));
-    both.ok_or_else(|| {
-        "is no pair of prefix lengths, of IPv4 up to 32 and of IPv6 up to 128; write 32/56".into()
-    })
-}
-
-/// Adds the network of `value` to `networks`, which may have so many. `others` says `otherwise`.
-fn add_network(
-    networks: &mut Vec<Prefix>,
-    value: &str,
-    places: usize,
-    others: &[Prefix],
-    otherwise: &str,
-) -> Result<(), String> {
-    let network = network(value)?;
-    if others.contains(&network) {
-        return Err(format!("{otherwise} {network}; give only one of them"));
-    }
-    if networks.contains(&network) {
-        return Ok(());
-    }
-    if networks.len() == places {
-        let together = if otherwise.is_empty() { "" } else { ", of --allow and --deny together" };
-        return Err(format!("is one network too many; give at most {NETWORKS_MAX}{together}"));
-    }
-    networks.push(network);
-    Ok(())
 }
 
 /// A value that is one of a few words.
@@ -559,7 +434,11 @@ pub(super) fn udp_size(value: &str) -> Result<u16, String> {
 }
 
 /// `unit` follows a number.
-fn whole_number<T>(value: &str, range: &RangeInclusive<T>, unit: &str) -> Result<T, String>
+pub(super) fn whole_number<T>(
+    value: &str,
+    range: &RangeInclusive<T>,
+    unit: &str,
+) -> Result<T, String>
 where
     T: FromStr + PartialOrd + Display,
 {
@@ -587,19 +466,6 @@ pub(super) const LISTENERS_MAX: usize = 32;
 
 /// Lines name each of them where a certificate leads to none.
 pub(super) const CA_FILES_MAX: usize = 16;
-
-/// Networks that are allowed or denied. A look-up takes hardly longer with many, and 1,000 take 200 KB.
-pub(super) const NETWORKS_MAX: usize = 1_000;
-
-/// Queries a second.
-const RATES: RangeInclusive<u32> = 1..=1_000_000;
-
-/// Seconds' worth of queries at once: a page's names, or what a resolver behind it missed.
-const RATE_BURST: u32 = 5;
-
-/// What a public network may ask, a second and at once, if nobody says: more than a household does, and for
-/// attacks on others next to nothing.
-const RATE_DEFAULT: (u32, u32) = (100, RATE_BURST * 100);
 
 /// Each is compared with every special name that is asked for. Where they are many, one above them does:
 /// `100.in-addr.arpa` stands for the 64 zones of the shared addresses.

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::address::with_interface_indexes;
 use super::flags::FLAGS;
-use super::options::{Choice, FORWARD_ZONES_MAX, LISTENERS_MAX, NETWORKS_MAX};
+use super::options::{Choice, FORWARD_ZONES_MAX, LISTENERS_MAX};
 use super::presets::PRESETS;
+use super::served::NETWORKS_MAX;
 use super::sizes::UPSTREAMS_MAX;
 use super::upstream::{PINS_MAX, upstreams};
 use super::*;
-use crate::forwarder::{Access, AccessDenial, Ecs, Hedge, Order, Rate, SpecialNames};
+use crate::forwarder::{Ecs, Hedge, Order, SpecialNames};
 
 /// A host with one interface and one user, and stderr in a file.
 const HOST: Host = Host {
@@ -35,7 +36,7 @@ fn parse_words(line: &str) -> Result<Command, UsageError> {
 }
 
 #[track_caller]
-fn config(line: &str) -> Config {
+pub(super) fn config(line: &str) -> Config {
     match parse_words(line) {
         Ok(Command::Run(config)) => *config,
         other => panic!("{line}: {other:?}"),
@@ -43,7 +44,7 @@ fn config(line: &str) -> Config {
 }
 
 #[track_caller]
-fn error(line: &str) -> String {
+pub(super) fn error(line: &str) -> String {
     match parse_words(line) {
         Err(error) => error.to_string(),
         Ok(command) => panic!("{line}: {command:?}"),
@@ -203,139 +204,6 @@ fn bad_forward_zones_are_named_with_what_would_be_right() {
         LABEL.test      => has a label of more than 63 octets
         LONG-NAME       => is 254 octets long, more than 253";
     assert_errors("--forward-zone", &with_long_names(table));
-}
-
-#[test]
-fn who_may_ask() {
-    let access = |line: &str| config(line).policy.access;
-    let shown = |line: &str| access(line).to_string();
-    let local = Access {
-        allowed: Access::LOCAL.into(),
-        denied: Vec::new(),
-        subnets: false,
-        denial: AccessDenial::Drop,
-    };
-    assert_eq!(access(""), local);
-    let refused = access("--refuse-denied refused");
-    assert_eq!(refused, Access { denial: AccessDenial::Refused, ..local.clone() });
-    let subnets = access("--allow local --allow=LOCAL");
-    assert_eq!(
-        subnets,
-        Access { allowed: Access::LOOPBACK.into(), subnets: true, ..local.clone() }
-    );
-    let denied = access("--deny 10.1.0.0/16");
-    assert_eq!(denied, Access { denied: denied.denied.clone(), ..local });
-    for (line, expected) in [
-        ("--allow 10.0.0.0/8", "10.0.0.0/8, 127.0.0.0/8, ::1/128"),
-        (
-            "--allow=192.0.2.7 --allow 2001:DB8::1",
-            "192.0.2.7/32, 2001:db8::1/128, 127.0.0.0/8, ::1/128",
-        ),
-        ("--allow ::ffff:10.0.0.0/104 --allow 10.0.0.0/8", "10.0.0.0/8, 127.0.0.0/8, ::1/128"),
-        (
-            "--deny 10.0.0.1 --deny 10.0.0.1/32 --allow 10.0.0.0/8",
-            "10.0.0.0/8, 127.0.0.0/8, ::1/128, but not 10.0.0.1/32",
-        ),
-        (
-            "--allow 10.0.0.0/8 --allow local",
-            "10.0.0.0/8, 127.0.0.0/8, ::1/128, the networks of this host's interfaces",
-        ),
-        // Loopback is denied by name, as all that is served by default.
-        ("--allow 0.0.0.0/0 --deny 127.0.0.0/8", "0.0.0.0/0, ::1/128, but not 127.0.0.0/8"),
-        ("--allow ::1 --deny ::/0", "::1/128, 127.0.0.0/8, but not ::/0"),
-    ] {
-        assert_eq!(shown(line), expected, "{line}");
-    }
-    let without = shown("--deny 10.0.0.0/8");
-    assert!(!without.contains("loopback") && without.ends_with("but not 10.0.0.0/8"), "{without}");
-}
-
-#[test]
-fn bad_networks_are_named_with_what_would_be_right() {
-    let table = r#"
-        10.0.0.1/8      => is an address of that network; write 10.0.0.0/8
-        ::ffff:10.0.0.1/104 => is an address of that network; write 10.0.0.0/8
-        2001:db8::1/32  => is an address of that network; write 2001:db8::/32
-        10.0.0.0/33     => the prefix length "33" is not a number up to 32; write 10.0.0.0/32 for this address
-        fd00::/129      => the prefix length "129" is not a number up to 128; write fd00::/128 for this address
-        10.0.0.0/       => the prefix length "" is not a number up to 32
-        10.0.0.0/-1     => the prefix length "-1" is not a number up to 32
-        10.0.0.0/255.0.0.0 => the prefix length "255.0.0.0" is not a number up to 32
-        10/8            => is no network; write CIDR, such as 192.168.0.0/16 or fd00::/8
-        any             => is no network; write CIDR
-        fe80::1%eth0    => is no network; write CIDR
-        10.0.0.1:53     => is no network; write CIDR"#;
-    for flag in ["--allow", "--deny"] {
-        assert_errors(flag, &table.replace('"', "'"));
-    }
-    assert_errors(
-        "",
-        "
-        --allow 10.0.0.0/8 --deny 10.0.0.0/8 => --deny 10.0.0.0/8: is allowed by --allow 10.0.0.0/8; give only one of them
-        --deny ::1 --allow ::1/128 => --allow ::1/128: is denied by --deny ::1/128; give only one of them
-        --deny local    => --deny local: is no network; write CIDR
-        --allow         => --allow: the value is missing; give a network, such as 192.168.0.0/16, or local
-        --deny          => --deny: the value is missing; give a network, such as 192.168.0.0/16
-        --refuse-denied yes => --refuse-denied yes: is not known; write drop or refused",
-    );
-    let networks = |flag: &str, count: usize| -> String {
-        let networks = (0..count).map(|number| format!("{flag} fd00::{number}"));
-        networks.collect::<Vec<_>>().join(" ")
-    };
-    let both = networks("--allow", NETWORKS_MAX - 1) + " --deny 10.0.0.1 ";
-    config(&format!("{both} --deny 10.0.0.1"));
-    let error = error(&(both + "--deny 10.0.0.2"));
-    let expected = "--deny 10.0.0.2: is one network too many; give at most 1000, of --allow and --deny together";
-    assert_eq!(error, expected);
-}
-
-#[test]
-fn how_much_they_may_ask() {
-    let shown = |line: &str| {
-        let rate = config(line).policy.rate?;
-        let Rate { per_second, burst, v4_len, v6_len, exempt, places } = rate;
-        Some(format!("{per_second}/{burst} {v4_len}/{v6_len} {places} {}", exempt.len()))
-    };
-    for (line, expected) in [
-        ("", None),
-        ("--allow 10.1.0.0/16 --allow fd00::/8 --allow fe80::/64 --allow local", None),
-        ("--rate-exempt 10.0.0.1", None),
-        ("--rate-limit 20", Some("20/100 32/56 4096 0")),
-        ("--rate-limit 20/20 --size small", Some("20/20 32/56 256 0")),
-        (
-            "--rate-limit=1000000/5000000 --rate-prefix 24/48 --size=large",
-            Some("1000000/5000000 24/48 16384 0"),
-        ),
-        ("--rate-limit 1 --rate-exempt 10.0.0.1 --rate-exempt 10.0.0.1", Some("1/5 32/56 4096 1")),
-        // Of the whole internet, or a part of it.
-        ("--allow 0.0.0.0/0", Some("100/500 32/56 4096 9")),
-        (
-            "--allow 10.0.0.0/8 --allow 2001:db8::/32 --rate-exempt 10.0.0.1",
-            Some("100/500 32/56 4096 10"),
-        ),
-        ("--allow 172.0.0.0/8", Some("100/500 32/56 4096 9")),
-        ("--allow ::/0 --rate-limit 7", Some("7/35 32/56 4096 0")),
-        ("--allow ::/0 --rate-limit OFF", None),
-    ] {
-        assert_eq!(shown(line).as_deref(), expected, "{line}");
-    }
-    let table = "
-        --rate-limit 0      => --rate-limit 0: is out of range: 1 to 1000000 queries a second
-        --rate-limit 1000001 => --rate-limit 1000001: is out of range: 1 to 1000000 queries a second
-        --rate-limit 10/5   => --rate-limit 10/5: fewer at once than in a second are not reached; write 10/10 or more
-        --rate-limit 10/0   => --rate-limit 10/0: is out of range: 1 to 5000000 queries at once
-        --rate-limit 10/x   => --rate-limit 10/x: is not a number of queries at once; write a whole number from 1
-        --rate-limit 10/s   => is not a number of queries at once
-        --rate-limit ten    => --rate-limit ten: is not a number of queries a second; write a whole number from 1
-        --rate-limit        => --rate-limit: the value is missing; give QPS[/BURST], such as 100/500, or off
-        --rate-limit 1 --rate-limit 2 => --rate-limit 2: is given twice
-        --rate-prefix 24    => --rate-prefix 24: is no pair of prefix lengths, of IPv4 up to 32 and of IPv6 up to 128; write 32/56
-        --rate-prefix 33/56 => --rate-prefix 33/56: is no pair of prefix lengths
-        --rate-prefix 0/56  => --rate-prefix 0/56: is no pair of prefix lengths
-        --rate-prefix 32/129 => --rate-prefix 32/129: is no pair of prefix lengths
-        --rate-exempt 10.0.0.1/8 => --rate-exempt 10.0.0.1/8: is an address of that network; write 10.0.0.0/8
-        --rate-exempt all   => --rate-exempt all: is no network; write CIDR";
-    assert_errors("", table);
 }
 
 #[test]

@@ -69,3 +69,146 @@ fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
 
 /// Octets of the certificates that are shown: a few, with RSA keys of 4096 bits.
 pub(super) const CHAIN_MAX: usize = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::crypto::ring;
+    use rustls::server::WebPkiClientVerifier;
+    use rustls::{RootCertStore, ServerConfig};
+
+    use super::super::tests::{
+        Authority, HYBRID, LIMITS, Link, NAME, TempFile, VERSIONS, named, roots_in, start,
+    };
+    use super::super::{Files, connectors};
+    use super::*;
+    use crate::forwarder::Stage;
+
+    #[test]
+    fn a_server_that_wants_a_certificate_of_ours_is_told_of_or_shown_it() {
+        let authority = Authority::new();
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.root.clone()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let verifier = verifier.build().unwrap();
+        let roots = TempFile::new("roots.pem", authority.pem.as_bytes());
+        let (certificate, key) = client(&authority);
+        let certificate = TempFile::new("client.pem", certificate.as_bytes());
+        let key = TempFile::new("client.key", key.as_bytes());
+        let shown = Some((certificate.0.clone(), key.0.clone()));
+        let (stranger, strange_key) = client(&Authority::named("stranger"));
+        let stranger = TempFile::new("stranger.pem", stranger.as_bytes());
+        let strange_key = TempFile::new("stranger.key", strange_key.as_bytes());
+        let strange = Some((stranger.0.clone(), strange_key.0.clone()));
+        let wanted = "it wants a client certificate: give one that it trusts with --client-cert and \
+                      --client-key";
+        let refused = "it does not accept the certificate of --client-cert";
+        for (version, words) in VERSIONS {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new([NAME.to_owned()]).unwrap();
+            let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+            let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+            let provider = Arc::new(ring::default_provider());
+            let server = ServerConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_client_cert_verifier(Arc::clone(&verifier))
+                .with_single_cert(vec![certificate.der().clone()], key)
+                .unwrap();
+            let server = Arc::new(server);
+            for (client, what_to_do) in
+                [(None, Some(wanted)), (shown.clone(), None), (strange.clone(), Some(refused))]
+            {
+                let files = Files { client, ..roots_in(&roots.0) };
+                let mut connectors =
+                    connectors(&files, [named(NAME)].into_iter(), HYBRID, LIMITS).unwrap();
+                let mut link = Link::new(start(&mut connectors[0]), &server, 100_000, false);
+                link.to_write = b"query".to_vec();
+                link.run();
+                let Some(what_to_do) = what_to_do else {
+                    assert_eq!(link.failure, None, "{words}");
+                    continue;
+                };
+                let failure = link.failure.expect("it is refused");
+                // TLS 1.3 has no say before our handshake is done.
+                let at = if words == "TLS 1.3" { Stage::Read } else { Stage::Tls };
+                assert_eq!(failure.stage, at, "{words}");
+                assert!(
+                    failure.detail.ends_with(&format!("; {what_to_do}")),
+                    "{words}: {failure:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_bad_certificate_or_key_of_ours_is_named_with_what_is_wrong() {
+        let (certificate, key) = &client(&Authority::new());
+        let (_, other) = &client(&Authority::new());
+        let damaged = &key.replacen('M', "!", 1);
+        let encrypted = &key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+        let odd = &"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".to_owned();
+        let long = &certificate.repeat(CHAIN_MAX / 200);
+        let bad = &"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned();
+        let curve = &KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
+        for (certificate, key, error) in [
+            (
+                &String::new(),
+                key,
+                "--client-cert: CERT is empty; something in PEM form was expected",
+            ),
+            (key, key, "--client-cert: CERT holds no certificate; one in PEM form,"),
+            (
+                certificate,
+                certificate,
+                "--client-key: KEY holds no key; one in PEM form, \"-----BEGIN PRIV",
+            ),
+            (
+                certificate,
+                damaged,
+                "--client-key: the key in KEY is damaged: it is not valid base64",
+            ),
+            (
+                certificate,
+                encrypted,
+                "--client-key: the key in KEY is encrypted, and nobody can be asked",
+            ),
+            (
+                certificate,
+                other,
+                "--client-key: KEY is not the key of CERT, whose first certificate",
+            ),
+            (
+                certificate,
+                curve,
+                "--client-key: KEY is not the key of CERT, whose first certificate",
+            ),
+            (
+                certificate,
+                odd,
+                "--client-key: the key in KEY cannot be used: it is damaged, or none of",
+            ),
+            (long, key, "--client-cert: the certificates in CERT have "),
+            (bad, key, "--client-cert: CERT: the certificate is malformed"),
+        ] {
+            let certificate = TempFile::new("client.pem", certificate.as_bytes());
+            let key = TempFile::new("client.key", key.as_bytes());
+            let client = Some((certificate.0.clone(), key.0.clone()));
+            let expected = error
+                .replace("CERT", &certificate.0.to_string_lossy())
+                .replace("KEY", &key.0.to_string_lossy());
+            let files = Files { client, ..Files::default() };
+            let seen = connectors(&files, [named(NAME)].into_iter(), HYBRID, LIMITS).unwrap_err();
+            assert!(seen.starts_with(&expected), "{seen}\n  should say: {expected}");
+        }
+    }
+
+    /// A certificate for a client, and its key, in PEM form.
+    fn client(authority: &Authority) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["client.example".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+}

@@ -11,7 +11,6 @@ use rcgen::{
     Issuer, KeyPair, SanType, date_time_ymd,
 };
 use rustls::pki_types::PrivateKeyDer;
-use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::time_provider::TimeProvider;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion};
@@ -21,13 +20,12 @@ use rustls::crypto::ring;
 use rustls::pki_types::UnixTime;
 use support::key_exchange as server_side;
 
-use super::client_certificate::CHAIN_MAX;
 use super::*;
 
 type Change<'a> = &'a dyn Fn(&mut CertificateParams);
 
 pub(super) const NAME: &str = "dns.example";
-const HYBRID: KeyExchange = KeyExchange::Hybrid;
+pub(super) const HYBRID: KeyExchange = KeyExchange::Hybrid;
 pub(super) const LIMITS: TlsLimits =
     TlsLimits { output_max: 64 * 1024, handshake_max: 32 * 1024, tickets_max: 8 };
 pub(super) const VERSIONS: [(&SupportedProtocolVersion, &str); 2] =
@@ -425,107 +423,6 @@ fn what_a_server_signed_for_itself_is_refused_with_its_pin() {
 }
 
 #[test]
-fn a_server_that_wants_a_certificate_of_ours_is_told_of_or_shown_it() {
-    let authority = Authority::new();
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.root.clone()).unwrap();
-    let provider = Arc::new(ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    let verifier = verifier.build().unwrap();
-    let roots = TempFile::new("roots.pem", authority.pem.as_bytes());
-    let (certificate, key) = authority.client();
-    let certificate = TempFile::new("client.pem", certificate.as_bytes());
-    let key = TempFile::new("client.key", key.as_bytes());
-    let shown = Some((certificate.0.clone(), key.0.clone()));
-    let (stranger, strange_key) = Authority::named("stranger").client();
-    let stranger = TempFile::new("stranger.pem", stranger.as_bytes());
-    let strange_key = TempFile::new("stranger.key", strange_key.as_bytes());
-    let strange = Some((stranger.0.clone(), strange_key.0.clone()));
-    let wanted = "it wants a client certificate: give one that it trusts with --client-cert and \
-                  --client-key";
-    let refused = "it does not accept the certificate of --client-cert";
-    for (version, words) in VERSIONS {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([NAME.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &authority.issuer).unwrap();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let provider = Arc::new(ring::default_provider());
-        let server = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .with_client_cert_verifier(Arc::clone(&verifier))
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        let server = Arc::new(server);
-        for (client, what_to_do) in
-            [(None, Some(wanted)), (shown.clone(), None), (strange.clone(), Some(refused))]
-        {
-            let files = Files { client, ..roots_in(&roots.0) };
-            let mut connectors =
-                connectors(&files, [named(NAME)].into_iter(), HYBRID, LIMITS).unwrap();
-            let mut link = Link::new(start(&mut connectors[0]), &server, 100_000, false);
-            link.to_write = b"query".to_vec();
-            link.run();
-            let Some(what_to_do) = what_to_do else {
-                assert_eq!(link.failure, None, "{words}");
-                continue;
-            };
-            let failure = link.failure.expect("it is refused");
-            // TLS 1.3 has no say before our handshake is done.
-            let at = if words == "TLS 1.3" { Stage::Read } else { Stage::Tls };
-            assert_eq!(failure.stage, at, "{words}");
-            assert!(failure.detail.ends_with(&format!("; {what_to_do}")), "{words}: {failure:?}");
-        }
-    }
-}
-
-#[test]
-fn a_bad_certificate_or_key_of_ours_is_named_with_what_is_wrong() {
-    let (certificate, key) = &Authority::new().client();
-    let (_, other) = &Authority::new().client();
-    let damaged = &key.replacen('M', "!", 1);
-    let encrypted = &key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
-    let odd = &"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".to_owned();
-    let long = &certificate.repeat(CHAIN_MAX / 200);
-    let bad = &"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned();
-    let curve = &KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
-    for (certificate, key, error) in [
-        (&String::new(), key, "--client-cert: CERT is empty; something in PEM form was expected"),
-        (key, key, "--client-cert: CERT holds no certificate; one in PEM form,"),
-        (
-            certificate,
-            certificate,
-            "--client-key: KEY holds no key; one in PEM form, \"-----BEGIN PRIV",
-        ),
-        (certificate, damaged, "--client-key: the key in KEY is damaged: it is not valid base64"),
-        (
-            certificate,
-            encrypted,
-            "--client-key: the key in KEY is encrypted, and nobody can be asked",
-        ),
-        (certificate, other, "--client-key: KEY is not the key of CERT, whose first certificate"),
-        (certificate, curve, "--client-key: KEY is not the key of CERT, whose first certificate"),
-        (
-            certificate,
-            odd,
-            "--client-key: the key in KEY cannot be used: it is damaged, or none of",
-        ),
-        (long, key, "--client-cert: the certificates in CERT have "),
-        (bad, key, "--client-cert: CERT: the certificate is malformed"),
-    ] {
-        let certificate = TempFile::new("client.pem", certificate.as_bytes());
-        let key = TempFile::new("client.key", key.as_bytes());
-        let client = Some((certificate.0.clone(), key.0.clone()));
-        let expected = error
-            .replace("CERT", &certificate.0.to_string_lossy())
-            .replace("KEY", &key.0.to_string_lossy());
-        let files = Files { client, ..Files::default() };
-        let seen = connectors(&files, [named(NAME)].into_iter(), HYBRID, LIMITS).unwrap_err();
-        assert!(seen.starts_with(&expected), "{seen}\n  should say: {expected}");
-    }
-}
-
-#[test]
 fn a_server_is_told_its_name_unless_that_is_turned_off() {
     for sni in [true, false] {
         let server = Identity { sni, ..named(NAME) };
@@ -808,11 +705,11 @@ fn the_built_in_roots_trust_none_of_ours() {
     );
 }
 
-fn roots_in(file: &Path) -> Files {
+pub(super) fn roots_in(file: &Path) -> Files {
     Files { roots: vec![file.into()], ..Files::default() }
 }
 
-fn named(name: &str) -> Identity<'_> {
+pub(super) fn named(name: &str) -> Identity<'_> {
     Identity { name: Some(name), pins: &[], sni: true }
 }
 
@@ -850,7 +747,7 @@ pub(super) struct Link {
     pub(super) to_server: Wire,
     to_client: Wire,
     /// What the client is to send.
-    to_write: Vec<u8>,
+    pub(super) to_write: Vec<u8>,
     /// What the server is to send when the handshake is done.
     answer: Vec<u8>,
     client_got: Vec<u8>,
@@ -1062,8 +959,8 @@ impl Write for Broken {
 
 pub(super) struct Authority {
     pub(super) issuer: Issuer<'static, KeyPair>,
-    root: CertificateDer<'static>,
-    pem: String,
+    pub(super) root: CertificateDer<'static>,
+    pub(super) pem: String,
 }
 
 impl Authority {
@@ -1079,14 +976,6 @@ impl Authority {
         let certificate = params.self_signed(&key).unwrap();
         let (root, pem) = (certificate.der().clone(), certificate.pem());
         Self { issuer: Issuer::new(params, key), root, pem }
-    }
-
-    /// A certificate for a client, and its key, in PEM form.
-    fn client(&self) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(["client.example".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        (certificate.pem(), key.serialize_pem())
     }
 
     pub(super) fn connectors(&self, names: &[&str]) -> Vec<Connector> {
@@ -1228,10 +1117,10 @@ pub(super) fn extension(hello: &[u8], wanted: u16) -> Option<&[u8]> {
     None
 }
 
-struct TempFile(std::path::PathBuf);
+pub(super) struct TempFile(pub(super) std::path::PathBuf);
 
 impl TempFile {
-    fn new(name: &str, content: &[u8]) -> Self {
+    pub(super) fn new(name: &str, content: &[u8]) -> Self {
         let path = env::temp_dir().join(format!("dot-proxy-tls-{}-{name}", process::id()));
         fs::write(&path, content).unwrap();
         Self(path)
