@@ -127,9 +127,14 @@ pub(super) fn certificate_words(error: &CertificateError, roots: Option<&str>) -
         CertificateError::Revoked => "the certificate is revoked".into(),
         CertificateError::UnhandledCriticalExtension => CRITICAL_EXTENSION.into(),
         CertificateError::UnknownIssuer => {
+            // Only roots in files are shown with where they are.
+            let what_to_do = if roots.contains(" in ") {
+                "none of these is its CA: add the certificate of that to the file of --ca-file"
+            } else {
+                "if its CA is your own, give it with --ca-file FILE"
+            };
             format!(
-                "{}; if its CA is your own, give it with --ca-file FILE; certificates in between must be \
-                 sent by the server",
+                "{}; {what_to_do}; certificates in between must be sent by the server",
                 unknown_issuer_words(roots)
             )
         }
@@ -194,7 +199,8 @@ fn path_words(error: &webpki::Error) -> String {
             "there are more issuers above the certificate than one of them or we allow".into()
         }
         webpki::Error::UnsupportedCertVersion => {
-            "the certificate, or one above it, is of an old version of X.509; version 3 was expected"
+            "the certificate, or one above it, is of an old version of X.509; version 3 was expected: issue \
+             it again with a subjectAltName (openssl x509 -req -extfile), which makes it one"
                 .into()
         }
         webpki::Error::UnsupportedCriticalExtension => CRITICAL_EXTENSION.into(),
@@ -363,7 +369,8 @@ mod tests {
             (
                 webpki::Error::UnsupportedCertVersion,
                 "the certificate, or one above it, is of an old version of X.509; version 3 was \
-                 expected",
+                 expected: issue it again with a subjectAltName (openssl x509 -req -extfile), which makes it \
+                 one",
             ),
             (
                 webpki::Error::UnsupportedCriticalExtension,
@@ -376,6 +383,21 @@ mod tests {
             ),
         ] {
             assert_eq!(path_words(&error), words);
+        }
+    }
+
+    #[test]
+    fn an_unknown_issuer_is_asked_for_where_it_is_missing() {
+        for (roots, words) in [
+            ("the 140 built-in roots", "if its CA is your own, give it with --ca-file FILE"),
+            (
+                "the root in /etc/ca.pem",
+                "none of these is its CA: add the certificate of that to the",
+            ),
+            ("the root in ca.pem or the 140 built-in roots", "none of these is its CA: add the"),
+        ] {
+            let said = certificate_words(&CertificateError::UnknownIssuer, Some(roots));
+            assert!(said.contains(&format!("leads to {roots} was expected; {words}")), "{said}");
         }
     }
 
