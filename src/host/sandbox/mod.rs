@@ -36,7 +36,7 @@ pub enum Sandbox {
 /// is required, one line for the user.
 pub fn enter(sandbox: Sandbox, ports: impl IntoIterator<Item = u16>) -> Result<(), String> {
     if sandbox == Sandbox::Off {
-        log::info!("sandbox: off");
+        log::warn!("sandbox: off, as --sandbox says: whoever breaks in may do what this user may");
         return Ok(());
     }
     if let Err(error) = hide() {
