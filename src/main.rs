@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     let host = Host {
         interface_index: interfaces::index,
         user: Ids::find,
+        group: Ids::find_group,
         is_stderr_terminal: io::stderr().is_terminal(),
     };
     let result = match config::parse(std::env::args_os().skip(1).collect(), host) {
@@ -60,6 +61,9 @@ fn start(config: &Config, stderr: Stderr) -> Result<Box<Reactor>, Failure> {
         .map_err(|error| Failure::Runtime(error.to_string()))?;
     log::set_max_level(config.log_level);
 
+    for warning in &config.warnings {
+        log::warn!("{warning}");
+    }
     let reactor = Reactor::bind(config, stderr).map(Box::new).map_err(Failure::Runtime)?;
     // Serving goes on if nobody reads stdout, and begins if it was full already.
     let mut stdout = Stderr::stdout();

@@ -72,71 +72,83 @@ fn version_is_on_stdout() {
 
 #[test]
 fn a_bad_command_line_is_one_line_on_stderr_and_exit_code_2() {
-    for (args, expected) in [
-        (&["--bogus"][..], "dot-proxy: --bogus: unknown flag; --help lists the flags\n"),
-        (&["--upstrem=quad9"], "dot-proxy: --upstrem: unknown flag; did you mean --upstream?\n"),
-        (
-            &["quad9"],
-            "dot-proxy: quad9: stray argument; every value follows its flag, such as --upstream quad9\n",
-        ),
-        (
-            &["--query-log=on", "--query-log=off"],
-            "dot-proxy: --query-log off: is given twice; give this flag once\n",
-        ),
-        (
-            &["--upstream", "dns.quad9.net"],
-            "dot-proxy: --upstream dns.quad9.net: has no IP address (upstreams are not looked up by \
-             name); write quad9\n",
-        ),
-        (
-            &["--allow", "10.0.0.1/8"],
-            "dot-proxy: --allow 10.0.0.1/8: is an address of that network; write 10.0.0.0/8\n",
-        ),
-        (
-            &["--deny=fd00::/129"],
-            "dot-proxy: --deny fd00::/129: the prefix length \"129\" is not a number up to 128; write \
-             fd00::/128 for this address\n",
-        ),
-        (
-            &["--allow=fd00::/8", "--deny=fd00::/8"],
-            "dot-proxy: --deny fd00::/8: is allowed by --allow fd00::/8; give only one of them\n",
-        ),
-        (
-            &["--refuse-denied", "on"],
-            "dot-proxy: --refuse-denied on: is not known; write drop or refused\n",
-        ),
-        (
-            &["--rate-limit", "0"],
-            "dot-proxy: --rate-limit 0: is out of range: 1 to 1000000 queries a second\n",
-        ),
-        (
-            &["--rate-limit=100/50"],
-            "dot-proxy: --rate-limit 100/50: fewer at once than in a second are not reached; write 100/100 \
-             or more\n",
-        ),
-        (
-            &["--rate-prefix", "64"],
-            "dot-proxy: --rate-prefix 64: is no pair of prefix lengths, of IPv4 up to 32 and of IPv6 up to \
-             128; write 32/56\n",
-        ),
-        (
-            &["--rate-exempt", "10.0.0.0/40"],
-            "dot-proxy: --rate-exempt 10.0.0.0/40: the prefix length \"40\" is not a number up to 32; write \
-             10.0.0.0/32 for this address\n",
-        ),
-        (
-            &["--tcp-clients-per-address-max", "200"],
-            "dot-proxy: --tcp-clients-per-address-max 200: is more than all may have; raise \
-             --tcp-clients-max, which is 150, as well\n",
-        ),
-    ] {
+    for (args, expected) in BAD_COMMAND_LINES {
         let output = run(args);
 
-        assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
+        assert_eq!(String::from_utf8_lossy(&output.stderr), *expected);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(output.stdout.is_empty(), "{args:?}");
     }
 }
+
+const BAD_COMMAND_LINES: &[(&[&str], &str)] = &[
+    (&["--bogus"], "dot-proxy: --bogus: unknown flag; --help lists the flags\n"),
+    (&["--upstrem=quad9"], "dot-proxy: --upstrem: unknown flag; did you mean --upstream?\n"),
+    (
+        &["quad9"],
+        "dot-proxy: quad9: stray argument; every value follows its flag, such as --upstream quad9\n",
+    ),
+    (
+        &["--query-log=on", "--query-log=off"],
+        "dot-proxy: --query-log off: is given twice; give this flag once\n",
+    ),
+    (
+        &["--upstream", "dns.quad9.net"],
+        "dot-proxy: --upstream dns.quad9.net: has no IP address (upstreams are not looked up by \
+             name); write quad9\n",
+    ),
+    (
+        &["--allow", "10.0.0.1/8"],
+        "dot-proxy: --allow 10.0.0.1/8: is an address of that network; write 10.0.0.0/8\n",
+    ),
+    (
+        &["--deny=fd00::/129"],
+        "dot-proxy: --deny fd00::/129: the prefix length \"129\" is not a number up to 128; write \
+             fd00::/128 for this address\n",
+    ),
+    (
+        &["--allow=fd00::/8", "--deny=fd00::/8"],
+        "dot-proxy: --deny fd00::/8: is allowed by --allow fd00::/8; give only one of them\n",
+    ),
+    (
+        &["--refuse-denied", "on"],
+        "dot-proxy: --refuse-denied on: is not known; write drop or refused\n",
+    ),
+    (
+        &["--rate-limit", "0"],
+        "dot-proxy: --rate-limit 0: is out of range: 1 to 1000000 queries a second; write off for no limit\n",
+    ),
+    (
+        &["--rate-limit=100/50"],
+        "dot-proxy: --rate-limit 100/50: fewer at once than in a second are not reached; write 100/100 \
+             or more\n",
+    ),
+    (
+        &["--rate-prefix", "64"],
+        "dot-proxy: --rate-prefix 64: is no pair of prefix lengths, of IPv4 up to 32 and of IPv6 up to \
+             128; write 32/64\n",
+    ),
+    (
+        &["--rate-exempt", "10.0.0.0/40"],
+        "dot-proxy: --rate-exempt 10.0.0.0/40: the prefix length \"40\" is not a number up to 32; write \
+             10.0.0.0/32 for this address\n",
+    ),
+    (
+        &["--allow", "10.0.0.0/255.0.0.0"],
+        "dot-proxy: --allow 10.0.0.0/255.0.0.0: is in another form than CIDR; write 10.0.0.0/8\n",
+    ),
+    (
+        &["--deny", "any"],
+        "dot-proxy: --deny any: is everybody; write --allow with what is to be served, and nobody else \
+             is, loopback aside\n",
+    ),
+    (&["--acl=10.0.0.0/8"], "dot-proxy: --acl: unknown flag; write --allow 10.0.0.0/8\n"),
+    (
+        &["--tcp-clients-per-address-max", "200"],
+        "dot-proxy: --tcp-clients-per-address-max 200: is more than all may have; raise \
+             --tcp-clients-max, which is 150, as well\n",
+    ),
+];
 
 #[test]
 fn nobody_reading_stdout_is_no_failure() {

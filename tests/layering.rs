@@ -30,6 +30,7 @@ const OF_CONFIG: &[&str] = &[
     "forwarder/Prefix",
     "forwarder/Rate",
     "forwarder/SpecialNames",
+    "forwarder/shown_prefixes",
     "host/rights/Ids",
     "host/sandbox/Sandbox",
     "tls/Files",

@@ -11,7 +11,7 @@ use super::options::{
     UDP_SIZES, UPSTREAM_DEFAULT, clients, seconds, udp_size,
 };
 use super::presets::preset_names;
-use super::served::{rate_limit, rate_prefix};
+use super::served::{RATE_PREFIX_DEFAULT, rate_limit, rate_prefix};
 use super::sizes::{CLIENTS_MAX, CLIENTS_PER_ADDRESS_MAX, Size, UPSTREAMS_MAX};
 use super::suggest::{self, shown, words};
 use super::zone::ZONE_EXAMPLE;
@@ -88,7 +88,10 @@ impl Flag {
 impl Value {
     /// It is one of several words, and this is among them.
     pub(super) fn has_word(&self, word: &str) -> bool {
-        matches!(self.form, OneOf(known) if known().contains(&word))
+        match self.form {
+            OneOf(known) => known().contains(&word),
+            Named(form, _) => form.split('|').any(|known| known == word),
+        }
     }
 
     /// What it is, in words.
@@ -250,7 +253,7 @@ pub(super) static FLAGS: [Flag; 33] = [
         value: Some(once(OneOf(AccessDenial::words), |options, value| {
             choose(&mut options.served.denial, value)
         })),
-        help: "What a query over UDP gets that is not served: nothing, or REFUSED with EDE 18.",
+        help: "What a query over UDP gets that is not served: nothing, or REFUSED with EDE 18; TCP is closed.",
         default: |options| options.served.denial.word().into(),
     },
     Flag {
@@ -266,10 +269,10 @@ pub(super) static FLAGS: [Flag; 33] = [
     Flag {
         names: &["--rate-prefix"],
         value: Some(once(RATE_PREFIX, |options, value| {
-            rate_prefix(value).map(|lengths| options.served.rate_prefix = lengths)
+            rate_prefix(value).map(|lengths| options.served.rate_prefix = Some(lengths))
         })),
         help: "What one network is for --rate-limit: addresses that have this many bits in common.",
-        default: |options| options.served.rate_prefix.map(|len| len.to_string()).join("/"),
+        default: |_| RATE_PREFIX_DEFAULT.map(|len| len.to_string()).join("/"),
     },
     Flag {
         names: &["--rate-exempt"],
@@ -378,7 +381,8 @@ pub(super) static FLAGS: [Flag; 33] = [
     Flag {
         names: &["--user"],
         value: Some(once(USER, Options::set_user)),
-        help: "Become this user for good once every port and file is open; root: stay root.",
+        help: "Become this user, a name or a number, for good once every port and file is open, which takes \
+               root; root: stay root.",
         default: |_| "65534:65534 if started as root".into(),
     },
     Flag {
@@ -475,7 +479,7 @@ const UPSTREAM: Form =
 
 const ZONE: Form = Named("NAME", "a name, such as 10.in-addr.arpa");
 
-const USER: Form = Named("NAME|UID[:GID]", "a user, such as nobody or 65534:65534");
+const USER: Form = Named("USER[:GROUP]", "a user, such as nobody or 65534:65534");
 
 const SECONDS: Form = Named("SECONDS", "a whole number of seconds");
 

@@ -68,6 +68,8 @@ pub struct Config {
     pub log_level: LevelFilter,
     /// How upstreams are chosen, and what is answered here.
     pub policy: Policy,
+    /// What was surely meant otherwise, although it can be done: a line each.
+    pub warnings: Vec<String>,
     /// The set of limits that [`Self::limits`] and [`Self::sockets`] come from.
     pub size: Size,
     /// The bounds of the forwarder.
@@ -83,13 +85,20 @@ pub struct Host {
     pub interface_index: fn(&str) -> Option<u32>,
     /// The user of a name, if there is one.
     pub user: fn(&str) -> Option<Ids>,
+    /// The group of a name, if there is one.
+    pub group: fn(&str) -> Option<u32>,
     /// Whether somebody reads stderr as it is written.
     pub is_stderr_terminal: bool,
 }
 
 impl Default for Host {
     fn default() -> Self {
-        Self { interface_index: |_| None, user: |_| None, is_stderr_terminal: false }
+        Self {
+            interface_index: |_| None,
+            user: |_| None,
+            group: |_| None,
+            is_stderr_terminal: false,
+        }
     }
 }
 

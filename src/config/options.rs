@@ -69,7 +69,7 @@ impl Options {
             listen: Vec::new(),
             // A second process is a mistake more often than not, and an error then.
             reuse_port: false,
-            served: Served::new(),
+            served: Served::new(host),
             upstreams: Vec::new(),
             // One operator sees all names, and no other sees any of them while it works.
             order: Order::Ordered,
@@ -171,7 +171,7 @@ impl Options {
     }
 
     pub(super) fn set_user(&mut self, value: &str) -> Result<(), String> {
-        self.user = Some(user(value, self.host.user)?);
+        self.user = Some(user(value, self.host)?);
         Ok(())
     }
 
@@ -207,7 +207,8 @@ impl Options {
         self.check_upstreams()?;
         let limits = self.limits()?;
         let files = self.files()?;
-        let (access, rate) = self.served.resolve(self.size);
+        let is_public = !self.listen.iter().all(|listener| listener.ip().is_loopback());
+        let (access, rate, warnings) = self.served.resolve(self.size, is_public);
         // With one operator asked before the others, these are not to see a part of the names.
         let hedge = if self.order == Order::Ordered { Hedge::Same } else { Hedge::Any };
         Ok(Config {
@@ -231,6 +232,7 @@ impl Options {
                     Special::Local => SpecialNames::Local { forwarded: self.forward_zones },
                 },
             },
+            warnings,
             size: self.size,
             limits,
             sockets: self.size.sockets(),

@@ -3,13 +3,16 @@
 use std::mem;
 use std::ops::RangeInclusive;
 
+use super::Host;
 use super::address::network;
 use super::options::whole_number;
 use super::sizes::{self, Size};
-use crate::forwarder::{Access, AccessDenial, Prefix, Rate};
+use super::suggest;
+use crate::forwarder::{Access, AccessDenial, Prefix, Rate, shown_prefixes};
 
 /// What was given, and the defaults of what was not.
 pub(super) struct Served {
+    host: Host,
     /// None, and no subnets: [`Access::LOCAL`].
     allow: Vec<Prefix>,
     allow_subnets: bool,
@@ -17,49 +20,105 @@ pub(super) struct Served {
     pub(super) denial: AccessDenial,
     /// None: what suits who may ask.
     pub(super) rate_limit: Option<RateLimit>,
-    pub(super) rate_prefix: [u8; 2],
+    /// None: [`RATE_PREFIX_DEFAULT`].
+    pub(super) rate_prefix: Option<[u8; 2]>,
     rate_exempt: Vec<Prefix>,
 }
 
 impl Served {
     /// Nothing was given yet.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(host: Host) -> Self {
         Self {
+            host,
             allow: Vec::new(),
             allow_subnets: false,
             deny: Vec::new(),
             // Answers that nobody may have asked for burden whoever the source says.
             denial: AccessDenial::Drop,
             rate_limit: None,
-            // What one customer has: an address, or a network for each of many links (RFC 6177).
-            rate_prefix: [32, 56],
+            rate_prefix: None,
             rate_exempt: Vec::new(),
         }
     }
 
-    /// Who may ask, and how much.
-    pub(super) fn resolve(&mut self, size: Size) -> (Access, Option<Rate>) {
+    /// Who may ask, and how much, and what of that was surely meant otherwise. `is_public`: others than this host
+    /// can ask.
+    pub(super) fn resolve(
+        &mut self,
+        size: Size,
+        is_public: bool,
+    ) -> (Access, Option<Rate>, Vec<String>) {
+        let mut warnings = Vec::new();
+        if !is_public && let Some(flag) = self.needs_others() {
+            warnings.push(format!(
+                "{flag}: changes nothing, as every --listen address is a loopback one, which only this \
+                 host reaches; give --listen with another address of this host as well"
+            ));
+        }
         let access = self.access();
+        let exempt = shown_prefixes(&self.rate_exempt);
         let rate = self.rate(&access, size);
-        (access, rate)
+        if is_public {
+            warn_of_denials(&access, &mut warnings);
+        }
+        let everybody = access.allowed.iter().find(|prefix| prefix.is_everybody());
+        match (&rate, everybody) {
+            (None, Some(prefix)) if is_public => warnings.push(format!(
+                "--allow {prefix} with --rate-limit off: an open resolver without a limit is a tool for \
+                 attacks on others"
+            )),
+            _ => {}
+        }
+        if rate.is_none() {
+            let flag = match self.rate_prefix.filter(|lengths| *lengths != RATE_PREFIX_DEFAULT) {
+                _ if !exempt.is_empty() => format!("--rate-exempt {exempt}"),
+                Some([v4, v6]) => format!("--rate-prefix {v4}/{v6}"),
+                None => return (access, rate, warnings),
+            };
+            warnings.push(format!(
+                "{flag}: changes nothing, as there is no limit; give --rate-limit, such as 100/500, as well"
+            ));
+        }
+        (access, rate, warnings)
+    }
+
+    /// The first network that was given of which none but others than this host can be.
+    fn needs_others(&self) -> Option<String> {
+        let flags = [("allow", &self.allow), ("deny", &self.deny)];
+        let is_other =
+            |prefix: &&Prefix| !Access::LOOPBACK.iter().any(|loopback| prefix.is_within(loopback));
+        let mut others = flags.into_iter().flat_map(|(flag, networks)| {
+            networks.iter().filter(is_other).map(move |network| format!("--{flag} {network}"))
+        });
+        others.next().or(self.allow_subnets.then(|| "--allow local".into()))
     }
 
     pub(super) fn allow(&mut self, value: &str) -> Result<(), String> {
-        if value.eq_ignore_ascii_case("local") {
+        if value.eq_ignore_ascii_case(LOCAL) {
             self.allow_subnets = true;
             return Ok(());
         }
+        let network = self.network("--allow", value)?;
         let places = NETWORKS_MAX - self.deny.len();
-        add_network(&mut self.allow, value, places, &self.deny, "is denied by --deny")
+        add_network(&mut self.allow, network, places, &self.deny, "is denied by --deny")
     }
 
     pub(super) fn deny(&mut self, value: &str) -> Result<(), String> {
+        let network = self.network("--deny", value)?;
         let places = NETWORKS_MAX - self.allow.len();
-        add_network(&mut self.deny, value, places, &self.allow, "is allowed by --allow")
+        add_network(&mut self.deny, network, places, &self.allow, "is allowed by --allow")
     }
 
     pub(super) fn add_rate_exempt(&mut self, value: &str) -> Result<(), String> {
-        add_network(&mut self.rate_exempt, value, NETWORKS_MAX, &[], "")
+        let network = self.network("--rate-exempt", value)?;
+        add_network(&mut self.rate_exempt, network, NETWORKS_MAX, &[], "")
+    }
+
+    fn network(&self, flag: &str, value: &str) -> Result<Prefix, String> {
+        network(value).map_err(|problem| {
+            let is_interface = (self.host.interface_index)(value).is_some();
+            suggest::network(flag, value, is_interface).unwrap_or(problem)
+        })
     }
 
     /// How much each network may ask. Clients of the whole internet are limited unless somebody says
@@ -74,7 +133,7 @@ impl Served {
             }
             Some(RateLimit::Off) | None => return None,
         };
-        let [v4_len, v6_len] = self.rate_prefix;
+        let [v4_len, v6_len] = self.rate_prefix.unwrap_or(RATE_PREFIX_DEFAULT);
         let places = size.of(sizes::RATE_PLACES);
         Some(Rate { per_second, burst, v4_len, v6_len, exempt, places })
     }
@@ -102,8 +161,33 @@ pub(super) enum RateLimit {
     Of { per_second: u32, burst: u32 },
 }
 
+/// Warns of networks that are denied, and whose addresses would not be served anyway, or are all the same.
+fn warn_of_denials(access: &Access, warnings: &mut Vec<String>) {
+    let idle: Vec<_> =
+        access.denied.iter().filter(|denied| !access.needs_denial_of(denied)).copied().collect();
+    if idle.is_empty() {
+        return;
+    }
+    let is_in_idle = |prefix: &&Prefix| idle.iter().any(|denied| prefix.is_within(denied));
+    let served: Vec<_> = access.allowed.iter().filter(is_in_idle).copied().collect();
+    let why = if served.is_empty() {
+        "nobody in it would be served anyway".to_owned()
+    } else {
+        let served = shown_prefixes(&served);
+        format!(
+            "of networks that a client is in the smallest counts, and what is served is smaller: {served}; \
+             write --allow with each network that is to be served, in place of these"
+        )
+    };
+    warnings.push(format!("--deny {}: takes nothing away: {why}", shown_prefixes(&idle)));
+}
+
 /// `QPS`, `QPS/BURST` or `off`.
 pub(super) fn rate_limit(value: &str) -> Result<RateLimit, String> {
+    read_rate_limit(value).map_err(|problem| suggest::rate_limit(value).unwrap_or(problem))
+}
+
+fn read_rate_limit(value: &str) -> Result<RateLimit, String> {
     if value.eq_ignore_ascii_case("off") {
         return Ok(RateLimit::Off);
     }
@@ -124,21 +208,31 @@ pub(super) fn rate_limit(value: &str) -> Result<RateLimit, String> {
 /// The lengths of prefixes, `V4/V6`.
 pub(super) fn rate_prefix(value: &str) -> Result<[u8; 2], String> {
     let read = |value: &str, most: u8| value.parse().ok().filter(|len| (1..=most).contains(len));
-    let both = value.split_once('/').and_then(|(v4, v6)| Some([read(v4, 32)?, read(v6, 128)?]));
-    both.ok_or_else(|| {
-        "is no pair of prefix lengths, of IPv4 up to 32 and of IPv6 up to 128; write 32/56".into()
+    let both = |a: &str, b: &str| Some([read(a, 32)?, read(b, 128)?]);
+    value.split_once('/').and_then(|(v4, v6)| both(v4, v6)).ok_or_else(|| {
+        let numbers: Vec<_> =
+            value.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).collect();
+        let meant = match numbers[..] {
+            [v4, v6] => both(v4, v6),
+            // As many bits as no IPv4 address has are of an IPv6 address.
+            [one] => both(one, "56").or(both("32", one)),
+            _ => None,
+        };
+        let [v4, v6] = meant.unwrap_or(RATE_PREFIX_DEFAULT);
+        format!(
+            "is no pair of prefix lengths, of IPv4 up to 32 and of IPv6 up to 128; write {v4}/{v6}"
+        )
     })
 }
 
-/// Adds the network of `value` to `networks`, which may have so many. `others` says `otherwise`.
+/// Adds a network to `networks`, which may have so many. `others` says `otherwise`.
 fn add_network(
     networks: &mut Vec<Prefix>,
-    value: &str,
+    network: Prefix,
     places: usize,
     others: &[Prefix],
     otherwise: &str,
 ) -> Result<(), String> {
-    let network = network(value)?;
     if others.contains(&network) {
         return Err(format!("{otherwise} {network}; give only one of them"));
     }
@@ -156,8 +250,14 @@ fn add_network(
 /// Networks that are allowed or denied. A look-up takes hardly longer with many, and 1,000 take 200 KB.
 pub(super) const NETWORKS_MAX: usize = 1_000;
 
+/// What stands for the networks of this host's interfaces.
+const LOCAL: &str = "local";
+
+/// What one customer has: an address, or a network for each of many links (RFC 6177).
+pub(super) const RATE_PREFIX_DEFAULT: [u8; 2] = [32, 56];
+
 /// Queries a second.
-const RATES: RangeInclusive<u32> = 1..=1_000_000;
+pub(super) const RATES: RangeInclusive<u32> = 1..=1_000_000;
 
 /// Seconds' worth of queries at once: a page's names, or what a resolver behind it missed.
 const RATE_BURST: u32 = 5;
@@ -229,20 +329,65 @@ mod tests {
             fd00::/129      => the prefix length "129" is not a number up to 128; write fd00::/128 for this address
             10.0.0.0/       => the prefix length "" is not a number up to 32
             10.0.0.0/-1     => the prefix length "-1" is not a number up to 32
-            10.0.0.0/255.0.0.0 => the prefix length "255.0.0.0" is not a number up to 32
-            10/8            => is no network; write CIDR, such as 192.168.0.0/16 or fd00::/8
-            any             => is no network; write CIDR
-            fe80::1%eth0    => is no network; write CIDR
-            10.0.0.1:53     => is no network; write CIDR"#;
+            10.0.0.0/255.0.0.0 => is in another form than CIDR; write 10.0.0.0/8
+            10.1.2.3/255.255.0.0 => write 10.1.0.0/16
+            10.0.0.0/0.255.255.255 => write 10.0.0.0/8
+            10.0.0.0/0.0.0.0 => write 0.0.0.0/0
+            10.0.0.0/255.0.255.0 => the prefix length "255.0.255.0" is not a number up to 32
+            fd00::/255.0.0.0 => the prefix length "255.0.0.0" is not a number up to 128
+            10/8            => is in another form than CIDR; write 10.0.0.0/8
+            10.1/16         => write 10.1.0.0/16
+            192.168.        => write 192.168.0.0/16
+            192.168.7.*     => write 192.168.7.0/24
+            10.*.*.*        => write 10.0.0.0/8
+            10.*.7.*        => is no network; write CIDR, such as 192.168.0.0/16 or fd00::/8
+            1000/8          => is no network; write CIDR
+            [fd00::]/64     => is in another form than CIDR; write fd00::/64
+            [fd00::1]       => write fd00::1/128
+            [fd00::1]:53    => write fd00::1/128
+            fe80::1%eth0    => write fe80::1/128
+            10.0.0.1:53     => write 10.0.0.1/32
+            10.0.0.1:dns    => is no network; write CIDR
+            ' 10.0.0.0/8'   => write 10.0.0.0/8
+            '10.0.0.0 /8'   => write 10.0.0.0/8
+            lo0:1           => is no network; write CIDR
+            nowhere         => is no network; write CIDR
+            10.0.0.9-10.0.0.1 => is no network; write CIDR"#;
         for flag in ["--allow", "--deny"] {
             assert_errors(flag, &table.replace('"', "'"));
+            let several = "
+                10.0.0.0/8,192.168.0.0/16 => is 2 in one; write FLAG 10.0.0.0/8 FLAG 192.168.0.0/16
+                '10.0.0.1 fd00::/8; 10/8' => is 3 in one; write FLAG 10.0.0.1/32 FLAG fd00::/8 FLAG 10.0.0.0/8
+                10.0.0.1,nowhere => is no network; write CIDR
+                10.0.0.1-10.0.0.2 => is 2 in one; write FLAG 10.0.0.1/32 FLAG 10.0.0.2/32
+                '10.0.0.1 - 10.0.0.9' => is 4 in one; write FLAG 10.0.0.1/32 FLAG 10.0.0.2/31 FLAG 10.0.0.4/30 FLAG 10.0.0.8/31
+                10.0.0.1-254 => is a range; write the network around it, 10.0.0.0/24
+                10.0.0.0-10.0.0.255 => is in another form than CIDR; write 10.0.0.0/24
+                0.0.0.0-255.255.255.255 => is in another form than CIDR; write 0.0.0.0/0
+                fd00::-fd00::ffff => is in another form than CIDR; write fd00::/112";
+            assert_errors(flag, &several.replace("FLAG", flag));
         }
+    }
+
+    #[test]
+    fn networks_are_not_the_same_to_each_flag() {
         assert_errors(
             "",
             "
             --allow 10.0.0.0/8 --deny 10.0.0.0/8 => --deny 10.0.0.0/8: is allowed by --allow 10.0.0.0/8; give only one of them
             --deny ::1 --allow ::1/128 => --allow ::1/128: is denied by --deny ::1/128; give only one of them
-            --deny local    => --deny local: is no network; write CIDR
+            --deny local    => --deny local: is for --allow; write the networks of this host's interfaces, which `ip address` shows
+        --rate-exempt local => is for --allow; write
+        --allow any     => --allow any: is everybody; write --allow 0.0.0.0/0 --allow ::/0
+        --allow ALL     => write --allow 0.0.0.0/0 --allow ::/0
+        --allow '*'     => write --allow 0.0.0.0/0 --allow ::/0
+        --rate-exempt all => write --rate-exempt 0.0.0.0/0 --rate-exempt ::/0
+        --deny any      => --deny any: is everybody; write --allow with what is to be served, and nobody else is, loopback aside
+        --allow eth0    => --allow eth0: is an interface; write --allow local for the networks of all interfaces, or that of eth0, which `ip address` shows
+        --deny eth0     => --deny eth0: is an interface; write its network, which `ip address` shows
+        --allow 10.0.0.0/8,local => is 2 in one; write --allow 10.0.0.0/8 --allow local
+        --deny 10.0.0.0/8,local => is for --allow; write the networks
+        --allow localnets => --allow localnets: is local here; write --allow local
             --allow         => --allow: the value is missing; give a network, such as 192.168.0.0/16, or local
             --deny          => --deny: the value is missing; give a network, such as 192.168.0.0/16
             --refuse-denied yes => --refuse-denied yes: is not known; write drop or refused",
@@ -292,21 +437,94 @@ mod tests {
             assert_eq!(shown(line).as_deref(), expected, "{line}");
         }
         let table = "
-            --rate-limit 0      => --rate-limit 0: is out of range: 1 to 1000000 queries a second
+            --rate-limit 0      => --rate-limit 0: is out of range: 1 to 1000000 queries a second; write off for no limit
+        --rate-limit 00     => write off for no limit
+        --rate-limit none   => --rate-limit none: is not known; write off for no limit
+        --rate-limit Unlimited => write off for no limit
+        --rate-limit 100/s  => --rate-limit 100/s: is in another form than QPS[/BURST]; write 100
+        --rate-limit 100qps => write 100
+        --rate-limit '100 q/s' => write 100
+        --rate-limit 20/second => write 20
+        --rate-limit 0/s    => is out of range: 1 to 1000000 queries a second
+        --rate-limit 60/min => is not a number of queries at once
+        --rate-limit 10:50  => is in another form than QPS[/BURST]; write 10/50
+        --rate-limit 10,50  => write 10/50
             --rate-limit 1000001 => --rate-limit 1000001: is out of range: 1 to 1000000 queries a second
             --rate-limit 10/5   => --rate-limit 10/5: fewer at once than in a second are not reached; write 10/10 or more
             --rate-limit 10/0   => --rate-limit 10/0: is out of range: 1 to 5000000 queries at once
             --rate-limit 10/x   => --rate-limit 10/x: is not a number of queries at once; write a whole number from 1
-            --rate-limit 10/s   => is not a number of queries at once
-            --rate-limit ten    => --rate-limit ten: is not a number of queries a second; write a whole number from 1
+                --rate-limit ten    => --rate-limit ten: is not a number of queries a second; write a whole number from 1
             --rate-limit        => --rate-limit: the value is missing; give QPS[/BURST], such as 100/500, or off
             --rate-limit 1 --rate-limit 2 => --rate-limit 2: is given twice
-            --rate-prefix 24    => --rate-prefix 24: is no pair of prefix lengths, of IPv4 up to 32 and of IPv6 up to 128; write 32/56
+            --rate-prefix 24    => --rate-prefix 24: is no pair of prefix lengths, of IPv4 up to 32 and of IPv6 up to 128; write 24/56
+        --rate-prefix /24   => write 24/56
+        --rate-prefix 64    => write 32/64
+        --rate-prefix 24,48 => write 24/48
+        --rate-prefix 24:   => write 24/56
+        --rate-prefix x     => write 32/56
             --rate-prefix 33/56 => --rate-prefix 33/56: is no pair of prefix lengths
             --rate-prefix 0/56  => --rate-prefix 0/56: is no pair of prefix lengths
             --rate-prefix 32/129 => --rate-prefix 32/129: is no pair of prefix lengths
-            --rate-exempt 10.0.0.1/8 => --rate-exempt 10.0.0.1/8: is an address of that network; write 10.0.0.0/8
-            --rate-exempt all   => --rate-exempt all: is no network; write CIDR";
+            --rate-exempt 10.0.0.1/8 => --rate-exempt 10.0.0.1/8: is an address of that network; write 10.0.0.0/8";
         assert_errors("", table);
+    }
+
+    #[test]
+    fn what_changes_nothing_is_warned_of() {
+        let public = "-l 0.0.0.0:53 ";
+        for (line, expected) in [
+            ("", ""),
+            ("-l 0.0.0.0:53", ""),
+            ("-l 0.0.0.0:53 --deny 10.0.0.0/8 --deny 192.168.7.0/24", ""),
+            ("-l 0.0.0.0:53 --allow 0.0.0.0/0", ""),
+            ("-l 0.0.0.0:53 --allow 0.0.0.0/0 --rate-limit 100", ""),
+            ("-l 0.0.0.0:53 --allow local --deny 0.0.0.0/0", ""),
+            ("--rate-limit 100 --rate-prefix 24/56 --rate-exempt 127.0.0.0/8", ""),
+            ("--deny 127.0.0.2", ""),
+            ("--allow ::1 --deny 127.0.0.0/8", ""),
+            ("--allow 0.0.0.0/0 --rate-limit off", "--allow 0.0.0.0/0: changes nothing, as every"),
+            (
+                "--allow 127.0.0.0/8 --allow local",
+                "--allow local: changes nothing, as every --listen",
+            ),
+            (
+                "-l [::1]:53 --deny 10.0.0.0/8",
+                "--deny 10.0.0.0/8: changes nothing, as every --listen address is a loopback one",
+            ),
+            (
+                "-l 0.0.0.0:53 --allow ::/0 --rate-limit off",
+                "--allow ::/0 with --rate-limit off: an open resolver without a limit is a tool",
+            ),
+            (
+                "-l 127.0.0.1 -l 10.0.0.1:53 --deny 0.0.0.0/0",
+                "--deny 0.0.0.0/0: takes nothing away: of networks that a client is in the smallest counts, \
+                 and what is served is smaller: 127.0.0.0/8, 10.0.0.0/8,",
+            ),
+            (
+                "-l 0.0.0.0:53 --allow 10.1.0.0/16 --deny 10.0.0.0/8 --deny 11.0.0.0/8",
+                "--deny 10.0.0.0/8, 11.0.0.0/8: takes nothing away: of networks that a client is in the \
+                 smallest counts, and what is served is smaller: 10.1.0.0/16; write --allow with each",
+            ),
+            (
+                "-l 0.0.0.0:53 --allow 10.1.0.0/16 --deny 11.0.0.0/8",
+                "--deny 11.0.0.0/8: takes nothing away: nobody in it would be served anyway",
+            ),
+            (
+                "--rate-exempt 10.0.0.1 --rate-prefix 24/48",
+                "--rate-exempt 10.0.0.1/32: changes nothing, as there is no limit; give --rate-limit, such",
+            ),
+            (
+                "--rate-prefix 24/48 --rate-limit off",
+                "--rate-prefix 24/48: changes nothing, as there is",
+            ),
+        ] {
+            let warnings = config(line).warnings;
+            assert_eq!(warnings.len(), usize::from(!expected.is_empty()), "{line}: {warnings:?}");
+            assert!(warnings.concat().starts_with(expected), "{line}: {warnings:?}");
+        }
+        let many: String =
+            (0..900).map(|n| ["--deny fd00::", &n.to_string(), " "].concat()).collect();
+        let warnings = config(&format!("{public}{many} --allow 10.0.0.0/8")).warnings.concat();
+        assert!(warnings.contains(" and 892 more: takes nothing away"), "{warnings}");
     }
 }

@@ -1,7 +1,7 @@
 //! What was likely meant: for forms that other programs take, the form that is right here, with the
 //! values that were typed.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::address::{address, with_port};
 use super::flags::{self, FLAGS, Flag};
@@ -10,6 +10,7 @@ use super::presets::{PRESETS, Preset};
 use super::upstream::{
     UPSTREAM_EXAMPLE, UPSTREAM_PORT, certificate_name, named, read, without_853,
 };
+use crate::forwarder::Prefix;
 
 /// What to write in place of a flag that there is not: one of another program, one of these written
 /// otherwise, or one with a slip of the pen. `value` is what follows it.
@@ -72,65 +73,55 @@ fn only_with<'a>(name: &str, longs: impl Iterator<Item = &'a str>) -> Option<&'a
 
 /// What does here what a flag does elsewhere.
 fn foreign(name: &str, value: Option<&str>) -> Option<String> {
-    let (_, remedy) = FOREIGN.into_iter().find(|(names, _)| names.contains(&name))?;
+    let is_off = value.is_some_and(|value| ["off", "no", "false", "0"].contains(&value));
+    let name = if name == "--sni" && is_off { "--no-sni" } else { name };
+    let mut rows = FOREIGN.lines().filter_map(|row| row.split_once(" => "));
+    let (_, remedy) = rows.find(|(names, _)| names.split(' ').any(|known| known == name))?;
     Some(remedy.replace("VALUE", &value.map_or("VALUE".into(), shown)))
 }
 
-/// Flags of other programs, and what to write in their place. VALUE stands for the value that was typed.
-const FOREIGN: [(&[&str], &str); 17] = [
-    (
-        &["-p", "--port"],
-        "the port stands behind the address: write --listen 127.0.0.1:VALUE, or another address",
-    ),
-    (&["--address", "--bind", "--listen-address"], "write --listen VALUE"),
-    (&["--dns", "--forward", "--forwarder", "--resolver", "--server"], "write --upstream VALUE"),
-    (
-        &["--ca", "--ca-bundle", "--ca-cert", "--ca-certificate", "--cacert", "--tls-ca"],
-        "write --ca-file VALUE",
-    ),
-    (
-        &["--insecure", "--no-tls-verify", "--no-verify", "--skip-verify", "--tls-insecure", "-k"],
-        "verification cannot be turned off: write --ca-file FILE for your own CA, or the server's \
-         pin in place of its name, --upstream IP#sha256/BASE64",
-    ),
-    (
-        &["--pin", "--pins", "--pinset", "--tls-pin", "--tls-pinset"],
-        "a pin stands behind the address: write --upstream IP#NAME,sha256/BASE64, or \
-         IP#sha256/BASE64 without a name",
-    ),
-    (
-        &["--auth-name", "--hostname", "--server-name", "--sni", "--tls-host", "--tls-name"],
-        "the name stands behind the address: write --upstream IP#VALUE",
-    ),
-    (
-        &["-j", "-t", "--jobs", "--threads", "--workers"],
-        "one process uses one core: start one for each, all with --reuse-port on",
-    ),
-    (&["--no-sni"], "write --upstream IP#NAME,sni=off"),
-    (
-        &["--dnssec", "--validate"],
-        "what DNSSEC needs passes as it is: leave it out, the upstream or the client validates",
-    ),
-    (&["-v"], "write --log-level debug to see more, or -V for the version"),
-    (&["--debug", "--verbose"], "write --log-level debug, and --query-log on for a line per query"),
-    (&["-q", "--quiet", "--silent"], "write --log-level error --query-log off"),
-    (
-        &["-c", "-C", "--conf", "--conf-file", "--config", "--config-file"],
-        "there is no file of settings: write them as flags, which --help lists",
-    ),
-    (
-        &["--cache", "--cache-size", "--no-cache"],
-        "there is no cache: leave it out, every query is forwarded",
-    ),
-    (
-        &["--log", "--log-file", "--logfile"],
-        "lines go to stderr: write 2>>VALUE at the end; --log-level and --query-log say which lines",
-    ),
-    (
-        &["--background", "--daemon", "--daemonize"],
-        "it stays in the foreground: leave it out, and have a service manager start it",
-    ),
-];
+/// Flags of other programs, and what to write in their place, a row each. VALUE stands for the value that was
+/// typed.
+const FOREIGN: &str = "\
+-p --port => the port stands behind the address: write --listen 127.0.0.1:VALUE, or another address
+--address --bind --listen-address => write --listen VALUE
+--dns --forward --forwarder --resolver --server => write --upstream VALUE
+--ca --ca-bundle --ca-cert --ca-certificate --cacert --tls-ca => write --ca-file VALUE
+--ca-dir --ca-path --capath --system-ca --system-roots --tls-system-cert => the built-in roots are used unless told \
+otherwise: leave it out, or write --ca-file FILE with those of this system
+--insecure --no-tls-verify --no-verify --skip-verify --tls-insecure -k => verification cannot be turned off: write \
+--ca-file FILE for your own CA, or the server's pin in place of its name, --upstream IP#sha256/BASE64
+--pin --pins --pinset --tls-pin --tls-pinset => a pin stands behind the address: write --upstream \
+IP#NAME,sha256/BASE64, or IP#sha256/BASE64 without a name
+--auth-name --hostname --server-name --sni --tls-host --tls-name => the name stands behind the address: write \
+--upstream IP#VALUE
+--no-sni --disable-sni --sni-off => write --upstream IP#NAME,sni=off
+--cert --certificate --tls-cert --client-certificate => it is shown to upstreams: write --client-cert VALUE
+--key --private-key --tls-key => it is that of --client-cert: write --client-key VALUE
+-j -t --jobs --threads --workers => one process uses one core: start one for each, all with --reuse-port on
+--access-control --acl --allow-from --allow-networks --allow-query --allow-query-cache --allow-recursion \
+--allowed-clients --local-service --whitelist => write --allow VALUE
+--blacklist --blackhole --block --deny-from --disallowed-clients => write --deny VALUE
+--ip-ratelimit --qps --rate --ratelimit --rate-limit-qps --responses-per-second --rrl => it is for each network of \
+clients: write --rate-limit VALUE
+--exempt-clients --rate-limit-whitelist --ratelimit-allowlist --ratelimit-whitelist => write --rate-exempt VALUE
+--ipv4-prefix-length --ratelimit-subnet-len-ipv4 => write --rate-prefix VALUE/56
+--ipv6-prefix-length --ratelimit-subnet-len-ipv6 => write --rate-prefix 32/VALUE
+--refuse --refuse-any --refused => write --refuse-denied refused
+--run-as --setuid --uid --username => write --user VALUE
+--gid --group --setgid => the group stands behind the user: write --user USER:VALUE
+--chroot --chroot-dir --jail --landlock --seccomp => files and system calls are given up anyway: leave it out, or \
+write --sandbox require
+--dnssec --validate => what DNSSEC needs passes as it is: leave it out, the upstream or the client validates
+-v => write --log-level debug to see more, or -V for the version
+--debug --verbose => write --log-level debug, and --query-log on for a line per query
+-q --quiet --silent => write --log-level error --query-log off
+-c -C --conf --conf-file --config --config-file => there is no file of settings: write them as flags, which --help \
+lists
+--cache --cache-size --no-cache => there is no cache: leave it out, every query is forwarded
+--log --log-file --logfile => lines go to stderr: write 2>>VALUE at the end; --log-level and --query-log say which \
+lines
+--background --daemon --daemonize => it stays in the foreground: leave it out, and have a service manager start it";
 
 /// What to do about an argument that belongs to no flag.
 pub(super) fn stray(arg: &str) -> String {
@@ -141,6 +132,10 @@ pub(super) fn stray(arg: &str) -> String {
     if let Some((long, _)) = flags::find(&long) {
         let value = value.map_or(String::new(), |value| format!(" {}", shown(value)));
         return format!("flags begin with two hyphens: write {long}{value}");
+    }
+    // A line of another program's file of settings.
+    if let Some(remedy) = foreign(long.trim_end_matches(':'), value) {
+        return remedy;
     }
     format!("every value follows its flag, such as {}", flag_for(arg))
 }
@@ -167,7 +162,7 @@ pub(super) fn upstream(spec: &str) -> Option<String> {
         && (list.iter().all(|part| read(part).is_ok())
             || list.first().is_some_and(is_preset) && !spec.contains(['#', '/', '=']))
     {
-        return Some(repeated("upstream", &list));
+        return Some(repeated("--upstream", &list));
     }
     if spec.starts_with('/') {
         return Some(format!(
@@ -211,7 +206,7 @@ fn right_upstream(spec: &str) -> Option<(&'static str, String)> {
     }
     let with_hash = bare.replacen([',', ' '], "#", 1);
     if with_hash != bare && read(&with_hash).is_ok() {
-        return Some((OTHER_FORM, shown(&with_hash)));
+        return Some((OTHER_FORM, shown(&with_hash.replace(' ', ""))));
     }
     let Pieces { ip, name, port } = Pieces::of(bare)?;
     let has_port = port.is_some();
@@ -300,7 +295,7 @@ fn colon_parts(piece: &str) -> Vec<&str> {
 pub(super) fn listener(value: &str) -> Option<String> {
     let list = parts(value);
     if list.len() > 1 && list.iter().all(|part| address(part, 0).is_ok()) {
-        return Some(repeated("listen", &list));
+        return Some(repeated("--listen", &list));
     }
     let bare = value.split_once("://").map_or(value, |(_, bare)| bare);
     let bare = bare.split_once('/').map_or(bare, |(bare, _)| bare);
@@ -335,6 +330,185 @@ pub(super) fn listener(value: &str) -> Option<String> {
     }
 }
 
+/// What is wrong with a network that is not written as here, and how it is written here behind `flag`.
+pub(super) fn network(flag: &str, value: &str, is_interface: bool) -> Option<String> {
+    let is_allow = flag == "--allow";
+    let word = value.to_ascii_lowercase();
+    match &*word {
+        "*" | "all" | "any" | "everybody" | "everyone" if flag == "--deny" => {
+            return Some(
+                "is everybody; write --allow with what is to be served, and nobody else is, loopback aside"
+                    .into(),
+            );
+        }
+        "*" | "all" | "any" | "everybody" | "everyone" => {
+            return Some(format!("is everybody; write {flag} 0.0.0.0/0 {flag} ::/0"));
+        }
+        "lan" | "localnet" | "localnets" if is_allow => {
+            return Some("is local here; write --allow local".into());
+        }
+        _ if !is_allow && parts(&word).contains(&"local") => {
+            return Some(
+                "is for --allow; write the networks of this host's interfaces, which `ip address` shows".into(),
+            );
+        }
+        _ if is_interface && is_allow => {
+            let name = shown(value);
+            return Some(format!(
+                "is an interface; write --allow local for the networks of all interfaces, or that of \
+                 {name}, which `ip address` shows"
+            ));
+        }
+        _ if is_interface => {
+            return Some("is an interface; write its network, which `ip address` shows".into());
+        }
+        _ => {}
+    }
+    if value.split_once('/').is_some_and(|(ip, len)| {
+        ip.parse::<IpAddr>().is_ok() && len.bytes().all(|octet| octet.is_ascii_digit())
+    }) {
+        // The form is right; something else is not.
+        return None;
+    }
+    if let Some(prefix) = network_within(&word.replace(' ', "")) {
+        return Some(format!("is in another form than CIDR; write {prefix}"));
+    }
+    let networks = if let Some((first, last)) = word.split_once('-') {
+        match range(first.trim(), last.trim())? {
+            Ok(networks) => networks,
+            Err(remedy) => return Some(remedy),
+        }
+    } else {
+        let of_part = |part: &&str| match network_within(part) {
+            Some(prefix) => Some(prefix.to_string()),
+            None => (is_allow && *part == "local").then(|| (*part).to_owned()),
+        };
+        parts(&word).iter().map(of_part).collect::<Option<_>>()?
+    };
+    match &networks[..] {
+        [] => None,
+        [one] => Some(format!("is in another form than CIDR; write {one}")),
+        several => Some(repeated(flag, &several.iter().map(String::as_str).collect::<Vec<_>>())),
+    }
+}
+
+/// The network that was likely meant: with a netmask or a wildcard mask, with some of its octets, in brackets,
+/// with a port or an interface.
+fn network_within(text: &str) -> Option<Prefix> {
+    let (ip, len) = text.split_once('/').map_or((text, None), |(ip, len)| (ip, Some(len)));
+    let ip = ip.trim_start_matches('[');
+    let ip = ip.split([']', '%']).next().unwrap_or_default();
+    let with_port = ip.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+    let ip = match with_port {
+        Some((v4, _)) if !v4.contains(':') => v4,
+        _ => ip,
+    };
+    let octets = ip.trim_end_matches(".*").trim_end_matches('.');
+    let count = octets.split('.').count();
+    let (address, whole) = match ip.parse::<IpAddr>() {
+        Ok(address) => (address, if address.is_ipv4() { 32 } else { 128 }),
+        Err(_) if count < 4 => {
+            let padded = octets.to_owned() + &".0".repeat(4 - count);
+            // A number alone is hardly a network.
+            let whole =
+                if len.is_some() || count > 1 || octets != ip { 8 * count } else { return None };
+            (IpAddr::V4(padded.parse().ok()?), whole)
+        }
+        Err(_) => return None,
+    };
+    let len = match len {
+        None => whole.try_into().ok()?,
+        Some(len) => match len.parse::<Ipv4Addr>() {
+            Ok(mask) if address.is_ipv4() => {
+                let mask = mask.to_bits();
+                // A wildcard mask has ones where a netmask has zeros.
+                let mask = if mask.leading_ones() == 0 && mask != 0 { !mask } else { mask };
+                let ones = mask.leading_ones();
+                (ones == mask.count_ones()).then_some(ones as u8)?
+            }
+            _ => len.parse().ok()?,
+        },
+    };
+    Prefix::of(address, len)
+}
+
+/// The networks that make up a range of addresses, or what to write if they are many. Of the last address the
+/// last octet may stand alone.
+fn range(first: &str, last: &str) -> Option<Result<Vec<String>, String>> {
+    let first: IpAddr = first.parse().ok()?;
+    let last: IpAddr = match (first, last.parse::<u8>()) {
+        (IpAddr::V4(v4), Ok(octet)) => {
+            let [a, b, c, _] = v4.octets();
+            [a, b, c, octet].into()
+        }
+        _ => last.parse().ok()?,
+    };
+    let bits = |ip: IpAddr| match ip {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()),
+        IpAddr::V6(v6) => v6.to_bits(),
+    };
+    let most: u32 = if first.is_ipv4() { 32 } else { 128 };
+    let (mut at, end) = (bits(first), bits(last));
+    if first.is_ipv4() != last.is_ipv4() || at > end {
+        return None;
+    }
+    let prefix = |at: u128, zeros: u32| {
+        let ip = match first {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(at as u32)),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(at)),
+        };
+        Prefix::of(ip, (most - zeros) as u8).map(|prefix| prefix.to_string())
+    };
+    let mut networks = Vec::new();
+    loop {
+        let left = (end - at).checked_add(1).map_or(128, u128::ilog2);
+        let zeros = at.trailing_zeros().min(left).min(most);
+        networks.push(prefix(at, zeros)?);
+        let next = 1_u128.checked_shl(zeros).and_then(|len| at.checked_add(len));
+        match next.filter(|next| *next <= end) {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    if networks.len() > REPEATED_MAX {
+        let zeros = 128 - (bits(first) ^ end).leading_zeros();
+        return Some(Err(format!(
+            "is a range; write the network around it, {}",
+            prefix(end, zeros)?
+        )));
+    }
+    Some(Ok(networks))
+}
+
+/// What is wrong with a limit that is not written as here, and how it is written here.
+pub(super) fn rate_limit(value: &str) -> Option<String> {
+    let word = value.to_ascii_lowercase();
+    if ["none", "no", "never", "unlimited", "disabled", "false"].contains(&&*word) {
+        return Some("is not known; write off for no limit".into());
+    }
+    let end = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
+    let (number, rest) = word.split_at(end);
+    let number = number.parse::<u32>().ok()?;
+    if number == 0 {
+        let range = super::served::RATES;
+        let (min, max) = (range.start(), range.end());
+        return rest.is_empty().then(|| {
+            format!("is out of range: {min} to {max} queries a second; write off for no limit")
+        });
+    }
+    let right = match rest.trim_start_matches(['/', ' ']) {
+        "s" | "sec" | "second" | "qps" | "q/s" | "rps" | "r/s" => number.to_string(),
+        _ => {
+            let burst = rest.trim_start_matches([':', ',', ';', ' ']).parse::<u32>().ok()?;
+            if burst < number || rest.starts_with('/') {
+                return None;
+            }
+            format!("{number}/{burst}")
+        }
+    };
+    Some(format!("is in another form than QPS[/BURST]; write {right}"))
+}
+
 /// The reverse zone of an address or a network, or one above it: whole octets or hexadecimal digits.
 /// Without a length it is that of a usual network, 24 or 64 bits.
 pub(super) fn reverse_zone(text: &str) -> Option<String> {
@@ -363,7 +537,7 @@ fn parts(value: &str) -> Vec<&str> {
 
 fn repeated(flag: &str, list: &[&str]) -> String {
     let flags: Vec<_> =
-        list.iter().take(REPEATED_MAX).map(|part| format!("--{flag} {}", shown(part))).collect();
+        list.iter().take(REPEATED_MAX).map(|part| format!("{flag} {}", shown(part))).collect();
     let more = if list.len() > REPEATED_MAX { " ..." } else { "" };
     format!("is {} in one; write {}{more}", list.len(), flags.join(" "))
 }
@@ -546,13 +720,33 @@ mod tests {
         -timeout 5                        => -timeout: unknown flag; --help lists the flags
         --no-sni                          => --no-sni: unknown flag; write --upstream IP#NAME,sni=off
         --sni dns.example                 => write --upstream IP#dns.example
+        --sni off                         => --sni: unknown flag; write --upstream IP#NAME,sni=off
+        --sni=no                          => write --upstream IP#NAME,sni=off
+        --allow-query 10.0.0.0/8          => --allow-query: unknown flag; write --allow 10.0.0.0/8
+        --acl=10.0.0.0/8                  => --acl: unknown flag; write --allow 10.0.0.0/8
+        access-control: 10.0.0.0/8        => access-control:: stray argument; write --allow VALUE
+        --ratelimit 20                    => it is for each network of clients: write --rate-limit 20
+        --ratelimit-whitelist 10.0.0.1    => write --rate-exempt 10.0.0.1
+        --ratelimit-subnet-len-ipv4 24    => write --rate-prefix 24/56
+        --uid 65534                       => --uid: unknown flag; write --user 65534
+        --group dns                       => the group stands behind the user: write --user USER:dns
+        --chroot /var/empty               => leave it out, or write --sandbox require
+        --no-sandbox                      => --no-sandbox: unknown flag; write --sandbox off
+        --no-rate-limit                   => --no-rate-limit: unknown flag; write --rate-limit off
+        --tls-cert a.pem                  => it is shown to upstreams: write --client-cert a.pem
+        --key a.key                       => write --client-key a.key
         --dnssec                          => leave it out, the upstream or the client validates";
         assert_errors("", table);
     }
 
     #[test]
     fn flags_that_are_suggested_are_flags() {
-        for (_, remedy) in FOREIGN {
+        let rows: Vec<_> = FOREIGN.lines().filter_map(|row| row.split_once(" => ")).collect();
+        assert_eq!(rows.len(), FOREIGN.lines().count());
+        for (names, remedy) in rows {
+            for name in names.split(' ') {
+                assert!(name.starts_with('-') && flags::find(name).is_none(), "{name}");
+            }
             let names = remedy.split([' ', ',', ':', ';']).filter(|word| word.starts_with('-'));
             for name in names {
                 assert!(flags::find(name).is_some(), "{name} in {remedy:?}");

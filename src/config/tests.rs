@@ -16,6 +16,7 @@ use crate::forwarder::{Ecs, Hedge, Order, SpecialNames};
 const HOST: Host = Host {
     interface_index: |name| (name == "eth0").then_some(7),
     user: |name| (name == "dns").then_some(Ids { uid: 100, gid: 101 }),
+    group: |name| (name == "mail").then_some(8),
     is_stderr_terminal: false,
 };
 
@@ -355,6 +356,35 @@ fn bad_pins_are_named_with_what_would_be_right() {
         quad9,PIN        => presets take neither names nor pins; write an address, such as 9.9.9.9#
         cloudflare#x     => presets take neither names nor pins; write an address, such as 1.1.1.1#";
     assert_errors("--upstream", &table.replace("PIN", PINS[0]));
+}
+
+#[test]
+fn upstreams_that_are_not_told_their_names() {
+    let spec = |typed: &str| {
+        let upstreams = upstreams(typed).unwrap();
+        let first = &upstreams[0];
+        (upstreams.len(), first.to_string(), upstreams.iter().all(|upstream| upstream.sni))
+    };
+    for (typed, count, shown, sni) in [
+        ("1.1.1.1#a.b,sni=off", 1, "1.1.1.1#a.b", false),
+        ("1.1.1.1#a.b,SNI=on", 1, "1.1.1.1#a.b", true),
+        ("1.1.1.1#a.b ,sni=off", 1, "1.1.1.1#a.b", false),
+        ("1.1.1.1#a.b, sni=off", 1, "1.1.1.1#a.b", false),
+        ("1.1.1.1,sni=off", 1, "1.1.1.1", false),
+        ("[::1]:8853 , sni=off", 1, "[::1]:8853", false),
+        ("quad9,sni=off", 4, "9.9.9.9#dns.quad9.net", false),
+        ("quad9,sni=on", 4, "9.9.9.9#dns.quad9.net", true),
+    ] {
+        assert_eq!(spec(typed), (count, shown.to_owned(), sni), "{typed}");
+    }
+    let table = "
+        quad9,sni=no           => sni=no is not known; write on or off
+        quadd9,sni=off         => is not a preset (cloudflare, google, quad9 or adguard); did you mean quad9?
+        1.1.1.1#a.b;sni=off    => a.b;sni=off is not known; write a.b,sni=off
+        '1.1.1.1#a.b sni=off'  => a.b sni=off is not known; write a.b,sni=off
+        '1.1.1.1#a.b,sni = off' => sni = off is not known; write NAME,sni=off
+        1.1.1.1#sni=off        => has neither name nor pin; write NAME,sni=off";
+    assert_errors("--upstream", table);
 }
 
 #[test]
@@ -828,6 +858,10 @@ fn users_by_name_and_by_number() {
         ("", None),
         ("--user dns", Some((100, 101))),
         ("--user dns:7", Some((100, 7))),
+        ("--user dns:", Some((100, 101))),
+        ("--user 7:", Some((7, 7))),
+        ("--user dns:mail", Some((100, 8))),
+        ("--user 7:mail", Some((7, 8))),
         ("--user 65534", Some((65_534, 65_534))),
         ("--user 1000:0", Some((1000, 0))),
         ("--user root", Some((0, 0))),
@@ -842,8 +876,8 @@ fn users_by_name_and_by_number() {
         "\
 nobody => nobody: is not in /etc/passwd; give UID:GID, such as 65534:65534
 DNS => is not in /etc/passwd
-dns:dns => dns:dns: has a group that is not a number; write dns:GID
-7: => has a group that is not a number; write 7:GID
+dns:dns => dns:dns: the group is not in /etc/group; write dns:GID, or dns for its own group
+7:x => 7:x: the group is not in /etc/group; write 7:GID, or 7 for its own group
 :7 => is not in /etc/passwd
 4294967295 => 4294967295: is out of range: 0 to 4294967294
 7:99999999999 => is out of range: 0 to 4294967294

@@ -55,6 +55,14 @@ pub(super) fn upstreams(spec: &str) -> Result<Vec<UpstreamSpec>, String> {
 
 /// Reads the upstreams of one `--upstream`. What is wrong is not compared with the forms of other programs.
 pub(super) fn read(spec: &str) -> Result<Vec<UpstreamSpec>, String> {
+    // Behind an address or a preset alone it can mean one thing only.
+    if let Some((before, last)) = spec.rsplit_once(',').filter(|_| !spec.contains('#'))
+        && let Some(sni) = sni(last)
+    {
+        let sni = sni?;
+        let upstreams = read(before.trim_end())?.into_iter();
+        return Ok(upstreams.map(|upstream| UpstreamSpec { sni, ..upstream }).collect());
+    }
     if let Some(preset) = Preset::of(spec) {
         return Ok(preset.upstreams().collect());
     }
@@ -139,13 +147,19 @@ pub(super) fn without_853(address: SocketAddr) -> String {
 /// order, but not nothing.
 fn known_by(auth: &str, address: SocketAddr) -> Result<UpstreamSpec, String> {
     let (mut name, mut pins, mut sni) = (None, Vec::new(), true);
-    for part in auth.split(',') {
+    for part in auth.split(',').map(str::trim) {
         if part.is_empty() && auth.contains(',') {
             return Err(format!("has a comma with nothing beside it; write NAME,{PIN_FORM}"));
         }
-        if let Some(value) = part.to_ascii_lowercase().strip_prefix("sni=") {
-            sni = bool::read(value).map_err(|problem| format!("sni={value} {problem}"))?;
+        if let Some(is_told) = self::sni(part) {
+            sni = is_told?;
             continue;
+        }
+        let is_odd = !part.starts_with("sha256/") && part.contains(['=', ';', ' ']);
+        if is_odd && part.to_ascii_lowercase().contains("sni") {
+            let name = part.split(['=', ';', ' ']).next().unwrap_or_default();
+            let name = if name.eq_ignore_ascii_case("sni") { "NAME" } else { name };
+            return Err(format!("{} is not known; write {},sni=off", shown(part), shown(name)));
         }
         // No name has these.
         if part.contains(['/', '=']) {
@@ -174,6 +188,13 @@ fn known_by(auth: &str, address: SocketAddr) -> Result<UpstreamSpec, String> {
         return Err("has neither name nor pin; write NAME,sni=off".into());
     }
     Ok(UpstreamSpec { address, name, pins: pins.into(), sni })
+}
+
+/// Whether the server is told its name, if that is what this part is about.
+fn sni(part: &str) -> Option<Result<bool, String>> {
+    let part = part.trim().to_ascii_lowercase();
+    let value = part.strip_prefix("sni=")?;
+    Some(bool::read(value).map_err(|problem| format!("sni={} {problem}", shown(value))))
 }
 
 /// A name as certificates have it: a DNS name or an IP address (RFC 8310 section 8.1).

@@ -1,26 +1,28 @@
 //! Users as they are written on the command line.
 
+use super::Host;
 use super::suggest::shown;
 use crate::host::rights::Ids;
 
-/// The user that is meant by `NAME[:GID]` or `UID[:GID]`, or what is wrong with it. The group is that of the
-/// name in `/etc/passwd`, where `find` looks, or has the number of the user.
-pub(super) fn user(text: &str, find: fn(&str) -> Option<Ids>) -> Result<Ids, String> {
-    let (user, group) = match text.split_once(':') {
-        Some((user, group)) => (user, Some(group)),
-        None => (text, None),
-    };
+/// The user that is meant by `USER` or `USER:GROUP`, each a name or a number, or what is wrong with it. The
+/// group is that of the name in `/etc/passwd`, or has the number of the user.
+pub(super) fn user(text: &str, host: Host) -> Result<Ids, String> {
+    let (user, group) = text.split_once(':').unwrap_or((text, ""));
     let gid = match group {
-        Some(group) => Some(number(group)?.ok_or_else(|| {
-            format!("has a group that is not a number; write {}:GID", shown(user))
+        // As chown takes it.
+        "" => None,
+        group => Some(number(group)?.or_else(|| (host.group)(group)).ok_or_else(|| {
+            let user = shown(user);
+            format!("the group is not in /etc/group; write {user}:GID, or {user} for its own group")
         })?),
-        None => None,
     };
     let mut ids = match number(user)? {
         Some(uid) => Ids { uid, gid: uid },
         // Where there is no /etc/passwd, as in an image that holds nothing else, there is root.
         None if user == "root" => Ids::ROOT,
-        None => find(user).ok_or("is not in /etc/passwd; give UID:GID, such as 65534:65534")?,
+        None => {
+            (host.user)(user).ok_or("is not in /etc/passwd; give UID:GID, such as 65534:65534")?
+        }
     };
     ids.gid = gid.unwrap_or(ids.gid);
     if ids.uid == 0 && ids.gid != 0 {

@@ -35,6 +35,11 @@ impl Ids {
     pub fn find(name: &str) -> Option<Self> {
         find_in(&fs::read_to_string("/etc/passwd").ok()?, name)
     }
+
+    /// The group of this name in `/etc/group`.
+    pub fn find_group(name: &str) -> Option<u32> {
+        find_group_in(&fs::read_to_string("/etc/group").ok()?, name)
+    }
 }
 
 impl fmt::Display for Ids {
@@ -165,6 +170,14 @@ fn find_in(passwd: &str, name: &str) -> Option<Ids> {
     })
 }
 
+/// The group of this name in a `group`, whose columns are name, password, group and members.
+fn find_group_in(group: &str, name: &str) -> Option<u32> {
+    let mut lines = group.lines().map(|line| line.split(':'));
+    lines.find_map(|mut columns| {
+        columns.next().filter(|it| *it == name).and(columns.nth(1)?.parse().ok())
+    })
+}
+
 fn words(error: Errno) -> Box<str> {
     match error {
         Errno::INVAL => "not in this user namespace".into(),
@@ -213,6 +226,16 @@ last:x:102:103";
         ] {
             let expected = expected.map(|(uid, gid)| Ids { uid, gid });
             assert_eq!(find_in(passwd, name), expected, "{name}");
+        }
+        let group = "root:x:0:\n# a comment\nshort:x\ndns:x:101:a,b\ndns:x:102:\nlast:x:103";
+        for (name, expected) in [
+            ("root", Some(0)),
+            ("dns", Some(101)),
+            ("last", Some(103)),
+            ("short", None),
+            ("", None),
+        ] {
+            assert_eq!(find_group_in(group, name), expected, "{name}");
         }
     }
 }

@@ -65,9 +65,4 @@ pub(crate) fn log_served(policy: &Policy, mut listeners: impl Iterator<Item = So
     }
     let limit = rate.as_ref().map(|rate| format!("; {rate}")).unwrap_or_default();
     log::info!("served are {access}{limit}");
-    if let Some(prefix) = access.allowed.iter().find(|prefix| prefix.is_everybody()) {
-        log::warn!(
-            "--allow {prefix}: an open resolver without --rate-limit is a tool for attacks on others"
-        );
-    }
 }

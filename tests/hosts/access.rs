@@ -132,7 +132,17 @@ fn networks_are_served_that_are_allowed_and_not_denied() {
 
         let proxy = networks.proxy(&["--deny", "10.0.0.0/8", "--allow", "0.0.0.0/0"]);
         networks.assert_served(&public[..2], &[private, "2001:db8::9"]);
-        assert!(says(&proxy.stop(), "WARN"), "that it is an open resolver");
+        assert!(!says(&proxy.stop(), "open resolver"), "there is a limit");
+
+        let proxy = networks.proxy(&["--allow", "0.0.0.0/0", "--rate-limit", "off"]);
+        assert!(says(&proxy.stop(), "WARN  [dot_proxy] --allow 0.0.0.0/0 with --rate-limit off: "));
+        let proxy = networks.proxy(&["--deny", "0.0.0.0/0"]);
+        networks.assert_served(&[private], &public);
+        let lines = proxy.stop();
+        assert!(says(&lines, "--deny 0.0.0.0/0: takes nothing away"), "{lines:#?}");
+        let denied =
+            ": it is in --deny 0.0.0.0/0; --allow with a smaller network in that one serves it";
+        assert!(says(&lines, denied), "{lines:#?}");
     });
 }
 

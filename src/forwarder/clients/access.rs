@@ -39,6 +39,11 @@ impl Prefix {
         Ipv6Addr::from_bits(self.first).to_canonical()
     }
 
+    /// Whether all of its addresses are in `other`, too.
+    pub fn is_within(&self, other: &Self) -> bool {
+        other.len <= self.len && other.contains(self.first)
+    }
+
     /// Whether these are all addresses of their family.
     pub fn is_everybody(&self) -> bool {
         *self == Self { first: 0, len: 0 } || *self == Self::v4(0, 0, 0)
@@ -164,10 +169,47 @@ impl Access {
 
     /// Whether others than this host and its local networks are served by name.
     pub fn is_public(&self) -> bool {
-        let is_local = |prefix: &Prefix| {
-            Self::LOCAL.iter().any(|local| local.len <= prefix.len && local.contains(prefix.first))
-        };
+        let is_local = |prefix: &Prefix| Self::LOCAL.iter().any(|local| prefix.is_within(local));
         !self.allowed.iter().all(is_local)
+    }
+
+    /// Whether nobody said who is to be served, but for networks that are not.
+    pub fn is_default(&self) -> bool {
+        let is_known = |local| self.allowed.contains(local) || self.denied.contains(local);
+        !self.subnets && Self::LOCAL.iter().all(is_known)
+    }
+
+    /// Whether somebody would be served if this network were not denied, as far as that is known before there
+    /// are subnets.
+    pub fn needs_denial_of(&self, denied: &Prefix) -> bool {
+        let around = |prefixes: &[Prefix]| {
+            let wider = prefixes.iter().filter(|it| *it != denied && denied.is_within(it));
+            wider.map(|it| it.len).max()
+        };
+        self.subnets
+            || self.is_default() && Self::LOCAL.contains(denied)
+            || around(&self.allowed) > around(&self.denied)
+    }
+
+    /// Why an address is not served, and what serves it.
+    pub(crate) fn refusal(&self, source: IpAddr) -> String {
+        let around = self.denied.iter().filter(|prefix| prefix.contains(key(source)));
+        if let Some(denied) = around.max_by_key(|prefix| prefix.len) {
+            return format!(
+                "it is in --deny {denied}; --allow with a smaller network in that one serves it"
+            );
+        }
+        let local = if self.subnets {
+            ""
+        } else {
+            ", --allow local all networks of this host's interfaces"
+        };
+        let replaced = if self.is_default() {
+            "; the first --allow replaces this list, loopback aside"
+        } else {
+            ""
+        };
+        format!("served are {self}; --allow CIDR serves others{local}{replaced}")
     }
 
     /// Subnets of interfaces that are served at most.
@@ -406,6 +448,67 @@ mod tests {
         let many = Access { allowed: many, subnets: true, ..access("", "") }.to_string();
         let expected = "10.7.0.0/16 and 12 more, the networks of this host's interfaces";
         assert!(many.ends_with(expected), "{many}");
+    }
+
+    #[test]
+    fn why_a_source_is_not_served_is_said() {
+        let local =
+            Access { allowed: Access::LOCAL.into(), ..access("", "10.1.0.0/16 10.0.0.0/8") };
+        let own = access("127.0.0.0/8 ::1/128 10.0.0.0/8", "10.1.0.0/16");
+        let subnets = Access { subnets: true, ..own.clone() };
+        for (access, source, expected) in [
+            (
+                &local,
+                "8.8.8.8",
+                "--allow CIDR serves others, --allow local all networks of this host's interfaces; the first \
+                 --allow replaces this list, loopback aside",
+            ),
+            (
+                &local,
+                "::ffff:10.1.2.3",
+                "it is in --deny 10.1.0.0/16; --allow with a smaller network in that one serves it",
+            ),
+            (&local, "10.2.3.4", "it is in --deny 10.0.0.0/8; "),
+            (
+                &own,
+                "8.8.8.8",
+                "served are 127.0.0.0/8, ::1/128, 10.0.0.0/8, but not 10.1.0.0/16; --allow CIDR serves \
+                 others, --allow local all networks of this host's interfaces",
+            ),
+            (&subnets, "8.8.8.8", "interfaces, but not 10.1.0.0/16; --allow CIDR serves others"),
+        ] {
+            let said = access.refusal(source.parse().unwrap());
+            let is_whole = said.ends_with(expected) || expected.ends_with("; ");
+            assert!(is_whole && said.contains(expected), "{said}\n  should say: {expected}");
+        }
+    }
+
+    #[test]
+    fn a_denial_that_takes_nothing_away_is_known() {
+        for (allowed, denied, asked, needs) in [
+            ("10.0.0.0/8", "10.1.0.0/16", "10.1.0.0/16", true),
+            ("10.0.0.0/8", "11.0.0.0/8", "11.0.0.0/8", false),
+            ("10.1.0.0/16", "10.0.0.0/8", "10.0.0.0/8", false),
+            ("10.1.0.0/16", "0.0.0.0/0", "0.0.0.0/0", false),
+            ("0.0.0.0/0", "::/0", "::/0", false),
+            ("0.0.0.0/0 10.1.0.0/16", "10.0.0.0/8", "10.0.0.0/8", true),
+            ("0.0.0.0/0", "10.0.0.0/8 10.1.0.0/16", "10.1.0.0/16", false),
+            ("0.0.0.0/0", "10.0.0.0/8 10.1.0.0/16", "10.0.0.0/8", true),
+            ("0.0.0.0/0 10.1.0.0/24", "10.0.0.0/8 10.1.0.0/16", "10.1.0.0/16", false),
+        ] {
+            let access = access(allowed, denied);
+            assert_eq!(
+                access.needs_denial_of(&prefix(asked)),
+                needs,
+                "{allowed}; {denied}; {asked}"
+            );
+        }
+        let [local] = prefixes("10.0.0.0/8")[..] else { unreachable!() };
+        let rest = Access::LOCAL.into_iter().filter(|prefix| *prefix != local).collect();
+        let without = Access { allowed: rest, ..access("", "10.0.0.0/8") };
+        assert!(without.is_default() && without.needs_denial_of(&local));
+        let subnets = Access { subnets: true, ..access("10.1.0.0/16", "10.0.0.0/8") };
+        assert!(!subnets.is_default() && subnets.needs_denial_of(&local));
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl Clients {
     ) {
         outbox.counts.refused += 1;
         if let Some(count) = self.logged.strangers.note(now) {
-            outbox.log(Notice::SourceRefused { source, count, served: access.to_string().into() });
+            outbox.log(Notice::SourceRefused { source, count, why: access.refusal(source).into() });
         }
     }
 
