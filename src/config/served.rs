@@ -55,11 +55,14 @@ impl Served {
                  host reaches; give --listen with another address of this host as well"
             ));
         }
-        let access = self.access();
+        let mut access = self.access();
         let exempt = shown_prefixes(&self.rate_exempt);
         let rate = self.rate(&access, size);
-        if is_public {
-            warn_of_denials(&access, &mut warnings);
+        // What the log says of who is served is not to name them.
+        if let Some(warning) = without_idle_denials(&mut access)
+            && is_public
+        {
+            warnings.push(warning);
         }
         let everybody = access.allowed.iter().find(|prefix| prefix.is_everybody());
         match (&rate, everybody) {
@@ -161,13 +164,15 @@ pub(super) enum RateLimit {
     Of { per_second: u32, burst: u32 },
 }
 
-/// Warns of networks that are denied, and whose addresses would not be served anyway, or are all the same.
-fn warn_of_denials(access: &Access, warnings: &mut Vec<String>) {
+/// Removes the networks that are denied, and whose addresses would not be served anyway, or are all the same.
+/// What is to be said of them, if there are any.
+fn without_idle_denials(access: &mut Access) -> Option<String> {
     let idle: Vec<_> =
         access.denied.iter().filter(|denied| !access.needs_denial_of(denied)).copied().collect();
     if idle.is_empty() {
-        return;
+        return None;
     }
+    access.denied.retain(|denied| !idle.contains(denied));
     let is_in_idle = |prefix: &&Prefix| idle.iter().any(|denied| prefix.is_within(denied));
     let served: Vec<_> = access.allowed.iter().filter(is_in_idle).copied().collect();
     let why = if served.is_empty() {
@@ -179,7 +184,7 @@ fn warn_of_denials(access: &Access, warnings: &mut Vec<String>) {
              write --allow with each network that is to be served, in place of these"
         )
     };
-    warnings.push(format!("--deny {}: takes nothing away: {why}", shown_prefixes(&idle)));
+    Some(format!("--deny {}: takes nothing away: {why}", shown_prefixes(&idle)))
 }
 
 /// `QPS`, `QPS/BURST` or `off`.
@@ -308,7 +313,12 @@ mod tests {
             ),
             // Loopback is denied by name, as all that is served by default.
             ("--allow 0.0.0.0/0 --deny 127.0.0.0/8", "0.0.0.0/0, ::1/128, but not 127.0.0.0/8"),
-            ("--allow ::1 --deny ::/0", "::1/128, 127.0.0.0/8, but not ::/0"),
+            // Nobody is denied who would be served otherwise.
+            ("--allow ::1 --deny ::/0", "::1/128, 127.0.0.0/8"),
+            (
+                "--allow 10.0.0.0/8 --deny 10.1.0.0/16 --deny 10.1.1.0/24 --deny 0.0.0.0/0",
+                "10.0.0.0/8, 127.0.0.0/8, ::1/128, but not 10.1.0.0/16",
+            ),
         ] {
             assert_eq!(shown(line), expected, "{line}");
         }

@@ -195,9 +195,12 @@ impl Access {
     pub(crate) fn refusal(&self, source: IpAddr) -> String {
         let around = self.denied.iter().filter(|prefix| prefix.contains(key(source)));
         if let Some(denied) = around.max_by_key(|prefix| prefix.len) {
-            return format!(
-                "it is in --deny {denied}; --allow with a smaller network in that one serves it"
-            );
+            let remedy = match denied.len {
+                // There is no smaller one.
+                128 => "",
+                _ => "; --allow with a smaller network in that one serves it",
+            };
+            return format!("it is in --deny {denied}{remedy}");
         }
         let local = if self.subnets {
             ""
@@ -456,6 +459,7 @@ mod tests {
             Access { allowed: Access::LOCAL.into(), ..access("", "10.1.0.0/16 10.0.0.0/8") };
         let own = access("127.0.0.0/8 ::1/128 10.0.0.0/8", "10.1.0.0/16");
         let subnets = Access { subnets: true, ..own.clone() };
+        let one = access("10.0.0.0/8", "10.2.3.4/32");
         for (access, source, expected) in [
             (
                 &local,
@@ -469,6 +473,7 @@ mod tests {
                 "it is in --deny 10.1.0.0/16; --allow with a smaller network in that one serves it",
             ),
             (&local, "10.2.3.4", "it is in --deny 10.0.0.0/8; "),
+            (&one, "10.2.3.4", "it is in --deny 10.2.3.4/32"),
             (
                 &own,
                 "8.8.8.8",
