@@ -83,11 +83,11 @@ const NEEDED: &[Call<'_>] = &[
     Call(libc::SYS_epoll_ctl, &[]),
     // Sockets. New ones are for connections to upstreams.
     Call(libc::SYS_recvmmsg, &[]),
-    Call(libc::SYS_sendmmsg, &[]),
+    Call(libc::SYS_sendmmsg, &[Condition::lacks(3, MSG_FASTOPEN)]),
     Call(libc::SYS_recvfrom, &[]),
-    Call(libc::SYS_sendto, &[]),
+    Call(libc::SYS_sendto, &[Condition::lacks(3, MSG_FASTOPEN)]),
     Call(libc::SYS_recvmsg, &[]),
-    Call(libc::SYS_sendmsg, &[]),
+    Call(libc::SYS_sendmsg, &[Condition::lacks(2, MSG_FASTOPEN)]),
     Call(libc::SYS_accept4, &[]),
     Call(libc::SYS_socket, TCP_SOCKET),
     Call(libc::SYS_connect, &[]),
@@ -100,7 +100,7 @@ const NEEDED: &[Call<'_>] = &[
     Call(libc::SYS_read, &[]),
     Call(libc::SYS_write, &[]),
     Call(libc::SYS_ppoll, &[]),
-    Call(libc::SYS_fcntl, &[]),
+    Call(libc::SYS_fcntl, &[Condition::lacks(1, !FCNTL_COMMANDS)]),
     Call(libc::SYS_close, &[]),
     // Memory, where no code is made.
     Call(libc::SYS_brk, &[]),
@@ -140,6 +140,13 @@ const AF_INET6: u32 = libc::AF_INET6.cast_unsigned();
 const _: () = assert!((AF_INET ^ AF_INET6).is_power_of_two());
 
 const SOCK_FLAGS: u32 = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK).cast_unsigned();
+
+/// It connects, past Landlock, which looks at connect(2).
+const MSG_FASTOPEN: u32 = libc::MSG_FASTOPEN.cast_unsigned();
+
+/// The commands of fcntl(2) up to this one are about flags and locks. Those above have the kernel signal any
+/// process of the user when something comes (F_SETOWN, F_SETSIG).
+const FCNTL_COMMANDS: u32 = 7;
 
 const PROT_EXEC: u32 = libc::PROT_EXEC.cast_unsigned();
 
@@ -210,7 +217,7 @@ mod tests {
     const OWN: i32 = 77;
 
     /// What the kernel would make of a call: the stricter one of both filters decides.
-    fn verdict(architecture: u32, number: u32, arguments: [u32; 3]) -> u32 {
+    fn verdict(architecture: u32, number: u32, arguments: [u32; 4]) -> u32 {
         let [deadly, needed] = filters(Pid::from_raw(OWN).unwrap());
         let result = run(&deadly, architecture, number, arguments);
         if result == SECCOMP_RET_ALLOW {
@@ -221,7 +228,7 @@ mod tests {
     }
 
     /// Runs a program as the kernel does.
-    fn run(program: &[sock_filter], architecture: u32, number: u32, arguments: [u32; 3]) -> u32 {
+    fn run(program: &[sock_filter], architecture: u32, number: u32, arguments: [u32; 4]) -> u32 {
         const LOAD: u32 = BPF_LD | BPF_W | BPF_ABS;
         const MASK: u32 = BPF_ALU | BPF_AND | BPF_K;
         const COMPARE: u32 = BPF_JMP | BPF_JEQ | BPF_K;
@@ -255,11 +262,11 @@ mod tests {
             verdict(ARCHITECTURE, number.cast_unsigned() as u32, arguments)
         };
         for Call(number, _) in DEADLY {
-            assert_eq!(of(*number, [0; 3]), SECCOMP_RET_KILL_PROCESS, "{number}");
+            assert_eq!(of(*number, [0; 4]), SECCOMP_RET_KILL_PROCESS, "{number}");
         }
         for Call(number, conditions) in NEEDED {
             let expected = if conditions.len() > 1 { REFUSED } else { SECCOMP_RET_ALLOW };
-            assert_eq!(of(*number, [0; 3]), expected, "{number}");
+            assert_eq!(of(*number, [0; 4]), expected, "{number}");
         }
         for number in [
             libc::SYS_openat,
@@ -275,33 +282,47 @@ mod tests {
             libc::SYS_unshare,
             100_000,
         ] {
-            assert_eq!(of(number, [0; 3]), REFUSED, "{number}");
+            assert_eq!(of(number, [0; 4]), REFUSED, "{number}");
         }
     }
 
     #[test]
     fn arguments_and_what_becomes_of_the_call() {
         const RW: u32 = (libc::PROT_READ | libc::PROT_WRITE).cast_unsigned();
+        const NOSIGNAL: u32 = libc::MSG_NOSIGNAL.cast_unsigned();
+        /// Of `linux/fcntl.h`.
+        const F_SETSIG: u32 = 10;
         let flags = SOCK_FLAGS;
         for (number, arguments, is_allowed) in [
-            (libc::SYS_socket, [2, 1 | flags, 6], true),
-            (libc::SYS_socket, [10, 1 | flags, 6], true),
-            (libc::SYS_socket, [2, 1, 6], true),
+            (libc::SYS_socket, [2, 1 | flags, 6, 0], true),
+            (libc::SYS_socket, [10, 1 | flags, 6, 0], true),
+            (libc::SYS_socket, [2, 1, 6, 0], true),
             // UDP, raw, any protocol, Multipath TCP.
-            (libc::SYS_socket, [2, 2 | flags, 17], false),
-            (libc::SYS_socket, [2, 3, 6], false),
-            (libc::SYS_socket, [2, 1, 0], false),
-            (libc::SYS_socket, [2, 1, 262], false),
+            (libc::SYS_socket, [2, 2 | flags, 17, 0], false),
+            (libc::SYS_socket, [2, 3, 6, 0], false),
+            (libc::SYS_socket, [2, 1, 0, 0], false),
+            (libc::SYS_socket, [2, 1, 262, 0], false),
             // Sockets of this host, of the kernel, of the link layer.
-            (libc::SYS_socket, [1, 1, 6], false),
-            (libc::SYS_socket, [16, 3, 0], false),
-            (libc::SYS_socket, [17, 3, 0], false),
-            (libc::SYS_tgkill, [OWN.cast_unsigned(), 1, 6], true),
-            (libc::SYS_tgkill, [1, 1, 6], false),
-            (libc::SYS_mmap, [0, 4096, RW], true),
-            (libc::SYS_mmap, [0, 4096, RW | PROT_EXEC], false),
-            (libc::SYS_mprotect, [0, 4096, RW], true),
-            (libc::SYS_mprotect, [0, 4096, PROT_EXEC], false),
+            (libc::SYS_socket, [1, 1, 6, 0], false),
+            (libc::SYS_socket, [16, 3, 0, 0], false),
+            (libc::SYS_socket, [17, 3, 0, 0], false),
+            (libc::SYS_tgkill, [OWN.cast_unsigned(), 1, 6, 0], true),
+            (libc::SYS_tgkill, [1, 1, 6, 0], false),
+            (libc::SYS_sendto, [3, 0, 1, NOSIGNAL], true),
+            (libc::SYS_sendto, [3, 0, 1, NOSIGNAL | MSG_FASTOPEN], false),
+            (libc::SYS_sendmmsg, [3, 0, 1, NOSIGNAL], true),
+            (libc::SYS_sendmmsg, [3, 0, 1, MSG_FASTOPEN], false),
+            (libc::SYS_sendmsg, [3, 0, NOSIGNAL, MSG_FASTOPEN], true),
+            (libc::SYS_sendmsg, [3, 0, MSG_FASTOPEN, 0], false),
+            (libc::SYS_fcntl, [3, libc::F_GETFD.cast_unsigned(), 0, 0], true),
+            (libc::SYS_fcntl, [3, libc::F_GETFL.cast_unsigned(), 0, 0], true),
+            (libc::SYS_fcntl, [3, libc::F_SETFL.cast_unsigned(), 0, 0], true),
+            (libc::SYS_fcntl, [3, libc::F_SETOWN.cast_unsigned(), 1, 0], false),
+            (libc::SYS_fcntl, [3, F_SETSIG, 9, 0], false),
+            (libc::SYS_mmap, [0, 4096, RW, 0], true),
+            (libc::SYS_mmap, [0, 4096, RW | PROT_EXEC, 0], false),
+            (libc::SYS_mprotect, [0, 4096, RW, 0], true),
+            (libc::SYS_mprotect, [0, 4096, PROT_EXEC, 0], false),
         ] {
             let expected = if is_allowed { SECCOMP_RET_ALLOW } else { REFUSED };
             let result = verdict(ARCHITECTURE, number.cast_unsigned() as u32, arguments);
@@ -320,7 +341,7 @@ mod tests {
             (ARCHITECTURE, number | 0x4000_0000, REFUSED),
         ] {
             assert_eq!(
-                verdict(architecture, number, [0; 3]),
+                verdict(architecture, number, [0; 4]),
                 expected,
                 "{architecture:x} {number}"
             );

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 
 use nix::sys::ptrace;
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Pid, getppid, test_kill_process};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -95,6 +95,17 @@ fn connect(to: &TcpListener) -> io::Result<()> {
     socket.connect(&to.local_addr()?.into())
 }
 
+/// Connects with the first octet that is sent, and without connect(2).
+fn open_fast(to: &TcpListener) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.send_to_with_flags(b"x", &to.local_addr()?.into(), libc::MSG_FASTOPEN).map(drop)
+}
+
+/// A command of fcntl(2) that is not needed, as those that have the kernel send signals.
+fn duplicate(outside: &Outside) -> io::Result<()> {
+    Ok(fcntl_dupfd_cloexec(&outside.upstream, 3).map(drop)?)
+}
+
 fn open(_: &Outside) -> io::Result<()> {
     File::open("/etc/passwd").map(drop)
 }
@@ -153,7 +164,9 @@ fn system_calls_are_refused_or_deadly() {
         &[
             ("upstream", |outside| connect(&outside.upstream), End::Done),
             ("open", open, refused),
+            ("fast open elsewhere", |outside| open_fast(&outside.other), refused),
             ("bind", bind, refused),
+            ("duplicate", duplicate, refused),
             ("signal", signal, refused),
             ("local socket", connect_locally, refused),
             ("datagrams", |_| Socket::new(Domain::IPV4, Type::DGRAM, None).map(drop), refused),
