@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     // Not known to fail; and then the signals do what they did before there was a program.
     signals::block_harmless().ok();
     let mut stderr = Stderr::new();
+    stderr.report_panics();
     let host = Host {
         interface_index: interfaces::index,
         user: Ids::find,

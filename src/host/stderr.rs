@@ -4,7 +4,7 @@
 //! in the first case and panics in the others, so nothing that runs beside the event loop uses it.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use log::{Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -37,6 +37,22 @@ impl Stderr {
     /// A line over 4,096 octets is always dropped. After the reader left, all are.
     pub fn write_lines(&mut self, lines: &[u8]) {
         self.output().write_lines(lines);
+    }
+
+    /// Has a panic say what is wrong on one line here. The hook of the standard library waits until stderr takes
+    /// it, so that the process would hang where it is to end, and be started again.
+    pub fn report_panics(&self) {
+        let stderr = self.clone();
+        std::panic::set_hook(Box::new(move |panic| {
+            // Whoever panics while it writes holds the lock.
+            let mut output = match stderr.0.try_lock() {
+                Ok(output) => output,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
+            let line = panic.to_string().replace('\n', " ");
+            output.write_lines(format!("dot-proxy: {line}\n").as_bytes());
+        }));
     }
 
     /// How many lines were dropped so far.
@@ -271,12 +287,14 @@ mod tests {
     use std::fs::File;
     use std::io::{self, PipeWriter, Read, Seek, Write as _};
     use std::os::unix::net::UnixStream;
+    use std::process::{Command, Stdio};
     use std::sync::mpsc;
     use std::thread;
     use std::time::{Duration, Instant};
 
     use log::{Level, LevelFilter};
     use rustix::fs::fcntl_getfl;
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
     use super::*;
@@ -434,6 +452,55 @@ mod tests {
             reader.read_to_string(&mut text).unwrap();
             assert_eq!(text, "(1 line was not written: stderr did not take it)\nafter\n");
         });
+    }
+
+    /// In a process of its own, as there is one hook. The test runs itself again for that.
+    #[test]
+    fn a_panic_ends_the_process_whether_stderr_is_read_or_not() {
+        const HOW: &str = "DOT_PROXY_TEST_PANIC";
+
+        if let Ok(how) = std::env::var(HOW) {
+            let stderr = Stderr::new();
+            stderr.report_panics();
+            let panicked = std::panic::catch_unwind(|| {
+                let _held = (how == "while it writes").then(|| stderr.output());
+                panic!("two\nlines");
+            });
+            std::process::exit(if panicked.is_err() { 7 } else { 0 });
+        }
+        for (how, is_full) in [("read", false), ("unread", true), ("while it writes", false)] {
+            let (mut reader, writer) = io::pipe().unwrap();
+            if is_full {
+                let mut filler = Stderr::over(writer.as_fd());
+                while filler.dropped() == 0 {
+                    filler.write_lines(&line(0));
+                }
+            }
+            let name =
+                "host::stderr::tests::a_panic_ends_the_process_whether_stderr_is_read_or_not";
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", name, "--nocapture"])
+                .env(HOW, how)
+                .stdout(Stdio::null())
+                .stderr(writer)
+                .spawn()
+                .unwrap();
+            let pid = Pid::from_child(&child);
+            let fd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+            let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+            let limit = Timespec { tv_sec: LIMIT.as_secs().cast_signed(), tv_nsec: 0 };
+            if poll(&mut fds, Some(&limit)).unwrap() == 0 {
+                child.kill().unwrap();
+                panic!("{how}: the process waits");
+            }
+            assert_eq!(child.wait().unwrap().code(), Some(7), "{how}");
+            if how == "read" {
+                let mut text = String::new();
+                reader.read_to_string(&mut text).unwrap();
+                let line = text.strip_prefix("dot-proxy: panicked at src/host/stderr.rs:").unwrap();
+                assert!(line.ends_with(" two lines\n") && line.lines().count() == 1, "{text:?}");
+            }
+        }
     }
 
     #[test]
