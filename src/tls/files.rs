@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
@@ -35,7 +36,7 @@ impl Files {
 
 /// What is in a file, or comes out of a pipe. The error is one line that says what is wrong with it.
 pub(super) fn read(file: &Path) -> Result<Vec<u8>, String> {
-    read_within(file, PIPE_SILENCE_MAX)
+    read_within(file, PIPE_TIME_MAX)
 }
 
 /// The certificates in a file, one or more. The error is one line that says what is wrong with it.
@@ -78,10 +79,10 @@ fn certificates_begun(octets: &[u8]) -> usize {
     labels.filter(|label| label.trim_end().ends_with("CERTIFICATE")).count()
 }
 
-/// What is in the file, or comes out of the pipe, of which it is silent no longer than `silence_max`.
-fn read_within(file: &Path, silence_max: Timespec) -> Result<Vec<u8>, String> {
+/// What is in the file, or comes out of the pipe, whose writer is done after `time_max`.
+fn read_within(file: &Path, time_max: Duration) -> Result<Vec<u8>, String> {
     let path = file.display();
-    let octets = try_read(file, silence_max).map_err(|error| {
+    let octets = try_read(file, time_max).map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::IsADirectory => {
                 "; one file was expected: `cat` puts several into one, and Docker makes a directory where \
@@ -102,8 +103,9 @@ fn read_within(file: &Path, silence_max: Timespec) -> Result<Vec<u8>, String> {
 }
 
 /// A pipe is what a shell gives for `<(command)`, and it is empty until the command has written. A named one
-/// may never have a writer, and a device may never end.
-fn try_read(file: &Path, silence_max: Timespec) -> io::Result<Vec<u8>> {
+/// may never have a writer, its writer may never end, and a device may not either.
+#[expect(clippy::disallowed_methods, reason = "there is no core yet that would be told the time")]
+fn try_read(file: &Path, time_max: Duration) -> io::Result<Vec<u8>> {
     // The flag lets a pipe be opened that has no writer; it means nothing to a file.
     let mut file = File::options()
         .read(true)
@@ -113,48 +115,60 @@ fn try_read(file: &Path, silence_max: Timespec) -> io::Result<Vec<u8>> {
     if kind.is_char_device() || kind.is_block_device() {
         return Err(io::Error::other("it is a device; a file or a pipe was expected"));
     }
+    let started = Instant::now();
     let mut octets = Vec::new();
     if kind.is_fifo() {
-        await_octets(&file, &silence_max)?;
+        await_octets(&file, time_max)?;
     }
-    loop {
-        match file.read_to_end(&mut octets) {
+    while octets.len() <= OCTETS_MAX {
+        let room = (OCTETS_MAX + 1 - octets.len()) as u64;
+        match (&mut file).take(room).read_to_end(&mut octets) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                await_octets(&file, &silence_max)?;
+                await_octets(&file, time_max.saturating_sub(started.elapsed()))?;
             }
-            result => return result.map(|_| octets),
+            Err(error) => return Err(error),
+            Ok(_) if octets.len() <= OCTETS_MAX => return Ok(octets),
+            Ok(_) => break,
         }
     }
+    Err(io::Error::other(
+        "it has more than 1 MiB; certificates or a key in PEM form were expected, which take less",
+    ))
 }
 
 /// Waits until a pipe has something to read, or has had a writer that is gone.
-fn await_octets(file: &File, silence_max: &Timespec) -> io::Result<()> {
+fn await_octets(file: &File, time_max: Duration) -> io::Result<()> {
+    let silent =
+        || io::Error::other("it is a pipe that nothing is written to, or that does not end");
+    let time_max = Timespec::try_from(time_max).map_err(|_| silent())?;
     loop {
-        match poll(&mut [PollFd::new(file, PollFlags::IN)], Some(silence_max)) {
+        match poll(&mut [PollFd::new(file, PollFlags::IN)], Some(&time_max)) {
             Err(Errno::INTR) => {}
-            Ok(0) => return Err(io::Error::other("it is a pipe that nothing is written to")),
+            Ok(0) => return Err(silent()),
             result => return Ok(result.map(drop)?),
         }
     }
 }
 
 /// Long enough for a command that fetches the certificates from elsewhere.
-const PIPE_SILENCE_MAX: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+const PIPE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Four times Mozilla's roots.
+const OCTETS_MAX: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
     use std::os::fd::AsRawFd;
     use std::path::PathBuf;
-    use std::time::Duration;
     use std::{env, fs, process, thread};
 
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
 
-    const SHORT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-    const LONG: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+    const SHORT: Duration = Duration::from_millis(100);
+    const LONG: Duration = Duration::from_secs(60);
 
     /// A pipe with a name, of this test alone.
     fn named_pipe(name: &str) -> PathBuf {
@@ -170,7 +184,10 @@ mod tests {
         let error = read_within(&path, SHORT).unwrap_err();
         assert_eq!(
             error,
-            format!("cannot read {}: it is a pipe that nothing is written to", path.display())
+            format!(
+                "cannot read {}: it is a pipe that nothing is written to, or that does not end",
+                path.display()
+            )
         );
         fs::remove_file(path).unwrap();
     }
@@ -190,6 +207,48 @@ mod tests {
             }
         });
         assert_eq!(read_within(&path, LONG).unwrap(), b"one two");
+        writer.join().unwrap();
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_does_not_go_on_for_ever_with_an_octet_now_and_then() {
+        let path = named_pipe("endless");
+        let writer = thread::spawn({
+            let path = path.clone();
+            move || {
+                let mut pipe = File::options().write(true).open(path).unwrap();
+                // Until the reader is gone.
+                while pipe.write_all(b"x").is_ok() {
+                    thread::sleep(Duration::from_millis(10));
+                }
+            }
+        });
+        assert!(read_within(&path, SHORT).unwrap_err().ends_with("that does not end"));
+        writer.join().unwrap();
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_has_more_than_such_a_file_is_not_read_to_its_end() {
+        let path = env::temp_dir().join(format!("dot-proxy-large-{}", process::id()));
+        for (len, is_read) in [(OCTETS_MAX, true), (OCTETS_MAX + 1, false), (1 << 40, false)] {
+            File::create(&path).unwrap().set_len(len as u64).unwrap();
+            let result = read_within(&path, LONG);
+            assert_eq!(result.as_ref().map(Vec::len).ok(), is_read.then_some(len));
+            assert!(is_read || result.unwrap_err().contains("more than 1 MiB"));
+        }
+        fs::remove_file(path).unwrap();
+
+        let path = named_pipe("large");
+        let writer = thread::spawn({
+            let path = path.clone();
+            move || {
+                let mut pipe = File::options().write(true).open(path).unwrap();
+                while pipe.write_all(&[b'x'; 4096]).is_ok() {}
+            }
+        });
+        assert!(read_within(&path, LONG).unwrap_err().contains("more than 1 MiB"));
         writer.join().unwrap();
         fs::remove_file(path).unwrap();
     }
