@@ -20,6 +20,15 @@ pub(super) fn restrict() -> bool {
     apply_filter(&deadly).is_ok() && apply_filter(&needed).is_ok()
 }
 
+/// Refuses this thread to hide its memory, as a sandbox around the process may.
+#[cfg(test)]
+pub(super) fn refuse_to_hide() {
+    let dumpable = libc::PR_SET_DUMPABLE.cast_unsigned();
+    let hide = [Call(libc::SYS_prctl, &[Condition::is(0, dumpable)])];
+    let refused = SECCOMP_RET_ERRNO | Errno::PERM.raw_os_error().unsigned_abs();
+    apply_filter(&filter(&hide, refused, SECCOMP_RET_ALLOW)).unwrap();
+}
+
 fn filters(own: Pid) -> [Vec<sock_filter>; 2] {
     // An abort is a signal to oneself.
     let to_itself = [Condition::is(0, own.as_raw_nonzero().get().cast_unsigned())];
@@ -145,7 +154,7 @@ const SOCK_FLAGS: u32 = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK).cast_unsigned
 const MSG_FASTOPEN: u32 = libc::MSG_FASTOPEN.cast_unsigned();
 
 /// The commands of fcntl(2) up to this one are about flags and locks. Those above have the kernel signal any
-/// process of the user when something comes (F_SETOWN, F_SETSIG).
+/// process of the user when something comes (`F_SETOWN`, `F_SETSIG`).
 const FCNTL_COMMANDS: u32 = 7;
 
 const PROT_EXEC: u32 = libc::PROT_EXEC.cast_unsigned();

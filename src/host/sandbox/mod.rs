@@ -40,26 +40,34 @@ pub fn enter(sandbox: Sandbox, ports: impl IntoIterator<Item = u16>) -> Result<(
         return Ok(());
     }
     if let Err(error) = hide() {
-        log::warn!("names and keys are not hidden from debuggers: {}", system_error(&error));
+        let not_hidden =
+            format!("names and keys are not hidden from debuggers: {}", system_error(&error));
+        if sandbox == Sandbox::Require {
+            return Err(required(&not_hidden));
+        }
+        log::warn!("{not_hidden}");
     }
     // No ruleset, as in a container that knows no Landlock, is as good as a kernel without.
     let landlock = confine(ports).unwrap_or(ABI::Unsupported);
     let taken = Taken { calls: restrict_calls(), landlock };
     if sandbox == Sandbox::Require && !taken.is_all() {
-        return Err(format!(
-            "--sandbox require: {taken}; write --sandbox on to start all the same"
-        ));
+        return Err(required(&taken));
     }
     let level = if taken.is_nothing() { log::Level::Warn } else { log::Level::Info };
     log::log!(level, "sandbox: {taken}");
     Ok(())
 }
 
+fn required(missing: &dyn fmt::Display) -> String {
+    format!("--sandbox require: {missing}; write --sandbox on to start all the same")
+}
+
 /// Hides the memory, with names and keys in it, from other processes of the user, and keeps it out of files
 /// (core(5)).
 fn hide() -> io::Result<()> {
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?)
+    let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(hidden?)
 }
 
 /// Takes away by Landlock what the kernel can, and returns the version that it has. Files that are open stay

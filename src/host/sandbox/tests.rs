@@ -8,7 +8,7 @@ use std::thread;
 
 use nix::sys::ptrace;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::process::{Pid, getppid, test_kill_process};
+use rustix::process::{Pid, getppid, getrlimit, test_kill_process};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::*;
@@ -177,6 +177,38 @@ fn system_calls_are_refused_or_deadly() {
             ("ptrace", |_| Ok(ptrace::traceme()?), End::Killed(SIGSYS)),
             ("panic", |_| panic!("its own"), End::Refused(Errno::from_raw_os_error(PANICKED))),
             ("abort", |_| std::process::abort(), End::Killed(SIGABRT)),
+        ],
+    );
+}
+
+#[test]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn memory_that_cannot_be_hidden() {
+    fn enter_as(sandbox: Sandbox, outside: &Outside) -> io::Result<()> {
+        enter(sandbox, [outside.port()]).map_err(|line| {
+            assert!(line.contains("--sandbox require: names and keys are not hidden"), "{line}");
+            Errno::PERM.into()
+        })
+    }
+
+    assert_ends(
+        "memory_that_cannot_be_hidden",
+        |_, _| {
+            calls::refuse_to_hide();
+            true
+        },
+        &[
+            ("on", |outside| enter_as(Sandbox::On, outside), End::Done),
+            ("require", |o| enter_as(Sandbox::Require, o), End::Refused(Errno::PERM)),
+            (
+                "files",
+                |_| {
+                    hide().unwrap_err();
+                    assert_eq!(getrlimit(Resource::Core).maximum, Some(0));
+                    Ok(())
+                },
+                End::Done,
+            ),
         ],
     );
 }
