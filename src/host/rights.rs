@@ -70,43 +70,34 @@ pub fn give_up(user: Option<Ids>) -> Result<(), String> {
         Target::Root | Target::Same => None,
     };
     let not_emptied = empty_capabilities().err();
-    if let Some(ids) = user {
-        if let Some(error) = not_had {
-            return Err(format!(
-                "--user {ids}: cannot be had: {}; start as root with CAP_SETUID and CAP_SETGID, or \
-                 leave --user out",
-                words(error)
-            ));
+    match (not_had.or(not_emptied), user) {
+        (Some(Problem { what, remedy }), Some(ids)) => {
+            return Err(format!("--user {ids}: {what}; {remedy}, or leave --user out"));
         }
-        if let Some(error) = not_emptied {
-            return Err(format!(
-                "--user {ids}: capabilities cannot be given up: {}; let capset(2) pass, or leave \
-                 --user out",
-                words(error)
-            ));
+        (Some(Problem { what, .. }), None) => log::warn!("runs as {}: {what}", who()),
+        (None, _) if can_have_root() => {
+            return Err("rights were given up, and root can be had back".into());
         }
-    }
-    match (not_had, not_emptied) {
-        (Some(error), None) => log::warn!(
-            "runs as root, without capabilities: user {} cannot be had: {}",
-            Ids::NOBODY,
-            words(error)
-        ),
-        (Some(error), Some(_)) => {
-            log::warn!("runs as root: user {} cannot be had: {}", Ids::NOBODY, words(error));
-        }
-        (None, Some(error)) => log::warn!("capabilities cannot be given up: {}", words(error)),
-        (None, None) => {
-            if let Target::Ids(ids) = target {
-                log::info!("runs as user {ids}, without capabilities");
-            }
-        }
-    }
-    // A user that was not had is root still.
-    if not_had.is_none() && become_user(Ids::ROOT).is_ok() {
-        return Err("rights were given up, and root can be had back".into());
+        (None, _) if target == Target::Same => {}
+        (None, _) => log::info!("runs as {}", who()),
     }
     Ok(())
+}
+
+/// Who the process is, in words.
+fn who() -> String {
+    let without = if has_capabilities() { "" } else { ", without capabilities" };
+    match (getuid().as_raw(), getgid().as_raw()) {
+        (0, _) => format!("root{without}"),
+        (uid, gid) => format!("user {}{without}", Ids { uid, gid }),
+    }
+}
+
+/// Something that was not given up, in words.
+struct Problem {
+    what: String,
+    /// What lets it be given up.
+    remedy: &'static str,
 }
 
 /// Who the process is to be.
@@ -130,18 +121,39 @@ impl Target {
     }
 }
 
-/// Groups go first, as they can only be given up by who may still change them.
-fn become_user(ids: Ids) -> Result<(), Errno> {
+/// Groups go first, as they can only be given up by who may still change them. The group itself may be among
+/// them, as Docker has it.
+fn become_user(ids: Ids) -> Result<(), Problem> {
     let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
+    let groups = getgroups().unwrap_or_default();
     let is_already = [getuid(), geteuid()] == [uid; 2] && [getgid(), getegid()] == [gid; 2];
     if is_already {
-        return Ok(());
+        let Some(other) = groups.iter().find(|group| **group != gid) else { return Ok(()) };
+        return set_thread_groups(&[]).map_err(|error| Problem {
+            what: format!("group {other} cannot be given up: {}", words(error)),
+            remedy: "start without more groups",
+        });
     }
-    if !getgroups()?.is_empty() {
-        set_thread_groups(&[])?;
-    }
-    set_thread_res_gid(gid, gid, gid)?;
-    set_thread_res_uid(uid, uid, uid)
+    let give_up_groups = || if groups.is_empty() { Ok(()) } else { set_thread_groups(&[]) };
+    let become_it = || {
+        give_up_groups()?;
+        set_thread_res_gid(gid, gid, gid)?;
+        set_thread_res_uid(uid, uid, uid)
+    };
+    become_it().map_err(|error| Problem {
+        what: format!("user {ids} cannot be had: {}", words(error)),
+        remedy: "start as root with CAP_SETUID and CAP_SETGID",
+    })
+}
+
+/// Whether who has given up root becomes it again, or may do something of what it may.
+fn can_have_root() -> bool {
+    // Nothing else is tried: it would be refused for the groups alone.
+    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).is_ok() || has_capabilities()
+}
+
+fn has_capabilities() -> bool {
+    capabilities(None) != Ok(NO_CAPABILITIES)
 }
 
 /// Has no program that is started later get a capability. That needs `CAP_SETPCAP`; without it nothing is
@@ -154,11 +166,21 @@ fn empty_bounding_set() {
 
 /// Has no capability that may be used, be had or be inherited; those that a program inherits in any case go
 /// with them.
-fn empty_capabilities() -> Result<(), Errno> {
-    let none = CapabilitySet::empty();
-    let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
-    if capabilities(None)? == none { Ok(()) } else { set_capabilities(None, none) }
+fn empty_capabilities() -> Result<(), Problem> {
+    if !has_capabilities() {
+        return Ok(());
+    }
+    set_capabilities(None, NO_CAPABILITIES).map_err(|error| Problem {
+        what: format!("capabilities cannot be given up: {}", words(error)),
+        remedy: "let capset(2) pass",
+    })
 }
+
+const NO_CAPABILITIES: CapabilitySets = CapabilitySets {
+    effective: CapabilitySet::empty(),
+    permitted: CapabilitySet::empty(),
+    inheritable: CapabilitySet::empty(),
+};
 
 /// The user of this name in a `passwd`, whose columns are name, password, user, group and others.
 fn find_in(passwd: &str, name: &str) -> Option<Ids> {
@@ -202,6 +224,26 @@ mod tests {
             (Some(Ids::ROOT), false, Target::Ids(Ids::ROOT)),
         ] {
             assert_eq!(Target::of(user, is_root), expected, "{user:?} {is_root}");
+        }
+    }
+
+    /// In threads, each with users of its own.
+    #[test]
+    fn root_that_can_be_had_back_is_noticed() {
+        if !geteuid().is_root() {
+            return println!("skipped: root only becomes others");
+        }
+        let ids = Ids::NOBODY;
+        let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
+        for (saved, expected) in [(uid, false), (Uid::ROOT, true)] {
+            let thread = std::thread::spawn(move || {
+                set_thread_groups(&[]).unwrap();
+                set_thread_res_gid(gid, gid, gid).unwrap();
+                set_thread_res_uid(uid, uid, saved).unwrap();
+                assert!(empty_capabilities().is_ok());
+                can_have_root()
+            });
+            assert_eq!(thread.join().unwrap(), expected, "{saved:?}");
         }
     }
 

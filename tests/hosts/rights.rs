@@ -223,6 +223,26 @@ fn h08_another_user_with_the_right_to_bind() {
     });
 }
 
+/// As `docker run --user 65534:65534 --group-add 0`.
+#[test]
+fn h08_more_groups_that_cannot_be_given_up() {
+    const NAME: &str = "h08_more_groups_that_cannot_be_given_up";
+
+    if !geteuid().is_root() {
+        return skip(NAME, "root starts it");
+    }
+    let program = Copied::new(NAME);
+    let user = |groups: &'static str| ["setpriv", "--reuid=65534", "--regid=65534", groups];
+    let asked = ["--user", "65534:65534"];
+    let (root_too, own) = (user("--groups=0,65534"), user("--groups=65534"));
+    let result = run_through(&program.through(&root_too), &asked);
+    assert_one_line(&result, 1, &["--user 65534:65534", "group 0 cannot", "without more groups"]);
+    for (wrapper, args) in [(root_too, &[][..]), (own, &asked)] {
+        let lines = Proxy::start_through(&program.through(&wrapper), args).stop();
+        assert!(warnings(&lines).is_empty(), "{lines:#?}");
+    }
+}
+
 /// Does it in a thread that is nobody, and may bind any port, as may what it starts.
 fn with_the_right_to_bind<T: Send>(inside: impl FnOnce() -> T + Send) -> T {
     let (uid, gid) = (Uid::from_raw(65_534), Gid::from_raw(65_534));
