@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::config::Config;
-use crate::forwarder::{MemoryBound, Rate, SpecialNames, Term, memory_bound};
+use crate::forwarder::{MemoryBound, PrivateAnswers, Rate, SpecialNames, Term, memory_bound};
 use crate::host::network;
 use crate::shell::datagram::Buffers;
 use crate::shell::{sockets, stream, upstream};
@@ -118,15 +118,19 @@ fn heap(config: &Config) -> (Vec<Term>, usize) {
     (terms, kept)
 }
 
-/// Zones that are forwarded although special, as configured and as the forwarder has them.
+/// Zones that are forwarded although special, or have private addresses, as configured and as the forwarder has
+/// them.
 fn zone_octets(config: &Config) -> usize {
-    match &config.policy.special_names {
-        SpecialNames::Local { forwarded } => {
-            let octets = forwarded.iter().map(|zone| size_of::<Box<[u8]>>() + zone.len());
-            2 * octets.sum::<usize>()
-        }
-        SpecialNames::Forward => 0,
-    }
+    let forwarded: &[_] = match &config.policy.special_names {
+        SpecialNames::Local { forwarded } => forwarded,
+        SpecialNames::Forward => &[],
+    };
+    let private: &[_] = match &config.policy.private_answers {
+        PrivateAnswers::Strip { except, .. } => except,
+        PrivateAnswers::Pass => &[],
+    };
+    let zones = forwarded.iter().chain(private);
+    2 * zones.map(|zone| size_of::<Box<[u8]>>() + zone.len()).sum::<usize>()
 }
 
 fn kernel(config: &Config, process: usize) -> Vec<Term> {
@@ -261,6 +265,7 @@ mod tests {
             assert!(more_process > process || more[0].starts_with("--listen"), "{more:?}");
         }
         assert!(sums(&["--forward-zone=10.in-addr.arpa"]).0 > process);
+        assert!(sums(&["--private-answers=strip", "--private-zone=corp.example"]).0 > process);
         assert!(sums(&["--allow=local"]).0 > process + 256 * 64);
         assert!(sums(&["--rate-limit=10"]).0 > process + 4_096 * 16);
         assert!(bound(&[], 1).process_sum() > process);

@@ -28,6 +28,7 @@ const OF_CONFIG: &[&str] = &[
     "forwarder/Order",
     "forwarder/Policy",
     "forwarder/Prefix",
+    "forwarder/PrivateAnswers",
     "forwarder/Rate",
     "forwarder/SpecialNames",
     "forwarder/shown_prefixes",

@@ -24,7 +24,8 @@ use std::time::Duration;
 use std::{env, fmt, fs, thread};
 
 use dot_proxy::forwarder::{
-    Closed, Counts, DatagramPath, Ecs, Hedge, Notice, Order, Policy, SpecialNames, Stage,
+    Closed, Counts, DatagramPath, Ecs, Hedge, Notice, Order, Policy, PrivateAnswers, SpecialNames,
+    Stage,
 };
 
 use simulator::dns::{self, Edns, Shape};
@@ -102,12 +103,14 @@ fn the_seeds_reach_what_matters() {
         sum.made_room += summary.counts.made_room;
         sum.crowded_out += summary.counts.crowded_out;
         sum.came_back += summary.counts.came_back;
+        sum.stripped += summary.counts.stripped;
         notices += summary.notices;
     }
     let reached =
         [sum.failed, sum.local, sum.orphaned, sum.unmatched, sum.resent, sum.shed, sum.made_room];
     assert!(sum.hedged > 0 && sum.retried > 0 && sum.made_way > 0, "{sum:?}");
     assert!(sum.asked_plainer > 0 && sum.crowded_out > 0 && sum.came_back > 0, "{sum:?}");
+    assert!(sum.stripped > 0, "{sum:?}");
     assert!(reached.iter().all(|count| *count >= 10), "{sum:?}");
     assert!(
         sum.answered > 1000 && sum.connects > 100 && notices > 10,
@@ -270,6 +273,7 @@ enum Trait {
     Poison,
     Errors,
     Special,
+    Private,
     Retransmissions,
     Garbage,
     Tcp,
@@ -342,6 +346,15 @@ fn special_names(rng: &mut Random) -> SpecialNames {
     SpecialNames::Local { forwarded }
 }
 
+/// The address of answers to private names is private with and without loopback.
+fn private_answers(rng: &mut Random) -> PrivateAnswers {
+    match rng.below(3) {
+        0 => PrivateAnswers::Pass,
+        1 => PrivateAnswers::Strip { loopback: false, except: vec![b"\x04corp\0"[..].into()] },
+        _ => PrivateAnswers::Strip { loopback: true, except: vec![] },
+    }
+}
+
 impl Swarm {
     fn has(&self, which: Trait) -> bool {
         self.traits.contains(&which)
@@ -366,12 +379,14 @@ impl Swarm {
             retry_servfail: rng.chance(500),
             ecs: rng.pick(&[Ecs::Pass, Ecs::Strip]),
             special_names: special_names(rng),
+            private_answers: private_answers(rng),
             ..default_policy()
         };
         let operators = (0..upstreams).map(|_| rng.within(0, 1)).collect();
         let pause = rng.pick(&[ms(5), ms(20), ms(100), ms(500), ms(3000)]);
         let burst_max = rng.pick(&[1, 1, 3, 10, 40]);
         let special = rng.chance(500);
+        let private = rng.chance(500);
         let traits = [
             (Trait::SmallLimits, on[23]),
             (Trait::FewClients, on[28]),
@@ -381,6 +396,7 @@ impl Swarm {
             (Trait::Poison, on[25]),
             (Trait::Errors, gentle[8]),
             (Trait::Special, special),
+            (Trait::Private, private),
             (Trait::Retransmissions, gentle[9]),
             (Trait::Garbage, gentle[10]),
             (Trait::Tcp, gentle[11]),
@@ -587,6 +603,10 @@ fn ask_answer(ask: &Ask<'_>, faults: &Faults) -> Step {
         let objection = dns::objection(ask.message, ask.serial, rcode, shape);
         return Step::after(faults.round_trip, Do::Answer(objection));
     }
+    if ask.name.starts_with("private") {
+        let answer = dns::answer_with_address(ask.message, ask.serial, dns::NOERROR, [10, 0, 0, 1]);
+        return Step::after(faults.round_trip, Do::Answer(answer));
+    }
     let rcode = match ask.name {
         name if name.starts_with("nx") => dns::NXDOMAIN,
         name if name.starts_with("fail") => dns::SERVFAIL,
@@ -783,6 +803,7 @@ impl Workload {
     fn demand(&mut self, world: &mut World) {
         self.swarm.traits.remove(&Trait::Errors);
         self.swarm.traits.remove(&Trait::Special);
+        self.swarm.traits.remove(&Trait::Private);
         let before = world.oracle.responses.len();
         if self.swarm.has(Trait::FewClients) {
             // With one place for all, its turn would come when those before it have all they asked for.
@@ -948,6 +969,8 @@ impl Workload {
             kind = "poison";
         } else if self.rng.chance(200) && self.swarm.has(Trait::Errors) {
             kind = self.rng.pick(&["nx", "fail", "refuse"]);
+        } else if self.rng.chance(100) && self.swarm.has(Trait::Private) {
+            kind = "private";
         }
         let size = match self.swarm.sizes_max {
             0 => 0,

@@ -7,14 +7,14 @@ use log::LevelFilter;
 
 use self::Form::{Named, OneOf};
 use super::options::{
-    Choice, IDLE_SECONDS, LISTEN_DEFAULT, LISTEN_PORT, Options, QueryLog, Special, TCP_CLIENTS,
-    UDP_SIZES, UPSTREAM_DEFAULT, clients, seconds, udp_size,
+    Choice, IDLE_SECONDS, LISTEN_DEFAULT, LISTEN_PORT, Options, Private, QueryLog, Special,
+    TCP_CLIENTS, UDP_SIZES, UPSTREAM_DEFAULT, clients, seconds, udp_size,
 };
 use super::presets::preset_names;
 use super::served::{RATE_PREFIX_DEFAULT, rate_limit, rate_prefix};
 use super::sizes::{CLIENTS_MAX, CLIENTS_PER_ADDRESS_MAX, Size, UPSTREAMS_MAX};
 use super::suggest::{self, shown, words};
-use super::zone::ZONE_EXAMPLE;
+use super::zone::{PRIVATE_ZONE_EXAMPLE, ZONE_EXAMPLE};
 use super::{Host, UsageError};
 use crate::forwarder::{AccessDenial, Ecs, Hedge, Order};
 use crate::host::sandbox::Sandbox;
@@ -165,6 +165,7 @@ fn filled_in(text: &str) -> String {
     text.replace("{port}", &LISTEN_PORT.to_string())
         .replace("{presets}", &preset_names())
         .replace("{zone}", ZONE_EXAMPLE)
+        .replace("{private}", PRIVATE_ZONE_EXAMPLE)
         .replace("{seconds}", &range(IDLE_SECONDS.start(), IDLE_SECONDS.end()))
         .replace("{octets}", &range(UDP_SIZES.start(), UDP_SIZES.end()))
         .replace("{clients}", &range(TCP_CLIENTS.start(), TCP_CLIENTS.end()))
@@ -216,7 +217,7 @@ pub(super) const PRINT_LIMITS: Flag = Flag {
 };
 
 /// All flags, in the order of `--help`.
-pub(super) static FLAGS: [Flag; 33] = [
+pub(super) static FLAGS: [Flag; 35] = [
     Flag {
         names: &["-l", "--listen"],
         value: Some(repeatable(LISTENER, Options::add_listener)),
@@ -333,6 +334,22 @@ pub(super) static FLAGS: [Flag; 33] = [
         value: Some(repeatable(ZONE, Options::add_forward_zone)),
         help: "Forward NAME, such as {zone}, and all names below it, although they are special; \
                repeatable.",
+        default: no_default,
+    },
+    Flag {
+        names: &["--private-answers"],
+        value: Some(once(OneOf(Private::words), |options, value| {
+            choose(&mut options.private_answers, value)
+        })),
+        help: "Let answers with private addresses pass, or take their records out, as they let pages of \
+               others reach hosts here (DNS rebinding). strip-loopback: also those with 127.0.0.0/8 or ::1.",
+        default: |options| options.private_answers.word().into(),
+    },
+    Flag {
+        names: &["--private-zone"],
+        value: Some(repeatable(PRIVATE_ZONE, Options::add_private_zone)),
+        help: "Let private addresses pass in answers for NAME, such as {private}, and all names below it, \
+               as they do for --forward-zone; repeatable.",
         default: no_default,
     },
     Flag {
@@ -478,6 +495,8 @@ const UPSTREAM: Form =
     Named("SPEC", "IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com, or a preset");
 
 const ZONE: Form = Named("NAME", "a name, such as 10.in-addr.arpa");
+
+const PRIVATE_ZONE: Form = Named("NAME", "a name, such as corp.example");
 
 const USER: Form = Named("USER[:GROUP]", "a user, such as nobody or 65534:65534");
 

@@ -18,9 +18,10 @@ use super::sizes::{self, Size};
 use super::suggest::{self, shown, words};
 use super::upstream::{UpstreamSpec, upstreams};
 use super::user::user;
-use super::zone::zone;
+use super::zone::{PRIVATE_ZONE_EXAMPLE, ZONE_EXAMPLE, zone};
 use super::{Config, Host, UsageError};
-use crate::forwarder::{AccessDenial, Ecs, Hedge, Limits, Order, Policy, SpecialNames};
+use crate::forwarder::{AccessDenial, Ecs, Hedge, Limits, Order, Policy};
+use crate::forwarder::{PrivateAnswers, SpecialNames};
 use crate::host::rights::Ids;
 use crate::host::sandbox::Sandbox;
 use crate::tls::{Files, KeyExchange};
@@ -41,6 +42,8 @@ pub(super) struct Options {
     pub(super) ecs: Ecs,
     pub(super) special_names: Special,
     pub(super) forward_zones: Vec<Box<[u8]>>,
+    pub(super) private_answers: Private,
+    pub(super) private_zones: Vec<Box<[u8]>>,
     pub(super) ca_files: Vec<PathBuf>,
     /// None: if no file is given.
     pub(super) builtin_roots: Option<bool>,
@@ -81,6 +84,9 @@ impl Options {
             // RFC 6761 and RFC 6303: the public DNS is not to be asked for them.
             special_names: Special::Local,
             forward_zones: Vec::new(),
+            // Names of one's own network may be in the public DNS.
+            private_answers: Private::Pass,
+            private_zones: Vec::new(),
             ca_files: Vec::new(),
             builtin_roots: None,
             client_cert: None,
@@ -176,24 +182,43 @@ impl Options {
     }
 
     pub(super) fn add_forward_zone(&mut self, value: &str) -> Result<(), String> {
-        let zone = zone(value)?;
+        if let Some(right) = suggest::reverse_zone(value) {
+            return Err(format!(
+                "is an address; write the name of its reverse zone, such as {right}"
+            ));
+        }
+        let zone = zone(value, ZONE_EXAMPLE, "--special-names forward")?;
         if !SpecialNames::has_special(&zone) {
             return Err(
                 "has no special names in it, and all others are forwarded anyway; leave it out"
                     .into(),
             );
         }
-        // A user who adds flags to an image's own need not know what those are.
-        if self.forward_zones.contains(&zone) {
-            return Ok(());
-        }
-        if self.forward_zones.len() == FORWARD_ZONES_MAX {
+        add_zone(&mut self.forward_zones, zone)
+    }
+
+    pub(super) fn add_private_zone(&mut self, value: &str) -> Result<(), String> {
+        if suggest::reverse_zone(value).is_some() {
             return Err(format!(
-                "is one zone too many; give at most {FORWARD_ZONES_MAX}, or one above them"
+                "is an address; write the name that has it, or one above, such as {PRIVATE_ZONE_EXAMPLE}"
             ));
         }
-        self.forward_zones.push(zone);
-        Ok(())
+        add_zone(
+            &mut self.private_zones,
+            zone(value, PRIVATE_ZONE_EXAMPLE, "--private-answers pass")?,
+        )
+    }
+
+    fn private_answers(&mut self) -> PrivateAnswers {
+        let loopback = match self.private_answers {
+            Private::Pass => return PrivateAnswers::Pass,
+            Private::Strip => false,
+            Private::StripLoopback => true,
+        };
+        // What is asked of an upstream as special has addresses of this network.
+        let mut except = mem::take(&mut self.private_zones);
+        except.extend(self.forward_zones.iter().cloned());
+        PrivateAnswers::Strip { loopback, except }
     }
 
     /// Everything that the program is told, or what does not go together.
@@ -208,7 +233,11 @@ impl Options {
         let limits = self.limits()?;
         let files = self.files()?;
         let is_public = !self.listen.iter().all(|listener| listener.ip().is_loopback());
-        let (access, rate, warnings) = self.served.resolve(self.size, is_public);
+        let (access, rate, mut warnings) = self.served.resolve(self.size, is_public);
+        if self.private_answers == Private::Pass && !self.private_zones.is_empty() {
+            warnings.push("--private-zone: changes nothing without --private-answers strip".into());
+        }
+        let private_answers = self.private_answers();
         // With one operator asked before the others, these are not to see a part of the names.
         let hedge = if self.order == Order::Ordered { Hedge::Same } else { Hedge::Any };
         Ok(Config {
@@ -231,6 +260,7 @@ impl Options {
                     Special::Forward => SpecialNames::Forward,
                     Special::Local => SpecialNames::Local { forwarded: self.forward_zones },
                 },
+                private_answers,
             },
             warnings,
             size: self.size,
@@ -365,6 +395,15 @@ pub(super) enum Special {
     Local,
 }
 
+/// What becomes of answers with private addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Private {
+    Pass,
+    Strip,
+    /// Loopback addresses count as private, too.
+    StripLoopback,
+}
+
 impl Choice for bool {
     const WORDS: &'static [(&'static str, Self)] = &[("on", true), ("off", false)];
 }
@@ -418,9 +457,26 @@ impl Choice for Size {
         &[("small", Self::Small), ("default", Self::Default), ("large", Self::Large)];
 }
 
+impl Choice for Private {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("pass", Self::Pass), ("strip", Self::Strip), ("strip-loopback", Self::StripLoopback)];
+}
+
 impl Choice for Special {
     const WORDS: &'static [(&'static str, Self)] =
         &[("local", Self::Local), ("forward", Self::Forward)];
+}
+
+fn add_zone(zones: &mut Vec<Box<[u8]>>, zone: Box<[u8]>) -> Result<(), String> {
+    // A user who adds flags to an image's own need not know what those are.
+    if zones.contains(&zone) {
+        return Ok(());
+    }
+    if zones.len() == ZONES_MAX {
+        return Err(format!("is one zone too many; give at most {ZONES_MAX}, or one above them"));
+    }
+    zones.push(zone);
+    Ok(())
 }
 
 pub(super) fn seconds(value: &str) -> Result<Duration, String> {
@@ -469,9 +525,9 @@ pub(super) const LISTENERS_MAX: usize = 32;
 /// Lines name each of them where a certificate leads to none.
 pub(super) const CA_FILES_MAX: usize = 16;
 
-/// Each is compared with every special name that is asked for. Where they are many, one above them does:
-/// `100.in-addr.arpa` stands for the 64 zones of the shared addresses.
-pub(super) const FORWARD_ZONES_MAX: usize = 64;
+/// Each is compared with every special name that is asked for, or every name that has a private address. Where
+/// they are many, one above them does: `100.in-addr.arpa` stands for the 64 zones of the shared addresses.
+pub(super) const ZONES_MAX: usize = 64;
 
 /// The program must work with nothing configured, so one has to be it.
 pub(super) const UPSTREAM_DEFAULT: Preset = CLOUDFLARE;

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::address::with_interface_indexes;
 use super::flags::FLAGS;
-use super::options::{Choice, FORWARD_ZONES_MAX, LISTENERS_MAX};
+use super::options::{Choice, LISTENERS_MAX, ZONES_MAX};
 use super::presets::PRESETS;
 use super::served::NETWORKS_MAX;
 use super::sizes::UPSTREAMS_MAX;
 use super::upstream::{PINS_MAX, upstreams};
 use super::*;
-use crate::forwarder::{Ecs, Hedge, Order, SpecialNames};
+use crate::forwarder::{Ecs, Hedge, Order, PrivateAnswers, SpecialNames};
 
 /// A host with one interface and one user, and stderr in a file.
 const HOST: Host = Host {
@@ -205,6 +205,38 @@ fn bad_forward_zones_are_named_with_what_would_be_right() {
         LABEL.test      => has a label of more than 63 octets
         LONG-NAME       => is 254 octets long, more than 253";
     assert_errors("--forward-zone", &with_long_names(table));
+}
+
+#[test]
+fn private_answers() {
+    let answers = |line: &str| config(line).policy.private_answers;
+    let strip = |loopback, zones: &[&[u8]]| PrivateAnswers::Strip {
+        loopback,
+        except: zones.iter().map(|zone| (*zone).into()).collect(),
+    };
+    assert_eq!(answers(""), PrivateAnswers::Pass);
+    assert_eq!(answers("--private-zone corp.example"), PrivateAnswers::Pass);
+    let warnings = |line: &str| config(line).warnings.concat();
+    assert!(warnings("--private-zone corp.example").starts_with("--private-zone: changes nothing"));
+    assert_eq!(warnings("--private-answers strip --private-zone corp.example"), "");
+    assert_eq!(answers("--private-answers strip"), strip(false, &[]));
+    assert_eq!(answers("--private-answers=strip-loopback"), strip(true, &[]));
+    let zones = "--private-zone Corp.Example. --private-zone corp.example --forward-zone home.arpa";
+    let both: [&[u8]; 2] = [b"\x04corp\x07example\0", b"\x04home\x04arpa\0"];
+    assert_eq!(answers(&format!("--private-answers strip {zones}")), strip(false, &both));
+    let table = r"
+        .               => is above all names; write --private-answers pass
+        10.0.0.0/8      => is an address; write the name that has it, or one above, such as corp.example
+        a..b            => has an empty label; write a name, such as corp.example
+        /corp.example/  => is dnsmasq's notation of a zone with a server of its own; here its names go to the upstreams: write corp.example";
+    assert_errors("--private-zone", table);
+    let table = r"
+        --private-answers   => --private-answers: the value is missing; give pass, strip or strip-loopback
+        --private-answers drop => --private-answers drop: is not known; write pass, strip or strip-loopback
+        --private-answers=pass --private-answers=strip => --private-answers strip: is given twice
+        --private-zone      => --private-zone: the value is missing; give a name, such as corp.example
+        --stop-dns-rebind   => --stop-dns-rebind: unknown flag; write --private-answers strip";
+    assert_errors("", table);
 }
 
 #[test]
@@ -744,7 +776,8 @@ fn lists_are_bounded() {
     for (flag, max) in [
         ("--upstream=10.0.0.N#x ", Size::Large.of(UPSTREAMS_MAX)),
         ("--listen=127.0.0.N:53 ", LISTENERS_MAX),
-        ("--forward-zone=N.10.in-addr.arpa ", FORWARD_ZONES_MAX),
+        ("--forward-zone=N.10.in-addr.arpa ", ZONES_MAX),
+        ("--private-zone=N.example ", ZONES_MAX),
         ("--allow=fd00::N ", NETWORKS_MAX),
         ("--deny=fd00::N ", NETWORKS_MAX),
         ("--rate-exempt=fd00::N ", NETWORKS_MAX),
@@ -772,6 +805,8 @@ fn errors_stay_short_whatever_the_arguments() {
         "--query-log LONG",
         "--forward-zone LONG",
         "--forward-zone NAME",
+        "--private-zone LONG",
+        "--private-zone NAME",
         "--LONG",
         "LONG",
     ] {

@@ -3,14 +3,12 @@
 use super::suggest;
 use super::upstream::{LABEL_LEN_MAX, NAME_LEN_MAX};
 
-/// A zone's name as it stands in messages, in lower case, or what is wrong with it.
-pub(super) fn zone(text: &str) -> Result<Box<[u8]>, String> {
-    let form = format!("write a name, such as {ZONE_EXAMPLE}");
-    if let Some(right) = suggest::reverse_zone(text) {
-        return Err(format!("is an address; write the name of its reverse zone, such as {right}"));
-    }
+/// A zone's name as it stands in messages, in lower case, or what is wrong with it. `example` is a right one, and
+/// `all` does for all names.
+pub(super) fn zone(text: &str, example: &str, all: &str) -> Result<Box<[u8]>, String> {
+    let form = format!("write a name, such as {example}");
     if let Some(rest) = text.strip_prefix('/') {
-        let name = rest.split('/').find(|name| !name.is_empty()).unwrap_or(ZONE_EXAMPLE);
+        let name = rest.split('/').find(|name| !name.is_empty()).unwrap_or(example);
         return Err(format!(
             "is dnsmasq's notation of a zone with a server of its own; here its names go to the \
              upstreams: write {}",
@@ -19,7 +17,7 @@ pub(super) fn zone(text: &str) -> Result<Box<[u8]>, String> {
     }
     let name = text.strip_suffix('.').unwrap_or(text);
     if name.is_empty() {
-        return Err("is above all names; write --special-names forward".into());
+        return Err(format!("is above all names; write {all}"));
     }
     if !name.is_ascii() {
         return Err("is not in its ASCII form (A-labels, xn--...)".into());
@@ -48,3 +46,5 @@ pub(super) fn zone(text: &str) -> Result<Box<[u8]>, String> {
 }
 
 pub(super) const ZONE_EXAMPLE: &str = "10.in-addr.arpa";
+
+pub(super) const PRIVATE_ZONE_EXAMPLE: &str = "corp.example";

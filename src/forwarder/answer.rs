@@ -6,6 +6,7 @@ use super::action::{UpstreamConnId, UpstreamIndex};
 use super::collections::arena::Id;
 use super::loss::{LastFailure, Loss};
 use super::message::edit::{self, Edns};
+use super::message::private::STRIPPED;
 use super::message::{self, Rcode, ResponseCheck, ResponseInfo};
 use super::queries::query::Query;
 use super::second_opinion::{HELD_LEN_MAX, is_final};
@@ -67,23 +68,10 @@ impl Forwarder {
         };
         let upstream = conn.upstream;
         let check = message::check_response(response, &query.message, query.parsed.question_end);
-        let found = match &check {
-            ResponseCheck::Malformed(what) => return Err(malformed(what, Some(query_id))),
-            ResponseCheck::Unreadable => Err("malformed answer: its records cannot be read"),
-            ResponseCheck::Answer(info) if edit::has_unasked_signature(info, &query.parsed) => {
-                Err("a signed answer to a query that is not signed")
-            }
-            ResponseCheck::Answer(info) => {
-                let needs_opt = edit::needs_opt(info, &query.parsed);
-                let may_hold = || self.queries.has_room_to_hold();
-                let worth =
-                    if needs_opt { Worth::Untellable } else { worth(response, info, may_hold) };
-                Ok((Outcome::Answer { upstream, response, info }, info.rcode, worth))
-            }
-            &ResponseCheck::ErrorWithoutQuestion(rcode) => {
-                Ok((Outcome::Rcode { upstream, rcode }, rcode, Worth::OnlyAnRcode))
-            }
-        };
+        if let ResponseCheck::Malformed(what) = check {
+            return Err(malformed(what, Some(query_id)));
+        }
+        let found = self.found(upstream, response, &check, query);
         let is_telling = query.history.plainer.is_some()
             || matches!(found, Ok((.., Worth::OnlyAnRcode)))
             || matches!(found, Ok((_, rcode, _)) if is_objection(rcode))
@@ -97,7 +85,9 @@ impl Forwarder {
                 return Ok(());
             }
         };
-        if let Outcome::Answer { info, .. } = outcome
+        let is_stripped = matches!(outcome, Outcome::Rcode { ede: Some(_), .. });
+        self.outbox.counts.stripped += u64::from(is_stripped);
+        if let ResponseCheck::Answer(info) = &check
             && let Some(timeout) = info.opt.and_then(|opt| opt.keepalive_timeout(response))
         {
             self.upstreams.note_keepalive(now, conn_id, timeout, &mut self.outbox);
@@ -108,6 +98,39 @@ impl Forwarder {
         let verdict = verdict(Reply::new(query, rcode, plainer, worth));
         self.follow(now, query_id, upstream, verdict, outcome);
         Ok(())
+    }
+
+    /// How a response to this query is delivered, its RCODE, and what it is good for. `Err`: for nothing.
+    fn found<'a>(
+        &self,
+        upstream: UpstreamIndex,
+        response: &'a [u8],
+        check: &'a ResponseCheck,
+        query: &Query,
+    ) -> Result<(Outcome<'a>, Rcode, Worth), &'static str> {
+        match check {
+            ResponseCheck::Malformed(what) => Err(what),
+            ResponseCheck::Unreadable => Err("malformed answer: its records cannot be read"),
+            ResponseCheck::Answer(info) if edit::has_unasked_signature(info, &query.parsed) => {
+                Err("a signed answer to a query that is not signed")
+            }
+            ResponseCheck::Answer(info) => {
+                let rcode = info.rcode;
+                let private = &self.policy.private_answers;
+                if private.strips(response, info, &query.message, &query.parsed) {
+                    let outcome = Outcome::Rcode { upstream, rcode, ede: Some(STRIPPED) };
+                    return Ok((outcome, rcode, Worth::OnlyAnRcode));
+                }
+                let needs_opt = edit::needs_opt(info, &query.parsed);
+                let may_hold = || self.queries.has_room_to_hold();
+                let worth =
+                    if needs_opt { Worth::Untellable } else { worth(response, info, may_hold) };
+                Ok((Outcome::Answer { upstream, response, info }, rcode, worth))
+            }
+            &ResponseCheck::ErrorWithoutQuestion(rcode) => {
+                Ok((Outcome::Rcode { upstream, rcode, ede: None }, rcode, Worth::OnlyAnRcode))
+            }
+        }
     }
 
     /// Does with a response what was found to be done; `outcome` is its delivery.
@@ -257,7 +280,7 @@ impl Reply {
 enum Worth {
     /// The client has no EDNS, without which its RCODE cannot be told.
     Untellable,
-    /// A response without the question: only its RCODE can be told.
+    /// A response without the question, or with records that are held back: only its RCODE can be told.
     OnlyAnRcode,
     /// No failure, or one that is too long to be held, or of too many.
     Delivery,

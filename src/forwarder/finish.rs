@@ -26,8 +26,8 @@ pub(super) enum Outcome<'a> {
     Orphaned,
     /// With what there is to say of a special name.
     Special(&'a Answer),
-    /// With a response made here of an upstream's RCODE.
-    Rcode { upstream: UpstreamIndex, rcode: Rcode },
+    /// With a response made here of an upstream's RCODE, and the reason, if it is not that this is all it said.
+    Rcode { upstream: UpstreamIndex, rcode: Rcode, ede: Option<Ede<'a>> },
 }
 
 impl Outcome<'_> {
@@ -187,7 +187,7 @@ impl Forwarder {
                 log.success(asked, info.rcode, sent, took, &self.upstreams[*upstream].name);
             }
             Outcome::Failed(ede) => log.failure(asked, took, ede.text),
-            Outcome::Rcode { rcode: Rcode::SERVFAIL, upstream } => {
+            Outcome::Rcode { rcode: Rcode::SERVFAIL, upstream, ede: None } => {
                 let name = &self.upstreams[*upstream].name;
                 log.failure(asked, took, &format!("{name}: SERVFAIL without a question"));
             }
@@ -309,7 +309,7 @@ fn write_response(
             }
         }
         Outcome::Failed(ede) => parsed.local_response(Rcode::SERVFAIL, Some(*ede)),
-        Outcome::Rcode { rcode, .. } => parsed.local_response(*rcode, None),
+        Outcome::Rcode { rcode, ede, .. } => parsed.local_response(*rcode, *ede),
         Outcome::Special(answer) => answer.response(parsed),
         Outcome::Orphaned => return Sent::default(),
     };

@@ -6,6 +6,7 @@ use super::clients::access::Access;
 use super::clients::rates::Rate;
 pub use super::message::edit::Ecs;
 use super::message::frame;
+pub use super::message::private::PrivateAnswers;
 pub use super::message::special::SpecialNames;
 
 /// What is done about queries where it is a matter of choice.
@@ -26,6 +27,8 @@ pub struct Policy {
     pub rate: Option<Rate>,
     /// Whether names that are not for the public DNS are forwarded.
     pub special_names: SpecialNames,
+    /// What becomes of answers with private addresses.
+    pub private_answers: PrivateAnswers,
 }
 
 /// The choice among the usable upstreams for a query.

@@ -107,6 +107,7 @@
 //! | whose fault a lost or silent connection is | `upstreams/blame` |
 //! | when an upstream counts as failed | `upstreams/health` |
 //! | what is known of an upstream | `upstreams/experience`, and a file for each thing beside it |
+//! | whose answers are not for clients | `message/private` |
 //! | what is changed in a message | `message/edit` |
 //! | what the log says, and how often | `report` |
 //! | how much memory is taken | `limits`, `bound` |
@@ -166,7 +167,7 @@ pub(crate) use collections::sort::sort_by_key;
 use denial::Denials;
 use finish::Outcome;
 use limits::Service;
-pub use limits::{Ecs, Hedge, Limits, Order, Policy, SpecialNames};
+pub use limits::{Ecs, Hedge, Limits, Order, Policy, PrivateAnswers, SpecialNames};
 pub use message::edit::Edns;
 pub use message::opt::Ede;
 use outbox::Outbox;

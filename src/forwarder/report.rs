@@ -339,6 +339,8 @@ pub struct Counts {
     pub hedged: u64,
     /// Queries asked again with less of EDNS, as an upstream objected to it.
     pub asked_plainer: u64,
+    /// Responses of upstreams whose records were held back, as they had private addresses.
+    pub stripped: u64,
     /// Queries asked of another operator because of SERVFAIL or REFUSED.
     pub retried: u64,
     /// Connections to upstreams closed to make room for others.

@@ -5,6 +5,7 @@
 mod flags;
 mod interop;
 mod pins;
+mod private;
 mod process;
 mod query_log;
 mod special;

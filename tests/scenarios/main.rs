@@ -11,6 +11,7 @@ mod client_limits;
 mod client_tcp;
 mod client_udp;
 mod interactions;
+mod private_answers;
 mod query_hedge;
 mod query_poison;
 mod query_second_opinion;

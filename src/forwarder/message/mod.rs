@@ -10,6 +10,7 @@ pub mod edit;
 pub mod frame;
 pub(crate) mod hops;
 pub(crate) mod opt;
+pub(crate) mod private;
 pub(crate) mod record;
 pub(crate) mod special;
 pub(crate) mod types;

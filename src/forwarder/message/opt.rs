@@ -87,6 +87,8 @@ impl Ede<'_> {
     pub const OTHER: u16 = 0;
     /// Starting up or shutting down.
     pub const NOT_READY: u16 = 14;
+    /// The answer is not given, as the client's side asked for.
+    pub const FILTERED: u16 = 17;
     /// Who asks is not authorized.
     pub const PROHIBITED: u16 = 18;
     /// The operation or query is not supported.

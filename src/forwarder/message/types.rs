@@ -51,6 +51,10 @@ impl Rtype {
     pub const AAAA: Self = Self(28);
     /// The digest of a signed zone's key, as its parent has it (RFC 4034 section 5).
     pub const DS: Self = Self(43);
+    /// Where and how a service is reached (RFC 9460).
+    pub const SVCB: Self = Self(64);
+    /// The same of HTTP (RFC 9460).
+    pub const HTTPS: Self = Self(65);
     /// A signature over records (RFC 4034 section 3).
     pub const RRSIG: Self = Self(46);
     /// The types that there are at a name, and the next name (RFC 4034 section 4).

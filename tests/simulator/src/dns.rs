@@ -173,6 +173,15 @@ pub fn denial(query: &[u8], ttl: u32, signature: usize) -> Vec<u8> {
     message
 }
 
+/// A small answer with an address as well.
+pub fn answer_with_address(query: &[u8], serial: u64, rcode: u8, address: [u8; 4]) -> Vec<u8> {
+    let mut message = answer(query, serial, rcode, 0);
+    let end = message.len() - if message[11] == 0 { 0 } else { 11 };
+    message.splice(end..end, record(A, &address));
+    message[if rcode == NOERROR { 7 } else { 9 }] += 1;
+    message
+}
+
 /// A small answer with an Extended DNS Error, to a query with EDNS.
 pub fn answer_with_error(query: &[u8], serial: u64, rcode: u8, code: u16) -> Vec<u8> {
     let mut message = answer(query, serial, rcode, 0);

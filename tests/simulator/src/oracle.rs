@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Counts, DatagramPath, SpecialNames};
+use dot_proxy::forwarder::{Counts, DatagramPath, Policy, PrivateAnswers, SpecialNames};
 
 use support::message::KEEPALIVE;
 use support::view::View;
@@ -73,6 +73,8 @@ struct Made {
 pub struct Oracle {
     query_timeout: Duration,
     special_names: SpecialNames,
+    /// Answers to names that begin with `private` have their records taken out.
+    strips: bool,
     owed: HashMap<To, Vec<Owed>>,
     numbers: u64,
     unanswered: HashSet<u64>,
@@ -95,10 +97,11 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    pub fn new(query_timeout: Duration, special_names: SpecialNames) -> Self {
+    pub fn new(query_timeout: Duration, policy: &Policy) -> Self {
         Self {
             query_timeout,
-            special_names,
+            special_names: policy.special_names.clone(),
+            strips: policy.private_answers != PrivateAnswers::Pass,
             owed: HashMap::new(),
             numbers: 0,
             unanswered: HashSet::new(),
@@ -343,7 +346,9 @@ impl Oracle {
             }
             return false;
         }
+        let is_stripped = self.strips && name.to_ascii_lowercase().starts_with("private");
         if let Some(serial) = dns::serial(response) {
+            assert!(!is_stripped, "{name}: a private address");
             let made = &self.made.get(&serial).expect("servers alone put serials in").message;
             let made = View::read_front(made).expect("only whole messages are kept");
             let is_its_own = made.question().eq_ignore_ascii_case(response.question());
@@ -372,6 +377,12 @@ impl Oracle {
         let rcode = response.header_rcode();
         let was_said =
             |of: &[u8]| self.made_questionless.get(of).is_some_and(|said| said.contains(&rcode));
+        if matches!(rcode, dns::NOERROR | dns::NXDOMAIN) && is_stripped {
+            assert_eq!([0, 1].map(|section| response.count(section)), [0, 0], "{name}: records");
+            let code = response.extended_error().map(|(code, _)| code);
+            assert_eq!(code, owed.edns.map(|_| 17), "{name}: EDE of a private address");
+            return false;
+        }
         assert!(
             rcode == dns::SERVFAIL || was_said(&owed.question) || was_said(&[]),
             "{name}: a local answer with RCODE {rcode}",

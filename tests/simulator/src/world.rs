@@ -269,7 +269,7 @@ impl World {
         });
         let base = Instant::now();
         Self {
-            oracle: Oracle::new(limits.query_timeout, policy.special_names.clone()),
+            oracle: Oracle::new(limits.query_timeout, &policy),
             limits: limits.clone(),
             access: policy.access.clone(),
             shutting_down: false,

@@ -1,5 +1,6 @@
 //! A message is read, as a query and as a response, and answered here.
 
+use dot_proxy::forwarder::PrivateAnswers;
 use dot_proxy::forwarder::message::{
     self, Ede, HEADER_LEN, LocalResponse, Rcode, Refusal, ResponseCheck,
 };
@@ -58,6 +59,17 @@ pub fn message(octets: &[u8]) {
         {
             assert!(info.end <= response.len());
             assert!(info.opt.is_none_or(|opt| opt.offset + opt.len <= info.end));
+            let Ok(parsed) = message::parse_query(message, false) else { continue };
+            let strips = |loopback, except| {
+                let policy = PrivateAnswers::Strip { loopback, except };
+                policy.strips(&response, &info, message, &parsed)
+            };
+            assert!(
+                strips(true, vec![]) || !strips(false, vec![]),
+                "private without loopback only"
+            );
+            let name = message[HEADER_LEN..parsed.question_end - 4].into();
+            assert!(!strips(true, vec![name]), "private in its own zone");
         }
     }
 }
