@@ -53,7 +53,7 @@ pub(super) fn read(
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let octets = files::read(file)?;
     let path = file.display();
-    if String::from_utf8_lossy(&octets).contains("ENCRYPTED") {
+    if is_encrypted(&String::from_utf8_lossy(&octets)) {
         return Err(format!(
             "the key in {path} is encrypted, and nobody can be asked for its passphrase; openssl pkey -in \
              {path} writes it as it is needed"
@@ -64,6 +64,15 @@ fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
             "{path} holds no key; one in PEM form, \"-----BEGIN PRIVATE KEY-----\", was expected"
         ),
         other => format!("the key in {path} is damaged: {}", pem_words(&other)),
+    })
+}
+
+/// Whether a key is encrypted, by its label (PKCS #8) or its header (OpenSSL before 1.0). Comments and bag
+/// attributes may say anything.
+fn is_encrypted(text: &str) -> bool {
+    text.lines().any(|line| {
+        line.contains("-----BEGIN ENCRYPTED")
+            || line.trim_start().starts_with("Proc-Type:") && line.contains("ENCRYPTED")
     })
 }
 
@@ -139,6 +148,23 @@ mod tests {
                     "{words}: {failure:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_key_is_encrypted_if_its_label_or_header_says_so() {
+        for (line, expected) in [
+            ("-----BEGIN ENCRYPTED PRIVATE KEY-----", true),
+            ("Proc-Type: 4,ENCRYPTED", true),
+            ("-----BEGIN PRIVATE KEY-----", false),
+            ("    friendlyName: NOT ENCRYPTED", false),
+            ("# openssl pkcs8 -in ENCRYPTED.pem", false),
+        ] {
+            assert_eq!(
+                is_encrypted(&format!("Bag Attributes\n{line}\nAAAA\n")),
+                expected,
+                "{line}"
+            );
         }
     }
 
