@@ -41,8 +41,8 @@ impl Wanted {
 }
 
 /// Descriptors of the program itself: stdin, stdout, stderr twice, epoll, the pair that signals come
-/// through, netlink, the sockets that look at the network, and one to spare.
-const OWN: usize = 9 + network::LOOKERS;
+/// through, netlink twice, the sockets that look at the network, and one to spare.
+const OWN: usize = 10 + network::LOOKERS;
 
 /// Sockets of a listener: UDP and TCP.
 const PER_LISTENER: usize = 2;

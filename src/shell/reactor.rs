@@ -116,13 +116,24 @@ impl Reactor {
         let listeners = listeners?;
         let access = &config.policy.access;
         log_served(&config.policy, listeners.iter().map(Listener::address));
+        // The kernel sends messages before subnets are listed, so that none is missed in between.
+        let upstreams: Vec<_> = cx.targets.iter().map(UpstreamTarget::address).collect();
+        let network = match Network::listen(Origin::Network.token(), &upstreams, cx.now) {
+            Ok(network) => Some(network),
+            Err(error) if access.subnets => return Err(ServedSubnets::unknown(&error)),
+            Err(error) => {
+                log_unnoticed(log::Level::Debug, &error);
+                None
+            }
+        };
         let subnets = ServedSubnets::open(access, &mut cx.forwarder)?;
-        Self::with(listeners, subnets, cx, stderr)
+        Self::with(listeners, network, subnets, cx, stderr)
             .map_err(|error| format!("cannot start: {}", system_error(&error)))
     }
 
     fn with(
         mut listeners: Vec<Listener>,
+        network: Option<Network>,
         subnets: Option<ServedSubnets>,
         cx: Context,
         stderr: Stderr,
@@ -134,11 +145,6 @@ impl Reactor {
             Origin::Termination.token(),
             Interest::READABLE,
         )?;
-        let upstreams: Vec<_> = cx.targets.iter().map(UpstreamTarget::address).collect();
-        let token = Origin::Network.token();
-        let network = Network::listen(poll.registry(), token, &upstreams, cx.now)
-            .inspect_err(log_unnoticed)
-            .ok();
         for (index, listener) in listeners.iter_mut().enumerate() {
             let (udp, tcp) = (Origin::Udp(index).token(), Origin::Tcp(index).token());
             listener.register(poll.registry(), udp, tcp)?;
@@ -397,8 +403,7 @@ impl Reactor {
     fn handle_network_message(&mut self) {
         let Some(network) = &mut self.network else { return };
         if let Err(error) = network.handle_message(self.poll.registry(), self.cx.now) {
-            log_unnoticed(&error);
-            self.network = None;
+            self.give_up_network(&error);
         }
     }
 
@@ -407,16 +412,7 @@ impl Reactor {
         match network.begin_look(self.poll.registry(), self.cx.now) {
             Ok(true) => {}
             Ok(false) => return,
-            Err(error) => {
-                log_unnoticed(&error);
-                self.network = None;
-                return;
-            }
-        }
-        if let Some(subnets) = &mut self.subnets
-            && let Err(error) = subnets.look(&mut self.cx.forwarder)
-        {
-            log_unnoticed(&error);
+            Err(error) => return self.give_up_network(&error),
         }
         for (index, target) in self.cx.targets.iter().enumerate() {
             let Some(change) = network.poll_way(index, target.address()) else { continue };
@@ -434,6 +430,25 @@ impl Reactor {
                 self.cx.forwarder.handle_network_change(self.cx.now, upstream, &lost);
             }
         }
+        if let Some(subnets) = &mut self.subnets
+            && let Err(error) = subnets.look(&mut self.cx.forwarder)
+        {
+            let level = self.logged.level(self.cx.now, "subnets", &error);
+            log::log!(
+                level,
+                "{}, and served are those known before",
+                ServedSubnets::unknown(&error)
+            );
+            // Another look follows, as after a message.
+            self.handle_network_message();
+        }
+    }
+
+    /// The subnets that are served stay as they are, too.
+    fn give_up_network(&mut self, error: &io::Error) {
+        let is_served = self.subnets.is_some();
+        log_unnoticed(if is_served { log::Level::Warn } else { log::Level::Debug }, error);
+        self.network = None;
     }
 
     fn read_unread(&mut self) {
@@ -603,8 +618,12 @@ fn log_unserved(forwarder: &Forwarder, source: SocketAddr) {
 
 /// Logs that changes of the network go unnoticed. Nothing is lost but time: what failed is tried again after
 /// its backoff.
-fn log_unnoticed(error: &io::Error) {
-    log::debug!("changes of routes and addresses go unnoticed: netlink: {}", system_error(error));
+fn log_unnoticed(level: log::Level, error: &io::Error) {
+    log::log!(
+        level,
+        "changes of routes and addresses go unnoticed: netlink: {}",
+        system_error(error)
+    );
 }
 
 /// The one reading of the clock, once at the start and once in each turn.

@@ -33,7 +33,7 @@ pub(crate) struct Network {
     /// The way to each upstream, by index; `None` where it was never known.
     ways: Vec<Option<Way>>,
     looked_at: Instant,
-    /// When to look, after a message. Nobody listens for messages until that look.
+    /// When to look, at the start and after a message. Nobody listens for messages until that look.
     look_at: Option<Instant>,
 }
 
@@ -50,24 +50,17 @@ pub(crate) struct Change {
 }
 
 impl Network {
-    /// Listens for messages, and looks at the ways to these upstreams. It is an error where there is no
-    /// netlink, as in some sandboxes.
-    pub(crate) fn listen(
-        registry: &Registry,
-        token: Token,
-        upstreams: &[SocketAddr],
-        now: Instant,
-    ) -> io::Result<Self> {
+    /// Has the kernel send messages from now on. The first look is due at once, and finds what changed since
+    /// then. It is an error where there is no netlink, as in some sandboxes.
+    pub(crate) fn listen(token: Token, upstreams: &[SocketAddr], now: Instant) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         // No protocol is the first, NETLINK_ROUTE.
         let messages = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
         set_socket_recv_buffer_size(&messages, RECEIVE_ASKED)?;
         bind(&messages, &SocketAddrNetlink::new(0, GROUPS))?;
         let looker = Looker::new(upstreams);
-        let ways = upstreams.iter().map(|upstream| looker.way(*upstream)).collect();
-        let network = Self { messages, token, looker, ways, looked_at: now, look_at: None };
-        network.register(registry)?;
-        Ok(network)
+        let ways = vec![None; upstreams.len()];
+        Ok(Self { messages, token, looker, ways, looked_at: now, look_at: Some(now) })
     }
 
     /// Takes note of a message. Nobody listens until the look that it leads to, so that many cost nothing.
@@ -261,6 +254,21 @@ mod tests {
             let due = looked + Duration::from_millis(due);
             assert_eq!(look_at(looked + Duration::from_millis(came), looked), due, "{came}");
         }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a time to count from")]
+    fn what_changes_while_the_program_starts_is_found() {
+        let now = Instant::now();
+        let upstream = "127.0.0.1:853".parse().expect("one");
+        let poll = mio::Poll::new().expect("one");
+        let mut network = Network::listen(Token(7), &[upstream], now).expect("netlink");
+        assert_eq!(network.poll_timeout(), Some(now));
+        assert!(network.begin_look(poll.registry(), now).expect("a look"));
+        // It is no change that nothing was known before.
+        assert_eq!(network.poll_way(0, upstream), None);
+        assert_eq!(network.poll_timeout(), None);
+        assert!(!network.begin_look(poll.registry(), now).expect("no look"));
     }
 
     #[test]
