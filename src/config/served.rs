@@ -422,7 +422,9 @@ mod tests {
         };
         for (line, expected) in [
             ("", None),
-            ("--allow 10.1.0.0/16 --allow fd00::/8 --allow fe80::/64 --allow local", None),
+            ("--allow 10.1.0.0/16 --allow fd00::/8 --allow fe80::/64", None),
+            // Neighbours of a host in a provider's network are strangers.
+            ("--allow local", Some("100/500 32/56 4096 9")),
             ("--rate-exempt 10.0.0.1", None),
             ("--rate-limit 20", Some("20/100 32/56 4096 0")),
             ("--rate-limit 20/20 --size small", Some("20/20 32/56 256 0")),

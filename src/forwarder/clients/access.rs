@@ -167,10 +167,11 @@ impl Access {
         Prefix::v6(0xfe80, 10),
     ];
 
-    /// Whether others than this host and its local networks are served by name.
+    /// Whether others than this host and its local networks may be served: the networks of interfaces may be
+    /// any, such as those of a provider's customers.
     pub fn is_public(&self) -> bool {
         let is_local = |prefix: &Prefix| Self::LOCAL.iter().any(|local| prefix.is_within(local));
-        !self.allowed.iter().all(is_local)
+        self.subnets || !self.allowed.iter().all(is_local)
     }
 
     /// Whether nobody said who is to be served, but for networks that are not.
