@@ -18,9 +18,10 @@ use crate::host::os_error::system_error;
 /// Files in PEM form by which both sides are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files {
-    /// Root certificates. If there are none, Mozilla's, which are built in, are trusted.
+    /// Root certificates that are trusted.
     pub roots: Vec<PathBuf>,
-    /// The built-in roots are trusted besides those in files.
+    /// Mozilla's roots, which are built in, are trusted besides those in files. Without files they are in any
+    /// case.
     pub builtin_roots: bool,
     /// The certificate that is shown to servers which ask for one, and the file of its key.
     pub client: Option<(PathBuf, PathBuf)>,
