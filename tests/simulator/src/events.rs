@@ -374,7 +374,9 @@ impl World {
             }
             Do::Pace(octets, pause) => link.pace = Some((octets, pause)),
             Do::Return(message) => {
-                let port = 50_000 + (number % 10_000) as u16;
+                // From a socket each, or one could have two queries under one ID that differ in EDNS.
+                let port = 50_000 + (self.serial % 10_000) as u16;
+                self.serial += 1;
                 let path = path_from(SocketAddr::from((Ipv4Addr::new(10, 2, 0, 1), port)));
                 self.schedule(Duration::ZERO, What::Datagram { path, message, cut: false });
             }

@@ -106,6 +106,8 @@ impl World {
             }
             Socket::Client { client, .. } => {
                 let gives_way = self.waiting.favours_newcomer && self.is_crowd(client, 0);
+                // What was written for one that gives way may not have left.
+                self.clients[client].offender |= gives_way;
                 let blameless = self.clients[client].state == State::Open
                     && !self.clients[client].offender
                     && !gives_way;
