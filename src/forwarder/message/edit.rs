@@ -24,9 +24,9 @@ use crate::forwarder::message::{self, ParsedQuery, ResponseInfo, Rtype};
 ///
 /// An unsigned query gets an OPT record at its end, which is the client's without the options that belong to
 /// the client's hop, or a new one. Padding is the last option, so that the length tells little about the name
-/// (RFC 8467 section 4.1); it is of zeros, unless the query came padded. An upstream that objects to OPT records or to options gets fewer of them. Options
-/// that do not fit into a message are left out. For a query with a SIG(0), `id` must be the client's, as the
-/// ID is signed too.
+/// (RFC 8467 section 4.1); it is of zeros, unless the query came padded. An upstream that objects to OPT
+/// records or to options gets fewer of them. Options that do not fit into a message are left out. For a query
+/// with a SIG(0), `id` must be the client's, as the ID is signed too.
 pub fn append_query(
     out: &mut Vec<u8>,
     query: &[u8],
