@@ -14,6 +14,7 @@ const OF_OWNERS: &[&str] = &[
     "forwarder/limits",
     "forwarder/loss",
     "forwarder/message",
+    "forwarder/network",
     "forwarder/outbox",
     "forwarder/report",
 ];

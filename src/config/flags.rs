@@ -8,11 +8,11 @@ use log::LevelFilter;
 use self::Form::{Named, OneOf};
 use super::options::{
     Choice, IDLE_SECONDS, LISTEN_DEFAULT, LISTEN_PORT, Options, Private, QueryLog, Special,
-    TCP_CLIENTS, UDP_SIZES, UPSTREAM_DEFAULT, clients, seconds, udp_size,
+    TCP_CLIENTS, UDP_SIZES, UPSTREAM_DEFAULT, clients, seconds, udp_size, wait_limit,
 };
 use super::presets::preset_names;
 use super::served::{RATE_PREFIX_DEFAULT, rate_limit, rate_prefix};
-use super::sizes::{CLIENTS_MAX, CLIENTS_PER_ADDRESS_MAX, Size, UPSTREAMS_MAX};
+use super::sizes::{CLIENTS_MAX, CLIENTS_PER_ADDRESS_MAX, LATE_DATAGRAMS_MAX, Size, UPSTREAMS_MAX};
 use super::suggest::{self, shown, words};
 use super::zone::{PRIVATE_ZONE_EXAMPLE, ZONE_EXAMPLE};
 use super::{Host, UsageError};
@@ -217,7 +217,7 @@ pub(super) const PRINT_LIMITS: Flag = Flag {
 };
 
 /// All flags, in the order of `--help`.
-pub(super) static FLAGS: [Flag; 35] = [
+pub(super) static FLAGS: [Flag; 36] = [
     Flag {
         names: &["-l", "--listen"],
         value: Some(repeatable(LISTENER, Options::add_listener)),
@@ -280,6 +280,16 @@ pub(super) static FLAGS: [Flag; 35] = [
         value: Some(repeatable(NETWORK, |options, value| options.served.add_rate_exempt(value))),
         help: "Do not limit clients in this network; repeatable.",
         default: no_default,
+    },
+    Flag {
+        names: &["--wait-limit"],
+        value: Some(once(WAIT_LIMIT, |options, value| {
+            wait_limit(value).map(|limit| options.late_datagrams_max = Some(limit))
+        })),
+        help: "When more than this many queries of a network over UDP wait for longer than a second, the \
+               oldest get TC, and are asked again over TCP: late answers, all at once, could be an attack on \
+               somebody whose address they were asked with. Loopback addresses are exempt.",
+        default: |_| by_size(LATE_DATAGRAMS_MAX),
     },
     Flag {
         names: &["-u", "--upstream"],
@@ -473,7 +483,7 @@ pub(super) static FLAGS: [Flag; 35] = [
         value: Some(once(CLIENTS, |options, value| {
             clients(value).map(|clients| options.clients_per_address_max = Some(clients))
         })),
-        help: "When all places are taken, free those of an address that has more than this many. \
+        help: "When all places are taken, free idle ones of an address that has more than this many. \
                Loopback addresses are exempt.",
         default: |_| by_size(CLIENTS_PER_ADDRESS_MAX),
     },
@@ -490,6 +500,8 @@ const NETWORK: Form = Named("CIDR", "a network, such as 192.168.0.0/16");
 const RATE: Form = Named("QPS[/BURST]|off", "QPS[/BURST], such as 100/500, or off");
 
 const RATE_PREFIX: Form = Named("V4/V6", "two prefix lengths, such as 32/56");
+
+const WAIT_LIMIT: Form = Named("N|off", "a whole number, such as 1024, or off");
 
 const UPSTREAM: Form =
     Named("SPEC", "IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com, or a preset");

@@ -58,8 +58,9 @@ pub(super) struct Options {
     pub(super) upstream_idle_timeout: Duration,
     pub(super) client_idle_timeout: Duration,
     pub(super) udp_size_max: Option<u16>,
+    /// None: by size, as those below.
+    pub(super) late_datagrams_max: Option<usize>,
     pub(super) size: Size,
-    /// None: by size, as the next.
     pub(super) clients_max: Option<usize>,
     pub(super) clients_per_address_max: Option<usize>,
 }
@@ -104,6 +105,7 @@ impl Options {
             upstream_idle_timeout: UPSTREAM_IDLE_TIMEOUT,
             client_idle_timeout: CLIENT_IDLE_TIMEOUT,
             udp_size_max: None,
+            late_datagrams_max: None,
             size: Size::Default,
             clients_max: None,
             clients_per_address_max: None,
@@ -332,6 +334,9 @@ impl Options {
             udp_size_max: self.udp_size_max,
             datagram_bytes_max: size.of(sizes::DATAGRAM_BYTES_MAX),
             datagrams_max: size.of(sizes::DATAGRAMS_MAX),
+            late_datagrams_max: self
+                .late_datagrams_max
+                .unwrap_or(size.of(sizes::LATE_DATAGRAMS_MAX)),
             upstream_conns_max: size.upstream_conns_max(self.upstreams.len()),
             upstream_output_max: size.of(sizes::UPSTREAM_OUTPUT_MAX),
             upstream_bytes_max: size.of(sizes::UPSTREAM_BYTES_MAX),
@@ -485,6 +490,14 @@ pub(super) fn seconds(value: &str) -> Result<Duration, String> {
 
 pub(super) fn clients(value: &str) -> Result<usize, String> {
     whole_number(value, &TCP_CLIENTS, "")
+}
+
+pub(super) fn wait_limit(value: &str) -> Result<usize, String> {
+    if value.eq_ignore_ascii_case("off") {
+        return Ok(usize::MAX);
+    }
+    let most = *sizes::QUERIES_MAX.last().unwrap_or(&0);
+    whole_number(value, &(1..=most), "").map_err(|problem| format!("{problem}, or off"))
 }
 
 pub(super) fn udp_size(value: &str) -> Result<u16, String> {

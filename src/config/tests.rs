@@ -661,6 +661,14 @@ fn policies() {
 #[test]
 fn fewer_clients_than_the_default_per_address_are_no_error() {
     assert_eq!(config("--tcp-clients-max 20").limits.clients_max, 20);
+    for (typed, limit) in [
+        ("", 1024),
+        ("--size small", 48),
+        ("--size large --wait-limit 7", 7),
+        ("--wait-limit OFF", usize::MAX),
+    ] {
+        assert_eq!(config(typed).limits.late_datagrams_max, limit, "{typed}");
+    }
     let both = config("--tcp-clients-max 20 --tcp-clients-per-address-max 20");
     assert_eq!(both.limits.clients_per_address_max, 20);
 }
@@ -735,6 +743,8 @@ fn bad_command_lines_are_named_with_what_would_be_right() {
         --upstream-policy => --upstream-policy: the value is missing; give ordered, fastest or spread
         --udp-size-max 511 => --udp-size-max 511: is out of range: 512 to 4096
         --udp-size-max 70000 => --udp-size-max 70000: is out of range: 512 to 4096
+        --wait-limit 0      => --wait-limit 0: is out of range: 1 to 16384, or off
+        --wait-limit none   => is not a number; write a whole number from 1 to 16384, or off
         --tcp-clients-max 0 => --tcp-clients-max 0: is out of range: 1 to 10000
         --tcp-clients-max 10001 => --tcp-clients-max 10001: is out of range: 1 to 10000
         --tcp-clients-per-address-max 0 => --tcp-clients-per-address-max 0: is out of range
@@ -850,6 +860,7 @@ fn a_flag_has_no_default_but_the_one_that_help_shows() {
     let in_words = [
         ("--allow", ""),
         ("--rate-limit", "off"),
+        ("--wait-limit", "1024"),
         ("--hedge", "same"),
         ("--user", ""),
         ("--builtin-roots", "on"),

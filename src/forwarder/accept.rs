@@ -11,6 +11,8 @@ use super::limits::Service;
 use super::message::frame;
 use super::message::hops::{HOPS_MAX, hops};
 use super::message::{self, LOCAL_LEN_MAX, LocalResponse, ParsedQuery, Rcode, Refusal};
+use super::network::Network;
+use super::queries::Place;
 use super::queries::fair_share::BucketId;
 use super::queries::query::{Origin, Query};
 use super::query_log::{Asked, Sent};
@@ -121,12 +123,14 @@ impl Forwarder {
         self.outbox.counts.queries += 1;
         if hops(message, parsed.opt.as_ref()) > HOPS_MAX {
             self.outbox.counts.came_back += 1;
-            if self.came_back.is_due(now) {
+            if self.logged.came_back.is_due(now) {
                 self.outbox.log(Notice::CameBack);
             }
             return self.refuse(now, source, message, &parsed, CAME_BACK);
         }
-        let bucket = self.queries.bucket(client);
+        let Some(bucket) = self.bucket(source) else {
+            return;
+        };
         let stored = match self.store(now, bucket, message) {
             Ok(stored) => stored,
             Err(ede) => {
@@ -157,7 +161,17 @@ impl Forwarder {
         }
     }
 
-    /// Stores a message. With the table full the client that holds most gives a query up for one that holds less
+    /// The part of the query table that queries from here count against; `None` if the client is gone.
+    fn bucket(&self, source: Source) -> Option<BucketId> {
+        Some(match source {
+            Source::Datagram(path) => self.queries.bucket_of_datagrams(Network::of(path.client)),
+            Source::Stream(client) => {
+                self.queries.bucket_of_streams(Network::of(self.clients.peer(client)?))
+            }
+        })
+    }
+
+    /// Stores a message. With the table full the network that holds most gives a query up for one that holds less
     /// than its share: a flood does not keep the others out. `Err`: the newcomer has its share, or its message is
     /// longer than what is left for long ones, and nobody gave anything up.
     fn store(
@@ -173,9 +187,10 @@ impl Forwarder {
         if !self.queries.has_room(message.len()) {
             return Err(crowded(CROWDED_LONG));
         }
-        if self.queries.is_full() {
-            let id = self.queries.evict_for(newcomer).ok_or(crowded(CROWDED))?;
-            self.fail(now, id, crowded(CROWDED));
+        match self.queries.place(now, newcomer) {
+            Place::Free => {}
+            Place::Of(id) => self.fail(now, id, crowded(CROWDED)),
+            Place::None => return Err(crowded(CROWDED)),
         }
         self.queries.store(message).ok_or(crowded(CROWDED_LONG))
     }
@@ -274,7 +289,7 @@ impl Source {
     fn address(self, clients: &Clients) -> Option<IpAddr> {
         match self {
             Self::Datagram(path) => Some(path.client.ip()),
-            Self::Stream(client) => clients.address(client),
+            Self::Stream(client) => clients.peer(client).map(|peer| peer.ip()),
         }
     }
 }

@@ -10,6 +10,7 @@ use super::collections::arena::{Arena, Id};
 use super::collections::output::StreamOutput;
 use super::datagrams::DatagramOutput;
 use super::denial::Denials;
+use super::late_answers::LateAnswers;
 use super::limits::Limits;
 use super::message::frame::{FRAME_LEN_MAX, GROWTH_MIN, KEPT_CAPACITY_MAX};
 use super::queries::Queries;
@@ -84,6 +85,8 @@ pub fn memory_bound(limits: &Limits, upstreams: usize) -> MemoryBound {
         limits.datagrams_max,
         UDP_SIZE_MAX.into(),
     );
+    let late_answers =
+        LateAnswers::octets(limits.late_answers_max(), limits.late_answer_bytes_max());
     let query_log = if limits.query_log { limits.query_log_max } else { 0 };
     let terms = vec![
         Term::new("query", queries, query),
@@ -101,6 +104,7 @@ pub fn memory_bound(limits: &Limits, upstreams: usize) -> MemoryBound {
         Term::new("connection to an upstream", limits.upstream_conns_max, upstream_conn),
         Term::new("what upstreams hold", 1, limits.upstream_bytes_max),
         Term::new("answers by datagram", 1, datagrams),
+        Term::new("late answers by datagram", 1, late_answers),
         Term::new("proofs about special zones", 1, Denials::OCTETS),
         Term::new("query log", 1, query_log),
     ];

@@ -1,19 +1,21 @@
 //! A query's way out.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::action::{ClientId, UpstreamIndex};
 use super::clients::GivenUp;
 use super::collections::arena::Id;
+use super::late_answers::Turn;
 use super::limits::Service;
 use super::loss::LastFailure;
 use super::message::edit::{self, Ecs, RcodeNeedsOpt, ResponseEdit};
 use super::message::frame;
 use super::message::special::Answer;
 use super::message::{self, LOCAL_LEN_MAX, LocalResponse, Rcode, ResponseInfo};
+use super::network::Network;
 use super::queries::query::{HeldAnswer, Origin, Query};
 use super::query_log::Sent;
-use super::{Ede, Forwarder, Manner, Part, ResponseSize, Source};
+use super::{DatagramPath, Ede, Forwarder, Manner, Notice, Part, ResponseSize, Source};
 
 /// How a query leaves.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +26,8 @@ pub(super) enum Outcome<'a> {
     Failed(Ede<'a>),
     /// Without a response: its client is gone, or it had none.
     Orphaned,
+    /// With TC, so that its client asks again over TCP, where nobody can ask in the name of another.
+    Truncated,
     /// With what there is to say of a special name.
     Special(&'a Answer),
     /// With a response made here of an upstream's RCODE, and the reason, if it is not that this is all it said.
@@ -43,7 +47,7 @@ impl Outcome<'_> {
     fn upstream(&self) -> Option<UpstreamIndex> {
         match self {
             Self::Answer { upstream, .. } | Self::Rcode { upstream, .. } => Some(*upstream),
-            Self::Failed(_) | Self::Orphaned | Self::Special(_) => None,
+            Self::Failed(_) | Self::Orphaned | Self::Truncated | Self::Special(_) => None,
         }
     }
 }
@@ -92,12 +96,24 @@ impl Forwarder {
                 let size =
                     ResponseSize::by_datagram(&path, query.parsed.opt, self.limits.udp_size_max);
                 for _ in 0..responses {
+                    let len_max = response_len_max(&outcome, size.limit);
+                    let turn = match outcome {
+                        Outcome::Answer { .. } | Outcome::Rcode { .. } => {
+                            self.turn(now, &query, path, len_max)
+                        }
+                        _ => Turn::Now,
+                    };
+                    let outcome = if turn == Turn::Never { Outcome::Truncated } else { outcome };
                     let mut sent = Sent::default();
-                    if !matches!(outcome, Outcome::Orphaned) {
-                        let len_max = response_len_max(&outcome, size.limit);
-                        self.outbox.respond(path, len_max, |out| {
-                            sent = write_response(out, &query, &outcome, size, ecs, None);
-                        });
+                    let write = |out: &mut Vec<u8>| {
+                        sent = write_response(out, &query, &outcome, size, ecs, None);
+                    };
+                    match turn {
+                        _ if matches!(outcome, Outcome::Orphaned) => {}
+                        Turn::Later(window) => {
+                            self.outbox.respond_later(window, path, len_max, write);
+                        }
+                        Turn::Now | Turn::Never => self.outbox.respond(path, len_max, write),
                     }
                     self.note(now, Source::Datagram(path), &query, &outcome, sent);
                 }
@@ -130,6 +146,17 @@ impl Forwarder {
         }
         self.queries.release(query.message);
         self.entered.leave(Part::Finish);
+    }
+
+    /// When a response by datagram leaves: at once, unless it is late and its network gets many of these.
+    fn turn(&mut self, now: Instant, query: &Query, path: DatagramPath, len_max: usize) -> Turn {
+        if now.saturating_duration_since(query.arrived) <= PROMPT {
+            return Turn::Now;
+        }
+        let bucket = self.queries.bucket_of_datagrams(Network::of(path.client));
+        let until = self.queries.expires_at(query);
+        let late_answers = &mut self.outbox.late_answers;
+        bucket.remote().map_or(Turn::Now, |bucket| late_answers.turn(now, bucket, len_max, until))
     }
 
     /// Gives up the message IDs that a query still has when it ends.
@@ -168,6 +195,7 @@ impl Forwarder {
         let count = match outcome {
             Outcome::Orphaned => &mut counts.orphaned,
             Outcome::Answer { .. } => &mut counts.answered,
+            Outcome::Truncated => &mut counts.cut_short,
             Outcome::Failed(_) | Outcome::Rcode { rcode: Rcode::SERVFAIL, .. } => {
                 &mut counts.failed
             }
@@ -193,7 +221,21 @@ impl Forwarder {
             }
             Outcome::Rcode { rcode, .. } => log.local(asked, *rcode, sent.truncated),
             Outcome::Special(answer) => log.local(asked, answer.rcode(), sent.truncated),
+            Outcome::Truncated => log.local(asked, Rcode::NOERROR, sent.truncated),
         }
+    }
+
+    /// Too many queries that came by datagram from the network of this one wait for long.
+    pub(super) fn cut_short(&mut self, now: Instant, id: Id) {
+        if let Some(query) = self.queries.get(id)
+            && let Origin::Datagram { path, .. } = query.origin
+            && self.logged.wait_limit.is_due(now)
+        {
+            let network = Network::of(path.client).to_string().into();
+            let limit = self.limits.late_datagrams_max;
+            self.outbox.log(Notice::WaitLimit { network, limit });
+        }
+        self.finish(now, id, Outcome::Truncated);
     }
 
     /// Closes clients until all hold no more than they may with `coming` octets more.
@@ -274,6 +316,10 @@ impl Forwarder {
     }
 }
 
+/// Answers that take no longer than this leave at once, however many there are: so that most of what an upstream
+/// has at hand or can resolve does.
+const PROMPT: Duration = Duration::from_millis(400);
+
 const UNREAD: &str = "too many answers wait to be read";
 
 /// Octets of a response at most.
@@ -284,7 +330,9 @@ fn response_len_max(outcome: &Outcome<'_>, limit: usize) -> usize {
             (response.len().min(limit) + edit::RESPONSE_GROWTH_MAX).max(LOCAL_LEN_MAX)
         }
         Outcome::Special(answer) => answer.len() + LOCAL_LEN_MAX,
-        Outcome::Failed(_) | Outcome::Orphaned | Outcome::Rcode { .. } => LOCAL_LEN_MAX,
+        Outcome::Failed(_) | Outcome::Orphaned | Outcome::Truncated | Outcome::Rcode { .. } => {
+            LOCAL_LEN_MAX
+        }
     }
 }
 
@@ -311,6 +359,9 @@ fn write_response(
         Outcome::Failed(ede) => parsed.local_response(Rcode::SERVFAIL, Some(*ede)),
         Outcome::Rcode { rcode, ede, .. } => parsed.local_response(*rcode, *ede),
         Outcome::Special(answer) => answer.response(parsed),
+        Outcome::Truncated => {
+            LocalResponse { truncated: true, ..parsed.local_response(Rcode::NOERROR, None) }
+        }
         Outcome::Orphaned => return Sent::default(),
     };
     let local = LocalResponse { keepalive, ..local };

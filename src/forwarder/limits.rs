@@ -87,6 +87,8 @@ pub struct Limits {
     pub datagram_bytes_max: usize,
     /// Answers in a batch of datagrams.
     pub datagrams_max: usize,
+    /// Queries by datagram of one network, loopback excepted, that may wait for longer than a second.
+    pub late_datagrams_max: usize,
     /// Connections to upstreams at a time, those included that are being made or get no new queries.
     pub upstream_conns_max: usize,
     /// Octets unsent on a connection to an upstream above which it gets no more.
@@ -105,6 +107,16 @@ impl Limits {
     /// Octets of a message of the greatest length behind its length (RFC 1035 section 4.2.2): bounds of
     /// what is held leave room for one.
     pub const FRAME_LEN_MAX: usize = frame::FRAME_LEN_MAX;
+
+    /// Late answers by datagram that wait for others to leave: a quarter of a batch.
+    pub(super) fn late_answers_max(&self) -> usize {
+        self.datagrams_max / 4
+    }
+
+    /// Octets of these.
+    pub(super) fn late_answer_bytes_max(&self) -> usize {
+        self.datagram_bytes_max / 4
+    }
 
     /// Keys of clients. One that was closed may still have its key when the next is there.
     pub(super) fn client_keys_max(&self) -> usize {

@@ -97,6 +97,9 @@
 //! |---|---|
 //! | who is served, who is refused a connection | `accept::is_served`, `clients/access`, `clients` |
 //! | how much a network may ask | `clients/rates` |
+//! | what one network is where something is shared out | `network` |
+//! | how much of the query table a network holds | `queries/fair_share` |
+//! | how many late answers a network gets at a time | `late_answers` |
 //! | whether a query has gone round | `message/hops` |
 //! | where a query waits | `queries/waiting` |
 //! | where every query is, as debug builds assert | `whereabouts` |
@@ -139,9 +142,11 @@ mod dispatch;
 mod failure;
 mod finish;
 mod hedge;
+mod late_answers;
 mod limits;
 mod loss;
 pub mod message;
+mod network;
 mod outbox;
 mod queries;
 mod query_log;
@@ -173,7 +178,7 @@ pub use message::opt::Ede;
 use outbox::Outbox;
 use queries::Queries;
 use report::OnceAMinute;
-pub use report::{Counts, Notice};
+pub use report::{Counts, Crowd, Notice};
 use upstreams::Upstreams;
 
 /// The forwarder: see the [module](self) for how it is used.
@@ -187,9 +192,15 @@ pub struct Forwarder {
     denials: Denials,
     upstreams: Upstreams,
     outbox: Outbox,
-    /// When the log said that queries come back.
-    came_back: OnceAMinute,
+    logged: Logged,
     entered: Entered,
+}
+
+/// When the log said what of queries.
+#[derive(Debug, Default)]
+struct Logged {
+    came_back: OnceAMinute,
+    wait_limit: OnceAMinute,
 }
 
 /// Events in.
@@ -209,7 +220,7 @@ impl Forwarder {
             denials: Denials::new(),
             upstreams: Upstreams::new(&limits, &policy, upstreams, seed),
             outbox: Outbox::new(&limits),
-            came_back: OnceAMinute::default(),
+            logged: Logged::default(),
             entered: Entered::default(),
             policy,
             limits,
@@ -238,7 +249,7 @@ impl Forwarder {
         if !self.is_served(now, peer.ip()) || self.service == Service::Ending {
             return None;
         }
-        match self.clients.admit(now, peer.ip(), &mut self.outbox) {
+        match self.clients.admit(now, peer, &mut self.outbox) {
             Admission::Free => {}
             Admission::InPlaceOf(client) => {
                 self.close_client(now, client, Manner::Orderly);
@@ -302,6 +313,10 @@ impl Forwarder {
         while let Some(id) = self.queries.pop_expired(now) {
             self.expire(now, id);
         }
+        while let Some(id) = self.queries.pop_late(now) {
+            self.cut_short(now, id);
+        }
+        self.outbox.send_late_answers(now);
         while let Some(id) = self.queries.pop_held(now) {
             self.deliver_held(now, id);
         }
@@ -423,6 +438,7 @@ impl Forwarder {
             self.upstreams.next_timeout(),
             self.clients.next_timeout(),
             self.denials.next_timeout(),
+            self.outbox.late_answers.next_timeout(),
         ];
         all.into_iter().flatten().min()
     }
@@ -502,6 +518,7 @@ impl Forwarder {
             && self.clients.keys() == 0
             && self.upstreams.keys() == 0
             && self.outbox.datagrams.is_empty()
+            && self.outbox.late_answers.is_empty()
             && self.outbox.actions.is_empty()
     }
 
@@ -509,6 +526,7 @@ impl Forwarder {
     pub fn counts(&self) -> Counts {
         Counts {
             queries_held: self.queries.len(),
+            answers_held: self.outbox.late_answers.len(),
             conns_held: self.clients.keys() + self.upstreams.keys(),
             ..self.outbox.counts
         }

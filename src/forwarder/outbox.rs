@@ -1,9 +1,11 @@
 //! What the core has to say, until the shell takes it.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use super::action::{Action, DatagramPath};
 use super::datagrams::DatagramOutput;
+use super::late_answers::LateAnswers;
 use super::limits::Limits;
 use super::query_log::QueryLog;
 use super::report::{Counts, Notice};
@@ -13,6 +15,7 @@ use super::report::{Counts, Notice};
 pub(super) struct Outbox {
     pub(super) actions: VecDeque<Action>,
     pub(super) datagrams: DatagramOutput,
+    pub(super) late_answers: LateAnswers,
     pub(super) query_log: QueryLog,
     /// What happened so far.
     pub(super) counts: Counts,
@@ -23,6 +26,10 @@ impl Outbox {
         Self {
             actions: VecDeque::new(),
             datagrams: DatagramOutput::new(limits.datagram_bytes_max, limits.datagrams_max),
+            late_answers: LateAnswers::new(
+                limits.late_answers_max(),
+                limits.late_answer_bytes_max(),
+            ),
             query_log: QueryLog::new(limits.query_log, limits.query_log_max),
             counts: Counts::default(),
         }
@@ -43,6 +50,27 @@ impl Outbox {
         let len = self.datagrams.push(path, most, write);
         debug_assert!(len <= most);
         self.counts.datagrams_dropped += self.datagrams.shed();
+    }
+
+    /// Responds by datagram in a later window.
+    pub(super) fn respond_later(
+        &mut self,
+        window: u64,
+        path: DatagramPath,
+        most: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let mut message = Vec::with_capacity(most);
+        write(&mut message);
+        debug_assert!(message.len() <= most);
+        self.late_answers.push(window, path, message.into_boxed_slice());
+    }
+
+    /// Sends the late answers whose window has come.
+    pub(super) fn send_late_answers(&mut self, now: Instant) {
+        while let Some((path, message)) = self.late_answers.pop(now) {
+            self.respond(path, message.len(), |out| out.extend_from_slice(&message));
+        }
     }
 
     /// Tells the person who runs this program.

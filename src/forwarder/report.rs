@@ -15,29 +15,24 @@ pub enum Notice {
     ClientMadeRoom {
         /// The address of the client that was closed.
         client: IpAddr,
-        /// Whether the client was idle; else its network has more than its limit, and others had waited for
-        /// long.
-        was_idle: bool,
+        /// How many answers it was owed; `None` if it was idle.
+        owed: Option<usize>,
         /// The address of the client that got the place.
         newcomer: IpAddr,
         /// The limit for clients at a time.
         clients_max: usize,
-        /// Connections of the closed client's network, if they were more than its limit.
-        of_client: Option<usize>,
-        /// The limit for connections of one network.
-        per_address_max: usize,
+        /// The closed client's network, if that is why.
+        crowd: Option<Crowd>,
     },
-    /// A client was refused, as its network has its limit and all places are taken, and others may wait
-    /// behind it; at most once a minute.
+    /// A client was refused, as all places are taken and no other network has more, and others may wait behind it;
+    /// at most once a minute.
     ClientRefused {
         /// The address of the client that was refused.
         client: IpAddr,
-        /// Connections of the client's network.
-        held: usize,
         /// The limit for clients at a time.
         clients_max: usize,
-        /// The limit for connections of one network.
-        per_address_max: usize,
+        /// The client's network.
+        crowd: Crowd,
     },
     /// A client was accepted late, as no other was idle; at most once a minute.
     ClientWaited {
@@ -45,10 +40,8 @@ pub enum Notice {
         client: IpAddr,
         /// The limit for clients at a time.
         clients_max: usize,
-        /// The address with most connections, and their number, if it is more than the limit of its network.
-        crowd: Option<(IpAddr, usize)>,
-        /// The limit for connections of one network.
-        per_address_max: usize,
+        /// The network with most connections, if it has several.
+        crowd: Option<Crowd>,
     },
     /// A network asks more than it may; at most once a minute, and for few networks.
     AboveRate {
@@ -60,6 +53,13 @@ pub enum Notice {
         per_second: u32,
         /// Queries that a network may ask at once.
         burst: u32,
+    },
+    /// Too many queries of a network waited for long; at most once a minute.
+    WaitLimit {
+        /// The network.
+        network: Box<str>,
+        /// How many may wait for longer than a second.
+        limit: usize,
     },
     /// Queries came from addresses that are not served; at most once a minute.
     SourceRefused {
@@ -129,6 +129,7 @@ impl Notice {
             | Self::ClientRefused { .. }
             | Self::ClientWaited { .. }
             | Self::SourceRefused { .. }
+            | Self::WaitLimit { .. }
             | Self::UpstreamFailed { .. }
             | Self::UpstreamStillFailed { .. } => log::Level::Warn,
             Self::UpstreamInTurn { .. }
@@ -145,7 +146,8 @@ impl fmt::Display for Notice {
             | Self::ClientMadeRoom { .. }
             | Self::ClientRefused { .. }
             | Self::ClientWaited { .. }
-            | Self::SourceRefused { .. } => self.write_of_client(f),
+            | Self::SourceRefused { .. }
+            | Self::WaitLimit { .. } => self.write_of_client(f),
             Self::CameBack => f.write_str(
                 "--upstream: queries come back: behind a server that ends its TLS, an upstream leads to this \
                  program again; such queries get SERVFAIL once they have gone round",
@@ -195,40 +197,39 @@ impl Notice {
     /// Writes what became of a client.
     fn write_of_client(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ClientMadeRoom {
-                client,
-                was_idle,
-                newcomer,
-                clients_max,
-                of_client,
-                per_address_max,
-            } => {
-                let (which, why) =
-                    if *was_idle { ("an idle", "for") } else { ("a", "in favour of") };
-                write!(
-                    f,
-                    "TCP clients: {which} connection of {client} was closed {why} {newcomer}: all \
-                     {clients_max} places are taken (--tcp-clients-max)"
-                )?;
-                write_crowd(f, of_client.map(|held| (*client, held)), *per_address_max)
-            }
-            Self::ClientRefused { client, held, clients_max, per_address_max } => write!(
-                f,
-                "TCP clients: {client} was refused: all {clients_max} places are taken (--tcp-clients-max), \
-                 {held} of them by {client}; an address should have {per_address_max} at most while others \
-                 may wait (--tcp-clients-per-address-max)"
-            ),
-            Self::ClientWaited { client, clients_max, crowd, per_address_max } => {
-                let flag = if crowd.is_some() { " (--tcp-clients-max)" } else { "" };
-                write!(
-                    f,
-                    "TCP clients: {client} had to wait: all {clients_max} places{flag} were taken by \
-                     clients that wait for answers or have just connected"
-                )?;
-                match crowd {
-                    Some(_) => write_crowd(f, *crowd, *per_address_max),
-                    None => f.write_str("; a higher --tcp-clients-max gives more places"),
+            Self::ClientMadeRoom { client, owed, newcomer, clients_max, crowd } => {
+                match owed {
+                    None => write!(f, "TCP clients: an idle connection of {client} was closed for"),
+                    Some(owed) => write!(
+                        f,
+                        "TCP clients: a connection of {client} was closed, with {owed} queries unanswered, in \
+                         favour of"
+                    ),
+                }?;
+                write!(f, " {newcomer}: all {clients_max} places are taken (--tcp-clients-max)")?;
+                write_crowd(f, crowd.as_ref())?;
+                match (owed, crowd) {
+                    (None, Some(_)) => f.write_str(" (--tcp-clients-per-address-max)"),
+                    _ => Ok(()),
                 }
+            }
+            Self::ClientRefused { client, clients_max, crowd } => {
+                write!(
+                    f,
+                    "TCP clients: {client} was refused: all {clients_max} places are taken \
+                     (--tcp-clients-max)"
+                )?;
+                write_crowd(f, Some(crowd))?;
+                f.write_str(", and others may wait")
+            }
+            Self::ClientWaited { client, clients_max, crowd } => {
+                write!(
+                    f,
+                    "TCP clients: {client} had to wait: all {clients_max} places were taken by clients that wait \
+                     for answers or have just connected"
+                )?;
+                write_crowd(f, crowd.as_ref())?;
+                f.write_str("; a higher --tcp-clients-max gives more places")
             }
             Self::AboveRate { network, over_tcp, per_second, burst } => {
                 let (transport, what) = if *over_tcp {
@@ -242,6 +243,12 @@ impl Notice {
                      (--rate-limit): {what}"
                 )
             }
+            Self::WaitLimit { network, limit } => write!(
+                f,
+                "{network}: more than {limit} queries over UDP wait for longer than a second \
+                 (--wait-limit); the oldest get TC, so that they are asked again over TCP: an upstream is slow, or \
+                 somebody asks slow names in the name of others"
+            ),
             // What they get depends on their transport and on --refuse-denied.
             Self::SourceRefused { source, count, why } => {
                 match count {
@@ -260,20 +267,21 @@ impl Notice {
     }
 }
 
-/// Writes which address has so many of the places, if they are more than one address should have.
-fn write_crowd(
-    f: &mut fmt::Formatter<'_>,
-    crowd: Option<(IpAddr, usize)>,
-    per_address_max: usize,
-) -> fmt::Result {
-    let Some((client, held)) = crowd else {
-        return Ok(());
-    };
-    write!(
-        f,
-        ", {held} of them by {client}; an address should have {per_address_max} at most \
-         (--tcp-clients-per-address-max)"
-    )
+/// What one network has of the places for clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crowd {
+    /// The network.
+    pub network: Box<str>,
+    /// Its connections.
+    pub held: usize,
+}
+
+/// Writes which network has so many of the places.
+fn write_crowd(f: &mut fmt::Formatter<'_>, crowd: Option<&Crowd>) -> fmt::Result {
+    match crowd {
+        Some(Crowd { network, held }) => write!(f, ", {held} of them by {network}"),
+        None => Ok(()),
+    }
 }
 
 /// Keeps log lines of one kind a minute apart, since clients could cause them at any rate.
@@ -298,8 +306,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Counts of what happened so far, and of what is held now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Messages that call for a response, retransmissions included: the sum of the answered, failed, local,
-    /// orphaned and owed ones.
+    /// Messages that call for a response, retransmissions included: the sum of the answered, failed, local, cut
+    /// short, orphaned and owed ones.
     pub queries: u64,
     /// Messages answered with an upstream's response.
     pub answered: u64,
@@ -307,6 +315,8 @@ pub struct Counts {
     pub failed: u64,
     /// Messages answered with another response made here.
     pub local: u64,
+    /// Messages answered with TC, as many of their network had waited for long.
+    pub cut_short: u64,
     /// Messages without a response, as their client went away.
     pub orphaned: u64,
     /// Datagrams that were not for this host alone, or came from nobody: port 0, many hosts, a listener.
@@ -347,6 +357,8 @@ pub struct Counts {
     pub made_way: u64,
     /// Held now: responses owed to clients.
     pub owed: usize,
+    /// Held now: late answers by datagram that wait to be sent.
+    pub answers_held: usize,
     /// Held now: places in the query table.
     pub queries_held: usize,
     /// Held now: connections, clients and upstreams, including those not yet closed by the shell.
@@ -369,55 +381,42 @@ mod tests {
     #[test]
     fn lines_about_clients_name_them_and_the_flags() {
         let (client, newcomer) = ([10, 0, 0, 9].into(), [10, 0, 0, 1].into());
-        let (clients_max, per_address_max) = (150, 25);
-        let line = |was_idle, of_client| {
-            Notice::ClientMadeRoom {
-                client,
-                was_idle,
-                newcomer,
-                clients_max,
-                of_client,
-                per_address_max,
-            }
-            .to_string()
+        let clients_max = 150;
+        let crowd = || Crowd { network: "10.0.0.9".into(), held: 90 };
+        let room = |owed, crowd| {
+            Notice::ClientMadeRoom { client, owed, newcomer, clients_max, crowd }.to_string()
         };
         assert_eq!(
-            line(true, None),
+            room(None, None),
             "TCP clients: an idle connection of 10.0.0.9 was closed for 10.0.0.1: all 150 places are taken \
              (--tcp-clients-max)"
         );
         assert_eq!(
-            line(true, Some(90)),
+            room(None, Some(crowd())),
             "TCP clients: an idle connection of 10.0.0.9 was closed for 10.0.0.1: all 150 places are taken \
-             (--tcp-clients-max), 90 of them by 10.0.0.9; an address should have 25 at most \
-             (--tcp-clients-per-address-max)"
+             (--tcp-clients-max), 90 of them by 10.0.0.9 (--tcp-clients-per-address-max)"
         );
         assert_eq!(
-            line(false, Some(90)),
-            "TCP clients: a connection of 10.0.0.9 was closed in favour of 10.0.0.1: all 150 places are taken \
-             (--tcp-clients-max), 90 of them by 10.0.0.9; an address should have 25 at most \
-             (--tcp-clients-per-address-max)"
+            room(Some(7), Some(crowd())),
+            "TCP clients: a connection of 10.0.0.9 was closed, with 7 queries unanswered, in favour of 10.0.0.1: \
+             all 150 places are taken (--tcp-clients-max), 90 of them by 10.0.0.9"
         );
         assert_eq!(
-            Notice::ClientRefused { client, held: 90, clients_max, per_address_max }.to_string(),
+            Notice::ClientRefused { client, clients_max, crowd: crowd() }.to_string(),
             "TCP clients: 10.0.0.9 was refused: all 150 places are taken (--tcp-clients-max), 90 of them \
-             by 10.0.0.9; an address should have 25 at most while others may wait \
-             (--tcp-clients-per-address-max)"
+             by 10.0.0.9, and others may wait"
         );
-        let waited = |crowd| {
-            Notice::ClientWaited { client: newcomer, clients_max, crowd, per_address_max }
-                .to_string()
-        };
+        let waited =
+            |crowd| Notice::ClientWaited { client: newcomer, clients_max, crowd }.to_string();
         assert_eq!(
             waited(None),
             "TCP clients: 10.0.0.1 had to wait: all 150 places were taken by clients that wait for \
              answers or have just connected; a higher --tcp-clients-max gives more places"
         );
         assert_eq!(
-            waited(Some((client, 90))),
-            "TCP clients: 10.0.0.1 had to wait: all 150 places (--tcp-clients-max) were taken by clients \
-             that wait for answers or have just connected, 90 of them by 10.0.0.9; an address \
-             should have 25 at most (--tcp-clients-per-address-max)"
+            waited(Some(crowd())),
+            "TCP clients: 10.0.0.1 had to wait: all 150 places were taken by clients that wait for answers or \
+             have just connected, 90 of them by 10.0.0.9; a higher --tcp-clients-max gives more places"
         );
     }
 

@@ -6,11 +6,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use support::conformance::{edns, key_exchange, names, proxying, sanity, tls, transports};
 use support::forwarder::outcome::Outcome;
 use support::forwarder::own::DotProxy;
-use support::forwarder::subject::Subject;
+use support::forwarder::subject::{Subject, Wanted};
 
 /// Statements that bind every forwarder or are expected of a good one; of the others 38, 62 and 66 are
 /// optional, and 67 to 70 are about a cache.
@@ -135,11 +136,26 @@ const INSIDE: &[(u8, &[&str])] = &[
     (64, &["special_names_can_be_forwarded_all_of_them_or_some"]),
 ];
 
+/// The program without its sandbox, which would hide what the program itself tries.
+struct Unconfined;
+
+impl Subject for Unconfined {
+    fn command(&self, wanted: &Wanted<'_>) -> Result<Command, String> {
+        let mut command = DotProxy.command(wanted)?;
+        command.args(["--sandbox", "off"]);
+        Ok(command)
+    }
+
+    fn receive_buffer(&self) -> usize {
+        DotProxy.receive_buffer()
+    }
+}
+
 /// Makes a check, which applies to the program of this repository whatever it says of others. What a part
 /// of it lacked here is printed past the capture of the test harness, so that nobody takes it for a pass.
 #[track_caller]
 fn check(name: &str, run: fn(&dyn Subject) -> Result<Outcome, String>) {
-    match run(&DotProxy) {
+    match run(&Unconfined) {
         Ok(outcome) => {
             assert!(
                 outcome.broken.is_empty(),

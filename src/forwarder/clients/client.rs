@@ -71,7 +71,7 @@ impl Clients {
             transmitting: false,
         });
         self.len += 1;
-        self.networks.add(peer.ip());
+        self.networks.add(peer);
         self.timers.idle.arm(id.key(), now);
         self.timers.fresh.arm(id.key(), now);
         if allowed == 0 {
@@ -412,7 +412,7 @@ impl Clients {
         outbox.push(Action::Close { conn: id.into(), manner, why: None });
         self.bytes -= client.held_bytes();
         self.len -= 1;
-        self.networks.remove(client.peer.ip());
+        self.networks.remove(client.peer);
         self.timers.disarm(id.key());
         client.queries
     }

@@ -7,7 +7,7 @@ pub(crate) mod rates;
 pub(crate) mod response_size;
 
 use std::cmp::Reverse;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::forwarder::action::ClientId;
@@ -15,11 +15,12 @@ use crate::forwarder::collections::conn_table::ConnTable;
 use crate::forwarder::collections::timeouts::Timeouts;
 use crate::forwarder::limits::{Limits, Policy};
 use crate::forwarder::message::Opt;
+use crate::forwarder::network::Network;
 use crate::forwarder::outbox::Outbox;
-use crate::forwarder::report::{Notice, OnceAMinute};
+use crate::forwarder::report::{Crowd, Notice, OnceAMinute};
 use access::{Access, Ranges, Strangers};
 use client::Client;
-use networks::{Networks, is_above, network};
+use networks::{Holding, Networks};
 use rates::{Allowance, Rates};
 
 /// All connected clients.
@@ -150,9 +151,9 @@ impl Clients {
         self.conns.get(id).is_some()
     }
 
-    /// The address of a client that is connected.
-    pub(crate) fn address(&self, id: ClientId) -> Option<IpAddr> {
-        self.conns.get(id).map(|client| client.peer.ip())
+    /// The address and port of a client that is connected.
+    pub(crate) fn peer(&self, id: ClientId) -> Option<SocketAddr> {
+        self.conns.get(id).map(|client| client.peer)
     }
 
     /// The shell has closed its socket.
@@ -255,72 +256,78 @@ impl Clients {
         self.declined_since = None;
     }
 
-    /// Whether there is a place for a client from this address: if none is left, that of one that is idle,
-    /// or else of one whose network has more than its limit, if the newcomer's has not.
+    /// Whether there is a place for a client from here: if none is left, that of one that is idle, or else of one
+    /// whose network has more than the newcomer's.
     pub(crate) fn admit(
         &mut self,
         now: Instant,
-        newcomer: IpAddr,
+        newcomer: SocketAddr,
         outbox: &mut Outbox,
     ) -> Admission {
         if std::mem::take(&mut self.waited) && self.logged.waiting.is_due(now) {
             outbox.log(Notice::ClientWaited {
-                client: newcomer.to_canonical(),
+                client: newcomer.ip().to_canonical(),
                 clients_max: self.limits.clients_max,
                 crowd: self.crowd(),
-                per_address_max: self.limits.clients_per_address_max,
             });
         }
         if self.len < self.limits.clients_max {
             return Admission::Free;
         }
         while self.timers.fresh.pop(now, FRESH_TIMEOUT).is_some() {}
-        let limit = self.limits.clients_per_address_max;
-        let newcomers = self.networks.count(newcomer);
+        let holding = self.networks.holding(newcomer);
         let idle = self.may_go().take(LOOKED_AT);
         let idle = idle.filter_map(|key| self.connected(self.conns.id_at(key)?));
-        let idle = makes_room(newcomer, newcomers, limit, idle);
-        let goes = idle.or_else(|| gives_way(newcomer, newcomers, limit, self.all_connected()));
-        let Some(Connected { id, address, held, .. }) = goes else {
-            self.note_refusal(now, newcomer, outbox);
+        let is_above = self.networks.is_above(&holding.with_one_more());
+        let idle = makes_room(holding.network, is_above, idle);
+        let goes = idle.or_else(|| {
+            let newcomer = self.standing(holding.with_one_more(), false);
+            gives_way(newcomer, self.all_connected())
+        });
+        let Some(Connected { id, standing }) = goes else {
+            self.note_refusal(now, newcomer, holding, outbox);
             return Admission::Refused;
         };
-        if self.logged.room.is_due(now) {
+        if self.logged.room.is_due(now)
+            && let Some(client) = self.conns.get(id)
+        {
+            let holding = self.networks.holding(client.peer);
             outbox.log(Notice::ClientMadeRoom {
-                client: address.to_canonical(),
-                was_idle: idle.is_some(),
-                newcomer: newcomer.to_canonical(),
+                client: client.peer.ip().to_canonical(),
+                owed: idle.is_none().then(|| client.queries_owed()),
+                newcomer: newcomer.ip().to_canonical(),
                 clients_max: self.limits.clients_max,
-                of_client: Some(held).filter(|held| is_above(address, *held, limit)),
-                per_address_max: limit,
+                crowd: (idle.is_none() || standing.is_above).then(|| crowd(holding)),
             });
         }
         outbox.counts.made_room += 1;
         Admission::InPlaceOf(id)
     }
 
-    fn note_refusal(&mut self, now: Instant, newcomer: IpAddr, outbox: &mut Outbox) {
+    fn note_refusal(
+        &mut self,
+        now: Instant,
+        newcomer: SocketAddr,
+        holding: Holding,
+        outbox: &mut Outbox,
+    ) {
         outbox.counts.crowded_out += 1;
         if self.logged.refusal.is_due(now) {
             outbox.log(Notice::ClientRefused {
-                client: newcomer.to_canonical(),
-                held: self.networks.count(newcomer),
+                client: newcomer.ip().to_canonical(),
                 clients_max: self.limits.clients_max,
-                per_address_max: self.limits.clients_per_address_max,
+                crowd: crowd(holding),
             });
         }
     }
 
-    /// The address with most connections above its limit, and how many; looks at all clients.
-    fn crowd(&self) -> Option<(IpAddr, usize)> {
+    /// The network with most connections, and how many, if it may have to give some up; looks at all clients.
+    fn crowd(&self) -> Option<Crowd> {
         if !self.networks.has_crowds() {
             return None;
         }
-        let limit = self.limits.clients_per_address_max;
-        let crowds =
-            self.all_connected().filter(|client| is_above(client.address, client.held, limit));
-        let most = crowds.max_by_key(|client| client.held)?;
-        Some((most.address.to_canonical(), most.held))
+        let holdings = self.conns.iter().map(|(_, client)| self.networks.holding(client.peer));
+        holdings.max_by_key(|holding| self.networks.weight(holding)).map(crowd)
     }
 
     fn all_connected(&self) -> impl Iterator<Item = Connected> {
@@ -329,9 +336,18 @@ impl Clients {
 
     fn connected(&self, id: ClientId) -> Option<Connected> {
         let client = self.conns.get(id)?;
-        let address = client.peer.ip();
-        let held = self.networks.count(address);
-        Some(Connected { id, address, held, is_owed: !client.is_settled() })
+        let holding = self.networks.holding(client.peer);
+        Some(Connected { id, standing: self.standing(holding, !client.is_settled()) })
+    }
+
+    fn standing(&self, holding: Holding, is_owed: bool) -> Standing {
+        Standing {
+            network: holding.network,
+            is_above: self.networks.is_above(&holding),
+            weight: self.networks.weight(&holding),
+            of_address: holding.of_address,
+            is_owed,
+        }
     }
 
     /// For how long a client may be idle now (RFC 7766 section 6.2.3): with more than half of the
@@ -458,29 +474,37 @@ fn gives_up(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Connected {
     id: ClientId,
-    address: IpAddr,
-    /// How many connections its network has.
-    held: usize,
+    standing: Standing,
+}
+
+/// What decides who of several clients goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Standing {
+    network: Network,
+    /// Whether its address or its network has more than it should.
+    is_above: bool,
+    /// How many connections of its network count.
+    weight: usize,
+    /// How many connections its address has.
+    of_address: usize,
     /// Answers, some of which may be written.
     is_owed: bool,
 }
 
-/// The idle client that makes room for one more, when all places are taken. `idle` has them longest
+/// The idle client that makes room for one more of this network, when all places are taken. `idle` has them longest
 /// idle first.
 ///
-/// The limit for each network decides who goes, not whether: a network with more is the first to lose
-/// what it does not use, and for its own newcomers its own before those of others.
+/// The limits decide who goes, not whether: a network with more is the first to lose what it does not use, and for
+/// its own newcomers its own before those of others.
 fn makes_room(
-    newcomer: IpAddr,
-    newcomers: usize,
-    limit: usize,
+    newcomer: Network,
+    newcomer_is_above: bool,
     idle: impl Iterator<Item = Connected>,
 ) -> Option<Connected> {
-    let newcomer_is_above = is_above(newcomer, newcomers + 1, limit);
-    idle.min_by_key(|client| {
-        if newcomer_is_above && network(client.address) == network(newcomer) {
+    idle.min_by_key(|Connected { standing, .. }| {
+        if newcomer_is_above && standing.network == newcomer {
             0
-        } else if is_above(client.address, client.held, limit) {
+        } else if standing.is_above {
             1
         } else {
             2
@@ -488,21 +512,26 @@ fn makes_room(
     })
 }
 
-/// The client that gives way to one that has waited for long, while none is idle: one of a network with more
-/// than its limit, and only if the newcomer's stays within its own. Who is owed nothing goes first, then
-/// who has most, and of theirs the youngest, which has waited least for its answers.
-fn gives_way(
-    newcomer: IpAddr,
-    newcomers: usize,
-    limit: usize,
-    clients: impl Iterator<Item = Connected>,
-) -> Option<Connected> {
-    if is_above(newcomer, newcomers + 1, limit) {
-        return None;
-    }
-    clients
-        .filter(|client| is_above(client.address, client.held, limit))
-        .max_by_key(|client| (!client.is_owed, client.held, client.id.serial()))
+/// The client that gives way to one that has waited for long, while none is idle: one of the network that has most, if
+/// it still has more than the newcomer's then, or one of an address of the same network that has more. `newcomer` is as
+/// it would stand. Who is owed nothing goes first, then who has the address with most, and of its connections the
+/// youngest, which has waited least for its answers.
+fn gives_way(newcomer: Standing, clients: impl Iterator<Item = Connected>) -> Option<Connected> {
+    let has_more = |Connected { standing, .. }: &Connected| {
+        if standing.network == newcomer.network {
+            standing.of_address > newcomer.of_address
+        } else {
+            standing.weight > newcomer.weight
+        }
+    };
+    clients.filter(has_more).max_by_key(|Connected { id, standing }| {
+        (standing.weight, !standing.is_owed, standing.of_address, id.serial())
+    })
+}
+
+/// Who has so many of the places, for the log.
+fn crowd(holding: Holding) -> Crowd {
+    Crowd { network: holding.network.to_string().into(), held: holding.of_network }
 }
 
 /// Octets that are kept free for an answer that is owed: enough for nearly all, signed ones included. With
@@ -545,83 +574,108 @@ mod tests {
         assert_eq!(timers.slow_since(0), None);
     }
 
-    #[test]
-    fn who_makes_room() {
-        // The newcomer, how many its network has, the idle ones and how many theirs have, who goes.
-        type Case<'a> = (&'a str, usize, &'a [(&'a str, usize)], Option<usize>);
-        let cases: [Case<'_>; 14] = [
-            ("10.0.0.1", 0, &[], None),
-            ("10.0.0.1", 9, &[], None),
-            ("10.0.0.1", 0, &[("10.0.0.2", 1), ("10.0.0.3", 1)], Some(0)),
-            // One that has more than its limit goes first, but not one that has just that.
-            ("10.0.0.1", 0, &[("10.0.0.2", 1), ("10.0.0.3", 4)], Some(1)),
-            ("10.0.0.1", 0, &[("10.0.0.2", 1), ("10.0.0.3", 3)], Some(0)),
-            ("10.0.0.1", 0, &[("10.0.0.2", 4), ("10.0.0.3", 9)], Some(0)),
-            // An address that has its limit makes room for its own, ...
-            ("10.0.0.1", 3, &[("10.0.0.2", 9), ("10.0.0.1", 3), ("10.0.0.1", 3)], Some(1)),
-            ("10.0.0.1", 2, &[("10.0.0.2", 1), ("10.0.0.1", 2)], Some(0)),
-            ("::ffff:10.0.0.1", 3, &[("10.0.0.2", 1), ("10.0.0.1", 3)], Some(1)),
-            // ... but is not shut out where others leave theirs unused.
-            ("10.0.0.1", 9, &[("10.0.0.2", 1)], Some(0)),
-            // Loopback has no limit.
-            ("127.0.0.1", 9, &[("10.0.0.2", 1), ("127.0.0.1", 9)], Some(0)),
-            ("10.0.0.1", 0, &[("10.0.0.2", 1), ("::1", 9)], Some(0)),
-            // A network is a /64.
-            ("fd00::1", 3, &[("fd00:0:0:1::1", 1), ("fd00::2", 3)], Some(1)),
-            ("fd00::1", 3, &[("fd00:0:0:1::1", 1), ("fd00:0:0:2::1", 1)], Some(0)),
-        ];
+    /// A client's address, the connections of its network that count, those of its address, whether it is above its
+    /// limits, and whether it is owed something.
+    type Client<'a> = (&'a str, usize, usize, bool, bool);
+
+    fn standing((ip, weight, of_address, is_above, is_owed): Client<'_>) -> Standing {
+        let network = Network::of((ip.parse::<IpAddr>().unwrap(), 1).into());
+        Standing { network, is_above, weight, of_address, is_owed }
+    }
+
+    /// The place of the client that is found among these.
+    fn found(
+        clients: &[Client<'_>],
+        find: impl Fn(&mut dyn Iterator<Item = Connected>) -> Option<Connected>,
+    ) -> Option<usize> {
         let mut table: ConnTable<ClientId, ()> = ConnTable::with_capacity(8);
         let ids = [(); 8].map(|()| table.insert(()));
-        for (newcomer, newcomers, idle, goes) in cases {
-            let others = ids.into_iter().zip(idle).map(|(id, (ip, held))| Connected {
-                id,
-                address: ip.parse().unwrap(),
-                held: *held,
-                is_owed: false,
-            });
-            let found = makes_room(newcomer.parse().unwrap(), newcomers, 3, others);
-            let found = found.map(|client| client.id);
-            assert_eq!(found, goes.map(|n| ids[n]), "{newcomer}, {newcomers} of them, {idle:?}");
+        let clients = clients.iter().map(|client| standing(*client));
+        let mut all = ids.into_iter().zip(clients).map(|(id, standing)| Connected { id, standing });
+        let found = find(&mut all)?;
+        ids.iter().position(|id| *id == found.id)
+    }
+
+    #[test]
+    fn who_makes_room() {
+        let (idle, above) = (false, true);
+        let own = ("10.0.0.1", 3, 3, idle, false);
+        let other = ("10.0.0.2", 1, 1, idle, false);
+        let greedy = ("10.0.0.3", 4, 4, above, false);
+        // Whether the newcomer would be above its limits, the idle ones, who goes.
+        for (newcomer_is_above, idle, goes) in [
+            (false, &[][..], None),
+            (true, &[], None),
+            (false, &[other, own], Some(0)),
+            // One that has more than its limit goes first, ...
+            (false, &[other, greedy], Some(1)),
+            (false, &[greedy, greedy], Some(0)),
+            // ... and for a newcomer that would have, its own.
+            (true, &[greedy, other, own, own], Some(2)),
+            (false, &[greedy, own], Some(0)),
+            // Nobody is shut out where others leave theirs unused.
+            (true, &[other], Some(0)),
+        ] {
+            let network = standing(own).network;
+            let found = found(idle, |idle| makes_room(network, newcomer_is_above, idle));
+            assert_eq!(found, goes, "{newcomer_is_above}, {idle:?}");
         }
     }
 
     #[test]
     fn who_gives_way_while_none_is_idle() {
-        // The newcomer, how many its network has, the clients in the order in which they came, how many
-        // theirs have and whether they are owed something, who goes.
-        type Case<'a> = (&'a str, usize, &'a [(&'a str, usize, bool)], Option<usize>);
-        let cases: [Case<'_>; 12] = [
-            ("10.0.0.1", 0, &[], None),
-            // With all within their limits everybody waits.
-            ("10.0.0.1", 0, &[("10.0.0.2", 3, true), ("10.0.0.3", 3, false)], None),
+        let one = |ip, held, is_owed| (ip, held, held, false, is_owed);
+        // The newcomer as it would stand, the clients in the order in which they came, who goes.
+        for (newcomer, clients, goes) in [
+            (one("10.0.0.1", 1, false), &[][..], None),
+            (one("10.0.0.1", 1, false), &[one("10.0.0.2", 1, true)], None),
+            (one("10.0.0.1", 1, false), &[one("10.0.0.2", 2, true)], Some(0)),
+            (one("10.0.0.1", 2, false), &[one("10.0.0.2", 2, true)], None),
+            (one("10.0.0.1", 9, false), &[one("10.0.0.2", 9, true)], None),
             // The youngest, ...
-            ("10.0.0.1", 0, &[("10.0.0.2", 4, true), ("10.0.0.2", 4, true)], Some(1)),
-            ("10.0.0.1", 0, &[("10.0.0.2", 4, true), ("10.0.0.3", 1, true)], Some(0)),
-            // ... of those that have most, ...
-            ("10.0.0.1", 0, &[("10.0.0.2", 5, true), ("10.0.0.3", 4, true)], Some(0)),
-            // ... but first who is owed nothing.
-            ("10.0.0.1", 0, &[("10.0.0.2", 4, false), ("10.0.0.2", 9, true)], Some(0)),
-            ("10.0.0.1", 0, &[("10.0.0.2", 4, true), ("10.0.0.3", 1, false)], Some(0)),
-            // For nobody who has its limit itself.
-            ("10.0.0.1", 2, &[("10.0.0.2", 4, true)], Some(0)),
-            ("10.0.0.1", 3, &[("10.0.0.2", 9, false)], None),
-            ("fd00::1", 3, &[("fd00::2", 4, false), ("10.0.0.2", 4, false)], None),
-            // Loopback has no limit.
-            ("127.0.0.1", 9, &[("127.0.0.1", 9, false), ("10.0.0.2", 4, true)], Some(1)),
-            ("10.0.0.1", 0, &[("::1", 9, false), ("::ffff:127.0.0.1", 9, true)], None),
-        ];
-        let mut table: ConnTable<ClientId, ()> = ConnTable::with_capacity(8);
-        let ids = [(); 8].map(|()| table.insert(()));
-        for (newcomer, newcomers, clients, goes) in cases {
-            let all = ids.into_iter().zip(clients).map(|(id, (ip, held, is_owed))| Connected {
-                id,
-                address: ip.parse().unwrap(),
-                held: *held,
-                is_owed: *is_owed,
-            });
-            let found = gives_way(newcomer.parse().unwrap(), newcomers, 3, all);
-            let found = found.map(|client| client.id);
-            assert_eq!(found, goes.map(|n| ids[n]), "{newcomer}, {newcomers} of them, {clients:?}");
+            (
+                one("10.0.0.1", 1, false),
+                &[one("10.0.0.2", 4, true), one("10.0.0.2", 4, true)],
+                Some(1),
+            ),
+            // ... of the network that has most, ...
+            (
+                one("10.0.0.1", 1, false),
+                &[one("10.0.0.2", 5, true), one("10.0.0.3", 4, true)],
+                Some(0),
+            ),
+            (
+                one("10.0.0.1", 1, false),
+                &[one("10.0.0.2", 5, true), one("10.0.0.3", 4, false)],
+                Some(0),
+            ),
+            // ... but first who is owed nothing, ...
+            (
+                one("10.0.0.1", 1, false),
+                &[one("10.0.0.2", 4, false), one("10.0.0.2", 4, true)],
+                Some(0),
+            ),
+            // ... and then of the address that has most of it.
+            (
+                one("10.0.0.1", 1, false),
+                &[("fd00::1", 5, 3, false, true), ("fd00::2", 5, 2, false, true)],
+                Some(0),
+            ),
+            // Within a network it is the same among addresses.
+            (
+                ("fd00::3", 6, 1, false, false),
+                &[("fd00::1", 5, 3, false, true), ("fd00::2", 5, 2, false, true)],
+                Some(0),
+            ),
+            (("fd00::3", 6, 2, false, false), &[("fd00::2", 5, 2, false, true)], None),
+            (("fd00::3", 6, 2, false, false), &[one("10.0.0.2", 6, true)], None),
+            // Of this host's own hardly any count.
+            (one("10.0.0.1", 1, false), &[("::1", 0, 9, false, true)], None),
+            (one("10.0.0.1", 1, false), &[("::1", 2, 9, false, true)], Some(0)),
+            (("127.0.0.1", 0, 9, false, false), &[one("10.0.0.2", 1, true)], Some(0)),
+        ] {
+            let found = found(clients, |clients| gives_way(standing(newcomer), clients));
+            assert_eq!(found, goes, "{newcomer:?}, {clients:?}");
         }
     }
 

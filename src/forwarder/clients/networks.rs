@@ -1,79 +1,200 @@
-//! How many connections each network has.
+//! How many connections each address and each network has.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
-use std::hash::BuildHasherDefault;
-use std::net::{IpAddr, Ipv6Addr};
+use std::hash::{BuildHasherDefault, Hash};
+use std::net::{IpAddr, SocketAddr};
 
-/// Connections of clients, counted by network.
+use crate::forwarder::network::Network;
+
+/// Connections of clients, counted by address and by network.
 #[derive(Debug)]
 pub(super) struct Networks {
-    counts: HashMap<IpAddr, usize, BuildHasherDefault<DefaultHasher>>,
+    by_address: Counts<IpAddr>,
+    by_network: Counts<Network>,
+    clients_max: usize,
     per_address_max: usize,
-    /// Networks with more than that.
+    /// Networks of which one may have to give way.
     crowds: usize,
+}
+
+/// What a client's address and network have of all places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Holding {
+    pub(super) network: Network,
+    pub(super) of_network: usize,
+    pub(super) of_address: usize,
 }
 
 impl Networks {
     /// For so many clients, without ever growing.
     pub(super) fn new(clients_max: usize, per_address_max: usize) -> Self {
-        // Twice as many: where removed ones take up the room, a table that is half full makes it free
-        // again, and one that is fuller would grow.
-        let hasher = BuildHasherDefault::default();
-        let counts = HashMap::with_capacity_and_hasher(2 * clients_max, hasher);
-        Self { counts, per_address_max, crowds: 0 }
+        Self {
+            by_address: Counts::new(clients_max),
+            by_network: Counts::new(clients_max),
+            clients_max,
+            per_address_max,
+            crowds: 0,
+        }
     }
 
     /// Octets that it takes for so many clients.
     pub(super) const fn octets(clients_max: usize) -> usize {
-        let places = (2 * clients_max * 8 / 7 + 1).next_power_of_two();
-        places * (size_of::<(IpAddr, usize)>() + 1) + 16
+        Counts::<IpAddr>::octets(clients_max) + Counts::<Network>::octets(clients_max)
     }
 
     /// A client connected.
-    pub(super) fn add(&mut self, address: IpAddr) {
-        let count = self.counts.entry(network(address)).or_default();
-        *count += 1;
-        let was_above = is_above(address, *count - 1, self.per_address_max);
-        self.crowds += usize::from(is_above(address, *count, self.per_address_max) && !was_above);
+    pub(super) fn add(&mut self, peer: SocketAddr) {
+        let network = Network::of(peer);
+        self.by_address.add(peer.ip().to_canonical());
+        let held = self.by_network.add(network);
+        self.crowds += usize::from(self.is_crowd(network, held));
+        self.crowds -= usize::from(self.is_crowd(network, held - 1));
     }
 
     /// A client is gone.
-    pub(super) fn remove(&mut self, address: IpAddr) {
-        let network = network(address);
-        let Some(count) = self.counts.get_mut(&network) else {
-            return;
-        };
-        *count -= 1;
-        let is_above_now = is_above(address, *count, self.per_address_max);
-        self.crowds -=
-            usize::from(is_above(address, *count + 1, self.per_address_max) && !is_above_now);
-        if *count == 0 {
-            self.counts.remove(&network);
+    pub(super) fn remove(&mut self, peer: SocketAddr) {
+        let network = Network::of(peer);
+        self.by_address.remove(peer.ip().to_canonical());
+        let held = self.by_network.remove(network);
+        self.crowds += usize::from(self.is_crowd(network, held));
+        self.crowds -= usize::from(self.is_crowd(network, held + 1));
+    }
+
+    pub(super) fn holding(&self, peer: SocketAddr) -> Holding {
+        let network = Network::of(peer);
+        Holding {
+            network,
+            of_network: self.by_network.count(network),
+            of_address: self.by_address.count(peer.ip().to_canonical()),
         }
     }
 
-    /// How many connections the network of this address has.
-    pub(super) fn count(&self, address: IpAddr) -> usize {
-        self.counts.get(&network(address)).copied().unwrap_or_default()
-    }
-
-    /// Whether some network has more than its limit.
+    /// Whether there may be a network that has to give way to another.
     pub(super) fn has_crowds(&self) -> bool {
         self.crowds > 0
     }
+
+    /// With two, a network gives one to a network that has none.
+    fn is_crowd(&self, network: Network, held: usize) -> bool {
+        weight(self.clients_max, network, held) > 1
+    }
+
+    /// Whether the address or the network has more than it should have while there are no places left: an address
+    /// has its limit, a network half of all.
+    pub(super) fn is_above(&self, holding: &Holding) -> bool {
+        if holding.network == Network::LOOPBACK {
+            return self.weight(holding) > 0;
+        }
+        holding.of_address > self.per_address_max || holding.of_network > self.clients_max / 2
+    }
+
+    /// Connections of its network that count when it is compared with others.
+    pub(super) fn weight(&self, holding: &Holding) -> usize {
+        weight(self.clients_max, holding.network, holding.of_network)
+    }
 }
 
-/// Whether so many connections are more than this address should have while there are no places left.
-pub(super) fn is_above(address: IpAddr, held: usize, limit: usize) -> bool {
-    held > limit && !address.to_canonical().is_loopback()
+/// Of this host's own connections only those count that are more than nine tenths of all: the others are left to
+/// the network, and it cannot take more from this host.
+fn weight(clients_max: usize, network: Network, held: usize) -> usize {
+    let own = clients_max - (clients_max / 10).max(1);
+    if network == Network::LOOPBACK { held.saturating_sub(own) } else { held }
 }
 
-/// What counts as one network: an IPv4 address, or the /64 of an IPv6 address, of which one host may have
-/// as many as it likes (RFC 8981).
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-        v4 @ IpAddr::V4(_) => v4,
+impl Holding {
+    /// The same with one connection more.
+    pub(super) fn with_one_more(self) -> Self {
+        Self { of_network: self.of_network + 1, of_address: self.of_address + 1, ..self }
+    }
+}
+
+/// Counts by key, in a table that does not grow.
+#[derive(Debug)]
+struct Counts<K>(HashMap<K, usize, BuildHasherDefault<DefaultHasher>>);
+
+impl<K: Copy + Eq + Hash> Counts<K> {
+    fn new(keys: usize) -> Self {
+        // Twice as many: where removed ones take up the room, a table that is half full makes it free
+        // again, and one that is fuller would grow.
+        Self(HashMap::with_capacity_and_hasher(2 * keys, BuildHasherDefault::default()))
+    }
+
+    const fn octets(keys: usize) -> usize {
+        let places = (2 * keys * 8 / 7 + 1).next_power_of_two();
+        places * (size_of::<(K, usize)>() + 1) + 16
+    }
+
+    fn count(&self, key: K) -> usize {
+        self.0.get(&key).copied().unwrap_or_default()
+    }
+
+    /// Counts one more; returns how many there are.
+    fn add(&mut self, key: K) -> usize {
+        let count = self.0.entry(key).or_default();
+        *count += 1;
+        *count
+    }
+
+    /// Counts one less; returns how many there are.
+    fn remove(&mut self, key: K) -> usize {
+        let left = self.count(key) - 1;
+        if left == 0 {
+            self.0.remove(&key);
+        } else {
+            self.0.insert(key, left);
+        }
+        left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_counts_and_what_is_too_much() {
+        // Of 20 places, with 3 for an address; whose connections there are; whether there are crowds; of whom is
+        // asked, what its network's connections count, and whether they are too many.
+        type Case<'a> = (&'a [(&'a str, usize)], bool, &'a str, usize, bool);
+        let cases: [Case<'_>; 14] = [
+            (&[], false, "10.0.0.1:1", 0, false),
+            (&[("10.0.0.1:1", 1), ("10.0.0.2:1", 1)], false, "10.0.0.1:1", 1, false),
+            (&[("10.0.0.1:1", 2)], true, "[::ffff:10.0.0.1]:2", 2, false),
+            (&[("10.0.0.1:1", 3)], true, "10.0.0.1:1", 3, false),
+            (&[("10.0.0.1:1", 4)], true, "10.0.0.1:1", 4, true),
+            // A network has half of all, and each of its addresses its limit.
+            (&[("[fd00::1]:1", 3), ("[fd00::2]:1", 3)], true, "[fd00::2]:1", 6, false),
+            (&[("[fd00::1]:1", 4), ("[fd00::2]:1", 3)], true, "[fd00::1]:1", 7, true),
+            (&[("[fd00::1]:1", 4), ("[fd00::2]:1", 3)], true, "[fd00::2]:1", 7, false),
+            (
+                &[("[fd00::1]:1", 3), ("[fd00::2]:1", 3), ("[fd00::3]:1", 3), ("[fd00::4]:1", 2)],
+                true,
+                "[fd00::4]:1",
+                11,
+                true,
+            ),
+            (&[("[fe80::1%2]:1", 1), ("[fe80::1%3]:1", 1)], false, "[fe80::1%2]:1", 1, false),
+            // This host has nine tenths.
+            (&[("127.0.0.1:1", 18)], false, "127.0.0.1:1", 0, false),
+            (&[("127.0.0.1:1", 9), ("[::1]:1", 10)], false, "127.0.0.1:1", 1, true),
+            (&[("127.0.0.1:1", 10), ("[::1]:1", 10)], true, "[::1]:1", 2, true),
+            (&[("127.0.0.1:1", 18), ("10.0.0.1:1", 2)], true, "10.0.0.1:1", 2, false),
+        ];
+        for (connected, crowds, asked, weight, is_above) in cases {
+            let mut networks = Networks::new(20, 3);
+            let peers = || {
+                let each = connected.iter().map(|(peer, count)| (peer.parse().unwrap(), *count));
+                each.flat_map(|(peer, count)| std::iter::repeat_n(peer, count))
+            };
+            peers().for_each(|peer| networks.add(peer));
+            assert_eq!(networks.has_crowds(), crowds, "{connected:?}");
+            let holding = networks.holding(asked.parse().unwrap());
+            let found = (networks.weight(&holding), networks.is_above(&holding));
+            assert_eq!(found, (weight, is_above), "{connected:?}, {asked}");
+            peers().for_each(|peer| networks.remove(peer));
+            assert!(!networks.has_crowds(), "{connected:?}");
+            assert_eq!(networks.by_address.0.len() + networks.by_network.0.len(), 0);
+        }
     }
 }

@@ -5,7 +5,6 @@ pub(crate) mod query;
 pub(crate) mod retransmissions;
 pub(crate) mod waiting;
 
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::action::{
@@ -18,8 +17,9 @@ use super::limits::Limits;
 use super::loss::{LastFailure, Lost, Met};
 use super::message::edit::Edns;
 use super::message::opt::Ede;
+use super::network::Network;
 use super::report::Counts;
-use fair_share::{BucketId, Shares};
+use fair_share::{BucketId, Contenders, Shares};
 use query::{HeldAnswer, Messages, Origin, Query, SENDS_MAX, Sending, Sendings};
 use retransmissions::Retransmissions;
 use waiting::{Next, Waiting};
@@ -31,6 +31,8 @@ pub(crate) struct Queries {
     table: Arena<Query>,
     messages: Messages,
     by_arrival: Timeouts,
+    /// The oldest of those that are not known to have waited for long.
+    young: Option<usize>,
     waiting: Waiting,
     /// When waiting queries are looked at again although nothing happens.
     look_at: Option<Instant>,
@@ -49,6 +51,7 @@ impl Queries {
             table: Arena::with_capacity(queries_max),
             messages: Messages::new(queries_max, limits.query_bytes_max),
             by_arrival: Timeouts::with_capacity(queries_max),
+            young: None,
             waiting: Waiting::with_capacity(queries_max),
             look_at: None,
             held: Timeouts::with_capacity(queries_max),
@@ -104,14 +107,32 @@ impl Queries {
         self.messages.release(message);
     }
 
-    /// The part of the table that queries of this client count against.
-    pub(crate) fn bucket(&self, client: IpAddr) -> BucketId {
-        self.shares.bucket(client)
+    /// The part of the table that queries count against which clients of this network send by datagram.
+    pub(crate) fn bucket_of_datagrams(&self, network: Network) -> BucketId {
+        self.shares.of_datagrams(network)
     }
 
-    /// With the table full: the query that makes room for one of `newcomer`, if it has not its share.
-    pub(crate) fn evict_for(&self, newcomer: BucketId) -> Option<Id> {
-        self.table.id_at(self.shares.heaviest(newcomer, self.limits.queries_max)?)
+    /// The part of the table that queries count against which they send on streams.
+    pub(crate) fn bucket_of_streams(&self, network: Network) -> BucketId {
+        self.shares.of_streams(network)
+    }
+
+    /// Whether there is a place for a query of `newcomer`. A quarter of all is for others than datagrams of other
+    /// hosts, whose addresses may be forged.
+    pub(crate) fn place(&self, now: Instant, newcomer: BucketId) -> Place {
+        let all = self.limits.queries_max;
+        let of_datagrams = all - all / 4;
+        let is_remote = newcomer.remote().is_some();
+        let (contenders, places) = if is_remote && self.shares.datagrams() >= of_datagrams {
+            (Contenders::Datagrams, of_datagrams)
+        } else if self.is_full() {
+            (Contenders::All, all)
+        } else {
+            return Place::Free;
+        };
+        let may_go = |key| self.by_arrival.start(key).is_some_and(|at| at + HAD_ITS_TIME <= now);
+        let goes = self.shares.makes_room(newcomer, contenders, places, may_go);
+        goes.and_then(|key| self.table.id_at(key)).map_or(Place::None, Place::Of)
     }
 
     /// Whether there is room for a message of `len` octets.
@@ -156,6 +177,7 @@ impl Queries {
     pub(crate) fn insert(&mut self, now: Instant, query: Query) -> Id {
         let id = self.table.insert(query);
         self.by_arrival.arm(id.key(), now);
+        self.young.get_or_insert(id.key());
         id
     }
 
@@ -178,6 +200,9 @@ impl Queries {
     #[inline]
     pub(crate) fn remove(&mut self, id: Id) -> Option<Query> {
         let query = self.table.remove(id)?;
+        if self.young == Some(id.key()) {
+            self.young = self.by_arrival.younger(id.key());
+        }
         self.by_arrival.disarm(id.key());
         self.waiting.remove(id.key());
         self.held.disarm(id.key());
@@ -199,21 +224,46 @@ impl Queries {
         self.table.id_at(key)
     }
 
-    /// When the next query expires, has held its answer for long enough, has waited for `patience` or is
+    /// One that has to go as too many that came by datagram from its network wait for long: whoever forges its
+    /// address could else have all their answers sent at once to it (`DNSBomb`, CVE-2024-33655).
+    pub(crate) fn pop_late(&mut self, now: Instant) -> Option<Id> {
+        while let Some(key) = self.young
+            && self.by_arrival.start(key)? + LATE_AFTER <= now
+        {
+            self.young = self.by_arrival.younger(key);
+            if let Some(goes) = self.shares.note_late(key, self.limits.late_datagrams_max) {
+                return self.table.id_at(goes);
+            }
+        }
+        None
+    }
+
+    /// When the next query expires, has waited for long, has held its answer for long enough, has waited for `patience` or is
     /// to be looked at again.
     pub(crate) fn next_timeout(&self, patience: Option<Duration>) -> Option<Instant> {
         let impatient = || {
             let oldest = |route| Some(self.waiting.oldest(Next::Anyone(route))?.1);
             Some(RouteIndex::every().filter_map(oldest).min()? + patience?)
         };
+        let young = self.young.and_then(|key| self.by_arrival.start(key));
         let all = [
             self.by_arrival.next(self.limits.query_timeout),
+            young.map(|since| since + LATE_AFTER),
             self.held.next(HELD_TIMEOUT),
             impatient(),
             self.look_at.filter(|_| self.waits()),
         ];
         all.into_iter().flatten().min()
     }
+}
+
+/// Whether there is a place for one more query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Free,
+    /// There is a place once this query is ended.
+    Of(Id),
+    None,
 }
 
 /// What becomes of a query that lost a sending.
@@ -616,6 +666,13 @@ impl Queries {
         self.table.id_at(self.held.pop(now, HELD_TIMEOUT)?)
     }
 }
+
+/// In this time nearly every query is answered that will be. One that is younger is not given up for a newcomer
+/// that has its share: nothing would live long enough to be answered.
+const HAD_ITS_TIME: Duration = Duration::from_millis(400);
+
+/// A query that waits for longer waits for long.
+const LATE_AFTER: Duration = Duration::from_secs(1);
 
 /// Responses to one query and its retransmissions.
 const RESPONSES_MAX: u8 = 4;

@@ -175,9 +175,10 @@ impl InFlight {
         !self.free.is_empty() || self.slots.len() < self.ids_max
     }
 
-    /// There will soon be too few for what may wait at a time.
+    /// There will soon be too few for what may wait at a time, which is half of all: early enough for another
+    /// connection to be made, however fast IDs are given up.
     pub(crate) fn is_worn_out(&self) -> bool {
-        self.abandoned * 4 >= self.ids_max * 3
+        self.abandoned * 8 >= self.ids_max * 3
     }
 
     /// Every query without an answer.

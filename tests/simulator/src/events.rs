@@ -7,7 +7,7 @@ use dot_proxy::forwarder::{Access, AccessDenial, Closed, DatagramPath, Prefix, U
 
 use support::view::View;
 
-use super::client::{Fin, State};
+use super::client::{Fin, State, TcpClient};
 use super::dns::{self, Due};
 use super::oracle::To;
 use super::server::Do;
@@ -177,7 +177,9 @@ impl World {
                 self.waiting.since.get_or_insert(at);
                 let since = *self.waiting.surely_since.get_or_insert(at);
                 assert!(all_in_use, "a newcomer waits with places free, or with somebody idle");
-                let crowded = (0..self.clients.len()).any(|client| self.is_crowd(client, 0));
+                let crowded = (0..self.clients.len()).any(|client| {
+                    self.clients[client].conn.is_some() && self.weight(client, 0) > 1
+                });
                 assert!(!crowded || at < since + WAIT_MAX, "a newcomer waits behind a crowd");
                 return;
             }
@@ -187,10 +189,10 @@ impl World {
             }
             self.backlog.pop_front();
             let has_waited = self.waiting.since.is_some_and(|since| since + WAIT_MAX <= at);
-            let is_crowd = self.is_crowd(client, 1);
+            let has_least = !self.others_have_more(client);
             let peer = self.clients[client].peer;
             let Some(conn) = self.forwarder.handle_accept(self.now, peer) else {
-                let is_crowded_out = all_in_use && has_waited && is_crowd;
+                let is_crowded_out = all_in_use && has_waited && has_least;
                 let is_served = is_served(&self.access, peer.ip());
                 assert!(!is_served || is_crowded_out, "{peer} is refused a place");
                 continue;
@@ -201,7 +203,7 @@ impl World {
             self.put(conn.into(), Socket::Client { conn, client });
             self.read_client(client);
             // What was closed to make room.
-            self.waiting.favours_newcomer = all_in_use && has_waited && !is_crowd;
+            self.waiting.favours_newcomer = all_in_use && has_waited;
             self.drain();
             self.waiting.favours_newcomer = false;
         }
@@ -223,12 +225,34 @@ impl World {
             })
     }
 
-    /// The network of this client has, with so many more, more connections than it should.
-    pub(super) fn is_crowd(&self, client: usize, more: usize) -> bool {
+    /// How many connections of this client's network count when places are few, if it has so many more: of this
+    /// host's own only those beyond nine tenths of all.
+    fn weight(&self, client: usize, more: usize) -> usize {
         let network = network(self.clients[client].peer.ip());
-        let connected = self.clients.iter().filter(|client| client.conn.is_some());
-        let held = connected.filter(|other| self::network(other.peer.ip()) == network).count();
-        held + more > self.limits.clients_per_address_max && !network.is_loopback()
+        let held = self.connected().filter(|other| self::network(other.peer.ip()) == network);
+        let held = held.count() + more;
+        let own = self.limits.clients_max - (self.limits.clients_max / 10).max(1);
+        if network.is_loopback() { held.saturating_sub(own) } else { held }
+    }
+
+    /// Whether there are connections that may give way to one of this client: of a network, or of an address of
+    /// the same, that would have more even then.
+    fn others_have_more(&self, client: usize) -> bool {
+        let peer = self.clients[client].peer.ip();
+        let would_have = self.weight(client, 1);
+        let of_address = |ip| self.connected().filter(|other| other.peer.ip() == ip).count();
+        (0..self.clients.len()).filter(|other| self.clients[*other].conn.is_some()).any(|other| {
+            let ip = self.clients[other].peer.ip();
+            if network(ip) == network(peer) {
+                of_address(ip) > of_address(peer) + 1
+            } else {
+                self.weight(other, 0) > would_have
+            }
+        })
+    }
+
+    fn connected(&self) -> impl Iterator<Item = &TcpClient> {
+        self.clients.iter().filter(|client| client.conn.is_some())
     }
 
     fn is_idle(&mut self, number: usize) -> bool {
@@ -429,8 +453,9 @@ fn asked(message: &[u8]) -> String {
 /// An IPv4 address, or the /64 of an IPv6 address.
 fn network(address: IpAddr) -> IpAddr {
     match address {
-        IpAddr::V6(v6) if !v6.is_loopback() => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-        IpAddr::V4(_) | IpAddr::V6(_) => address,
+        _ if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 72 << 72).into(),
+        IpAddr::V4(_) => address,
     }
 }
 

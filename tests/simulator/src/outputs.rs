@@ -105,7 +105,7 @@ impl World {
                 self.links[link].outbound.clear();
             }
             Socket::Client { client, .. } => {
-                let gives_way = self.waiting.favours_newcomer && self.is_crowd(client, 0);
+                let gives_way = self.waiting.favours_newcomer;
                 // What was written for one that gives way may not have left.
                 self.clients[client].offender |= gives_way;
                 let blameless = self.clients[client].state == State::Open

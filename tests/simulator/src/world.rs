@@ -359,7 +359,7 @@ impl World {
         assert_eq!((counts.queries_held, counts.conns_held), (0, 0), "held at the end");
         assert_eq!(self.forwarder.poll_timeout(), None, "a timer is left at the end");
         assert!(self.sockets.iter().next().is_none(), "a socket is left at the end");
-        let counted = counts.answered + counts.failed + counts.local;
+        let counted = counts.answered + counts.failed + counts.local + counts.cut_short;
         let responses = self.oracle.responses.len() as u64;
         let blameless = self.clients.iter().all(|c| c.state != State::Reset && !c.offender);
         let matches = if blameless { counted == responses } else { counted >= responses };

@@ -70,6 +70,7 @@ impl Shell {
             udp_size_max: None,
             datagram_bytes_max: 4_096,
             datagrams_max: 16,
+            late_datagrams_max: 4,
             upstream_conns_max: 4,
             upstream_output_max: 1_024,
             upstream_bytes_max: 160 << 10,
@@ -305,7 +306,8 @@ impl Shell {
 
     fn check(&self) {
         let counts = self.forwarder.counts();
-        let left = counts.answered + counts.failed + counts.local + counts.orphaned;
+        let left =
+            counts.answered + counts.failed + counts.local + counts.cut_short + counts.orphaned;
         assert_eq!(counts.queries, left + counts.owed as u64, "{counts:?}");
         assert_eq!(counts.conns_held, self.conns.len(), "{counts:?}");
     }

@@ -1,0 +1,91 @@
+//! Which network a client is in.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// What counts as one client wherever something is shared out: places for queries and for connections, and answers
+/// that come late.
+///
+/// An IPv4 address is one. Of IPv6 it is the /56 that a provider gives to a customer, of which one host may take as
+/// many addresses as it likes (RFC 8981), but a link-local address by itself, with the interface that it is on, since
+/// all neighbours are in one prefix. All of loopback is one: what runs on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Network {
+    /// The first address of the network, IPv4 mapped to IPv6.
+    first: u128,
+    /// The index of the interface that a link-local address is on, or 0.
+    interface: u32,
+}
+
+impl Network {
+    /// What runs on this host.
+    pub(crate) const LOOPBACK: Self = Self { first: Ipv6Addr::LOCALHOST.to_bits(), interface: 0 };
+
+    /// The network of a client.
+    pub(crate) fn of(client: SocketAddr) -> Self {
+        match (client.ip().to_canonical(), client) {
+            (ip, _) if ip.is_loopback() => Self::LOOPBACK,
+            (IpAddr::V4(v4), _) => Self { first: v4.to_ipv6_mapped().to_bits(), interface: 0 },
+            (IpAddr::V6(v6), SocketAddr::V6(client)) if v6.is_unicast_link_local() => {
+                Self { first: v6.to_bits(), interface: client.scope_id() }
+            }
+            (IpAddr::V6(v6), _) => Self { first: v6.to_bits() & V6_MASK, interface: 0 },
+        }
+    }
+
+    /// All of it, for a hash.
+    pub(crate) fn folded(self) -> u64 {
+        (self.first >> 64) as u64 ^ self.first as u64 ^ u64::from(self.interface) << 32
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = Ipv6Addr::from_bits(self.first);
+        match first.to_canonical() {
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => write!(f, "{v6}%{}", self.interface),
+            IpAddr::V6(v6) if *self != Self::LOOPBACK => write!(f, "{v6}/{V6_LEN}"),
+            _ if *self == Self::LOOPBACK => f.write_str("this host"),
+            ip => write!(f, "{ip}"),
+        }
+    }
+}
+
+/// Bits that say which network an IPv6 address is in.
+const V6_LEN: u32 = 56;
+
+const V6_MASK: u128 = u128::MAX << (128 - V6_LEN);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(client: &str) -> Network {
+        Network::of(client.parse().unwrap())
+    }
+
+    #[test]
+    fn what_is_one_network() {
+        for (client, shown) in [
+            ("192.0.2.1:53", "192.0.2.1"),
+            ("[::ffff:192.0.2.1]:53", "192.0.2.1"),
+            ("192.0.2.2:53", "192.0.2.2"),
+            ("[2001:db8:0:ff::1]:53", "2001:db8::/56"),
+            ("[2001:db8:0:100::1]:53", "2001:db8:0:100::/56"),
+            ("[fd00::1]:53", "fd00::/56"),
+            ("[fe80::1%2]:53", "fe80::1%2"),
+            ("[fe80::1%3]:53", "fe80::1%3"),
+            ("[fe80::2%3]:53", "fe80::2%3"),
+            ("127.0.0.1:53", "this host"),
+            ("127.9.9.9:53", "this host"),
+            ("[::1]:53", "this host"),
+            ("[::ffff:127.0.0.1]:53", "this host"),
+        ] {
+            assert_eq!(network(client).to_string(), shown, "{client}");
+        }
+        assert_eq!(network("[2001:db8::1]:53"), network("[2001:db8:0:ff:1::]:1024"));
+        assert_eq!(network("127.0.0.1:53"), network("[::1]:53"));
+        assert_ne!(network("[fe80::1%2]:53"), network("[fe80::1%3]:53"));
+        assert_ne!(network("[fe80::1%2]:53").folded(), network("[fe80::1%3]:53").folded());
+    }
+}
