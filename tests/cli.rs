@@ -290,17 +290,18 @@ fn unit() -> (String, Vec<String>) {
 #[test]
 fn links_between_documents_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let suites =
-        ["bench", "conformance", "faults", "memory"].map(|suite| format!("tests/{suite}/"));
+    let suites = ["bench", "conformance", "faults", "memory"]
+        .map(|suite| format!("tests/{suite}/README.md"));
     let mut links = 0;
-    for directory in ["", "tests/"].into_iter().chain(suites.iter().map(String::as_str)) {
-        let document = root.join(directory).join("README.md");
+    let others = ["README.md", "tests/README.md", "tests/THREATS.md"];
+    for document in others.into_iter().chain(suites.iter().map(String::as_str)) {
+        let document = root.join(document);
         let text = std::fs::read_to_string(&document).expect("a document");
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
         for (target, _) in targets.filter(|(target, _)| !target.contains("://")) {
             let (file, heading) = target.split_once('#').unwrap_or((target, ""));
             let file =
-                if file.is_empty() { document.clone() } else { root.join(directory).join(file) };
+                if file.is_empty() { document.clone() } else { document.with_file_name(file) };
             assert!(file.exists(), "{}: {target}", document.display());
             if !heading.is_empty() {
                 let text = std::fs::read_to_string(&file).expect("a document");
@@ -318,6 +319,34 @@ fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// A test is named `FILE::TEST`, as in `proxy/trust::openssl`. The names of some are rows of a macro's list.
+#[test]
+fn tests_that_the_threats_name_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let words = include_str!("THREATS.md").split('`').skip(1).step_by(2);
+    let tests: Vec<_> = words.filter_map(|word| word.rsplit_once("::")).collect();
+    assert!(tests.len() > 50, "{tests:?}");
+    for (file, test) in tests {
+        let files = [
+            format!("tests/{file}.rs"),
+            format!("tests/{file}/main.rs"),
+            format!("tests/support/src/{file}/mod.rs"),
+            format!("src/{file}.rs"),
+            format!("src/{file}/mod.rs"),
+            format!("src/{file}/tests.rs"),
+        ];
+        let mut sources = files.iter().filter_map(|it| std::fs::read_to_string(root.join(it)).ok());
+        let (function, row) = (format!("fn {test}()"), format!("{test}: "));
+        let is_test = |source: String| {
+            let before = source.split_once(&function).map(|(before, _)| before);
+            let above = before.and_then(|before| before.rsplit("\n\n").next());
+            above.is_some_and(|above| above.contains("#[test]"))
+                || source.lines().any(|line| line.trim_start().starts_with(&row))
+        };
+        assert!(sources.any(is_test), "there is no test {file}::{test}");
+    }
 }
 
 #[test]
