@@ -24,8 +24,8 @@ use std::time::Duration;
 use std::{env, fmt, fs, thread};
 
 use dot_proxy::forwarder::{
-    Closed, Counts, DatagramPath, Ecs, Hedge, Notice, Order, Policy, PrivateAnswers, SpecialNames,
-    Stage,
+    Access, AccessDenial, Closed, Counts, DatagramPath, Ecs, Hedge, Notice, Order, Policy, Prefix,
+    PrivateAnswers, Rate, SpecialNames, Stage,
 };
 
 use simulator::dns::{self, Edns, Shape};
@@ -104,13 +104,15 @@ fn the_seeds_reach_what_matters() {
         sum.crowded_out += summary.counts.crowded_out;
         sum.came_back += summary.counts.came_back;
         sum.stripped += summary.counts.stripped;
+        sum.refused += summary.counts.refused;
+        sum.above_rate += summary.counts.above_rate;
         notices += summary.notices;
     }
     let reached =
         [sum.failed, sum.local, sum.orphaned, sum.unmatched, sum.resent, sum.shed, sum.made_room];
     assert!(sum.hedged > 0 && sum.retried > 0 && sum.made_way > 0, "{sum:?}");
     assert!(sum.asked_plainer > 0 && sum.crowded_out > 0 && sum.came_back > 0, "{sum:?}");
-    assert!(sum.stripped > 0, "{sum:?}");
+    assert!(sum.stripped > 0 && sum.refused > 100 && sum.above_rate > 100, "{sum:?}");
     assert!(reached.iter().all(|count| *count >= 10), "{sum:?}");
     assert!(
         sum.answered > 1000 && sum.connects > 100 && notices > 10,
@@ -139,8 +141,11 @@ struct Summary {
 /// One whole life of a forwarder.
 fn run(seed: u64, is_traced: bool) -> Summary {
     let mut rng = Random::new(seed);
-    let swarm = Swarm::new(&mut rng);
+    let mut swarm = Swarm::new(&mut rng);
+    let gate = Gate::drawn(seed, swarm.faults_end);
+    gate.clone_into(&mut swarm.policy);
     if is_traced {
+        trace(format_args!("{gate:#?}"));
         trace(format_args!("seed {seed}: {swarm:#?}"));
     }
     let mut limits = default_limits();
@@ -174,10 +179,11 @@ fn run(seed: u64, is_traced: bool) -> Summary {
     world.roughness = swarm.roughness;
     world.trace = is_traced;
 
-    let mut workload = Workload::new(swarm, rng);
+    let mut workload = Workload::new(swarm, gate, rng);
     workload.chaos(&mut world);
     workload.recover(&mut world);
     workload.demand(&mut world);
+    workload.wait_to_be_read(&mut world);
     world.finish();
     if workload.swarm.is_harmless {
         // A duplicate answer that comes when its ID is another query's costs the connection, and where
@@ -191,7 +197,7 @@ fn run(seed: u64, is_traced: bool) -> Summary {
         assert!(failed.is_none(), "failed without a fault: {failed:?}");
         check_connections(&world, &workload.swarm);
     }
-    check_facts(&world);
+    check_facts(&world, &workload.gate);
     Summary { counts: world.forwarder.counts(), notices: world.notices.len(), turns: world.turns }
 }
 
@@ -206,11 +212,12 @@ fn check_connections(world: &World, swarm: &Swarm) {
 }
 
 /// An upstream fails and comes back in turns, and the log is not flooded.
-fn check_facts(world: &World) {
+fn check_facts(world: &World, gate: &Gate) {
     let mut failed: HashSet<&str> = HashSet::new();
     let mut plain: HashSet<(&str, dot_proxy::forwarder::Edns)> = HashSet::new();
     let mut summary: Option<Duration> = None;
     let mut of_clients = HashMap::new();
+    let mut above_rate: HashMap<Prefix, Duration> = HashMap::new();
     for (at, notice) in &world.notices {
         match notice {
             Notice::UpstreamFailed { upstream, stage, .. } => {
@@ -233,14 +240,21 @@ fn check_facts(world: &World) {
             | Notice::ClientMadeRoom { .. }
             | Notice::ClientRefused { .. }
             | Notice::ClientWaited { .. }
+            | Notice::SourceRefused { .. }
             | Notice::WaitLimit { .. } => {
+                let is_refused = matches!(notice, Notice::SourceRefused { .. });
+                assert!(!is_refused || gate.is_drawn(), "all sources are served here");
                 let last = of_clients.insert(std::mem::discriminant(notice), *at);
                 let is_late = last.is_none_or(|last| *at >= last + ms(60_000));
                 assert!(is_late, "{notice}: twice in a minute, {last:?} and {at:?}");
             }
             Notice::UpstreamInTurn { .. } => {}
-            Notice::SourceRefused { .. } => panic!("all sources are served here"),
-            Notice::AboveRate { .. } => panic!("no rates are limited here"),
+            Notice::AboveRate { network, .. } => {
+                assert!(gate.rate.is_some(), "no rates are limited here");
+                let last = above_rate.insert(*network, *at);
+                let is_late = last.is_none_or(|last| *at >= last + ms(60_000));
+                assert!(is_late, "{notice}: twice in a minute, {last:?} and {at:?}");
+            }
         }
     }
 }
@@ -261,6 +275,103 @@ struct Swarm {
     pause: Duration,
     burst_max: usize,
     sizes_max: usize,
+}
+
+/// Who is served and how much each network may ask, if that is not what it is by default. It is drawn from
+/// chance of its own, so that all else of a seed is what it would be without.
+#[derive(Debug)]
+struct Gate {
+    access: Option<Access>,
+    rate: Option<Rate>,
+    /// The subnets of the host's interfaces, and from when on.
+    subnets: Vec<(Duration, Vec<Prefix>)>,
+    rng: Random,
+}
+
+/// Networks of all kinds of clients, of some of them, and of others around them.
+const NETWORKS: [(&str, u8); 14] = [
+    ("127.0.0.0", 8),
+    ("127.0.0.1", 32),
+    ("192.168.0.0", 16),
+    ("192.168.1.10", 32),
+    ("fd00::", 8),
+    ("fd00::", 64),
+    ("172.16.0.0", 12),
+    ("172.17.0.8", 29),
+    ("10.0.0.0", 8),
+    ("10.1.0.0", 16),
+    ("10.1.0.0", 29),
+    ("10.2.0.1", 32),
+    ("203.0.113.0", 24),
+    ("0.0.0.0", 0),
+];
+
+/// Clients that are served whatever is drawn, as much as they like, so that all that becomes of others must not
+/// become of them.
+const FRIENDS: ([u8; 4], u8) = ([10, 77, 0, 0], 16);
+
+impl Gate {
+    fn drawn(seed: u64, faults_end: Duration) -> Self {
+        let mut rng = Random::new(seed ^ 0x6a7e);
+        let mut access = None;
+        let mut subnets = Vec::new();
+        if rng.chance(250) {
+            let mut allowed = vec![friends()];
+            if rng.chance(500) {
+                allowed.extend(Access::LOCAL);
+            } else {
+                allowed.extend(Self::networks(&mut rng, 400));
+            }
+            let has_subnets = rng.chance(500);
+            for _ in 0..rng.within(1, 5) {
+                let from = rng.up_to(faults_end);
+                subnets.push((from, Self::networks(&mut rng, 300)));
+            }
+            subnets.retain(|_| has_subnets);
+            access = Some(Access {
+                allowed,
+                denied: Self::networks(&mut rng, 200),
+                subnets: has_subnets,
+                denial: rng.pick(&[AccessDenial::Drop, AccessDenial::Refused]),
+            });
+        }
+        let rate = rng.chance(250).then(|| Rate {
+            per_second: rng.pick(&[1, 2, 5, 20, 100]),
+            burst: rng.pick(&[1, 2, 10, 100]),
+            v4_len: rng.pick(&[32, 32, 24, 8]),
+            v6_len: rng.pick(&[128, 64, 56]),
+            exempt: [vec![friends()], Self::networks(&mut rng, 50)].concat(),
+            // So many that networks do not share one.
+            places: 1024,
+        });
+        Self { access, rate, subnets, rng }
+    }
+
+    fn networks(rng: &mut Random, per_mille: u64) -> Vec<Prefix> {
+        let drawn = NETWORKS.into_iter().filter(|_| rng.chance(per_mille));
+        drawn.map(|(address, len)| prefix(address.parse().expect("an address"), len)).collect()
+    }
+
+    /// Writes into a policy what was drawn.
+    fn clone_into(&self, policy: &mut Policy) {
+        if let Some(access) = &self.access {
+            policy.access = access.clone();
+        }
+        policy.rate.clone_from(&self.rate);
+    }
+
+    fn is_drawn(&self) -> bool {
+        self.access.is_some() || self.rate.is_some()
+    }
+}
+
+fn friends() -> Prefix {
+    let (address, len) = FRIENDS;
+    prefix(address.into(), len)
+}
+
+fn prefix(address: IpAddr, len: u8) -> Prefix {
+    Prefix::of(address, len).expect("an address has as many bits")
 }
 
 /// What a run has, or has not.
@@ -748,6 +859,7 @@ fn is_among(name: &str, of_1000: u64) -> bool {
 /// The clients.
 struct Workload {
     swarm: Swarm,
+    gate: Gate,
     rng: Random,
     names: u64,
     stubs: Vec<DatagramPath>,
@@ -756,9 +868,9 @@ struct Workload {
 }
 
 impl Workload {
-    fn new(swarm: Swarm, mut rng: Random) -> Self {
+    fn new(swarm: Swarm, gate: Gate, mut rng: Random) -> Self {
         let stubs = (0..rng.within(1, 12)).map(|stub| stub_path(stub as u16, &mut rng)).collect();
-        Self { swarm, rng, names: 0, stubs, streams: Vec::new() }
+        Self { swarm, gate, rng, names: 0, stubs, streams: Vec::new() }
     }
 
     /// Queries and faults.
@@ -768,11 +880,17 @@ impl Workload {
                 world.schedule(*from, What::ServerDies { server });
             }
         }
+        for (from, subnets) in std::mem::take(&mut self.gate.subnets) {
+            world.schedule(from, What::Subnets { subnets });
+        }
         let mut queries = 0;
         while world.at() < self.swarm.faults_end && queries < 400 {
             for _ in 0..self.rng.within(1, self.swarm.burst_max) {
                 queries += 1;
                 self.act(world);
+            }
+            if self.gate.is_drawn() && self.gate.rng.chance(50) {
+                self.flood(world);
             }
             let pause = self.rng.up_to(2 * self.swarm.pause);
             world.run_for(pause);
@@ -784,6 +902,9 @@ impl Workload {
     /// The faults have stopped. Until what they left behind is found out, a query may fail.
     fn recover(&mut self, world: &mut World) {
         world.schedule(Duration::ZERO, What::ServersRead);
+        if self.gate.is_drawn() {
+            self.stubs = (0..3).map(|n| path_from(friend(n))).collect();
+        }
         self.swarm.traits.remove(&Trait::SlowNames);
         self.swarm.traits.remove(&Trait::Poison);
         for _ in 0..60 {
@@ -812,6 +933,9 @@ impl Workload {
             world.run_ms(1);
         }
         let client = self.connect(world);
+        if self.gate.is_drawn() {
+            world.clients[client].peer = friend(3);
+        }
         for _ in 0..10 {
             self.ask_datagram(world);
             self.ask_stream(world, client, 1);
@@ -831,6 +955,32 @@ impl Workload {
         let mut failed = responses.iter().filter(|r| r.rcode != dns::NOERROR || !r.upstream);
         let failed = failed.find(|r| !is_late(r));
         assert!(failed.is_none(), "after the faults stopped: {failed:?}");
+    }
+
+    /// Whoever has asked more than its network may over TCP is read at its rate, and nothing of it is lost.
+    fn wait_to_be_read(&mut self, world: &mut World) {
+        let is_held_up = |which| self.swarm.has(which);
+        let others = [Trait::SmallLimits, Trait::FewClients, Trait::FewClientBytes];
+        let is_slow = self.gate.rate.as_ref().is_some_and(|rate| rate.per_second <= 5);
+        // Else other limits may be the stricter ones.
+        if is_slow && !others.into_iter().any(is_held_up) {
+            world.run_at_rate(ms(20_000));
+        }
+    }
+
+    /// Many ask at once from one address, which may be one of others, or be served or not.
+    fn flood(&mut self, world: &mut World) {
+        let rng = &mut self.gate.rng;
+        let source: IpAddr = match rng.below(3) {
+            0 => stub_ip(rng),
+            1 => [10, 1, 0, rng.below(20) as u8].into(),
+            _ => [203, 0, 113, rng.below(4) as u8].into(),
+        };
+        let port = 45_000 + rng.below(100) as u16;
+        for _ in 0..rng.pick(&[2, 10, 60]) {
+            let message = self.query();
+            world.datagram(path_from(SocketAddr::new(source, port)), message);
+        }
     }
 
     /// One thing a client, or the host, does.
@@ -1031,6 +1181,12 @@ impl Workload {
     fn is_over(&self, world: &World) -> bool {
         world.at() >= self.swarm.faults_end
     }
+}
+
+/// One of those that are always served.
+fn friend(n: u8) -> SocketAddr {
+    let ([a, b, ..], _) = FRIENDS;
+    SocketAddr::from(([a, b, 0, n], 40_100 + u16::from(n)))
 }
 
 fn stub_path(stub: u16, rng: &mut Random) -> DatagramPath {

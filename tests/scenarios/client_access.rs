@@ -86,9 +86,13 @@ fn subnets_come_and_go() {
 
 /// A network may ask ten queries a second, and twenty at once; one is exempt.
 fn limited() -> World {
+    limited_to(10, 20)
+}
+
+fn limited_to(per_second: u32, burst: u32) -> World {
     let rate = Rate {
-        per_second: 10,
-        burst: 20,
+        per_second,
+        burst,
         v4_len: 24,
         v6_len: 56,
         exempt: vec![prefix("10.9.0.0", 16)],
@@ -163,5 +167,23 @@ fn over_tcp_a_network_is_read_at_its_rate_and_gets_every_answer() {
     assert_eq!(named(&w), [("10.1.0.0/24".to_owned(), true)]);
     // A newcomer of the network has its part, and others theirs.
     w.run_for(Duration::from_secs(5));
+    end(w);
+}
+
+#[test]
+fn who_waits_to_be_read_at_the_rate_is_not_idle() {
+    let mut w = limited_to(1, 1);
+    let clients: Vec<_> = (0..15).map(|_| w.tcp_client()).collect();
+    w.run_ms(10);
+    for round in 0..2 {
+        for client in &clients {
+            w.tcp_send(*client, dns::framed(&question(100 * round + *client as u32)));
+        }
+        w.run_ms(1_000);
+    }
+    // The last are read after more time than a client may be idle.
+    w.run_for(Duration::from_secs(60));
+    assert_eq!(w.oracle.responses.len(), 30);
+    assert!(clients.iter().all(|client| w.clients[*client].conn.is_none()), "idle at last");
     end(w);
 }

@@ -293,6 +293,10 @@ impl Clients {
     pub(crate) fn pop_timeout(&mut self, now: Instant, outbox: &mut Outbox) -> Option<Vec<Id>> {
         while let Some(key) = self.timers.above_rate.pop(now, RATE_PAUSE) {
             if let Some(id) = self.conns.id_at(key) {
+                // What it has sent may wait to be read, so that it is not idle.
+                if self.timers.idle.is_armed(key) {
+                    self.timers.idle.arm(key, now);
+                }
                 self.advance_phase(now, id, outbox);
             }
         }

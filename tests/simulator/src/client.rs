@@ -36,6 +36,8 @@ pub struct TcpClient {
     pub(super) dealings: Dealings,
     /// Output waits, and since then it has taken none.
     pub(super) stuck_since: Option<Duration>,
+    /// Since when it has waited for the forwarder to read what it has sent.
+    pub(super) waits_since: Option<Duration>,
 }
 
 /// How the forwarder deals with a client.
@@ -88,6 +90,7 @@ impl TcpClient {
             response: Vec::new(),
             dealings: Dealings::default(),
             stuck_since: None,
+            waits_since: None,
         }
     }
 

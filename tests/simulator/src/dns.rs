@@ -58,6 +58,8 @@ pub enum Due {
     Silence,
     /// An answer made here, with or without the question.
     Local { rcode: u8, question: bool },
+    /// REFUSED, as its source is not served.
+    Refused,
     /// An authoritative answer made here, with so many records in its first two sections.
     Special { rcode: u8, answers: usize, authorities: usize },
     /// An upstream's answer, or SERVFAIL.

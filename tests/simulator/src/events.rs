@@ -3,13 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use dot_proxy::forwarder::{Access, AccessDenial, Closed, DatagramPath, Prefix, UpstreamIndex};
+use dot_proxy::forwarder::{AccessDenial, Closed, DatagramPath, Prefix, UpstreamIndex};
 
 use support::view::View;
 
-use super::client::{Fin, State, TcpClient};
+use super::client::{Dealings, Fin, State, TcpClient};
 use super::dns::{self, Due};
 use super::oracle::To;
+use super::rates::Allowance;
 use super::server::Do;
 use super::story::path_from;
 use super::world::{Socket, What, World};
@@ -74,24 +75,36 @@ impl World {
             What::ServersRead => self.have_servers_read(),
             What::Shutdown => {
                 self.shutting_down = true;
+                // What they have sent and was not read is discarded.
+                self.clients.iter_mut().for_each(|client| client.dealings.ended = true);
                 self.forwarder.handle_shutdown(self.now);
+            }
+            What::Subnets { subnets } => {
+                self.forwarder.handle_subnets(&subnets);
+                self.subnets = subnets;
             }
         }
     }
 
     fn deliver_datagram(&mut self, path: DatagramPath, message: &[u8], cut: bool) {
+        let (at, to, source) = (self.at(), To::Datagram(path), path.client.ip());
+        let is_served = self.serves(source);
+        let allowance =
+            if is_served { self.meter.take_by_datagram(at, source) } else { Allowance::Nothing };
         let before = self.forwarder.counts();
         self.forwarder.handle_datagram(self.now, path, message, cut);
         let after = self.forwarder.counts();
-        // Stories about rates say who gets how much; what is above and answered all the same gets TC.
-        let is_above = after.above_rate > before.above_rate;
-        if is_above && after.local == before.local {
-            return;
-        }
-        let (at, to) = (self.at(), To::Datagram(path));
-        if is_served(&self.access, path.client.ip()) {
-            self.oracle.asked(at, to, message, cut || is_above);
-        } else if self.access.denial == AccessDenial::Refused {
+        let is_refused = after.refused > before.refused;
+        assert_eq!(is_refused, !is_served, "{source} is served or not");
+        let is_above = is_served && allowance != Allowance::Answer;
+        assert_eq!(
+            after.above_rate > before.above_rate,
+            is_above,
+            "{source}: {allowance:?} is due"
+        );
+        if is_served && allowance != Allowance::Nothing {
+            self.oracle.asked(at, to, message, cut || allowance == Allowance::Truncation);
+        } else if !is_served && self.access.denial == AccessDenial::Refused {
             self.oracle.refused(at, to, message);
         }
     }
@@ -151,6 +164,18 @@ impl World {
         self.forwarder.handle_network_change(self.now, upstream, &conns);
     }
 
+    /// Whether the longest prefix around an address is one of those that are served.
+    pub(super) fn serves(&self, source: IpAddr) -> bool {
+        let longest_first = (0..=128).rev().filter_map(|len| Prefix::of(source, len));
+        let kinds = longest_first.map(|prefix| {
+            let is_denied = self.access.denied.contains(&prefix);
+            let is_allowed = self.access.allowed.contains(&prefix);
+            let is_near = self.subnets.contains(&prefix);
+            (is_denied || is_allowed || is_near).then_some(!is_denied)
+        });
+        kinds.flatten().next().unwrap_or_default()
+    }
+
     /// When the next client can be accepted that waits.
     pub(super) fn accept_at(&self) -> Option<Instant> {
         let waits = !self.shutting_down && !self.backlog.is_empty();
@@ -193,10 +218,11 @@ impl World {
             let peer = self.clients[client].peer;
             let Some(conn) = self.forwarder.handle_accept(self.now, peer) else {
                 let is_crowded_out = all_in_use && has_waited && has_least;
-                let is_served = is_served(&self.access, peer.ip());
+                let is_served = self.serves(peer.ip());
                 assert!(!is_served || is_crowded_out, "{peer} is refused a place");
                 continue;
             };
+            assert!(self.serves(peer.ip()), "{peer} is accepted");
             self.clients[client].conn = Some(conn);
             self.clients[client].state = State::Open;
             self.clients[client].fresh_since = Some(at);
@@ -283,6 +309,9 @@ impl World {
                 }
                 return;
             }
+            self.check_rate(number, most);
+            let client = &mut self.clients[number];
+            client.waits_since = None;
             let length = self.roughness.read_length(client.unread.len().min(most), &mut self.rng);
             let bytes: Vec<u8> = client.unread.drain(..length).collect();
             // Stopped for long, the forwarder may give a client up before it reads the rest.
@@ -298,6 +327,9 @@ impl World {
                     continue;
                 }
                 self.note(format_args!("  client {number} asks {}", asked(&message)));
+                if !self.clients[number].dealings.excused {
+                    self.meter.take_on_stream(at, self.clients[number].peer.ip());
+                }
                 self.oracle.asked(self.at(), To::Stream(number), &message, false);
                 self.clients[number].dealings.ended = dns::due(&message) == Due::Silence;
             }
@@ -312,6 +344,61 @@ impl World {
                 false => client.partial_since,
             };
             self.forwarder.handle_stream(self.now, conn.into(), &bytes);
+        }
+        let client = &mut self.clients[number];
+        if client.conn.is_some() && !client.unread.is_empty() {
+            client.waits_since.get_or_insert(at);
+        }
+    }
+
+    /// So many octets may be read of a client: those of about as many messages as are left to its network, if
+    /// that has no other client that read what was left to both.
+    fn check_rate(&self, number: usize, octets: usize) {
+        let client = &self.clients[number];
+        let source = client.peer.ip();
+        let (Some(left), network) =
+            (self.meter.left_on_stream(self.at(), source), self.meter.network(source))
+        else {
+            return;
+        };
+        let connected = self.clients.iter().filter(|client| client.conn.is_some());
+        let alike = connected.filter(|other| self.meter.network(other.peer.ip()) == network);
+        let Dealings { ended, excused, .. } = client.dealings;
+        if alike.count() == 1 && !ended && !excused {
+            assert!(left > 0, "client {number} is read, and nothing is left to its network");
+            let octets_max = left * 40;
+            let is_right = !client.partial.is_empty() || octets <= octets_max;
+            assert!(is_right, "client {number}: {octets} octets are read, for {left} messages");
+        }
+    }
+
+    /// Lets time pass, in which whoever waits to be read, as its network has asked too much, is read at its
+    /// rate.
+    pub fn run_at_rate(&mut self, length: Duration) {
+        let waits = |client: &TcpClient| {
+            let is_good = client.state == State::Open && !client.offender && client.room.is_none();
+            client.waits_since.is_some()
+                && client.conn.is_some()
+                && is_good
+                && !client.dealings.ended
+        };
+        let at = self.at();
+        let waiting: Vec<_> = self
+            .clients
+            .iter()
+            .enumerate()
+            .filter(|(_, client)| waits(client))
+            .filter_map(|(n, client)| {
+                let network = self.meter.network(client.peer.ip())?;
+                let due = self.meter.due_on_stream(at, length, network);
+                Some((n, network, self.meter.taken_on_stream(network) + due))
+            })
+            .collect();
+        self.run_for(length);
+        for (n, network, due) in waiting {
+            let taken = self.meter.taken_on_stream(network);
+            let is_read = !waits(&self.clients[n]) || taken + 2 >= due;
+            assert!(is_read, "client {n} waits, and its network was read {taken} of {due} times");
         }
     }
 
@@ -449,7 +536,6 @@ fn asked(message: &[u8]) -> String {
     }
 }
 
-/// Who gets answers from a listener that is not loopback.
 /// An IPv4 address, or the /64 of an IPv6 address.
 fn network(address: IpAddr) -> IpAddr {
     match address {
@@ -461,16 +547,6 @@ fn network(address: IpAddr) -> IpAddr {
 
 /// So long newcomers wait for places that a crowd has.
 const WAIT_MAX: Duration = Duration::from_millis(250);
-
-/// Whether the longest prefix around an address is one of those that are served.
-fn is_served(access: &Access, source: IpAddr) -> bool {
-    let longest_first = (0..=128).rev().filter_map(|len| Prefix::of(source, len));
-    let kinds = longest_first.map(|prefix| {
-        let is_denied = access.denied.contains(&prefix);
-        (is_denied || access.allowed.contains(&prefix)).then_some(!is_denied)
-    });
-    kinds.flatten().next().unwrap_or_default()
-}
 
 /// How long a partial frame may last.
 pub(super) const PARTIAL_MAX: Duration = Duration::from_secs(10);

@@ -11,6 +11,7 @@ mod events;
 pub mod fuzz;
 mod oracle;
 mod outputs;
+mod rates;
 mod server;
 pub mod special;
 mod story;

@@ -124,17 +124,19 @@ impl Oracle {
     pub fn asked(&mut self, at: Duration, from: To, message: &[u8], cut: bool) {
         let due = match dns::due(message) {
             Due::Silence => return,
+            due @ Due::Local { question: false, .. } => due,
             _ if cut => Due::Local { rcode: dns::NOERROR, question: true },
             Due::Upstream => special::due(&self.special_names, dns::first_question(message)),
             due => due,
         };
+        let cut = cut && !matches!(due, Due::Local { question: false, .. });
         self.owe(at, from, message, due, cut);
     }
 
     /// A message is about to be handed to the forwarder that is to be refused, if it is a query.
     pub fn refused(&mut self, at: Duration, from: To, message: &[u8]) {
         if dns::due(message) == Due::Upstream {
-            self.owe(at, from, message, Due::Local { rcode: dns::REFUSED, question: true }, false);
+            self.owe(at, from, message, Due::Refused, false);
         }
     }
 
@@ -232,9 +234,10 @@ impl Oracle {
         let name = dns::name_of(parsed.question());
         assert!(parsed.is_response(), "QR is 0 in the response for {name} to {to:?}");
         let owed_here = self.owed.entry(to).or_default();
-        let position = owed_here
-            .iter()
-            .position(|owed| owed.id == parsed.id() && owed.question == parsed.question());
+        let is_it = |owed: &Owed| owed.id == parsed.id() && owed.question == parsed.question();
+        // A query that is sent again above the rate gets TC, while the first one waits for its answer.
+        let like = |owed: &Owed| is_it(owed) && owed.cut == parsed.is_truncated();
+        let position = owed_here.iter().position(like).or_else(|| owed_here.iter().position(is_it));
         let Some(position) = position else {
             panic!(
                 "a response that is not owed: ID {} {name} RCODE {} to {to:?}",
@@ -330,8 +333,7 @@ impl Oracle {
 
     /// Fails unless the response is one that was due; tells whether a server made it.
     fn judge(&self, owed: &Owed, to: To, response: &View<'_>) -> bool {
-        let name = dns::name_of(&owed.question);
-        let length = response.octets.len();
+        let (name, length) = (dns::name_of(&owed.question), response.octets.len());
         assert_eq!(response.copied_flags(), owed.flags, "{name}: OPCODE or RD is not copied");
         let size_max = match to {
             To::Stream(_) => 65_535,
@@ -342,6 +344,10 @@ impl Oracle {
         };
         judge_opt(owed, response, size_max);
         assert!(length <= size_max, "{name}: {length} octets where {size_max} fit");
+        if owed.due == Due::Refused {
+            judge_refused(owed, response);
+            return false;
+        }
         if let Due::Local { rcode, .. } = owed.due {
             assert_eq!(response.header_rcode(), rcode, "{name}: wrong RCODE of a local answer");
             assert_eq!(response.is_truncated(), owed.cut, "{name}: TC of a local answer");
@@ -418,7 +424,9 @@ impl Oracle {
 /// Fails unless an OPT record is there exactly where the client sent one.
 fn judge_opt(owed: &Owed, response: &View<'_>, size_max: usize) {
     let name = dns::name_of(&owed.question);
-    let is_unreadable = matches!(owed.due, Due::Local { rcode: dns::FORMERR | dns::NOTIMP, .. });
+    // What is cut need not be readable.
+    let is_unreadable =
+        owed.cut || matches!(owed.due, Due::Local { rcode: dns::FORMERR | dns::NOTIMP, .. });
     match owed.edns {
         None if is_unreadable => assert!(response.opts() <= 1, "{name}: more than one OPT"),
         None => assert_eq!(response.opts(), 0, "{name}: an OPT the client did not ask for"),
@@ -431,6 +439,15 @@ fn judge_opt(owed: &Owed, response: &View<'_>, size_max: usize) {
             assert_eq!(flag, Some(edns.dnssec_ok), "{name}: DO is not copied");
         }
     }
+}
+
+/// Fails unless the response tells a client that it is not served.
+fn judge_refused(owed: &Owed, response: &View<'_>) {
+    let name = dns::name_of(&owed.question);
+    let code = response.extended_error().map(|(code, _)| code);
+    let expected = (dns::REFUSED, owed.edns.map(|_| 18));
+    assert_eq!((response.header_rcode(), code), expected, "{name}: not served");
+    assert_eq!([0, 1].map(|section| response.count(section)), [0, 0], "{name}: records");
 }
 
 /// Fails unless the response is the forwarder's own about a special name.

@@ -121,6 +121,10 @@ impl World {
                 } else if blameless {
                     assert_eq!(unsent, 0, "client {client} is closed with octets unsent");
                     assert!(!owes, "client {client} is closed with answers owed");
+                    let is_lost = self.clients[client].waits_since.is_some()
+                        && !self.clients[client].dealings.ended
+                        && self.are_places_free();
+                    assert!(!is_lost, "client {client} is closed before all that it sent is read");
                     let may_ask = self.clients[client].fin != Fin::Told && !self.shutting_down;
                     let is_early = may_ask && self.clients[client].is_fresh(at);
                     assert!(!is_early, "client {client} is closed before it could ask");

@@ -8,13 +8,14 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use dot_proxy::forwarder::{
-    Access, ClientId, ConnId, DatagramPath, Forwarder, Limits, Notice, Policy, Stage,
+    Access, ClientId, ConnId, DatagramPath, Forwarder, Limits, Notice, Policy, Prefix, Stage,
     UpstreamConnId, UpstreamIdentity,
 };
 
 use super::client::{State, TcpClient};
 use super::default_policy;
 use super::oracle::Oracle;
+use super::rates::Meter;
 use super::server::{Do, Link, Server};
 use support::Random;
 
@@ -63,6 +64,9 @@ pub struct World {
     pub trace: bool,
     pub(super) limits: Limits,
     pub(super) access: Access,
+    /// The subnets of the host's interfaces.
+    pub(super) subnets: Vec<Prefix>,
+    pub(super) meter: Meter,
     pub(super) shutting_down: bool,
     /// Clients that the forwarder has not accepted, in order.
     pub(super) backlog: VecDeque<usize>,
@@ -215,6 +219,10 @@ pub enum What {
     /// Servers that stopped reading go on.
     ServersRead,
     Shutdown,
+    /// The subnets of the host's interfaces are others.
+    Subnets {
+        subnets: Vec<Prefix>,
+    },
     // The rest the network makes itself.
     AttemptFails {
         link: usize,
@@ -272,6 +280,8 @@ impl World {
             oracle: Oracle::new(limits.query_timeout, &policy),
             limits: limits.clone(),
             access: policy.access.clone(),
+            subnets: Vec::new(),
+            meter: Meter::new(policy.rate.clone()),
             shutting_down: false,
             backlog: VecDeque::new(),
             waiting: Waiting::default(),
@@ -430,6 +440,12 @@ impl World {
             }
         }
         self.turns.push(self.digest.finish());
+    }
+
+    /// Not all of the places for clients are taken.
+    pub(super) fn are_places_free(&self) -> bool {
+        let connected = self.clients.iter().filter(|client| client.conn.is_some());
+        connected.count() < self.limits.clients_max
     }
 
     /// No more clients are connected than may be.
