@@ -352,7 +352,7 @@ impl World {
     }
 
     /// So many octets may be read of a client: those of about as many messages as are left to its network, if
-    /// that has no other client that read what was left to both.
+    /// that has had no other client that may have read what was left to both.
     fn check_rate(&self, number: usize, octets: usize) {
         let client = &self.clients[number];
         let source = client.peer.ip();
@@ -361,8 +361,8 @@ impl World {
         else {
             return;
         };
-        let connected = self.clients.iter().filter(|client| client.conn.is_some());
-        let alike = connected.filter(|other| self.meter.network(other.peer.ip()) == network);
+        let accepted = self.clients.iter().filter(|client| client.state != State::Outside);
+        let alike = accepted.filter(|other| self.meter.network(other.peer.ip()) == network);
         let Dealings { ended, excused, .. } = client.dealings;
         if alike.count() == 1 && !ended && !excused {
             assert!(left > 0, "client {number} is read, and nothing is left to its network");

@@ -158,9 +158,8 @@ impl Oracle {
             // After a freeze one past its deadline may not have its response yet, and is not joined.
             let deadline = |o: &Owed| o.asked + self.query_timeout;
             let id = id_of(message);
-            let joins = owed
-                .iter()
-                .any(|o| o.id == id && !o.is_hidden && o.question == question && at < deadline(o));
+            let is_open = |o: &Owed| o.due == due && !o.is_hidden && at < deadline(o);
+            let joins = owed.iter().any(|o| o.id == id && o.question == question && is_open(o));
             if !joins {
                 owed.iter_mut().filter(|o| o.id == id).for_each(|o| o.is_hidden = true);
             }
