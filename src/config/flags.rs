@@ -254,7 +254,8 @@ pub(super) static FLAGS: [Flag; 36] = [
         value: Some(once(OneOf(AccessDenial::words), |options, value| {
             choose(&mut options.served.denial, value)
         })),
-        help: "What a query over UDP gets that is not served: nothing, or REFUSED with EDE 18; TCP is closed.",
+        help: "What a query over UDP gets that is not served: nothing, or REFUSED with EDE 18, 100 a \
+               second at most; TCP is closed.",
         default: |options| options.served.denial.word().into(),
     },
     Flag {

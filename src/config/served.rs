@@ -462,6 +462,7 @@ mod tests {
         --rate-limit 10:50  => is in another form than QPS[/BURST]; write 10/50
         --rate-limit 10,50  => write 10/50
             --rate-limit 1000001 => --rate-limit 1000001: is out of range: 1 to 1000000 queries a second
+            --rate-limit 10/    => has no BURST behind the slash; write 10 or 10/50
             --rate-limit 10/5   => --rate-limit 10/5: fewer at once than in a second are not reached; write 10/10 or more
             --rate-limit 10/0   => --rate-limit 10/0: is out of range: 1 to 5000000 queries at once
             --rate-limit 10/x   => --rate-limit 10/x: is not a number of queries at once; write a whole number from 1

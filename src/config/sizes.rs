@@ -91,7 +91,7 @@ pub const QUERIES_MAX: [usize; 3] = [192, 4_096, 16_384];
 /// Queries over 512 octets are rare (signed or padded ones): room for 1, 16 and 64 of the longest.
 pub(super) const QUERY_BYTES_MAX: [usize; 3] = [80 << 10, 1 << 20, 4 << 20];
 
-/// Networks whose rates are told apart, 18 octets each: as many as there are places for queries.
+/// Networks whose rates are told apart, 20 octets each: as many as there are places for queries.
 pub(super) const RATE_PLACES: [usize; 3] = [256, 4_096, 16_384];
 
 /// RFC 9210 section 4.2 suggests 150. Behind a small router few ask over TCP, and each costs 50 KB.

@@ -499,6 +499,13 @@ pub(super) fn rate_limit(value: &str) -> Option<String> {
         });
     }
     let right = match rest.trim_start_matches(['/', ' ']) {
+        "" if rest.contains('/') => {
+            let range = super::served::RATES;
+            let burst = 5 * number.clamp(*range.start(), *range.end());
+            return Some(format!(
+                "has no BURST behind the slash; write {number} or {number}/{burst}"
+            ));
+        }
         "s" | "sec" | "second" | "qps" | "q/s" | "rps" | "r/s" => number.to_string(),
         _ => {
             let burst = rest.trim_start_matches([':', ',', ';', ' ']).parse::<u32>().ok()?;

@@ -53,6 +53,7 @@ impl Forwarder {
             }
         } else if self.policy.access.denial == AccessDenial::Refused
             && let Ok(parsed) = message::parse_query(message, truncated)
+            && self.clients.may_refuse(now)
         {
             let ede = Ede { code: Ede::PROHIBITED, text: "" };
             let response = parsed.local_response(Rcode::REFUSED, Some(ede));

@@ -204,7 +204,8 @@ impl Forwarder {
     fn send_waiting(&mut self, now: Instant, next: Next, conn_id: UpstreamConnId) -> usize {
         let (mut gone, mut in_vain) = (0, 0);
         let gone_max = if self.policy.order == Order::Spread { 1 } else { usize::MAX };
-        while let Some(id) = self.queries.first_waiting(next) {
+        let is_starting = self.upstreams.is_starting(conn_id);
+        while let Some(id) = self.queries.first_waiting(next, is_starting) {
             match self.send(now, id, conn_id) {
                 Placed::Sent | Placed::Expired | Placed::NotAgain => gone += 1,
                 Placed::NoId => {

@@ -31,7 +31,7 @@ impl Forwarder {
         }
         self.upstreams.summarize(now, &mut self.outbox);
         let mut again = Vec::new();
-        while let Some(id) = self.queries.first_waiting(Next::Only(index)) {
+        while let Some(id) = self.queries.first_waiting(Next::Only(index), false) {
             self.queries.stop_waiting(id);
             let Some(query) = self.queries.get(id).filter(|query| !query.sendings.expects_answer())
             else {

@@ -370,9 +370,13 @@ impl Forwarder {
 
     /// The subnets of this host's interfaces are these now, of which those beyond [`Access::SUBNETS_MAX`] do
     /// not count. To be told only if the policy has them served.
-    pub fn handle_subnets(&mut self, subnets: &[Prefix]) {
+    /// Clients that are not served any more are closed.
+    pub fn handle_subnets(&mut self, now: Instant, subnets: &[Prefix]) {
         let counted = subnets.len().min(Access::SUBNETS_MAX);
-        self.clients.serve(self.policy.access.served(&subnets[..counted]));
+        for client in self.clients.serve(self.policy.access.served(&subnets[..counted])) {
+            self.close_client(now, client, Manner::Orderly);
+        }
+        self.settle(now);
     }
 
     /// The end was asked for: clients may be read for all that they have sent, so that
@@ -445,8 +449,8 @@ impl Forwarder {
 
     /// How many octets may be read of this client now. 0: it must not be read because of back-pressure,
     /// until [`Action::Read`]; the rest waits in its socket.
-    pub fn poll_read(&mut self, client: ClientId) -> usize {
-        self.clients.poll_read(client)
+    pub fn poll_read(&mut self, now: Instant, client: ClientId) -> usize {
+        self.clients.poll_read(now, client, &mut self.outbox)
     }
 
     /// Whether queries from this address are answered.
@@ -609,7 +613,10 @@ mod tests {
         );
         forwarder
             .queries
-            .first_waiting(super::queries::waiting::Next::Anyone(super::action::RouteIndex::ALL))
+            .first_waiting(
+                super::queries::waiting::Next::Anyone(super::action::RouteIndex::ALL),
+                false,
+            )
             .expect("it waits")
     }
 }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use crate::forwarder::{Access, Forwarder, Policy, Prefix, shown_prefixes, sort_by_key};
 use crate::host::network::subnets::Subnets;
@@ -17,13 +18,17 @@ pub(crate) struct ServedSubnets {
 
 impl ServedSubnets {
     /// Has `forwarder` serve them, if `access` says so. The error is one line for the user.
-    pub(crate) fn open(access: &Access, forwarder: &mut Forwarder) -> Result<Option<Self>, String> {
+    pub(crate) fn open(
+        access: &Access,
+        now: Instant,
+        forwarder: &mut Forwarder,
+    ) -> Result<Option<Self>, String> {
         if !access.subnets {
             return Ok(None);
         }
         let opened = Subnets::open().and_then(|subnets| {
             let mut this = Self { subnets, served: Vec::new() };
-            this.look(forwarder)?;
+            this.look(now, forwarder)?;
             Ok(this)
         });
         opened.map(Some).map_err(|error| Self::unknown(&error))
@@ -39,7 +44,7 @@ impl ServedSubnets {
     }
 
     /// Tells `forwarder` of them if they have changed.
-    pub(crate) fn look(&mut self, forwarder: &mut Forwarder) -> io::Result<()> {
+    pub(crate) fn look(&mut self, now: Instant, forwarder: &mut Forwarder) -> io::Result<()> {
         let subnets = self.subnets.list()?.into_iter();
         let subnets = served(subnets);
         if self.served != subnets {
@@ -51,7 +56,7 @@ impl ServedSubnets {
                     Access::SUBNETS_MAX
                 );
             }
-            forwarder.handle_subnets(&subnets);
+            forwarder.handle_subnets(now, &subnets);
             self.served = subnets;
         }
         Ok(())

@@ -81,7 +81,7 @@ impl Socket for ClientSocket {
         let mut budget = READ_MAX;
         while self.stream.readable && self.state == State::Open {
             // A client that may not be read stays readable: `Action::Read` will ask again.
-            let len_max = cx.forwarder.poll_read(self.client).min(cx.buffer.len());
+            let len_max = cx.forwarder.poll_read(cx.now, self.client).min(cx.buffer.len());
             if len_max == 0 {
                 return false;
             }

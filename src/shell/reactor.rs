@@ -126,7 +126,7 @@ impl Reactor {
                 None
             }
         };
-        let subnets = ServedSubnets::open(access, &mut cx.forwarder)?;
+        let subnets = ServedSubnets::open(access, cx.now, &mut cx.forwarder)?;
         Self::with(listeners, network, subnets, cx, stderr)
             .map_err(|error| format!("cannot start: {}", system_error(&error)))
     }
@@ -431,7 +431,7 @@ impl Reactor {
             }
         }
         if let Some(subnets) = &mut self.subnets
-            && let Err(error) = subnets.look(&mut self.cx.forwarder)
+            && let Err(error) = subnets.look(self.cx.now, &mut self.cx.forwarder)
         {
             let level = self.logged.level(self.cx.now, "subnets", &error);
             log::log!(

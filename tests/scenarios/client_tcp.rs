@@ -113,7 +113,7 @@ fn c04_a_client_that_never_reads_is_bounded_and_closed_after_10_s() {
     let held = w.oracle.responses.len() - 1;
     assert!((13..=15).contains(&held), "{held} answers of 20,000 octets");
     let conn = w.clients[client].conn.expect("still open");
-    assert_eq!(w.forwarder.poll_read(conn), 0);
+    assert_eq!(w.forwarder.poll_read(w.now, conn), 0);
     w.run_ms(5900);
     assert_eq!(w.clients[client].state, State::Open);
     w.run_ms(200);
@@ -142,11 +142,11 @@ fn a_client_at_its_cap_is_not_read_and_then_read_again() {
     }
     w.run_ms(10);
     let conn = w.clients[client].conn.expect("it is open");
-    assert_eq!(w.forwarder.poll_read(conn), 0);
+    assert_eq!(w.forwarder.poll_read(w.now, conn), 0);
     assert_eq!(w.forwarder.counts().queries, 4);
     w.run_ms(1000);
     assert_eq!((failures(&w), w.oracle.responses.len()), (0, 12));
-    assert!(w.forwarder.poll_read(conn) > 0);
+    assert!(w.forwarder.poll_read(w.now, conn) > 0);
     end(w);
 }
 
@@ -205,7 +205,7 @@ fn a_partial_message_does_not_age_while_its_client_is_not_read() {
     w.tcp_send(client, [dns::framed(&question(0)), second[..5].to_vec()].concat());
     w.run_ms(100);
     let conn = w.clients[client].conn.expect("it is open");
-    assert_eq!(w.forwarder.poll_read(conn), 0);
+    assert_eq!(w.forwarder.poll_read(w.now, conn), 0);
     w.tcp_send(client, second[5..].to_vec());
     // The client takes 400 octets a second, and so keeps nobody waiting.
     for _ in 0..18 {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::forwarder::collections::sort::sort_by_key;
 use crate::forwarder::report::OnceAMinute;
@@ -55,8 +55,8 @@ impl Prefix {
 
     /// Whether the address of this key is one of them. No IPv4 address is one of an IPv6 network.
     fn contains(&self, key: u128) -> bool {
-        let is_v4 = self.len >= 96;
-        (self.first..=self.last()).contains(&key) && (is_v4 || !is_mapped(key))
+        let is_of_family = is_mapped(self.first) || !is_mapped(key);
+        is_of_family && (self.first..=self.last()).contains(&key)
     }
 }
 
@@ -288,10 +288,32 @@ impl Strangers {
     }
 }
 
+/// How many REFUSED leave: each goes to an address that may be forged.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    /// When as many as at once may leave again.
+    full_at: Option<Instant>,
+}
+
+impl Refusals {
+    /// Takes one, if it may leave.
+    pub(crate) fn try_take(&mut self, now: Instant) -> bool {
+        let full_at = self.full_at.unwrap_or(now).max(now) + REFUSAL_INTERVAL;
+        let may_leave = full_at <= now + REFUSAL_INTERVAL * REFUSALS_MAX;
+        if may_leave {
+            self.full_at = Some(full_at);
+        }
+        may_leave
+    }
+}
+
+/// REFUSED that leave at once after a pause, and in a second: a client that is told asks no more.
+pub(crate) const REFUSALS_MAX: u32 = 100;
+
+const REFUSAL_INTERVAL: Duration = Duration::from_millis(10);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::forwarder::tests::{Random, base};
 
@@ -304,6 +326,17 @@ mod tests {
             .filter_map(|ms| Some((ms, strangers.note(start + Duration::from_millis(ms))?)))
             .collect();
         assert_eq!(due, [(0, 1), (60_000, 3), (500_000, 2)]);
+    }
+
+    #[test]
+    fn so_many_are_refused_in_a_second_and_the_others_get_nothing() {
+        let mut refusals = Refusals::default();
+        let start = base();
+        let taken = [(0, 150), (5, 10), (10, 10), (1010, 150), (60_000, 150)].map(|(ms, count)| {
+            let now = start + Duration::from_millis(ms);
+            (0..count).filter(|_| refusals.try_take(now)).count()
+        });
+        assert_eq!(taken, [100, 0, 1, 100, 100]);
     }
 
     fn prefix(text: &str) -> Prefix {

@@ -21,8 +21,6 @@ pub(crate) struct Client {
     pub(super) output: StreamOutput,
     /// The queries it is owed answers to.
     queries: Vec<Id>,
-    /// How many messages its network may still send, as of the last look.
-    allowed: usize,
     /// The shell was told not to read it.
     paused: bool,
     /// [`Action::Transmit`] is queued.
@@ -58,10 +56,7 @@ impl Client {
 impl Clients {
     /// A client was accepted.
     pub(crate) fn insert(&mut self, now: Instant, peer: SocketAddr) -> ClientId {
-        let rates = self.rates.as_mut();
-        let allowed = rates.map_or(usize::MAX, |rates| rates.left_on_stream(now, peer.ip()));
         let id = self.conns.insert(Client {
-            allowed,
             peer,
             phase: Phase::Open,
             deframer: Deframer::default(),
@@ -74,9 +69,6 @@ impl Clients {
         self.networks.add(peer);
         self.timers.idle.arm(id.key(), now);
         self.timers.fresh.arm(id.key(), now);
-        if allowed == 0 {
-            self.timers.above_rate.arm(id.key(), now);
-        }
         id
     }
 
@@ -103,16 +95,17 @@ impl Clients {
         true
     }
 
-    /// Looks at how many messages its network may still send.
-    fn look_at_rate(&mut self, now: Instant, id: ClientId, outbox: &mut Outbox) {
-        let (Some(rates), Some(client)) = (&mut self.rates, self.conns.get_mut(id)) else {
-            return;
+    /// How many messages its network may still send. If none, that is looked at again soon.
+    fn allowed(&mut self, now: Instant, id: ClientId, outbox: &mut Outbox) -> usize {
+        let (Some(rates), Some(client)) = (&mut self.rates, self.conns.get(id)) else {
+            return usize::MAX;
         };
-        client.allowed = rates.left_on_stream(now, client.peer.ip());
-        if client.allowed == 0 && client.phase == Phase::Open {
-            self.timers.above_rate.arm(id.key(), now);
+        let allowed = rates.left_on_stream(now, client.peer.ip());
+        if allowed == 0 && client.phase == Phase::Open {
             rates.log(now, client.peer.ip(), true, outbox);
+            self.timers.above_rate.arm(id.key(), now);
         }
+        allowed
     }
 
     /// All whole messages were taken, up to one that is no DNS if there was one.
@@ -249,11 +242,11 @@ impl Clients {
         self.advance_phase(now, id, outbox);
     }
 
-    /// How many octets may be read of it now: about as many as queries are taken. 0 while it holds as
-    /// much as one client may, until [`Action::Read`].
-    fn read_max(&self, client: &Client) -> usize {
+    /// How many octets may be read of it now, with so many messages `allowed`: about as many as queries are taken.
+    /// 0 while it holds as much as one client may, until [`Action::Read`].
+    fn read_max(&self, client: &Client, allowed: usize) -> usize {
         match client.phase {
-            Phase::Open => match self.queries_left(client).min(client.allowed) {
+            Phase::Open => match self.queries_left(client).min(allowed) {
                 0 => 0,
                 // The rest of a message that began, or one message, and then the others.
                 left => client.deframer.missing().unwrap_or(QUERY_LEN) + (left - 1) * QUERY_LEN,
@@ -264,11 +257,12 @@ impl Clients {
     }
 
     /// How many octets may be read of it now; the shell was told if there are none.
-    pub(crate) fn poll_read(&mut self, id: ClientId) -> usize {
+    pub(crate) fn poll_read(&mut self, now: Instant, id: ClientId, outbox: &mut Outbox) -> usize {
+        let allowed = self.allowed(now, id, outbox);
         let Some(client) = self.conns.get(id) else {
             return 0;
         };
-        let octets = self.read_max(client);
+        let octets = self.read_max(client, allowed);
         if octets == 0
             && let Some(client) = self.conns.get_mut(id)
         {
@@ -361,12 +355,12 @@ impl Clients {
 
     /// What follows from fewer queries owed or less output held.
     fn advance_phase(&mut self, now: Instant, id: ClientId, outbox: &mut Outbox) {
-        self.look_at_rate(now, id, outbox);
+        let allowed = self.allowed(now, id, outbox);
         let Some(client) = self.conns.get(id) else {
             return;
         };
         let key = id.key();
-        let wants_read = self.read_max(client) > 0;
+        let wants_read = self.read_max(client, allowed) > 0;
         let settled = client.is_settled();
         match client.phase {
             Phase::Open => {

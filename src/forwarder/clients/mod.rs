@@ -18,7 +18,7 @@ use crate::forwarder::message::Opt;
 use crate::forwarder::network::Network;
 use crate::forwarder::outbox::Outbox;
 use crate::forwarder::report::{Crowd, Notice, OnceAMinute};
-use access::{Access, Ranges, Strangers};
+use access::{Access, Ranges, Refusals, Strangers};
 use client::Client;
 use networks::{Holding, Networks};
 use rates::{Allowance, Rates};
@@ -29,6 +29,7 @@ pub(crate) struct Clients {
     limits: Limits,
     /// Addresses that are served.
     served: Ranges,
+    refusals: Refusals,
     /// What networks have asked lately, if that is limited.
     rates: Option<Box<Rates>>,
     conns: ConnTable<ClientId, Client>,
@@ -120,6 +121,7 @@ impl Clients {
     pub(crate) fn new(limits: &Limits, policy: &Policy, seed: u64) -> Self {
         Self {
             served: policy.access.served(&[]),
+            refusals: Refusals::default(),
             rates: policy.rate.clone().map(|rate| Box::new(Rates::new(rate, seed))),
             conns: ConnTable::with_capacity(limits.client_keys_max()),
             len: 0,
@@ -166,13 +168,20 @@ impl Clients {
         self.is_leaving = true;
     }
 
-    /// These addresses are served from now on.
-    pub(crate) fn serve(&mut self, served: Ranges) {
+    /// These addresses are served from now on. Returns the clients that are not.
+    pub(crate) fn serve(&mut self, served: Ranges) -> Vec<ClientId> {
         self.served = served;
+        let strangers = self.conns.iter().filter(|(_, client)| !self.serves(client.peer.ip()));
+        strangers.map(|(id, _)| id).collect()
     }
 
     pub(crate) fn serves(&self, source: IpAddr) -> bool {
         self.served.contains(source)
+    }
+
+    /// Whether a datagram that is not served gets REFUSED now, which counts as sent then.
+    pub(crate) fn may_refuse(&mut self, now: Instant) -> bool {
+        self.refusals.try_take(now)
     }
 
     /// A source asked that is not served; says so, once in a while.

@@ -30,8 +30,12 @@ pub struct Rate {
 impl Rate {
     /// The network of an address.
     pub(crate) fn network(&self, source: IpAddr) -> Option<Prefix> {
-        let source = source.to_canonical();
-        Prefix::of(source, if source.is_ipv4() { self.v4_len } else { self.v6_len })
+        match source.to_canonical() {
+            v4 @ IpAddr::V4(_) => Prefix::of(v4, self.v4_len),
+            // All neighbours are in one prefix.
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => Prefix::of(v6.into(), 128),
+            v6 @ IpAddr::V6(_) => Prefix::of(v6, self.v6_len),
+        }
     }
 
     /// Octets that it takes beside the structure, with what is known of networks.
@@ -69,7 +73,8 @@ pub(crate) struct Rates {
     seed: u64,
     /// What times are counted from.
     epoch: Option<Instant>,
-    /// Sets of [`WAYS`], and behind them the one of each set that is shared.
+    /// Sets of [`WAYS`], and behind them those of each set that are shared, one for each transport: who forges
+    /// addresses over UDP takes nothing from clients over TCP.
     buckets: Vec<Bucket>,
     /// The networks that the log named lately.
     logged: [Option<(Prefix, Instant)>; LINES_MAX],
@@ -145,7 +150,7 @@ impl Rates {
             return usize::MAX;
         }
         let at = self.nanoseconds(now);
-        let bucket = self.bucket(at, self.hash(source, Transport::Tcp));
+        let bucket = self.bucket(at, self.hash(source, Transport::Tcp), Transport::Tcp);
         let used = self.buckets[bucket].full_at.saturating_sub(at);
         (self.burst_time().saturating_sub(used) / self.interval()) as usize
     }
@@ -199,7 +204,7 @@ impl Rates {
     }
 
     /// Where the bucket is of the network with this hash.
-    fn bucket(&self, at: u64, hash: u64) -> usize {
+    fn bucket(&self, at: u64, hash: u64, transport: Transport) -> usize {
         let sets = self.rate.places / WAYS;
         let set = hash as usize % sets;
         let ways = set * WAYS..(set + 1) * WAYS;
@@ -207,12 +212,12 @@ impl Rates {
         let is_own = |bucket: &Bucket| is_in_use(bucket) && bucket.tag == tag(hash);
         let own = ways.clone().find(|place| is_own(&self.buckets[*place]));
         let free = || ways.clone().find(|place| !is_in_use(&self.buckets[*place]));
-        own.or_else(free).unwrap_or(self.rate.places + set)
+        own.or_else(free).unwrap_or(self.rate.places + 2 * set + transport as usize)
     }
 
     fn bucket_mut(&mut self, at: u64, source: IpAddr, transport: Transport) -> &mut Bucket {
         let hash = self.hash(source, transport);
-        let place = self.bucket(at, hash);
+        let place = self.bucket(at, hash, transport);
         let bucket = &mut self.buckets[place];
         if bucket.full_at <= at {
             *bucket = Bucket { tag: tag(hash), above: 0, full_at: at };
@@ -227,7 +232,7 @@ const fn tag(hash: u64) -> u32 {
 }
 
 const fn buckets(places: usize) -> usize {
-    places + places / WAYS
+    places + 2 * (places / WAYS)
 }
 
 /// Buckets in which a network may find a place.
@@ -343,6 +348,26 @@ mod tests {
             );
         }
         assert_eq!(all, 64 + 64 / WAYS * 20);
+    }
+
+    #[test]
+    fn a_forged_flood_takes_nothing_from_tcp() {
+        let (mut rates, t0) = (rates(10, 20, 64), base());
+        for source in 0..100_000_u32 {
+            rates.take_by_datagram(t0, source.to_be_bytes().into());
+        }
+        for client in 0..8_u8 {
+            let client = IpAddr::from([203, 0, 113, client]);
+            assert!(rates.left_on_stream(t0, client) > 0, "{client}");
+        }
+    }
+
+    #[test]
+    fn link_local_addresses_are_hosts_of_their_own() {
+        let (mut rates, t0) = (rates(1, 1, 256), base());
+        for (source, expected) in [("fe80::1", 1), ("fe80::1", 0), ("fe80::2", 1)] {
+            assert_eq!(ask(&mut rates, t0, source, 1)[0], expected, "{source}");
+        }
     }
 
     #[test]

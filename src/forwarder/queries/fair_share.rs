@@ -1,6 +1,7 @@
 //! How much of the query table each network holds.
 
 use std::ops::Range;
+use std::time::Instant;
 
 use crate::forwarder::collections::random::Random;
 use crate::forwarder::network::Network;
@@ -17,6 +18,8 @@ pub(crate) struct Shares {
     nodes: Vec<Node>,
     /// Queries in buckets of datagrams, but that of this host.
     datagrams: usize,
+    /// The bucket whose turn is next where few queries may be sent.
+    turn: usize,
     seed: u64,
 }
 
@@ -56,7 +59,7 @@ impl Shares {
     /// For the keys below `keys`, without ever growing.
     pub(crate) fn new(seed: u64, keys: usize) -> Self {
         let buckets = Box::new([Bucket::default(); BUCKETS]);
-        Self { buckets, nodes: Vec::with_capacity(keys), datagrams: 0, seed }
+        Self { buckets, nodes: Vec::with_capacity(keys), datagrams: 0, turn: 0, seed }
     }
 
     /// Octets that it takes for so many keys.
@@ -137,18 +140,39 @@ impl Shares {
         Some(oldest as usize)
     }
 
+    /// Of the networks with a query that waits, as `waits` tells, the one whose turn it is: a query of it. Looks at
+    /// the ends of each network's list only.
+    pub(crate) fn in_turn(&mut self, waits: impl Fn(usize) -> bool) -> Option<usize> {
+        for place in (self.turn..BUCKETS).chain(0..self.turn) {
+            let Bucket { oldest, youngest, .. } = self.buckets[place];
+            let found = [oldest, youngest].into_iter().flatten().find(|key| waits(*key as usize));
+            if let Some(key) = found {
+                self.turn = (place + 1) % BUCKETS;
+                return Some(key as usize);
+            }
+        }
+        None
+    }
+
+    /// Whether two queries are of one network.
+    pub(crate) fn are_of_one(&self, key: usize, other: usize) -> bool {
+        let bucket = |key: usize| self.nodes.get(key).and_then(|node| node.bucket);
+        bucket(key) == bucket(other)
+    }
+
     /// With all `places` of these contenders taken: the query that makes room for one of `newcomer`. `None` if it
     /// has to do without.
     ///
     /// The youngest query goes of the network that holds most. If the oldest went, nothing would live long enough to
     /// be answered. But where there are more networks than anybody serves, as with forged addresses, none of which
-    /// holds much, the oldest goes of one that has its share, if `may_go` says that it has had its time.
+    /// holds much, the oldest goes, if it has had its time: `since` tells when it came.
     pub(crate) fn makes_room(
         &self,
         newcomer: BucketId,
         contenders: Contenders,
         places: usize,
-        may_go: impl Fn(usize) -> bool,
+        has_had_its_time: impl Fn(Instant) -> bool,
+        since: impl Fn(usize) -> Option<Instant>,
     ) -> Option<usize> {
         let own = self.buckets[usize::from(newcomer.0)];
         let contenders = match contenders {
@@ -157,15 +181,17 @@ impl Shares {
         };
         let held = self.buckets[contenders].iter().filter(|bucket| bucket.held > 0);
         let networks = held.clone().count() + usize::from(own.held == 0);
-        let heaviest = held.max_by_key(|bucket| bucket.held)?;
-        let is_above = heaviest.held > own.held;
-        let share = places / networks;
-        if is_above && own.held < share as u32 {
-            return heaviest.youngest.map(|key| key as usize);
+        let heaviest = held.clone().max_by_key(|bucket| bucket.held)?;
+        let share = (places / networks) as u32;
+        if networks > networks_max(places) && heaviest.held <= MUCH * (share + 1) {
+            let oldest = held.filter_map(|bucket| {
+                let key = bucket.oldest? as usize;
+                Some((since(key)?, key))
+            });
+            return oldest.min().filter(|(since, _)| has_had_its_time(*since)).map(|(_, key)| key);
         }
-        let gives = if is_above { heaviest } else { &own };
-        let oldest = gives.oldest.filter(|_| networks > NETWORKS_MAX)? as usize;
-        may_go(oldest).then_some(oldest)
+        let gives = heaviest.held > own.held && own.held < share;
+        heaviest.youngest.filter(|_| gives).map(|key| key as usize)
     }
 }
 
@@ -186,14 +212,21 @@ const DATAGRAMS: Range<usize> = 1..256;
 const STREAMS: Range<usize> = 256..BUCKETS;
 const BUCKETS: usize = 384;
 
-/// Networks with queries in a full table, above which most addresses are taken for forged.
-const NETWORKS_MAX: usize = 128;
+/// What a network holds is much, if it is so many times its share.
+const MUCH: u32 = 4;
+
+/// Networks with queries in so many places, all of which are taken, above which most addresses are taken for forged.
+fn networks_max(places: usize) -> usize {
+    (places / 8).clamp(16, 128)
+}
 
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::time::Duration;
 
     use super::*;
+    use crate::forwarder::tests::base;
 
     fn network(client: &str) -> Network {
         Network::of(client.parse().unwrap())
@@ -203,7 +236,8 @@ mod tests {
     fn the_heaviest_gives_up_its_youngest_query() {
         let mut shares = Shares::new(7, 8);
         let (flood, other) = (BucketId(1), BucketId(2));
-        let makes_room = |shares: &Shares| shares.makes_room(other, Contenders::All, 8, |_| true);
+        let makes_room =
+            |shares: &Shares| shares.makes_room(other, Contenders::All, 8, |_| true, |_| None);
         for key in 0..8 {
             shares.add(key, flood);
         }
@@ -228,38 +262,80 @@ mod tests {
         for key in 4..8 {
             shares.add(key, other);
         }
-        assert_eq!(shares.makes_room(one, Contenders::All, 8, |_| true), None);
-        assert_eq!(shares.makes_room(other, Contenders::All, 8, |_| true), None);
+        assert_eq!(shares.makes_room(one, Contenders::All, 8, |_| true, |_| None), None);
+        assert_eq!(shares.makes_room(other, Contenders::All, 8, |_| true, |_| None), None);
         // A third network has a share of two.
-        assert!(shares.makes_room(BucketId(3), Contenders::All, 8, |_| true).is_some());
+        assert!(shares.makes_room(BucketId(3), Contenders::All, 8, |_| true, |_| None).is_some());
         for key in 0..8 {
             shares.remove(key);
         }
-        assert_eq!(shares.makes_room(one, Contenders::All, 8, |_| true), None);
+        assert_eq!(shares.makes_room(one, Contenders::All, 8, |_| true, |_| None), None);
         assert_eq!(shares.datagrams(), 0);
     }
 
     #[test]
-    fn where_networks_are_too_many_who_has_its_share_gives_up_what_had_its_time() {
-        // Buckets that hold two queries each, of four and of two hundred places for each; who asks, which queries have
-        // had their time, and which goes.
-        for (buckets, each, newcomer, had_time, goes) in [
-            (NETWORKS_MAX, 2, BucketId(1), true, None),
-            (NETWORKS_MAX + 1, 2, BucketId(1), false, None),
-            (NETWORKS_MAX + 1, 2, BucketId(1), true, Some(0)),
-            (NETWORKS_MAX + 1, 2, BucketId(3), true, Some(4)),
-            // There are more networks than places: a new one has no share.
-            (NETWORKS_MAX + 1, 1, BucketId(200), false, None),
-            (NETWORKS_MAX + 1, 1, BucketId(200), true, Some(NETWORKS_MAX)),
+    fn where_networks_are_too_many_the_oldest_goes_that_had_its_time() {
+        let base = base();
+        let at = |key: usize| base + Duration::from_millis(key as u64);
+        // How many buckets hold how many queries each, all of them as many as there are places, and came in this
+        // order; who asks; when what had its time had come; which query goes.
+        for (buckets, each, newcomer, had_its_time, goes) in [
+            (36, 8, 1, 1000, None),
+            (37, 8, 1, 1000, Some(0)),
+            (37, 8, 3, 1, Some(0)),
+            (37, 8, 3, 0, None),
+            (128, 8, 1, 1000, None),
+            (129, 8, 1, 1000, Some(0)),
+            // There are as many networks as places: a new one has no share.
+            (144, 1, 200, 1000, Some(0)),
+            (144, 1, 7, 1000, Some(0)),
         ] {
             let mut shares = Shares::new(7, 2 * BUCKETS);
             for key in 0..buckets * each {
                 shares.add(key, BucketId((1 + key / each) as u16));
             }
-            let found =
-                shares.makes_room(newcomer, Contenders::Datagrams, buckets * each, |_| had_time);
-            assert_eq!(found, goes, "{buckets} with {each} each, {newcomer:?}, {had_time}");
+            let places = if each == 8 && buckets < 100 { 288 } else { buckets * each };
+            let found = shares.makes_room(
+                BucketId(newcomer),
+                Contenders::Datagrams,
+                places,
+                |since| since < at(had_its_time),
+                |key| Some(at(key)),
+            );
+            assert_eq!(found, goes, "{buckets} with {each} each, {newcomer}, {had_its_time}");
         }
+        // Where one holds much, it gives up its youngest all the same.
+        let mut shares = Shares::new(7, 2 * BUCKETS);
+        for key in 0..200 {
+            shares.add(key, BucketId((1 + key) as u16));
+        }
+        for key in 200..400 {
+            shares.add(key, BucketId(255));
+        }
+        let makes_room = |newcomer| {
+            let contenders = Contenders::Datagrams;
+            shares.makes_room(BucketId(newcomer), contenders, 400, |_| true, |key| Some(at(key)))
+        };
+        assert_eq!([254, 255, 1].map(makes_room), [Some(399), None, None]);
+    }
+
+    #[test]
+    fn networks_are_served_in_turn() {
+        let mut shares = Shares::new(7, 16);
+        for key in 0..8 {
+            shares.add(key, BucketId(5));
+        }
+        shares.add(8, BucketId(2));
+        shares.add(9, BucketId(300));
+        let mut waiting: Vec<usize> = (4..10).collect();
+        let mut served = Vec::new();
+        while let Some(key) = shares.in_turn(|key| waiting.contains(&key)) {
+            waiting.retain(|other| *other != key);
+            shares.remove(key);
+            served.push(key);
+        }
+        assert_eq!(served, [8, 7, 9, 6, 5, 4]);
+        assert!(shares.are_of_one(0, 3) && !shares.are_of_one(0, 9));
     }
 
     #[test]
@@ -274,7 +350,7 @@ mod tests {
         }
         assert_eq!(shares.datagrams(), 4);
         let makes_room = |newcomer, contenders, places| {
-            shares.makes_room(BucketId(newcomer), contenders, places, |_| true)
+            shares.makes_room(BucketId(newcomer), contenders, places, |_| true, |_| None)
         };
         assert_eq!(makes_room(8, Contenders::Datagrams, 4), Some(15));
         for newcomer in [8, 301, HOST] {

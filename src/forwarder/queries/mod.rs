@@ -130,8 +130,9 @@ impl Queries {
         } else {
             return Place::Free;
         };
-        let may_go = |key| self.by_arrival.start(key).is_some_and(|at| at + HAD_ITS_TIME <= now);
-        let goes = self.shares.makes_room(newcomer, contenders, places, may_go);
+        let has_had_its_time = |since| since + HAD_ITS_TIME <= now;
+        let since = |key| self.by_arrival.start(key);
+        let goes = self.shares.makes_room(newcomer, contenders, places, has_had_its_time, since);
         goes.and_then(|key| self.table.id_at(key)).map_or(Place::None, Place::Of)
     }
 
@@ -355,9 +356,15 @@ impl Queries {
         self.waiting.awaited()
     }
 
-    /// The one that is first to be sent.
-    pub(crate) fn first_waiting(&self, next: Next) -> Option<Id> {
-        self.table.id_at(self.waiting.oldest(next)?.0)
+    /// The one that is first to be sent. With `in_turn`, where an upstream takes few until it has answered one of them,
+    /// networks take turns: names that nobody answers, all asked by one, could else keep it from ever answering.
+    pub(crate) fn first_waiting(&mut self, next: Next, in_turn: bool) -> Option<Id> {
+        let (first, _) = self.waiting.oldest(next)?;
+        let waiting = &self.waiting;
+        let turn = || self.shares.in_turn(|key| waiting.next(key) == next);
+        let other = in_turn.then(turn).flatten();
+        let other = other.filter(|key| !self.shares.are_of_one(*key, first));
+        self.table.id_at(other.unwrap_or(first))
     }
 
     /// One that has waited for longer than `patience` for whichever upstream takes it. It waits no longer.
@@ -498,7 +505,7 @@ impl Queries {
         }
         let mut again = Vec::new();
         let mut in_vain = 0;
-        while let Some(id) = self.first_waiting(Next::Only(upstream))
+        while let Some(id) = self.first_waiting(Next::Only(upstream), false)
             && let Some(query) = self.table.get(id)
         {
             if in_vain >= TRIES_IN_VAIN_MAX {

@@ -163,6 +163,12 @@ impl Upstreams {
         }
     }
 
+    /// Whether the upstream has failed, and gets few queries at a time until it has answered one.
+    pub(crate) fn is_starting(&self, conn_id: UpstreamConnId) -> bool {
+        let upstream = self.conns.get(conn_id).map(|conn| &self.list[conn.upstream]);
+        upstream.is_some_and(|upstream| !upstream.is_usable())
+    }
+
     /// Whether the connection takes another query at the moment.
     pub(crate) fn takes_more(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
         let Some(conn) = self.conns.get(conn_id) else {

@@ -80,8 +80,12 @@ impl World {
                 self.forwarder.handle_shutdown(self.now);
             }
             What::Subnets { subnets } => {
-                self.forwarder.handle_subnets(&subnets);
                 self.subnets = subnets;
+                for client in 0..self.clients.len() {
+                    // Who is not served any more is closed, whatever it is owed.
+                    self.clients[client].offender |= !self.serves(self.clients[client].peer.ip());
+                }
+                self.forwarder.handle_subnets(self.now, &self.subnets);
             }
         }
     }
@@ -104,7 +108,11 @@ impl World {
         );
         if is_served && allowance != Allowance::Nothing {
             self.oracle.asked(at, to, message, cut || allowance == Allowance::Truncation);
-        } else if !is_served && self.access.denial == AccessDenial::Refused {
+        } else if !is_served
+            && self.access.denial == AccessDenial::Refused
+            && after.local > before.local
+        {
+            // Stories say how many are.
             self.oracle.refused(at, to, message);
         }
     }
@@ -289,7 +297,8 @@ impl World {
         is_open
             && !owes
             && client.conn.is_some_and(|conn| {
-                self.forwarder.output(conn.into()).is_empty() && self.forwarder.poll_read(conn) > 0
+                self.forwarder.output(conn.into()).is_empty()
+                    && self.forwarder.poll_read(self.now, conn) > 0
             })
     }
 
@@ -298,7 +307,7 @@ impl World {
         while let client = &mut self.clients[number]
             && let Some(conn) = client.conn
             && client.state == State::Open
-            && let most = self.forwarder.poll_read(conn)
+            && let most = self.forwarder.poll_read(self.now, conn)
             && most > 0
         {
             if client.unread.is_empty() {

@@ -234,8 +234,13 @@ impl Oracle {
         assert!(parsed.is_response(), "QR is 0 in the response for {name} to {to:?}");
         let owed_here = self.owed.entry(to).or_default();
         let is_it = |owed: &Owed| owed.id == parsed.id() && owed.question == parsed.question();
-        // A query that is sent again above the rate gets TC, while the first one waits for its answer.
-        let like = |owed: &Owed| is_it(owed) && owed.cut == parsed.is_truncated();
+        // A query that is sent again above the rate gets TC, while the first one waits for its answer, and one whose
+        // source is not served any more gets REFUSED.
+        let is_refused = parsed.header_rcode() == dns::REFUSED;
+        let like = |owed: &Owed| {
+            let is_refusal = owed.due == Due::Refused;
+            is_it(owed) && owed.cut == parsed.is_truncated() && is_refusal == is_refused
+        };
         let position = owed_here.iter().position(like).or_else(|| owed_here.iter().position(is_it));
         let Some(position) = position else {
             panic!(

@@ -43,7 +43,11 @@ impl Meter {
     pub(super) fn network(&self, source: IpAddr) -> Option<Prefix> {
         let rate = self.rate.as_ref()?;
         let source = source.to_canonical();
-        let (whole, len) = if source.is_ipv4() { (32, rate.v4_len) } else { (128, rate.v6_len) };
+        let (whole, len) = match source {
+            IpAddr::V4(_) => (32, rate.v4_len),
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => (128, 128),
+            IpAddr::V6(_) => (128, rate.v6_len),
+        };
         let itself = Prefix::of(source, whole)?;
         let is_exempt = rate.exempt.iter().any(|exempt| itself.is_within(exempt));
         Prefix::of(source, len).filter(|_| !is_exempt)

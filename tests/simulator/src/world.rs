@@ -74,7 +74,7 @@ pub struct World {
     /// Clients that kept the rules and were closed for what all held.
     pub(super) blameless_shed: u64,
     pub(super) base: Instant,
-    pub(super) now: Instant,
+    pub now: Instant,
     pub(super) events: BinaryHeap<Reverse<Event>>,
     pub(super) events_made: u64,
     /// By the key of the connection.

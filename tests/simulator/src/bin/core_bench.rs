@@ -183,7 +183,7 @@ impl Bench {
             match client.conn {
                 Some(conn) => {
                     // A shell must not read a client that is held back.
-                    if self.forwarder.poll_read(conn) > 0 {
+                    if self.forwarder.poll_read(self.now, conn) > 0 {
                         self.forwarder.handle_stream(self.now, conn.into(), &self.query);
                     } else {
                         self.asked -= 1;

@@ -188,7 +188,7 @@ impl Shell {
         let conn = pick(&mut self.conns, which, |kind| matches!(kind, Kind::Client));
         if let Some(ConnId::Client(client)) = conn.map(|conn| conn.id) {
             let id = ConnId::Client(client);
-            let most = self.forwarder.poll_read(client).min(octets.len());
+            let most = self.forwarder.poll_read(self.now, client).min(octets.len());
             if most > 0 {
                 self.forwarder.handle_stream(self.now, id, &octets[..most]);
             }
