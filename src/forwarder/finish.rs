@@ -150,7 +150,7 @@ impl Forwarder {
 
     /// When a response by datagram leaves: at once, unless it is late and its network gets many of these.
     fn turn(&mut self, now: Instant, query: &Query, path: DatagramPath, len_max: usize) -> Turn {
-        if now.saturating_duration_since(query.arrived) <= PROMPT {
+        if now <= query.arrived + PROMPT {
             return Turn::Now;
         }
         let bucket = self.queries.bucket_of_datagrams(Network::of(path.client));

@@ -30,8 +30,8 @@ pub(crate) struct BucketId(u16);
 impl BucketId {
     /// The place among those of datagrams of other hosts, below [`Self::REMOTE`]; `None` if it is none of these.
     pub(crate) fn remote(self) -> Option<usize> {
-        let place = usize::from(self.0);
-        DATAGRAMS.contains(&place).then(|| place - DATAGRAMS.start)
+        let place = usize::from(self.0).wrapping_sub(DATAGRAMS.start);
+        (place < Self::REMOTE).then_some(place)
     }
 
     /// Buckets of datagrams of other hosts.
@@ -72,17 +72,16 @@ impl Shares {
         if network == Network::LOOPBACK {
             return BucketId(HOST);
         }
-        self.bucket(network, DATAGRAMS)
+        BucketId(DATAGRAMS.start as u16 + (self.hash(network) % BucketId::REMOTE as u64) as u16)
     }
 
     /// The bucket of the queries that they send on streams.
     pub(crate) fn of_streams(&self, network: Network) -> BucketId {
-        self.bucket(network, STREAMS)
+        BucketId(STREAMS.start as u16 + (self.hash(network) % STREAMS_LEN) as u16)
     }
 
-    fn bucket(&self, network: Network, buckets: Range<usize>) -> BucketId {
-        let hash = Random::new(self.seed ^ network.folded()).next() as usize;
-        BucketId((buckets.start + hash % buckets.len()) as u16)
+    fn hash(&self, network: Network) -> u64 {
+        Random::new(self.seed ^ network.folded()).next()
     }
 
     /// How many queries came by datagram from other hosts.
@@ -210,6 +209,7 @@ const HOST: u16 = 0;
 /// with another.
 const DATAGRAMS: Range<usize> = 1..256;
 const STREAMS: Range<usize> = 256..BUCKETS;
+const STREAMS_LEN: u64 = (STREAMS.end - STREAMS.start) as u64;
 const BUCKETS: usize = 384;
 
 /// What a network holds is much, if it is so many times its share.

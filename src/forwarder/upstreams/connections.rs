@@ -165,8 +165,10 @@ impl Upstreams {
 
     /// Whether the upstream has failed, and gets few queries at a time until it has answered one.
     pub(crate) fn is_starting(&self, conn_id: UpstreamConnId) -> bool {
-        let upstream = self.conns.get(conn_id).map(|conn| &self.list[conn.upstream]);
-        upstream.is_some_and(|upstream| !upstream.is_usable())
+        self.conns.get(conn_id).is_some_and(|conn| {
+            let upstream = &self.list[conn.upstream];
+            upstream.experience.in_flight_max.is_some() && !upstream.is_usable()
+        })
     }
 
     /// Whether the connection takes another query at the moment.

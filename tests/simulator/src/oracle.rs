@@ -256,6 +256,7 @@ impl Oracle {
         self.unanswered.remove(&owed.number);
         let is_cut_short = matches!(to, To::Datagram(path) if !path.client.ip().is_loopback())
             && at >= owed.asked + LATE_AFTER
+            && parsed.header_rcode() == dns::NOERROR
             && parsed.is_truncated()
             && parsed.records_octets().len() <= OPT_LEN_MIN;
         self.cut_short += u64::from(is_cut_short);
