@@ -236,7 +236,8 @@ fn check_facts(world: &World, gate: &Gate) {
             Notice::UpstreamObjects { upstream, edns } => {
                 assert!(plain.insert((upstream, *edns)), "{upstream} is told of twice: {at:?}");
             }
-            Notice::CameBack
+            Notice::AnswerStripped { .. }
+            | Notice::CameBack
             | Notice::ClientMadeRoom { .. }
             | Notice::ClientRefused { .. }
             | Notice::ClientWaited { .. }
@@ -460,10 +461,12 @@ fn special_names(rng: &mut Random) -> SpecialNames {
 
 /// The address of answers to private names is private with and without loopback.
 fn private_answers(rng: &mut Random) -> PrivateAnswers {
+    let strip =
+        |loopback, except| PrivateAnswers::Strip { loopback, except, except_special: false };
     match rng.below(3) {
         0 => PrivateAnswers::Pass,
-        1 => PrivateAnswers::Strip { loopback: false, except: vec![b"\x04corp\0"[..].into()] },
-        _ => PrivateAnswers::Strip { loopback: true, except: vec![] },
+        1 => strip(false, vec![b"\x04corp\0"[..].into()]),
+        _ => strip(true, vec![]),
     }
 }
 

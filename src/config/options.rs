@@ -219,8 +219,12 @@ impl Options {
         };
         // What is asked of an upstream as special has addresses of this network.
         let mut except = mem::take(&mut self.private_zones);
-        except.extend(self.forward_zones.iter().cloned());
-        PrivateAnswers::Strip { loopback, except }
+        except.append(&mut self.forward_zones);
+        PrivateAnswers::Strip {
+            loopback,
+            except,
+            except_special: self.special_names == Special::Forward,
+        }
     }
 
     /// Everything that the program is told, or what does not go together.
@@ -236,8 +240,18 @@ impl Options {
         let files = self.files()?;
         let is_public = !self.listen.iter().all(|listener| listener.ip().is_loopback());
         let (access, rate, mut warnings) = self.served.resolve(self.size, is_public);
+        let special_names = match self.special_names {
+            Special::Forward => SpecialNames::Forward,
+            Special::Local => SpecialNames::Local { forwarded: self.forward_zones.clone() },
+        };
         if self.private_answers == Private::Pass && !self.private_zones.is_empty() {
             warnings.push("--private-zone: changes nothing without --private-answers strip".into());
+        } else if let Some(zone) = self.private_zones.iter().find_map(|it| special_names.all_of(it))
+        {
+            warnings.push(format!(
+                "--private-zone {zone}: changes nothing, as its names are special and answered here; write \
+                 --forward-zone {zone} in its place"
+            ));
         }
         let private_answers = self.private_answers();
         // With one operator asked before the others, these are not to see a part of the names.
@@ -258,10 +272,7 @@ impl Options {
                 ecs: self.ecs,
                 access,
                 rate,
-                special_names: match self.special_names {
-                    Special::Forward => SpecialNames::Forward,
-                    Special::Local => SpecialNames::Local { forwarded: self.forward_zones },
-                },
+                special_names,
                 private_answers,
             },
             warnings,

@@ -313,6 +313,7 @@ mod tests {
             ),
             // Loopback is denied by name, as all that is served by default.
             ("--allow 0.0.0.0/0 --deny 127.0.0.0/8", "0.0.0.0/0, ::1/128, but not 127.0.0.0/8"),
+            ("--allow 10.0.0.0/8 --deny ::1", "10.0.0.0/8, 127.0.0.0/8, but not ::1/128"),
             // Nobody is denied who would be served otherwise.
             ("--allow ::1 --deny ::/0", "::1/128, 127.0.0.0/8"),
             (
@@ -490,6 +491,7 @@ mod tests {
             ("-l 0.0.0.0:53", ""),
             ("-l 0.0.0.0:53 --deny 10.0.0.0/8 --deny 192.168.7.0/24", ""),
             ("-l 0.0.0.0:53 --allow 0.0.0.0/0", ""),
+            ("-l 0.0.0.0:53 --allow 10.0.0.0/8 --deny 127.0.0.0/8 --deny ::1", ""),
             ("-l 0.0.0.0:53 --allow 0.0.0.0/0 --rate-limit 100", ""),
             ("-l 0.0.0.0:53 --allow local --deny 0.0.0.0/0", ""),
             ("--rate-limit 100 --rate-prefix 24/56 --rate-exempt 127.0.0.0/8", ""),

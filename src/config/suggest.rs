@@ -119,8 +119,11 @@ write --sandbox require
 -c -C --conf --conf-file --config --config-file => there is no file of settings: write them as flags, which --help \
 lists
 --cache --cache-size --no-cache => there is no cache: leave it out, every query is forwarded
---private-address --rebind --rebind-protection --stop-dns-rebind => write --private-answers strip, and --private-zone \
-NAME for your own names
+--private-address --rebind => write --private-answers strip, and --private-zone NAME for your own names
+--rebind-protection --stop-dns-rebind => write --private-answers strip-loopback, and --private-zone NAME for your own \
+names
+--private-domain --rebind-domain-ok => write --private-zone VALUE
+--rebind-localhost-ok => write --private-answers strip
 --log --log-file --logfile => lines go to stderr: write 2>>VALUE at the end; --log-level and --query-log say which \
 lines
 --background --daemon --daemonize => it stays in the foreground: leave it out, and have a service manager start it";

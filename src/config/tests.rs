@@ -213,6 +213,7 @@ fn private_answers() {
     let strip = |loopback, zones: &[&[u8]]| PrivateAnswers::Strip {
         loopback,
         except: zones.iter().map(|zone| (*zone).into()).collect(),
+        except_special: false,
     };
     assert_eq!(answers(""), PrivateAnswers::Pass);
     assert_eq!(answers("--private-zone corp.example"), PrivateAnswers::Pass);
@@ -221,6 +222,17 @@ fn private_answers() {
     assert_eq!(warnings("--private-answers strip --private-zone corp.example"), "");
     assert_eq!(answers("--private-answers strip"), strip(false, &[]));
     assert_eq!(answers("--private-answers=strip-loopback"), strip(true, &[]));
+    let forward = config("--special-names forward --private-answers strip").policy;
+    let PrivateAnswers::Strip { except_special, .. } = forward.private_answers else { panic!() };
+    assert!(except_special, "names here that an upstream is asked for");
+    let home = "--private-answers strip --private-zone nas.home.arpa";
+    assert_eq!(
+        warnings(home),
+        "--private-zone nas.home.arpa.: changes nothing, as its names are special and answered here; write \
+         --forward-zone nas.home.arpa. in its place"
+    );
+    assert_eq!(warnings(&format!("{home} --special-names forward")), "");
+    assert_eq!(warnings(&format!("{home} --forward-zone home.arpa")), "");
     let zones = "--private-zone Corp.Example. --private-zone corp.example --forward-zone home.arpa";
     let both: [&[u8]; 2] = [b"\x04corp\x07example\0", b"\x04home\x04arpa\0"];
     assert_eq!(answers(&format!("--private-answers strip {zones}")), strip(false, &both));
@@ -235,7 +247,12 @@ fn private_answers() {
         --private-answers drop => --private-answers drop: is not known; write pass, strip or strip-loopback
         --private-answers=pass --private-answers=strip => --private-answers strip: is given twice
         --private-zone      => --private-zone: the value is missing; give a name, such as corp.example
-        --stop-dns-rebind   => --stop-dns-rebind: unknown flag; write --private-answers strip";
+        --stop-dns-rebind   => --stop-dns-rebind: unknown flag; write --private-answers strip-loopback, and --private-zone NAME
+        --rebind-protection => write --private-answers strip-loopback, and
+        --rebind-localhost-ok => --rebind-localhost-ok: unknown flag; write --private-answers strip
+        --rebind-domain-ok corp.example => write --private-zone corp.example
+        --private-domain=corp.example => write --private-zone corp.example
+        --private-address 10.0.0.0/8 => write --private-answers strip, and --private-zone NAME";
     assert_errors("", table);
 }
 

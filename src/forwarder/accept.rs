@@ -232,7 +232,7 @@ impl Forwarder {
         if let Some(asked) =
             source.asked(&self.clients, &self.outbox, message, response.question_end)
         {
-            self.outbox.query_log.local(asked, response.rcode, sent.truncated);
+            self.outbox.query_log.local(asked, response.rcode, sent.truncated, "");
         }
     }
 

@@ -6,13 +6,13 @@ use super::action::{UpstreamConnId, UpstreamIndex};
 use super::collections::arena::Id;
 use super::loss::{LastFailure, Loss};
 use super::message::edit::{self, Edns};
-use super::message::private::STRIPPED;
-use super::message::{self, Rcode, ResponseCheck, ResponseInfo};
+use super::message::record::Header;
+use super::message::{self, Rcode, ResponseCheck, ResponseInfo, Stripped};
 use super::queries::query::Query;
 use super::second_opinion::{HELD_LEN_MAX, is_final};
 use super::upstreams::in_flight::Found;
 use super::upstreams::tolerance::{self, is_objection};
-use super::{Ede, Forwarder, Manner, Outcome};
+use super::{Ede, Forwarder, Manner, Notice, Outcome};
 
 impl Forwarder {
     pub(super) fn upstream_stream(&mut self, now: Instant, conn_id: UpstreamConnId, bytes: &[u8]) {
@@ -67,9 +67,15 @@ impl Forwarder {
             return Ok(());
         };
         let upstream = conn.upstream;
-        let check = message::check_response(response, &query.message, query.parsed.question_end);
-        if let ResponseCheck::Malformed(what) = check {
-            return Err(malformed(what, Some(query_id)));
+        let mut check =
+            message::check_response(response, &query.message, query.parsed.question_end);
+        match &mut check {
+            ResponseCheck::Malformed(what) => return Err(malformed(what, Some(query_id))),
+            ResponseCheck::Answer(info) => {
+                let private = &self.policy.private_answers;
+                info.stripped = private.strips(response, info, &query.message, &query.parsed);
+            }
+            _ => {}
         }
         let found = self.found(upstream, response, &check, query);
         let is_telling = query.history.plainer.is_some()
@@ -85,8 +91,11 @@ impl Forwarder {
                 return Ok(());
             }
         };
-        let is_stripped = matches!(outcome, Outcome::Rcode { ede: Some(_), .. });
-        self.outbox.counts.stripped += u64::from(is_stripped);
+        if let ResponseCheck::Answer(info) = &check
+            && info.stripped != Stripped::Nothing
+        {
+            self.note_stripped(now, upstream, info.stripped);
+        }
         if let ResponseCheck::Answer(info) = &check
             && let Some(timeout) = info.opt.and_then(|opt| opt.keepalive_timeout(response))
         {
@@ -116,9 +125,10 @@ impl Forwarder {
             }
             ResponseCheck::Answer(info) => {
                 let rcode = info.rcode;
-                let private = &self.policy.private_answers;
-                if private.strips(response, info, &query.message, &query.parsed) {
-                    let outcome = Outcome::Rcode { upstream, rcode, ede: Some(STRIPPED) };
+                if info.stripped == Stripped::Everything {
+                    let header = Header::read(response);
+                    let truncated = header.is_some_and(|it| it.flags & message::TC != 0);
+                    let outcome = Outcome::Stripped { upstream, rcode, truncated };
                     return Ok((outcome, rcode, Worth::OnlyAnRcode));
                 }
                 let needs_opt = edit::needs_opt(info, &query.parsed);
@@ -128,8 +138,18 @@ impl Forwarder {
                 Ok((Outcome::Answer { upstream, response, info }, rcode, worth))
             }
             &ResponseCheck::ErrorWithoutQuestion(rcode) => {
-                Ok((Outcome::Rcode { upstream, rcode, ede: None }, rcode, Worth::OnlyAnRcode))
+                Ok((Outcome::Rcode { upstream, rcode }, rcode, Worth::OnlyAnRcode))
             }
+        }
+    }
+
+    /// A response had private addresses, and its client does not get all of it.
+    #[cold]
+    fn note_stripped(&mut self, now: Instant, upstream: UpstreamIndex, stripped: Stripped) {
+        self.outbox.counts.stripped += 1;
+        if stripped == Stripped::Everything && self.logged.stripped.is_due(now) {
+            let upstream = self.upstreams[upstream].name.clone();
+            self.outbox.log(Notice::AnswerStripped { upstream });
         }
     }
 

@@ -10,6 +10,7 @@ use super::limits::Service;
 use super::loss::LastFailure;
 use super::message::edit::{self, Ecs, RcodeNeedsOpt, ResponseEdit};
 use super::message::frame;
+use super::message::private;
 use super::message::special::Answer;
 use super::message::{self, LOCAL_LEN_MAX, LocalResponse, Rcode, ResponseInfo};
 use super::network::Network;
@@ -30,8 +31,10 @@ pub(super) enum Outcome<'a> {
     Truncated,
     /// With what there is to say of a special name.
     Special(&'a Answer),
-    /// With a response made here of an upstream's RCODE, and the reason, if it is not that this is all it said.
-    Rcode { upstream: UpstreamIndex, rcode: Rcode, ede: Option<Ede<'a>> },
+    /// With a response made here of an upstream's RCODE, which is all it said.
+    Rcode { upstream: UpstreamIndex, rcode: Rcode },
+    /// With a response made here of an upstream's RCODE and TC, as its records have private addresses.
+    Stripped { upstream: UpstreamIndex, rcode: Rcode, truncated: bool },
 }
 
 impl Outcome<'_> {
@@ -46,7 +49,9 @@ impl Outcome<'_> {
     /// The upstream that answered.
     fn upstream(&self) -> Option<UpstreamIndex> {
         match self {
-            Self::Answer { upstream, .. } | Self::Rcode { upstream, .. } => Some(*upstream),
+            Self::Answer { upstream, .. }
+            | Self::Rcode { upstream, .. }
+            | Self::Stripped { upstream, .. } => Some(*upstream),
             Self::Failed(_) | Self::Orphaned | Self::Truncated | Self::Special(_) => None,
         }
     }
@@ -98,9 +103,7 @@ impl Forwarder {
                 for _ in 0..responses {
                     let len_max = response_len_max(&outcome, size.limit);
                     let turn = match outcome {
-                        Outcome::Answer { .. } | Outcome::Rcode { .. } => {
-                            self.turn(now, &query, path, len_max)
-                        }
+                        _ if outcome.upstream().is_some() => self.turn(now, &query, path, len_max),
                         _ => Turn::Now,
                     };
                     let outcome = if turn == Turn::Never { Outcome::Truncated } else { outcome };
@@ -196,10 +199,12 @@ impl Forwarder {
             Outcome::Orphaned => &mut counts.orphaned,
             Outcome::Answer { .. } => &mut counts.answered,
             Outcome::Truncated => &mut counts.cut_short,
-            Outcome::Failed(_) | Outcome::Rcode { rcode: Rcode::SERVFAIL, .. } => {
-                &mut counts.failed
+            Outcome::Failed(_)
+            | Outcome::Rcode { rcode: Rcode::SERVFAIL, .. }
+            | Outcome::Stripped { rcode: Rcode::SERVFAIL, .. } => &mut counts.failed,
+            Outcome::Rcode { .. } | Outcome::Stripped { .. } | Outcome::Special(_) => {
+                &mut counts.local
             }
-            Outcome::Rcode { .. } | Outcome::Special(_) => &mut counts.local,
         };
         *count += 1;
         let question_end = query.parsed.question_end;
@@ -215,13 +220,22 @@ impl Forwarder {
                 log.success(asked, info.rcode, sent, took, &self.upstreams[*upstream].name);
             }
             Outcome::Failed(ede) => log.failure(asked, took, ede.text),
-            Outcome::Rcode { rcode: Rcode::SERVFAIL, upstream, ede: None } => {
+            Outcome::Rcode { rcode: Rcode::SERVFAIL, upstream } => {
                 let name = &self.upstreams[*upstream].name;
                 log.failure(asked, took, &format!("{name}: SERVFAIL without a question"));
             }
-            Outcome::Rcode { rcode, .. } => log.local(asked, *rcode, sent.truncated),
-            Outcome::Special(answer) => log.local(asked, answer.rcode(), sent.truncated),
-            Outcome::Truncated => log.local(asked, Rcode::NOERROR, sent.truncated),
+            Outcome::Stripped { rcode, upstream, .. } => {
+                let name = &self.upstreams[*upstream].name;
+                if *rcode == Rcode::SERVFAIL {
+                    log.failure(asked, took, &format!("{name}: SERVFAIL with a private address"));
+                } else {
+                    let why = format!(": private address via {name}");
+                    log.local(asked, *rcode, sent.truncated, &why);
+                }
+            }
+            Outcome::Rcode { rcode, .. } => log.local(asked, *rcode, sent.truncated, ""),
+            Outcome::Special(answer) => log.local(asked, answer.rcode(), sent.truncated, ""),
+            Outcome::Truncated => log.local(asked, Rcode::NOERROR, sent.truncated, ""),
         }
     }
 
@@ -330,9 +344,11 @@ fn response_len_max(outcome: &Outcome<'_>, limit: usize) -> usize {
             (response.len().min(limit) + edit::RESPONSE_GROWTH_MAX).max(LOCAL_LEN_MAX)
         }
         Outcome::Special(answer) => answer.len() + LOCAL_LEN_MAX,
-        Outcome::Failed(_) | Outcome::Orphaned | Outcome::Truncated | Outcome::Rcode { .. } => {
-            LOCAL_LEN_MAX
-        }
+        Outcome::Failed(_)
+        | Outcome::Orphaned
+        | Outcome::Truncated
+        | Outcome::Rcode { .. }
+        | Outcome::Stripped { .. } => LOCAL_LEN_MAX,
     }
 }
 
@@ -357,7 +373,10 @@ fn write_response(
             }
         }
         Outcome::Failed(ede) => parsed.local_response(Rcode::SERVFAIL, Some(*ede)),
-        Outcome::Rcode { rcode, ede, .. } => parsed.local_response(*rcode, *ede),
+        Outcome::Rcode { rcode, .. } => parsed.local_response(*rcode, None),
+        Outcome::Stripped { rcode, truncated, .. } => {
+            private::without_records(parsed, *rcode, *truncated)
+        }
         Outcome::Special(answer) => answer.response(parsed),
         Outcome::Truncated => {
             LocalResponse { truncated: true, ..parsed.local_response(Rcode::NOERROR, None) }

@@ -200,6 +200,7 @@ pub struct Forwarder {
 #[derive(Debug, Default)]
 struct Logged {
     came_back: OnceAMinute,
+    stripped: OnceAMinute,
     wait_limit: OnceAMinute,
 }
 

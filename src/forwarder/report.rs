@@ -9,6 +9,11 @@ use super::{Edns, Prefix, Stage};
 /// A change of state worth a log line; `Display` gives the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
+    /// An answer had a private address, and its records were held back; at most once a minute.
+    AnswerStripped {
+        /// The upstream's display name.
+        upstream: Box<str>,
+    },
     /// A query came that had gone round through upstreams; at most once a minute.
     CameBack,
     /// A client was closed to make room for another, as all places are taken; at most once a minute.
@@ -124,6 +129,7 @@ impl Notice {
     pub fn level(&self) -> log::Level {
         match self {
             Self::AboveRate { .. }
+            | Self::AnswerStripped { .. }
             | Self::CameBack
             | Self::ClientMadeRoom { .. }
             | Self::ClientRefused { .. }
@@ -148,6 +154,12 @@ impl fmt::Display for Notice {
             | Self::ClientWaited { .. }
             | Self::SourceRefused { .. }
             | Self::WaitLimit { .. } => self.write_of_client(f),
+            // Not for whom nor of which name: the query log is there for those who want to know.
+            Self::AnswerStripped { upstream } => write!(
+                f,
+                "{upstream}: an answer had a private address, and its client got no records \
+                 (--private-answers); --query-log on shows of which name, --private-zone lets it pass"
+            ),
             Self::CameBack => f.write_str(
                 "--upstream: queries come back: behind a server that ends its TLS, an upstream leads to this \
                  program again; such queries get SERVFAIL once they have gone round",

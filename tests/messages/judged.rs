@@ -8,7 +8,7 @@ use domain::base::name::Name;
 use domain::base::opt::{ExtendedError, TcpKeepalive};
 use dot_proxy::forwarder::message::{
     self, Ede, HEADER_LEN, LocalRecords, LocalResponse, NameDisplay, ParsedQuery, Rcode, Refusal,
-    ResponseCheck, ResponseInfo,
+    ResponseCheck, ResponseInfo, Stripped,
 };
 
 use super::generate::{damaged, generated, random_name};
@@ -246,6 +246,7 @@ fn response_agrees(response: &[u8], query: &[u8], origin: Origin) -> bool {
             end: view.end,
             opt: view.opt(response),
             signature: view.signature(response),
+            stripped: Stripped::Nothing,
         };
         assert_eq!(found, ResponseCheck::Answer(info), "{response:x?}");
         return true;

@@ -19,7 +19,7 @@ fn world_with(private_answers: PrivateAnswers, address: [u8; 4]) -> World {
 
 fn strip(loopback: bool) -> PrivateAnswers {
     let corp = b"\x04corp\x07example\0"[..].into();
-    PrivateAnswers::Strip { loopback, except: vec![corp] }
+    PrivateAnswers::Strip { loopback, except: vec![corp], except_special: false }
 }
 
 #[test]

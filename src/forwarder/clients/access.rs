@@ -188,6 +188,8 @@ impl Access {
             wider.map(|it| it.len).max()
         };
         self.subnets
+            // Loopback is served unless it is denied by name, whatever is allowed.
+            || Self::LOOPBACK.contains(denied)
             || self.is_default() && Self::LOCAL.contains(denied)
             || around(&self.allowed) > around(&self.denied)
     }

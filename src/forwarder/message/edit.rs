@@ -18,7 +18,7 @@ use super::opt::{
     OPTION_PADDING, Opt, TYPE_OPT,
 };
 use super::record;
-use crate::forwarder::message::{self, ParsedQuery, ResponseInfo, Rtype};
+use crate::forwarder::message::{self, ParsedQuery, ResponseInfo, Rtype, Stripped};
 
 /// Appends `query` as an upstream gets it, with the message ID `id`.
 ///
@@ -130,7 +130,8 @@ impl From<IpAddr> for Family {
 /// A client with EDNS then gets the question and the OPT record, without its options if they do not fit. A
 /// client without EDNS gets as many whole answer records as fit and nothing behind them, as some stubs have no
 /// TCP and use the records they get. A signed response is cut to its question, as it cannot be signed again
-/// (RFC 8945 section 5.3). Octets behind the last record are left out, unless query or response is signed.
+/// (RFC 8945 section 5.3). Octets behind the last record are left out, unless query or response is signed. So are
+/// the records that the client is not to get.
 pub fn append_response(
     out: &mut Vec<u8>,
     response: &[u8],
@@ -140,7 +141,11 @@ pub fn append_response(
     edit: ResponseEdit,
 ) -> Result<(), RcodeNeedsOpt> {
     let mut draft = Draft::new(out, edit.limit);
-    if parsed.signature.is_some() || info.signature.is_some() {
+    let answers_end = match info.stripped {
+        Stripped::Beside { answers_end } => Some(answers_end),
+        Stripped::Nothing | Stripped::Everything => None,
+    };
+    if parsed.signature.is_some() || info.signature.is_some() && answers_end.is_none() {
         if response.len() > edit.limit {
             message::append_cut(draft.out, response, info, 0);
         } else {
@@ -160,11 +165,14 @@ pub fn append_response(
     }
     let opt = info.opt.as_ref();
     let message = response.get(..info.end).unwrap_or(response);
-    let len_min = message.len().saturating_sub(opt.map_or(0, |opt| opt.len));
+    let len_min = answers_end.unwrap_or(message.len().saturating_sub(opt.map_or(0, |opt| opt.len)));
     // An OPT record that the upstream did not send is not worth an answer.
     let must_have_opt = client_has_opt && opt.is_some();
     if len_min + if must_have_opt { OPT_LEN_MIN } else { 0 } <= edit.limit {
-        draft.copy_without_opt(message, opt);
+        match answers_end {
+            Some(end) => draft.copy_answers(message, end),
+            None => draft.copy_without_opt(message, opt),
+        }
         if client_has_opt && draft.room() >= OPT_LEN_MIN {
             draft.append_response_opt(response, opt, parsed, edit);
         }
@@ -263,6 +271,17 @@ impl<'a> Draft<'a> {
             compression::append_moved(self.out, message, &gap);
         }
         self.add_to_arcount(-1);
+    }
+
+    /// Appends `message` up to the end of its answers, and says that there is nothing behind them.
+    #[cold]
+    fn copy_answers(&mut self, message: &[u8], answers_end: usize) {
+        self.out.extend_from_slice(message.get(..answers_end).unwrap_or(message));
+        if let Some(counts) =
+            self.out.get_mut(self.start + COUNTS_BEHIND_ANSWERS..).and_then(<[u8]>::first_chunk_mut)
+        {
+            *counts = [0; 4];
+        }
     }
 
     /// Appends what an OPT record has in front of the length of its data.
@@ -403,6 +422,9 @@ const OPT_FIXED_LEN: usize = OPT_LEN_MIN - 2;
 /// The start of an OPT record that the client did not send. It says that 1,232 octets are taken over UDP,
 /// which is not used towards upstreams, and it has no flags.
 const ADDED_OPT: [u8; OPT_FIXED_LEN] = [0, 0, TYPE_OPT as u8, 0x04, 0xd0, 0, 0, 0, 0];
+
+/// Where the header counts the records of the last two sections.
+const COUNTS_BEHIND_ANSWERS: usize = 8;
 
 /// Octets of the longest message, whose length takes two octets (RFC 1035 section 4.2.2).
 const MESSAGE_LEN_MAX: usize = 65_535;
@@ -616,6 +638,40 @@ mod tests {
         // An OPT record that the upstream sent is worth it.
         let cut = responded(&with_opt, &edns, edit).unwrap();
         assert_eq!((cut[2] & 0x02, cut.len()), (0x02, QUESTION_END + ours.len()));
+    }
+
+    /// As those beside the answers that have private addresses.
+    #[test]
+    fn answers_without_what_is_beside_them() {
+        const ANSWER: &[u8] = b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x7f\0\0\x01";
+        const OPT: &[u8] = b"\0\0\x29\x04\xd0\0\0\x80\0\0\x06\0\x0f\0\x02\0\x03";
+        const TSIG: &[u8] = b"\x03key\0\0\xfa\0\xff\0\0\0\0\0\x01x";
+        let mut response = response(&[ANSWER, ANSWER, OPT, ANSWER, TSIG].concat(), [1, 3]);
+        (response[2], response[9]) = (0x87, 1);
+        let plain = parse_query(&query(b"", 0), false).unwrap();
+        let edns = parse_query(&query(b"\0\0\x29\x02\0\0\0\0\0\0\0", 1), false).unwrap();
+        let ResponseCheck::Answer(mut info) = check_response(&response, &response, QUESTION_END)
+        else {
+            panic!()
+        };
+        let answers_end = QUESTION_END + ANSWER.len();
+        info.stripped = Stripped::Beside { answers_end };
+        let mut start = response[..answers_end].to_vec();
+        start[8..12].fill(0);
+        let respond = |parsed: &ParsedQuery, limit| {
+            let mut out = b"before".to_vec();
+            let edit = ResponseEdit { limit, ..BY_DATAGRAM };
+            append_response(&mut out, &response, &info, &response, parsed, edit).unwrap();
+            out.split_off(6)
+        };
+        assert_eq!(respond(&plain, 512), start);
+        assert_eq!(respond(&plain, start.len()), start);
+        let cut = respond(&plain, start.len() - 1);
+        assert_eq!((cut[2], cut[7], cut.len()), (0x87 | 2, 0, QUESTION_END));
+        let with_opt = respond(&edns, 512);
+        start[11] = 1;
+        let opt = b"\0\0\x29\x10\0\0\0\x80\0\0\x06\0\x0f\0\x02\0\x03";
+        assert_eq!(with_opt, [&start[..], opt].concat());
     }
 
     #[test]

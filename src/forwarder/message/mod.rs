@@ -17,6 +17,7 @@ pub(crate) mod types;
 
 use opt::{EXTRA_TEXT_MAX, OPT_LEN_MIN, OPTION_HEADER_LEN, Options, OwnOptions, TYPE_OPT};
 pub use opt::{Ede, Opt};
+pub use private::Stripped;
 pub use record::HEADER_LEN;
 use record::{Header, QUESTION_FIXED_LEN, Question, RecordStart, name_end};
 pub use types::{Class, NameDisplay, Rcode, Rtype};
@@ -278,6 +279,7 @@ pub fn check_response(response: &[u8], query: &[u8], question_end: usize) -> Res
         end: records.end,
         opt: records.opt,
         signature: records.signature,
+        stripped: Stripped::Nothing,
     })
 }
 
@@ -308,6 +310,8 @@ pub struct ResponseInfo {
     pub opt: Option<Opt>,
     /// The signature at the end of the response.
     pub signature: Option<Signature>,
+    /// What of it the client is not to get, as is found out later.
+    pub stripped: Stripped,
 }
 
 /// Appends header and question of `response` with TC set, and as many of its whole answer records as

@@ -3,12 +3,15 @@
 //!
 //! Whatever section a record is in, and whatever its class, as some stubs look at neither. Address hints of HTTPS
 //! and SVCB records (RFC 9460 section 7.3) count as addresses. What cannot be read, such as an A record of three
-//! octets, counts as private: others may read it in another way.
+//! octets, counts as private: others may read it in another way. Where only records beside the answers have such
+//! addresses, such as those of mail servers, the answers are as good without them.
 
 use super::opt::Options;
-use super::record::{Header, QUESTION_FIXED_LEN, RecordStart, name_end};
-use super::special::is_in;
-use super::{Ede, HEADER_LEN, ParsedQuery, ResponseInfo, Rtype};
+use super::record::{Header, QUESTION_FIXED_LEN, RecordStart, expanded_name, name_end};
+use super::special::{is_in, is_special};
+use super::{
+    Class, Ede, HEADER_LEN, LocalRecords, LocalResponse, ParsedQuery, Rcode, ResponseInfo, Rtype,
+};
 
 /// What becomes of answers with private addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,13 +22,18 @@ pub enum PrivateAnswers {
     Strip {
         /// Whether loopback addresses are private: 127.0.0.0/8 and `::1`, which some use for blocked names.
         loopback: bool,
-        /// Zones whose answers pass all the same, as they stand in messages, uncompressed.
+        /// Zones whose addresses pass all the same, as they stand in messages, uncompressed.
         except: Vec<Box<[u8]>>,
+        /// Whether those of special names do, too: an upstream has them where it is asked for them.
+        except_special: bool,
     },
 }
 
 impl PrivateAnswers {
-    /// Whether the records of this response are not for the client of `query`. Signed messages pass.
+    /// What of this response is not for the client of `query`. Whoever signs a query can tell what answers it.
+    ///
+    /// An address passes where both the name asked for and the name that has it are in excepted zones: a name there
+    /// may lead to one of somebody else's (CNAME), and one of somebody else's to a name there.
     #[inline]
     pub fn strips(
         &self,
@@ -33,43 +41,90 @@ impl PrivateAnswers {
         info: &ResponseInfo,
         query: &[u8],
         parsed: &ParsedQuery,
-    ) -> bool {
+    ) -> Stripped {
         match self {
-            Self::Pass => false,
-            Self::Strip { loopback, except } => {
-                let is_signed = info.signature.is_some() || parsed.signature.is_some();
-                !is_signed
-                    && has_private_address(response, info.question_end, *loopback)
-                    && !is_in_any(except, query, parsed)
+            Self::Strip { loopback, except, except_special } if parsed.signature.is_none() => {
+                let is_excepted = |name: &[u8]| {
+                    except.iter().any(|zone| is_in(name, zone))
+                        || *except_special && is_special(name)
+                };
+                let end = parsed.question_end.saturating_sub(QUESTION_FIXED_LEN);
+                let asked = query.get(HEADER_LEN..end).unwrap_or_default();
+                let passes =
+                    |owner| is_excepted(asked) && is_excepted(&expanded_name(response, owner));
+                stripped(response, info.question_end, *loopback, passes)
             }
+            _ => Stripped::Nothing,
         }
     }
 }
 
-/// The explanation of such an answer.
-pub(crate) const STRIPPED: Ede<'static> = Ede {
+/// What of a response its client does not get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stripped {
+    /// The client gets all of it.
+    #[default]
+    Nothing,
+    /// The client gets no records but the answers, which end here.
+    Beside {
+        /// Octets up to there.
+        answers_end: usize,
+    },
+    /// The client gets no records.
+    Everything,
+}
+
+/// The answer in place of one with private addresses. It says how long to remember that there is none (RFC 2308
+/// section 5), which is not for long: an operator who excepts the zone waits for it.
+pub(crate) fn without_records(
+    parsed: &ParsedQuery,
+    rcode: Rcode,
+    truncated: bool,
+) -> LocalResponse<'static> {
+    let is_remembered =
+        parsed.qclass == Class::IN && matches!(rcode, Rcode::NOERROR | Rcode::NXDOMAIN);
+    let records = if is_remembered { SOA } else { LocalRecords::default() };
+    LocalResponse { truncated, records, ..parsed.local_response(rcode, Some(STRIPPED)) }
+}
+
+const STRIPPED: Ede<'static> = Ede {
     code: Ede::FILTERED,
     text: "the answer has a private address (--private-answers, --private-zone)",
 };
 
-fn is_in_any(zones: &[Box<[u8]>], query: &[u8], parsed: &ParsedQuery) -> bool {
-    let end = parsed.question_end.saturating_sub(QUESTION_FIXED_LEN);
-    let name = query.get(HEADER_LEN..end).unwrap_or_default();
-    zones.iter().any(|zone| is_in(name, zone))
-}
+/// A record whose owner is the name asked for, as its zone is not known, and whose TTL and MINIMUM are a minute.
+const SOA: LocalRecords<'static> = LocalRecords {
+    octets: b"\xc0\x0c\0\x06\0\x01\0\0\0\x3c\0\x26\xc0\x0c\x06nobody\x07invalid\0\
+        \0\0\0\x01\0\0\x0e\x10\0\0\x04\xb0\0\x09\x3a\x80\0\0\0\x3c",
+    ancount: 0,
+    nscount: 1,
+    is_ours: false,
+};
 
-/// Whether any record of a response has a private address. Its records can be read.
-fn has_private_address(response: &[u8], question_end: usize, loopback: bool) -> bool {
+/// What of a response with private addresses is not for its client, but for those whose owner at this place
+/// `passes`. Its records can be read.
+fn stripped(
+    response: &[u8],
+    question_end: usize,
+    loopback: bool,
+    passes: impl Fn(usize) -> bool,
+) -> Stripped {
     let Some(header) = Header::read(response) else {
-        return true;
+        return Stripped::Everything;
     };
     let records = [header.ancount, header.nscount, header.arcount];
     let mut at = question_end;
-    for _ in 0..records.into_iter().map(usize::from).sum() {
+    let mut answers_end = question_end;
+    for number in 0..records.into_iter().map(usize::from).sum() {
         let Some(record) = RecordStart::read(response, at) else {
-            return true;
+            return Stripped::Everything;
         };
+        let owner = at;
         at = record.end();
+        let is_answer = number < usize::from(header.ancount);
+        if is_answer {
+            answers_end = at;
+        }
         let rdata = record.rdata(response).unwrap_or_default();
         let is_private = match Rtype(record.rtype) {
             Rtype::A => is_private(rdata, loopback, 4),
@@ -77,11 +132,16 @@ fn has_private_address(response: &[u8], question_end: usize, loopback: bool) -> 
             Rtype::SVCB | Rtype::HTTPS => has_private_hint(response, &record, loopback),
             _ => false,
         };
-        if is_private {
-            return true;
+        if is_private && !passes(owner) {
+            // Without answers there is nothing to be kept.
+            return if is_answer || answers_end == question_end {
+                Stripped::Everything
+            } else {
+                Stripped::Beside { answers_end }
+            };
         }
     }
-    false
+    Stripped::Nothing
 }
 
 /// Whether an SVCB or HTTPS record has a private address hint: priority, target, and parameters that are written
@@ -108,25 +168,31 @@ fn has_private_hint(response: &[u8], record: &RecordStart, loopback: bool) -> bo
 fn is_private(octets: &[u8], loopback: bool, len: usize) -> bool {
     octets.len() != len
         || match *octets {
-            [a, b, _, _] => is_private_v4(a, b, loopback),
+            [a, b, c, d] => is_private_v4([a, b, c, d], loopback),
             // IPv4-mapped (RFC 4291 section 2.5.5.2), and the prefix of NAT64 (RFC 6052 section 2.1).
-            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, _, _]
-            | [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, _, _] => {
-                is_private_v4(a, b, loopback)
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+            | [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] => {
+                is_private_v4([a, b, c, d], loopback)
             }
             // The unspecified address reaches this host, as 0.0.0.0 does.
             [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last @ 0..=1] => last == 0 || loopback,
-            // Unique-local (RFC 4193) and link-local.
-            [0xfc..=0xfd, ..] | [0xfe, 0x80..=0xbf, ..] => true,
+            // Unique-local (RFC 4193), link-local, what was site-local (RFC 3879), and a network's own NAT64 (RFC 8215).
+            [0xfc..=0xfd, ..] | [0xfe, 0x80..=0xff, ..] | [0, 0x64, 0xff, 0x9b, 0, 1, ..] => true,
             _ => false,
         }
 }
 
-/// By its first two octets: "this host" (RFC 1122 section 3.2.1.3), RFC 1918, shared (RFC 6598), link-local.
-fn is_private_v4(a: u8, b: u8, loopback: bool) -> bool {
-    match (a, b) {
-        (127, _) => loopback,
-        (0 | 10, _) | (172, 16..=31) | (192, 168) | (100, 64..=127) | (169, 254) => true,
+/// "This host" (RFC 1122 section 3.2.1.3), RFC 1918, shared (RFC 6598), link-local, and behind a translator
+/// (RFC 7335).
+fn is_private_v4(octets: [u8; 4], loopback: bool) -> bool {
+    match octets {
+        [127, ..] => loopback,
+        [0 | 10, ..]
+        | [100, 64..=127, ..]
+        | [169, 254, ..]
+        | [172, 16..=31, ..]
+        | [192, 168, ..]
+        | [192, 0, 0, 0..=7] => true,
         _ => false,
     }
 }
@@ -142,8 +208,9 @@ const IPV6HINT: u16 = 6;
 mod tests {
     use std::net::IpAddr;
 
+    use super::Stripped::{Everything, Nothing};
     use super::*;
-    use crate::forwarder::message::{ResponseCheck, check_response, parse_query};
+    use crate::forwarder::message::{ResponseCheck, check_response, local_response, parse_query};
 
     #[test]
     fn private_addresses() {
@@ -159,6 +226,9 @@ mod tests {
                 true,
                 true,
             ),
+            ("192.0.0.0 192.0.0.7 ::ffff:192.0.0.1 64:ff9b::192.0.0.7", true, true),
+            // Of ipv4only.arpa, and so of its answer behind NAT64.
+            ("192.0.0.8 192.0.0.170 64:ff9b::192.0.0.171 191.255.255.255 192.0.1.0", false, false),
             ("127.0.0.0 127.255.255.255 ::1 ::ffff:127.0.0.1 64:ff9b::127.9.9.9", false, true),
             (
                 "1.0.0.0 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.0.0.1 128.0.0.1",
@@ -175,8 +245,9 @@ mod tests {
                 true,
                 true,
             ),
+            ("64:ff9b:1:: 64:ff9b:1:ffff::8.8.8.8 fec0:: feff::1", true, true),
             (
-                "::2 ::ffff:8.8.8.8 64:ff9b::8.8.8.8 64:ff9b:1::10.0.0.1 fbff::1 fe00::1 fec0::1",
+                "::2 ::ffff:8.8.8.8 64:ff9b::8.8.8.8 64:ff9b:2::10.0.0.1 fbff::1 fe00::1 fe7f::1",
                 false,
                 false,
             ),
@@ -225,6 +296,11 @@ mod tests {
             (SVCB, b"\0\x01\0\0\x04\0\x04\x08\x08\x08\x08", false),
             (SVCB, b"\0\x01\0\0\x06\0\x10\xfe\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\x01", true),
             (SVCB, b"\0\x01\0\0\x06\0\x10\x20\x80\0\0\0\0\0\0\0\0\0\0\0\0\0\x01", false),
+            // An alias with a hint; keys out of order; an IPv4-mapped address.
+            (HTTPS, b"\0\0\0\0\x04\0\x04\x0a\0\0\x01", true),
+            (HTTPS, b"\0\x01\0\0\x04\0\x04\x0a\0\0\x01\0\x01\0\0", true),
+            (SVCB, b"\0\x01\0\0\x06\0\x10\0\0\0\0\0\0\0\0\0\0\xff\xff\x0a\0\0\x01", true),
+            (SVCB, b"\0\x01\0\0\x06\0\x10\0\0\0\0\0\0\0\0\0\0\xff\xff\x08\0\0\x01", false),
             (HTTPS, b"\0\x01\0\0\x04\0\x05\x08\x08\x08\x08\x08", true),
             (HTTPS, b"\0\x01\0\0\x04\0\0", true),
             (HTTPS, b"\0\x01\0\0\x04\0\x04\x08\x08\x08", true),
@@ -240,8 +316,62 @@ mod tests {
                 counts[section] = 2;
                 let records = [public.clone(), record(kind, data)].concat();
                 let found = strips(&strip(false, &[]), &response(counts, &records));
-                assert_eq!(found, *expected, "{kind:x?} {data:x?} in section {section}");
+                let stripped = if *expected { Everything } else { Nothing };
+                assert_eq!(found, stripped, "{kind:x?} {data:x?} in section {section}");
             }
+        }
+        // A hint that follows an owner by pointer, where an address without one is beside it.
+        let hint = record(SVCB, b"\0\x01\0\0\x04\0\x04\x0a\0\0\x01");
+        let records = [record(A, &[8, 8, 8, 8]), hint].concat();
+        assert_eq!(strips(&strip(false, &[]), &response([2, 0, 0], &records)), Everything);
+    }
+
+    #[test]
+    fn records_beside_the_answers() {
+        let mx = record(b"\0\x0f\0\x01", b"\0\x05\xc0\x0c");
+        let private = record(b"\0\x01\0\x01", &[10, 0, 0, 1]);
+        let answers_end = query().len() + mx.len();
+        let beside = Stripped::Beside { answers_end };
+        for (counts, records, expected) in [
+            ([1, 0, 1], [&mx, &private], beside),
+            ([1, 1, 0], [&mx, &private], beside),
+            ([1, 1, 0], [&private, &mx], Everything),
+            ([2, 0, 0], [&mx, &private], Everything),
+            ([0, 1, 1], [&mx, &private], Everything),
+            ([1, 1, 0], [&mx, &mx], Nothing),
+        ] {
+            let response = response(counts, &records.map(Vec::as_slice).concat());
+            let found = strips(&strip(false, &[]), &response);
+            assert_eq!(found, expected, "{counts:?} {records:x?}");
+        }
+    }
+
+    /// RFC 2308 section 5, and the flags and DO of a client that validates.
+    #[test]
+    fn an_answer_without_records_is_remembered_for_a_minute() {
+        let mut query = [&query()[..], b"\0\0\x29\x04\xd0\0\0\x80\0\0\0"].concat();
+        (query[3], query[11]) = (0x20, 1);
+        let soa = b"\xc0\x0c\0\x06\0\x01\0\0\0\x3c\0\x26\xc0\x0c\x06nobody\x07invalid\0";
+        let numbers = [1_u32, 3_600, 1_200, 604_800, 60].map(u32::to_be_bytes).concat();
+        let opt = b"\0\0\x29\x02\0\0\0\x80\0";
+        for (rcode, class, truncated, flags, nscount) in [
+            (Rcode::NOERROR, 1, false, [0x81, 0x80], 1),
+            (Rcode::NOERROR, 1, true, [0x83, 0x80], 1),
+            (Rcode::NXDOMAIN, 1, false, [0x81, 0x83], 1),
+            (Rcode::NOERROR, 3, false, [0x81, 0x80], 0),
+            (Rcode::SERVFAIL, 1, false, [0x81, 0x82], 0),
+        ] {
+            let question_end = 29;
+            query[question_end - 1] = class;
+            let parsed = parse_query(&query, false).unwrap();
+            let mut out = Vec::new();
+            let response = without_records(&parsed, rcode, truncated);
+            local_response(&mut out, &query, &response, 512, 512);
+            let header = [&[0, 7], &flags[..], &[0, 1, 0, 0, 0, nscount, 0, 1]].concat();
+            let records = if nscount == 1 { [&soa[..], &numbers].concat() } else { Vec::new() };
+            let start = [&header, &query[HEADER_LEN..question_end], &records, opt].concat();
+            assert!(out.starts_with(&start), "{rcode}: {out:x?}");
+            assert_eq!(out[start.len() + 2..][..6], [0, 15, 0, 70, 0, 17], "EDE");
         }
     }
 
@@ -249,42 +379,83 @@ mod tests {
     fn what_passes() {
         let private = response([1, 0, 0], &record(b"\0\x01\0\x01", &[10, 0, 0, 1]));
         let local = response([1, 0, 0], &record(b"\0\x01\0\x01", &[127, 0, 0, 1]));
-        assert!(!strips(&PrivateAnswers::Pass, &private));
-        assert!(!strips(&strip(false, &[]), &local) && strips(&strip(true, &[]), &local));
-        assert!(!strips(&strip(true, &[]), &response([0, 0, 0], b"")));
+        assert_eq!(strips(&PrivateAnswers::Pass, &private), Nothing);
+        assert_eq!(strips(&strip(false, &[]), &local), Nothing);
+        assert_eq!(strips(&strip(true, &[]), &local), Everything);
+        assert_eq!(strips(&strip(true, &[]), &response([0, 0, 0], b"")), Nothing);
         for (zone, expected) in [
-            (&b"\x07example\x03com\0"[..], false),
-            (b"\x03com\0", false),
-            (b"\x04mple\x03com\0", true),
-            (b"\x01a\x07example\x03com\0", true),
-            (b"\x03org\0", true),
+            (&b"\x07example\x03com\0"[..], Nothing),
+            (b"\x03com\0", Nothing),
+            (b"\x04mple\x03com\0", Everything),
+            (b"\x01a\x07example\x03com\0", Everything),
+            (b"\x03org\0", Everything),
         ] {
             let policy = strip(false, &[b"\x03net\0", zone]);
             assert_eq!(strips(&policy, &private), expected, "{zone:x?}");
         }
-        // A signed response, or one to a signed query.
+        // The answer to a signed query. That alone a response is signed says nothing: it may be one to TKEY.
         let tsig = b"\x03key\0\0\xfa\0\xff\0\0\0\0\0\x01x";
-        let signed = [private.clone(), tsig.to_vec()].concat();
-        let with = |message: &[u8]| {
-            let mut message = message.to_vec();
+        let signed = |message: &[u8]| {
+            let mut message = [message, tsig].concat();
             message[11] = 1;
             message
         };
-        assert!(!strips(&strip(true, &[]), &with(&signed)));
-        let query = with(&[&query()[..], tsig].concat());
+        assert_eq!(strips(&strip(true, &[]), &signed(&private)), Everything);
+        let query = signed(&query());
         let info = info(&private);
         let parsed = parse_query(&query, false).unwrap();
-        assert!(!strip(true, &[]).strips(&private, &info, &query, &parsed));
+        assert_eq!(strip(true, &[]).strips(&private, &info, &query, &parsed), Nothing);
     }
 
-    fn strip(loopback: bool, except: &[&[u8]]) -> PrivateAnswers {
-        PrivateAnswers::Strip {
-            loopback,
-            except: except.iter().map(|zone| (*zone).into()).collect(),
+    #[test]
+    fn an_exception_is_for_the_name_asked_for_and_the_one_that_has_the_address() {
+        let cname = record(b"\0\x05\0\x01", b"\x01a\x07example\x03org\0");
+        let target = (query().len() + 12) as u8;
+        // Of the target: by pointer, within its labels, and spelled out.
+        for owner in [
+            vec![0xc0, target],
+            vec![0xc0, target + 2],
+            b"\x01A\x07exaMple\x03org\0".to_vec(),
+            vec![1, b'b', 0xc0, target],
+        ] {
+            let mut address = record(b"\0\x01\0\x01", &[10, 0, 0, 1]);
+            address.splice(..2, owner.iter().copied());
+            let response = response([2, 0, 0], &[&cname[..], &address].concat());
+            let (com, org) = (&b"\x07example\x03com\0"[..], &b"\x07example\x03org\0"[..]);
+            for (except, expected) in [
+                (&[com][..], Everything),
+                (&[org], Everything),
+                (&[com, org], Nothing),
+                (&[com, b"\x01c\x07example\x03org\0"], Everything),
+            ] {
+                assert_eq!(strips(&strip(false, except), &response), expected, "{owner:x?}");
+            }
         }
     }
 
-    fn strips(policy: &PrivateAnswers, response: &[u8]) -> bool {
+    #[test]
+    fn names_that_are_special_pass_where_upstreams_are_asked_for_them() {
+        let address = record(b"\0\x01\0\x01", &[10, 0, 0, 1]);
+        let mut query = query();
+        query.splice(HEADER_LEN..query.len() - 4, *b"\x03nas\x04home\x04aRpa\0");
+        let mut response = [query.clone(), address].concat();
+        (response[2], response[7]) = (0x81, 1);
+        let parsed = parse_query(&query, false).unwrap();
+        let ResponseCheck::Answer(info) = check_response(&response, &query, query.len()) else {
+            panic!("{response:x?}")
+        };
+        for (except_special, expected) in [(true, Nothing), (false, Everything)] {
+            let policy = PrivateAnswers::Strip { loopback: false, except: vec![], except_special };
+            assert_eq!(policy.strips(&response, &info, &query, &parsed), expected);
+        }
+    }
+
+    fn strip(loopback: bool, except: &[&[u8]]) -> PrivateAnswers {
+        let except = except.iter().map(|zone| (*zone).into()).collect();
+        PrivateAnswers::Strip { loopback, except, except_special: false }
+    }
+
+    fn strips(policy: &PrivateAnswers, response: &[u8]) -> Stripped {
         let query = query();
         let parsed = parse_query(&query, false).unwrap();
         policy.strips(response, &info(response), &query, &parsed)

@@ -146,6 +146,27 @@ pub(crate) fn name_end(message: &[u8], start: usize) -> Option<usize> {
     }
 }
 
+/// The name at `start`, which is one that [`name_end`] knows, without pointers.
+#[cold]
+pub(crate) fn expanded_name(message: &[u8], start: usize) -> Vec<u8> {
+    let mut name = Vec::new();
+    let mut at = start;
+    while let Some(&len) = message.get(at) {
+        if len >= 0xc0 {
+            let low = message.get(at + 1).copied().unwrap_or_default();
+            at = usize::from(u16::from_be_bytes([len & 0x3f, low]));
+            continue;
+        }
+        let end = at + 1 + usize::from(len);
+        name.extend_from_slice(message.get(at..end).unwrap_or_default());
+        if len == 0 {
+            break;
+        }
+        at = end;
+    }
+    name
+}
+
 /// Octets of a message's header.
 pub const HEADER_LEN: usize = 12;
 

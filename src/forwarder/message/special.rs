@@ -8,7 +8,9 @@
 //! about the DNS64 of the resolver (RFC 8880 section 7.1).
 
 use super::record::QUESTION_FIXED_LEN;
-use super::{Class, HEADER_LEN, LocalRecords, LocalResponse, ParsedQuery, Rcode, Rtype};
+use super::{
+    Class, HEADER_LEN, LocalRecords, LocalResponse, NameDisplay, ParsedQuery, Rcode, Rtype,
+};
 
 /// Whether special names are answered here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +27,17 @@ pub enum SpecialNames {
 impl SpecialNames {
     /// Whether any name in `zone` is special: the zone is in a special one, or above one.
     pub fn has_special(zone: &[u8]) -> bool {
-        Zone::of(zone).is_some()
-            || ONE_BELOW_EACH_PARENT.into_iter().any(|special| is_in(special, zone))
+        is_special(zone) || ONE_BELOW_EACH_PARENT.into_iter().any(|special| is_in(special, zone))
+    }
+
+    /// The name of `zone`, if all names in it are special and it is in no zone that is forwarded.
+    pub fn all_of<'a>(&self, zone: &'a [u8]) -> Option<NameDisplay<'a>> {
+        match self {
+            Self::Local { forwarded } if is_special(zone) => {
+                (!forwarded.iter().any(|other| is_in(zone, other))).then_some(NameDisplay(zone))
+            }
+            _ => None,
+        }
     }
 
     /// How a query that passed all checks is answered here; `None` if it is forwarded.
@@ -311,6 +322,11 @@ fn labels(name: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
         rest = tail;
         Some((start, label))
     })
+}
+
+/// Whether this is the name of a special zone, or below one.
+pub(crate) fn is_special(name: &[u8]) -> bool {
+    Zone::of(name).is_some()
 }
 
 /// Whether `name` is the name of `zone`, or below it.

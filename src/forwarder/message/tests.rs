@@ -275,6 +275,7 @@ fn responses_that_pass() {
             dnssec_ok: true,
         }),
         signature: None,
+        stripped: Stripped::Nothing,
     };
     assert_eq!(check(&answer), ResponseCheck::Answer(info));
 
