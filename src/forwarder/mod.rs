@@ -459,14 +459,15 @@ impl Forwarder {
         self.clients.serves(source)
     }
 
-    /// Whether a client may be accepted now. To be asked before each, and only if one may be waiting.
-    pub fn poll_accept(&mut self, now: Instant) -> bool {
-        self.clients.poll_accept(now)
+    /// Whether a client may be accepted now. To be asked before each, and only if one may be waiting. `only_host`:
+    /// none but this host can connect there.
+    pub fn poll_accept(&mut self, now: Instant, only_host: bool) -> bool {
+        self.clients.poll_accept(now, only_host)
     }
 
-    /// From when on the next client may be accepted, as things stand; `None`: not until a client is done.
-    pub fn accept_at(&self, now: Instant) -> Option<Instant> {
-        self.clients.accept_at(now)
+    /// From when on the next client may be accepted there, as things stand; `None`: not until a client is done.
+    pub fn accept_at(&self, now: Instant, only_host: bool) -> Option<Instant> {
+        self.clients.accept_at(now, only_host)
     }
 
     /// Whether answers are still to come on this connection to an upstream.

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 ///
 /// An IPv4 address is one. Of IPv6 it is the /56 that a provider gives to a customer, of which one host may take as
 /// many addresses as it likes (RFC 8981), but a link-local address by itself, with the interface that it is on, since
-/// all neighbours are in one prefix. All of loopback is one: what runs on this host.
+/// all neighbours are in one prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Network {
     /// The first address of the network, IPv4 mapped to IPv6.
@@ -18,13 +18,23 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// What runs on this host.
+    /// All of loopback: what runs on this host.
     pub(crate) const LOOPBACK: Self = Self { first: Ipv6Addr::LOCALHOST.to_bits(), interface: 0 };
+
+    /// Whether it is this host, or one of its addresses.
+    pub(crate) fn is_loopback(self) -> bool {
+        Ipv6Addr::from_bits(self.first).to_canonical().is_loopback()
+    }
+
+    /// The network with all addresses of this host as one.
+    pub(crate) fn with_one_host(self) -> Self {
+        if self.is_loopback() { Self::LOOPBACK } else { self }
+    }
 
     /// The network of a client.
     pub(crate) fn of(client: SocketAddr) -> Self {
         match (client.ip().to_canonical(), client) {
-            (ip, _) if ip.is_loopback() => Self::LOOPBACK,
+            (IpAddr::V6(Ipv6Addr::LOCALHOST), _) => Self::LOOPBACK,
             (IpAddr::V4(v4), _) => Self { first: v4.to_ipv6_mapped().to_bits(), interface: 0 },
             (IpAddr::V6(v6), SocketAddr::V6(client)) if v6.is_unicast_link_local() => {
                 Self { first: v6.to_bits(), interface: client.scope_id() }
@@ -76,15 +86,20 @@ mod tests {
             ("[fe80::1%2]:53", "fe80::1%2"),
             ("[fe80::1%3]:53", "fe80::1%3"),
             ("[fe80::2%3]:53", "fe80::2%3"),
-            ("127.0.0.1:53", "this host"),
-            ("127.9.9.9:53", "this host"),
+            ("127.0.0.1:53", "127.0.0.1"),
+            ("[::ffff:127.9.9.9]:53", "127.9.9.9"),
             ("[::1]:53", "this host"),
-            ("[::ffff:127.0.0.1]:53", "this host"),
         ] {
             assert_eq!(network(client).to_string(), shown, "{client}");
         }
         assert_eq!(network("[2001:db8::1]:53"), network("[2001:db8:0:ff:1::]:1024"));
-        assert_eq!(network("127.0.0.1:53"), network("[::1]:53"));
+        for (client, is_loopback) in
+            [("127.9.9.9:53", true), ("[::1]:53", true), ("[::2]:53", false)]
+        {
+            assert_eq!(network(client).is_loopback(), is_loopback, "{client}");
+            let one_host = network(client).with_one_host();
+            assert_eq!(one_host == Network::LOOPBACK, is_loopback, "{client}");
+        }
         assert_ne!(network("[fe80::1%2]:53"), network("[fe80::1%3]:53"));
         assert_ne!(network("[fe80::1%2]:53").folded(), network("[fe80::1%3]:53").folded());
     }

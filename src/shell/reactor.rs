@@ -217,11 +217,13 @@ impl Reactor {
     /// How long to wait. The time counts from the turn's clock reading, so a deadline may be met late by
     /// what the turn's work took.
     fn timeout(&self) -> Option<Duration> {
-        let acceptable = self.listeners.iter().any(Listener::is_acceptable);
         if !self.unread.is_empty() || self.listeners.iter().any(Listener::is_readable) {
             return Some(Duration::ZERO);
         }
-        let accept = acceptable.then(|| self.cx.forwarder.accept_at(self.cx.now)).flatten();
+        let acceptable = self.listeners.iter().filter(|listener| listener.is_acceptable());
+        let accept = acceptable
+            .filter_map(|it| self.cx.forwarder.accept_at(self.cx.now, it.is_for_host()))
+            .min();
         let accept = accept.max(accept.and(self.accept_again));
         let ending = match self.ending {
             Ending::Until(at) => Some(at),
@@ -494,7 +496,8 @@ impl Reactor {
                 if !self.listeners[index].is_acceptable() {
                     break;
                 }
-                if !self.cx.forwarder.poll_accept(self.cx.now) {
+                let only_host = self.listeners[index].is_for_host();
+                if !self.cx.forwarder.poll_accept(self.cx.now, only_host) {
                     // A listener that had a place in this turn is the last in the next.
                     let next = index + usize::from(accepted > 0);
                     self.accept_from = next % self.listeners.len();

@@ -233,9 +233,10 @@ impl Clients {
     /// Behind the others in the backlog of its listener it loses nothing but time, where a connection
     /// that is closed may have brought its query already. But behind those of a network with more than its
     /// limit it would lose that, too, once they fill the backlog: then it is accepted to be judged.
-    pub(crate) fn accept_at(&self, now: Instant) -> Option<Instant> {
+    /// Where only this host can connect, nobody else waits behind its own.
+    pub(crate) fn accept_at(&self, now: Instant, only_host: bool) -> Option<Instant> {
         let usual = self.place_at(now);
-        let judged = self.declined_since.filter(|_| self.networks.has_crowds());
+        let judged = self.declined_since.filter(|_| self.networks.has_crowds(only_host));
         let judged = judged.map(|since| since + PATIENCE);
         usual.into_iter().chain(judged).min()
     }
@@ -250,14 +251,14 @@ impl Clients {
     }
 
     /// Whether a client may be accepted now.
-    pub(crate) fn poll_accept(&mut self, now: Instant) -> bool {
+    pub(crate) fn poll_accept(&mut self, now: Instant, only_host: bool) -> bool {
         if self.place_at(now).is_some_and(|at| at <= now) {
             self.waited = self.declined_since.take().is_some();
             return true;
         }
         self.waited = false;
         self.declined_since.get_or_insert(now);
-        self.accept_at(now).is_some_and(|at| at <= now)
+        self.accept_at(now, only_host).is_some_and(|at| at <= now)
     }
 
     /// No client waits to be accepted any more.
@@ -332,7 +333,7 @@ impl Clients {
 
     /// The network with most connections, and how many, if it may have to give some up; looks at all clients.
     fn crowd(&self) -> Option<Crowd> {
-        if !self.networks.has_crowds() {
+        if !self.networks.has_crowds(false) {
             return None;
         }
         let holdings = self.conns.iter().map(|(_, client)| self.networks.holding(client.peer));

@@ -14,7 +14,7 @@ pub(super) struct Networks {
     by_network: Counts<Network>,
     clients_max: usize,
     per_address_max: usize,
-    /// Networks of which one may have to give way.
+    /// Networks of other hosts of which one may have to give way.
     crowds: usize,
 }
 
@@ -45,7 +45,7 @@ impl Networks {
 
     /// A client connected.
     pub(super) fn add(&mut self, peer: SocketAddr) {
-        let network = Network::of(peer);
+        let network = Network::of(peer).with_one_host();
         self.by_address.add(peer.ip().to_canonical());
         let held = self.by_network.add(network);
         self.crowds += usize::from(self.is_crowd(network, held));
@@ -54,7 +54,7 @@ impl Networks {
 
     /// A client is gone.
     pub(super) fn remove(&mut self, peer: SocketAddr) {
-        let network = Network::of(peer);
+        let network = Network::of(peer).with_one_host();
         self.by_address.remove(peer.ip().to_canonical());
         let held = self.by_network.remove(network);
         self.crowds += usize::from(self.is_crowd(network, held));
@@ -62,7 +62,7 @@ impl Networks {
     }
 
     pub(super) fn holding(&self, peer: SocketAddr) -> Holding {
-        let network = Network::of(peer);
+        let network = Network::of(peer).with_one_host();
         Holding {
             network,
             of_network: self.by_network.count(network),
@@ -70,14 +70,17 @@ impl Networks {
         }
     }
 
-    /// Whether there may be a network that has to give way to another.
-    pub(super) fn has_crowds(&self) -> bool {
+    /// Whether there may be a network that has to give way to a newcomer, or, if that can only be of this host, to one
+    /// of this host.
+    pub(super) fn has_crowds(&self, newcomer_is_of_host: bool) -> bool {
+        let of_host = self.by_network.count(Network::LOOPBACK);
         self.crowds > 0
+            || !newcomer_is_of_host && weight(self.clients_max, Network::LOOPBACK, of_host) > 1
     }
 
-    /// With two, a network gives one to a network that has none.
+    /// With two, a network of others gives one to a network that has none.
     fn is_crowd(&self, network: Network, held: usize) -> bool {
-        weight(self.clients_max, network, held) > 1
+        network != Network::LOOPBACK && weight(self.clients_max, network, held) > 1
     }
 
     /// Whether the address or the network has more than it should have while there are no places left: an address
@@ -188,12 +191,15 @@ mod tests {
                 each.flat_map(|(peer, count)| std::iter::repeat_n(peer, count))
             };
             peers().for_each(|peer| networks.add(peer));
-            assert_eq!(networks.has_crowds(), crowds, "{connected:?}");
+            assert_eq!(networks.has_crowds(false), crowds, "{connected:?}");
+            let are_others =
+                connected.iter().any(|(peer, _)| peer.contains("10.") || peer.contains("fd"));
+            assert_eq!(networks.has_crowds(true), crowds && are_others, "{connected:?}");
             let holding = networks.holding(asked.parse().unwrap());
             let found = (networks.weight(&holding), networks.is_above(&holding));
             assert_eq!(found, (weight, is_above), "{connected:?}, {asked}");
             peers().for_each(|peer| networks.remove(peer));
-            assert!(!networks.has_crowds(), "{connected:?}");
+            assert!(!networks.has_crowds(false), "{connected:?}");
             assert_eq!(networks.by_address.0.len() + networks.by_network.0.len(), 0);
         }
     }

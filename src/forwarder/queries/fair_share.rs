@@ -9,14 +9,14 @@ use crate::forwarder::network::Network;
 /// What networks hold of the query table, so that none can keep the others out.
 ///
 /// Networks are hashed with a seed into a fixed number of buckets: a flood of forged addresses cannot make this
-/// grow. Those whose clients use streams, on which nobody can forge an address, have buckets of their own. Queries are
+/// grow. Those whose addresses nobody can forge, on streams and on this host, have buckets of their own. Queries are
 /// named by their key. Every operation is O(1), except the one that looks for the heaviest, which looks at
 /// all buckets.
 #[derive(Debug)]
 pub(crate) struct Shares {
     buckets: Box<[Bucket; BUCKETS]>,
     nodes: Vec<Node>,
-    /// Queries in buckets of datagrams, but that of this host.
+    /// Queries in buckets of datagrams of other hosts.
     datagrams: usize,
     /// The bucket whose turn is next where few queries may be sent.
     turn: usize,
@@ -69,8 +69,8 @@ impl Shares {
 
     /// The bucket of the queries that clients of this network send by datagram.
     pub(crate) fn of_datagrams(&self, network: Network) -> BucketId {
-        if network == Network::LOOPBACK {
-            return BucketId(HOST);
+        if network.is_loopback() {
+            return self.of_streams(network);
         }
         BucketId(DATAGRAMS.start as u16 + (self.hash(network) % BucketId::REMOTE as u64) as u16)
     }
@@ -202,12 +202,9 @@ pub(crate) enum Contenders {
     All,
 }
 
-/// The bucket of datagrams of this host.
-const HOST: u16 = 0;
-
 /// So few that the heaviest is found at a glance, so many that a flooding client seldom shares one
 /// with another.
-const DATAGRAMS: Range<usize> = 1..256;
+const DATAGRAMS: Range<usize> = 0..256;
 const STREAMS: Range<usize> = 256..BUCKETS;
 const STREAMS_LEN: u64 = (STREAMS.end - STREAMS.start) as u64;
 const BUCKETS: usize = 384;
@@ -353,7 +350,7 @@ mod tests {
             shares.makes_room(BucketId(newcomer), contenders, places, |_| true, |_| None)
         };
         assert_eq!(makes_room(8, Contenders::Datagrams, 4), Some(15));
-        for newcomer in [8, 301, HOST] {
+        for newcomer in [8, 301] {
             assert_eq!(makes_room(newcomer, Contenders::All, 16), Some(11));
         }
     }
@@ -373,11 +370,9 @@ mod tests {
         shares.remove(3);
         shares.add(2, one);
         assert_eq!(shares.note_late(2, 2), None);
-        for bucket in [BucketId(HOST), BucketId(300)] {
-            let mut shares = Shares::new(7, 8);
-            (0..8).for_each(|key| shares.add(key, bucket));
-            assert!((0..8).all(|key| shares.note_late(key, 2).is_none()));
-        }
+        let mut shares = Shares::new(7, 8);
+        (0..8).for_each(|key| shares.add(key, BucketId(300)));
+        assert!((0..8).all(|key| shares.note_late(key, 2).is_none()));
     }
 
     #[test]
@@ -386,8 +381,8 @@ mod tests {
         let bucket = |client| shares.of_datagrams(network(client));
         assert_eq!(bucket("[fd00::1]:53"), bucket("[fd00::ffff:1]:53"));
         assert_eq!(bucket("192.168.0.1:53"), bucket("[::ffff:192.168.0.1]:1024"));
-        assert_eq!(bucket("127.0.0.1:53"), BucketId(HOST));
         assert_eq!(bucket("127.0.0.1:53").remote(), None);
+        assert_ne!(bucket("127.0.0.1:53"), bucket("127.0.0.2:53"));
         let mut distinct: Vec<usize> = (0..64_u8)
             .filter_map(|last| {
                 let client = SocketAddr::from(([10, 0, 0, last], 53));

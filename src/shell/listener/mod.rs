@@ -122,6 +122,11 @@ impl Listener {
         self.readable && (self.tcp.is_some() || self.sharing == Sharing::Left)
     }
 
+    /// Whether only this host can connect.
+    pub(crate) fn is_for_host(&self) -> bool {
+        self.address.ip().to_canonical().is_loopback()
+    }
+
     /// Whether connections may wait.
     pub(crate) fn is_acceptable(&self) -> bool {
         self.acceptable && self.tcp.is_some()

@@ -187,7 +187,7 @@ impl World {
     /// When the next client can be accepted that waits.
     pub(super) fn accept_at(&self) -> Option<Instant> {
         let waits = !self.shutting_down && !self.backlog.is_empty();
-        waits.then(|| self.forwarder.accept_at(self.now)).flatten()
+        waits.then(|| self.forwarder.accept_at(self.now, false)).flatten()
     }
 
     /// All clients leave, and those that wait to be accepted give up.
@@ -206,7 +206,7 @@ impl World {
         {
             let at = self.at();
             let all_in_use = self.are_all_in_use();
-            if !self.forwarder.poll_accept(self.now) {
+            if !self.forwarder.poll_accept(self.now, false) {
                 self.waiting.since.get_or_insert(at);
                 let since = *self.waiting.surely_since.get_or_insert(at);
                 assert!(all_in_use, "a newcomer waits with places free, or with somebody idle");
