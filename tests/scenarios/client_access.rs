@@ -206,6 +206,25 @@ fn who_is_not_read_for_the_rate_of_its_network_is_not_idle() {
     end(w);
 }
 
+/// What comes meanwhile does not put off the look at whether it may be read.
+#[test]
+fn who_sends_on_above_the_rate_of_its_network_is_not_idle() {
+    let mut w = limited();
+    let busy = w.tcp_client();
+    for n in 0..250 {
+        w.tcp_send(busy, dns::framed(&question(n)));
+    }
+    w.run_ms(10);
+    let other = w.tcp_client();
+    for n in 0..240 {
+        w.tcp_send(other, dns::framed(&question(1000 + n)));
+        w.run_ms(50);
+    }
+    w.run_ms(60_000);
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 490));
+    end(w);
+}
+
 #[test]
 fn over_tcp_a_network_is_read_at_its_rate_and_gets_every_answer() {
     let mut w = limited();

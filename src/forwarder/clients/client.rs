@@ -95,6 +95,13 @@ impl Clients {
         true
     }
 
+    /// The time for which a client above its rate is idle begins anew: what it has sent may wait to be read.
+    fn begin_idle_time(&mut self, now: Instant, key: usize) {
+        if self.timers.idle.is_armed(key) {
+            self.timers.idle.arm(key, now);
+        }
+    }
+
     /// How many messages its network may still send. If none, that is looked at again soon.
     fn allowed(&mut self, now: Instant, id: ClientId, outbox: &mut Outbox) -> usize {
         let (Some(rates), Some(client)) = (&mut self.rates, self.conns.get(id)) else {
@@ -103,7 +110,11 @@ impl Clients {
         let allowed = rates.left_on_stream(now, client.peer.ip());
         if allowed == 0 && client.phase == Phase::Open {
             rates.log(now, client.peer.ip(), true, outbox);
-            self.timers.above_rate.arm(id.key(), now);
+            // The look is not put off by what it sends meanwhile.
+            if !self.timers.above_rate.is_armed(id.key()) {
+                self.timers.above_rate.arm(id.key(), now);
+            }
+            self.begin_idle_time(now, id.key());
         }
         allowed
     }
@@ -287,10 +298,7 @@ impl Clients {
     pub(crate) fn pop_timeout(&mut self, now: Instant, outbox: &mut Outbox) -> Option<Vec<Id>> {
         while let Some(key) = self.timers.above_rate.pop(now, RATE_PAUSE) {
             if let Some(id) = self.conns.id_at(key) {
-                // What it has sent may wait to be read, so that it is not idle.
-                if self.timers.idle.is_armed(key) {
-                    self.timers.idle.arm(key, now);
-                }
+                self.begin_idle_time(now, key);
                 self.advance_phase(now, id, outbox);
             }
         }
