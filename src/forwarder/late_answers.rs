@@ -163,7 +163,7 @@ impl LateAnswers {
 /// A pulse is one where the way to a host is not used for anything else: some milliseconds at a time.
 const WINDOW: Duration = Duration::from_millis(5);
 
-/// Late answers to one network in a window: of 1,232 octets each, at most 126 Mbit/s.
+/// Late answers to one network in a window: of 1,232 octets each, 126 Mbit/s over several windows. Two may meet.
 const ANSWERS_MAX: u8 = 64;
 
 /// No answer waits for more windows than this: 320 ms.
