@@ -1,6 +1,6 @@
 //! A query's way in.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::action::ClientId;
@@ -93,9 +93,10 @@ impl Forwarder {
     }
 
     fn accept_query(&mut self, now: Instant, source: Source, message: &[u8], parsed: ParsedQuery) {
-        let Some(client) = source.address(&self.clients) else {
+        let Some(peer) = source.peer(&self.clients) else {
             return;
         };
+        let client = peer.ip();
         let mut awaited = None;
         if let Some(ours) = self.policy.special_names.answer(message, &parsed) {
             let answer = match self.denial(now, client, message, &parsed, &ours) {
@@ -129,8 +130,10 @@ impl Forwarder {
             }
             return self.refuse(now, source, message, &parsed, CAME_BACK);
         }
-        let Some(bucket) = self.bucket(source) else {
-            return;
+        let network = Network::of(peer);
+        let bucket = match source {
+            Source::Datagram(_) => self.queries.bucket_of_datagrams(network),
+            Source::Stream(_) => self.queries.bucket_of_streams(network),
         };
         let stored = match self.store(now, bucket, message) {
             Ok(stored) => stored,
@@ -160,16 +163,6 @@ impl Forwarder {
                 self.probe_preferred(now, id);
             }
         }
-    }
-
-    /// The part of the query table that queries from here count against; `None` if the client is gone.
-    fn bucket(&self, source: Source) -> Option<BucketId> {
-        Some(match source {
-            Source::Datagram(path) => self.queries.bucket_of_datagrams(Network::of(path.client)),
-            Source::Stream(client) => {
-                self.queries.bucket_of_streams(Network::of(self.clients.peer(client)?))
-            }
-        })
     }
 
     /// Stores a message. With the table full the network that holds most gives a query up for one that holds less
@@ -283,14 +276,14 @@ impl Source {
             return None;
         }
         let over_tcp = matches!(self, Self::Stream(_));
-        Some(Asked { message, question_end, client: self.address(clients)?, over_tcp })
+        Some(Asked { message, question_end, client: self.peer(clients)?.ip(), over_tcp })
     }
 
     /// Whose message it is; `None` if the connection is gone.
-    fn address(self, clients: &Clients) -> Option<IpAddr> {
+    fn peer(self, clients: &Clients) -> Option<SocketAddr> {
         match self {
-            Self::Datagram(path) => Some(path.client.ip()),
-            Self::Stream(client) => clients.peer(client).map(|peer| peer.ip()),
+            Self::Datagram(path) => Some(path.client),
+            Self::Stream(client) => clients.peer(client),
         }
     }
 }

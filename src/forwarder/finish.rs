@@ -100,16 +100,19 @@ impl Forwarder {
             Origin::Datagram { path, responses, .. } => {
                 let size =
                     ResponseSize::by_datagram(&path, query.parsed.opt, self.limits.udp_size_max);
+                let is_late = now > query.arrived + PROMPT;
                 for _ in 0..responses {
                     let len_max = response_len_max(&outcome, size.limit);
-                    let turn = match outcome {
-                        _ if outcome.upstream().is_some() => self.turn(now, &query, path, len_max),
-                        _ => Turn::Now,
+                    let turn = if is_late && outcome.upstream().is_some() {
+                        self.turn(now, &query, path, len_max)
+                    } else {
+                        Turn::Now
                     };
-                    let outcome = if turn == Turn::Never { Outcome::Truncated } else { outcome };
+                    let cut = Outcome::Truncated;
+                    let outcome = if turn == Turn::Never { &cut } else { &outcome };
                     let mut sent = Sent::default();
                     let write = |out: &mut Vec<u8>| {
-                        sent = write_response(out, &query, &outcome, size, ecs, None);
+                        sent = write_response(out, &query, outcome, size, ecs, None);
                     };
                     match turn {
                         _ if matches!(outcome, Outcome::Orphaned) => {}
@@ -118,7 +121,7 @@ impl Forwarder {
                         }
                         Turn::Now | Turn::Never => self.outbox.respond(path, len_max, write),
                     }
-                    self.note(now, Source::Datagram(path), &query, &outcome, sent);
+                    self.note(now, Source::Datagram(path), &query, outcome, sent);
                 }
             }
             Origin::Stream { client, index } => {
@@ -151,11 +154,9 @@ impl Forwarder {
         self.entered.leave(Part::Finish);
     }
 
-    /// When a response by datagram leaves: at once, unless it is late and its network gets many of these.
+    /// When a response by datagram leaves that is late: at once, unless its network gets many of these.
+    #[cold]
     fn turn(&mut self, now: Instant, query: &Query, path: DatagramPath, len_max: usize) -> Turn {
-        if now <= query.arrived + PROMPT {
-            return Turn::Now;
-        }
         let bucket = self.queries.bucket_of_datagrams(Network::of(path.client));
         let until = self.queries.expires_at(query);
         let late_answers = &mut self.outbox.late_answers;

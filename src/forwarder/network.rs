@@ -23,7 +23,7 @@ impl Network {
 
     /// Whether it is this host, or one of its addresses.
     pub(crate) fn is_loopback(self) -> bool {
-        Ipv6Addr::from_bits(self.first).to_canonical().is_loopback()
+        self == Self::LOOPBACK || self.first >> 24 == V4_LOOPBACK
     }
 
     /// The network with all addresses of this host as one.
@@ -63,6 +63,9 @@ impl fmt::Display for Network {
 
 /// Bits that say which network an IPv6 address is in.
 const V6_LEN: u32 = 56;
+
+/// The first bits of 127.0.0.0/8, mapped.
+const V4_LOOPBACK: u128 = 0x00ff_ff7f;
 
 const V6_MASK: u128 = u128::MAX << (128 - V6_LEN);
 
