@@ -273,7 +273,8 @@ pub(super) static FLAGS: [Flag; 36] = [
         value: Some(once(RATE_PREFIX, |options, value| {
             rate_prefix(value).map(|lengths| options.served.rate_prefix = Some(lengths))
         })),
-        help: "What one network is for --rate-limit: addresses that have this many bits in common.",
+        help: "What one network is for --rate-limit: addresses that have this many bits in common; a link-local IPv6 \
+               address is one by itself.",
         default: |_| RATE_PREFIX_DEFAULT.map(|len| len.to_string()).join("/"),
     },
     Flag {

@@ -265,7 +265,7 @@ pub(super) const RATE_PREFIX_DEFAULT: [u8; 2] = [32, 56];
 pub(super) const RATES: RangeInclusive<u32> = 1..=1_000_000;
 
 /// Seconds' worth of queries at once: a page's names, or what a resolver behind it missed.
-const RATE_BURST: u32 = 5;
+pub(super) const RATE_BURST: u32 = 5;
 
 /// What a public network may ask, a second and at once, if nobody says: more than a household does, and for
 /// attacks on others next to nothing.
@@ -463,6 +463,9 @@ mod tests {
         --rate-limit 10:50  => is in another form than QPS[/BURST]; write 10/50
         --rate-limit 10,50  => write 10/50
             --rate-limit 1000001 => --rate-limit 1000001: is out of range: 1 to 1000000 queries a second
+            --rate-limit 100/   => --rate-limit 100/: has no BURST behind the slash; write 100 or 100/500
+            --rate-limit 1000001/ => --rate-limit 1000001/: is out of range: 1 to 1000000 queries a second
+            --rate-limit 0/     => --rate-limit 0/: is out of range: 1 to 1000000 queries a second
             --rate-limit 10/    => has no BURST behind the slash; write 10 or 10/50
             --rate-limit 10/5   => --rate-limit 10/5: fewer at once than in a second are not reached; write 10/10 or more
             --rate-limit 10/0   => --rate-limit 10/0: is out of range: 1 to 5000000 queries at once

@@ -119,8 +119,8 @@ pub(super) const DATAGRAM_BYTES_MAX: [usize; 3] = [12 << 10, 1 << 20, 4 << 20];
 /// Short answers are bounded by their number: as many as queries.
 pub(super) const DATAGRAMS_MAX: [usize; 3] = QUERIES_MAX;
 
-/// Queries by datagram of one network that may wait for longer than a second: a quarter of all. Where an
-/// upstream is slow, that is 20, 400 and 1,600 such queries a second of one resolver in front.
+/// Queries by datagram of one network that may wait for longer than a second: a quarter of all. Of a
+/// resolver in front that is as many a second where its answers take two seconds.
 pub(super) const LATE_DATAGRAMS_MAX: [usize; 3] = [48, 1_024, 4_096];
 
 /// All presets together; one of them for a small router.

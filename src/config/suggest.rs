@@ -7,6 +7,7 @@ use super::address::{address, with_port};
 use super::flags::{self, FLAGS, Flag};
 use super::options::LISTEN_PORT;
 use super::presets::{PRESETS, Preset};
+use super::served::{RATE_BURST, RATES};
 use super::upstream::{
     UPSTREAM_EXAMPLE, UPSTREAM_PORT, certificate_name, named, read, without_853,
 };
@@ -495,16 +496,14 @@ pub(super) fn rate_limit(value: &str) -> Option<String> {
     let (number, rest) = word.split_at(end);
     let number = number.parse::<u32>().ok()?;
     if number == 0 {
-        let range = super::served::RATES;
-        let (min, max) = (range.start(), range.end());
+        let (min, max) = (RATES.start(), RATES.end());
         return rest.is_empty().then(|| {
             format!("is out of range: {min} to {max} queries a second; write off for no limit")
         });
     }
     let right = match rest.trim_start_matches(['/', ' ']) {
-        "" if rest.contains('/') => {
-            let range = super::served::RATES;
-            let burst = 5 * number.clamp(*range.start(), *range.end());
+        "" if rest.contains('/') && RATES.contains(&number) => {
+            let burst = RATE_BURST * number;
             return Some(format!(
                 "has no BURST behind the slash; write {number} or {number}/{burst}"
             ));

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Access, AccessDenial, Notice, Policy, Prefix, Rate};
+use dot_proxy::forwarder::{Access, AccessDenial, Limits, Notice, Policy, Prefix, Rate};
 
 use crate::{end, failures, numbered, question};
 use simulator::dns::{Edns, NOERROR, REFUSED};
@@ -114,6 +114,10 @@ fn limited() -> World {
 }
 
 fn limited_to(per_second: u32, burst: u32) -> World {
+    limited_in(default_limits(), per_second, burst)
+}
+
+fn limited_in(limits: Limits, per_second: u32, burst: u32) -> World {
     let rate = Rate {
         per_second,
         burst,
@@ -123,7 +127,7 @@ fn limited_to(per_second: u32, burst: u32) -> World {
         places: 256,
     };
     let policy = Policy { rate: Some(rate), ..default_policy() };
-    World::with_policy(default_limits(), policy, vec![Server::healthy()], &[0], 1)
+    World::with_policy(limits, policy, vec![Server::healthy()], &[0], 1)
 }
 
 fn named(w: &World) -> Vec<(String, bool)> {
@@ -184,15 +188,21 @@ fn over_tcp_a_network_has_its_burst_once() {
     end(w);
 }
 
-/// What it has sent waits for longer than an idle client may.
-#[test]
-fn who_is_not_read_for_the_rate_of_its_network_is_not_idle() {
-    let mut w = limited();
+/// A client that has sent at once what its network may ask in 25 seconds.
+fn asks_for_25_s(w: &mut World) -> usize {
     let busy = w.tcp_client();
     for n in 0..250 {
         w.tcp_send(busy, dns::framed(&question(n)));
     }
     w.run_ms(10);
+    busy
+}
+
+/// What it has sent waits for longer than an idle client may.
+#[test]
+fn who_is_not_read_for_the_rate_of_its_network_is_not_idle() {
+    let mut w = limited();
+    let busy = asks_for_25_s(&mut w);
     let other = w.tcp_client();
     w.tcp_send(other, dns::framed(&question(1000)));
     w.run_ms(30_000);
@@ -206,15 +216,11 @@ fn who_is_not_read_for_the_rate_of_its_network_is_not_idle() {
     end(w);
 }
 
-/// What comes meanwhile does not put off the look at whether it may be read.
+/// Whatever comes meanwhile.
 #[test]
 fn who_sends_on_above_the_rate_of_its_network_is_not_idle() {
     let mut w = limited();
-    let busy = w.tcp_client();
-    for n in 0..250 {
-        w.tcp_send(busy, dns::framed(&question(n)));
-    }
-    w.run_ms(10);
+    asks_for_25_s(&mut w);
     let other = w.tcp_client();
     for n in 0..240 {
         w.tcp_send(other, dns::framed(&question(1000 + n)));
@@ -222,6 +228,43 @@ fn who_sends_on_above_the_rate_of_its_network_is_not_idle() {
     }
     w.run_ms(60_000);
     assert_eq!((failures(&w), w.oracle.responses.len()), (0, 490));
+    end(w);
+}
+
+/// One client asks all that its network may, for as long as it likes.
+#[test]
+fn over_tcp_who_asks_much_leaves_others_of_its_network_their_turn() {
+    let mut w = limited();
+    asks_for_25_s(&mut w);
+    let others: Vec<_> = (0..3).map(|_| w.tcp_client()).collect();
+    for other in others {
+        w.tcp_send(other, dns::framed(&question(1000 + other as u32)));
+    }
+    w.run_ms(2_000);
+    for other in 1001..=1003 {
+        assert!(w.is_answered(&numbered(other)), "{other}");
+    }
+    w.run_ms(30_000);
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 253));
+    end(w);
+}
+
+/// What waits to be read waits for the rate of its own network, which is no matter of others.
+#[test]
+fn who_is_not_read_for_the_rate_makes_room_for_others() {
+    let mut w = limited_in(Limits { clients_max: 3, ..default_limits() }, 1, 1);
+    let clients: Vec<_> = (0..3).map(|_| w.tcp_client()).collect();
+    for n in 0..60 {
+        w.tcp_send(clients[n as usize % 3], dns::framed(&question(n)));
+    }
+    w.run_ms(15_000);
+    assert!(clients.iter().all(|client| w.clients[*client].state == simulator::State::Open));
+    let newcomer = w.tcp_client();
+    w.clients[newcomer].peer.set_ip([10, 9, 0, 1].into());
+    w.tcp_send(newcomer, dns::framed(&question(1000)));
+    w.run_ms(1_000);
+    assert_eq!(w.response(&numbered(1000)).rcode, NOERROR);
+    assert_eq!(w.forwarder.counts().made_room, 1);
     end(w);
 }
 

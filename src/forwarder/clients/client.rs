@@ -110,10 +110,8 @@ impl Clients {
         let allowed = rates.left_on_stream(now, client.peer.ip());
         if allowed == 0 && client.phase == Phase::Open {
             rates.log(now, client.peer.ip(), true, outbox);
-            // The look is not put off by what it sends meanwhile.
-            if !self.timers.above_rate.is_armed(id.key()) {
-                self.timers.above_rate.arm(id.key(), now);
-            }
+            // Behind the others of its network, whose turn is next.
+            self.timers.above_rate.arm(id.key(), now);
             self.begin_idle_time(now, id.key());
         }
         allowed

@@ -365,15 +365,11 @@ impl World {
     fn check_rate(&self, number: usize, octets: usize) {
         let client = &self.clients[number];
         let source = client.peer.ip();
-        let (Some(left), network) =
-            (self.meter.left_on_stream(self.at(), source), self.meter.network(source))
-        else {
+        let Some(left) = self.meter.left_on_stream(self.at(), source) else {
             return;
         };
-        let accepted = self.clients.iter().filter(|client| client.state != State::Outside);
-        let alike = accepted.filter(|other| self.meter.network(other.peer.ip()) == network);
         let Dealings { ended, excused, .. } = client.dealings;
-        if alike.count() == 1 && !ended && !excused {
+        if !ended && !excused {
             assert!(left > 0, "client {number} is read, and nothing is left to its network");
             let octets_max = left * 40;
             let is_right = !client.partial.is_empty() || octets <= octets_max;
