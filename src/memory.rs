@@ -212,10 +212,10 @@ mod tests {
 
     /// For routers with 16 MB. The static program has 2.65 MB, and 2.78 MB with its variables.
     #[test]
-    fn a_small_one_stays_under_5_75_mb() {
+    fn a_small_one_stays_under_5_8_mb() {
         let bound = bound(&["--size=small"], 2_780_000);
         let both = bound.process_sum() + bound.kernel_sum();
-        assert!(both < 5_750_000, "{bound}");
+        assert!(both < 5_800_000, "{bound}");
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use super::action::{ClientId, UpstreamIndex};
 use super::clients::GivenUp;
 use super::collections::arena::Id;
-use super::late_answers::Turn;
 use super::limits::Service;
 use super::loss::LastFailure;
 use super::message::edit::{self, Ecs, RcodeNeedsOpt, ResponseEdit};
@@ -101,27 +100,20 @@ impl Forwarder {
                 let size =
                     ResponseSize::by_datagram(&path, query.parsed.opt, self.limits.udp_size_max);
                 let is_late = now > query.arrived + PROMPT;
-                for _ in 0..responses {
-                    let len_max = response_len_max(&outcome, size.limit);
-                    let turn = if is_late && outcome.upstream().is_some() {
-                        self.turn(now, &query, path, len_max)
-                    } else {
-                        Turn::Now
-                    };
-                    let cut = Outcome::Truncated;
-                    let outcome = if turn == Turn::Never { &cut } else { &outcome };
-                    let mut sent = Sent::default();
-                    let write = |out: &mut Vec<u8>| {
-                        sent = write_response(out, &query, outcome, size, ecs, None);
-                    };
-                    match turn {
-                        _ if matches!(outcome, Outcome::Orphaned) => {}
-                        Turn::Later(window) => {
-                            self.outbox.respond_later(window, path, len_max, write);
+                let bucket = if is_late { self.late_bucket(path, &outcome) } else { None };
+                if let Some(bucket) = bucket {
+                    self.respond_late(now, bucket, &query, (path, responses), &outcome, size);
+                } else {
+                    for _ in 0..responses {
+                        let len_max = response_len_max(&outcome, size.limit);
+                        let mut sent = Sent::default();
+                        if !matches!(outcome, Outcome::Orphaned) {
+                            self.outbox.respond(path, len_max, |out| {
+                                sent = write_response(out, &query, &outcome, size, ecs, None);
+                            });
                         }
-                        Turn::Now | Turn::Never => self.outbox.respond(path, len_max, write),
+                        self.note(now, Source::Datagram(path), &query, &outcome, sent);
                     }
-                    self.note(now, Source::Datagram(path), &query, outcome, sent);
                 }
             }
             Origin::Stream { client, index } => {
@@ -154,13 +146,55 @@ impl Forwarder {
         self.entered.leave(Part::Finish);
     }
 
-    /// When a response by datagram leaves that is late: at once, unless its network gets many of these.
+    /// The bucket of a client whose late responses, if there are any, are spread over time: of one of another host.
     #[cold]
-    fn turn(&mut self, now: Instant, query: &Query, path: DatagramPath, len_max: usize) -> Turn {
+    fn late_bucket(&self, path: DatagramPath, outcome: &Outcome<'_>) -> Option<usize> {
         let bucket = self.queries.bucket_of_datagrams(Network::of(path.client));
-        let until = self.queries.expires_at(query);
+        bucket.remote().filter(|_| !matches!(outcome, Outcome::Orphaned))
+    }
+
+    /// Responds by datagram to a query that is late, so many times, each as soon as its network may get it. Where too
+    /// much waits, TC is all that is said, and then nothing.
+    #[cold]
+    fn respond_late(
+        &mut self,
+        now: Instant,
+        bucket: usize,
+        query: &Query,
+        (path, responses): (DatagramPath, u8),
+        outcome: &Outcome<'_>,
+        size: ResponseSize,
+    ) {
+        let ecs = self.policy.ecs;
+        let write = |outcome: &Outcome<'_>| {
+            let mut message = Vec::with_capacity(response_len_max(outcome, size.limit));
+            let sent = write_response(&mut message, query, outcome, size, ecs, None);
+            (message, sent)
+        };
+        let (message, sent) = write(outcome);
         let late_answers = &mut self.outbox.late_answers;
-        bucket.remote().map_or(Turn::Now, |bucket| late_answers.turn(now, bucket, len_max, until))
+        let at_once = (0..responses).take_while(|_| late_answers.take(now, bucket)).count() as u8;
+        for _ in 0..at_once {
+            self.outbox.respond(path, message.len(), |out| out.extend_from_slice(&message));
+            self.note(now, Source::Datagram(path), query, outcome, sent);
+        }
+        let waiting = responses - at_once;
+        if waiting == 0 {
+            return;
+        }
+        let late_answers = &mut self.outbox.late_answers;
+        let is_whole = late_answers.has_room(message.len());
+        let cut = Outcome::Truncated;
+        let outcome = if is_whole { outcome } else { &cut };
+        let (message, sent) = if is_whole { (message, sent) } else { write(outcome) };
+        if is_whole || late_answers.has_room_for_short(message.len()) {
+            late_answers.push(now, bucket, path, message.into_boxed_slice(), waiting);
+        } else {
+            self.outbox.counts.datagrams_dropped += u64::from(waiting);
+        }
+        for _ in 0..waiting {
+            self.note(now, Source::Datagram(path), query, outcome, sent);
+        }
     }
 
     /// Gives up the message IDs that a query still has when it ends.
@@ -331,7 +365,7 @@ impl Forwarder {
     }
 }
 
-/// Answers that take no longer than this leave at once, however many there are: so that most of what an upstream
+/// Responses that take no longer than this leave at once, however many there are: so that most of what an upstream
 /// has at hand or can resolve does.
 const PROMPT: Duration = Duration::from_millis(400);
 

@@ -1,4 +1,4 @@
-//! Answers by datagram that come late, and not too many of them to one network at a time.
+//! Responses by datagram that come late, and not too many of them to one network at a time.
 
 use std::time::{Duration, Instant};
 
@@ -7,68 +7,74 @@ use slab::Slab;
 use super::action::DatagramPath;
 use super::queries::fair_share::BucketId;
 
-/// Late answers that wait, since more than a few of them leave for a network in each window of time.
+/// When each response by datagram leaves whose query is not young any more, whatever it says: a few to a network at
+/// once, and then so many a millisecond. Those that wait for that are held here.
 ///
 /// Who forges an address can ask names whose servers hold their answers back and send them all at once, so that
-/// the queries of seconds come to a pulse that blocks the way to that address (`DNSBomb`, CVE-2024-33655).
+/// the queries of seconds come to a pulse that blocks the way to that address (`DNSBomb`, CVE-2024-33655). What fails,
+/// or ends so that others need not wait, would make one too, and so would all that is said to retransmissions.
 /// A resolver in front of this program gets what it has waited for a few milliseconds later.
 #[derive(Debug)]
 pub(super) struct LateAnswers {
     waiting: Slab<Waiting>,
-    /// One that waits for each of the coming windows, which leads to the others: a ring.
-    windows: [Option<usize>; WINDOWS_AHEAD],
-    /// What was promised to each network.
-    promised: Box<[Promised; BucketId::REMOTE]>,
-    /// Windows are counted from here.
-    epoch: Option<Instant>,
-    /// Windows whose answers have left.
-    past: u64,
+    networks: Box<[Pace; BucketId::REMOTE]>,
+    /// When it is tried again to send what waits.
+    due: Option<Instant>,
+    /// How many are still to be sent, with those that are to be sent several times.
+    unsent: usize,
     bytes: usize,
+    /// Octets of all that waits above which nothing but the shortest is taken.
     bytes_max: usize,
 }
 
+/// A response that waits.
 #[derive(Debug)]
 struct Waiting {
     path: DatagramPath,
     message: Box<[u8]>,
-    next: Option<usize>,
+    /// How often it is to be sent.
+    times: u8,
+    next: Option<u32>,
 }
 
-/// The last window that answers to a network leave in, and how many do.
+/// How fast late responses leave for a network, and those that wait, oldest first.
 #[derive(Clone, Copy, Debug, Default)]
-struct Promised {
-    window: u64,
-    answers: u8,
+struct Pace {
+    /// From then on as many may leave at once as ever; each that leaves puts it off.
+    rested_at: Option<Instant>,
+    first: Option<u32>,
+    last: Option<u32>,
 }
 
-/// When a late answer leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    Now,
-    /// In this window.
-    Later(u64),
-    /// Too many wait.
-    Never,
+impl Pace {
+    /// Whether one may leave now, which then has left.
+    fn take(&mut self, now: Instant) -> bool {
+        let rested_at = self.rested_at.map_or(now, |at| at.max(now));
+        let may_leave = rested_at <= now + EACH * (AT_ONCE - 1);
+        if may_leave {
+            self.rested_at = Some(rested_at + EACH);
+        }
+        may_leave
+    }
 }
 
 impl LateAnswers {
-    /// For so many answers of so many octets together.
-    pub(super) fn new(answers_max: usize, bytes_max: usize) -> Self {
+    /// For so many responses that wait, and so many octets of those that are not short.
+    pub(super) fn new(places: usize, bytes_max: usize) -> Self {
         Self {
-            waiting: Slab::with_capacity(answers_max),
-            windows: [None; WINDOWS_AHEAD],
-            promised: Box::new([Promised::default(); BucketId::REMOTE]),
-            epoch: None,
-            past: 0,
+            waiting: Slab::with_capacity(places),
+            networks: Box::new([Pace::default(); BucketId::REMOTE]),
+            due: None,
+            unsent: 0,
             bytes: 0,
             bytes_max,
         }
     }
 
     /// Octets that it takes at most.
-    pub(super) const fn octets(answers_max: usize, bytes_max: usize) -> usize {
-        size_of::<[Promised; BucketId::REMOTE]>()
-            + answers_max * (size_of::<Waiting>() + size_of::<usize>() + ALLOCATION)
+    pub(super) const fn octets(places: usize, bytes_max: usize) -> usize {
+        size_of::<[Pace; BucketId::REMOTE]>()
+            + places * (size_of::<Waiting>() + size_of::<usize>() + ALLOCATION + SHORT)
             + bytes_max
     }
 
@@ -76,98 +82,105 @@ impl LateAnswers {
         self.waiting.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+    /// How many are still to be sent.
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent
     }
 
-    /// When an answer of up to `len_max` octets leaves for the network of this bucket, `until` then at the latest. It
-    /// counts as promised.
-    pub(super) fn turn(
+    /// Whether a response to the network of this bucket may leave at once, which then has left. Not before those that
+    /// wait.
+    pub(super) fn take(&mut self, now: Instant, bucket: usize) -> bool {
+        let pace = &mut self.networks[bucket];
+        pace.first.is_none() && pace.take(now)
+    }
+
+    /// Whether there is room for a response of so many octets to wait.
+    pub(super) fn has_room(&self, len: usize) -> bool {
+        self.bytes + len <= self.bytes_max && self.has_place()
+    }
+
+    /// Whether there is room for one that says as little as can be said.
+    pub(super) fn has_room_for_short(&self, len: usize) -> bool {
+        self.bytes + len <= self.bytes_max + self.waiting.capacity() * SHORT && self.has_place()
+    }
+
+    fn has_place(&self) -> bool {
+        self.waiting.len() < self.waiting.capacity()
+    }
+
+    /// Has a response to the network of this bucket wait, to be sent so many times.
+    pub(super) fn push(
         &mut self,
         now: Instant,
         bucket: usize,
-        len_max: usize,
-        until: Instant,
-    ) -> Turn {
-        let window = self.window(now);
-        if self.is_empty() {
-            self.past = window;
-        }
-        let Promised { window: last, answers } = self.promised[bucket];
-        let promised = if last < window {
-            Promised { window, answers: 1 }
-        } else if answers < ANSWERS_MAX {
-            Promised { window: last, answers: answers + 1 }
-        } else {
-            Promised { window: last + 1, answers: 1 }
-        };
-        let is_now = promised.window == window;
-        let is_in_time = self.start(promised.window).is_some_and(|start| start <= until);
-        let has_room = self.waiting.len() < self.waiting.capacity()
-            && self.bytes + len_max <= self.bytes_max
-            && promised.window < self.past + WINDOWS_AHEAD as u64;
-        if !(is_now || has_room && is_in_time) {
-            return Turn::Never;
-        }
-        self.promised[bucket] = promised;
-        if is_now { Turn::Now } else { Turn::Later(promised.window) }
-    }
-
-    /// Has an answer wait for its window.
-    pub(super) fn push(&mut self, window: u64, path: DatagramPath, message: Box<[u8]>) {
+        path: DatagramPath,
+        message: Box<[u8]>,
+        times: u8,
+    ) {
         self.bytes += message.len();
-        let head = &mut self.windows[window as usize % WINDOWS_AHEAD];
-        *head = Some(self.waiting.insert(Waiting { path, message, next: *head }));
+        self.unsent += usize::from(times);
+        let key = self.waiting.insert(Waiting { path, message, times, next: None });
+        self.append(bucket, key as u32);
+        self.due.get_or_insert(now + PAUSE);
     }
 
-    /// An answer whose window has come.
-    pub(super) fn pop(&mut self, now: Instant) -> Option<(DatagramPath, Box<[u8]>)> {
-        if self.is_empty() {
-            return None;
+    fn append(&mut self, bucket: usize, key: u32) {
+        let pace = &mut self.networks[bucket];
+        match pace.last.replace(key) {
+            Some(last) => self.waiting[last as usize].next = Some(key),
+            None => pace.first = Some(key),
         }
-        let window = self.window(now);
-        while self.past <= window {
-            let head = &mut self.windows[self.past as usize % WINDOWS_AHEAD];
-            if let Some(place) = *head {
-                let Waiting { path, message, next } = self.waiting.remove(place);
-                *head = next;
-                self.bytes -= message.len();
-                return Some((path, message));
+    }
+
+    /// Sends what may leave now. What is sent several times waits behind the others in between.
+    pub(super) fn send(&mut self, now: Instant, mut send: impl FnMut(DatagramPath, &[u8])) {
+        if self.due.is_none_or(|due| now < due) {
+            return;
+        }
+        for bucket in 0..BucketId::REMOTE {
+            while let Some(key) = self.networks[bucket].first
+                && self.networks[bucket].take(now)
+            {
+                let waiting = &mut self.waiting[key as usize];
+                send(waiting.path, &waiting.message);
+                self.unsent -= 1;
+                waiting.times -= 1;
+                let is_done = waiting.times == 0;
+                let pace = &mut self.networks[bucket];
+                pace.first = waiting.next.take();
+                if pace.first.is_none() {
+                    pace.last = None;
+                }
+                if is_done {
+                    self.bytes -= self.waiting.remove(key as usize).message.len();
+                } else {
+                    self.append(bucket, key);
+                }
             }
-            self.past += 1;
         }
-        None
+        self.due = (!self.is_empty()).then(|| now + PAUSE);
     }
 
     /// When the next ones leave.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        if self.is_empty() {
-            return None;
-        }
-        let coming = self.past..self.past + WINDOWS_AHEAD as u64;
-        let mut taken =
-            coming.filter(|window| self.windows[*window as usize % WINDOWS_AHEAD].is_some());
-        self.start(taken.next()?)
-    }
-
-    fn start(&self, window: u64) -> Option<Instant> {
-        Some(self.epoch? + Duration::from_nanos(window * WINDOW.as_nanos() as u64))
-    }
-
-    fn window(&mut self, now: Instant) -> u64 {
-        let since = now.saturating_duration_since(*self.epoch.get_or_insert(now));
-        (since.as_nanos() / WINDOW.as_nanos()) as u64
+        self.due
     }
 }
 
-/// A pulse is one where the way to a host is not used for anything else: some milliseconds at a time.
-const WINDOW: Duration = Duration::from_millis(5);
+/// A pulse is one where the way to a host is not used for anything else, some milliseconds at a time. So no 5 ms see
+/// more than 64 late responses to one network, these at once and 40 one by one: of 1,232 octets each, 126 Mbit/s, and
+/// 79 Mbit/s if it goes on.
+const AT_ONCE: u32 = 24;
 
-/// Late answers to one network in a window: of 1,232 octets each, 126 Mbit/s over several windows. Two may meet.
-const ANSWERS_MAX: u8 = 64;
+/// The time that each takes of a network's.
+const EACH: Duration = Duration::from_micros(125);
 
-/// No answer waits for more windows than this: 320 ms.
-const WINDOWS_AHEAD: usize = 64;
+/// Between attempts to send what waits: as fine as timers are. A few that come late cost nothing, as more may leave
+/// at once than in this time.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Octets of a response that has the question alone, for nearly every name.
+const SHORT: usize = 64;
 
 /// What the allocator takes beside what is asked of it.
 const ALLOCATION: usize = 16;
@@ -177,79 +190,123 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::forwarder::tests::base;
+    use crate::forwarder::tests::{Random, base};
 
     fn path(port: u16) -> DatagramPath {
         let client = (Ipv4Addr::LOCALHOST, port).into();
         DatagramPath { listener: 0, client, local: None, interface: 0 }
     }
 
-    fn ms(milliseconds: u64) -> Duration {
-        Duration::from_millis(milliseconds)
+    fn us(microseconds: u64) -> Duration {
+        Duration::from_micros(microseconds)
     }
 
-    /// Turns of so many answers, those that wait pushed.
-    fn ask(late: &mut LateAnswers, now: Instant, bucket: usize, count: usize) -> [usize; 3] {
-        let mut turns = [0; 3];
-        for n in 0..count {
-            match late.turn(now, bucket, 100, now + ms(1000)) {
-                Turn::Now => turns[0] += 1,
-                Turn::Later(window) => {
-                    turns[1] += 1;
-                    late.push(window, path(n as u16), Box::new([0; 80]));
-                }
-                Turn::Never => turns[2] += 1,
+    /// How many of these left at once; the others wait, each to be sent so many times.
+    fn ask(
+        late: &mut LateAnswers,
+        now: Instant,
+        bucket: usize,
+        ports: [u16; 2],
+        times: u8,
+    ) -> usize {
+        let mut left = 0;
+        for port in ports[0]..ports[1] {
+            if late.take(now, bucket) {
+                left += 1;
+            } else {
+                assert!(late.has_room(80));
+                late.push(now, bucket, path(port), Box::new([0; 80]), times);
             }
         }
-        turns
+        left
     }
 
-    fn pop(late: &mut LateAnswers, now: Instant) -> usize {
-        std::iter::from_fn(|| late.pop(now)).count()
+    fn send(late: &mut LateAnswers, now: Instant) -> Vec<u16> {
+        let mut ports = Vec::new();
+        late.send(now, |path, message| {
+            assert_eq!(message.len(), 80);
+            ports.push(path.client.port());
+        });
+        ports
     }
 
     #[test]
-    fn answers_to_one_network_leave_some_in_each_window() {
+    fn responses_to_one_network_leave_some_at_once_and_the_others_one_by_one_in_order() {
         let (mut late, t0) = (LateAnswers::new(1000, 1_000_000), base());
-        assert_eq!(ask(&mut late, t0, 0, 64), [64, 0, 0]);
-        assert_eq!(late.next_timeout(), None);
-        assert_eq!(ask(&mut late, t0 + ms(4), 0, 130), [0, 130, 0]);
-        assert_eq!(ask(&mut late, t0 + ms(4), 1, 65), [64, 1, 0], "another network");
-        assert_eq!(late.next_timeout(), Some(t0 + ms(5)));
-        assert_eq!(pop(&mut late, t0 + ms(4)), 0);
-        assert_eq!(pop(&mut late, t0 + ms(5)), 65);
-        assert_eq!(late.next_timeout(), Some(t0 + ms(10)));
+        assert_eq!(ask(&mut late, t0, 0, [0, 60], 1), 24);
+        assert_eq!(ask(&mut late, t0, 1, [60, 85], 1), 24, "another network");
+        assert_eq!((late.next_timeout(), late.unsent()), (Some(t0 + us(1000)), 37));
+        assert_eq!(send(&mut late, t0 + us(999)), []);
+        let ports = (24..32).chain([84]).collect::<Vec<_>>();
+        assert_eq!(send(&mut late, t0 + us(1000)), ports);
         // What comes now waits behind what waits.
-        assert_eq!(ask(&mut late, t0 + ms(6), 0, 63), [0, 63, 0]);
-        assert_eq!([10, 14, 15, 20].map(|at| pop(&mut late, t0 + ms(at))), [64, 0, 64, 1]);
+        assert_eq!(ask(&mut late, t0 + us(1200), 0, [90, 91], 1), 0);
+        assert_eq!(late.next_timeout(), Some(t0 + us(2000)));
+        assert_eq!(send(&mut late, t0 + us(2000)), (32..40).collect::<Vec<_>>());
+        // However long nothing was sent, no more leave at once than ever.
+        let ports = (40..60).chain([90]).collect::<Vec<_>>();
+        assert_eq!(send(&mut late, t0 + us(900_000)), ports);
         assert_eq!((late.is_empty(), late.bytes, late.next_timeout()), (true, 0, None));
-        assert_eq!(ask(&mut late, t0 + ms(20), 0, 64), [63, 1, 0], "one has left");
+        assert_eq!(ask(&mut late, t0 + us(900_000), 0, [0, 9], 1), 3, "of 24");
     }
 
     #[test]
-    fn nothing_waits_for_longer_than_its_query() {
+    fn what_is_sent_several_times_holds_up_nobody() {
         let (mut late, t0) = (LateAnswers::new(1000, 1_000_000), base());
-        assert_eq!(ask(&mut late, t0, 0, 64), [64, 0, 0]);
-        assert_eq!(late.turn(t0, 0, 100, t0 + ms(4)), Turn::Never);
-        assert_eq!(late.turn(t0, 0, 100, t0 + ms(5)), Turn::Later(1));
+        assert_eq!(ask(&mut late, t0, 0, [0, 24], 1), 24);
+        assert_eq!(ask(&mut late, t0, 0, [24, 26], 3), 0);
+        assert_eq!(ask(&mut late, t0, 0, [26, 27], 1), 0);
+        assert_eq!(late.unsent(), 7);
+        assert_eq!(send(&mut late, t0 + us(1000)), [24, 25, 26, 24, 25, 24, 25]);
+        assert_eq!((late.is_empty(), late.unsent(), late.bytes), (true, 0, 0));
     }
 
     #[test]
-    fn what_waits_is_bounded_in_number_octets_and_time() {
+    fn no_span_of_5_ms_sees_a_pulse_and_little_of_the_pace_is_lost() {
+        for seed in 0..64 {
+            let mut random = Random::new(seed);
+            let (mut late, t0) = (LateAnswers::new(3000, 1_000_000), base());
+            let (mut now, mut left) = (us(0), Vec::new());
+            while now < us(100_000) {
+                // Wake-ups are up to 2 ms late.
+                now += us(1 + random.below(3000));
+                left.extend(send(&mut late, t0 + now).iter().map(|_| now));
+                for _ in 0..random.below(60) {
+                    if late.take(t0 + now, 0) {
+                        left.push(now);
+                    } else if late.has_room(80) {
+                        late.push(t0 + now, 0, path(1), Box::new([0; 80]), 1);
+                    }
+                }
+            }
+            let pulse = |at: &Duration| {
+                let span = *at..*at + us(5000);
+                left.iter().filter(|it| span.contains(*it)).count()
+            };
+            let most = left.iter().map(pulse).max();
+            assert!(most.is_some_and(|most| (50..=64).contains(&most)), "{most:?} with {seed}");
+            assert!(left.len() > 700, "{} of 824 with {seed}", left.len());
+        }
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_number_and_octets() {
         let t0 = base();
-        for (answers_max, bytes_max, waiting) in [
-            (100, 1_000_000, 100),
-            // The last one might have had 100 octets.
-            (1000, 80 * 49 + 100, 50),
-            (10_000, 1_000_000, (WINDOWS_AHEAD - 1) * 64),
-        ] {
-            let mut late = LateAnswers::new(answers_max, bytes_max);
-            let answers_max = late.waiting.capacity().min(waiting);
-            let turns = ask(&mut late, t0, 0, 10_000);
-            assert_eq!(turns, [64, answers_max, 10_000 - 64 - answers_max]);
-            // A wake-up that comes too late finds all.
-            assert_eq!(pop(&mut late, t0 + ms(10_000)), answers_max);
-            assert_eq!(ask(&mut late, t0 + ms(10_000), 0, 65), [64, 1, 0]);
+        for (places, bytes_max, whole, short) in
+            [(100, 1_000_000, 100, 100), (1000, 60 * 50 - 1, 49, 1000), (10, 0, 0, 10)]
+        {
+            let mut late = LateAnswers::new(places, bytes_max);
+            let [whole, short] = [whole, short]
+                .map(|count: usize| if count == places { late.waiting.capacity() } else { count });
+            let fill = |late: &mut LateAnswers, has_room: fn(&LateAnswers, usize) -> bool| {
+                while has_room(late, 60) {
+                    late.push(t0, 7, path(1), Box::new([0; 60]), 1);
+                }
+                late.waiting.len()
+            };
+            assert_eq!(fill(&mut late, LateAnswers::has_room), whole);
+            assert_eq!(fill(&mut late, LateAnswers::has_room_for_short), short);
+            assert_eq!(late.waiting.len(), late.waiting.capacity());
         }
     }
 }

@@ -108,12 +108,13 @@ impl Limits {
     /// what is held leave room for one.
     pub const FRAME_LEN_MAX: usize = frame::FRAME_LEN_MAX;
 
-    /// Late answers by datagram that wait for others to leave: a quarter of a batch.
+    /// Late responses by datagram that wait for others to leave: as many as there are places for queries by datagram
+    /// of other hosts. In the time that makes a query late about as many leave.
     pub(super) fn late_answers_max(&self) -> usize {
-        self.datagrams_max / 4
+        self.queries_max - self.queries_max / 4
     }
 
-    /// Octets of these.
+    /// Octets of those that are not short.
     pub(super) fn late_answer_bytes_max(&self) -> usize {
         self.datagram_bytes_max / 4
     }

@@ -99,7 +99,7 @@
 //! | how much a network may ask | `clients/rates` |
 //! | what one network is where something is shared out | `network` |
 //! | how much of the query table a network holds | `queries/fair_share` |
-//! | how many late answers a network gets at a time | `late_answers` |
+//! | when a late response by datagram leaves | `late_answers` |
 //! | whether a query has gone round | `message/hops` |
 //! | where a query waits | `queries/waiting` |
 //! | where every query is, as debug builds assert | `whereabouts` |
@@ -532,7 +532,7 @@ impl Forwarder {
     pub fn counts(&self) -> Counts {
         Counts {
             queries_held: self.queries.len(),
-            answers_held: self.outbox.late_answers.len(),
+            answers_held: self.outbox.late_answers.unsent(),
             conns_held: self.clients.keys() + self.upstreams.keys(),
             ..self.outbox.counts
         }

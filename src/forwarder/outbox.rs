@@ -52,25 +52,13 @@ impl Outbox {
         self.counts.datagrams_dropped += self.datagrams.shed();
     }
 
-    /// Responds by datagram in a later window.
-    pub(super) fn respond_later(
-        &mut self,
-        window: u64,
-        path: DatagramPath,
-        most: usize,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) {
-        let mut message = Vec::with_capacity(most);
-        write(&mut message);
-        debug_assert!(message.len() <= most);
-        self.late_answers.push(window, path, message.into_boxed_slice());
-    }
-
-    /// Sends the late answers whose window has come.
+    /// Sends the late responses that may leave now.
     pub(super) fn send_late_answers(&mut self, now: Instant) {
-        while let Some((path, message)) = self.late_answers.pop(now) {
-            self.respond(path, message.len(), |out| out.extend_from_slice(&message));
-        }
+        let Self { late_answers, datagrams, counts, .. } = self;
+        late_answers.send(now, |path, message| {
+            datagrams.push(path, message.len(), |out| out.extend_from_slice(message));
+            counts.datagrams_dropped += datagrams.shed();
+        });
     }
 
     /// Tells the person who runs this program.

@@ -369,7 +369,7 @@ pub struct Counts {
     pub made_way: u64,
     /// Held now: responses owed to clients.
     pub owed: usize,
-    /// Held now: late answers by datagram that wait to be sent.
+    /// Held now: late responses by datagram that wait to be sent.
     pub answers_held: usize,
     /// Held now: places in the query table.
     pub queries_held: usize,

@@ -2,6 +2,7 @@
 //! first response that is not exactly right and at the first one that does not come.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use dot_proxy::forwarder::{Counts, DatagramPath, Policy, PrivateAnswers, SpecialNames};
@@ -95,6 +96,10 @@ pub struct Oracle {
     denials_asked: HashMap<String, Vec<Duration>>,
     /// Authority records that a server denied it with last.
     denied: HashMap<String, usize>,
+    /// By network, when it was sent late responses by datagram in the last milliseconds.
+    late: HashMap<IpAddr, VecDeque<Duration>>,
+    /// Since when some have waited for others to leave.
+    held_since: Option<Duration>,
     pub responses: Vec<Response>,
 }
 
@@ -116,6 +121,8 @@ impl Oracle {
             proofs_wanted: HashSet::new(),
             denials_asked: HashMap::new(),
             denied: HashMap::new(),
+            late: HashMap::new(),
+            held_since: None,
             responses: Vec::new(),
         }
     }
@@ -254,7 +261,10 @@ impl Oracle {
             self.owed.remove(&to);
         }
         self.unanswered.remove(&owed.number);
-        let is_cut_short = matches!(to, To::Datagram(path) if !path.client.ip().is_loopback())
+        if at > owed.asked + LATE_AFTER {
+            self.check_pulse(at, to);
+        }
+        let is_cut_short = network_of(to).is_some()
             && at >= owed.asked + LATE_AFTER
             && parsed.header_rcode() == dns::NOERROR
             && parsed.is_truncated()
@@ -279,6 +289,17 @@ impl Oracle {
         });
     }
 
+    /// A late response leaves: by datagram there are only so many to a network at a time.
+    fn check_pulse(&mut self, at: Duration, to: To) {
+        let Some(network) = network_of(to) else { return };
+        let late = self.late.entry(network).or_default();
+        late.push_back(at);
+        while late.front().is_some_and(|first| *first + PULSE <= at) {
+            late.pop_front();
+        }
+        assert!(late.len() <= PULSE_MAX, "{} late responses to {network} by {at:?}", late.len());
+    }
+
     /// Nothing is owed to this TCP client, which is gone or is being punished.
     pub fn forgive(&mut self, client: usize) {
         for owed in self.owed.remove(&To::Stream(client)).unwrap_or_default() {
@@ -301,8 +322,9 @@ impl Oracle {
         self.owed.is_empty()
     }
 
-    /// After every turn: no query is past its deadline.
-    pub fn check_deadlines(&mut self, now: Duration) {
+    /// After every turn: no query is past its deadline, unless its response waits with so many others.
+    pub fn check_deadlines(&mut self, now: Duration, answers_held: usize) {
+        self.held_since = self.held_since.or(Some(now)).filter(|_| answers_held > 0);
         while let Some((deadline, number)) = self.deadlines.front().copied()
             && (deadline <= now || !self.unanswered.contains(&number))
         {
@@ -312,6 +334,11 @@ impl Oracle {
                     .iter()
                     .find_map(|(to, owed)| Some((to, owed.iter().find(|o| o.number == number)?)))
                     .expect("what is unanswered is owed");
+                // If the process was stopped meanwhile, they wait from when it goes on.
+                let held_since = self.held_since.filter(|_| network_of(*to).is_some());
+                if held_since.is_some_and(|since| now <= since.max(deadline) + LATE_FOR_MAX) {
+                    break;
+                }
                 let name = dns::name_of(&owed.question);
                 panic!("no response to {name} ID {} of {to:?} by {deadline:?}", owed.id);
             }
@@ -475,12 +502,32 @@ fn is_our_own(response: &View<'_>) -> bool {
     response.is_authoritative() && !response.is_authenticated()
 }
 
+/// The network of a client on another host that was asked by datagram.
+fn network_of(to: To) -> Option<IpAddr> {
+    let To::Datagram(path) = to else { return None };
+    let ip = path.client.ip().to_canonical();
+    let network = match ip {
+        IpAddr::V6(v6) if !v6.is_unicast_link_local() => {
+            Ipv6Addr::from_bits(v6.to_bits() >> 72 << 72).into()
+        }
+        ip => ip,
+    };
+    (!ip.is_loopback()).then_some(network)
+}
+
 fn id_of(message: &[u8]) -> u16 {
     u16::from_be_bytes([message[0], message[1]])
 }
 
 /// From then on a client that may be another gets TC where others of its network wait.
 const LATE_AFTER: Duration = Duration::from_millis(400);
+
+/// Late responses by datagram to one network in such a time.
+const PULSE_MAX: usize = 64;
+const PULSE: Duration = Duration::from_millis(5);
+
+/// A late response waits no longer for others to leave: so many as wait leave in this time.
+const LATE_FOR_MAX: Duration = Duration::from_millis(600);
 
 /// An OPT record without options (RFC 6891 section 6.1.2).
 const OPT_LEN_MIN: usize = 11;

@@ -403,7 +403,7 @@ impl World {
         let is_due = self.forwarder.poll_timeout().is_some_and(|due| due <= self.now);
         self.idle_turns = if is_due && !told { self.idle_turns + 1 } else { 0 };
         assert!(self.idle_turns < 4, "the timers do not advance at {:?}", self.at());
-        self.oracle.check_deadlines(self.at());
+        self.oracle.check_deadlines(self.at(), self.forwarder.counts().answers_held);
         let all_keep_rules = self.clients.iter().all(|client| !client.offender);
         self.oracle.check_counts(&self.forwarder.counts(), all_keep_rules);
         let held = self.held_for_clients();
