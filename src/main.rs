@@ -11,6 +11,7 @@ use dot_proxy::host::sandbox;
 use dot_proxy::host::signals;
 use dot_proxy::host::stderr::{GuardedLogger, Stderr};
 use dot_proxy::memory::Bound;
+use dot_proxy::shell;
 use dot_proxy::shell::reactor::Reactor;
 use rustix::time::{ClockId, clock_gettime};
 use simple_logger::SimpleLogger;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     };
     let result = match config::parse(std::env::args_os().skip(1).collect(), host) {
         Ok(Command::Help) => print(&config::usage()),
+        Ok(Command::CheckConfig(config, flags)) => check_config(&config, &flags, &mut stderr),
         Ok(Command::PrintLimits(config)) => {
             print(&Bound::of(&config, program_octets()).to_string())
         }
@@ -52,6 +54,15 @@ fn main() -> ExitCode {
 
 fn run(config: &Config, stderr: Stderr) -> Result<(), Failure> {
     start(config, stderr)?.run().map_err(Failure::Runtime)
+}
+
+/// Says what a start would say of files and flags, and prints the flags.
+fn check_config(config: &Config, flags: &str, stderr: &mut Stderr) -> Result<(), Failure> {
+    shell::connectors(config).map_err(Failure::Runtime)?;
+    for warning in &config.warnings {
+        stderr.write_lines(format!("dot-proxy: {warning}\n").as_bytes());
+    }
+    print(flags)
 }
 
 /// Starts to listen, and gives up what only that needs. What the start needs of the stack is free again for handshakes, which need most of it.

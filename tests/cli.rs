@@ -408,3 +408,143 @@ fn systemd_takes_the_unit() {
     }
     std::fs::remove_dir_all(&directory).expect("a directory of ours");
 }
+
+/// A file in a directory of its own, that is removed with it.
+struct TestFile(std::path::PathBuf);
+
+impl TestFile {
+    fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("dot-proxy-{name}-{}", std::process::id()));
+        std::fs::write(&path, text).expect("a writable directory");
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("a path of ours")
+    }
+}
+
+impl Drop for TestFile {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).ok();
+    }
+}
+
+/// What `check-config` prints of a file and more flags.
+#[track_caller]
+fn checked(file: &TestFile, flags: &[&str]) -> String {
+    let output = run(&[&["check-config", "--config", file.path()], flags].concat());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[test]
+fn what_check_config_prints_is_a_configuration_that_comes_to_the_same() {
+    const PIN: &str = "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let file = TestFile::new(
+        "check",
+        "\u{feff}# mine\r\nlisten 127.0.0.1\r\n\r\n  upstream=quad9 # by PCH\r\nsize small\r\nlog-level warn\r\n\
+         forward-zone 10.in-addr.arpa\r\n",
+    );
+    let printed = checked(&file, &[]);
+    assert_eq!(
+        printed,
+        "listen 127.0.0.1\nupstream 9.9.9.9#dns.quad9.net\nupstream 149.112.112.112#dns.quad9.net\n\
+         upstream [2620:fe::fe]#dns.quad9.net\nupstream [2620:fe::9]#dns.quad9.net\nsize small\n\
+         log-level warn\nforward-zone 10.in-addr.arpa\n"
+    );
+    assert_eq!(checked(&TestFile::new("check-again", &printed), &[]), printed);
+    // Single values are replaced, lists add, and what is in both is there once.
+    let flags = "--log-level=debug --size default -l 127.0.0.1 -l ::1 -u 9.9.9.9#dns.quad9.net -u 1.1.1.1#a.example";
+    let printed = checked(&file, &flags.split(' ').collect::<Vec<_>>());
+    assert_eq!(
+        printed,
+        "listen 127.0.0.1\nupstream 9.9.9.9#dns.quad9.net\nupstream 149.112.112.112#dns.quad9.net\n\
+         upstream [2620:fe::fe]#dns.quad9.net\nupstream [2620:fe::9]#dns.quad9.net\nforward-zone 10.in-addr.arpa\n\
+         log-level debug\nsize default\nlisten ::1\nupstream 1.1.1.1#a.example\n"
+    );
+    assert_eq!(checked(&TestFile::new("check-more", &printed), &[]), printed);
+    let upstream = format!("[2001:db8::1]:8853#{PIN},dns.example,sni=off");
+    let empty = TestFile::new("check-empty", "");
+    let printed = checked(&empty, &["-u", &upstream, "-u", "1.1.1.1"]);
+    assert_eq!(
+        printed,
+        format!(
+            "upstream [2001:db8::1]:8853#dns.example,{PIN},sni=off\nupstream 1.1.1.1#1.1.1.1\n"
+        )
+    );
+    assert_eq!(checked(&TestFile::new("check-pin", &printed), &[]), printed);
+}
+
+#[test]
+fn an_error_in_a_file_is_one_line_with_its_place() {
+    for (text, flags, expected) in [
+        (
+            "\nupstream dns.quad9.net",
+            &[][..],
+            ":2: upstream dns.quad9.net: has no IP address (upstreams are \
+             not looked up by name); write quad9\n",
+        ),
+        (
+            "allow ::1\ndeny ::1",
+            &[],
+            ":2: deny ::1: is allowed by allow ::1/128; give only one of them\n",
+        ),
+        // What is overridden must be right all the same.
+        (
+            "size tiny",
+            &["--size=small"],
+            ":1: size tiny: is not known; write small, default or large\n",
+        ),
+        (
+            "builtin-roots off",
+            &[],
+            ":1: builtin-roots off: leaves no root to trust; give ca-file FILE as well\n",
+        ),
+        (
+            "listen ::1\nupstream 1.1.1.1\nupstream [::1]:5300#x\nlisten [::1]:5300",
+            &[],
+            ":3: upstream [::1]:5300#x: is this program's own listener (listen [::1]:5300); give the address of \
+             another server\n",
+        ),
+        ("tcp-clients-max 5", &["--tcp-clients-per-address-max", "6"], ""),
+    ] {
+        let file = TestFile::new("error", text);
+        for command in [&["check-config"][..], &[]] {
+            let output = run(&[command, &["--config", file.path()], flags].concat());
+
+            let error = String::from_utf8_lossy(&output.stderr).into_owned();
+            if expected.is_empty() {
+                assert!(
+                    error.starts_with("dot-proxy: --tcp-clients-per-address-max 6: "),
+                    "{error}"
+                );
+            } else {
+                assert_eq!(error, format!("dot-proxy: {}{expected}", file.path()));
+            }
+            assert_eq!(output.status.code(), Some(2));
+            assert!(output.stdout.is_empty());
+        }
+    }
+    let output = run(&["--config", "/nowhere/x"]);
+    let error = String::from_utf8_lossy(&output.stderr).to_lowercase();
+    assert_eq!(
+        error,
+        "dot-proxy: --config /nowhere/x: cannot be read: no such file or directory\n"
+    );
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn check_config_reads_the_files_that_are_named() {
+    let output = run(&["check-config", "--ca-file", "/nowhere/ca.pem"]);
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    let error = String::from_utf8_lossy(&output.stderr).to_lowercase();
+    assert_eq!(
+        error,
+        "dot-proxy: --ca-file: cannot read /nowhere/ca.pem: no such file or directory\n"
+    );
+}

@@ -33,6 +33,7 @@ const OF_CONFIG: &[&str] = &[
     "forwarder/Rate",
     "forwarder/SpecialNames",
     "forwarder/shown_prefixes",
+    "host/os_error/system_error",
     "host/rights/Ids",
     "host/sandbox/Sandbox",
     "tls/Files",

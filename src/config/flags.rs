@@ -94,6 +94,25 @@ impl Value {
         }
     }
 
+    /// Whether upstreams are added by it.
+    pub(super) fn is_upstream(&self) -> bool {
+        matches!(self.form, Named(SPEC, _))
+    }
+
+    /// `text`, which is the rest of a line of a file, without the comment at its end. What may be a part of the
+    /// value is none: in a pin or a name behind white space, and in the name of a file.
+    pub(super) fn without_comment<'a>(&self, text: &'a str) -> &'a str {
+        let is_blank = |c: Option<char>| c.is_none_or(char::is_whitespace);
+        let begins = |&(at, _): &(usize, &str)| {
+            let (before, behind) = (text[..at].chars().next_back(), text[at + 1..].chars().next());
+            is_blank(before) && (!self.is_upstream() || is_blank(behind))
+        };
+        match self.form {
+            Named(FILE, _) => text,
+            _ => text.match_indices('#').find(begins).map_or(text, |(at, _)| text[..at].trim_end()),
+        }
+    }
+
     /// What it is, in words.
     pub(super) fn words(&self) -> String {
         match self.form {
@@ -138,7 +157,7 @@ pub fn usage() -> String {
     let flags = FLAGS.iter().map(Flag::usage).collect::<Vec<_>>().join("\n");
     format!(
         "Forwards plain DNS (UDP and TCP) to an authenticated DNS-over-TLS resolver.\n\n\
-         Usage: dot-proxy [OPTION]...\n\n{flags}\n"
+         Usage: dot-proxy [OPTION]...\n       dot-proxy check-config [OPTION]...  tells whether that is right\n\n{flags}\n"
     )
 }
 
@@ -216,8 +235,20 @@ pub(super) const PRINT_LIMITS: Flag = Flag {
     default: no_default,
 };
 
+pub(super) const CONFIG: Flag = Flag {
+    names: &["--config"],
+    value: Some(once(Named(FILE, "a file with a flag a line"), |options, value| {
+        options.file = Some(value.into());
+        Ok(())
+    })),
+    help: "Read flags from FILE, one a line, without dashes: upstream quad9. Those of the command line replace \
+           them; of lists all count, those of FILE first. # begins a comment.",
+    default: no_default,
+};
+
 /// All flags, in the order of `--help`.
-pub(super) static FLAGS: [Flag; 36] = [
+pub(super) static FLAGS: [Flag; 37] = [
+    CONFIG,
     Flag {
         names: &["-l", "--listen"],
         value: Some(repeatable(LISTENER, Options::add_listener)),
@@ -366,7 +397,7 @@ pub(super) static FLAGS: [Flag; 36] = [
     },
     Flag {
         names: &["--ca-file"],
-        value: Some(repeatable(Named("FILE", "a file of PEM certificates"), |options, value| {
+        value: Some(repeatable(Named(FILE, "a file of PEM certificates"), |options, value| {
             options.add_ca_file(value)
         })),
         help: "Trust the PEM certificates in FILE instead of the built-in roots; repeatable.",
@@ -382,7 +413,7 @@ pub(super) static FLAGS: [Flag; 36] = [
     },
     Flag {
         names: &["--client-cert"],
-        value: Some(once(Named("FILE", "a file of PEM certificates"), |options, value| {
+        value: Some(once(Named(FILE, "a file of PEM certificates"), |options, value| {
             options.client_cert = Some(value.into());
             Ok(())
         })),
@@ -391,7 +422,7 @@ pub(super) static FLAGS: [Flag; 36] = [
     },
     Flag {
         names: &["--client-key"],
-        value: Some(once(Named("FILE", "a file with a PEM key"), |options, value| {
+        value: Some(once(Named(FILE, "a file with a PEM key"), |options, value| {
             options.client_key = Some(value.into());
             Ok(())
         })),
@@ -506,7 +537,13 @@ const RATE_PREFIX: Form = Named("V4/V6", "two prefix lengths, such as 32/56");
 const WAIT_LIMIT: Form = Named("N|off", "a whole number, such as 1024, or off");
 
 const UPSTREAM: Form =
-    Named("SPEC", "IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com, or a preset");
+    Named(SPEC, "IP[:PORT]#NAME, such as 1.1.1.1#cloudflare-dns.com, or a preset");
+
+/// The name of an upstream in `--help`.
+const SPEC: &str = "SPEC";
+
+/// The name of a file in `--help`.
+const FILE: &str = "FILE";
 
 const ZONE: Form = Named("NAME", "a name, such as 10.in-addr.arpa");
 

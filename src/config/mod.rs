@@ -1,11 +1,14 @@
-//! The command line, turned into a checked [`Config`].
+//! The command line and the file that it names, turned into a checked [`Config`].
 //!
-//! `flags` has the table of all flags. Their values are read by `options`, with every default and its
-//! reason, and by `address`, `served`, `upstream` with `presets`, `zone`, `user` and `sizes`; what was likely
-//! meant by another form than theirs, `suggest` knows.
+//! `flags` has the table of all flags, `file` reads them from a file, and `given` puts those of the file and of
+//! the command line together. Their values are read by `options`, with every default and its reason, and by
+//! `address`, `served`, `upstream` with `presets`, `zone`, `user` and `sizes`; what was likely meant by another
+//! form than theirs, `suggest` knows.
 
 mod address;
+mod file;
 mod flags;
+mod given;
 mod options;
 mod presets;
 mod served;
@@ -16,9 +19,10 @@ mod user;
 mod zone;
 
 use std::error::Error;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use log::LevelFilter;
 use pico_args::Arguments;
@@ -29,13 +33,14 @@ use crate::host::sandbox::Sandbox;
 use crate::tls::{Files, KeyExchange};
 pub use flags::usage;
 use flags::{Flag, HELP, PRINT_LIMITS, VERSION};
-use options::Options;
 pub use sizes::{QUERIES_MAX, Size, SocketLimits};
 pub use upstream::UpstreamSpec;
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
 pub enum Command {
+    /// Say whether that could be started, and print the flags that it comes to, a file of configuration.
+    CheckConfig(Box<Config>, String),
     /// Print [`usage`].
     Help,
     /// Print how much memory that takes at most.
@@ -49,6 +54,8 @@ pub enum Command {
 /// Everything the program is told when it starts.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The file that more flags were read from.
+    pub file: Option<PathBuf>,
     /// Where clients are served, UDP and TCP each; at least one. Port 0: any one port for both.
     pub listen: Vec<SocketAddr>,
     /// Whether other processes may listen there, too.
@@ -102,8 +109,8 @@ impl Default for Host {
     }
 }
 
-/// What is wrong with the command line: one line that names the flag, what is wrong with it and
-/// what would be right.
+/// What is wrong with the command line, or a line of the file: one line that names the flag, what is wrong
+/// with it and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageError(String);
 
@@ -133,41 +140,18 @@ pub fn parse(args: Vec<OsString>, mut host: Host) -> Result<Command, UsageError>
         // The limits are those of the program wherever it is started: its query log may be on.
         host.is_stderr_terminal = true;
     }
-    let mut options = Options::new(host);
-    let mut given = Vec::new();
-    let mut rest = args.finish().into_iter().peekable();
-    while let Some(arg) = rest.next() {
-        // pico-args looks through all arguments for one spelling of a flag after the other, which
-        // would lose the order of upstreams; so it is shown one flag and its value at a time.
-        let next =
-            rest.peek().filter(|next| !is_like_a_flag(next)).map(|next| next.to_string_lossy());
-        let (name, flag, value) = flags::of_argument(&arg.to_string_lossy(), next.as_deref())?;
-        let mut pair = vec![arg];
-        if pair[0] == *name {
-            pair.extend(rest.next_if(|next| !is_like_a_flag(next)));
-        }
-        let problem = match Arguments::from_vec(pair).value_from_str::<_, String>(name) {
-            Ok(text) if !text.is_empty() => {
-                let result = if !value.is_repeatable && given.contains(&flag.long()) {
-                    Err("is given twice; give this flag once".into())
-                } else {
-                    given.push(flag.long());
-                    (value.set)(&mut options, &text)
-                };
-                result.map_err(|problem| {
-                    UsageError(format!("{name} {}: {problem}", suggest::shown(&text)))
-                })?;
-                continue;
-            }
-            Err(pico_args::Error::NonUtf8Argument | pico_args::Error::MissingOption(_)) => {
-                "is not UTF-8"
-            }
-            Ok(_) | Err(_) => "is missing",
-        };
-        return Err(UsageError(format!("{name}: the value {problem}; give {}", value.words())));
+    let mut args = args.finish();
+    let checks_config = args.first().is_some_and(|arg| arg == CHECK_CONFIG);
+    if checks_config {
+        args.remove(0);
     }
-    let config = Box::new(options.into_config()?);
-    Ok(if prints_limits { Command::PrintLimits(config) } else { Command::Run(config) })
+    let (config, flags) = given::resolve(&given::of_arguments(args)?, host)?;
+    let config = Box::new(config);
+    Ok(match (prints_limits, checks_config) {
+        (true, _) => Command::PrintLimits(config),
+        (false, true) => Command::CheckConfig(config, flags),
+        (false, false) => Command::Run(config),
+    })
 }
 
 /// Takes a flag without a value out of the arguments, if it is there.
@@ -175,14 +159,8 @@ fn takes(args: &mut Arguments, flag: &Flag) -> bool {
     flag.names.iter().any(|name| args.contains(*name))
 }
 
-/// Whether this is no value: `-x`, but not `-1`, which is a bad one.
-fn is_like_a_flag(arg: &OsStr) -> bool {
-    match arg.as_encoded_bytes() {
-        [b'-', second, ..] => !second.is_ascii_digit(),
-        [b'-'] => true,
-        _ => false,
-    }
-}
+/// The word before the flags that are to be checked.
+const CHECK_CONFIG: &str = "check-config";
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! What was given on the command line, and the [`Config`] that it comes to. Every default is here, with
+//! What was given on the command line and in a file, and the [`Config`] that it comes to. Every default is here, with
 //! its reason; those that depend on `--size` are in `sizes`.
 
 use std::fmt::Display;
@@ -26,15 +26,18 @@ use crate::host::rights::Ids;
 use crate::host::sandbox::Sandbox;
 use crate::tls::{Files, KeyExchange};
 
-/// What was given on the command line, and the defaults of what was not.
+/// What was given, and the defaults of what was not.
 pub(super) struct Options {
     host: Host,
+    pub(super) file: Option<PathBuf>,
     /// None: [`LISTEN_DEFAULT`].
     pub(super) listen: Vec<SocketAddr>,
     pub(super) reuse_port: bool,
     pub(super) served: Served,
     /// None: those of [`UPSTREAM_DEFAULT`].
     pub(super) upstreams: Vec<UpstreamSpec>,
+    /// How many of them, the first ones, are those of the file.
+    pub(super) upstreams_of_file: usize,
     pub(super) order: Order,
     /// None: what suits the order.
     pub(super) hedge: Option<Hedge>,
@@ -70,11 +73,13 @@ impl Options {
     pub(super) fn new(host: Host) -> Self {
         Self {
             host,
+            file: None,
             listen: Vec::new(),
             // A second process is a mistake more often than not, and an error then.
             reuse_port: false,
             served: Served::new(host),
             upstreams: Vec::new(),
+            upstreams_of_file: 0,
             // One operator sees all names, and no other sees any of them while it works.
             order: Order::Ordered,
             hedge: None,
@@ -155,6 +160,9 @@ impl Options {
         for upstream in upstreams(&with_interface_indexes(value, self.host.interface_index))? {
             // The log could not tell them apart.
             let shown = upstream.to_string();
+            if self.upstreams[..self.upstreams_of_file].contains(&upstream) {
+                continue;
+            }
             if let Some(other) = self.upstreams.iter().find(|other| other.to_string() == shown) {
                 let with = if other.pins == upstream.pins { "" } else { ", with all its pins" };
                 return Err(format!("{shown} is given twice; give each upstream once{with}"));
@@ -169,6 +177,9 @@ impl Options {
     }
 
     pub(super) fn add_ca_file(&mut self, value: &str) -> Result<(), String> {
+        if self.ca_files.iter().any(|file| *file == *value) {
+            return Ok(());
+        }
         if self.ca_files.len() == CA_FILES_MAX {
             return Err(format!(
                 "is one file too many; give at most {CA_FILES_MAX}, as `cat` puts several into one"
@@ -257,6 +268,7 @@ impl Options {
         // With one operator asked before the others, these are not to see a part of the names.
         let hedge = if self.order == Order::Ordered { Hedge::Same } else { Hedge::Any };
         Ok(Config {
+            file: self.file,
             listen: self.listen,
             reuse_port: self.reuse_port,
             upstreams: self.upstreams,

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::CHECK_CONFIG;
 use super::address::{address, with_port};
 use super::flags::{self, FLAGS, Flag};
 use super::options::LISTEN_PORT;
@@ -117,8 +118,7 @@ write --sandbox require
 -v => write --log-level debug to see more, or -V for the version
 --debug --verbose => write --log-level debug, and --query-log on for a line per query
 -q --quiet --silent => write --log-level error --query-log off
--c -C --conf --conf-file --config --config-file => there is no file of settings: write them as flags, which --help \
-lists
+-c -C --conf --conf-file --config-file => write --config VALUE
 --cache --cache-size --no-cache => there is no cache: leave it out, every query is forwarded
 --private-address --rebind => write --private-answers strip, and --private-zone NAME for your own names
 --rebind-protection --stop-dns-rebind => write --private-answers strip-loopback, and --private-zone NAME for your own \
@@ -133,6 +133,9 @@ lines
 pub(super) fn stray(arg: &str) -> String {
     let (word, value) =
         arg.split_once('=').map_or((arg, None), |(word, value)| (word, Some(value)));
+    if arg == CHECK_CONFIG {
+        return format!("it comes first: write dot-proxy {CHECK_CONFIG} and the flags behind it");
+    }
     // Programs that typeset text make one long dash of two.
     let long = format!("--{}", word.trim_start_matches(['\u{2013}', '\u{2014}']));
     if let Some((long, _)) = flags::find(&long) {
@@ -142,6 +145,9 @@ pub(super) fn stray(arg: &str) -> String {
     // A line of another program's file of settings.
     if let Some(remedy) = foreign(long.trim_end_matches(':'), value) {
         return remedy;
+    }
+    if arg.starts_with(['/', '.']) {
+        return format!("a file of flags follows its own: write --config {}", shown(arg));
     }
     format!("every value follows its flag, such as {}", flag_for(arg))
 }
@@ -562,6 +568,21 @@ pub(super) fn with_colon(text: &str) -> Option<String> {
     })
 }
 
+/// What is said of flags, as they are written in a file: without their dashes.
+pub(super) fn without_dashes(text: &str) -> String {
+    let word = |word: &str| {
+        let (bracket, flag) = word.strip_prefix('(').map_or(("", word), |flag| ("(", flag));
+        let name = flag.trim_end_matches([',', ';', ':', '.', '?', ')']);
+        match flag.strip_prefix("--") {
+            Some(bare) if flags::find(name).is_some_and(|(_, flag)| flag.value.is_some()) => {
+                format!("{bracket}{bare}")
+            }
+            _ => word.to_owned(),
+        }
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
 /// The beginning of `text`, without anything that could play tricks on a terminal or break the line.
 pub(super) fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect();
@@ -701,7 +722,7 @@ mod tests {
         --port                            => write --listen 127.0.0.1:VALUE
         -vvv                              => write --log-level debug to see more, or -V for the version
         --debug -u quad9                  => --debug: unknown flag; write --log-level debug, and --query-log on
-        --config /etc/dot-proxy.conf      => --config: unknown flag; there is no file of settings
+        -c /etc/dot-proxy.conf            => -c: unknown flag; write --config /etc/dot-proxy.conf
         --log-file /var/log/dns           => --log-file: unknown flag; lines go to stderr: write 2>>/var/log/dns at the end
         --insecure                        => verification cannot be turned off: write --ca-file FILE for your own CA, or the server's pin
         --tls-ca /etc/ca.pem              => --tls-ca: unknown flag; write --ca-file /etc/ca.pem

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::address::with_interface_indexes;
 use super::flags::FLAGS;
-use super::options::{Choice, LISTENERS_MAX, ZONES_MAX};
+use super::options::{Choice, LISTENERS_MAX, Options, ZONES_MAX};
 use super::presets::PRESETS;
 use super::served::NETWORKS_MAX;
 use super::sizes::UPSTREAMS_MAX;

@@ -24,6 +24,15 @@ pub struct UpstreamSpec {
 }
 
 impl UpstreamSpec {
+    /// All of it, as it is written on the command line.
+    pub(super) fn written(&self) -> String {
+        let pins = self.pins.iter().map(Pin::to_string);
+        let sni = (!self.sni).then(|| "sni=off".to_owned());
+        let auth: Vec<_> =
+            self.name.as_deref().map(str::to_owned).into_iter().chain(pins).chain(sni).collect();
+        format!("{}#{}", without_853(self.address), auth.join(","))
+    }
+
     /// Whether both are one operator's: they have the name in common, or a key that only its owner can use.
     pub fn has_operator_of(&self, other: &Self) -> bool {
         match (&self.name, &other.name) {

@@ -9,3 +9,5 @@ pub mod reactor;
 pub(crate) mod sockets;
 pub(crate) mod stream;
 pub(crate) mod upstream;
+
+pub use upstream::connectors;

@@ -33,7 +33,6 @@ use crate::shell::listener::{self, Listener};
 use crate::shell::origin::Origin;
 use crate::shell::sockets::{Context, Socket, Sockets};
 use crate::shell::upstream::{self, UpstreamSocket, UpstreamTarget};
-use crate::tls::{self, Identity};
 
 /// Everything that runs; see the [module](self).
 pub struct Reactor {
@@ -73,14 +72,7 @@ enum Ending {
 impl Reactor {
     /// Binds every listener and takes the signals over. The error is one line for the user.
     pub fn bind(config: &Config, stderr: Stderr) -> Result<Self, String> {
-        let identities = config.upstreams.iter().map(|upstream| Identity {
-            name: upstream.name.as_deref(),
-            pins: &upstream.pins,
-            sni: upstream.sni,
-        });
-        let tls_limits = upstream::tls_limits(&config.sockets);
-        let connectors =
-            tls::connectors(&config.files, identities, config.key_exchange, tls_limits)?;
+        let connectors = upstream::connectors(config)?;
         let targets = config.upstreams.iter().zip(connectors).map(|(upstream, connector)| {
             UpstreamTarget::new(upstream.to_string().into(), upstream.address, connector)
         });

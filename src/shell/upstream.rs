@@ -12,10 +12,10 @@ use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
 use super::sockets::{Context, Socket};
 use super::stream::{BurstReader, Stream};
-use crate::config::SocketLimits;
+use crate::config::{Config, SocketLimits};
 use crate::forwarder::{Closed, Manner, Stage, UpstreamConnId, UpstreamIndex};
 use crate::host::os_error::system_error;
-use crate::tls::{Connector, Failure, Handshake, Progress, TlsLimits, TlsStream};
+use crate::tls::{self, Connector, Failure, Handshake, Identity, Progress, TlsLimits, TlsStream};
 
 /// An upstream as connections are made to it.
 pub(crate) struct UpstreamTarget {
@@ -339,6 +339,16 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_RETRIES);
     socket.set_tcp_keepalive(&keepalive)
+}
+
+/// A connector for each upstream, in order, from the files that are there now. The error is one line for the user.
+pub fn connectors(config: &Config) -> Result<Vec<Connector>, String> {
+    let identities = config.upstreams.iter().map(|upstream| Identity {
+        name: upstream.name.as_deref(),
+        pins: &upstream.pins,
+        sni: upstream.sni,
+    });
+    tls::connectors(&config.files, identities, config.key_exchange, tls_limits(&config.sockets))
 }
 
 /// What the TLS of a connection may hold.

@@ -1,0 +1,239 @@
+//! The configuration file: a line is a flag without its dashes, and its value.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+use super::UsageError;
+use super::flags::{self, CONFIG};
+use super::given::{Given, Place};
+use super::suggest::{self, shown};
+use crate::host::os_error::system_error;
+
+/// The flags of a file, in its order.
+pub(super) fn read(path: &Path) -> Result<Vec<Given>, UsageError> {
+    let octets = octets(path).map_err(|problem| {
+        let flag = CONFIG.long();
+        UsageError(format!("{flag} {}: {problem}", shown(&path.to_string_lossy())))
+    })?;
+    given(path, &octets)
+}
+
+/// What is in a file, or what is wrong with it.
+fn octets(path: &Path) -> Result<Vec<u8>, String> {
+    // The flag lets a pipe be opened that has no writer; it means nothing to a file.
+    let nonblock = OFlags::NONBLOCK.bits().cast_signed();
+    let opened = File::options().read(true).custom_flags(nonblock).open(path);
+    let read = opened.and_then(|mut file| {
+        let kind = file.metadata()?.file_type();
+        if !kind.is_file() {
+            let what = match kind {
+                kind if kind.is_dir() => "a directory",
+                kind if kind.is_fifo() => "a pipe",
+                _ => "a device",
+            };
+            return Err(io::Error::other(format!("it is {what}; a file was expected")));
+        }
+        let mut octets = Vec::new();
+        file.by_ref().take(OCTETS_MAX as u64 + 1).read_to_end(&mut octets)?;
+        Ok(octets)
+    });
+    let octets = read.map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                "; the user that this program runs as must be able to read it and to enter the directories \
+                 above it"
+            }
+            _ => "",
+        };
+        format!("cannot be read: {}{remedy}", system_error(&error))
+    })?;
+    if octets.len() > OCTETS_MAX {
+        return Err("has more than 64 KiB; a file with a flag a line was expected".into());
+    }
+    Ok(octets)
+}
+
+/// The flags in the lines of a file.
+fn given(path: &Path, octets: &[u8]) -> Result<Vec<Given>, UsageError> {
+    let octets = octets.strip_prefix(BYTE_ORDER_MARK).unwrap_or(octets);
+    let path: std::rc::Rc<str> = shown(&path.to_string_lossy()).into();
+    let mut all: Vec<Given> = Vec::new();
+    for (number, line) in (1..).zip(octets.split(|octet| *octet == b'\n')) {
+        let place = Place { file: path.clone(), line: number };
+        let refused = |problem: &str| UsageError(format!("{place}: {problem}"));
+        let line = str::from_utf8(line).map_err(|_| refused("is not UTF-8"))?.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if line.contains(|c: char| c.is_control() && c != '\t') {
+            return Err(refused(&format!("{}: has a control character", shown(line))));
+        }
+        let given = of_line(line, place.clone()).map_err(|problem| refused(&problem))?;
+        let is_same = |other: &&Given| {
+            other.flag.long() == given.flag.long()
+                && (!given.value.is_repeatable || other.text == given.text)
+        };
+        if let Some(other) = all.iter().find(is_same) {
+            let line = other.place.as_ref().map_or(0, |place| place.line);
+            let what = if given.value.is_repeatable { "value" } else { "flag" };
+            return Err(given
+                .error(&format!("is given twice, first in line {line}; give this {what} once")));
+        }
+        all.push(given);
+    }
+    Ok(all)
+}
+
+/// The flag of a line that has one: `flag value` or `flag=value`.
+fn of_line(line: &str, place: Place) -> Result<Given, String> {
+    let end = line.find(|c: char| c.is_whitespace() || c == '=').unwrap_or(line.len());
+    let (name, rest) = line.split_at(end);
+    let rest = rest.trim_start();
+    let text = rest.strip_prefix('=').unwrap_or(rest).trim_start();
+    let name_shown = shown(name);
+    if name.starts_with('-') {
+        let name = flags::find(name).map_or(name, |(_, flag)| flag.long());
+        let right = shown(name.trim_start_matches('-'));
+        return Err(format!("{name_shown}: has no dashes in a file; write {right}"));
+    }
+    let Some((name, flag)) = flags::find(&format!("--{name}")) else {
+        let value = Some(text).filter(|text| !text.is_empty());
+        let remedy = suggest::flag(&format!("--{name}"), value);
+        let remedy = remedy.as_deref().unwrap_or("--help lists the flags");
+        return Err(format!("{name_shown}: unknown flag; {}", suggest::without_dashes(remedy)));
+    };
+    let value = match &flag.value {
+        Some(value) if flag.long() != CONFIG.long() => value,
+        _ => return Err(format!("{name_shown}: belongs on the command line; leave it out here")),
+    };
+    let text = value.without_comment(text);
+    if text.is_empty() {
+        return Err(format!("{name_shown}: the value is missing; give {}", value.words()));
+    }
+    Ok(Given { place: Some(place), name, flag, value, text: text.into() })
+}
+
+/// Some editors write it before the first line.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// 1,000 networks take 40 KB.
+const OCTETS_MAX: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::{env, fs, process};
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    fn lines(text: &str) -> Vec<(u32, &'static str, String)> {
+        let given = given(Path::new("/x"), text.as_bytes()).unwrap();
+        let line = |given: &Given| given.place.as_ref().unwrap().line;
+        given.into_iter().map(|it| (line(&it), it.name, it.text)).collect()
+    }
+
+    #[test]
+    fn a_line_is_a_flag_and_the_rest_is_its_value() {
+        for (text, expected) in [
+            ("", None),
+            ("# upstream quad9", None),
+            ("   \t \r\n  #x\r\n", None),
+            ("upstream quad9", Some((1, "--upstream", "quad9"))),
+            ("\u{feff}upstream quad9\r\n", Some((1, "--upstream", "quad9"))),
+            ("\n\n\tupstream\t  quad9\t\n", Some((3, "--upstream", "quad9"))),
+            ("upstream=quad9", Some((1, "--upstream", "quad9"))),
+            ("upstream = quad9", Some((1, "--upstream", "quad9"))),
+            ("upstream 1.1.1.1#a.example", Some((1, "--upstream", "1.1.1.1#a.example"))),
+            // A pin must not be taken for a comment.
+            ("upstream 1.1.1.1 #sha256/x", Some((1, "--upstream", "1.1.1.1 #sha256/x"))),
+            ("upstream 1.1.1.1#a # b # c", Some((1, "--upstream", "1.1.1.1#a"))),
+            ("upstream 1.1.1.1#a #", Some((1, "--upstream", "1.1.1.1#a"))),
+            ("listen 127.0.0.1 #home", Some((1, "--listen", "127.0.0.1"))),
+            ("listen 127.0.0.1#53", Some((1, "--listen", "127.0.0.1#53"))),
+            // It may be the name of a file.
+            ("ca-file /etc/my # ca.pem", Some((1, "--ca-file", "/etc/my # ca.pem"))),
+            ("ca-file ==x", Some((1, "--ca-file", "=x"))),
+        ] {
+            let expected = expected.map(|(line, name, text)| (line, name, text.to_owned()));
+            assert_eq!(lines(text), Vec::from_iter(expected), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_line() {
+        for (text, expected) in [
+            (&b"\n\nlisten 1\xff"[..], "/x:3: is not UTF-8"),
+            (b"\xff\xfeu\0p\0", "/x:1: is not UTF-8"),
+            (b"listen 1\x002", "/x:1: listen 1\\02: has a control character"),
+            (
+                b"listen ::1\rlog-level info",
+                "/x:1: listen ::1\\rlog-level info: has a control char",
+            ),
+            (b"--upstream quad9", "/x:1: --upstream: has no dashes in a file; write upstream"),
+            (b"-u quad9", "/x:1: -u: has no dashes in a file; write upstream"),
+            (b"upstrem quad9", "/x:1: upstrem: unknown flag; did you mean upstream?"),
+            (b"server=9.9.9.9", "/x:1: server: unknown flag; write upstream 9.9.9.9"),
+            (
+                b"verbose",
+                "/x:1: verbose: unknown flag; write log-level debug, and query-log on for",
+            ),
+            (b"=", "/x:1: : unknown flag; --help lists the flags"),
+            (b"help", "/x:1: help: belongs on the command line; leave it out here"),
+            (b"version 1", "/x:1: version: belongs on the command line"),
+            (b"print-limits", "/x:1: print-limits: belongs on the command line"),
+            (b"config /y", "/x:1: config: belongs on the command line"),
+            (b"upstream", "/x:1: upstream: the value is missing; give IP[:PORT]#NAME"),
+            (b"upstream # quad9", "/x:1: upstream: the value is missing"),
+            (
+                b"log-level info\n\nlog-level warn",
+                "/x:3: log-level warn: is given twice, first in line 1; give this flag once",
+            ),
+            (
+                b"deny ::1\ndeny ::1",
+                "/x:2: deny ::1: is given twice, first in line 1; give this value",
+            ),
+        ] {
+            let error = given(Path::new("/x"), text).err().map(|error| error.to_string());
+            let error = error.unwrap_or_default();
+            assert!(error.starts_with(expected), "{error}\n  should say: {expected}");
+        }
+    }
+
+    /// A path that nothing else has.
+    fn path(name: &str) -> PathBuf {
+        let path = env::temp_dir().join(format!("dot-proxy-config-{name}-{}", process::id()));
+        fs::remove_file(&path).ok();
+        path
+    }
+
+    #[test]
+    fn a_file_is_a_file_and_not_without_end() {
+        let pipe = path("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for (path, expected) in [
+            (Path::new("/nowhere/x"), "cannot be read: no such file or directory"),
+            (Path::new("/tmp"), "cannot be read: it is a directory; a file was expected"),
+            (Path::new("/dev/zero"), "cannot be read: it is a device; a file was expected"),
+            (&pipe, "cannot be read: it is a pipe; a file was expected"),
+        ] {
+            let error = octets(path).unwrap_err();
+            assert!(error.to_lowercase().starts_with(expected), "{error}");
+        }
+        fs::remove_file(pipe).unwrap();
+
+        let large = path("large");
+        for (len, is_read) in [(0, true), (OCTETS_MAX, true), (OCTETS_MAX + 1, false)] {
+            File::create(&large).unwrap().set_len(len as u64).unwrap();
+            let result = octets(&large);
+            assert_eq!(result.as_ref().map(Vec::len).ok(), is_read.then_some(len));
+            assert!(is_read || result.unwrap_err().starts_with("has more than 64 KiB"));
+        }
+        fs::remove_file(large).unwrap();
+    }
+}

@@ -1,0 +1,182 @@
+//! Flags as they were given, in a configuration file and on the command line.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::rc::Rc;
+
+use pico_args::Arguments;
+
+use super::address::with_interface_indexes;
+use super::flags::{self, CONFIG, Flag, Value};
+use super::options::Options;
+use super::suggest::{self, shown};
+use super::upstream::{self, UpstreamSpec};
+use super::{Config, Host, UsageError, file};
+
+/// A flag with its value.
+pub(super) struct Given {
+    /// The line of the file; `None`: the command line.
+    pub(super) place: Option<Place>,
+    /// The name that was used, of those of the flag.
+    pub(super) name: &'static str,
+    pub(super) flag: &'static Flag,
+    pub(super) value: &'static Value,
+    pub(super) text: String,
+}
+
+impl Given {
+    /// `problem` with what it is about.
+    pub(super) fn error(&self, problem: &str) -> UsageError {
+        let text = shown(&self.text);
+        UsageError(match &self.place {
+            Some(place) => {
+                let problem = suggest::without_dashes(problem);
+                format!("{place}: {} {text}: {problem}", self.bare_name())
+            }
+            None => format!("{} {text}: {problem}", self.name),
+        })
+    }
+
+    /// The name in a file.
+    fn bare_name(&self) -> &'static str {
+        self.flag.long().trim_start_matches('-')
+    }
+
+    fn is_of(&self, flag: &Flag) -> bool {
+        self.flag.long() == flag.long()
+    }
+
+    /// Whether this is what an error is about, of which the beginning is that of a command line: the flag and
+    /// its value, or an upstream that its value stands for.
+    fn is_named_by(&self, error: &str, host: Host) -> bool {
+        let rest = error.strip_prefix(self.flag.long()).and_then(|rest| rest.strip_prefix(' '));
+        let Some(rest) = rest else { return false };
+        let is = |value: &str| rest.strip_prefix(value).is_some_and(|rest| rest.starts_with(':'));
+        if !self.value.is_upstream() {
+            return is(&shown(&self.text));
+        }
+        let text = with_interface_indexes(&self.text, host.interface_index);
+        let mut upstreams = upstream::read(&text).into_iter().flatten();
+        upstreams.any(|upstream| is(&upstream.to_string()))
+    }
+}
+
+/// A line of a file.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) file: Rc<str>,
+    /// The first is 1.
+    pub(super) line: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// The flags of a command line, in its order. None of those without a value is among them.
+pub(super) fn of_arguments(args: Vec<OsString>) -> Result<Vec<Given>, UsageError> {
+    let mut all: Vec<Given> = Vec::new();
+    let mut rest = args.into_iter().peekable();
+    while let Some(arg) = rest.next() {
+        // pico-args looks through all arguments for one spelling of a flag after the other, which
+        // would lose the order of upstreams; so it is shown one flag and its value at a time.
+        let next =
+            rest.peek().filter(|next| !is_like_a_flag(next)).map(|next| next.to_string_lossy());
+        let (name, flag, value) = flags::of_argument(&arg.to_string_lossy(), next.as_deref())?;
+        let mut pair = vec![arg];
+        if pair[0] == *name {
+            pair.extend(rest.next_if(|next| !is_like_a_flag(next)));
+        }
+        let problem = match Arguments::from_vec(pair).value_from_str::<_, String>(name) {
+            Ok(text) if !text.is_empty() => {
+                let given = Given { place: None, name, flag, value, text };
+                if !value.is_repeatable && all.iter().any(|other| other.is_of(flag)) {
+                    return Err(given.error("is given twice; give this flag once"));
+                }
+                all.push(given);
+                continue;
+            }
+            Err(pico_args::Error::NonUtf8Argument | pico_args::Error::MissingOption(_)) => {
+                "is not UTF-8"
+            }
+            Ok(_) | Err(_) => "is missing",
+        };
+        return Err(UsageError(format!("{name}: the value {problem}; give {}", value.words())));
+    }
+    Ok(all)
+}
+
+/// What a command line comes to, with the file that it names, and that as a file of its own.
+pub(super) fn resolve(args: &[Given], host: Host) -> Result<(Config, String), UsageError> {
+    let path = args.iter().find(|given| given.is_of(&CONFIG)).map(|given| given.text.clone());
+    let of_file = path.map_or(Ok(Vec::new()), |path| file::read(path.as_ref()))?;
+    let mut options = Options::new(host);
+    let mut lines: Vec<String> = Vec::new();
+    let overridden =
+        |given: &Given| !given.value.is_repeatable && args.iter().any(|it| it.is_of(given.flag));
+    // Those of the file are looked at although others take their place: a file is right or not by itself.
+    for given in &of_file {
+        add(given, &mut options, if overridden(given) { None } else { Some(&mut lines) })?;
+    }
+    options.upstreams_of_file = options.upstreams.len();
+    for given in args {
+        let lines = if given.is_of(&CONFIG) { None } else { Some(&mut lines) };
+        add(given, &mut options, lines)?;
+    }
+    let config = options.into_config().map_err(|error| with_place(error, &of_file, args, host))?;
+    Ok((config, lines.concat()))
+}
+
+/// Takes a flag, and adds the lines for it that are not there yet.
+fn add(
+    given: &Given,
+    options: &mut Options,
+    lines: Option<&mut Vec<String>>,
+) -> Result<(), UsageError> {
+    let before = options.upstreams.len();
+    (given.value.set)(options, &given.text).map_err(|problem| given.error(&problem))?;
+    let Some(lines) = lines else { return Ok(()) };
+    let mut push = |text: &str| {
+        if text.trim() != text || text.contains(char::is_control) {
+            return Err(given.error("cannot be written in a file, as it has more than one line"));
+        }
+        let equals = if text.starts_with('=') { "=" } else { "" };
+        let line = format!("{} {equals}{text}\n", given.bare_name());
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+        Ok(())
+    };
+    if given.value.is_upstream() {
+        // A preset may have one that is there already.
+        let added = options.upstreams[before..].iter().map(UpstreamSpec::written);
+        added.into_iter().try_for_each(|text| push(&text))
+    } else {
+        push(&given.text)
+    }
+}
+
+/// An error about flags that do not go together, with the line of the file that it is about, if it is about one.
+fn with_place(error: UsageError, of_file: &[Given], args: &[Given], host: Host) -> UsageError {
+    let text = error.to_string();
+    if args.iter().any(|given| given.is_named_by(&text, host)) {
+        return error;
+    }
+    match of_file.iter().find(|given| given.is_named_by(&text, host)) {
+        Some(Given { place: Some(place), .. }) => {
+            UsageError(format!("{place}: {}", suggest::without_dashes(&text)))
+        }
+        _ => error,
+    }
+}
+
+/// Whether this is no value: `-x`, but not `-1`, which is a bad one.
+fn is_like_a_flag(arg: &OsStr) -> bool {
+    match arg.as_encoded_bytes() {
+        [b'-', second, ..] => !second.is_ascii_digit(),
+        [b'-'] => true,
+        _ => false,
+    }
+}
