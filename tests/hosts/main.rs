@@ -11,6 +11,7 @@ mod container;
 mod crowds;
 mod descriptors;
 mod end;
+mod floods;
 mod interfaces;
 mod loops;
 mod many;

@@ -9,6 +9,7 @@ pub mod cases;
 pub mod compare;
 pub mod cpu;
 mod datagrams;
+pub mod flood;
 pub mod forwarders;
 mod frames;
 pub mod histogram;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use support::bench::{cases, compare, forwarders, programs};
+use support::bench::{cases, compare, flood, forwarders, programs};
 
 const USAGE: &str = "\
 usage: bench compare [--quick] [--cases NAME,...] [--forwarders NAME,...] [--rounds N] [--seconds SECONDS]
@@ -12,6 +12,7 @@ usage: bench compare [--quick] [--cases NAME,...] [--forwarders NAME,...] [--rou
        bench bare-loop --upstream ADDR:PORT#NAME --ca-file FILE [--listen ADDR:PORT]
        bench load --target ADDR:PORT [--tcp] [--clients N] [--in-flight N | --rate N] [--edns]
              [--warm-up SECONDS] [--seconds SECONDS] [--timeout SECONDS] [--watch NAME=PID]...
+       bench flood --target ADDR:PORT --source ADDR --pid PID [--rate N] [--seconds N] [--good-pause-ms N]
 
 compare    asks every forwarder in turn, several times, and prints a table, and which target is met
   --quick          fewer and shorter rounds of fewer cases, without dnsperf
@@ -45,6 +46,13 @@ load       asks, every name new, and prints what it measured on one line
                processes of one name are summed
   In its line, NAME_us and load_us are microseconds of CPU time for each answered query, NAME_busy and
   load_busy shares of a core; late_p99_us is how much later than planned queries were sent.
+flood      sends datagrams that get no answers, while a good client asks from the target's own address, each
+           name up to three times, and prints the CPU time of a process for each datagram that it read
+  --source         the address that the flood comes from
+  --pid            the process
+  --rate           datagrams a second (50000)
+  --seconds        that it lasts (10)
+  --good-pause-ms  between two queries of the good client (20)
 ";
 
 fn main() -> ExitCode {
@@ -58,9 +66,10 @@ fn main() -> ExitCode {
             Some("upstream") => (programs::upstream(args), program),
             Some("bare-loop") => (programs::bare_loop(args), program),
             Some("load") => (programs::load(args), program),
+            Some("flood") => (flood::flood(args), program),
             other => {
                 let seen = other.unwrap_or_default();
-                let wanted = "compare, upstream, bare-loop or load";
+                let wanted = "compare, upstream, bare-loop, load or flood";
                 (Err(format!("{wanted} is wanted, not {seen}; see --help")), None)
             }
         },
