@@ -76,7 +76,10 @@ fn start(config: &Config, stderr: Stderr) -> Result<Box<Reactor>, Failure> {
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
-    let reactor = Reactor::bind(config, stderr).map(Box::new).map_err(Failure::Runtime)?;
+    let mut reactor = Reactor::bind(config, stderr).map(Box::new).map_err(Failure::Runtime)?;
+    if config.metrics.is_some() {
+        reactor.start_metrics(Bound::of(config, program_octets()).process_sum());
+    }
     // Serving goes on if nobody reads stdout, and begins if it was full already.
     let mut stdout = Stderr::stdout();
     // The first reading finds where the kernel has its clocks in memory, by a file that the sandbox hides. Each
@@ -89,6 +92,10 @@ fn start(config: &Config, stderr: Stderr) -> Result<Box<Reactor>, Failure> {
     for address in reactor.local_addresses() {
         log::info!("listening on {address}, UDP and TCP");
         stdout.write_lines(format!("listening {address} udp tcp\n").as_bytes());
+    }
+    if let Some(address) = reactor.metrics_address() {
+        log::info!("metrics on http://{address}/metrics");
+        stdout.write_lines(format!("metrics {address} tcp\n").as_bytes());
     }
     stdout.finish();
     Ok(reactor)

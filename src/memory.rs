@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::forwarder::{MemoryBound, PrivateAnswers, Rate, SpecialNames, Term, memory_bound};
 use crate::host::network;
 use crate::shell::datagram::Buffers;
+use crate::shell::metrics::{self, MetricsServer};
 use crate::shell::{sockets, stream, upstream};
 use crate::tls;
 
@@ -111,6 +112,11 @@ fn heap(config: &Config) -> (Vec<Term>, usize) {
     if files > 0 {
         terms.push(Term::new("files of certificates", 2, files));
     }
+    if config.metrics.is_some() {
+        let (each, content) = MetricsServer::octets(&config.upstreams);
+        terms.push(Term::new("connection for metrics", sockets.metrics_conns, each));
+        terms.push(Term::new("content of metrics", 1, content));
+    }
     if config.files.client.is_some() {
         let octets = tls::bound::client_certificate_octets(&tls_limits);
         terms.push(Term::new("client certificate", conns, octets));
@@ -147,6 +153,9 @@ fn kernel(config: &Config, process: usize) -> Vec<Term> {
     let listener =
         2 * SOCKET + DOUBLED * (sockets.datagram_receive_asked + sockets.datagram_send_asked);
     let network = network::LOOKERS * SOCKET + DOUBLED * network::RECEIVE_ASKED;
+    let metrics = config.metrics.map_or(0, |_| sockets.metrics_conns);
+    // As many wait to be accepted, and one more, and there is the listener.
+    let waiting_metrics = config.metrics.map_or(0, |_| metrics::BACKLOG as usize + 2);
     vec![
         Term::new("listener", listeners, listener),
         // The kernel takes one more than it is told.
@@ -157,6 +166,16 @@ fn kernel(config: &Config, process: usize) -> Vec<Term> {
         ),
         Term::new("client", config.limits.clients_max, client),
         Term::new("connection to an upstream", config.limits.upstream_conns_max, upstream),
+        Term::new(
+            "connection for metrics",
+            metrics,
+            SOCKET + DOUBLED * (metrics::SEND_ASKED + metrics::RECEIVE_ASKED) + last,
+        ),
+        Term::new(
+            "connection for metrics that waits",
+            waiting_metrics,
+            SOCKET + DOUBLED * metrics::RECEIVE_ASKED,
+        ),
         Term::new("page tables and others", 1, network + OTHERS + tables),
     ]
 }

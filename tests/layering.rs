@@ -13,6 +13,7 @@ const OF_OWNERS: &[&str] = &[
     "forwarder/collections",
     "forwarder/limits",
     "forwarder/loss",
+    "forwarder/measures",
     "forwarder/message",
     "forwarder/network",
     "forwarder/outbox",

@@ -7,8 +7,9 @@ use log::LevelFilter;
 
 use self::Form::{Named, OneOf};
 use super::options::{
-    Choice, IDLE_SECONDS, LISTEN_DEFAULT, LISTEN_PORT, Options, Private, QueryLog, Special,
-    TCP_CLIENTS, UDP_SIZES, UPSTREAM_DEFAULT, clients, seconds, udp_size, wait_limit,
+    Choice, DRAIN_SECONDS, IDLE_SECONDS, LISTEN_DEFAULT, LISTEN_PORT, Options, Private, QueryLog,
+    Special, TCP_CLIENTS, UDP_SIZES, UPSTREAM_DEFAULT, clients, drain, seconds, udp_size,
+    wait_limit,
 };
 use super::presets::preset_names;
 use super::served::{RATE_PREFIX_DEFAULT, rate_limit, rate_prefix};
@@ -185,6 +186,7 @@ fn filled_in(text: &str) -> String {
         .replace("{presets}", &preset_names())
         .replace("{zone}", ZONE_EXAMPLE)
         .replace("{private}", PRIVATE_ZONE_EXAMPLE)
+        .replace("{drain}", &range(DRAIN_SECONDS.start(), DRAIN_SECONDS.end()))
         .replace("{seconds}", &range(IDLE_SECONDS.start(), IDLE_SECONDS.end()))
         .replace("{octets}", &range(UDP_SIZES.start(), UDP_SIZES.end()))
         .replace("{clients}", &range(TCP_CLIENTS.start(), TCP_CLIENTS.end()))
@@ -247,7 +249,7 @@ pub(super) const CONFIG: Flag = Flag {
 };
 
 /// All flags, in the order of `--help`.
-pub(super) static FLAGS: [Flag; 37] = [
+pub(super) static FLAGS: [Flag; 39] = [
     CONFIG,
     Flag {
         names: &["-l", "--listen"],
@@ -471,6 +473,18 @@ pub(super) static FLAGS: [Flag; 37] = [
         default: |options| options.log_level.word().into(),
     },
     Flag {
+        names: &["--metrics"],
+        value: Some(once(METRICS, Options::set_metrics)),
+        help: "Serve /metrics for Prometheus, /healthz and /readyz over HTTP on this address.",
+        default: no_default,
+    },
+    Flag {
+        names: &["--drain"],
+        value: Some(once(SECONDS, |options, value| drain(value).map(|time| options.drain = time))),
+        help: "After SIGTERM serve on for this long, {drain}, while /readyz says 503, then end.",
+        default: |options| options.drain.as_secs().to_string(),
+    },
+    Flag {
         names: &["--upstream-idle-timeout"],
         value: Some(once(SECONDS, |options, value| {
             seconds(value).map(|timeout| options.upstream_idle_timeout = timeout)
@@ -525,6 +539,8 @@ pub(super) static FLAGS: [Flag; 37] = [
 ];
 
 const LISTENER: Form = Named("ADDR[:PORT]", "ADDR[:PORT], such as 127.0.0.1:5300");
+
+const METRICS: Form = Named("ADDR:PORT", "ADDR:PORT, such as 127.0.0.1:9153");
 
 const ALLOWED: Form = Named("CIDR|local", "a network, such as 192.168.0.0/16, or local");
 

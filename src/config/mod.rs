@@ -23,6 +23,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use log::LevelFilter;
 use pico_args::Arguments;
@@ -60,6 +61,10 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Whether other processes may listen there, too.
     pub reuse_port: bool,
+    /// Where metrics are served, if they are.
+    pub metrics: Option<SocketAddr>,
+    /// How long service goes on after SIGTERM.
+    pub drain: Duration,
     /// The upstreams that are asked, in order of preference; at least one, no two alike.
     pub upstreams: Vec<UpstreamSpec>,
     /// The files by which upstreams and this program know each other.

@@ -33,6 +33,8 @@ pub(super) struct Options {
     /// None: [`LISTEN_DEFAULT`].
     pub(super) listen: Vec<SocketAddr>,
     pub(super) reuse_port: bool,
+    pub(super) metrics: Option<SocketAddr>,
+    pub(super) drain: Duration,
     pub(super) served: Served,
     /// None: those of [`UPSTREAM_DEFAULT`].
     pub(super) upstreams: Vec<UpstreamSpec>,
@@ -77,6 +79,9 @@ impl Options {
             listen: Vec::new(),
             // A second process is a mistake more often than not, and an error then.
             reuse_port: false,
+            // Counts say what clients do, if not who: nobody gets them unasked.
+            metrics: None,
+            drain: Duration::ZERO,
             served: Served::new(host),
             upstreams: Vec::new(),
             upstreams_of_file: 0,
@@ -153,6 +158,23 @@ impl Options {
             ));
         }
         self.listen.push(address);
+        Ok(())
+    }
+
+    pub(super) fn set_metrics(&mut self, value: &str) -> Result<(), String> {
+        const NONE: u16 = 0;
+
+        let value = with_interface_indexes(value, self.host.interface_index);
+        let example = "write ADDR:PORT, such as 127.0.0.1:9153";
+        let address = address(&value, NONE).map_err(|problem| format!("{problem}; {example}"))?;
+        // Port 0 may be meant, but not by leaving it out.
+        if address.port() == NONE && !value.ends_with(":0") {
+            return Err(format!("has no port; {example}"));
+        }
+        if address.ip().is_multicast() {
+            return Err("is a multicast address; write an address of this machine".into());
+        }
+        self.metrics = Some(address);
         Ok(())
     }
 
@@ -247,6 +269,7 @@ impl Options {
             self.upstreams.extend(UPSTREAM_DEFAULT.upstreams());
         }
         self.check_upstreams()?;
+        self.check_metrics()?;
         let limits = self.limits()?;
         let files = self.files()?;
         let is_public = !self.listen.iter().all(|listener| listener.ip().is_loopback());
@@ -271,6 +294,8 @@ impl Options {
             file: self.file,
             listen: self.listen,
             reuse_port: self.reuse_port,
+            metrics: self.metrics,
+            drain: self.drain,
             upstreams: self.upstreams,
             files,
             key_exchange: self.key_exchange,
@@ -331,6 +356,18 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    fn check_metrics(&self) -> Result<(), UsageError> {
+        let Some(metrics) = self.metrics.filter(|metrics| metrics.port() != 0) else {
+            return Ok(());
+        };
+        match self.listen.iter().find(|own| **own == metrics || overlap(**own, metrics)) {
+            Some(listener) => Err(UsageError(format!(
+                "--metrics {metrics}: is served by --listen {listener} already; give another port"
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn limits(&self) -> Result<Limits, UsageError> {
@@ -511,6 +548,10 @@ pub(super) fn seconds(value: &str) -> Result<Duration, String> {
     whole_number(value, &IDLE_SECONDS, " seconds").map(Duration::from_secs)
 }
 
+pub(super) fn drain(value: &str) -> Result<Duration, String> {
+    whole_number(value, &DRAIN_SECONDS, " seconds").map(Duration::from_secs)
+}
+
 pub(super) fn clients(value: &str) -> Result<usize, String> {
     whole_number(value, &TCP_CLIENTS, "")
 }
@@ -582,6 +623,9 @@ const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Below 1 s a connection would hardly outlive a round trip; connections to upstreams are replaced
 /// after about an hour anyway.
 pub(super) const IDLE_SECONDS: RangeInclusive<u64> = 1..=3600;
+
+/// Load balancers notice within seconds; longer than an hour, nobody means.
+pub(super) const DRAIN_SECONDS: RangeInclusive<u64> = 0..=3600;
 
 /// What every client takes (RFC 1035 section 4.2.1), and what RFC 5625 section 4.4.3 asks for.
 pub(super) const UDP_SIZES: RangeInclusive<u16> = 512..=4096;

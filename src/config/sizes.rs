@@ -43,6 +43,7 @@ impl Size {
             tls_output_max: self.of(TLS_OUTPUT_MAX),
             handshake_max: self.of(HANDSHAKE_MAX),
             tickets_max: self.of(TICKETS_MAX),
+            metrics_conns: self.of(METRICS_CONNS),
         }
     }
 
@@ -80,6 +81,8 @@ pub struct SocketLimits {
     pub handshake_max: usize,
     /// Session tickets held of each upstream.
     pub tickets_max: usize,
+    /// Connections of the metrics server.
+    pub metrics_conns: usize,
 }
 
 // All numbers as [small, default, large].
@@ -184,6 +187,9 @@ const HANDSHAKE_MAX: [usize; 3] = [10 << 10, 32 << 10, 32 << 10];
 
 /// Servers send two to four at a time, and one is used up by each connection.
 const TICKETS_MAX: [usize; 3] = [1, 8, 8];
+
+/// A Prometheus or two, the probes of an orchestrator, and somebody who looks.
+const METRICS_CONNS: [usize; 3] = [2, 8, 8];
 
 const _: () = {
     const FRAME_LEN_MAX: usize = Limits::FRAME_LEN_MAX;

@@ -45,6 +45,16 @@ impl UpstreamSpec {
 /// `1.1.1.1#cloudflare-dns.com`, with the port if it is not 853. Without a name it is
 /// `1.1.1.1#sha256/ungWv48Bz+pB...`, the beginning of its first pin. An upstream whose name is its
 /// address is `1.1.1.1`.
+impl UpstreamSpec {
+    /// The address, with the name if there is one: what of it stays when keys are changed.
+    pub fn without_pins(&self) -> String {
+        match &self.name {
+            Some(_) => self.to_string(),
+            None => without_853(self.address),
+        }
+    }
+}
+
 impl fmt::Display for UpstreamSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = without_853(self.address);

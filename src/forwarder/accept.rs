@@ -8,9 +8,12 @@ use super::clients::access::AccessDenial;
 use super::clients::rates::Allowance;
 use super::denial::{Denial, UNPROVEN};
 use super::limits::Service;
+use super::measures::{Answered, Reason};
 use super::message::frame;
 use super::message::hops::{HOPS_MAX, hops};
-use super::message::{self, LOCAL_LEN_MAX, LocalResponse, ParsedQuery, Rcode, Refusal};
+use super::message::{
+    self, HEADER_LEN, LOCAL_LEN_MAX, LocalResponse, ParsedQuery, Rcode, Refusal, Rtype,
+};
 use super::network::Network;
 use super::queries::Place;
 use super::queries::fair_share::BucketId;
@@ -128,7 +131,7 @@ impl Forwarder {
             if self.logged.came_back.is_due(now) {
                 self.outbox.log(Notice::CameBack);
             }
-            return self.refuse(now, source, message, &parsed, CAME_BACK);
+            return self.refuse(now, source, message, &parsed, CAME_BACK, Reason::Loop);
         }
         let network = Network::of(peer);
         let bucket = match source {
@@ -137,11 +140,11 @@ impl Forwarder {
         };
         let stored = match self.store(now, bucket, message) {
             Ok(stored) => stored,
-            Err(ede) => {
+            Err((ede, reason)) => {
                 let ours = awaited.and_then(|_| self.policy.special_names.answer(message, &parsed));
                 match ours {
                     Some(answer) => self.tell(now, source, message, &answer.response(&parsed)),
-                    None => self.refuse(now, source, message, &parsed, ede),
+                    None => self.refuse(now, source, message, &parsed, ede, reason),
                 }
                 return;
             }
@@ -157,7 +160,7 @@ impl Forwarder {
         }
         match awaited {
             Some(zone) if self.denials.wait(zone, id) => {}
-            Some(_) => self.fail(now, id, UNPROVEN),
+            Some(_) => self.fail(now, id, UNPROVEN, Reason::Unproven),
             None => {
                 self.queries.wait(id);
                 self.probe_preferred(now, id);
@@ -173,17 +176,21 @@ impl Forwarder {
         now: Instant,
         newcomer: BucketId,
         message: &[u8],
-    ) -> Result<Vec<u8>, Ede<'static>> {
+    ) -> Result<Vec<u8>, (Ede<'static>, Reason)> {
         if self.service == Service::Ending {
-            return Err(Ede { code: Ede::NOT_READY, text: "shutting down" });
+            let ede = Ede { code: Ede::NOT_READY, text: "shutting down" };
+            return Err((ede, Reason::Ending));
         }
-        let crowded = |text| Ede { code: Ede::OTHER, text };
+        let crowded = |text| (Ede { code: Ede::OTHER, text }, Reason::Full);
         if !self.queries.has_room(message.len()) {
             return Err(crowded(CROWDED_LONG));
         }
         match self.queries.place(now, newcomer) {
             Place::Free => {}
-            Place::Of(id) => self.fail(now, id, crowded(CROWDED)),
+            Place::Of(id) => {
+                let (ede, reason) = crowded(CROWDED);
+                self.fail(now, id, ede, reason);
+            }
             Place::None => return Err(crowded(CROWDED)),
         }
         self.queries.store(message).ok_or(crowded(CROWDED_LONG))
@@ -196,9 +203,14 @@ impl Forwarder {
         message: &[u8],
         parsed: &ParsedQuery,
         ede: Ede<'static>,
+        reason: Reason,
     ) {
         let response = parsed.local_response(Rcode::SERVFAIL, Some(ede));
         self.outbox.counts.failed += 1;
+        let over_tcp = matches!(source, Source::Stream(_));
+        let measures = &mut self.outbox.measures;
+        measures.note(over_tcp, parsed.qtype, Answered::Failed, Rcode::SERVFAIL);
+        measures.note_failure(reason);
         self.respond(now, source, message, &response);
         if let Some(asked) = source.asked(&self.clients, &self.outbox, message, parsed.question_end)
         {
@@ -221,6 +233,10 @@ impl Forwarder {
     /// Answers a query that is counted already, and writes that to the query log.
     fn tell(&mut self, now: Instant, source: Source, message: &[u8], response: &LocalResponse<'_>) {
         self.outbox.counts.local += 1;
+        let how = if response.truncated { Answered::CutShort } else { Answered::Here };
+        let over_tcp = matches!(source, Source::Stream(_));
+        let qtype = qtype_before(message, response.question_end);
+        self.outbox.measures.note(over_tcp, qtype, how, response.rcode);
         let sent = self.respond(now, source, message, response);
         if let Some(asked) =
             source.asked(&self.clients, &self.outbox, message, response.question_end)
@@ -285,6 +301,14 @@ impl Source {
             Self::Datagram(path) => Some(path.client),
             Self::Stream(client) => clients.peer(client),
         }
+    }
+}
+
+/// The type of a question that ends there; no type if there is none.
+fn qtype_before(message: &[u8], question_end: usize) -> Rtype {
+    match message.get(HEADER_LEN..question_end) {
+        Some([.., high, low, _, _]) => Rtype(u16::from_be_bytes([*high, *low])),
+        _ => Rtype(0),
     }
 }
 

@@ -286,6 +286,10 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] =
+        [Self::Connect, Self::Tls, Self::Certificate, Self::Negotiation, Self::Read, Self::Write];
+
     /// Whether it will hardly go better a second later.
     pub(super) fn is_lasting(self) -> bool {
         matches!(self, Self::Certificate | Self::Negotiation)

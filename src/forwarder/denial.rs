@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::collections::arena::Id;
 use super::limits::Service;
+use super::measures::Reason;
 use super::message::record::{Header, RecordStart, name_end};
 use super::message::special::{Answer, ZONES_MAX, is_in};
 use super::message::{self, HEADER_LEN, ParsedQuery, Rcode, ResponseInfo, Rtype};
@@ -227,7 +228,7 @@ impl Forwarder {
         {
             match &answer {
                 Some(answer) => self.conclude(now, id, Outcome::Special(answer)),
-                None => self.fail(now, id, UNPROVEN),
+                None => self.fail(now, id, UNPROVEN, Reason::Unproven),
             }
             has_finished = true;
         }

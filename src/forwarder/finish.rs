@@ -6,7 +6,8 @@ use super::action::{ClientId, UpstreamIndex};
 use super::clients::GivenUp;
 use super::collections::arena::Id;
 use super::limits::Service;
-use super::loss::LastFailure;
+use super::loss::{LastFailure, NO_ANSWER_IN_TIME};
+use super::measures::{Answered, Reason};
 use super::message::edit::{self, Ecs, RcodeNeedsOpt, ResponseEdit};
 use super::message::frame;
 use super::message::private;
@@ -15,7 +16,7 @@ use super::message::{self, LOCAL_LEN_MAX, LocalResponse, Rcode, ResponseInfo};
 use super::network::Network;
 use super::queries::query::{HeldAnswer, Origin, Query};
 use super::query_log::Sent;
-use super::{DatagramPath, Ede, Forwarder, Manner, Notice, Part, ResponseSize, Source};
+use super::{DatagramPath, Ede, Forwarder, Manner, Notice, Outbox, Part, ResponseSize, Source};
 
 /// How a query leaves.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +24,7 @@ pub(super) enum Outcome<'a> {
     /// With an upstream's response.
     Answer { upstream: UpstreamIndex, response: &'a [u8], info: &'a ResponseInfo },
     /// With SERVFAIL made here.
-    Failed(Ede<'a>),
+    Failed(Ede<'a>, Reason),
     /// Without a response: its client is gone, or it had none.
     Orphaned,
     /// With TC, so that its client asks again over TCP, where nobody can ask in the name of another.
@@ -51,7 +52,7 @@ impl Outcome<'_> {
             Self::Answer { upstream, .. }
             | Self::Rcode { upstream, .. }
             | Self::Stripped { upstream, .. } => Some(*upstream),
-            Self::Failed(_) | Self::Orphaned | Self::Truncated | Self::Special(_) => None,
+            Self::Failed(..) | Self::Orphaned | Self::Truncated | Self::Special(_) => None,
         }
     }
 }
@@ -77,7 +78,8 @@ impl Forwarder {
                         self.close_client(now, client, Manner::Abort);
                     }
                     Some(GivenUp::Answer) => {
-                        outcome = Outcome::Failed(Ede { code: Ede::OTHER, text: UNREAD });
+                        let ede = Ede { code: Ede::OTHER, text: UNREAD };
+                        outcome = Outcome::Failed(ede, Reason::Full);
                     }
                 }
             }
@@ -93,6 +95,12 @@ impl Forwarder {
         self.entered.enter(Part::Finish);
         if query.is_sent() {
             self.leave_sendings(now, &query, outcome.upstream());
+        }
+        let first = query.history.first;
+        if query.history.hedged
+            && outcome.upstream().is_some_and(|by| first.is_some_and(|(first, _)| first != by))
+        {
+            self.outbox.measures.hedges_won += 1;
         }
         let ecs = self.policy.ecs;
         match query.origin {
@@ -219,6 +227,58 @@ impl Forwarder {
         }
     }
 
+    /// Counts a query that left.
+    #[inline]
+    fn count(&mut self, now: Instant, source: Source, query: &Query, outcome: &Outcome<'_>) {
+        let Outbox { counts, measures, .. } = &mut self.outbox;
+        counts.owed -= 1;
+        if let Outcome::Answer { info, .. } = outcome {
+            counts.answered += 1;
+            if measures.is_on() {
+                let over_tcp = matches!(source, Source::Stream(_));
+                measures.note(over_tcp, query.parsed.qtype, Answered::Upstream, info.rcode);
+                measures.note_time(now.saturating_duration_since(query.arrived));
+            }
+        } else {
+            self.count_unanswered(now, source, query, outcome);
+        }
+    }
+
+    /// Counts a query that left without an upstream's response.
+    #[cold]
+    fn count_unanswered(
+        &mut self,
+        now: Instant,
+        source: Source,
+        query: &Query,
+        outcome: &Outcome<'_>,
+    ) {
+        let Outbox { counts, measures, .. } = &mut self.outbox;
+        let (count, how, rcode) = match outcome {
+            Outcome::Orphaned => (&mut counts.orphaned, Answered::Gone, Rcode::NOERROR),
+            Outcome::Answer { .. } => return,
+            Outcome::Truncated => (&mut counts.cut_short, Answered::CutShort, Rcode::NOERROR),
+            Outcome::Failed(_, reason) => {
+                measures.note_failure(*reason);
+                (&mut counts.failed, Answered::Failed, Rcode::SERVFAIL)
+            }
+            Outcome::Rcode { rcode: Rcode::SERVFAIL, .. }
+            | Outcome::Stripped { rcode: Rcode::SERVFAIL, .. } => {
+                measures.note_failure(Reason::Upstream);
+                (&mut counts.failed, Answered::Failed, Rcode::SERVFAIL)
+            }
+            Outcome::Rcode { rcode, .. } | Outcome::Stripped { rcode, .. } => {
+                (&mut counts.local, Answered::Here, *rcode)
+            }
+            Outcome::Special(answer) => (&mut counts.local, Answered::Here, answer.rcode()),
+        };
+        *count += 1;
+        measures.note(matches!(source, Source::Stream(_)), query.parsed.qtype, how, rcode);
+        if how != Answered::Gone {
+            measures.note_time(now.saturating_duration_since(query.arrived));
+        }
+    }
+
     /// Counts and logs a query that left.
     fn note(
         &mut self,
@@ -228,20 +288,7 @@ impl Forwarder {
         outcome: &Outcome<'_>,
         sent: Sent,
     ) {
-        let counts = &mut self.outbox.counts;
-        counts.owed -= 1;
-        let count = match outcome {
-            Outcome::Orphaned => &mut counts.orphaned,
-            Outcome::Answer { .. } => &mut counts.answered,
-            Outcome::Truncated => &mut counts.cut_short,
-            Outcome::Failed(_)
-            | Outcome::Rcode { rcode: Rcode::SERVFAIL, .. }
-            | Outcome::Stripped { rcode: Rcode::SERVFAIL, .. } => &mut counts.failed,
-            Outcome::Rcode { .. } | Outcome::Stripped { .. } | Outcome::Special(_) => {
-                &mut counts.local
-            }
-        };
-        *count += 1;
+        self.count(now, source, query, outcome);
         let question_end = query.parsed.question_end;
         let asked = source.asked(&self.clients, &self.outbox, &query.message, question_end);
         let Some(asked) = asked else {
@@ -254,7 +301,7 @@ impl Forwarder {
             Outcome::Answer { upstream, info, .. } => {
                 log.success(asked, info.rcode, sent, took, &self.upstreams[*upstream].name);
             }
-            Outcome::Failed(ede) => log.failure(asked, took, ede.text),
+            Outcome::Failed(ede, _) => log.failure(asked, took, ede.text),
             Outcome::Rcode { rcode: Rcode::SERVFAIL, upstream } => {
                 let name = &self.upstreams[*upstream].name;
                 log.failure(asked, took, &format!("{name}: SERVFAIL without a question"));
@@ -305,12 +352,16 @@ impl Forwarder {
     pub(super) fn orphan(&mut self, now: Instant, owed: Vec<Id>) {
         for id in owed {
             let is_ending = self.service == Service::Ending;
+            let qtype = self.queries.get(id).map(|query| query.parsed.qtype);
             let Some(sendings) = (!is_ending).then(|| self.queries.orphan(id)).flatten() else {
                 self.finish(now, id, Outcome::Orphaned);
                 continue;
             };
             self.outbox.counts.owed -= 1;
             self.outbox.counts.orphaned += 1;
+            if let Some(qtype) = qtype {
+                self.outbox.measures.note(true, qtype, Answered::Gone, Rcode::NOERROR);
+            }
             for sending in sendings.iter() {
                 self.upstreams.abandon(now, sending.conn, sending.id, &mut self.outbox);
             }
@@ -323,7 +374,7 @@ impl Forwarder {
             && let Some(sending) = query.sendings.oldest()
             && let Some(conn) = self.upstreams.conn(sending.conn)
         {
-            let failure = LastFailure::new(conn.upstream, "no answer in time", Ede::NETWORK_ERROR);
+            let failure = LastFailure::new(conn.upstream, NO_ANSWER_IN_TIME, Ede::NETWORK_ERROR);
             self.queries.note_failure(id, failure);
         }
         self.fail_query(now, id);
@@ -339,16 +390,16 @@ impl Forwarder {
             return;
         }
         let failure = query.history.last_failure;
-        let (code, text) = self.upstreams.explain(failure, query.is_sent());
-        self.fail(now, id, Ede { code, text: &text });
+        let (reason, code, text) = self.upstreams.explain(failure, query.is_sent());
+        self.fail(now, id, Ede { code, text: &text }, reason);
     }
 
     /// Ends the query with SERVFAIL, or with what there is to say here of a special name.
-    pub(super) fn fail(&mut self, now: Instant, id: Id, ede: Ede<'_>) {
+    pub(super) fn fail(&mut self, now: Instant, id: Id, ede: Ede<'_>, reason: Reason) {
         let special = self.queries.get(id).filter(|query| query.is_special);
         let ours = special
             .and_then(|query| self.policy.special_names.answer(&query.message, &query.parsed));
-        let outcome = ours.as_ref().map_or(Outcome::Failed(ede), Outcome::Special);
+        let outcome = ours.as_ref().map_or(Outcome::Failed(ede, reason), Outcome::Special);
         self.conclude(now, id, outcome);
     }
 
@@ -379,7 +430,7 @@ fn response_len_max(outcome: &Outcome<'_>, limit: usize) -> usize {
             (response.len().min(limit) + edit::RESPONSE_GROWTH_MAX).max(LOCAL_LEN_MAX)
         }
         Outcome::Special(answer) => answer.len() + LOCAL_LEN_MAX,
-        Outcome::Failed(_)
+        Outcome::Failed(..)
         | Outcome::Orphaned
         | Outcome::Truncated
         | Outcome::Rcode { .. }
@@ -407,7 +458,7 @@ fn write_response(
                 Err(RcodeNeedsOpt) => parsed.local_response(Rcode::SERVFAIL, None),
             }
         }
-        Outcome::Failed(ede) => parsed.local_response(Rcode::SERVFAIL, Some(*ede)),
+        Outcome::Failed(ede, _) => parsed.local_response(Rcode::SERVFAIL, Some(*ede)),
         Outcome::Rcode { rcode, .. } => parsed.local_response(*rcode, None),
         Outcome::Stripped { rcode, truncated, .. } => {
             private::without_records(parsed, *rcode, *truncated)

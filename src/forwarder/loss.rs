@@ -3,6 +3,7 @@
 use super::Ede;
 use super::action::{Manner, UpstreamConnId, UpstreamIndex};
 use super::collections::arena::Id;
+use super::measures::Reason;
 
 /// How a connection was lost.
 #[derive(Clone, Copy, Debug)]
@@ -82,4 +83,19 @@ impl LastFailure {
     pub(super) fn new(upstream: UpstreamIndex, what: &'static str, code: u16) -> Self {
         Self { upstream, what, code, broke_number: 0 }
     }
+
+    /// The same as a few are counted.
+    pub(super) fn reason(&self) -> Reason {
+        match (self.what, self.code) {
+            (NO_ANSWER | NO_ANSWER_IN_TIME, _) => Reason::Timeout,
+            (_, Ede::OTHER) => Reason::BadAnswer,
+            _ => Reason::Lost,
+        }
+    }
 }
+
+/// The connection fell silent.
+pub(super) const NO_ANSWER: &str = "no answer";
+
+/// The query's time is over.
+pub(super) const NO_ANSWER_IN_TIME: &str = "no answer in time";

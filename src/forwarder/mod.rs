@@ -145,6 +145,7 @@ mod hedge;
 mod late_answers;
 mod limits;
 mod loss;
+pub(crate) mod measures;
 pub mod message;
 mod network;
 mod outbox;
@@ -173,12 +174,13 @@ use denial::Denials;
 use finish::Outcome;
 use limits::Service;
 pub use limits::{Ecs, Hedge, Limits, Order, Policy, PrivateAnswers, SpecialNames};
+pub use measures::{Answered, Measures};
 pub use message::edit::Edns;
 pub use message::opt::Ede;
 use outbox::Outbox;
 use queries::Queries;
 use report::OnceAMinute;
-pub use report::{Counts, Crowd, Notice};
+pub use report::{Counts, Crowd, Held, Notice, UpstreamState};
 use upstreams::Upstreams;
 
 /// The forwarder: see the [module](self) for how it is used.
@@ -228,6 +230,11 @@ impl Forwarder {
         }
     }
 
+    /// Has [`Self::measures`] count from now on, which costs every query some instructions.
+    pub fn enable_measures(&mut self) {
+        self.outbox.measures.turn_on();
+    }
+
     /// So many datagrams came that are nobody's query.
     pub fn handle_ignored_datagrams(&mut self, count: usize) {
         self.outbox.counts.ignored += count as u64;
@@ -258,6 +265,7 @@ impl Forwarder {
             }
             Admission::Refused => return None,
         }
+        self.outbox.measures.clients_accepted += 1;
         Some(self.clients.insert(now, peer))
     }
 
@@ -526,6 +534,33 @@ impl Forwarder {
             && self.outbox.datagrams.is_empty()
             && self.outbox.late_answers.is_empty()
             && self.outbox.actions.is_empty()
+    }
+
+    /// What queries were and what became of them.
+    pub fn measures(&self) -> &Measures {
+        &self.outbox.measures
+    }
+
+    /// How it stands with each upstream, in order.
+    pub fn upstream_states(&self) -> impl Iterator<Item = UpstreamState<'_>> {
+        self.upstreams.iter().map(|upstream| UpstreamState {
+            shown: &upstream.name,
+            is_usable: upstream.is_usable(),
+            conns: upstream.conns.len() - upstream.attempts.len(),
+            sends: upstream.sends,
+            failures: &upstream.failures,
+        })
+    }
+
+    /// What is held now of what is bounded.
+    pub fn held(&self) -> Held {
+        Held {
+            queries: (self.queries.len(), self.limits.queries_max),
+            clients: (self.clients.len(), self.limits.clients_max),
+            client_octets: (self.clients.held_octets(), self.limits.client_bytes_max),
+            upstream_conns: (self.upstreams.conns_len(), self.limits.upstream_conns_max),
+            upstream_octets: (self.upstreams.held_octets(), self.limits.upstream_bytes_max),
+        }
     }
 
     /// For tests and metrics.

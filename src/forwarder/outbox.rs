@@ -7,6 +7,7 @@ use super::action::{Action, DatagramPath};
 use super::datagrams::DatagramOutput;
 use super::late_answers::LateAnswers;
 use super::limits::Limits;
+use super::measures::Measures;
 use super::query_log::QueryLog;
 use super::report::{Counts, Notice};
 
@@ -19,6 +20,8 @@ pub(super) struct Outbox {
     pub(super) query_log: QueryLog,
     /// What happened so far.
     pub(super) counts: Counts,
+    /// What queries were and what became of them.
+    pub(super) measures: Measures,
 }
 
 impl Outbox {
@@ -32,6 +35,7 @@ impl Outbox {
             ),
             query_log: QueryLog::new(limits.query_log, limits.query_log_max),
             counts: Counts::default(),
+            measures: Measures::default(),
         }
     }
 

@@ -377,6 +377,36 @@ pub struct Counts {
     pub conns_held: usize,
 }
 
+/// How it stands with an upstream.
+#[derive(Clone, Copy, Debug)]
+pub struct UpstreamState<'a> {
+    /// The display name.
+    pub shown: &'a str,
+    /// Whether queries are sent to it.
+    pub is_usable: bool,
+    /// Its connections that stand.
+    pub conns: usize,
+    /// Queries ever sent to it, copies included.
+    pub sends: u64,
+    /// Attempts to connect that ever failed, by [`Stage`].
+    pub failures: &'a [u64; Stage::ALL.len()],
+}
+
+/// What is held now of what is bounded, each with its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Queries without an answer.
+    pub queries: (usize, usize),
+    /// Connections of clients.
+    pub clients: (usize, usize),
+    /// Octets of clients: what they sent in part, and what they have not taken.
+    pub client_octets: (usize, usize),
+    /// Connections to upstreams, those being made included.
+    pub upstream_conns: (usize, usize),
+    /// Octets of connections to upstreams: what came in part, and what is not written yet.
+    pub upstream_octets: (usize, usize),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

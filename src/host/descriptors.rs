@@ -12,15 +12,18 @@ pub(crate) struct Wanted {
     pub(crate) listeners: usize,
     /// Connections to upstreams at a time.
     pub(crate) upstream_conns: usize,
+    /// Connections of the metrics server; 0: there is none.
+    pub(crate) metrics_conns: usize,
 }
 
 impl Wanted {
     /// As many TCP clients at a time as leave descriptors for everything else: without one for an upstream,
     /// nobody is answered. The error is one line for the user.
     pub(crate) fn clients_max(self) -> Result<usize, String> {
-        let Self { clients, listeners, upstream_conns } = self;
+        let Self { clients, listeners, upstream_conns, metrics_conns } = self;
+        let metrics = if metrics_conns > 0 { OF_METRICS + metrics_conns } else { 0 };
         let Some(descriptors) = getrlimit(Resource::Nofile).current else { return Ok(clients) };
-        let reserved = OWN + PER_LISTENER * listeners + upstream_conns;
+        let reserved = OWN + PER_LISTENER * listeners + upstream_conns + metrics;
         let free = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(reserved);
         if free == 0 {
             // DNS needs both protocols: what is too long for UDP comes over TCP.
@@ -46,3 +49,6 @@ const OWN: usize = 10 + network::LOOKERS;
 
 /// Sockets of a listener: UDP and TCP.
 const PER_LISTENER: usize = 2;
+
+/// The listener of metrics, and the file that tells how much memory there is.
+const OF_METRICS: usize = 2;

@@ -5,6 +5,7 @@ pub(crate) mod clocks;
 pub(crate) mod descriptors;
 pub mod network;
 pub(crate) mod os_error;
+pub(crate) mod process;
 pub mod rights;
 pub mod sandbox;
 pub mod signals;

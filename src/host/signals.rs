@@ -37,6 +37,25 @@ pub struct Termination {
     ends_at_once: [Arc<AtomicBool>; 2],
     /// When the same signal, sent again, is another request.
     repeat_at: Option<Instant>,
+    drain: Drain,
+}
+
+/// Whether service goes on for some time after SIGTERM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    Never,
+    /// It does once SIGTERM comes.
+    Wanted,
+    UnderWay,
+}
+
+/// What signals ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The end, after service has gone on for some time.
+    Drain,
+    /// The end, once what is owed is answered.
+    End,
 }
 
 impl Termination {
@@ -56,30 +75,64 @@ impl Termination {
             unblocked.add(Signal::SIGHUP);
         }
         unblocked.thread_unblock()?;
-        Ok(Self { signals, ends_at_once, repeat_at: None })
+        Ok(Self { signals, ends_at_once, repeat_at: None, drain: Drain::Never })
     }
 
-    /// Whether the first signal came since the last call.
-    pub fn take(&mut self, now: Instant) -> bool {
-        let is_first = self.signals.pending().count() > 0 && self.repeat_at.is_none();
-        if is_first {
-            self.repeat_at = Some(now + SAME_REQUEST);
+    /// Whether service is to go on after SIGTERM until [`Self::end_drain`]. A second SIGTERM, a second after the
+    /// first, and SIGINT end that earlier.
+    pub fn drains(&mut self, drains: bool) {
+        self.drain = if drains { Drain::Wanted } else { Drain::Never };
+    }
+
+    /// Service has gone on for long enough after SIGTERM.
+    pub fn end_drain(&mut self) {
+        self.drain = Drain::Never;
+    }
+
+    /// What the signals ask for that came since the last call.
+    pub fn take(&mut self, now: Instant) -> Option<Request> {
+        let came: Vec<i32> = self.signals.pending().collect();
+        let is_other = came.iter().any(|signal| *signal != SIGTERM);
+        match (self.drain, self.repeat_at) {
+            _ if came.is_empty() => return None,
+            (Drain::Wanted, None) if !is_other => {
+                self.drain = Drain::UnderWay;
+                self.repeat_at = Some(now + SAME_REQUEST);
+                self.arm(false);
+                return Some(Request::Drain);
+            }
+            (Drain::UnderWay, Some(repeat_at)) => {
+                let is_repeated = came.contains(&SIGTERM) && repeat_at <= now;
+                if !is_repeated && !came.contains(&SIGINT) {
+                    self.arm(false);
+                    return None;
+                }
+            }
+            (_, None) => {}
+            (_, Some(_)) => return None,
         }
-        is_first
+        self.drain = Drain::Never;
+        self.repeat_at = Some(now + SAME_REQUEST);
+        Some(Request::End)
+    }
+
+    /// Has any further signal end the process, or none.
+    fn arm(&self, is_armed: bool) {
+        for flag in &self.ends_at_once {
+            flag.store(is_armed, Ordering::Relaxed);
+        }
     }
 
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let is_armed = self.ends_at_once.iter().all(|flag| flag.load(Ordering::Relaxed));
-        self.repeat_at.filter(|_| !is_armed)
+        self.repeat_at.filter(|_| !is_armed && self.drain != Drain::UnderWay)
     }
 
     /// Has any further signal end the process, even if the loop is stuck, from a second after the first on.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_some_and(|at| at <= now) {
-            for flag in &self.ends_at_once {
-                flag.store(true, Ordering::Relaxed);
-            }
+            self.arm(true);
         }
     }
 }
@@ -153,40 +206,81 @@ mod tests {
 
     #[test]
     fn another_kind_ends_the_process() {
-        assert_ends_at_once("another_kind_ends_the_process", |_, _| raise(SIGINT).unwrap());
+        let name = "another_kind_ends_the_process";
+        assert_ends_at_once(name, Request::End, |_, _| raise(SIGINT).unwrap());
     }
 
     #[test]
     fn the_same_ends_the_process_after_a_second_only() {
         let name = "the_same_ends_the_process_after_a_second_only";
-        assert_ends_at_once(name, |termination, now| {
+        assert_ends_at_once(name, Request::End, |termination, now| {
             raise(SIGTERM).unwrap();
             let at = termination.poll_timeout().unwrap();
             assert_eq!(at, now + Duration::from_secs(1));
             termination.handle_timeout(now);
             raise(SIGTERM).unwrap();
-            assert!(!termination.take(now), "taken once");
+            assert_eq!(termination.take(now), None, "taken once");
             termination.handle_timeout(at);
             assert_eq!(termination.poll_timeout(), None);
             raise(SIGTERM).unwrap();
         });
     }
 
+    #[test]
+    fn service_goes_on_until_sigterm_comes_again_and_the_next_ends_the_process() {
+        let name = "service_goes_on_until_sigterm_comes_again_and_the_next_ends_the_process";
+        assert_ends_at_once(name, Request::Drain, |termination, now| {
+            let later = now + SAME_REQUEST;
+            assert_eq!(termination.poll_timeout(), None);
+            raise(SIGTERM).unwrap();
+            assert_eq!(termination.take(now), None, "it is the same request");
+            termination.handle_timeout(later);
+            raise(SIGTERM).unwrap();
+            assert_eq!(termination.take(later), Some(Request::End));
+            raise(SIGTERM).unwrap();
+            assert_eq!(termination.take(later), None, "it is the same request");
+            termination.handle_timeout(later + SAME_REQUEST);
+            raise(SIGTERM).unwrap();
+        });
+    }
+
+    #[test]
+    fn sigint_ends_the_service_that_goes_on_and_another_kind_the_process() {
+        let name = "sigint_ends_the_service_that_goes_on_and_another_kind_the_process";
+        assert_ends_at_once(name, Request::Drain, |termination, now| {
+            raise(SIGINT).unwrap();
+            assert_eq!(termination.take(now), Some(Request::End));
+            raise(SIGTERM).unwrap();
+        });
+    }
+
+    #[test]
+    fn once_service_has_gone_on_for_its_time_another_signal_ends_the_process() {
+        let name = "once_service_has_gone_on_for_its_time_another_signal_ends_the_process";
+        assert_ends_at_once(name, Request::Drain, |termination, now| {
+            termination.end_drain();
+            termination.handle_timeout(now + SAME_REQUEST);
+            raise(SIGTERM).unwrap();
+        });
+    }
+
     /// The process ends in `then`, which is called after the first SIGTERM was taken. So the test of this
     /// name runs itself again in a process of its own.
-    fn assert_ends_at_once(name: &str, then: fn(&mut Termination, Instant)) {
+    fn assert_ends_at_once(name: &str, first: Request, then: fn(&mut Termination, Instant)) {
         const ALONE: &str = "DOT_PROXY_TEST_SIGNALS_ALONE";
 
         if std::env::var_os(ALONE).is_some() {
             let mut termination = Termination::new().unwrap();
+            termination.drains(first == Request::Drain);
             let mut poll = Poll::new().unwrap();
             poll.registry().register(&mut termination, Token(0), Interest::READABLE).unwrap();
             let now = Instant::now();
-            assert!(!termination.take(now));
+            assert_eq!(termination.take(now), None);
             raise(SIGTERM).unwrap();
             let mut events = Events::with_capacity(1);
             poll.poll(&mut events, Some(Duration::from_secs(30))).unwrap();
-            assert!(!events.is_empty() && termination.take(now));
+            assert!(!events.is_empty());
+            assert_eq!(termination.take(now), Some(first));
             then(&mut termination, now);
             panic!("the process goes on");
         }

@@ -4,6 +4,7 @@ mod access;
 mod client;
 pub mod datagram;
 mod listener;
+pub(crate) mod metrics;
 mod origin;
 pub mod reactor;
 pub(crate) mod sockets;

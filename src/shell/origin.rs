@@ -17,6 +17,8 @@ pub(crate) enum Origin {
     Client(usize),
     /// The connection to an upstream whose key this is.
     Upstream(usize),
+    /// The metrics server: 0 is its listener, others are its connections.
+    Metrics(usize),
 }
 
 impl Origin {
@@ -35,6 +37,7 @@ impl Origin {
             Self::Tcp(index) => (3, index),
             Self::Client(key) => (4, key),
             Self::Upstream(key) => (5, key),
+            Self::Metrics(place) => (6, place),
         };
         Token(ORIGINS * place + kind)
     }
@@ -49,10 +52,11 @@ impl From<Token> for Origin {
             2 => Self::Udp(place),
             3 => Self::Tcp(place),
             4 => Self::Client(place),
-            _ => Self::Upstream(place),
+            5 => Self::Upstream(place),
+            _ => Self::Metrics(place),
         }
     }
 }
 
 /// Kinds of [`Origin`].
-const ORIGINS: usize = 6;
+const ORIGINS: usize = 7;

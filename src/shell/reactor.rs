@@ -24,12 +24,13 @@ use crate::host::clocks::{ClockChange, Clocks};
 use crate::host::descriptors;
 use crate::host::network::{Change, Network, Way, interfaces};
 use crate::host::os_error::{Logged, system_error};
-use crate::host::signals::Termination;
+use crate::host::signals::{Request, Termination};
 use crate::host::stderr::Stderr;
 use crate::shell::access::{ServedSubnets, log_served};
 use crate::shell::client::ClientSocket;
 use crate::shell::datagram::{Buffers, Calls};
 use crate::shell::listener::{self, Listener};
+use crate::shell::metrics::{MetricsServer, View};
 use crate::shell::origin::Origin;
 use crate::shell::sockets::{Context, Socket, Sockets};
 use crate::shell::upstream::{self, UpstreamSocket, UpstreamTarget};
@@ -45,6 +46,7 @@ pub struct Reactor {
     listeners: Vec<Listener>,
     /// Their addresses.
     addresses: Vec<SocketAddr>,
+    metrics: Option<MetricsServer>,
     datagrams: Buffers,
     sockets: Sockets,
     /// Connections whose sockets may have more to read.
@@ -54,6 +56,8 @@ pub struct Reactor {
     /// The listener whose clients are accepted first in the next turn.
     accept_from: usize,
     ending: Ending,
+    /// How long service goes on after SIGTERM.
+    drain: Duration,
     clocks: Clocks,
     stderr: Stderr,
     logged: Logged,
@@ -63,7 +67,9 @@ pub struct Reactor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     No,
-    /// A signal came in this turn.
+    /// SIGTERM came: service goes on until this moment.
+    Draining(Instant),
+    /// The end is to begin in this turn.
     Asked,
     /// The program ends at this moment, whatever is owed.
     Until(Instant),
@@ -81,6 +87,7 @@ impl Reactor {
             clients: limits.clients_max,
             listeners: config.listen.len(),
             upstream_conns: limits.upstream_conns_max,
+            metrics_conns: config.metrics.map_or(0, |_| config.sockets.metrics_conns),
         };
         limits.clients_max = wanted.clients_max()?;
         let mut cx = Context {
@@ -106,6 +113,7 @@ impl Reactor {
             })
             .collect();
         let listeners = listeners?;
+        let metrics = MetricsServer::bind(config)?;
         let access = &config.policy.access;
         log_served(&config.policy, listeners.iter().map(Listener::address));
         // The kernel sends messages before subnets are listed, so that none is missed in between.
@@ -119,8 +127,9 @@ impl Reactor {
             }
         };
         let subnets = ServedSubnets::open(access, cx.now, &mut cx.forwarder)?;
-        Self::with(listeners, network, subnets, cx, stderr)
-            .map_err(|error| format!("cannot start: {}", system_error(&error)))
+        let reactor = Self::with(listeners, network, subnets, cx, stderr)
+            .and_then(|reactor| reactor.with_metrics(metrics, config.drain));
+        reactor.map_err(|error| format!("cannot start: {}", system_error(&error)))
     }
 
     fn with(
@@ -148,6 +157,7 @@ impl Reactor {
             subnets,
             addresses: listeners.iter().map(Listener::address).collect(),
             listeners,
+            metrics: None,
             datagrams: Buffers::new(cx.limits.datagram_batch),
             sockets: Sockets::default(),
             unread: Vec::new(),
@@ -155,10 +165,36 @@ impl Reactor {
             accept_again: None,
             accept_from: 0,
             ending: Ending::No,
+            drain: Duration::ZERO,
             clocks: Clocks::default(),
             stderr,
             logged: Logged::default(),
         })
+    }
+
+    fn with_metrics(mut self, metrics: Option<MetricsServer>, drain: Duration) -> io::Result<Self> {
+        self.metrics = metrics;
+        if self.metrics.is_some() {
+            self.cx.forwarder.enable_measures();
+        }
+        if let Some(metrics) = &mut self.metrics {
+            metrics.register(self.poll.registry())?;
+        }
+        self.drain = drain;
+        self.termination.drains(!drain.is_zero());
+        Ok(self)
+    }
+
+    /// Where metrics are served, if they are, with the actual port.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(MetricsServer::address)
+    }
+
+    /// Takes note that everything is open, and how much memory the process takes at most, for metrics.
+    pub fn start_metrics(&mut self, memory_bound: usize) {
+        if let Some(metrics) = &mut self.metrics {
+            metrics.start(memory_bound);
+        }
     }
 
     /// The addresses that are listened on, with their actual ports, in the order of the command line.
@@ -195,6 +231,10 @@ impl Reactor {
             }
             self.receive_datagrams(BATCHES_MAX);
             self.accept_clients(ACCEPTS_MAX);
+            if let Some(metrics) = &mut self.metrics {
+                metrics.handle_turn(self.poll.registry(), self.cx.now);
+            }
+            self.end_drain();
             if self.ending == Ending::Asked {
                 self.shut_down();
             }
@@ -218,7 +258,7 @@ impl Reactor {
             .min();
         let accept = accept.max(accept.and(self.accept_again));
         let ending = match self.ending {
-            Ending::Until(at) => Some(at),
+            Ending::Draining(at) | Ending::Until(at) => Some(at),
             Ending::No | Ending::Asked => None,
         };
         let network = self.network.as_ref().and_then(Network::poll_timeout);
@@ -228,6 +268,7 @@ impl Reactor {
             network,
             ending,
             self.termination.poll_timeout(),
+            self.metrics.as_ref().and_then(MetricsServer::poll_timeout),
         ];
         until.into_iter().flatten().min().map(|at| at.saturating_duration_since(self.cx.now))
     }
@@ -304,7 +345,7 @@ impl Reactor {
                 .sockets
                 .upstreams
                 .remove(conn)
-                .map(|socket| socket.close(&self.cx, manner, why))
+                .map(|socket| socket.close(&mut self.cx, manner, why))
                 .is_some(),
         };
         if is_closed {
@@ -347,10 +388,9 @@ impl Reactor {
     fn handle_event(&mut self, event: &Event) -> io::Result<()> {
         match Origin::from(event.token()) {
             Origin::Termination => {
-                if self.termination.take(self.cx.now) {
-                    self.ending = Ending::Asked;
-                }
+                self.handle_termination();
             }
+            Origin::Metrics(place) => self.handle_metrics_event(place, event),
             Origin::Network => self.handle_network_message(),
             Origin::Udp(index) => {
                 let (registry, token) = (self.poll.registry(), event.token());
@@ -373,6 +413,39 @@ impl Reactor {
             }
         }
         Ok(())
+    }
+
+    fn handle_termination(&mut self) {
+        match self.termination.take(self.cx.now) {
+            Some(Request::Drain) => {
+                log::info!("SIGTERM: serving on for {} s (--drain)", self.drain.as_secs());
+                self.ending = Ending::Draining(self.cx.now + self.drain);
+            }
+            Some(Request::End) => self.ending = Ending::Asked,
+            None => {}
+        }
+    }
+
+    /// Has the end begin once the service that goes on after SIGTERM has had its time.
+    fn end_drain(&mut self) {
+        if let Ending::Draining(until) = self.ending
+            && until <= self.cx.now
+        {
+            self.termination.end_drain();
+            self.ending = Ending::Asked;
+        }
+    }
+
+    fn handle_metrics_event(&mut self, place: usize, event: &Event) {
+        let Some(metrics) = &mut self.metrics else { return };
+        let sockets = self.sockets.clients.iter().count() + self.sockets.upstreams.iter().count();
+        let view = View {
+            forwarder: &self.cx.forwarder,
+            targets: &self.cx.targets,
+            is_serving: self.ending == Ending::No,
+            files: sockets + metrics.conns(),
+        };
+        metrics.handle_event(place, event, &view);
     }
 
     fn handle_clock_change(&mut self, change: Option<ClockChange>) {

@@ -25,11 +25,20 @@ pub(crate) struct UpstreamTarget {
     connector: Connector,
     /// The first connection was logged.
     logged: bool,
+    handshakes: HandshakeCounts,
+}
+
+/// TLS handshakes that ended, the full ones and those that resumed, or were to resume, a session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HandshakeCounts {
+    pub(crate) done: [u64; 2],
+    pub(crate) failed: [u64; 2],
 }
 
 impl UpstreamTarget {
     pub(crate) fn new(shown: Box<str>, address: SocketAddr, connector: Connector) -> Self {
-        Self { shown, address, connector, logged: false }
+        let handshakes = HandshakeCounts::default();
+        Self { shown, address, connector, logged: false, handshakes }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -41,12 +50,22 @@ impl UpstreamTarget {
         &self.shown
     }
 
+    pub(crate) fn handshakes(&self) -> HandshakeCounts {
+        self.handshakes
+    }
+
+    /// When its certificate ends, in seconds from 1970, as far as that is known.
+    pub(crate) fn certificate_end(&self) -> Option<u64> {
+        self.connector.certificate_end()
+    }
+
     /// Makes the next TLS handshake a full one.
     pub(crate) fn forget_session(&mut self) {
         self.connector.forget_session();
     }
 
-    fn log_connected(&mut self, handshake: Handshake) {
+    fn note_connected(&mut self, handshake: Handshake) {
+        self.handshakes.done[usize::from(handshake.resumed)] += 1;
         let level = if self.logged { log::Level::Debug } else { log::Level::Info };
         self.logged = true;
         log::log!(level, "{}: connected, {handshake}", self.shown);
@@ -127,7 +146,8 @@ impl UpstreamSocket {
 
     /// Closes the connection, with a goodbye where that is due, and logs why if the connection is closed
     /// here. The socket closes when it is dropped.
-    pub(crate) fn close(mut self, cx: &Context, manner: Manner, why: Option<&'static str>) {
+    pub(crate) fn close(mut self, cx: &mut Context, manner: Manner, why: Option<&'static str>) {
+        self.note_handshake_lost(cx);
         if let Some(why) = why
             && self.state != State::Dead
         {
@@ -194,7 +214,7 @@ impl UpstreamSocket {
             forwarder.handle_connected(*now, self.conn);
             let target = &mut targets[self.upstream.index()];
             target.connector.handle_connected(*now, tls);
-            target.log_connected(handshake);
+            target.note_connected(handshake);
         }
         if progress.closed {
             self.say_goodbye(limits.segment_max);
@@ -239,7 +259,17 @@ impl UpstreamSocket {
         }
     }
 
+    /// Counts the handshake as failed if it is under way.
+    fn note_handshake_lost(&self, cx: &mut Context) {
+        if self.state == State::Handshaking {
+            let is_resumed = self.tls.as_ref().is_some_and(|tls| tls.offers_session());
+            let target = &mut cx.targets[self.upstream.index()];
+            target.handshakes.failed[usize::from(is_resumed)] += 1;
+        }
+    }
+
     fn end(&mut self, cx: &mut Context, how: Closed) {
+        self.note_handshake_lost(cx);
         self.state = State::Dead;
         // TLS goes before anything else is done, with what the server made it hold.
         self.tls = None;

@@ -21,6 +21,7 @@ mod meter;
 pub mod pin;
 mod sessions;
 mod trust;
+mod validity;
 
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
@@ -123,7 +124,16 @@ impl Common {
         config.enable_sni = server.sni;
         // Each connection gets its own; the usual one has room for 256 sessions.
         config.resumption = Resumption::disabled();
-        Ok(Connector { config, verifier, name, roots: shown, key_exchange, limits, session: None })
+        Ok(Connector {
+            config,
+            verifier,
+            name,
+            roots: shown,
+            key_exchange,
+            limits,
+            session: None,
+            certificate_end: None,
+        })
     }
 }
 
@@ -138,6 +148,8 @@ pub struct Connector {
     key_exchange: KeyExchange,
     limits: TlsLimits,
     session: Option<Session>,
+    /// When the certificate of the last full handshake ends, in seconds from 1970.
+    certificate_end: Option<u64>,
 }
 
 impl Connector {
@@ -147,6 +159,7 @@ impl Connector {
             self.forget_session();
         }
         let earlier = self.session.as_ref().map(Session::tickets);
+        let offers_session = self.session.as_ref().is_some_and(Session::has_tickets);
         let sessions = Arc::new(SessionStore::new(earlier, self.limits.tickets_max));
         let mut config = self.config.clone();
         config.resumption = Resumption::store(Arc::<SessionStore>::clone(&sessions));
@@ -158,6 +171,7 @@ impl Connector {
                     roots: self.roots.clone(),
                     shows_certificate: self.config.client_auth_cert_resolver.has_certs(),
                     sessions,
+                    offers_session,
                     meter: Meter::default(),
                     limits: self.limits,
                     key_exchange: self.key_exchange,
@@ -174,11 +188,18 @@ impl Connector {
             return;
         }
         let certificates = stream.conn.peer_certificates();
+        let first = certificates.and_then(|certificates| certificates.first());
+        self.certificate_end = first.and_then(|first| validity::not_after(first));
         let time = self.config.time_provider.current_time();
         self.forget_session();
         self.session = certificates
             .zip(time)
             .map(|(certificates, time)| Session::new(certificates, now, time, &stream.sessions));
+    }
+
+    /// When the certificate of the last full handshake ends, in seconds from 1970.
+    pub fn certificate_end(&self) -> Option<u64> {
+        self.certificate_end
     }
 
     /// Makes the next handshake a full one: the clocks by which a session ends cannot be relied on.
@@ -213,6 +234,8 @@ pub struct TlsStream {
     /// A server that asks for a certificate of ours is shown one.
     shows_certificate: bool,
     sessions: Arc<SessionStore>,
+    /// The handshake may be a resumed one.
+    offers_session: bool,
     meter: Meter,
     limits: TlsLimits,
     key_exchange: KeyExchange,
@@ -276,6 +299,11 @@ impl TlsStream {
     /// Whether the handshake, and with it the verification of the certificate, is unfinished.
     pub fn is_handshaking(&self) -> bool {
         self.conn.is_handshaking()
+    }
+
+    /// Whether the server was offered to resume a session.
+    pub fn offers_session(&self) -> bool {
+        self.offers_session
     }
 
     /// What the handshake came to; `None` while it is unfinished.

@@ -4,6 +4,7 @@
 
 mod flags;
 mod interop;
+mod metrics;
 mod pins;
 mod private;
 mod process;

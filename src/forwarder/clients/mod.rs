@@ -149,6 +149,16 @@ impl Clients {
         self.conns.len()
     }
 
+    /// Clients that are connected.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Octets that all clients hold.
+    pub(crate) fn held_octets(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn is_connected(&self, id: ClientId) -> bool {
         self.conns.get(id).is_some()
     }

@@ -14,7 +14,7 @@ use super::collections::arena::{Arena, Id};
 use super::collections::sort::sort_by_key;
 use super::collections::timeouts::Timeouts;
 use super::limits::Limits;
-use super::loss::{LastFailure, Lost, Met};
+use super::loss::{LastFailure, Lost, Met, NO_ANSWER};
 use super::message::edit::Edns;
 use super::message::opt::Ede;
 use super::network::Network;
@@ -429,7 +429,7 @@ impl Queries {
         upstream: UpstreamIndex,
     ) -> Option<(UpstreamSet, bool)> {
         let query = self.table.get_mut(id)?;
-        let failure = LastFailure::new(upstream, "no answer", Ede::NETWORK_ERROR);
+        let failure = LastFailure::new(upstream, NO_ANSWER, Ede::NETWORK_ERROR);
         query.history.last_failure = Some(failure);
         if query.sendings.expects_answer() || !query.may_be_sent() || query.is_trial() {
             return None;

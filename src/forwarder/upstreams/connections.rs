@@ -382,6 +382,7 @@ impl Upstreams {
                 });
             }
         };
+        self.list[index].failures[stage as usize] += 1;
         self.close(conn_id, Manner::Abort, "not connected in time", outbox);
         if let Some(open) = self.list[index].open.and_then(|open| self.conns.get_mut(open)) {
             // Only a replacement could not be made; the connection it was for still serves.

@@ -9,6 +9,7 @@ use super::upstream::{Health, Outage, Proof, Upstream};
 use crate::forwarder::action::{Stage, UpstreamIndex, UpstreamSet};
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::loss::{LastFailure, Lost, Met};
+use crate::forwarder::measures::Reason;
 use crate::forwarder::message::opt::Ede;
 use crate::forwarder::outbox::Outbox;
 use crate::forwarder::report::Notice;
@@ -144,8 +145,13 @@ impl Upstreams {
         (culprit, has_failed.then(explain))
     }
 
-    /// Why a query fails that last failed so, if it did: the code of the Extended DNS Error, and words.
-    pub(crate) fn explain(&self, failure: Option<LastFailure>, is_sent: bool) -> (u16, String) {
+    /// Why a query fails that last failed so, if it did: as it is counted, the code of the Extended DNS Error,
+    /// and words.
+    pub(crate) fn explain(
+        &self,
+        failure: Option<LastFailure>,
+        is_sent: bool,
+    ) -> (Reason, u16, String) {
         // With nothing usable, the first upstream in order speaks for all.
         let first = self.list.iter().next().filter(|_| !self.is_something_usable());
         let outage = first.and_then(|first| Some((&first.name, first.outage()?)));
@@ -153,7 +159,7 @@ impl Upstreams {
             (Some(failure), outage) if is_sent || outage.is_none() => {
                 let upstream = &self.list[failure.upstream];
                 let why = upstream.explain(failure.what, failure.broke_number);
-                (failure.code, format!("{}: {why}", upstream.name))
+                (failure.reason(), failure.code, format!("{}: {why}", upstream.name))
             }
             (_, Some((name, outage))) => {
                 let code = match outage.stage {
@@ -162,9 +168,10 @@ impl Upstreams {
                     Stage::Read | Stage::Write => Ede::NETWORK_ERROR,
                 };
                 let hint = self.hint(outage.stage);
-                (code, format!("{name}: {}: {}{hint}", outage.stage, outage.detail))
+                let words = format!("{name}: {}: {}{hint}", outage.stage, outage.detail);
+                (Reason::Stage(outage.stage), code, words)
             }
-            (_, None) => (Ede::NO_REACHABLE_AUTHORITY, self.explain_waiting()),
+            (_, None) => (Reason::Waiting, Ede::NO_REACHABLE_AUTHORITY, self.explain_waiting()),
         }
     }
 

@@ -189,6 +189,17 @@ impl Upstreams {
         goes
     }
 
+    /// Connections, those being made included.
+    pub(crate) fn conns_len(&self) -> usize {
+        self.conn_ids().count()
+    }
+
+    /// Octets that all connections hold.
+    pub(crate) fn held_octets(&self) -> usize {
+        let held = |id| self.conns.get(id).map_or(0, UpstreamConn::buffer_octets);
+        self.conn_ids().copied().map(held).sum()
+    }
+
     fn conn_ids(&self) -> impl Iterator<Item = &UpstreamConnId> {
         self.list.iter().flat_map(|upstream| &upstream.conns)
     }

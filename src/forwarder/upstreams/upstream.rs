@@ -34,6 +34,8 @@ pub(crate) struct Upstream {
     pub(crate) experience: Experience,
     /// Queries ever sent to it.
     pub(crate) sends: u64,
+    /// Attempts that ever failed, by phase.
+    pub(crate) failures: [u64; Stage::ALL.len()],
 }
 
 #[derive(Debug)]
@@ -167,6 +169,7 @@ impl Upstream {
             broke_number: 0,
             experience: Experience::new(),
             sends: 0,
+            failures: [0; Stage::ALL.len()],
         }
     }
 

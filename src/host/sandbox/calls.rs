@@ -107,6 +107,8 @@ const NEEDED: &[Call<'_>] = &[
     Call(libc::SYS_getpeername, &[]),
     // What is open: stderr, and the sockets again.
     Call(libc::SYS_read, &[]),
+    // How much memory the process has, for metrics, from a file of the kernel.
+    Call(libc::SYS_pread64, &[]),
     Call(libc::SYS_write, &[]),
     Call(libc::SYS_ppoll, &[]),
     Call(libc::SYS_fcntl, &[Condition::lacks(1, !FCNTL_COMMANDS)]),

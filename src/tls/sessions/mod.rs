@@ -71,6 +71,11 @@ impl Session {
         self.tickets.discard();
     }
 
+    /// Whether there is something to offer.
+    pub(super) fn has_tickets(&self) -> bool {
+        !self.tickets.is_empty()
+    }
+
     /// Tickets for a connection that may resume the session.
     pub(super) fn tickets(&self) -> Arc<Tickets> {
         Arc::clone(&self.tickets)

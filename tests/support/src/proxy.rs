@@ -18,6 +18,7 @@ use super::server::{DotServer, LIMIT};
 pub struct Proxy {
     child: Child,
     listeners: Vec<SocketAddr>,
+    metrics: Option<SocketAddr>,
     stdout: Receiver<String>,
     stderr: Arc<Lines>,
 }
@@ -89,7 +90,7 @@ impl Proxy {
             Lines::collect(&stderr, pipe);
         }
         let listeners = Vec::with_capacity(listen_count(args));
-        let mut proxy = Self { child, listeners, stdout: receiver, stderr };
+        let mut proxy = Self { child, listeners, metrics: None, stdout: receiver, stderr };
         proxy.await_listening(args);
         proxy
     }
@@ -110,11 +111,25 @@ impl Proxy {
             let Some(address) = address else { panic!("not a line for a listener: {line:?}") };
             self.listeners.push(address);
         }
+        if args.iter().any(|arg| arg.as_ref() == "--metrics") {
+            let line = self.stdout.recv_timeout(LIMIT).unwrap_or_default();
+            let address = line
+                .strip_prefix("metrics ")
+                .and_then(|rest| rest.strip_suffix(" tcp")?.parse().ok());
+            assert!(address.is_some(), "not a line for metrics: {line:?}");
+            self.metrics = address;
+        }
     }
 
     /// Where it listens; the first place, if there are several.
     pub fn address(&self) -> SocketAddr {
         self.listeners[0]
+    }
+
+    /// Where its metrics are.
+    #[track_caller]
+    pub fn metrics(&self) -> SocketAddr {
+        self.metrics.expect("it was started with --metrics")
     }
 
     pub fn listeners(&self) -> &[SocketAddr] {

@@ -264,14 +264,18 @@ fn forwarder(upstreams: usize, flag: Option<OsString>) -> Forwarder {
     let Ok(Command::Run(config)) = config::parse(Vec::from_iter(flag), Host::default()) else {
         panic!("not a flag of the program");
     };
-    let Config { mut limits, policy, .. } = *config;
+    let Config { mut limits, policy, metrics, .. } = *config;
     // So that all may come from one address.
     limits.clients_per_address_max = limits.clients_max;
     let names = (1..=upstreams).map(|number| UpstreamIdentity {
         shown: format!("192.0.2.{number}:853#dot.example").into(),
         operator: 0,
     });
-    Forwarder::new(limits, policy, names.collect(), 1)
+    let mut forwarder = Forwarder::new(limits, policy, names.collect(), 1);
+    if metrics.is_some() {
+        forwarder.enable_measures();
+    }
+    forwarder
 }
 
 fn start() -> Instant {

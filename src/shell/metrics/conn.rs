@@ -1,0 +1,144 @@
+//! A connection of the metrics server: one request, one response, and its end.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::TcpStream;
+
+use super::http::{self, HEAD_MAX, PLAIN, Refusal, Request, Status};
+
+/// A connection.
+pub(super) struct Conn {
+    stream: TcpStream,
+    accepted: Instant,
+    phase: Phase,
+}
+
+enum Phase {
+    /// A part of the request, at most [`REQUEST_MAX`] octets.
+    Asking(Vec<u8>),
+    /// The response, and how much of it left.
+    Answering(Vec<u8>, usize),
+    /// All was written. What still comes is read, up to so many octets, as a close with octets unread would
+    /// take the response from the client (RFC 9112 section 9.6).
+    Lingering(usize),
+}
+
+/// What follows from what happened to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// More is to come.
+    Await,
+    /// The request is to be answered.
+    Answer(Result<Request, Refusal>),
+    /// The connection is over.
+    Close,
+}
+
+impl Conn {
+    pub(super) fn new(stream: TcpStream, now: Instant) -> Self {
+        Self { stream, accepted: now, phase: Phase::Asking(Vec::new()) }
+    }
+
+    /// When the connection ends, whatever it is doing.
+    pub(super) fn ends_at(&self) -> Instant {
+        self.accepted + TIME_MAX
+    }
+
+    /// From when on the connection may be closed for another that waits; `None`: it has asked.
+    pub(super) fn gives_way_at(&self) -> Option<Instant> {
+        matches!(self.phase, Phase::Asking(_)).then(|| self.accepted + TIME_TO_ASK)
+    }
+
+    /// Does what an event allows.
+    pub(super) fn handle_event(&mut self, event: &Event) -> Then {
+        if matches!(self.phase, Phase::Answering(..)) {
+            return if event.is_writable() { self.write() } else { Then::Await };
+        }
+        self.read()
+    }
+
+    /// The response is this.
+    pub(super) fn respond(&mut self, response: Vec<u8>) {
+        self.phase = Phase::Answering(response, 0);
+    }
+
+    /// Writes what goes of the response.
+    pub(super) fn write(&mut self) -> Then {
+        let Phase::Answering(response, written) = &mut self.phase else { return Then::Await };
+        while *written < response.len() {
+            match self.stream.write(&response[*written..]) {
+                Ok(0) => return Then::Close,
+                Ok(len) => *written += len,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Then::Await,
+                Err(_) => return Then::Close,
+            }
+        }
+        if self.stream.shutdown(Shutdown::Write).is_err() {
+            return Then::Close;
+        }
+        self.phase = Phase::Lingering(LINGER_MAX);
+        self.read()
+    }
+
+    /// Ends the connection, and says why if it has not asked.
+    pub(super) fn time_out(mut self) {
+        if let Phase::Asking(_) = self.phase {
+            let mut response = Vec::with_capacity(HEAD_MAX);
+            let content = Status::Timeout.line().as_bytes();
+            http::respond(&mut response, Status::Timeout, PLAIN, content, false);
+            // It fits in the buffer of the socket, or nobody is there.
+            self.stream.write_all(&response).ok();
+        }
+    }
+
+    /// Reads what there is: of the request, or what is behind it.
+    fn read(&mut self) -> Then {
+        loop {
+            let mut chunk = [0; CHUNK];
+            let room = match &self.phase {
+                Phase::Asking(request) => REQUEST_MAX - request.len(),
+                Phase::Answering(..) => return Then::Await,
+                Phase::Lingering(room) => *room,
+            };
+            let len = match self.stream.read(&mut chunk[..room.min(CHUNK)]) {
+                // The end, also of a request that is not whole, or all that is read.
+                Ok(0) => return Then::Close,
+                Ok(len) => len,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Then::Await,
+                Err(_) => return Then::Close,
+            };
+            match &mut self.phase {
+                Phase::Asking(request) => {
+                    request.reserve_exact(len);
+                    request.extend_from_slice(&chunk[..len]);
+                    let is_full = request.len() == REQUEST_MAX;
+                    if let Some(request) = http::parse(request, is_full) {
+                        return Then::Answer(request);
+                    }
+                }
+                Phase::Answering(..) => return Then::Await,
+                Phase::Lingering(room) => *room -= len,
+            }
+        }
+    }
+}
+
+/// The time of a connection, from its acceptance to its end.
+const TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long a connection may go without a whole request while others wait.
+const TIME_TO_ASK: Duration = Duration::from_secs(1);
+
+/// Octets of a request. Prometheus sends 300.
+pub(super) const REQUEST_MAX: usize = 4096;
+
+/// Octets read behind a request before the connection is closed all the same.
+const LINGER_MAX: usize = 64 << 10;
+
+/// Octets read at a time.
+const CHUNK: usize = 1024;

@@ -1,0 +1,301 @@
+//! The metrics server: what happened so far, and whether the program serves, over HTTP.
+//!
+//! It has few connections, each with a bound on its request, its response and its time, so that whoever asks it
+//! slowly or wrongly takes nothing from queries. A response is written into a buffer as it is asked for, and
+//! leaves as fast as the client takes it.
+
+mod conn;
+mod http;
+mod text;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::TcpListener;
+use mio::{Interest, Registry};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use self::conn::{Conn, REQUEST_MAX, Then};
+use self::http::{EXPOSITION, HEAD_MAX, PLAIN, Page, Refusal, Request, Status};
+use crate::config::{Config, UpstreamSpec};
+use crate::forwarder::Forwarder;
+use crate::host::os_error::system_error;
+use crate::host::process::Process;
+use crate::shell::origin::Origin;
+use crate::shell::upstream::UpstreamTarget;
+
+/// The metrics server.
+pub(crate) struct MetricsServer {
+    listener: TcpListener,
+    address: SocketAddr,
+    conns: Box<[Option<Conn>]>,
+    /// Connections may wait to be accepted.
+    acceptable: bool,
+    /// When to accept again: no descriptor was free.
+    accept_again: Option<Instant>,
+    /// The content of a response.
+    content: String,
+    facts: Facts,
+}
+
+/// What does not change while the program runs.
+struct Facts {
+    /// How each upstream is told apart, in order.
+    labels: Box<[Box<str>]>,
+    process: Process,
+    /// Octets of the process at most.
+    memory_bound: usize,
+}
+
+/// What the responses are about.
+pub(crate) struct View<'a> {
+    pub(crate) forwarder: &'a Forwarder,
+    pub(crate) targets: &'a [UpstreamTarget],
+    /// No signal asked for the end.
+    pub(crate) is_serving: bool,
+    /// Files that are open beside those that were when serving began.
+    pub(crate) files: usize,
+}
+
+impl MetricsServer {
+    /// Listens where the configuration says, if it does. The error is one line for the user.
+    pub(crate) fn bind(config: &Config) -> Result<Option<Self>, String> {
+        let Some(address) = config.metrics else { return Ok(None) };
+        let failed = |error: io::Error| {
+            format!("cannot listen on {address} for metrics: {}", reason(&error))
+        };
+        let listener = bind(address).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let labels = labels(&config.upstreams);
+        let conns = (0..config.sockets.metrics_conns).map(|_| None).collect();
+        Ok(Some(Self {
+            listener,
+            address,
+            conns,
+            acceptable: false,
+            accept_again: None,
+            content: String::with_capacity(text::octets_max(&labels)),
+            facts: Facts { labels, process: Process::open(), memory_bound: 0 },
+        }))
+    }
+
+    /// Where it listens, with the actual port.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes note that everything is open, and how much memory the process takes at most.
+    pub(crate) fn start(&mut self, memory_bound: usize) {
+        self.facts.memory_bound = memory_bound;
+        self.facts.process = Process::open();
+    }
+
+    /// Has events come as [`Origin::Metrics`].
+    pub(crate) fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.register(&mut self.listener, Origin::Metrics(0).token(), Interest::READABLE)
+    }
+
+    /// An event of the listener, or of the connection in this place, counted from 1.
+    pub(crate) fn handle_event(&mut self, place: usize, event: &Event, view: &View<'_>) {
+        let Some(index) = place.checked_sub(1) else {
+            self.acceptable = true;
+            return;
+        };
+        let Some(mut conn) = self.conns.get_mut(index).and_then(Option::take) else { return };
+        let mut then = conn.handle_event(event);
+        if let Then::Answer(request) = then {
+            self.answer(&mut conn, request, view);
+            then = conn.write();
+        }
+        if then == Then::Await {
+            self.conns[index] = Some(conn);
+        }
+    }
+
+    /// Accepts who waits, as far as there are places, and ends what has had its time.
+    pub(crate) fn handle_turn(&mut self, registry: &Registry, now: Instant) {
+        for place in &mut self.conns {
+            if let Some(conn) = place.take_if(|conn| conn.ends_at() <= now) {
+                conn.time_out();
+            }
+        }
+        if self.accept_again.is_some_and(|at| now < at) {
+            return;
+        }
+        self.accept_again = None;
+        while self.acceptable
+            && let Some(index) = self.place(now)
+        {
+            match self.listener.accept() {
+                Ok((mut stream, _)) => {
+                    let token = Origin::Metrics(index + 1).token();
+                    let both = Interest::READABLE | Interest::WRITABLE;
+                    match registry.register(&mut stream, token, both) {
+                        Ok(()) => self.conns[index] = Some(Conn::new(stream, now)),
+                        Err(error) => log::debug!("metrics: epoll: {}", system_error(&error)),
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.acceptable = false,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    log::debug!("metrics: accept: {}", system_error(&error));
+                    self.accept_again = Some(now + ACCEPT_PAUSE);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// When [`Self::handle_turn`] has something to do, if nothing happens before.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let conns = self.conns.iter().flatten();
+        let ends = conns.clone().map(Conn::ends_at).min();
+        let accepts = self.acceptable.then(|| {
+            let evicts = conns.filter_map(Conn::gives_way_at).min();
+            self.accept_again.or(evicts)
+        });
+        ends.into_iter().chain(accepts.flatten()).min()
+    }
+
+    /// How many connections there are.
+    pub(crate) fn conns(&self) -> usize {
+        self.conns.iter().flatten().count()
+    }
+
+    /// A place for a connection; when all are taken, that of one that has had its time to ask.
+    fn place(&mut self, now: Instant) -> Option<usize> {
+        if let Some(free) = self.conns.iter().position(Option::is_none) {
+            return Some(free);
+        }
+        let conns = self.conns.iter().flatten().enumerate();
+        let asking = conns.filter_map(|(index, conn)| Some((conn.gives_way_at()?, index)));
+        let (_, index) = asking.filter(|(at, _)| *at <= now).min()?;
+        self.conns[index] = None;
+        Some(index)
+    }
+
+    fn answer(&mut self, conn: &mut Conn, request: Result<Request, Refusal>, view: &View<'_>) {
+        let (status, is_head, page) = match request {
+            Ok(Request { page, is_head }) => (status(page, view), is_head, Some(page)),
+            Err(Refusal { status, is_head }) => (status, is_head, None),
+        };
+        self.content.clear();
+        let content_type = if page == Some(Page::Metrics) {
+            text::write(&mut self.content, &self.facts, view);
+            debug_assert!(self.content.len() <= text::octets_max(&self.facts.labels));
+            EXPOSITION
+        } else {
+            self.content.push_str(status.line());
+            self.content.push('\n');
+            PLAIN
+        };
+        let len = HEAD_MAX + if is_head { 0 } else { self.content.len() };
+        let mut response = Vec::with_capacity(len);
+        http::respond(&mut response, status, content_type, self.content.as_bytes(), is_head);
+        conn.respond(response);
+    }
+
+    /// Octets of a connection, and those of all that is not one, for these upstreams.
+    pub(crate) fn octets(upstreams: &[UpstreamSpec]) -> (usize, usize) {
+        let content = text::octets_max(&labels(upstreams));
+        (size_of::<Option<Conn>>() + REQUEST_MAX + HEAD_MAX + content, content)
+    }
+}
+
+fn status(page: Page, view: &View<'_>) -> Status {
+    let is_ready = match page {
+        Page::Metrics | Page::Health => true,
+        // Upstreams do not count unless that is asked: when they fail, all replicas would be taken out at
+        // once, and nobody would be told what is wrong.
+        Page::Ready { with_upstream } => {
+            let mut states = view.forwarder.upstream_states();
+            view.is_serving && (!with_upstream || states.any(|state| state.is_usable))
+        }
+    };
+    if is_ready { Status::Ok } else { Status::Unavailable }
+}
+
+/// Labels of upstreams: without pins, which are secret to nobody but change, and no two alike.
+fn labels(upstreams: &[UpstreamSpec]) -> Box<[Box<str>]> {
+    let mut labels: Vec<Box<str>> = Vec::with_capacity(upstreams.len());
+    for upstream in upstreams {
+        let label = text::escaped(&upstream.without_pins());
+        let alike = |label: &str| labels.iter().any(|other| **other == *label);
+        let numbered = (2..).map(|number| format!("{label} ({number})").into());
+        let mut all = std::iter::once(label.clone()).chain(numbered);
+        labels.extend(all.find(|label| !alike(label)));
+    }
+    labels.into()
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    // Connections inherit the sizes of buffers.
+    socket.set_send_buffer_size(SEND_ASKED)?;
+    socket.set_recv_buffer_size(RECEIVE_ASKED)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+fn reason(error: &io::Error) -> String {
+    let why = system_error(error);
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!("{why}; `ss -lntp` shows who has it (--metrics)"),
+        _ => format!("{why} (--metrics)"),
+    }
+}
+
+/// Octets asked for what a connection sends and receives.
+pub(crate) const SEND_ASKED: usize = 16 << 10;
+pub(crate) const RECEIVE_ASKED: usize = 4 << 10;
+
+/// Connections that wait to be accepted.
+pub(crate) const BACKLOG: i32 = 8;
+
+/// The pause before connections are accepted again, when no descriptor was free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{self, Command, Host};
+
+    use super::*;
+
+    #[test]
+    fn labels_have_no_pins_and_are_told_apart() {
+        let pin = |octet: u8| {
+            let digits = char::from(octet).to_string().repeat(42);
+            format!("sha256/{digits}A=")
+        };
+        let specs = [
+            "192.0.2.1#dot.example".to_owned(),
+            format!("192.0.2.1#dot.example,{}", pin(b'A')),
+            format!("192.0.2.2:8853#{}", pin(b'E')),
+            format!("192.0.2.2:8853#{}", pin(b'I')),
+            "[2001:db8::1]:853#dot.example".to_owned(),
+        ];
+        // The first two are one upstream to the command line.
+        let args = specs.iter().skip(1).map(|spec| format!("--upstream={spec}").into());
+        let config = match config::parse(args.collect(), Host::default()) {
+            Ok(Command::Run(config)) => config,
+            other => panic!("{other:?}"),
+        };
+        let labels = labels(&config.upstreams);
+        let labels: Vec<&str> = labels.iter().map(|label| &**label).collect();
+        let expected = [
+            "192.0.2.1#dot.example",
+            "192.0.2.2:8853",
+            "192.0.2.2:8853 (2)",
+            "[2001:db8::1]#dot.example",
+        ];
+        assert_eq!(labels, expected);
+    }
+}
