@@ -199,6 +199,18 @@ pub struct UpstreamIdentity {
     pub operator: u8,
 }
 
+/// An upstream that is asked from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamUpdate {
+    /// By which index the shell connects to it.
+    pub index: UpstreamIndex,
+    /// How it is shown, and who runs it.
+    pub identity: UpstreamIdentity,
+    /// It is not the one that has this index now: connections of that one get no new queries, and nothing that
+    /// is known of it counts.
+    pub is_new: bool,
+}
+
 /// Where a datagram came from and how it arrived, which is how its answer leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DatagramPath {

@@ -20,6 +20,10 @@ impl Forwarder {
     pub(super) fn dispatch(&mut self, now: Instant) -> bool {
         self.queries.forget_look();
         for index in self.queries.awaited().iter() {
+            if !self.upstreams.is_asked(index) {
+                self.turn_away(now, index);
+                continue;
+            }
             if self.dispatch_to(now, Next::Only(index), UpstreamSet::only(index)) {
                 return true;
             }

@@ -26,6 +26,9 @@ impl Forwarder {
 
     /// The upstream failed: nothing is sent to it any more, and what waits for it goes another way.
     fn fail_upstream(&mut self, now: Instant, index: UpstreamIndex, cause: Cause) {
+        if !self.upstreams.is_asked(index) {
+            return;
+        }
         if let Some(trial) = self.upstreams.fail(now, index, cause, &mut self.outbox) {
             self.finish(now, trial, Outcome::Orphaned);
         }
@@ -196,7 +199,7 @@ impl Forwarder {
     }
 
     pub(super) fn upstream_timeouts(&mut self, now: Instant) {
-        for index in self.upstreams.indexes() {
+        for index in self.upstreams.places() {
             if self.upstreams.is_poor(index) {
                 self.fail_upstream(now, index, Cause::Poor);
             }

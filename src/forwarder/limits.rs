@@ -119,6 +119,15 @@ impl Limits {
         self.datagram_bytes_max / 4
     }
 
+    /// Takes over the bounds that size no table.
+    pub(super) fn adopt(&mut self, other: &Self) {
+        self.upstream_idle_timeout = other.upstream_idle_timeout;
+        self.client_idle_timeout = other.client_idle_timeout;
+        self.udp_size_max = other.udp_size_max;
+        self.late_datagrams_max = other.late_datagrams_max;
+        self.query_log = other.query_log;
+    }
+
     /// Keys of clients. One that was closed may still have its key when the next is there.
     pub(super) fn client_keys_max(&self) -> usize {
         2 * self.clients_max

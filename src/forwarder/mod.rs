@@ -109,6 +109,7 @@
 //! | what becomes of a query that lost a connection | `queries`: `fate` |
 //! | whose fault a lost or silent connection is | `upstreams/blame` |
 //! | when an upstream counts as failed | `upstreams/health` |
+//! | other upstreams and policies while it runs | `reload`, `upstreams/reload` |
 //! | what is known of an upstream | `upstreams/experience`, and a file for each thing beside it |
 //! | whose answers are not for clients | `message/private` |
 //! | what is changed in a message | `message/edit` |
@@ -151,6 +152,7 @@ mod network;
 mod outbox;
 mod queries;
 mod query_log;
+mod reload;
 mod report;
 mod second_opinion;
 mod upstreams;
@@ -162,7 +164,7 @@ use std::time::Instant;
 
 pub use action::{
     Action, ClientId, Closed, ConnId, DatagramPath, Manner, Stage, UPSTREAMS_MAX, UpstreamConnId,
-    UpstreamIdentity, UpstreamIndex,
+    UpstreamIdentity, UpstreamIndex, UpstreamUpdate,
 };
 pub use bound::{MemoryBound, Term, memory_bound};
 pub use clients::access::{Access, AccessDenial, Prefix, shown_prefixes};
@@ -371,7 +373,7 @@ impl Forwarder {
         for upstream in self.upstreams.indexes() {
             self.upstreams.forget_experience(now, upstream);
         }
-        let all = self.upstreams.iter().flat_map(|upstream| upstream.conns.iter().copied());
+        let all = self.upstreams.conn_ids().copied();
         let why = "the machine was suspended";
         self.drop_upstream_conns(now, all.collect(), Manner::Abort, why);
         self.settle(now);

@@ -52,6 +52,11 @@ impl QueryLog {
         Self { enabled, lines: Vec::new(), lines_max }
     }
 
+    /// Whether there are more lines from now on.
+    pub(super) fn enable(&mut self, enabled: bool) {
+        self.enabled = enabled;
+    }
+
     pub(super) fn is_enabled(&self) -> bool {
         self.enabled
     }

@@ -21,7 +21,7 @@ use crate::forwarder::report::{Crowd, Notice, OnceAMinute};
 use access::{Access, Ranges, Refusals, Strangers};
 use client::Client;
 use networks::{Holding, Networks};
-use rates::{Allowance, Rates};
+use rates::{Allowance, Rate, Rates};
 
 /// All connected clients.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub(crate) struct Clients {
     refusals: Refusals,
     /// What networks have asked lately, if that is limited.
     rates: Option<Box<Rates>>,
+    seed: u64,
     conns: ConnTable<ClientId, Client>,
     len: usize,
     /// What all hold: answers not taken yet, and partial messages.
@@ -123,6 +124,7 @@ impl Clients {
             served: policy.access.served(&[]),
             refusals: Refusals::default(),
             rates: policy.rate.clone().map(|rate| Box::new(Rates::new(rate, seed))),
+            seed,
             conns: ConnTable::with_capacity(limits.client_keys_max()),
             len: 0,
             bytes: 0,
@@ -183,6 +185,16 @@ impl Clients {
         self.served = served;
         let strangers = self.conns.iter().filter(|(_, client)| !self.serves(client.peer.ip()));
         strangers.map(|(id, _)| id).collect()
+    }
+
+    /// Networks may ask so much from now on, whatever they have asked.
+    pub(crate) fn limit(&mut self, rate: Option<Rate>) {
+        self.rates = rate.map(|rate| Box::new(Rates::new(rate, self.seed)));
+    }
+
+    /// These bounds count from now on, as far as they size no table.
+    pub(crate) fn adopt(&mut self, limits: &Limits) {
+        self.limits.adopt(limits);
     }
 
     pub(crate) fn serves(&self, source: IpAddr) -> bool {

@@ -89,6 +89,27 @@ impl Queries {
         self.table.len() >= self.limits.queries_max
     }
 
+    /// These bounds count from now on, as far as they size no table.
+    pub(crate) fn adopt(&mut self, limits: &Limits) {
+        self.limits.adopt(limits);
+    }
+
+    /// The upstreams that queries have to do with, or had.
+    pub(crate) fn upstreams(&self) -> UpstreamSet {
+        let mut all = self.awaited();
+        for (_, query) in self.table.iter() {
+            let history = &query.history;
+            let ids = [
+                history.first.map(|(upstream, _)| upstream),
+                history.plainer.map(|(upstream, _)| upstream),
+                history.last_failure.map(|failure| failure.upstream),
+                query.held.as_ref().map(|held| held.upstream),
+            ];
+            ids.into_iter().flatten().chain(history.avoided.iter()).for_each(|it| all.insert(it));
+        }
+        all
+    }
+
     /// Every query.
     pub(crate) fn ids(&self) -> Vec<Id> {
         self.table.iter().map(|(id, _)| id).collect()

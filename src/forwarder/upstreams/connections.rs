@@ -24,6 +24,9 @@ impl Upstreams {
     /// each, as many as `queued` ones need.
     pub(crate) fn wants_attempt(&self, now: Instant, index: UpstreamIndex, queued: usize) -> bool {
         let upstream = &self.list[index];
+        if !self.list.is_asked(index) {
+            return false;
+        }
         let attempts = upstream.attempts.len();
         let Some(allowance) = upstream.experience.allowance(now) else {
             return attempts == 0;
@@ -405,12 +408,12 @@ impl Upstreams {
     /// one that has none.
     pub(crate) fn place_for_attempt(&self, index: UpstreamIndex) -> Place {
         let (mut live, mut is_bare, mut others_bare) = (0, false, false);
-        for (other, upstream) in self.list.indexes().zip(self.list.iter()) {
+        for (other, upstream) in self.list.places().zip(self.list.every()) {
             let is_live = |conn: &&UpstreamConnId| self.stalled_until(**conn).is_none();
             let of_it = upstream.conns.iter().filter(is_live).count();
             live += of_it;
             is_bare |= of_it == 0 && other == index;
-            others_bare |= of_it == 0 && other != index;
+            others_bare |= of_it == 0 && other != index && self.list.is_asked(other);
         }
         let reserved = usize::from(others_bare && !is_bare);
         let max = self.limits.upstream_conns_max;
@@ -466,7 +469,7 @@ impl Upstreams {
 
     /// Takes all connections out, on which nothing waits.
     pub(crate) fn close_all(&mut self, why: &'static str, outbox: &mut Outbox) {
-        for index in self.list.indexes() {
+        for index in self.list.places() {
             while let Some(&conn) = self.list[index].conns.last() {
                 self.close(conn, Manner::Orderly, why, outbox);
             }
@@ -486,8 +489,7 @@ impl Upstreams {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        let conns = self.list.iter().flat_map(|upstream| &upstream.conns);
-        conns
+        self.conn_ids()
             .filter_map(|conn_id| match self.conns.get(*conn_id) {
                 Some(conn) => {
                     let next = conn.next_timeout(self.idle_timeout(conn));

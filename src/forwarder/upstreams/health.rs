@@ -224,7 +224,7 @@ impl Upstreams {
             failed: failed.count(),
             of: self.list.len(),
         });
-        for upstream in self.list.iter_mut() {
+        for upstream in self.list.every_mut() {
             if let Some(outage) = upstream.outage_mut() {
                 outage.logged = true;
             }
@@ -233,7 +233,7 @@ impl Upstreams {
 
     /// What failed may work now: but one that answered too few in time did so for reasons of its own.
     pub(crate) fn end_backoffs(&mut self, now: Instant) {
-        for upstream in self.list.iter_mut() {
+        for upstream in self.list.every_mut() {
             if upstream.outage().is_some_and(|outage| !outage.proof.is_poor()) {
                 upstream.end_backoff(now);
             }

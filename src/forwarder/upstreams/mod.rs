@@ -9,6 +9,7 @@ pub(crate) mod health;
 pub(crate) mod in_flight;
 pub(crate) mod promptness;
 pub(crate) mod query_limit;
+mod reload;
 pub(crate) mod replacements;
 pub(crate) mod round_trip;
 pub(crate) mod sends;
@@ -86,6 +87,7 @@ impl Upstreams {
         }
     }
 
+    /// How many are asked.
     pub(crate) fn len(&self) -> usize {
         self.list.len()
     }
@@ -95,10 +97,17 @@ impl Upstreams {
         self.routes[route.index()]
     }
 
+    /// Those that are asked, in order of preference.
     pub(crate) fn indexes(&self) -> impl Iterator<Item = UpstreamIndex> + use<> {
         self.list.indexes()
     }
 
+    /// All indexes, those included that are asked no more.
+    pub(crate) fn places(&self) -> impl Iterator<Item = UpstreamIndex> + use<> {
+        self.list.places()
+    }
+
+    /// Those that are asked, in order of preference.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Upstream> {
         self.list.iter()
     }
@@ -200,8 +209,9 @@ impl Upstreams {
         self.conn_ids().copied().map(held).sum()
     }
 
-    fn conn_ids(&self) -> impl Iterator<Item = &UpstreamConnId> {
-        self.list.iter().flat_map(|upstream| &upstream.conns)
+    /// All connections, those being closed excepted.
+    pub(crate) fn conn_ids(&self) -> impl Iterator<Item = &UpstreamConnId> {
+        self.list.every().flat_map(|upstream| &upstream.conns)
     }
 }
 

@@ -4,7 +4,9 @@ use std::ops::{Index, IndexMut};
 use std::time::{Duration, Instant};
 
 use super::experience::Experience;
-use crate::forwarder::action::{Stage, UpstreamConnId, UpstreamIdentity, UpstreamIndex};
+use crate::forwarder::action::{
+    Stage, UPSTREAMS_MAX, UpstreamConnId, UpstreamIdentity, UpstreamIndex,
+};
 use crate::forwarder::collections::arena::Id;
 
 /// An upstream: its health, and its connections.
@@ -101,41 +103,103 @@ impl Proof {
     }
 }
 
-/// Every upstream, by index.
+/// Every upstream, by index. One that is asked no more stays until nothing is known by its index, which another
+/// may have then.
 #[derive(Debug)]
-pub(crate) struct UpstreamList(Vec<Upstream>);
+pub(crate) struct UpstreamList {
+    places: Vec<Upstream>,
+    asked: Asked,
+}
+
+/// The upstreams that are asked, in order of preference.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    list: [UpstreamIndex; UPSTREAMS_MAX],
+    len: usize,
+}
+
+impl Asked {
+    fn of(upstreams: impl Iterator<Item = UpstreamIndex>) -> Self {
+        let mut asked = Self { list: [UpstreamIndex::new(0); UPSTREAMS_MAX], len: 0 };
+        for (place, index) in asked.list.iter_mut().zip(upstreams) {
+            *place = index;
+            asked.len += 1;
+        }
+        asked
+    }
+
+    fn list(&self) -> &[UpstreamIndex] {
+        &self.list[..self.len]
+    }
+}
 
 impl UpstreamList {
     pub(crate) fn new(upstreams: Vec<UpstreamIdentity>) -> Self {
-        Self(upstreams.into_iter().map(Upstream::new).collect())
+        let places: Vec<_> = upstreams.into_iter().map(Upstream::new).collect();
+        Self { asked: Asked::of((0..places.len()).map(UpstreamIndex::new)), places }
     }
 
+    /// How many are asked.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.asked.len
     }
 
+    pub(crate) fn is_asked(&self, index: UpstreamIndex) -> bool {
+        self.asked.list().contains(&index)
+    }
+
+    /// Those that are asked, in order of preference.
     pub(crate) fn indexes(&self) -> impl Iterator<Item = UpstreamIndex> + use<> {
-        (0..self.0.len()).map(UpstreamIndex::new)
+        let Asked { list, len } = self.asked;
+        list.into_iter().take(len)
     }
 
-    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Upstream> {
-        self.0.iter()
+    /// All indexes, those included that are asked no more.
+    pub(crate) fn places(&self) -> impl Iterator<Item = UpstreamIndex> + use<> {
+        (0..self.places.len()).map(UpstreamIndex::new)
     }
 
-    pub(crate) fn iter_mut(&mut self) -> std::slice::IterMut<'_, Upstream> {
-        self.0.iter_mut()
+    /// Those that are asked, in order of preference.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Upstream> + Clone {
+        self.asked.list().iter().map(|index| &self.places[index.index()])
     }
 
-    /// The upstreams but `index`, those behind it first.
+    /// Every upstream, those included that are asked no more.
+    pub(crate) fn every(&self) -> std::slice::Iter<'_, Upstream> {
+        self.places.iter()
+    }
+
+    pub(crate) fn every_mut(&mut self) -> std::slice::IterMut<'_, Upstream> {
+        self.places.iter_mut()
+    }
+
+    /// The upstreams that are asked but `index`, those behind it first.
     pub(crate) fn others(
         &self,
         index: UpstreamIndex,
     ) -> impl Iterator<Item = (UpstreamIndex, &Upstream)> {
-        let (before, rest) = self.0.split_at(index.index());
-        let behind = (index.index() + 1..).zip(rest.iter().skip(1));
-        behind
-            .chain((0..).zip(before))
-            .map(|(other, upstream)| (UpstreamIndex::new(other), upstream))
+        let asked = self.asked.list();
+        let at = asked.iter().position(|other| *other == index);
+        let (before, rest) = asked.split_at(at.unwrap_or(asked.len()));
+        let behind = rest.get(1..).unwrap_or_default();
+        behind.iter().chain(before).map(|other| (*other, &self.places[other.index()]))
+    }
+
+    /// These are asked from now on, in this order.
+    pub(crate) fn ask(&mut self, upstreams: impl Iterator<Item = UpstreamIndex>) {
+        self.asked = Asked::of(upstreams);
+    }
+
+    /// An upstream of which nothing is known takes this place. The connections of the one that was there are its
+    /// own.
+    pub(crate) fn put(&mut self, index: UpstreamIndex, identity: UpstreamIdentity) {
+        let upstream = Upstream::new(identity);
+        let Some(place) = self.places.get_mut(index.index()) else {
+            debug_assert_eq!(self.places.len(), index.index(), "no place is left out");
+            return self.places.push(upstream);
+        };
+        let conns = std::mem::take(&mut place.conns);
+        *place = Upstream { conns, ..upstream };
     }
 }
 
@@ -143,13 +207,13 @@ impl Index<UpstreamIndex> for UpstreamList {
     type Output = Upstream;
 
     fn index(&self, upstream: UpstreamIndex) -> &Upstream {
-        &self.0[upstream.index()]
+        &self.places[upstream.index()]
     }
 }
 
 impl IndexMut<UpstreamIndex> for UpstreamList {
     fn index_mut(&mut self, upstream: UpstreamIndex) -> &mut Upstream {
-        &mut self.0[upstream.index()]
+        &mut self.places[upstream.index()]
     }
 }
 

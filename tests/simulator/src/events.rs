@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use dot_proxy::forwarder::{AccessDenial, Closed, DatagramPath, Prefix, UpstreamIndex};
+use dot_proxy::forwarder::{
+    AccessDenial, Closed, DatagramPath, Prefix, UpstreamIdentity, UpstreamIndex, UpstreamUpdate,
+};
 
 use support::view::View;
 
@@ -79,6 +81,7 @@ impl World {
                 self.clients.iter_mut().for_each(|client| client.dealings.ended = true);
                 self.forwarder.handle_shutdown(self.now);
             }
+            What::Upstreams { asked } => self.ask_upstreams(&asked),
             What::Subnets { subnets } => {
                 self.subnets = subnets;
                 for client in 0..self.clients.len() {
@@ -159,6 +162,19 @@ impl World {
         if is_idle && link_now.is_open() {
             self.serve(link, Do::Close(Closed::Eof));
         }
+    }
+
+    /// Other servers are asked, each with an operator of its own.
+    fn ask_upstreams(&mut self, asked: &[(usize, bool)]) {
+        let updates = asked.iter().map(|(server, is_new)| UpstreamUpdate {
+            index: UpstreamIndex::new(*server),
+            identity: UpstreamIdentity {
+                shown: format!("192.0.2.{server}#dns{server}.example").into(),
+                operator: *server as u8,
+            },
+            is_new: *is_new,
+        });
+        self.forwarder.handle_upstreams(self.now, updates.collect());
     }
 
     /// The way to a server is another one, on which its connections may be lost.

@@ -219,6 +219,10 @@ pub enum What {
     /// Servers that stopped reading go on.
     ServersRead,
     Shutdown,
+    /// These servers are asked from now on, in order; a new one is another in the place of the one before.
+    Upstreams {
+        asked: Vec<(usize, bool)>,
+    },
     /// The subnets of the host's interfaces are others.
     Subnets {
         subnets: Vec<Prefix>,
