@@ -5,14 +5,17 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use dot_proxy::config::{self, Command, Config, Host};
+use dot_proxy::host::inherited::{self, Pair};
+use dot_proxy::host::log_format::{self, LogFormat};
 use dot_proxy::host::network::interfaces;
+use dot_proxy::host::notify::Manager;
 use dot_proxy::host::rights::{self, Ids};
 use dot_proxy::host::sandbox;
 use dot_proxy::host::signals;
 use dot_proxy::host::stderr::{GuardedLogger, Stderr};
 use dot_proxy::memory::Bound;
 use dot_proxy::shell;
-use dot_proxy::shell::reactor::Reactor;
+use dot_proxy::shell::reactor::{Given, Reactor};
 use rustix::time::{ClockId, clock_gettime};
 use simple_logger::SimpleLogger;
 
@@ -21,11 +24,21 @@ fn main() -> ExitCode {
     signals::block_harmless().ok();
     let mut stderr = Stderr::new();
     stderr.report_panics();
+    let stream = std::env::var("JOURNAL_STREAM").ok();
+    let is_stderr_journal = log_format::is_journal(stream.as_deref(), io::stderr());
+    if is_stderr_journal {
+        stderr.set_format(LogFormat::Journald);
+    }
+    let sockets = inherited::take();
+    let addresses = sockets.iter().flatten().map(|pair| pair.address).collect::<Vec<_>>();
     let host = Host {
         interface_index: interfaces::index,
         user: Ids::find,
         group: Ids::find_group,
         is_stderr_terminal: io::stderr().is_terminal(),
+        is_stderr_journal,
+        // They are known as long as the program runs.
+        inherited: addresses.leak(),
     };
     let result = match config::parse(std::env::args_os().skip(1).collect(), host) {
         Ok(Command::Help) => print(&config::usage()),
@@ -33,11 +46,13 @@ fn main() -> ExitCode {
         Ok(Command::PrintLimits(config)) => {
             print(&Bound::of(&config, program_octets()).to_string())
         }
-        Ok(Command::Run(config)) => run(&config, stderr.clone()),
+        Ok(Command::Run(config)) => sockets
+            .map_err(Failure::Usage)
+            .and_then(|sockets| run(&config, stderr.clone(), sockets)),
         Ok(Command::Version) => {
             print(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n"))
         }
-        Err(error) => Err(Failure::Usage(error)),
+        Err(error) => Err(Failure::Usage(error.to_string())),
     };
     match result {
         Ok(()) => {
@@ -45,15 +60,15 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            stderr.write_lines(format!("dot-proxy: {failure}\n").as_bytes());
+            stderr.write_failure(&failure.to_string());
             stderr.finish();
             failure.into()
         }
     }
 }
 
-fn run(config: &Config, stderr: Stderr) -> Result<(), Failure> {
-    start(config, stderr)?.run().map_err(Failure::Runtime)
+fn run(config: &Config, stderr: Stderr, sockets: Vec<Pair>) -> Result<(), Failure> {
+    start(config, stderr, sockets)?.run().map_err(Failure::Runtime)
 }
 
 /// Says what a start would say of files and flags, and prints the flags.
@@ -67,7 +82,8 @@ fn check_config(config: &Config, flags: &str, stderr: &mut Stderr) -> Result<(),
 
 /// Starts to listen, and gives up what only that needs. What the start needs of the stack is free again for handshakes, which need most of it.
 #[inline(never)]
-fn start(config: &Config, stderr: Stderr) -> Result<Box<Reactor>, Failure> {
+fn start(config: &Config, mut stderr: Stderr, sockets: Vec<Pair>) -> Result<Box<Reactor>, Failure> {
+    stderr.set_format(config.log_format);
     let logger = SimpleLogger::new().with_level(config.log_level);
     log::set_boxed_logger(Box::new(GuardedLogger::new(logger, stderr.clone())))
         .map_err(|error| Failure::Runtime(error.to_string()))?;
@@ -76,7 +92,8 @@ fn start(config: &Config, stderr: Stderr) -> Result<Box<Reactor>, Failure> {
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
-    let mut reactor = Reactor::bind(config, stderr).map(Box::new).map_err(Failure::Runtime)?;
+    let given = Given { stderr, sockets, manager: Manager::find() };
+    let mut reactor = Reactor::bind(config, given).map(Box::new).map_err(Failure::Runtime)?;
     if config.metrics.is_some() {
         reactor.start_metrics(Bound::of(config, program_octets()).process_sum());
     }
@@ -142,15 +159,14 @@ fn print(text: &str) -> Result<(), Failure> {
 #[derive(Debug)]
 enum Failure {
     Runtime(String),
-    Usage(config::UsageError),
+    /// What the program was started with is wrong, and remains so when it is started again.
+    Usage(String),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Runtime(error) => f.write_str(error),
-            Self::Usage(error) => error.fmt(f),
-        }
+        let (Self::Runtime(error) | Self::Usage(error)) = self;
+        f.write_str(error)
     }
 }
 

@@ -39,7 +39,7 @@ impl Bound {
             vec![Term::new("program and libraries", 1, program), Term::new("stack", 1, STACK)];
         process.extend(heap);
         let plural = |n: usize| if n == 1 { "" } else { "s" };
-        let listeners = config.listen.len();
+        let listeners = config.listeners().len();
         let heading = format!(
             "size {}, {upstreams} upstream{}, {listeners} listener{}",
             config.size.word(),
@@ -141,7 +141,7 @@ fn zone_octets(config: &Config) -> usize {
 
 fn kernel(config: &Config, process: usize) -> Vec<Term> {
     let sockets = &config.sockets;
-    let listeners = config.listen.len();
+    let listeners = config.listeners().len();
     // An entry of eight octets for each page, and half-empty pages at the end of each table.
     let tables = process / PAGE * 8;
     let last = sockets.segment_max + stream::SEGMENT_BOOKKEEPING;

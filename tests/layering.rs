@@ -34,6 +34,7 @@ const OF_CONFIG: &[&str] = &[
     "forwarder/Rate",
     "forwarder/SpecialNames",
     "forwarder/shown_prefixes",
+    "host/log_format/LogFormat",
     "host/os_error/system_error",
     "host/rights/Ids",
     "host/sandbox/Sandbox",

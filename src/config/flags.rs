@@ -18,6 +18,7 @@ use super::suggest::{self, shown, words};
 use super::zone::{PRIVATE_ZONE_EXAMPLE, ZONE_EXAMPLE};
 use super::{Host, UsageError};
 use crate::forwarder::{AccessDenial, Ecs, Hedge, Order};
+use crate::host::log_format::LogFormat;
 use crate::host::sandbox::Sandbox;
 use crate::tls::KeyExchange;
 
@@ -249,7 +250,7 @@ pub(super) const CONFIG: Flag = Flag {
 };
 
 /// All flags, in the order of `--help`.
-pub(super) static FLAGS: [Flag; 39] = [
+pub(super) static FLAGS: [Flag; 40] = [
     CONFIG,
     Flag {
         names: &["-l", "--listen"],
@@ -483,6 +484,15 @@ pub(super) static FLAGS: [Flag; 39] = [
         value: Some(once(SECONDS, |options, value| drain(value).map(|time| options.drain = time))),
         help: "After SIGTERM serve on for this long, {drain}, while /readyz says 503, then end.",
         default: |options| options.drain.as_secs().to_string(),
+    },
+    Flag {
+        names: &["--log-format"],
+        value: Some(once(OneOf(LogFormat::words), |options, value| {
+            LogFormat::read(value).map(|format| options.log_format = Some(format))
+        })),
+        help: "How lines on stderr are written: plain; json: an object each, with the time; journald: with \
+               the priority in front that systemd reads.",
+        default: |_| "plain; journald under systemd".into(),
     },
     Flag {
         names: &["--upstream-idle-timeout"],

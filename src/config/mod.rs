@@ -29,6 +29,7 @@ use log::LevelFilter;
 use pico_args::Arguments;
 
 use crate::forwarder::{Limits, Policy};
+use crate::host::log_format::LogFormat;
 use crate::host::rights::Ids;
 use crate::host::sandbox::Sandbox;
 use crate::tls::{Files, KeyExchange};
@@ -57,8 +58,11 @@ pub enum Command {
 pub struct Config {
     /// The file that more flags were read from.
     pub file: Option<PathBuf>,
-    /// Where clients are served, UDP and TCP each; at least one. Port 0: any one port for both.
+    /// Where sockets are bound for clients, UDP and TCP each; at least one, unless some were handed over. Port 0:
+    /// any one port for both.
     pub listen: Vec<SocketAddr>,
+    /// The addresses of sockets that were handed over.
+    pub inherited: &'static [SocketAddr],
     /// Whether other processes may listen there, too.
     pub reuse_port: bool,
     /// Where metrics are served, if they are.
@@ -78,6 +82,8 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// The least severe log record that is written.
     pub log_level: LevelFilter,
+    /// How log records are written.
+    pub log_format: LogFormat,
     /// How upstreams are chosen, and what is answered here.
     pub policy: Policy,
     /// What was surely meant otherwise, although it can be done: a line each.
@@ -88,6 +94,15 @@ pub struct Config {
     pub limits: Limits,
     /// The bounds of its sockets.
     pub sockets: SocketLimits,
+}
+
+impl Config {
+    /// Every address that clients are served at: those that were handed over, then those that are bound.
+    pub fn listeners(&self) -> impl ExactSizeIterator<Item = SocketAddr> + '_ {
+        let (inherited, own) = (self.inherited, &self.listen);
+        (0..inherited.len() + own.len())
+            .map(move |i| inherited.get(i).copied().unwrap_or_else(|| own[i - inherited.len()]))
+    }
 }
 
 /// What the command line is read with: the default is a host of which nothing is known.
@@ -101,6 +116,10 @@ pub struct Host {
     pub group: fn(&str) -> Option<u32>,
     /// Whether somebody reads stderr as it is written.
     pub is_stderr_terminal: bool,
+    /// Whether stderr is systemd's journal.
+    pub is_stderr_journal: bool,
+    /// The addresses of sockets that were handed over.
+    pub inherited: &'static [SocketAddr],
 }
 
 impl Default for Host {
@@ -110,6 +129,8 @@ impl Default for Host {
             user: |_| None,
             group: |_| None,
             is_stderr_terminal: false,
+            is_stderr_journal: false,
+            inherited: &[],
         }
     }
 }

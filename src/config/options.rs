@@ -22,6 +22,7 @@ use super::zone::{PRIVATE_ZONE_EXAMPLE, ZONE_EXAMPLE, zone};
 use super::{Config, Host, UsageError};
 use crate::forwarder::{AccessDenial, Ecs, Hedge, Limits, Order, Policy};
 use crate::forwarder::{PrivateAnswers, SpecialNames};
+use crate::host::log_format::LogFormat;
 use crate::host::rights::Ids;
 use crate::host::sandbox::Sandbox;
 use crate::tls::{Files, KeyExchange};
@@ -60,6 +61,8 @@ pub(super) struct Options {
     pub(super) sandbox: Sandbox,
     pub(super) query_log: QueryLog,
     pub(super) log_level: LevelFilter,
+    /// None: what suits whoever reads stderr.
+    pub(super) log_format: Option<LogFormat>,
     pub(super) upstream_idle_timeout: Duration,
     pub(super) client_idle_timeout: Duration,
     pub(super) udp_size_max: Option<u16>,
@@ -112,6 +115,7 @@ impl Options {
             // Changes of state are for whoever runs the program; everything finer is for who looks for
             // a fault.
             log_level: LevelFilter::Info,
+            log_format: None,
             upstream_idle_timeout: UPSTREAM_IDLE_TIMEOUT,
             client_idle_timeout: CLIENT_IDLE_TIMEOUT,
             udp_size_max: None,
@@ -140,8 +144,14 @@ impl Options {
         // Two listeners of port 0 get a port each.
         if address.port() != 0 {
             // A user who adds flags to an image's own need not know what those are.
-            if self.listen.contains(&address) {
+            // Nor need who has systemd bind an address know whether the unit has that flag.
+            if self.listen.contains(&address) || self.host.inherited.contains(&address) {
                 return Ok(());
+            }
+            if let Some(other) = self.host.inherited.iter().find(|it| overlap(**it, address)) {
+                return Err(format!(
+                    "overlaps with {other}, a socket that was handed over (LISTEN_FDS); give only one of them"
+                ));
             }
             if let Some(other) = self.listen.iter().find(|other| overlap(**other, address)) {
                 return Err(if address.ip().is_unspecified() {
@@ -151,7 +161,7 @@ impl Options {
                 });
             }
         }
-        if self.listen.len() == LISTENERS_MAX {
+        if self.host.inherited.len() + self.listen.len() == LISTENERS_MAX {
             return Err(format!(
                 "is one listener too many; give at most {LISTENERS_MAX}, or 0.0.0.0 or [::] for all \
                  addresses"
@@ -262,7 +272,15 @@ impl Options {
 
     /// Everything that the program is told, or what does not go together.
     pub(super) fn into_config(mut self) -> Result<Config, UsageError> {
-        if self.listen.is_empty() {
+        let inherited = self.host.inherited;
+        if inherited.len() > LISTENERS_MAX {
+            return Err(UsageError(format!(
+                "LISTEN_FDS: {} addresses were handed over; give at most {LISTENERS_MAX}, or 0.0.0.0 or [::] for \
+                 all addresses",
+                inherited.len()
+            )));
+        }
+        if self.listen.is_empty() && inherited.is_empty() {
             self.listen.push(LISTEN_DEFAULT);
         }
         if self.upstreams.is_empty() {
@@ -272,7 +290,8 @@ impl Options {
         self.check_metrics()?;
         let limits = self.limits()?;
         let files = self.files()?;
-        let is_public = !self.listen.iter().all(|listener| listener.ip().is_loopback());
+        let mut listeners = inherited.iter().chain(&self.listen);
+        let is_public = !listeners.all(|listener| listener.ip().is_loopback());
         let (access, rate, mut warnings) = self.served.resolve(self.size, is_public);
         let special_names = match self.special_names {
             Special::Forward => SpecialNames::Forward,
@@ -293,6 +312,7 @@ impl Options {
         Ok(Config {
             file: self.file,
             listen: self.listen,
+            inherited,
             reuse_port: self.reuse_port,
             metrics: self.metrics,
             drain: self.drain,
@@ -302,6 +322,11 @@ impl Options {
             user: self.user,
             sandbox: self.sandbox,
             log_level: self.log_level,
+            log_format: self.log_format.unwrap_or(if self.host.is_stderr_journal {
+                LogFormat::Journald
+            } else {
+                LogFormat::Plain
+            }),
             policy: Policy {
                 order: self.order,
                 hedge: self.hedge.unwrap_or(hedge),
@@ -347,7 +372,8 @@ impl Options {
         }
         // A query that came back to its sender would go round until its deadline.
         for upstream in &self.upstreams {
-            let mut own = self.listen.iter().filter(|own| reaches(upstream.address, **own));
+            let own = self.listen.iter().chain(self.host.inherited);
+            let mut own = own.filter(|own| reaches(upstream.address, **own));
             if let Some(listener) = own.next() {
                 return Err(UsageError(format!(
                     "--upstream {upstream}: is this program's own listener (--listen {listener}); \
@@ -500,6 +526,11 @@ impl Choice for LevelFilter {
         ("debug", Self::Debug),
         ("trace", Self::Trace),
     ];
+}
+
+impl Choice for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("plain", Self::Plain), ("json", Self::Json), ("journald", Self::Journald)];
 }
 
 impl Choice for Order {

@@ -18,6 +18,8 @@ const HOST: Host = Host {
     user: |name| (name == "dns").then_some(Ids { uid: 100, gid: 101 }),
     group: |name| (name == "mail").then_some(8),
     is_stderr_terminal: false,
+    is_stderr_journal: false,
+    inherited: &[],
 };
 
 /// The words of a command line; what is between single quotes is one word.
@@ -881,6 +883,7 @@ fn a_flag_has_no_default_but_the_one_that_help_shows() {
         ("--hedge", "same"),
         ("--user", ""),
         ("--builtin-roots", "on"),
+        ("--log-format", "plain"),
         ("--udp-size-max", ""),
         ("--tcp-clients-max", "150"),
         ("--tcp-clients-per-address-max", "25"),

@@ -162,6 +162,7 @@ mod whereabouts;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+pub(crate) use action::UpstreamSet;
 pub use action::{
     Action, ClientId, Closed, ConnId, DatagramPath, Manner, Stage, UPSTREAMS_MAX, UpstreamConnId,
     UpstreamIdentity, UpstreamIndex, UpstreamUpdate,
@@ -563,6 +564,16 @@ impl Forwarder {
             upstream_conns: (self.upstreams.conns_len(), self.limits.upstream_conns_max),
             upstream_octets: (self.upstreams.held_octets(), self.limits.upstream_bytes_max),
         }
+    }
+
+    /// Upstreams that are not usable now: which, their display names, and the phase and the reason of the last
+    /// failure.
+    pub fn failed_upstreams(&self) -> impl Iterator<Item = (UpstreamIndex, &str, Stage, &str)> {
+        let all = self.upstreams.indexes().zip(self.upstreams.iter());
+        all.filter_map(|(index, upstream)| {
+            let outage = upstream.outage()?;
+            Some((index, &*upstream.name, outage.stage, &*outage.detail))
+        })
     }
 
     /// For tests and metrics.

@@ -1,9 +1,12 @@
 //! The host: signals, clocks, the network, open files, rights and what is taken away beyond
-//! them, errors of the system and the error output.
+//! them, the service manager and the sockets that it hands over, errors of the system and the error output.
 
 pub(crate) mod clocks;
 pub(crate) mod descriptors;
+pub mod inherited;
+pub mod log_format;
 pub mod network;
+pub mod notify;
 pub(crate) mod os_error;
 pub(crate) mod process;
 pub mod rights;

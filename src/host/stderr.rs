@@ -6,10 +6,12 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use log::{Log, Metadata, Record};
+use log::{Level, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, write};
+
+use super::log_format::LogFormat;
 
 /// The process's stderr. Clones write to the same output and keep their lines apart.
 #[derive(Clone, Debug)]
@@ -39,6 +41,37 @@ impl Stderr {
         self.output().write_lines(lines);
     }
 
+    /// Writes lines of the query log, as [`Self::write_lines`] does: objects among those of the log, where the log has
+    /// objects.
+    pub fn write_query_log(&mut self, lines: &[u8]) {
+        let mut output = self.output();
+        if output.format != LogFormat::Json {
+            return output.write_lines(lines);
+        }
+        output.write_lines(&[]);
+        for line in lines.split_inclusive(|&octet| octet == b'\n') {
+            if line.starts_with(b"{") {
+                output.write_lines(line);
+            } else {
+                let text = String::from_utf8_lossy(line);
+                let object = LogFormat::Json.remark(Level::Info, &text.trim_end());
+                output.write_lines(object.as_bytes());
+            }
+        }
+    }
+
+    /// Writes why the program ends, in one line.
+    pub fn write_failure(&mut self, failure: &str) {
+        let mut output = self.output();
+        let line = output.format.remark(Level::Error, &format_args!("dot-proxy: {failure}"));
+        output.write_lines(line.as_bytes());
+    }
+
+    /// Has the lines of the log written in this form from now on.
+    pub fn set_format(&mut self, format: LogFormat) {
+        self.output().format = format;
+    }
+
     /// Has a panic say what is wrong on one line here. The hook of the standard library waits until stderr takes
     /// it, so that the process would hang where it is to end, and be started again.
     pub fn report_panics(&self) {
@@ -51,7 +84,8 @@ impl Stderr {
                 Err(TryLockError::WouldBlock) => return,
             };
             let line = panic.to_string().replace('\n', " ");
-            output.write_lines(format!("dot-proxy: {line}\n").as_bytes());
+            let line = output.format.remark(Level::Error, &format_args!("dot-proxy: {line}"));
+            output.write_lines(line.as_bytes());
         }));
     }
 
@@ -102,8 +136,9 @@ impl<L: Log> Log for GuardedLogger<L> {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            let line = format!("{:<5} [{}] {}\n", record.level(), record.target(), record.args());
-            self.stderr.output().write_lines(line.as_bytes());
+            let mut output = self.stderr.output();
+            let line = output.format.record(record.level(), record.target(), record.args());
+            output.write_lines(line.as_bytes());
         }
     }
 
@@ -117,6 +152,7 @@ impl<L: Log> Log for GuardedLogger<L> {
 struct Output {
     /// `None` once there is nobody to write to.
     fd: Option<OwnedFd>,
+    format: LogFormat,
     /// For how many octets POLLOUT promises room, if a write to `fd` returns only when all of it is
     /// written.
     promised: Option<usize>,
@@ -156,7 +192,14 @@ impl Output {
     }
 
     fn new(fd: Option<OwnedFd>, promised: Option<usize>) -> Self {
-        Self { fd, promised, rest: Vec::new(), dropped: 0, unreported: 0 }
+        Self {
+            fd,
+            format: LogFormat::default(),
+            promised,
+            rest: Vec::new(),
+            dropped: 0,
+            unreported: 0,
+        }
     }
 
     /// An output whose writes wait unless POLLOUT promises room for so many octets.
@@ -195,9 +238,10 @@ impl Output {
                 }
             } else if self.unreported > 0 {
                 let notice = match self.unreported {
-                    1 => "(1 line was not written: stderr did not take it)\n".to_owned(),
-                    n => format!("({n} lines were not written: stderr did not take them)\n"),
+                    1 => "(1 line was not written: stderr did not take it)".to_owned(),
+                    n => format!("({n} lines were not written: stderr did not take them)"),
                 };
+                let notice = self.format.remark(Level::Warn, &notice);
                 if !self.begin(notice.as_bytes()) {
                     return false;
                 }
@@ -292,7 +336,7 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use log::{Level, LevelFilter};
+    use log::LevelFilter;
     use rustix::fs::fcntl_getfl;
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
@@ -561,6 +605,49 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "WARN  [dot_proxy] 7 words\nINFO  [dot_proxy] 7 words\n");
+    }
+
+    #[test]
+    fn what_is_written_has_the_form_that_was_asked_for() {
+        for (format, expected) in [
+            (
+                LogFormat::Plain,
+                ["INFO  [dot_proxy] 7 words", "LOCAL a", "{\"b\":1}", "dot-proxy: no"],
+            ),
+            (
+                LogFormat::Journald,
+                ["<6>INFO  [dot_proxy] 7 words", "LOCAL a", "{\"b\":1}", "<3>dot-proxy: no"],
+            ),
+            (
+                LogFormat::Json,
+                [
+                    "\"level\":\"info\",\"target\":\"dot_proxy\",\"message\":\"7 words\"}",
+                    "\"level\":\"info\",\"target\":\"dot_proxy\",\"message\":\"LOCAL a\"}",
+                    "{\"b\":1}",
+                    "\"level\":\"error\",\"target\":\"dot_proxy\",\"message\":\"dot-proxy: no\"}",
+                ],
+            ),
+        ] {
+            let (mut reader, writer) = io::pipe().unwrap();
+            let mut stderr = Stderr::over(writer.as_fd());
+            stderr.set_format(format);
+            logger(&stderr).log(&record(Level::Info));
+            stderr.write_query_log(b"LOCAL a\n{\"b\":1}\n");
+            stderr.write_failure("no");
+            stderr.finish();
+            drop(writer);
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            let lines: Vec<_> = text.lines().collect();
+            assert_eq!(lines.len(), expected.len(), "{text}");
+            for (line, expected) in lines.iter().zip(expected) {
+                let is_right = match format {
+                    LogFormat::Json => line.starts_with('{') && line.ends_with(expected),
+                    _ => *line == expected,
+                };
+                assert!(is_right, "{line}: {expected}");
+            }
+        }
     }
 
     /// Outputs with a description of their own, and with the fallback where that cannot be had.

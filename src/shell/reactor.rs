@@ -18,11 +18,13 @@ use mio::{Events, Interest, Poll};
 use crate::config::{Config, UpstreamSpec};
 use crate::forwarder::{
     Action, ClientId, Closed, ConnId, DatagramPath, Forwarder, Manner, UpstreamConnId,
-    UpstreamIdentity, UpstreamIndex, sort_by_key,
+    UpstreamIdentity, UpstreamIndex, UpstreamSet, sort_by_key,
 };
 use crate::host::clocks::{ClockChange, Clocks};
 use crate::host::descriptors;
+use crate::host::inherited::Pair;
 use crate::host::network::{Change, Network, Way, interfaces};
+use crate::host::notify::Manager;
 use crate::host::os_error::{Logged, system_error};
 use crate::host::signals::{Request, Termination};
 use crate::host::stderr::Stderr;
@@ -60,7 +62,21 @@ pub struct Reactor {
     drain: Duration,
     clocks: Clocks,
     stderr: Stderr,
+    manager: Manager,
+    /// The upstreams that the manager was last told are not usable.
+    told_failed: UpstreamSet,
     logged: Logged,
+}
+
+/// What whoever started the process gave it.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// Where the log goes.
+    pub stderr: Stderr,
+    /// Sockets that are bound already.
+    pub sockets: Vec<Pair>,
+    /// Who is told how the service does.
+    pub manager: Manager,
 }
 
 /// Whether the program is to end.
@@ -77,7 +93,7 @@ enum Ending {
 
 impl Reactor {
     /// Binds every listener and takes the signals over. The error is one line for the user.
-    pub fn bind(config: &Config, stderr: Stderr) -> Result<Self, String> {
+    pub fn bind(config: &Config, mut given: Given) -> Result<Self, String> {
         let connectors = upstream::connectors(config)?;
         let targets = config.upstreams.iter().zip(connectors).map(|(upstream, connector)| {
             UpstreamTarget::new(upstream.to_string().into(), upstream.address, connector)
@@ -85,7 +101,7 @@ impl Reactor {
         let mut limits = config.limits.clone();
         let wanted = descriptors::Wanted {
             clients: limits.clients_max,
-            listeners: config.listen.len(),
+            listeners: config.listeners().len(),
             upstream_conns: limits.upstream_conns_max,
             metrics_conns: config.metrics.map_or(0, |_| config.sockets.metrics_conns),
         };
@@ -103,16 +119,7 @@ impl Reactor {
             limits: config.sockets,
             unacknowledged: Vec::new(),
         };
-        interfaces::await_addresses(&config.listen);
-        let calls =
-            config.listen.first().map_or(Ok(Calls::USUAL), |it| listener::find_calls(*it))?;
-        let listeners: Result<Vec<_>, _> = (0..)
-            .zip(&config.listen)
-            .map(|(index, address)| {
-                Listener::bind(index, *address, config.reuse_port, calls, &config.sockets)
-            })
-            .collect();
-        let listeners = listeners?;
+        let listeners = listeners(config, std::mem::take(&mut given.sockets))?;
         let metrics = MetricsServer::bind(config)?;
         let access = &config.policy.access;
         log_served(&config.policy, listeners.iter().map(Listener::address));
@@ -127,7 +134,7 @@ impl Reactor {
             }
         };
         let subnets = ServedSubnets::open(access, cx.now, &mut cx.forwarder)?;
-        let reactor = Self::with(listeners, network, subnets, cx, stderr)
+        let reactor = Self::with(listeners, network, subnets, cx, given)
             .and_then(|reactor| reactor.with_metrics(metrics, config.drain));
         reactor.map_err(|error| format!("cannot start: {}", system_error(&error)))
     }
@@ -137,7 +144,7 @@ impl Reactor {
         network: Option<Network>,
         subnets: Option<ServedSubnets>,
         cx: Context,
-        stderr: Stderr,
+        given: Given,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut termination = Termination::new()?;
@@ -167,7 +174,9 @@ impl Reactor {
             ending: Ending::No,
             drain: Duration::ZERO,
             clocks: Clocks::default(),
-            stderr,
+            stderr: given.stderr,
+            manager: given.manager,
+            told_failed: UpstreamSet::EMPTY,
             logged: Logged::default(),
         })
     }
@@ -205,6 +214,7 @@ impl Reactor {
     /// Runs until a signal ends it. The error is one line for the user.
     pub fn run(&mut self) -> Result<(), String> {
         self.log_receive_buffer();
+        self.manager.ready(self.cx.now, &status(&self.cx));
         self.turns().map_err(|error| format!("the event loop failed: {}", system_error(&error)))
     }
 
@@ -215,6 +225,7 @@ impl Reactor {
             self.send_datagrams()?;
             self.acknowledge();
             self.write_query_log();
+            self.tell_manager();
             if self.is_finished() {
                 return Ok(());
             }
@@ -239,6 +250,7 @@ impl Reactor {
                 self.shut_down();
             }
             self.termination.handle_timeout(self.cx.now);
+            self.manager.handle_timeout(self.cx.now);
             // Every turn, or steady traffic would starve the deadlines.
             if self.cx.forwarder.poll_timeout().is_some_and(|at| at <= self.cx.now) {
                 self.cx.forwarder.handle_timeout(self.cx.now);
@@ -269,6 +281,7 @@ impl Reactor {
             ending,
             self.termination.poll_timeout(),
             self.metrics.as_ref().and_then(MetricsServer::poll_timeout),
+            self.manager.poll_timeout(),
         ];
         until.into_iter().flatten().min().map(|at| at.saturating_duration_since(self.cx.now))
     }
@@ -378,8 +391,20 @@ impl Reactor {
 
     fn write_query_log(&mut self) {
         // A call without lines makes up for lines of an earlier turn that did not go.
-        self.stderr.write_lines(self.cx.forwarder.query_log());
+        self.stderr.write_query_log(self.cx.forwarder.query_log());
         self.cx.forwarder.clear_query_log();
+    }
+
+    /// Says which upstreams are not usable, once that has changed.
+    fn tell_manager(&mut self) {
+        if !self.manager.is_there() || self.ending != Ending::No {
+            return;
+        }
+        let failed = self.cx.forwarder.failed_upstreams().map(|(index, ..)| index).collect();
+        if failed != self.told_failed {
+            self.told_failed = failed;
+            self.manager.status(&status(&self.cx));
+        }
     }
 }
 
@@ -593,6 +618,7 @@ impl Reactor {
 
     /// Takes what had arrived before the signal, once, and nothing after that.
     fn shut_down(&mut self) {
+        self.manager.stopping();
         self.listeners.iter_mut().for_each(Listener::leave);
         self.listeners.iter_mut().for_each(Listener::look_again);
         self.receive_datagrams(LAST_BATCHES_MAX);
@@ -645,6 +671,36 @@ impl Reactor {
             log::debug!("UDP receive buffer: {granted} octets");
         }
     }
+}
+
+/// Takes over the sockets that were handed over, and binds the others.
+fn listeners(config: &Config, handed_over: Vec<Pair>) -> Result<Vec<Listener>, String> {
+    interfaces::await_addresses(&config.listen);
+    let first = config.listeners().next();
+    let calls = first.map_or(Ok(Calls::USUAL), listener::find_calls)?;
+    let limits = &config.sockets;
+    let mut listeners = Vec::with_capacity(config.listeners().len());
+    for pair in handed_over {
+        listeners.push(Listener::adopt(listeners.len() as u16, pair, calls, limits)?);
+    }
+    for address in &config.listen {
+        let index = listeners.len() as u16;
+        listeners.push(Listener::bind(index, *address, config.reuse_port, calls, limits)?);
+    }
+    Ok(listeners)
+}
+
+/// How the service does, in a line for the service manager.
+fn status(cx: &Context) -> String {
+    let failed = cx.forwarder.failed_upstreams();
+    let failed: Vec<_> =
+        failed.map(|(_, name, stage, detail)| format!("{name}: {stage}: {detail}")).collect();
+    let all = cx.targets.len();
+    let words = match failed.len() {
+        0 => String::new(),
+        _ => format!("; not usable: {}", failed.join("; ")),
+    };
+    format!("{} of {all} upstreams usable{words}", all - failed.len())
 }
 
 /// What the core is told of upstreams.

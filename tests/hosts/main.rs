@@ -20,6 +20,7 @@ mod observe;
 mod pause;
 mod rights;
 mod sandbox;
+mod service;
 mod sharing;
 mod signals;
 mod start;

@@ -3,9 +3,8 @@
 use std::process::Command;
 
 use dot_proxy::config::{self, Command as Asked, Host};
-use dot_proxy::host::stderr::Stderr;
 use dot_proxy::memory::Bound;
-use dot_proxy::shell::reactor::Reactor;
+use dot_proxy::shell::reactor::{Given, Reactor};
 
 use crate::allocator::{allocated, forget_most, most_allocated};
 use crate::load::Load;
@@ -49,7 +48,7 @@ fn run(arguments: &str) {
     config.limits.query_log = true;
     let bound = Bound::of(&config, 0).allocated;
     forget_most();
-    let mut reactor = Reactor::bind(&config, Stderr::new()).expect("it starts");
+    let mut reactor = Reactor::bind(&config, Given::default()).expect("it starts");
     for address in reactor.local_addresses() {
         println!("listening {address} udp tcp");
     }

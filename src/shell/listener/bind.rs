@@ -7,9 +7,10 @@ use std::os::fd::AsFd;
 use mio::net::{TcpListener, UdpSocket};
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Protocol, SockRef, Type};
 
 use crate::config::SocketLimits;
+use crate::host::inherited::Pair;
 use crate::host::network::interfaces::{self, Unusable};
 use crate::host::os_error::system_error;
 use crate::shell::datagram::{self, Calls};
@@ -58,6 +59,30 @@ pub(super) fn bind(
     }
 }
 
+/// Gives sockets that were handed over the options of those that are bound here. Their owner goes on having them: what
+/// is left unread at the end waits for the next process.
+pub(super) fn adopt(pair: Pair, limits: &SocketLimits) -> Result<Bound, String> {
+    let Pair { address, udp, tcp } = pair;
+    let prepare = || {
+        let (udp, tcp) = (SockRef::from(&udp), SockRef::from(&tcp));
+        udp.set_nonblocking(true)?;
+        tcp.set_nonblocking(true)?;
+        let granted = prepare_udp(&udp, address, limits)?;
+        set_client_buffers(&tcp, limits)?;
+        // The queue of a socket that listens is as long as the last call says.
+        tcp.listen(limits.backlog.into())?;
+        Ok(granted)
+    };
+    let receive_buffer = prepare().map_err(|error: io::Error| {
+        format!(
+            "LISTEN_FDS: {address}: the sockets that were handed over cannot be served: {}",
+            system_error(&error)
+        )
+    })?;
+    let (udp, tcp) = (UdpSocket::from_std(udp), TcpListener::from_std(tcp));
+    Ok(Bound { address, udp, receive_buffer, tcp })
+}
+
 /// Finds the system calls that there are for UDP. The error is one line for the user.
 pub(crate) fn find_calls(address: SocketAddr) -> Result<Calls, String> {
     match new_socket(address, Type::DGRAM, Protocol::UDP) {
@@ -84,17 +109,26 @@ fn bind_udp(
 ) -> Result<(UdpSocket, usize), Failed> {
     // SO_REUSEADDR is not set: for UDP it lets a second program take the port and the queries with it.
     let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
+    let granted = prepare_udp(&socket, address, limits)?;
+    bind_socket(&socket, address, reuse)?;
+    Ok((UdpSocket::from_std(socket.into()), granted))
+}
+
+/// Sets the options of a socket for UDP. Returns how many octets the kernel granted for datagrams that wait.
+fn prepare_udp(
+    socket: &socket2::Socket,
+    address: SocketAddr,
+    limits: &SocketLimits,
+) -> io::Result<usize> {
     socket.set_recv_buffer_size(limits.datagram_receive_asked)?;
     socket.set_send_buffer_size(limits.datagram_send_asked)?;
-    if let Err(error) = answer_hosts_only(&socket, address) {
+    if let Err(error) = answer_hosts_only(socket, address) {
         log::debug!("{address} UDP: socket options: {}", system_error(&error));
     }
     if address.ip().is_unspecified() {
         datagram::report_local_address(socket.as_fd(), &address)?;
     }
-    bind_socket(&socket, address, reuse)?;
-    let granted = socket.recv_buffer_size()?;
-    Ok((UdpSocket::from_std(socket.into()), granted))
+    socket.recv_buffer_size()
 }
 
 /// Has answers leave in fragments only if their size needs it: whoever forges an ICMP "fragmentation
@@ -121,13 +155,17 @@ fn bind_tcp(
     let socket = new_socket(address, Type::STREAM, Protocol::TCP)?;
     // Connections of a former run, in TIME_WAIT, would hold the port for a minute.
     socket.set_reuse_address(true)?;
-    // The sockets of clients inherit the sizes of buffers. The system would let each grow to megabytes,
-    // for answers that nobody reads.
-    socket.set_send_buffer_size(limits.client_asked)?;
-    socket.set_recv_buffer_size(limits.client_asked)?;
+    set_client_buffers(&socket, limits)?;
     bind_socket(&socket, address, reuse)?;
     socket.listen(limits.backlog.into())?;
     Ok(TcpListener::from_std(socket.into()))
+}
+
+/// The sockets of clients inherit the sizes of buffers. The system would let each grow to megabytes, for answers
+/// that nobody reads.
+fn set_client_buffers(socket: &socket2::Socket, limits: &SocketLimits) -> io::Result<()> {
+    socket.set_send_buffer_size(limits.client_asked)?;
+    socket.set_recv_buffer_size(limits.client_asked)
 }
 
 fn bind_socket(socket: &socket2::Socket, address: SocketAddr, reuse: Reuse) -> Result<(), Failed> {

@@ -11,6 +11,7 @@ use mio::{Interest, Registry, Token};
 
 use crate::config::SocketLimits;
 use crate::forwarder::DatagramPath;
+use crate::host::inherited::Pair;
 use crate::host::os_error::{Logged, system_error};
 use crate::shell::datagram::{Buffers, Calls, DatagramSocket, Sent};
 use bind::Bound;
@@ -55,18 +56,34 @@ impl Listener {
         calls: Calls,
         limits: &SocketLimits,
     ) -> Result<Self, String> {
-        let Bound { address, udp, receive_buffer, tcp } = bind::bind(address, reuse_port, limits)?;
-        Ok(Self {
+        let sharing = if reuse_port { Sharing::Yes } else { Sharing::No };
+        Ok(Self::over(bind::bind(address, reuse_port, limits)?, index, sharing, calls))
+    }
+
+    /// Serves on sockets that were handed over, as those of [`Self::bind`].
+    pub(crate) fn adopt(
+        index: u16,
+        pair: Pair,
+        calls: Calls,
+        limits: &SocketLimits,
+    ) -> Result<Self, String> {
+        // To leave would connect the socket, for the next process, too.
+        Ok(Self::over(bind::adopt(pair, limits)?, index, Sharing::No, calls))
+    }
+
+    fn over(bound: Bound, index: u16, sharing: Sharing, calls: Calls) -> Self {
+        let Bound { address, udp, receive_buffer, tcp } = bound;
+        Self {
             address,
             udp: DatagramSocket::new(index, udp, calls),
             receive_buffer,
             tcp: Some(tcp),
-            sharing: if reuse_port { Sharing::Yes } else { Sharing::No },
+            sharing,
             readable: false,
             acceptable: false,
             blocked: false,
             logged: Logged::default(),
-        })
+        }
     }
 
     /// The address that is listened on, with its actual port.

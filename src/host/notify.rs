@@ -1,0 +1,254 @@
+//! The service manager that started the process, if one did: what it is told, as `sd_notify(3)` has it.
+//!
+//! The socket is connected before the sandbox is entered, in which none can be. Whatever is said goes at once
+//! or not at all: a manager that does not listen must not keep the loop from serving.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::{Duration, Instant};
+
+use rustix::process::getpid;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::os_error::system_error;
+
+/// The service manager; the default is none, which is told nothing.
+#[derive(Debug, Default)]
+pub struct Manager {
+    socket: Option<UnixDatagram>,
+    watchdog: Option<Watchdog>,
+}
+
+/// Signs of life that the manager wants.
+#[derive(Debug)]
+struct Watchdog {
+    /// From one sign to the next: half of what the manager waits for, as `sd_watchdog_enabled(3)` advises.
+    interval: Duration,
+    /// When the next is due, from the first on.
+    next: Option<Instant>,
+}
+
+impl Manager {
+    /// The manager that the environment names. One that cannot be reached is a warning.
+    pub fn find() -> Self {
+        Self::of(|name| std::env::var_os(name)).unwrap_or_else(|problem| {
+            log::warn!("{problem}; systemd is not told when this program is ready");
+            Self::default()
+        })
+    }
+
+    fn of(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, String> {
+        let Some(address) = variable(SOCKET).filter(|address| !address.is_empty()) else {
+            return Ok(Self::default());
+        };
+        let socket = connect(&address).map_err(|error| {
+            format!("{SOCKET}={}: {}", address.to_string_lossy(), system_error(&error))
+        })?;
+        let number = |name| variable(name)?.to_str()?.parse::<u64>().ok();
+        let own = u64::from(getpid().as_raw_nonzero().get().unsigned_abs());
+        // Without the second one, it is meant for whoever reads it.
+        let is_wanted = number(WATCHDOG_PID).is_none_or(|pid| pid == own);
+        let micros = number(WATCHDOG).filter(|micros| is_wanted && *micros > 0);
+        let watchdog = micros
+            .map(|micros| Watchdog { interval: Duration::from_micros(micros) / 2, next: None });
+        Ok(Self { socket: Some(socket), watchdog })
+    }
+
+    /// Whether there is one.
+    pub fn is_there(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Says that clients are served, at the start or after [`Self::reloading`].
+    pub fn ready(&mut self, now: Instant, status: &str) {
+        self.say(&format!("READY=1\nSTATUS={}", line(status)));
+        self.show_life(now);
+    }
+
+    /// Says that the configuration is being read again. [`Self::ready`] is to follow, whatever came of it.
+    pub fn reloading(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
+        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+    }
+
+    /// Says that the end has begun.
+    pub fn stopping(&self) {
+        self.say("STOPPING=1\nSTATUS=answers what it still owes");
+    }
+
+    /// Says how the service does, in words.
+    pub fn status(&self, status: &str) {
+        self.say(&format!("STATUS={}", line(status)));
+    }
+
+    /// When [`Self::handle_timeout`] is due: never, unless the manager wants signs of life.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.watchdog.as_ref()?.next
+    }
+
+    /// Gives a sign of life if one is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.poll_timeout().is_some_and(|at| at <= now) {
+            self.show_life(now);
+        }
+    }
+
+    fn show_life(&mut self, now: Instant) {
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.next = Some(now + watchdog.interval);
+            self.say("WATCHDOG=1");
+        }
+    }
+
+    fn say(&self, words: &str) {
+        if let Some(socket) = &self.socket
+            && let Err(error) = socket.send(words.as_bytes())
+        {
+            log::debug!("systemd was not told {words:?}: {}", system_error(&error));
+        }
+    }
+}
+
+/// A socket that only ever sends there. Landlock lets a socket that is connected go on sending, to a name
+/// without a file as well.
+fn connect(address: &OsStr) -> io::Result<UnixDatagram> {
+    let address = match address.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        [b'/', ..] => SocketAddr::from_pathname(address)?,
+        _ => return Err(io::Error::other("neither a path nor an abstract name (@)")),
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.connect_addr(&address)?;
+    Ok(socket)
+}
+
+/// `text` as one line, as a line feed begins another assignment.
+fn line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
+/// The variable with the address of the manager's socket.
+const SOCKET: &str = "NOTIFY_SOCKET";
+
+/// The variable with the microseconds after which a process without a sign of life is taken for dead.
+const WATCHDOG: &str = "WATCHDOG_USEC";
+
+/// The variable with the process that is to give such signs.
+const WATCHDOG_PID: &str = "WATCHDOG_PID";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    /// A manager's socket, and the address that it has in the environment.
+    fn sockets(name: &str) -> [(UnixDatagram, OsString); 2] {
+        let name = format!("dot-proxy-notify-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(&name);
+        std::fs::remove_file(&path).ok();
+        let file = UnixDatagram::bind(&path).unwrap();
+        let own = SocketAddr::from_abstract_name(&name).unwrap();
+        let hidden = UnixDatagram::bind_addr(&own).unwrap();
+        [(file, path.into()), (hidden, format!("@{name}").into())]
+    }
+
+    fn manager(address: &OsStr, others: &[(&str, &str)]) -> Manager {
+        Manager::of(|name| {
+            let other = others.iter().find(|(known, _)| *known == name);
+            let other = other.map(|(_, value)| value.into());
+            if name == SOCKET { Some(address.to_owned()) } else { other }
+        })
+        .unwrap()
+    }
+
+    fn heard(socket: &UnixDatagram) -> String {
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut buffer = [0; 512];
+        let len = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..len].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_manager_is_told_by_either_kind_of_name() {
+        let now = Instant::now();
+        for (socket, address) in sockets("told") {
+            let mut manager = manager(&address, &[]);
+            assert!(manager.is_there());
+            manager.ready(now, "two\nlines");
+            assert_eq!(heard(&socket), "READY=1\nSTATUS=two lines");
+            manager.status("one");
+            assert_eq!(heard(&socket), "STATUS=one");
+            manager.reloading();
+            let text = heard(&socket);
+            let micros = text.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+            assert!(micros.parse::<u64>().unwrap() > 0, "{text}");
+            manager.stopping();
+            assert!(heard(&socket).starts_with("STOPPING=1\n"));
+            assert_eq!(manager.poll_timeout(), None, "no one wants signs of life");
+        }
+    }
+
+    #[test]
+    fn signs_of_life_are_given_only_where_they_are_wanted() {
+        let now = Instant::now();
+        let own = std::process::id().to_string();
+        let other = (std::process::id() + 1).to_string();
+        let [(socket, address), _] = sockets("alive");
+        for (pid, micros, wanted) in [
+            (None, "6000000", true),
+            (Some(&*own), "6000000", true),
+            (Some(&*other), "6000000", false),
+            (None, "0", false),
+            (None, "soon", false),
+        ] {
+            let mut given = vec![(WATCHDOG, micros)];
+            given.extend(pid.map(|pid| (WATCHDOG_PID, pid)));
+            let mut manager = manager(&address, &given);
+            assert_eq!(manager.poll_timeout(), None, "before it serves");
+            manager.ready(now, "");
+            assert_eq!(heard(&socket), "READY=1\nSTATUS=");
+            let next = wanted.then(|| now + Duration::from_secs(3));
+            assert_eq!(manager.poll_timeout(), next, "{pid:?} {micros}");
+            if let Some(at) = next {
+                assert_eq!(heard(&socket), "WATCHDOG=1");
+                manager.handle_timeout(at.checked_sub(Duration::from_millis(1)).unwrap());
+                assert_eq!(manager.poll_timeout(), next, "too early");
+                manager.handle_timeout(at);
+                assert_eq!(heard(&socket), "WATCHDOG=1");
+                assert_eq!(manager.poll_timeout(), Some(at + Duration::from_secs(3)));
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_is_told_nothing_and_a_wrong_name_is_an_error() {
+        let mut nobody = Manager::of(|_| None).unwrap();
+        nobody.ready(Instant::now(), "");
+        assert!(!nobody.is_there());
+        for (address, expected) in [
+            ("/no/such/socket", "NOTIFY_SOCKET=/no/such/socket: no such file"),
+            ("vsock:2:1", "NOTIFY_SOCKET=vsock:2:1: neither a path nor an abstract name"),
+        ] {
+            let problem = Manager::of(|name| (name == SOCKET).then(|| address.into())).unwrap_err();
+            assert!(problem.starts_with(expected), "{problem}");
+        }
+    }
+
+    /// What is said to a manager that does not listen is lost, and nothing waits for it.
+    #[test]
+    fn a_manager_that_does_not_listen_is_not_waited_for() {
+        let [(socket, address), _] = sockets("deaf");
+        let manager = manager(&address, &[]);
+        for _ in 0..10_000 {
+            manager.status("again");
+        }
+        drop(socket);
+        manager.status("gone");
+    }
+}
