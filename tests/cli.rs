@@ -121,7 +121,7 @@ const BAD_COMMAND_LINES: &[(&[&str], &str)] = &[
     (
         &["--rate-limit=100/50"],
         "dot-proxy: --rate-limit 100/50: fewer at once than in a second are not reached; write 100/100 \
-             or more\n",
+             or more, or 50/100\n",
     ),
     (
         &["--rate-prefix", "64"],

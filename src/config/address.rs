@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::suggest::{self, shown};
-use crate::forwarder::Prefix;
+use crate::forwarder::{Access, Prefix};
 
 /// An IP address with or without a port, or what is wrong with it. The port may follow an @, as
 /// unbound and stubby write it. An interface is written as its index.
@@ -60,17 +60,58 @@ pub(super) fn network(text: &str) -> Result<Prefix, String> {
         return Err("is no network; write CIDR, such as 192.168.0.0/16 or fd00::/8".into());
     };
     let most = if ip.is_ipv4() { 32 } else { 128 };
-    let bits = len.map_or(Ok(most), str::parse);
-    let Some(prefix) = bits.ok().and_then(|bits| Prefix::of(ip, bits)) else {
-        let len = shown(len.unwrap_or_default());
+    if let Some(begun) = network_begun(ip).filter(|_| len.is_none()) {
         return Err(format!(
-            "the prefix length \"{len}\" is not a number up to {most}; write {ip}/{most} for this address"
+            "begins a network; write {begun}, or {ip}/{most} for this address alone"
+        ));
+    }
+    let bits = len.map_or(Ok(most), str::parse);
+    let Some(prefix) = bits.clone().ok().and_then(|bits| Prefix::of(ip, bits)) else {
+        let len = len.unwrap_or_default();
+        let digits = len.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let right = match digits.parse().ok().and_then(|bits| Prefix::of(ip, bits)) {
+            Some(prefix) if digits != len => format!("; write {prefix}"),
+            _ if !len.is_empty() && digits == len => {
+                format!("; write {ip}/{most} for this address")
+            }
+            _ => String::new(),
+        };
+        return Err(format!(
+            "the prefix length \"{}\" is not a number up to {most}{right}",
+            shown(len)
         ));
     };
+    if let IpAddr::V4(v4) = ip.to_canonical()
+        && let Ok(bits @ ..96) = bits
+        && ip.is_ipv6()
+        && let Some(right) = Prefix::of(v4.into(), bits.min(32))
+    {
+        return Err(format!(
+            "is an IPv4 address in the form of IPv6, with a length of IPv4; write {right}"
+        ));
+    }
     if prefix.first() != ip.to_canonical() {
         return Err(format!("is an address of that network; write {prefix}"));
     }
     Ok(prefix)
+}
+
+/// The network that an address likely stands for if it has no prefix length: its last octet, or its last 64 bits, are
+/// zero, as they are of hardly any host.
+pub(super) fn network_begun(ip: IpAddr) -> Option<Prefix> {
+    let ip = ip.to_canonical();
+    let octets = match ip {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    // Networks of IPv6 are written by groups of 16 bits.
+    let (step, host) = if ip.is_ipv4() { (1, 1) } else { (2, 8) };
+    let used = octets.iter().rposition(|octet| *octet != 0).map_or(0, |last| last + 1);
+    let local = Access::LOCAL
+        .into_iter()
+        .find(|local| local.first() == ip && *local != Access::LOOPBACK[1]);
+    let by_zeros = || Prefix::of(ip, 8 * used.next_multiple_of(step) as u8);
+    (used + host <= octets.len()).then(|| local.or_else(by_zeros)).flatten()
 }
 
 /// An address with its interface, if it has one, and with another port.

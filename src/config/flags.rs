@@ -131,21 +131,22 @@ pub(super) fn find(name: &str) -> Option<(&'static str, &'static Flag)> {
 }
 
 /// The value that the flag of an argument takes, `--flag` or `--flag=value`, with the flag and the name
-/// that was used. If there is none, `value`, which follows, helps to say what was meant.
+/// that was used. If there is none, what is `behind` it helps to say what was meant.
 pub(super) fn of_argument(
     arg: &str,
-    value: Option<&str>,
+    behind: impl FnOnce() -> Option<String>,
 ) -> Result<(&'static str, &'static Flag, &'static Value), UsageError> {
     if !arg.starts_with('-') || arg == "-" || arg == "--" {
         return Err(UsageError(format!(
             "{}: stray argument; {}",
             if arg.is_empty() { "''".into() } else { shown(arg) },
-            suggest::stray(arg)
+            suggest::stray(arg, behind().as_deref())
         )));
     }
     let name = arg.split_once('=').map_or(arg, |(name, _)| name);
     let Some((name, flag)) = find(name) else {
-        let remedy = suggest::flag(arg, value).unwrap_or_else(|| "--help lists the flags".into());
+        let remedy = suggest::flag(arg, behind().as_deref());
+        let remedy = remedy.unwrap_or_else(|| "--help lists the flags".into());
         return Err(UsageError(format!("{}: unknown flag; {remedy}", shown(name))));
     };
     match &flag.value {

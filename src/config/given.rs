@@ -82,9 +82,17 @@ pub(super) fn of_arguments(args: Vec<OsString>) -> Result<Vec<Given>, UsageError
     while let Some(arg) = rest.next() {
         // pico-args looks through all arguments for one spelling of a flag after the other, which
         // would lose the order of upstreams; so it is shown one flag and its value at a time.
-        let next =
-            rest.peek().filter(|next| !is_like_a_flag(next)).map(|next| next.to_string_lossy());
-        let (name, flag, value) = flags::of_argument(&arg.to_string_lossy(), next.as_deref())?;
+        let behind = || {
+            let mut words = rest.clone().take_while(|next| !is_like_a_flag(next));
+            let mut value = words.next()?.to_string_lossy().into_owned();
+            // Other programs have a word behind a network that says what becomes of it.
+            let verb = words.next().map(|word| word.to_string_lossy().into_owned());
+            if let Some(verb) = verb.filter(|word| suggest::verb(word).is_some()) {
+                value = format!("{value} {verb}");
+            }
+            Some(value)
+        };
+        let (name, flag, value) = flags::of_argument(&arg.to_string_lossy(), behind)?;
         let mut pair = vec![arg];
         if pair[0] == *name {
             pair.extend(rest.next_if(|next| !is_like_a_flag(next)));

@@ -227,6 +227,9 @@ impl Options {
     }
 
     pub(super) fn add_forward_zone(&mut self, value: &str) -> Result<(), String> {
+        if let Some(problem) = suggest::zone("--forward-zone", value) {
+            return Err(problem);
+        }
         if let Some(right) = suggest::reverse_zone(value) {
             return Err(format!(
                 "is an address; write the name of its reverse zone, such as {right}"
@@ -243,6 +246,9 @@ impl Options {
     }
 
     pub(super) fn add_private_zone(&mut self, value: &str) -> Result<(), String> {
+        if let Some(problem) = suggest::zone("--private-zone", value) {
+            return Err(problem);
+        }
         if suggest::reverse_zone(value).is_some() {
             return Err(format!(
                 "is an address; write the name that has it, or one above, such as {PRIVATE_ZONE_EXAMPLE}"
@@ -306,6 +312,7 @@ impl Options {
                  --forward-zone {zone} in its place"
             ));
         }
+        warnings.extend(self.unreached_wait_limit());
         let private_answers = self.private_answers();
         // With one operator asked before the others, these are not to see a part of the names.
         let hedge = if self.order == Order::Ordered { Hedge::Same } else { Hedge::Any };
@@ -359,6 +366,19 @@ impl Options {
             (None, Some(file)) => return Err(alone("--client-key", &file, "--client-cert")),
         };
         Ok(Files { roots, builtin_roots, client })
+    }
+
+    fn unreached_wait_limit(&self) -> Option<String> {
+        let queries = self.size.of(sizes::QUERIES_MAX);
+        // Whoever wrote off knows that there is no limit.
+        let limit =
+            self.late_datagrams_max.filter(|limit| (queries..usize::MAX).contains(limit))?;
+        Some(format!(
+            "--wait-limit {limit}: is never reached, as --size {} has places for {queries} queries; write less, \
+             such as {}, or off",
+            self.size.word(),
+            self.size.of(sizes::LATE_DATAGRAMS_MAX)
+        ))
     }
 
     fn check_upstreams(&self) -> Result<(), UsageError> {

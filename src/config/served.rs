@@ -59,18 +59,10 @@ impl Served {
         let exempt = shown_prefixes(&self.rate_exempt);
         let rate = self.rate(&access, size);
         // What the log says of who is served is not to name them.
-        if let Some(warning) = without_idle_denials(&mut access)
-            && is_public
-        {
-            warnings.push(warning);
-        }
-        let everybody = access.allowed.iter().find(|prefix| prefix.is_everybody());
-        match (&rate, everybody) {
-            (None, Some(prefix)) if is_public => warnings.push(format!(
-                "--allow {prefix} with --rate-limit off: an open resolver without a limit is a tool for \
-                 attacks on others"
-            )),
-            _ => {}
+        let idle = without_idle_denials(&mut access);
+        if is_public {
+            warnings.extend(idle);
+            warnings.extend(self.openness(&access, rate.as_ref()));
         }
         if rate.is_none() {
             let flag = match self.rate_prefix.filter(|lengths| *lengths != RATE_PREFIX_DEFAULT) {
@@ -78,11 +70,34 @@ impl Served {
                 Some([v4, v6]) => format!("--rate-prefix {v4}/{v6}"),
                 None => return (access, rate, warnings),
             };
-            warnings.push(format!(
-                "{flag}: changes nothing, as there is no limit; give --rate-limit, such as 100/500, as well"
-            ));
+            let why = match self.rate_limit {
+                Some(_) => "with --rate-limit off; leave one of them out",
+                None => "as there is no limit; give --rate-limit, such as 100/500, as well",
+            };
+            let comma = if self.rate_limit.is_some() { "" } else { "," };
+            warnings.push(format!("{flag}: changes nothing{comma} {why}"));
         }
         (access, rate, warnings)
+    }
+
+    /// What is to be said if most of the internet is served.
+    fn openness(&self, access: &Access, rate: Option<&Rate>) -> Option<String> {
+        let networks = access.open_networks();
+        if networks.is_empty() {
+            return None;
+        }
+        let networks = shown_prefixes(&networks);
+        Some(match (self.rate_limit, rate) {
+            (None, Some(Rate { per_second, burst, .. })) => format!(
+                "--allow {networks} without --rate-limit: an open resolver is a tool for attacks on others; \
+                 each network may ask {per_second}/{burst}, unless --rate-limit says how much"
+            ),
+            (_, None) => format!(
+                "--allow {networks} with --rate-limit off: an open resolver without a limit is a tool for \
+                 attacks on others"
+            ),
+            _ => return None,
+        })
     }
 
     /// The first network that was given of which none but others than this host can be.
@@ -165,26 +180,39 @@ pub(super) enum RateLimit {
 }
 
 /// Removes the networks that are denied, and whose addresses would not be served anyway, or are all the same.
-/// What is to be said of them, if there are any.
-fn without_idle_denials(access: &mut Access) -> Option<String> {
+/// What is to be said of them, if there are any: a line for each reason. That this host is served all the same
+/// surprises nobody.
+fn without_idle_denials(access: &mut Access) -> Vec<String> {
     let idle: Vec<_> =
         access.denied.iter().filter(|denied| !access.needs_denial_of(denied)).copied().collect();
-    if idle.is_empty() {
-        return None;
-    }
     access.denied.retain(|denied| !idle.contains(denied));
-    let is_in_idle = |prefix: &&Prefix| idle.iter().any(|denied| prefix.is_within(denied));
-    let served: Vec<_> = access.allowed.iter().filter(is_in_idle).copied().collect();
-    let why = if served.is_empty() {
-        "nobody in it would be served anyway".to_owned()
-    } else {
-        let served = shown_prefixes(&served);
-        format!(
-            "of networks that a client is in the smallest counts, and what is served is smaller: {served}; \
-             write --allow with each network that is to be served, in place of these"
-        )
+    let served_in = |denied: &[Prefix]| -> Vec<Prefix> {
+        let is_in = |prefix: &&Prefix| denied.iter().any(|denied| prefix.is_within(denied));
+        access.allowed.iter().filter(is_in).copied().collect()
     };
-    Some(format!("--deny {}: takes nothing away: {why}", shown_prefixes(&idle)))
+    let (wider, needless): (Vec<_>, Vec<_>) =
+        idle.into_iter().partition(|denied| !served_in(&[*denied]).is_empty());
+    let is_loopback =
+        |prefix: &Prefix| Access::LOOPBACK.iter().any(|loopback| prefix.is_within(loopback));
+    let (of_host, wider): (Vec<_>, Vec<_>) =
+        wider.into_iter().partition(|denied| served_in(&[*denied]).iter().all(is_loopback));
+    drop(of_host);
+    let mut lines = Vec::new();
+    if !wider.is_empty() {
+        lines.push(format!(
+            "--deny {}: takes nothing away: of networks that a client is in the smallest counts, and what is \
+             served is smaller: {}; write --allow with each network that is to be served, in place of these",
+            shown_prefixes(&wider),
+            shown_prefixes(&served_in(&wider))
+        ));
+    }
+    if !needless.is_empty() {
+        lines.push(format!(
+            "--deny {}: takes nothing away: nobody in it would be served anyway",
+            shown_prefixes(&needless)
+        ));
+    }
+    lines
 }
 
 /// `QPS`, `QPS/BURST` or `off`.
@@ -192,7 +220,7 @@ pub(super) fn rate_limit(value: &str) -> Result<RateLimit, String> {
     read_rate_limit(value).map_err(|problem| suggest::rate_limit(value).unwrap_or(problem))
 }
 
-fn read_rate_limit(value: &str) -> Result<RateLimit, String> {
+pub(super) fn read_rate_limit(value: &str) -> Result<RateLimit, String> {
     if value.eq_ignore_ascii_case("off") {
         return Ok(RateLimit::Off);
     }
@@ -204,7 +232,8 @@ fn read_rate_limit(value: &str) -> Result<RateLimit, String> {
     let burst = whole_number(burst, &(1..=RATE_BURST * RATES.end()), " queries at once")?;
     if burst < per_second {
         return Err(format!(
-            "fewer at once than in a second are not reached; write {per_second}/{per_second} or more"
+            "fewer at once than in a second are not reached; write {per_second}/{per_second} or more, or \
+             {burst}/{per_second}"
         ));
     }
     Ok(RateLimit::Of { per_second, burst })
@@ -218,7 +247,7 @@ pub(super) fn rate_prefix(value: &str) -> Result<[u8; 2], String> {
         let numbers: Vec<_> =
             value.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).collect();
         let meant = match numbers[..] {
-            [v4, v6] => both(v4, v6),
+            [v4, v6] => both(v4, v6).or(both(v6, v4)),
             // As many bits as no IPv4 address has are of an IPv6 address.
             [one] => both(one, "56").or(both("32", one)),
             _ => None,
@@ -298,6 +327,7 @@ mod tests {
         assert_eq!(denied, Access { denied: denied.denied.clone(), ..local });
         for (line, expected) in [
             ("--allow 10.0.0.0/8", "10.0.0.0/8, 127.0.0.0/8, ::1/128"),
+            ("--allow 127.0.0.1", "this host alone: 127.0.0.1/32, 127.0.0.0/8, ::1/128"),
             (
                 "--allow=192.0.2.7 --allow 2001:DB8::1",
                 "192.0.2.7/32, 2001:db8::1/128, 127.0.0.0/8, ::1/128",
@@ -315,7 +345,7 @@ mod tests {
             ("--allow 0.0.0.0/0 --deny 127.0.0.0/8", "0.0.0.0/0, ::1/128, but not 127.0.0.0/8"),
             ("--allow 10.0.0.0/8 --deny ::1", "10.0.0.0/8, 127.0.0.0/8, but not ::1/128"),
             // Nobody is denied who would be served otherwise.
-            ("--allow ::1 --deny ::/0", "::1/128, 127.0.0.0/8"),
+            ("--allow ::1 --deny ::/0", "this host alone: ::1/128, 127.0.0.0/8"),
             (
                 "--allow 10.0.0.0/8 --deny 10.1.0.0/16 --deny 10.1.1.0/24 --deny 0.0.0.0/0",
                 "10.0.0.0/8, 127.0.0.0/8, ::1/128, but not 10.1.0.0/16",
@@ -340,10 +370,29 @@ mod tests {
             fd00::/129      => the prefix length "129" is not a number up to 128; write fd00::/128 for this address
             10.0.0.0/       => the prefix length "" is not a number up to 32
             10.0.0.0/-1     => the prefix length "-1" is not a number up to 32
+            10.0.0.0/8x     => is not a number up to 32; write 10.0.0.0/8
+            10.0.0.0        => begins a network; write 10.0.0.0/8, or 10.0.0.0/32 for this address alone
+            172.16.0.0      => begins a network; write 172.16.0.0/12, or 172.16.0.0/32 for this address alone
+            192.0.2.0       => write 192.0.2.0/24, or
+            100.0.0.0       => write 100.0.0.0/8, or
+            0.0.0.0         => write 0.0.0.0/0, or 0.0.0.0/32 for
+            fd00::          => write fd00::/16, or fd00::/128 for
+            fc00::          => write fc00::/7, or
+            2001:db8:1::    => write 2001:db8:1::/48, or
+            2001:db8::      => write 2001:db8::/32, or
+            ::              => write ::/0, or
+            ::ffff:10.0.0.0/8 => is an IPv4 address in the form of IPv6, with a length of IPv4; write 10.0.0.0/8
+            ::ffff:10.1.2.3/24 => with a length of IPv4; write 10.1.2.0/24
+            ::ffff:10.1.2.3/64 => with a length of IPv4; write 10.1.2.3/32
+            ::ffff:10.0.0.0 => begins a network; write 10.0.0.0/8, or
+            '192.168.1.1 24' => is in another form than CIDR; write 192.168.1.0/24
+            '10.1.2.3 255.255.0.0' => write 10.1.0.0/16
+            '10.0.0.0 mask 255.0.0.0' => write 10.0.0.0/8
+            '10.1.0.0 0.0.255.255' => write 10.1.0.0/16
+            '10.0.0.1 53'   => is no network; write CIDR
             10.0.0.0/255.0.0.0 => is in another form than CIDR; write 10.0.0.0/8
             10.1.2.3/255.255.0.0 => write 10.1.0.0/16
             10.0.0.0/0.255.255.255 => write 10.0.0.0/8
-            10.0.0.0/0.0.0.0 => write 0.0.0.0/0
             10.0.0.0/255.0.255.0 => the prefix length "255.0.255.0" is not a number up to 32
             fd00::/255.0.0.0 => the prefix length "255.0.0.0" is not a number up to 128
             10/8            => is in another form than CIDR; write 10.0.0.0/8
@@ -374,7 +423,9 @@ mod tests {
                 '10.0.0.1 - 10.0.0.9' => is 4 in one; write FLAG 10.0.0.1/32 FLAG 10.0.0.2/31 FLAG 10.0.0.4/30 FLAG 10.0.0.8/31
                 10.0.0.1-254 => is a range; write the network around it, 10.0.0.0/24
                 10.0.0.0-10.0.0.255 => is in another form than CIDR; write 10.0.0.0/24
-                0.0.0.0-255.255.255.255 => is in another form than CIDR; write 0.0.0.0/0
+                '10.1 10.2' => is 2 in one; write FLAG 10.1.0.0/16 FLAG 10.2.0.0/16
+                '{ 10/8; fd00::/8; }' => is 2 in one; write FLAG 10.0.0.0/8 FLAG fd00::/8
+                '10.1.2.3 255.255.0.0, 10.2.2.3 255.255.0.0' => is 2 in one; write FLAG 10.1.0.0/16 FLAG 10.2.0.0/16
                 fd00::-fd00::ffff => is in another form than CIDR; write fd00::/112";
             assert_errors(flag, &several.replace("FLAG", flag));
         }
@@ -389,6 +440,13 @@ mod tests {
             --deny ::1 --allow ::1/128 => --allow ::1/128: is denied by --deny ::1/128; give only one of them
             --deny local    => --deny local: is for --allow; write the networks of this host's interfaces, which `ip address` shows
         --rate-exempt local => is for --allow; write
+        --allow 10.0.0.0/0.0.0.0 => write 0.0.0.0/0
+        --allow 0.0.0.0-255.255.255.255 => is in another form than CIDR; write 0.0.0.0/0
+        --deny 0.0.0.0-255.255.255.255 => is everybody; write --allow with what is to be served
+        --allow '10.0.0.0/8 allow' => is in another form than CIDR; write 10.0.0.0/8
+        --allow '10.0.0.0/8 deny' => --allow 10.0.0.0/8 deny: write --deny 10.0.0.0/8
+        --deny '10.0.0.0/8 refuse_non_local' => is in another form than CIDR; write 10.0.0.0/8
+        --allow '10.0.0.0/8; !10.1/16' => is 2 in one; write --allow 10.0.0.0/8 --deny 10.1.0.0/16
         --allow any     => --allow any: is everybody; write --allow 0.0.0.0/0 --allow ::/0
         --allow ALL     => write --allow 0.0.0.0/0 --allow ::/0
         --allow '*'     => write --allow 0.0.0.0/0 --allow ::/0
@@ -404,7 +462,7 @@ mod tests {
             --refuse-denied yes => --refuse-denied yes: is not known; write drop or refused",
         );
         let networks = |flag: &str, count: usize| -> String {
-            let networks = (0..count).map(|number| format!("{flag} fd00::{number}"));
+            let networks = (0..count).map(|number| format!("{flag} fd00::1:{number}"));
             networks.collect::<Vec<_>>().join(" ")
         };
         let both = networks("--allow", NETWORKS_MAX - 1) + " --deny 10.0.0.1 ";
@@ -449,6 +507,10 @@ mod tests {
         ] {
             assert_eq!(shown(line).as_deref(), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn bad_rates_are_named_with_what_would_be_right() {
         let table = "
             --rate-limit 0      => --rate-limit 0: is out of range: 1 to 1000000 queries a second; write off for no limit
         --rate-limit 00     => write off for no limit
@@ -459,7 +521,14 @@ mod tests {
         --rate-limit '100 q/s' => write 100
         --rate-limit 20/second => write 20
         --rate-limit 0/s    => is out of range: 1 to 1000000 queries a second
-        --rate-limit 60/min => is not a number of queries at once
+        --rate-limit 60/min => is a rate of another time than a second; write 1
+        --rate-limit 100/minute => write 2
+        --rate-limit '5000 per hour' => write 2
+        --rate-limit 5000000qps => --rate-limit 5000000qps: is out of range: 1 to 1000000 queries a second
+        --rate-limit 99999999999qps => is out of range: 1 to 1000000 queries a second
+        --rate-limit 10:99999999 => is out of range: 1 to 5000000 queries at once
+        --rate-limit 50:10  => fewer at once than in a second are not reached; write 50/50 or more, or 10/50
+        --rate-limit 1,500  => may be read in two ways; write 1500, or 1/500 with a burst
         --rate-limit 10:50  => is in another form than QPS[/BURST]; write 10/50
         --rate-limit 10,50  => write 10/50
             --rate-limit 1000001 => --rate-limit 1000001: is out of range: 1 to 1000000 queries a second
@@ -467,7 +536,7 @@ mod tests {
             --rate-limit 1000001/ => --rate-limit 1000001/: is out of range: 1 to 1000000 queries a second
             --rate-limit 0/     => --rate-limit 0/: is out of range: 1 to 1000000 queries a second
             --rate-limit 10/    => has no BURST behind the slash; write 10 or 10/50
-            --rate-limit 10/5   => --rate-limit 10/5: fewer at once than in a second are not reached; write 10/10 or more
+            --rate-limit 10/5   => --rate-limit 10/5: fewer at once than in a second are not reached; write 10/10 or more, or 5/10
             --rate-limit 10/0   => --rate-limit 10/0: is out of range: 1 to 5000000 queries at once
             --rate-limit 10/x   => --rate-limit 10/x: is not a number of queries at once; write a whole number from 1
                 --rate-limit ten    => --rate-limit ten: is not a number of queries a second; write a whole number from 1
@@ -478,6 +547,7 @@ mod tests {
         --rate-prefix 64    => write 32/64
         --rate-prefix 24,48 => write 24/48
         --rate-prefix 24:   => write 24/56
+        --rate-prefix 56/24 => write 24/56
         --rate-prefix x     => write 32/56
             --rate-prefix 33/56 => --rate-prefix 33/56: is no pair of prefix lengths
             --rate-prefix 0/56  => --rate-prefix 0/56: is no pair of prefix lengths
@@ -488,12 +558,13 @@ mod tests {
 
     #[test]
     fn what_changes_nothing_is_warned_of() {
-        let public = "-l 0.0.0.0:53 ";
         for (line, expected) in [
             ("", ""),
             ("-l 0.0.0.0:53", ""),
             ("-l 0.0.0.0:53 --deny 10.0.0.0/8 --deny 192.168.7.0/24", ""),
-            ("-l 0.0.0.0:53 --allow 0.0.0.0/0", ""),
+            ("-l 0.0.0.0:53 --allow 127.0.0.0/8 --deny 0.0.0.0/0", ""),
+            ("-l 0.0.0.0:53 --allow 2001:db8::/32 --allow 64.0.0.0/2", ""),
+            ("-l 0.0.0.0:53 --allow 2000::/3 --deny 2000::/4 --deny 3000::/5", ""),
             ("-l 0.0.0.0:53 --allow 10.0.0.0/8 --deny 127.0.0.0/8 --deny ::1", ""),
             ("-l 0.0.0.0:53 --allow 0.0.0.0/0 --rate-limit 100", ""),
             ("-l 0.0.0.0:53 --allow local --deny 0.0.0.0/0", ""),
@@ -519,9 +590,9 @@ mod tests {
                  and what is served is smaller: 127.0.0.0/8, 10.0.0.0/8,",
             ),
             (
-                "-l 0.0.0.0:53 --allow 10.1.0.0/16 --deny 10.0.0.0/8 --deny 11.0.0.0/8",
-                "--deny 10.0.0.0/8, 11.0.0.0/8: takes nothing away: of networks that a client is in the \
-                 smallest counts, and what is served is smaller: 10.1.0.0/16; write --allow with each",
+                "-l 0.0.0.0:53 --allow 10.1.0.0/16 --deny 10.0.0.0/8 --deny 9.0.0.0/8 --allow 9.1.0.0/16",
+                "--deny 10.0.0.0/8, 9.0.0.0/8: takes nothing away: of networks that a client is in the \
+                 smallest counts, and what is served is smaller: 10.1.0.0/16, 9.1.0.0/16; write --allow with each",
             ),
             (
                 "-l 0.0.0.0:53 --allow 10.1.0.0/16 --deny 11.0.0.0/8",
@@ -533,15 +604,49 @@ mod tests {
             ),
             (
                 "--rate-prefix 24/48 --rate-limit off",
-                "--rate-prefix 24/48: changes nothing, as there is",
+                "--rate-prefix 24/48: changes nothing with --rate-limit off; leave one of them out",
             ),
         ] {
             let warnings = config(line).warnings;
             assert_eq!(warnings.len(), usize::from(!expected.is_empty()), "{line}: {warnings:?}");
             assert!(warnings.concat().starts_with(expected), "{line}: {warnings:?}");
         }
+    }
+
+    #[test]
+    fn an_open_resolver_is_warned_of_however_it_is_written() {
+        for (line, expected) in [
+            (
+                "-l 0.0.0.0:53 --allow 0.0.0.0/0",
+                "--allow 0.0.0.0/0 without --rate-limit: an open resolver is a tool for attacks on others; each \
+                 network may ask 100/500, unless",
+            ),
+            ("-l 0.0.0.0:53 --allow 2000::/3", "--allow 2000::/3 without --rate-limit: an open"),
+            (
+                "-l 0.0.0.0:53 --allow 0.0.0.0/1 --allow 128.0.0.0/1 --allow 10.0.0.0/8 --rate-limit off",
+                "--allow 0.0.0.0/1, 128.0.0.0/1 with --rate-limit off: an open resolver without",
+            ),
+        ] {
+            let warnings = config(line).warnings;
+            assert_eq!(warnings.len(), 1, "{line}: {warnings:?}");
+            assert!(warnings[0].starts_with(expected), "{line}: {warnings:?}");
+        }
+    }
+
+    #[test]
+    fn denials_that_take_nothing_away_have_a_line_for_each_reason() {
+        let public = "-l 0.0.0.0:53 ";
+        let two = "--allow 10.1.0.0/16 --deny 10.0.0.0/8 --deny 11.0.0.0/8";
+        let warnings = config(&format!("{public}{two}")).warnings;
+        let begins = |warning: &String, with: &str| warning.starts_with(with);
+        assert!(
+            warnings.len() == 2
+                && begins(&warnings[0], "--deny 10.0.0.0/8: takes nothing away: of networks")
+                && begins(&warnings[1], "--deny 11.0.0.0/8: takes nothing away: nobody in it"),
+            "{warnings:?}"
+        );
         let many: String =
-            (0..900).map(|n| ["--deny fd00::", &n.to_string(), " "].concat()).collect();
+            (0..900).map(|n| ["--deny fd00::1:", &n.to_string(), " "].concat()).collect();
         let warnings = config(&format!("{public}{many} --allow 10.0.0.0/8")).warnings.concat();
         assert!(warnings.contains(" and 892 more: takes nothing away"), "{warnings}");
     }

@@ -4,11 +4,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::CHECK_CONFIG;
-use super::address::{address, with_port};
+use super::address::{address, network_begun, with_port};
 use super::flags::{self, FLAGS, Flag};
 use super::options::LISTEN_PORT;
 use super::presets::{PRESETS, Preset};
-use super::served::{RATE_BURST, RATES};
+use super::served::{RATE_BURST, RATES, read_rate_limit};
 use super::upstream::{
     UPSTREAM_EXAMPLE, UPSTREAM_PORT, certificate_name, named, read, without_853,
 };
@@ -76,63 +76,106 @@ fn only_with<'a>(name: &str, longs: impl Iterator<Item = &'a str>) -> Option<&'a
 /// What does here what a flag does elsewhere.
 fn foreign(name: &str, value: Option<&str>) -> Option<String> {
     let is_off = value.is_some_and(|value| ["off", "no", "false", "0"].contains(&value));
-    let name = if name == "--sni" && is_off { "--no-sni" } else { name };
+    // Lists of others are of names at times, and of clients at others.
+    let is_of_clients = || value.is_some_and(|value| access_list("--deny", value).is_some());
+    let lower = name.to_ascii_lowercase().replace('_', "-");
+    let name = match &*lower {
+        "--sni" if is_off => "--no-sni",
+        "--block" | "--blacklist" | "--blocklist" | "--denylist" if is_of_clients() => {
+            "--blackhole"
+        }
+        long if long.starts_with("--") => long,
+        _ => name,
+    };
     let mut rows = FOREIGN.lines().filter_map(|row| row.split_once(" => "));
     let (_, remedy) = rows.find(|(names, _)| names.split(' ').any(|known| known == name))?;
+    if let Some(before) = remedy.strip_suffix(" VALUE")
+        && let Some((before, flag)) = before.rsplit_once(' ')
+        && OF_CLIENTS.contains(&flag)
+        && let Some(list) = value.and_then(|value| access_list(flag, value))
+    {
+        return Some(format!("{before} {list}"));
+    }
     Some(remedy.replace("VALUE", &value.map_or("VALUE".into(), shown)))
 }
+
+/// Flags of which each value is a network of clients.
+const OF_CLIENTS: [&str; 3] = ["--allow", "--deny", "--rate-exempt"];
 
 /// Flags of other programs, and what to write in their place, a row each. VALUE stands for the value that was
 /// typed.
 const FOREIGN: &str = "\
 -p --port => the port stands behind the address: write --listen 127.0.0.1:VALUE, or another address
---address --bind --listen-address => write --listen VALUE
+--add-local --addlocal --address --bind --listen-address --listen-addresses --set-local --setlocal => write --listen VALUE
+-i --bind-dynamic --bind-interfaces --except-interface --interface => write --listen ADDR with each address that is to \
+be served, which `ip address` shows
 --dns --forward --forwarder --resolver --server => write --upstream VALUE
 --ca --ca-bundle --ca-cert --ca-certificate --cacert --tls-ca => write --ca-file VALUE
 --ca-dir --ca-path --capath --system-ca --system-roots --tls-system-cert => the built-in roots are used unless told \
 otherwise: leave it out, or write --ca-file FILE with those of this system
 --insecure --no-tls-verify --no-verify --skip-verify --tls-insecure -k => verification cannot be turned off: write \
 --ca-file FILE for your own CA, or the server's pin in place of its name, --upstream IP#sha256/BASE64
---pin --pins --pinset --tls-pin --tls-pinset => a pin stands behind the address: write --upstream \
+--pin --pins --pinset --tls-pin --tls-pinset --tls-pubkey-pinset => a pin stands behind the address: write --upstream \
 IP#NAME,sha256/BASE64, or IP#sha256/BASE64 without a name
---auth-name --hostname --server-name --sni --tls-host --tls-name => the name stands behind the address: write \
---upstream IP#VALUE
+--auth-name --hostname --server-name --sni --tls-auth-name --tls-host --tls-name => the name stands behind the address: \
+write --upstream IP#VALUE
 --no-sni --disable-sni --sni-off => write --upstream IP#NAME,sni=off
 --cert --certificate --tls-cert --client-certificate => it is shown to upstreams: write --client-cert VALUE
 --key --private-key --tls-key => it is that of --client-cert: write --client-key VALUE
 -j -t --jobs --threads --workers => one process uses one core: start one for each, all with --reuse-port on
---access-control --acl --allow-from --allow-networks --allow-query --allow-query-cache --allow-recursion \
---allowed-clients --local-service --whitelist => write --allow VALUE
---blacklist --blackhole --block --deny-from --disallowed-clients => write --deny VALUE
---ip-ratelimit --qps --rate --ratelimit --rate-limit-qps --responses-per-second --rrl => it is for each network of \
-clients: write --rate-limit VALUE
---exempt-clients --rate-limit-whitelist --ratelimit-allowlist --ratelimit-whitelist => write --rate-exempt VALUE
---ipv4-prefix-length --ratelimit-subnet-len-ipv4 => write --rate-prefix VALUE/56
---ipv6-prefix-length --ratelimit-subnet-len-ipv6 => write --rate-prefix 32/VALUE
---refuse --refuse-any --refused => write --refuse-denied refused
+-a --access-control --acl --add-acl --addacl --allow-from --allow-networks --allow-query --allow-query-cache \
+--allow-recursion --allowed-clients --allowlist --match-clients --set-acl --setacl --whitelist => write --allow VALUE
+--local-service --localnets --localnets-only => write --allow local
+--blackhole --deny-from --disallowed-clients => write --deny VALUE
+--block --blacklist --blocked-hosts --blocked-services --blocklist --denylist => for clients, write --deny CIDR; names \
+are not blocked here, some upstreams do that: write --upstream adguard
+--ip-ratelimit --limit --max-qps --max-qps-ip-rule --maxqpsiprule --qps --rate --ratelimit --rate-limit-qps \
+--responses-per-second --rrl --rrl-ratelimit => it is for each network of clients: write --rate-limit VALUE
+--burst --hashlimit-burst --limit-burst --rate-burst --ratelimit-burst => BURST stands behind a slash: write --rate-limit \
+QPS/VALUE
+--ip-ratelimit-backoff --ip-ratelimit-factor --ratelimit-backoff --ratelimit-factor --rrl-slip --slip => above \
+--rate-limit every second query over UDP gets TC: leave it out
+--exempt-clients --rate-limit-whitelist --ratelimit-allowlist --ratelimit-whitelist --rrl-whitelist => write \
+--rate-exempt VALUE
+--hashlimit-srcmask --ipv4-prefix-length --ratelimit-subnet-len-ipv4 --rrl-ipv4-prefix-length => write --rate-prefix \
+VALUE/56
+--ipv6-prefix-length --ratelimit-subnet-len-ipv6 --rrl-ipv6-prefix-length => write --rate-prefix 32/VALUE
+--wait-limit-cookie --wait-limit-netblock => it is the same for each network of clients: write --wait-limit N
+--refuse --refused => write --refuse-denied refused
+--any --deny-any --minimal-any --refuse-any => queries of type ANY are forwarded as all others: leave it out
+--allow-axfr --allow-transfer => zone transfers get REFUSED: leave it out
+--incoming-num-tcp --max-tcp-clients --tcp-clients => write --tcp-clients-max VALUE
+--max-tcp-clients-per-ip --tcp-connection-limit => write --tcp-clients-per-address-max N, for each address
 --run-as --setuid --uid --username => write --user VALUE
---gid --group --setgid => the group stands behind the user: write --user USER:VALUE
---chroot --chroot-dir --jail --landlock --seccomp => files and system calls are given up anyway: leave it out, or \
-write --sandbox require
+-g --gid --group --groupname --setgid => the group stands behind the user: write --user USER:VALUE
+--drop-privileges --drop-root --unprivileged => root is given up anyway, for 65534:65534: leave it out, or write --user \
+USER
+--cap-drop --capabilities --chroot --chroot-dir --chrootdir --jail --landlock --no-new-privileges --no-new-privs \
+--rootdir --seccomp => files, system calls and capabilities are given up anyway: leave it out, or write --sandbox require
 --dnssec --validate => what DNSSEC needs passes as it is: leave it out, the upstream or the client validates
 -v => write --log-level debug to see more, or -V for the version
 --debug --verbose => write --log-level debug, and --query-log on for a line per query
 -q --quiet --silent => write --log-level error --query-log off
 -c -C --conf --conf-file --config-file => write --config VALUE
 --cache --cache-size --no-cache => there is no cache: leave it out, every query is forwarded
---private-address --rebind => write --private-answers strip, and --private-zone NAME for your own names
+--deny-answer-addresses --private-address --private-subnets --rebind => write --private-answers strip, and \
+--private-zone NAME for your own names
 --rebind-protection --stop-dns-rebind => write --private-answers strip-loopback, and --private-zone NAME for your own \
 names
---private-domain --rebind-domain-ok => write --private-zone VALUE
+--except-from --private-domain --rebind-domain-ok => write --private-zone VALUE
 --rebind-localhost-ok => write --private-answers strip
+--bogus-priv => reverse names of private addresses are answered here: leave it out, or write --special-names local
 --log --log-file --logfile => lines go to stderr: write 2>>VALUE at the end; --log-level and --query-log say which \
 lines
 --background --daemon --daemonize => it stays in the foreground: leave it out, and have a service manager start it";
 
 /// What to do about an argument that belongs to no flag.
-pub(super) fn stray(arg: &str) -> String {
-    let (word, value) =
-        arg.split_once('=').map_or((arg, None), |(word, value)| (word, Some(value)));
+/// `behind` is what follows it.
+pub(super) fn stray(arg: &str, behind: Option<&str>) -> String {
+    let (word, value) = arg
+        .split_once('=')
+        .or(arg.split_once(": "))
+        .map_or((arg, None), |(word, value)| (word, Some(value)));
     if arg == CHECK_CONFIG {
         return format!("it comes first: write dot-proxy {CHECK_CONFIG} and the flags behind it");
     }
@@ -143,7 +186,7 @@ pub(super) fn stray(arg: &str) -> String {
         return format!("flags begin with two hyphens: write {long}{value}");
     }
     // A line of another program's file of settings.
-    if let Some(remedy) = foreign(long.trim_end_matches(':'), value) {
+    if let Some(remedy) = foreign(long.trim_end_matches(':'), value.or(behind)) {
         return remedy;
     }
     if arg.starts_with(['/', '.']) {
@@ -345,13 +388,10 @@ pub(super) fn listener(value: &str) -> Option<String> {
 /// What is wrong with a network that is not written as here, and how it is written here behind `flag`.
 pub(super) fn network(flag: &str, value: &str, is_interface: bool) -> Option<String> {
     let is_allow = flag == "--allow";
-    let word = value.to_ascii_lowercase();
+    let word = value.to_ascii_lowercase().replace(" /", "/").replace("/ ", "/");
     match &*word {
         "*" | "all" | "any" | "everybody" | "everyone" if flag == "--deny" => {
-            return Some(
-                "is everybody; write --allow with what is to be served, and nobody else is, loopback aside"
-                    .into(),
-            );
+            return Some(DENY_EVERYBODY.into());
         }
         "*" | "all" | "any" | "everybody" | "everyone" => {
             return Some(format!("is everybody; write {flag} 0.0.0.0/0 {flag} ::/0"));
@@ -376,32 +416,107 @@ pub(super) fn network(flag: &str, value: &str, is_interface: bool) -> Option<Str
         }
         _ => {}
     }
-    if value.split_once('/').is_some_and(|(ip, len)| {
-        ip.parse::<IpAddr>().is_ok() && len.bytes().all(|octet| octet.is_ascii_digit())
-    }) {
+    let (ip, len) = value.split_once('/').unwrap_or((value, "0"));
+    if ip.parse::<IpAddr>().is_ok() && len.bytes().all(|octet| octet.is_ascii_digit()) {
         // The form is right; something else is not.
         return None;
     }
-    if let Some(prefix) = network_within(&word.replace(' ', "")) {
-        return Some(format!("is in another form than CIDR; write {prefix}"));
-    }
-    let networks = if let Some((first, last)) = word.split_once('-') {
-        match range(first.trim(), last.trim())? {
-            Ok(networks) => networks,
-            Err(remedy) => return Some(remedy),
-        }
-    } else {
-        let of_part = |part: &&str| match network_within(part) {
-            Some(prefix) => Some(prefix.to_string()),
-            None => (is_allow && *part == "local").then(|| (*part).to_owned()),
-        };
-        parts(&word).iter().map(of_part).collect::<Option<_>>()?
+    let ends = word.split_once('-');
+    let listed = match ends.and_then(|(first, last)| range(first.trim(), last.trim())) {
+        Some(Ok(networks)) => networks.into_iter().map(|network| (flag, network)).collect(),
+        Some(Err(remedy)) => return Some(remedy),
+        None => access_entries(flag, &word)?,
     };
-    match &networks[..] {
-        [] => None,
-        [one] => Some(format!("is in another form than CIDR; write {one}")),
-        several => Some(repeated(flag, &several.iter().map(String::as_str).collect::<Vec<_>>())),
+    match &listed[..] {
+        [(_, network)] if flag == "--deny" && network == "0.0.0.0/0" => Some(DENY_EVERYBODY.into()),
+        [(same, network)] if *same == flag => {
+            Some(format!("is in another form than CIDR; write {network}"))
+        }
+        [(other, network)] => Some(format!("write {other} {network}")),
+        several => Some(format!("is {} in one; write {}", several.len(), shown_entries(several))),
     }
+}
+
+const DENY_EVERYBODY: &str =
+    "is everybody; write --allow with what is to be served, and nobody else is, loopback aside";
+
+/// What a list of networks of another program is here: flags, each with one of them.
+fn access_list(flag: &str, value: &str) -> Option<String> {
+    let list = shown_entries(&access_entries(flag, &value.to_ascii_lowercase())?);
+    let is_answered =
+        flag != "--rate-exempt" && words_of(value).any(|word| word.contains("refuse"));
+    Some(if is_answered { format!("{list} --refuse-denied refused") } else { list })
+}
+
+fn shown_entries(entries: &[(&str, String)]) -> String {
+    let shown =
+        entries.iter().take(REPEATED_MAX).map(|(flag, network)| format!("{flag} {network}"));
+    let more = if entries.len() > REPEATED_MAX { " ..." } else { "" };
+    format!("{}{more}", shown.collect::<Vec<_>>().join(" "))
+}
+
+/// The networks in a list, each behind the flag that it takes: `flag`, or another one if a word of the list or an
+/// exclamation mark says so. None: something else is in it, or nothing is.
+fn access_entries<'a>(flag: &'a str, list: &str) -> Option<Vec<(&'a str, String)>> {
+    let denies = words_of(list).filter_map(verb).next_back();
+    let flag = match denies {
+        Some(true) if flag != "--rate-exempt" => "--deny",
+        Some(false) if flag != "--rate-exempt" => "--allow",
+        _ => flag,
+    };
+    let mut networks: Vec<String> = Vec::new();
+    for word in words_of(list).filter(|word| verb(word).is_none() && !FILLERS.contains(word)) {
+        // A mask or a length may stand behind a space.
+        match networks.last_mut() {
+            Some(address) if address.parse::<IpAddr>().is_ok() && is_mask(word) => {
+                *address += "/";
+                *address += word;
+            }
+            _ => networks.push(word.to_owned()),
+        }
+    }
+    let entry = |network: String| {
+        let (flag, bare) = match network.strip_prefix('!') {
+            Some(bare) if flag == "--allow" => ("--deny", bare),
+            _ => (flag, &*network),
+        };
+        match network_within(bare) {
+            Some(prefix) => Some((flag, prefix.to_string())),
+            None => (flag == "--allow" && bare == "local").then(|| (flag, bare.to_owned())),
+        }
+    };
+    let entries = networks.into_iter().map(entry).collect::<Option<Vec<_>>>()?;
+    (!entries.is_empty()).then_some(entries)
+}
+
+/// The words of a list, without what programs put around them. A slash belongs to what is beside it.
+fn words_of(list: &str) -> impl DoubleEndedIterator<Item = &str> {
+    let marks = [',', ';', ' ', '{', '}', '(', ')', '"', '\'', '='];
+    list.split(marks).map(str::trim).filter(|word| !word.is_empty())
+}
+
+/// Whether a word of an access list says that the networks beside it are not served; None: it is no such word.
+pub(super) fn verb(word: &str) -> Option<bool> {
+    let word = word.to_ascii_lowercase();
+    let begins = |verbs: &[&str]| {
+        verbs.iter().any(|verb| {
+            word.strip_prefix(verb).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+        })
+    };
+    if begins(&["deny", "refuse", "block", "drop", "filter", "reject"]) {
+        Some(true)
+    } else {
+        begins(&["allow", "accept", "permit"]).then_some(false)
+    }
+}
+
+/// Words of access lists that say nothing here.
+const FILLERS: [&str; 4] = ["net", "mask", "netmask", "yes"];
+
+/// Whether a word is the length of a prefix, a netmask or a wildcard mask.
+fn is_mask(word: &str) -> bool {
+    word.parse::<u8>().is_ok_and(|len| len <= 128)
+        || word.parse::<Ipv4Addr>().is_ok_and(|mask| matches!(mask.octets()[0], 0 | 255))
 }
 
 /// The network that was likely meant: with a netmask or a wildcard mask, with some of its octets, in brackets,
@@ -418,6 +533,12 @@ fn network_within(text: &str) -> Option<Prefix> {
     let octets = ip.trim_end_matches(".*").trim_end_matches('.');
     let count = octets.split('.').count();
     let (address, whole) = match ip.parse::<IpAddr>() {
+        Ok(address)
+            if len.is_none()
+                && let Some(begun) = network_begun(address) =>
+        {
+            return Some(begun);
+        }
         Ok(address) => (address, if address.is_ipv4() { 32 } else { 128 }),
         Err(_) if count < 4 => {
             let padded = octets.to_owned() + &".0".repeat(4 - count);
@@ -500,30 +621,86 @@ pub(super) fn rate_limit(value: &str) -> Option<String> {
     }
     let end = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
     let (number, rest) = word.split_at(end);
-    let number = number.parse::<u32>().ok()?;
-    if number == 0 {
+    let bare = rest.trim_start_matches(['/', ' ']).trim_start_matches("per ").trim();
+    if number.bytes().all(|digit| digit == b'0') {
         let (min, max) = (RATES.start(), RATES.end());
-        return rest.is_empty().then(|| {
+        return (!number.is_empty() && rest.is_empty()).then(|| {
             format!("is out of range: {min} to {max} queries a second; write off for no limit")
         });
     }
-    let right = match rest.trim_start_matches(['/', ' ']) {
-        "" if rest.contains('/') && RATES.contains(&number) => {
-            let burst = RATE_BURST * number;
-            return Some(format!(
-                "has no BURST behind the slash; write {number} or {number}/{burst}"
-            ));
-        }
-        "s" | "sec" | "second" | "qps" | "q/s" | "rps" | "r/s" => number.to_string(),
-        _ => {
-            let burst = rest.trim_start_matches([':', ',', ';', ' ']).parse::<u32>().ok()?;
-            if burst < number || rest.starts_with('/') {
-                return None;
-            }
-            format!("{number}/{burst}")
-        }
+    let seconds = match bare {
+        "s" | "sec" | "second" | "seconds" | "qps" | "q/s" | "rps" | "r/s" => 1,
+        "m" | "min" | "minute" | "minutes" | "qpm" | "rpm" => 60,
+        "h" | "hour" | "hours" => 3_600,
+        _ => 0,
     };
-    Some(format!("is in another form than QPS[/BURST]; write {right}"))
+    let burst = bare.trim_start_matches([':', ',', ';', ' ']);
+    let is_burst = !burst.is_empty() && burst.bytes().all(|digit| digit.is_ascii_digit());
+    let right = if let Some(count) = number.parse::<u64>().ok().filter(|_| seconds > 0) {
+        count.div_ceil(seconds).to_string()
+    } else if bare.is_empty() && rest.contains('/') {
+        let number = number.parse::<u32>().ok().filter(|number| RATES.contains(number))?;
+        let burst = RATE_BURST * number;
+        return Some(format!("has no BURST behind the slash; write {number} or {number}/{burst}"));
+    } else if is_burst && rest.starts_with('/') {
+        return None;
+    } else if is_burst && rest.len() == 4 && rest.starts_with(',') {
+        let whole = [number, burst].concat();
+        return Some(format!(
+            "may be read in two ways; write {whole}, or {number}/{burst} with a burst"
+        ));
+    } else if is_burst {
+        format!("{number}/{burst}")
+    } else {
+        return None;
+    };
+    // What is out of range in the right form, too, is to have that said.
+    Some(match read_rate_limit(&right) {
+        Ok(_) if seconds > 1 => format!("is a rate of another time than a second; write {right}"),
+        Ok(_) => format!("is in another form than QPS[/BURST]; write {right}"),
+        Err(problem) => problem,
+    })
+}
+
+/// What is wrong with a zone that is not written as here, and how it is written here behind `flag`: with a wildcard, a
+/// scheme, quotes, the marks of filter lists, or several in one.
+pub(super) fn zone(flag: &str, value: &str) -> Option<String> {
+    let bare = value.split_once("://").map_or(value, |(_, bare)| bare);
+    let (is_dnsmasq, is_url) = (value.starts_with('/'), bare != value);
+    let is_split = |c: char| ",; \"'".contains(c) || c == '/' && is_dnsmasq;
+    let parts: Vec<_> = bare.split(is_split).filter(|part| !part.is_empty()).collect();
+    // Behind dnsmasq's zones stands the server that is asked for them.
+    let has_server =
+        is_dnsmasq && parts.last().is_some_and(|last| last.starts_with('#') || is_address(last));
+    let zones: Vec<_> = parts
+        .iter()
+        .take(parts.len() - usize::from(has_server))
+        .map(|part| if is_url { part.split(['/', ':']).next().unwrap_or(part) } else { part })
+        .map(|part| {
+            part.trim_start_matches(['*', '.', '|', '@', '+', '~'])
+                .trim_end_matches(['^', '/', ':'])
+        })
+        .collect();
+    let is_right = |zone: &&str| super::zone::zone(zone, "", "").is_ok() && !is_address(zone);
+    if zones[..] == [value] || zones.is_empty() || !zones.iter().all(is_right) {
+        return None;
+    }
+    Some(match zones[..] {
+        [one] if has_server => format!(
+            "is dnsmasq's notation of a zone with a server of its own; here its names go to the upstreams: write \
+             {}",
+            shown(one)
+        ),
+        [one] => format!(
+            "is in another form than a name; write {}, which stands for all below it",
+            shown(one)
+        ),
+        _ => repeated(flag, &zones),
+    })
+}
+
+fn is_address(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok() || address(text, 0).is_ok()
 }
 
 /// The reverse zone of an address or a network, or one above it: whole octets or hexadecimal digits.
@@ -756,7 +933,6 @@ mod tests {
         --sni=no                          => write --upstream IP#NAME,sni=off
         --allow-query 10.0.0.0/8          => --allow-query: unknown flag; write --allow 10.0.0.0/8
         --acl=10.0.0.0/8                  => --acl: unknown flag; write --allow 10.0.0.0/8
-        access-control: 10.0.0.0/8        => access-control:: stray argument; write --allow VALUE
         --ratelimit 20                    => it is for each network of clients: write --rate-limit 20
         --ratelimit-whitelist 10.0.0.1    => write --rate-exempt 10.0.0.1
         --ratelimit-subnet-len-ipv4 24    => write --rate-prefix 24/56
@@ -772,12 +948,48 @@ mod tests {
     }
 
     #[test]
+    fn flags_about_clients_of_other_programs_are_shown_as_what_does_the_same_here() {
+        let table = "
+        access-control: 10.0.0.0/8        => access-control:: stray argument; write --allow 10.0.0.0/8
+        access-control: 10.0.0.0/8 deny   => write --deny 10.0.0.0/8
+        'access-control: 10.0.0.0/8 allow' => write --allow 10.0.0.0/8
+        --access-control '10.0.0.0/8 deny' => --access-control: unknown flag; write --deny 10.0.0.0/8
+        --access-control 10.0.0.0/8 deny  => write --deny 10.0.0.0/8
+        --access-control '10.0.0.0/8 refuse' => write --deny 10.0.0.0/8 --refuse-denied refused
+        --access-control 10.0.0.0/8 allow_snoop => write --allow 10.0.0.0/8
+        --acl 'block net 10.0.0.0/8 192.168.0.0/16' => write --deny 10.0.0.0/8 --deny 192.168.0.0/16
+        --allow-query '{ 10.0.0.0/8; !10.1.0.0/16; };' => write --allow 10.0.0.0/8 --deny 10.1.0.0/16
+        --allow-query 'trusted'           => write --allow trusted
+        --addACL 10.0.0.0/8               => --addACL: unknown flag; write --allow 10.0.0.0/8
+        --setACL '{\"10.0.0.0/8\", \"fd00::/8\"}' => write --allow 10.0.0.0/8 --allow fd00::/8
+        --allowed_clients 10.0.0.7        => write --allow 10.0.0.7/32
+        --local-service                   => --local-service: unknown flag; write --allow local
+        --local-service=net               => write --allow local
+        --block 10.0.0.0/8                => --block: unknown flag; write --deny 10.0.0.0/8
+        --blacklist ads.txt               => names are not blocked here, some upstreams do that: write --upstream adguard
+        --refuse-any                      => queries of type ANY are forwarded as all others: leave it out
+        --limit-burst 50                  => BURST stands behind a slash: write --rate-limit QPS/50
+        --hashlimit-srcmask 24            => write --rate-prefix 24/56
+        --ip-ratelimit-factor 10          => above --rate-limit every second query over UDP gets TC: leave it out
+        --MaxQPSIPRule 20                 => write --rate-limit 20
+        --ratelimit_whitelist 10.0.0.1,10.0.0.2 => write --rate-exempt 10.0.0.1/32 --rate-exempt 10.0.0.2/32
+        --allow-transfer none             => zone transfers get REFUSED: leave it out
+        --tcp-clients 50                  => write --tcp-clients-max 50
+        --wait-limit-netblock 5           => it is the same for each network of clients: write --wait-limit N
+        --interface eth0                  => write --listen ADDR with each address that is to be served
+        --drop-privileges                 => root is given up anyway, for 65534:65534: leave it out
+        --no-new-privs                    => given up anyway: leave it out, or write --sandbox require";
+        assert_errors("", table);
+    }
+
+    #[test]
     fn flags_that_are_suggested_are_flags() {
         let rows: Vec<_> = FOREIGN.lines().filter_map(|row| row.split_once(" => ")).collect();
         assert_eq!(rows.len(), FOREIGN.lines().count());
         for (names, remedy) in rows {
             for name in names.split(' ') {
-                assert!(name.starts_with('-') && flags::find(name).is_none(), "{name}");
+                let is_lower = !name.starts_with("--") || *name == name.to_ascii_lowercase();
+                assert!(name.starts_with('-') && is_lower && flags::find(name).is_none(), "{name}");
             }
             let names = remedy.split([' ', ',', ':', ';']).filter(|word| word.starts_with('-'));
             for name in names {

@@ -199,11 +199,12 @@ fn bad_forward_zones_are_named_with_what_would_be_right() {
         /home.arpa/192.168.1.1 => is dnsmasq's notation of a zone with a server of its own; here its names go to the upstreams: write home.arpa
         bücher.test => is not in its ASCII form (A-labels, xn--...)
         home..arpa      => has an empty label; write a name, such as 10.in-addr.arpa
-        .home.arpa      => has an empty label
+        .home.arpa      => is in another form than a name; write home.arpa, which stands for all below it
         home.arpa..     => has an empty label
-        *.home.arpa     => has something else than letters, digits, hyphens, underscores and slashes
+        *.home.arpa     => is in another form than a name; write home.arpa
+        a*b.home.arpa   => has something else than letters, digits, hyphens, underscores and slashes
         a\.b           => has something else than
-        'home arpa'     => has something else than
+        home.arpa,test  => is 2 in one; write --forward-zone home.arpa --forward-zone test
         LABEL.test      => has a label of more than 63 octets
         LONG-NAME       => is 254 octets long, more than 253";
     assert_errors("--forward-zone", &with_long_names(table));
@@ -242,7 +243,13 @@ fn private_answers() {
         .               => is above all names; write --private-answers pass
         10.0.0.0/8      => is an address; write the name that has it, or one above, such as corp.example
         a..b            => has an empty label; write a name, such as corp.example
-        /corp.example/  => is dnsmasq's notation of a zone with a server of its own; here its names go to the upstreams: write corp.example";
+        https://corp.example:8443/a/b => is in another form than a name; write corp.example, which
+        ||corp.example^ => write corp.example, which stands for all below it
+        corp.example:   => write corp.example
+        /corp.example/lan/ => is 2 in one; write --private-zone corp.example --private-zone lan
+        'corp.example lan' => is 2 in one; write --private-zone corp.example --private-zone lan
+        *               => has something else than
+        /corp.example/  => is in another form than a name; write corp.example, which";
     assert_errors("--private-zone", table);
     let table = r"
         --private-answers   => --private-answers: the value is missing; give pass, strip or strip-loopback
@@ -251,6 +258,9 @@ fn private_answers() {
         --private-zone      => --private-zone: the value is missing; give a name, such as corp.example
         --stop-dns-rebind   => --stop-dns-rebind: unknown flag; write --private-answers strip-loopback, and --private-zone NAME
         --rebind-protection => write --private-answers strip-loopback, and
+        --deny-answer-addresses => write --private-answers strip, and
+        --bogus-priv    => leave it out, or write --special-names local
+        --except-from corp.example => write --private-zone corp.example
         --rebind-localhost-ok => --rebind-localhost-ok: unknown flag; write --private-answers strip
         --rebind-domain-ok corp.example => write --private-zone corp.example
         --private-domain=corp.example => write --private-zone corp.example
@@ -687,7 +697,15 @@ fn fewer_clients_than_the_default_per_address_are_no_error() {
         ("--wait-limit OFF", usize::MAX),
     ] {
         assert_eq!(config(typed).limits.late_datagrams_max, limit, "{typed}");
+        assert_eq!(config(typed).warnings, [""; 0], "{typed}");
     }
+    assert_eq!(
+        config("--wait-limit 5000 --size small").warnings,
+        [
+            "--wait-limit 5000: is never reached, as --size small has places for 192 queries; write less, such \
+          as 48, or off"
+        ]
+    );
     let both = config("--tcp-clients-max 20 --tcp-clients-per-address-max 20");
     assert_eq!(both.limits.clients_per_address_max, 20);
 }
@@ -807,9 +825,9 @@ fn lists_are_bounded() {
         ("--listen=127.0.0.N:53 ", LISTENERS_MAX),
         ("--forward-zone=N.10.in-addr.arpa ", ZONES_MAX),
         ("--private-zone=N.example ", ZONES_MAX),
-        ("--allow=fd00::N ", NETWORKS_MAX),
-        ("--deny=fd00::N ", NETWORKS_MAX),
-        ("--rate-exempt=fd00::N ", NETWORKS_MAX),
+        ("--allow=fd00::1:N ", NETWORKS_MAX),
+        ("--deny=fd00::1:N ", NETWORKS_MAX),
+        ("--rate-exempt=fd00::1:N ", NETWORKS_MAX),
     ] {
         let line = |count: usize| -> String {
             (0..count).map(|number| flag.replace('N', &number.to_string())).collect()
@@ -941,10 +959,15 @@ fn users_by_name_and_by_number() {
         "--user",
         "\
 nobody => nobody: is not in /etc/passwd; give UID:GID, such as 65534:65534
-DNS => is not in /etc/passwd
+DNS => is not in /etc/passwd; did you mean dns?
+DNS:mail => did you mean dns:mail?
+dns.mail => dns.mail: is in another form than USER[:GROUP]; write dns:mail
+65534.65534 => write 65534:65534
+'dns mail' => write dns:mail
+nobody.nogroup => is not in /etc/passwd; give UID:GID
 dns:dns => dns:dns: the group is not in /etc/group; write dns:GID, or dns for its own group
 7:x => 7:x: the group is not in /etc/group; write 7:GID, or 7 for its own group
-:7 => is not in /etc/passwd
+:7 => has no user before the colon; write USER:GROUP
 4294967295 => 4294967295: is out of range: 0 to 4294967294
 7:99999999999 => is out of range: 0 to 4294967294
 0:7 => 0:7: is root with another group; write root, or another user

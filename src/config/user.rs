@@ -8,6 +8,23 @@ use crate::host::rights::Ids;
 /// group is that of the name in `/etc/passwd`, or has the number of the user.
 pub(super) fn user(text: &str, host: Host) -> Result<Ids, String> {
     let (user, group) = text.split_once(':').unwrap_or((text, ""));
+    if user.is_empty() {
+        return Err("has no user before the colon; write USER:GROUP".into());
+    }
+    let is_user = |user: &str| matches!(number(user), Ok(Some(_))) || (host.user)(user).is_some();
+    if !is_user(user) {
+        // As chown took it once, and as others write it.
+        if let Some((user, group)) = text.split_once(['.', '/', ',', ' ', '@'])
+            && is_user(user)
+        {
+            let (user, group) = (shown(user), shown(group.trim()));
+            return Err(format!("is in another form than USER[:GROUP]; write {user}:{group}"));
+        }
+        let lower = text.to_ascii_lowercase();
+        if lower.split(':').next().is_some_and(is_user) {
+            return Err(format!("is not in /etc/passwd; did you mean {}?", shown(&lower)));
+        }
+    }
     let gid = match group {
         // As chown takes it.
         "" => None,

@@ -1,20 +1,11 @@
 //! Zones as they are written on the command line.
 
-use super::suggest;
 use super::upstream::{LABEL_LEN_MAX, NAME_LEN_MAX};
 
 /// A zone's name as it stands in messages, in lower case, or what is wrong with it. `example` is a right one, and
 /// `all` does for all names.
 pub(super) fn zone(text: &str, example: &str, all: &str) -> Result<Box<[u8]>, String> {
     let form = format!("write a name, such as {example}");
-    if let Some(rest) = text.strip_prefix('/') {
-        let name = rest.split('/').find(|name| !name.is_empty()).unwrap_or(example);
-        return Err(format!(
-            "is dnsmasq's notation of a zone with a server of its own; here its names go to the \
-             upstreams: write {}",
-            suggest::shown(name)
-        ));
-    }
     let name = text.strip_suffix('.').unwrap_or(text);
     if name.is_empty() {
         return Err(format!("is above all names; write {all}"));

@@ -119,6 +119,17 @@ impl Ranges {
         self.bounds.partition_point(|bound| *bound <= key) % 2 == 1
     }
 
+    /// How many addresses of `network` are in the set.
+    fn addresses_in(&self, network: &Prefix) -> u128 {
+        let ranges = self.bounds.chunks(2).map(|range| (range[0], range.get(1)));
+        ranges
+            .map(|(first, end)| {
+                let last = end.map_or(u128::MAX, |end| end - 1).min(network.last());
+                last.checked_sub(first.max(network.first)).map_or(0, |more| more + 1)
+            })
+            .sum()
+    }
+
     /// Octets that it takes for so many prefixes.
     pub(crate) const fn octets(prefixes: usize) -> usize {
         (2 * prefixes + 2) * size_of::<u128>()
@@ -172,6 +183,26 @@ impl Access {
     pub fn is_public(&self) -> bool {
         let is_local = |prefix: &Prefix| Self::LOCAL.iter().any(|local| prefix.is_within(local));
         self.subnets || !self.allowed.iter().all(is_local)
+    }
+
+    /// The networks that are not local, if they make this an open resolver: half of all IPv4 addresses is served, or
+    /// half of the IPv6 addresses that are given out (`2000::/3`), whatever the prefixes are that come to it.
+    pub fn open_networks(&self) -> Vec<Prefix> {
+        let served = self.served(&[]);
+        let is_open = [Prefix::v4(0, 0, 0), Prefix::v6(0x2000, 3)].iter().any(|all| {
+            let half = 1 << (127 - all.len);
+            served.addresses_in(all) >= half
+        });
+        let is_local = |prefix: &Prefix| Self::LOCAL.iter().any(|local| prefix.is_within(local));
+        let public = self.allowed.iter().filter(|prefix| is_open && !is_local(prefix));
+        public.copied().collect()
+    }
+
+    /// Whether nobody but this host is served.
+    fn is_for_this_host(&self) -> bool {
+        let is_loopback =
+            |prefix: &Prefix| Self::LOOPBACK.iter().any(|loopback| prefix.is_within(loopback));
+        !self.subnets && self.allowed.iter().all(is_loopback)
     }
 
     /// Whether nobody said who is to be served, but for networks that are not.
@@ -246,6 +277,9 @@ impl Access {
 
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_for_this_host() {
+            f.write_str("this host alone: ")?;
+        }
         if self.allowed == Self::LOCAL {
             f.write_str(
                 "loopback, private, shared (100.64.0.0/10), link-local and unique-local addresses",
