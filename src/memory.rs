@@ -238,6 +238,13 @@ mod tests {
     }
 
     #[test]
+    fn a_small_one_with_metrics_stays_under_6_2_mb() {
+        let bound = bound(&["--size=small", "--metrics=127.0.0.1:9153"], 2_780_000);
+        let both = bound.process_sum() + bound.kernel_sum();
+        assert!(both < 6_200_000, "{bound}");
+    }
+
+    #[test]
     fn the_terms_add_up_as_printed() {
         for line in [&[][..], &["--size=small"], &["--size=large", "-l", "127.0.0.1", "-l", "::1"]]
         {
@@ -277,6 +284,7 @@ mod tests {
         for more in [
             &["--tcp-clients-max=151"][..],
             &["--listen=127.0.0.1", "--listen=127.0.0.2"],
+            &["--metrics=127.0.0.1:9153"],
             &["--upstream=quad9", "--upstream=9.9.9.10#x"],
         ] {
             let (more_process, more_kernel) = sums(more);

@@ -302,6 +302,18 @@ impl Stage {
     pub const ALL: [Self; 6] =
         [Self::Connect, Self::Tls, Self::Certificate, Self::Negotiation, Self::Read, Self::Write];
 
+    /// The word for a label of metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Certificate => "certificate",
+            Self::Negotiation => "negotiation",
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+
     /// Whether it will hardly go better a second later.
     pub(super) fn is_lasting(self) -> bool {
         matches!(self, Self::Certificate | Self::Negotiation)

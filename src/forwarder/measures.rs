@@ -296,6 +296,14 @@ mod tests {
         }
         let all = RCODES.iter().chain(&TYPES);
         assert!(all.into_iter().all(|(code, _)| usize::from(*code) < CODES - 1));
+        for (reason, word) in Reason::ALL {
+            if let Reason::Stage(stage) = reason {
+                assert_eq!(stage.word(), word);
+            }
+        }
+        for (place, stage) in Stage::ALL.into_iter().enumerate() {
+            assert_eq!(stage as usize, place);
+        }
         for (place, how) in Answered::ALL.into_iter().enumerate() {
             assert_eq!(how as usize, place);
         }

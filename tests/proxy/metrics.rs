@@ -1,14 +1,16 @@
 //! Metrics and probes over HTTP, while queries are served.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use support::message::{A, RD};
 use support::server::LIMIT;
+use support::skip::skip;
 use support::{Act, Bed, Query, Response};
 
 const METRICS: &[&str] = &["--metrics", "127.0.0.1:0"];
@@ -265,4 +267,66 @@ fn an_upstream_that_is_down_shows_only_where_it_is_asked_for() {
     let failed = "dot_proxy_queries_total{transport=\"udp\",result=\"servfail\"}";
     assert_eq!(all.get(failed), Some(&1.0));
     assert_eq!(all.get("dot_proxy_servfail_total{reason=\"connect\"}"), Some(&1.0));
+}
+
+#[test]
+fn promtool_finds_nothing_to_say() {
+    let bed = Bed::with_args(METRICS, |setup| setup);
+    bed.udp().ask(&Query::new("google.com", A).flags(RD).bytes());
+    let (_, text) = page(bed.proxy.metrics(), "/metrics");
+    let check = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut check) = check else {
+        skip("promtool_finds_nothing_to_say", "no promtool here; Debian's prometheus has it");
+        return;
+    };
+    let mut stdin = check.stdin.take().expect("a pipe");
+    stdin.write_all(text.as_bytes()).expect("it reads");
+    drop(stdin);
+    let output = check.wait_with_output().expect("its end");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn alerts_and_dashboard_use_names_that_exist() {
+    let bed = Bed::with_args(METRICS, |setup| setup);
+    bed.udp().ask(&Query::new("google.com", A).flags(RD).bytes());
+    let samples = scrape(bed.proxy.metrics());
+    let mut names = BTreeSet::new();
+    // Prometheus adds these to every sample.
+    let mut labels = BTreeSet::from(["instance", "job"]);
+    for sample in samples.keys() {
+        let (name, rest) = sample.split_once('{').unwrap_or((sample, ""));
+        names.insert(name);
+        labels.extend(rest.split(',').filter_map(|label| Some(label.split_once('=')?.0)));
+    }
+    for (file, text) in [
+        ("alerts.yaml", include_str!("../../scripts/prometheus/alerts.yaml")),
+        ("dashboard.json", include_str!("../../scripts/prometheus/dashboard.json")),
+    ] {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let words = text.split(|c| !is_part(c));
+        let used: BTreeSet<_> = words
+            .filter(|word| word.starts_with("dot_proxy_") || word.starts_with("process_"))
+            .collect();
+        assert!(used.len() > 8, "{file}: {used:?}");
+        let unknown: Vec<_> = used.difference(&names).collect();
+        assert!(unknown.is_empty(), "{file}: {unknown:?}");
+        for (at, _) in text.match_indices("{{") {
+            let rest = text[at + 2..].trim_start();
+            let rest = rest.strip_prefix("$labels.").unwrap_or(rest);
+            let label = rest.split(|c| !is_part(c)).next().unwrap_or_default();
+            assert!(labels.contains(label), "{file}: {label}");
+        }
+        for (at, _) in text.match_indices("by (") {
+            let list = text[at + 4..].split(')').next().unwrap_or_default();
+            for label in list.split(',').map(str::trim) {
+                assert!(labels.contains(label), "{file}: {label}");
+            }
+        }
+    }
 }

@@ -122,8 +122,7 @@ fn upstreams(text: &mut Text<'_>, facts: &Facts, view: &View<'_>) {
     text.head(&FAILURES);
     for ((label, state), _) in all() {
         for (stage, count) in Stage::ALL.into_iter().zip(state.failures) {
-            let stage = stage.to_string();
-            text.line(&FAILURES, &[("upstream", label), ("stage", &stage)], count);
+            text.line(&FAILURES, &[("upstream", label), ("stage", stage.word())], count);
         }
     }
     text.head(&HANDSHAKES);
