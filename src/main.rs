@@ -1,8 +1,11 @@
 //! The command: read the command line, log, bind, run.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use dot_proxy::config::{self, Command, Config, Host};
 use dot_proxy::host::inherited::{self, Pair};
@@ -16,6 +19,8 @@ use dot_proxy::host::stderr::{GuardedLogger, Stderr};
 use dot_proxy::memory::Bound;
 use dot_proxy::shell;
 use dot_proxy::shell::reactor::{Given, Reactor};
+use dot_proxy::shell::reload::Source;
+use log::LevelFilter;
 use rustix::time::{ClockId, clock_gettime};
 use simple_logger::SimpleLogger;
 
@@ -32,9 +37,9 @@ fn main() -> ExitCode {
     let sockets = inherited::take();
     let addresses = sockets.iter().flatten().map(|pair| pair.address).collect::<Vec<_>>();
     let host = Host {
-        interface_index: interfaces::index,
-        user: Ids::find,
-        group: Ids::find_group,
+        interface_index: |name| remembered(&INTERFACES, name, interfaces::index),
+        user: |name| remembered(&USERS, name, Ids::find),
+        group: |name| remembered(&GROUPS, name, Ids::find_group),
         is_stderr_terminal: io::stderr().is_terminal(),
         is_stderr_journal,
         // They are known as long as the program runs.
@@ -48,7 +53,7 @@ fn main() -> ExitCode {
         }
         Ok(Command::Run(config)) => sockets
             .map_err(Failure::Usage)
-            .and_then(|sockets| run(&config, stderr.clone(), sockets)),
+            .and_then(|sockets| run(&config, host, stderr.clone(), sockets)),
         Ok(Command::Version) => {
             print(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n"))
         }
@@ -67,8 +72,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: &Config, stderr: Stderr, sockets: Vec<Pair>) -> Result<(), Failure> {
-    start(config, stderr, sockets)?.run().map_err(Failure::Runtime)
+fn run(config: &Config, host: Host, stderr: Stderr, sockets: Vec<Pair>) -> Result<(), Failure> {
+    start(config, host, stderr, sockets)?.run().map_err(Failure::Runtime)
 }
 
 /// Says what a start would say of files and flags, and prints the flags.
@@ -82,9 +87,14 @@ fn check_config(config: &Config, flags: &str, stderr: &mut Stderr) -> Result<(),
 
 /// Starts to listen, and gives up what only that needs. What the start needs of the stack is free again for handshakes, which need most of it.
 #[inline(never)]
-fn start(config: &Config, mut stderr: Stderr, sockets: Vec<Pair>) -> Result<Box<Reactor>, Failure> {
+fn start(
+    config: &Config,
+    host: Host,
+    mut stderr: Stderr,
+    sockets: Vec<Pair>,
+) -> Result<Box<Reactor>, Failure> {
     stderr.set_format(config.log_format);
-    let logger = SimpleLogger::new().with_level(config.log_level);
+    let logger = SimpleLogger::new().with_level(LevelFilter::Trace);
     log::set_boxed_logger(Box::new(GuardedLogger::new(logger, stderr.clone())))
         .map_err(|error| Failure::Runtime(error.to_string()))?;
     log::set_max_level(config.log_level);
@@ -102,10 +112,15 @@ fn start(config: &Config, mut stderr: Stderr, sockets: Vec<Pair>) -> Result<Box<
     // The first reading finds where the kernel has its clocks in memory, by a file that the sandbox hides. Each
     // reading would be a system call otherwise.
     let _found = clock_gettime(ClockId::Monotonic);
+    let source = Source { args: std::env::args_os().skip(1).collect(), host };
+    let files = reactor.reload_from(source);
     // Everything is open now.
     rights::give_up(config.user).map_err(Failure::Runtime)?;
     let ports = config.upstreams.iter().map(|upstream| upstream.address.port());
-    sandbox::enter(config.sandbox, ports).map_err(Failure::Runtime)?;
+    let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
+    if sandbox::enter(config.sandbox, ports, &files).map_err(Failure::Runtime)? {
+        reactor.note_confined_ports();
+    }
     for address in reactor.local_addresses() {
         log::info!("listening on {address}, UDP and TCP");
         stdout.write_lines(format!("listening {address} udp tcp\n").as_bytes());
@@ -117,6 +132,25 @@ fn start(config: &Config, mut stderr: Stderr, sockets: Vec<Pair>) -> Result<Box<
     stdout.finish();
     Ok(reactor)
 }
+
+/// What was found by name at the start, as inside the sandbox nothing is found when the flags are read again.
+fn remembered<T: Copy>(
+    known: &Mutex<BTreeMap<String, T>>,
+    name: &str,
+    find: fn(&str) -> Option<T>,
+) -> Option<T> {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = known.get(name) {
+        return Some(*found);
+    }
+    let found = find(name)?;
+    known.insert(name.to_owned(), found);
+    Some(found)
+}
+
+static INTERFACES: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
+static USERS: Mutex<BTreeMap<String, Ids>> = Mutex::new(BTreeMap::new());
+static GROUPS: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
 
 /// What of this process is not heap or stack: the program and the libraries that it was linked with, their
 /// variables, which lie in copies of their pages, and memory of no name.

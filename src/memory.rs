@@ -110,7 +110,8 @@ fn heap(config: &Config) -> (Vec<Term>, usize) {
     let octets = |file: &Path| fs::metadata(file).map_or(0, |metadata| metadata.len() as usize);
     let files: usize = config.files.paths().map(octets).sum();
     if files > 0 {
-        terms.push(Term::new("files of certificates", 2, files));
+        // With those that are read again, and those that connections still have.
+        terms.push(Term::new("files of certificates", 4, files));
     }
     if config.metrics.is_some() {
         let (each, content) = MetricsServer::octets(&config.upstreams);
@@ -120,6 +121,15 @@ fn heap(config: &Config) -> (Vec<Term>, usize) {
     if config.files.client.is_some() {
         let octets = tls::bound::client_certificate_octets(&tls_limits);
         terms.push(Term::new("client certificate", conns, octets));
+    }
+    if config.file.is_some() || files > 0 {
+        let connectors = config.size.upstreams_max() * tls::bound::CONNECTOR_OCTETS;
+        terms.push(Term::new("trust, read again", 1, tls::bound::ROOTS_OCTETS + connectors));
+    }
+    if config.file.is_some() {
+        // The text, its values, and what comes of them beside what was there.
+        let read = 3 * Config::FILE_MAX + rest + limits.query_log_max;
+        terms.push(Term::new("configuration, read again", 1, read));
     }
     (terms, kept)
 }

@@ -7,10 +7,10 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-use super::UsageError;
 use super::flags::{self, CONFIG};
 use super::given::{Given, Place};
 use super::suggest::{self, shown};
+use super::{Config, UsageError};
 use crate::host::os_error::system_error;
 
 /// The flags of a file, in its order.
@@ -121,7 +121,7 @@ fn of_line(line: &str, place: Place) -> Result<Given, String> {
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// 1,000 networks take 40 KB.
-const OCTETS_MAX: usize = 64 << 10;
+const OCTETS_MAX: usize = Config::FILE_MAX;
 
 #[cfg(test)]
 mod tests {

@@ -103,6 +103,9 @@ impl Config {
         (0..inherited.len() + own.len())
             .map(move |i| inherited.get(i).copied().unwrap_or_else(|| own[i - inherited.len()]))
     }
+
+    /// Octets of a configuration file at most.
+    pub const FILE_MAX: usize = 64 << 10;
 }
 
 /// What the command line is read with: the default is a host of which nothing is known.

@@ -443,7 +443,11 @@ impl Options {
             late_datagrams_max: self
                 .late_datagrams_max
                 .unwrap_or(size.of(sizes::LATE_DATAGRAMS_MAX)),
-            upstream_conns_max: size.upstream_conns_max(self.upstreams.len()),
+            upstream_conns_max: size.upstream_conns_max(match self.file {
+                // When it is read again there may be more.
+                Some(_) => size.of(sizes::UPSTREAMS_MAX),
+                None => self.upstreams.len(),
+            }),
             upstream_output_max: size.of(sizes::UPSTREAM_OUTPUT_MAX),
             upstream_bytes_max: size.of(sizes::UPSTREAM_BYTES_MAX),
             output_kept: size.of(sizes::OUTPUT_KEPT),

@@ -28,6 +28,11 @@ impl Size {
         sizes[self as usize]
     }
 
+    /// Upstreams at most.
+    pub fn upstreams_max(self) -> usize {
+        self.of(UPSTREAMS_MAX)
+    }
+
     /// What the sockets get.
     pub fn sockets(self) -> SocketLimits {
         SocketLimits {

@@ -15,6 +15,11 @@ impl Forwarder {
         self.upstreams.unused().iter().filter(move |index| !known.contains(*index))
     }
 
+    /// The upstreams that are asked, in order of preference.
+    pub fn upstreams_asked(&self) -> impl Iterator<Item = UpstreamIndex> + use<> {
+        self.upstreams.indexes()
+    }
+
     /// These upstreams are asked from now on, in order of preference, at least one. Another one gets no new
     /// queries; what waits for it goes elsewhere, and what it was sent may still be answered by it. A new
     /// one has an index that it had before or one of [`Self::free_upstreams`], of those above the highest the next.

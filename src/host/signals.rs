@@ -35,6 +35,9 @@ pub struct Termination {
     signals: Signals,
     /// Whether the next SIGTERM, and the next SIGINT, ends the process in its handler.
     ends_at_once: [Arc<AtomicBool>; 2],
+    hangup: Hangup,
+    /// SIGHUP asked to read the files again.
+    reload: bool,
     /// When the same signal, sent again, is another request.
     repeat_at: Option<Instant>,
     drain: Drain,
@@ -70,12 +73,14 @@ impl Termination {
         let signals = Signals::new(ENDING)?;
         let mut unblocked = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
         let has_terminal = io::stdin().is_terminal() || io::stderr().is_terminal();
-        if hangup_ends(is_ignored(SIGHUP), has_terminal) {
+        let hangup = Hangup::of(is_ignored(SIGHUP), has_terminal);
+        if hangup != Hangup::Nothing {
             signals.add_signal(SIGHUP)?;
             unblocked.add(Signal::SIGHUP);
         }
         unblocked.thread_unblock()?;
-        Ok(Self { signals, ends_at_once, repeat_at: None, drain: Drain::Never })
+        let (reload, repeat_at, drain) = (false, None, Drain::Never);
+        Ok(Self { signals, ends_at_once, hangup, reload, repeat_at, drain })
     }
 
     /// Whether service is to go on after SIGTERM until [`Self::end_drain`]. A second SIGTERM, a second after the
@@ -91,7 +96,11 @@ impl Termination {
 
     /// What the signals ask for that came since the last call.
     pub fn take(&mut self, now: Instant) -> Option<Request> {
-        let came: Vec<i32> = self.signals.pending().collect();
+        let mut came: Vec<i32> = self.signals.pending().collect();
+        if self.hangup == Hangup::Reloads {
+            self.reload |= came.contains(&SIGHUP);
+            came.retain(|signal| *signal != SIGHUP);
+        }
         let is_other = came.iter().any(|signal| *signal != SIGTERM);
         match (self.drain, self.repeat_at) {
             _ if came.is_empty() => return None,
@@ -121,6 +130,16 @@ impl Termination {
         for flag in &self.ends_at_once {
             flag.store(is_armed, Ordering::Relaxed);
         }
+    }
+
+    /// Whether SIGHUP, of which [`Self::take`] took note, asked to read the files again since the last call.
+    pub fn take_reload(&mut self) -> bool {
+        std::mem::take(&mut self.reload)
+    }
+
+    /// Whether SIGHUP asks to read the files again.
+    pub fn may_reload(&self) -> bool {
+        self.hangup == Hangup::Reloads
     }
 
     /// When [`Self::handle_timeout`] is due.
@@ -161,11 +180,25 @@ impl Source for Termination {
     }
 }
 
-/// Whether SIGHUP asks for the end: at a terminal, which was closed, unless whoever started the program
-/// had it ignored (nohup). For a program without a terminal it asks to read the configuration again, and
-/// there is none.
-fn hangup_ends(is_ignored: bool, has_terminal: bool) -> bool {
-    has_terminal && !is_ignored
+/// What SIGHUP asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hangup {
+    /// The end: the terminal was closed.
+    Ends,
+    /// That the files are read again, as of any program without a terminal.
+    Reloads,
+    /// Nothing: whoever started the program at a terminal had it ignored (nohup).
+    Nothing,
+}
+
+impl Hangup {
+    fn of(is_ignored: bool, has_terminal: bool) -> Self {
+        match (has_terminal, is_ignored) {
+            (true, false) => Self::Ends,
+            (true, true) => Self::Nothing,
+            (false, _) => Self::Reloads,
+        }
+    }
 }
 
 /// Whether the process ignores `signal`, as far as the system tells.
@@ -295,10 +328,13 @@ mod tests {
 
     #[test]
     fn a_hangup_ends_what_was_at_a_terminal_unless_ignored() {
-        for (is_ignored, has_terminal, ends) in
-            [(false, false, false), (false, true, true), (true, false, false), (true, true, false)]
-        {
-            assert_eq!(hangup_ends(is_ignored, has_terminal), ends, "{is_ignored} {has_terminal}");
+        for (is_ignored, has_terminal, expected) in [
+            (false, false, Hangup::Reloads),
+            (false, true, Hangup::Ends),
+            (true, false, Hangup::Reloads),
+            (true, true, Hangup::Nothing),
+        ] {
+            assert_eq!(Hangup::of(is_ignored, has_terminal), expected);
         }
     }
 

@@ -43,6 +43,11 @@ impl ServedSubnets {
         )
     }
 
+    /// As of the last look.
+    pub(crate) fn served(&self) -> &[Prefix] {
+        &self.served
+    }
+
     /// Tells `forwarder` of them if they have changed.
     pub(crate) fn look(&mut self, now: Instant, forwarder: &mut Forwarder) -> io::Result<()> {
         let subnets = self.subnets.list()?.into_iter();

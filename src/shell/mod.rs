@@ -7,6 +7,7 @@ mod listener;
 pub(crate) mod metrics;
 mod origin;
 pub mod reactor;
+pub mod reload;
 pub(crate) mod sockets;
 pub(crate) mod stream;
 pub(crate) mod upstream;

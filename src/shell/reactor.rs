@@ -9,6 +9,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -34,6 +35,7 @@ use crate::shell::datagram::{Buffers, Calls};
 use crate::shell::listener::{self, Listener};
 use crate::shell::metrics::{MetricsServer, View};
 use crate::shell::origin::Origin;
+use crate::shell::reload::{Reloader, Source};
 use crate::shell::sockets::{Context, Socket, Sockets};
 use crate::shell::upstream::{self, UpstreamSocket, UpstreamTarget};
 
@@ -61,6 +63,7 @@ pub struct Reactor {
     /// How long service goes on after SIGTERM.
     drain: Duration,
     clocks: Clocks,
+    reloader: Reloader,
     stderr: Stderr,
     manager: Manager,
     /// The upstreams that the manager was last told are not usable.
@@ -134,7 +137,8 @@ impl Reactor {
             }
         };
         let subnets = ServedSubnets::open(access, cx.now, &mut cx.forwarder)?;
-        let reactor = Self::with(listeners, network, subnets, cx, given)
+        let reloader = Reloader::new(config);
+        let reactor = Self::with(listeners, network, subnets, cx, (reloader, given))
             .and_then(|reactor| reactor.with_metrics(metrics, config.drain));
         reactor.map_err(|error| format!("cannot start: {}", system_error(&error)))
     }
@@ -144,7 +148,7 @@ impl Reactor {
         network: Option<Network>,
         subnets: Option<ServedSubnets>,
         cx: Context,
-        given: Given,
+        (reloader, given): (Reloader, Given),
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut termination = Termination::new()?;
@@ -174,6 +178,7 @@ impl Reactor {
             ending: Ending::No,
             drain: Duration::ZERO,
             clocks: Clocks::default(),
+            reloader,
             stderr: given.stderr,
             manager: given.manager,
             told_failed: UpstreamSet::EMPTY,
@@ -211,6 +216,20 @@ impl Reactor {
         self.addresses.iter().copied()
     }
 
+    /// Has SIGHUP read the files again, and the configuration by `source`. Returns the files, which must be
+    /// readable from then on; none, if SIGHUP means something else.
+    pub fn reload_from(&mut self, source: Source) -> Vec<PathBuf> {
+        if !self.termination.may_reload() {
+            return Vec::new();
+        }
+        self.reloader.set_source(source)
+    }
+
+    /// From now on no other ports than those of upstreams can be connected to.
+    pub fn note_confined_ports(&mut self) {
+        self.reloader.note_confined_ports();
+    }
+
     /// Runs until a signal ends it. The error is one line for the user.
     pub fn run(&mut self) -> Result<(), String> {
         self.log_receive_buffer();
@@ -246,6 +265,9 @@ impl Reactor {
                 metrics.handle_turn(self.poll.registry(), self.cx.now);
             }
             self.end_drain();
+            if self.termination.take_reload() && self.ending == Ending::No {
+                self.reload();
+            }
             if self.ending == Ending::Asked {
                 self.shut_down();
             }
@@ -635,6 +657,19 @@ impl Reactor {
         self.ending = Ending::Until(self.cx.now + SHUTDOWN_TIMEOUT);
     }
 
+    fn reload(&mut self) {
+        // What a connection was named must not be another's yet.
+        self.act();
+        self.manager.reloading();
+        let Self { reloader, cx, network, subnets, .. } = self;
+        if reloader.reload(cx, network.as_mut(), subnets)
+            && let Some(metrics) = &mut self.metrics
+        {
+            metrics.relabel(reloader.upstreams());
+        }
+        self.manager.ready(self.cx.now, &status(&self.cx));
+    }
+
     fn is_finished(&self) -> bool {
         let Ending::Until(at) = self.ending else {
             return false;
@@ -695,7 +730,7 @@ fn status(cx: &Context) -> String {
     let failed = cx.forwarder.failed_upstreams();
     let failed: Vec<_> =
         failed.map(|(_, name, stage, detail)| format!("{name}: {stage}: {detail}")).collect();
-    let all = cx.targets.len();
+    let all = cx.forwarder.upstreams_asked().count();
     let words = match failed.len() {
         0 => String::new(),
         _ => format!("; not usable: {}", failed.join("; ")),
@@ -704,7 +739,7 @@ fn status(cx: &Context) -> String {
 }
 
 /// What the core is told of upstreams.
-fn upstream_identities(upstreams: &[UpstreamSpec]) -> Vec<UpstreamIdentity> {
+pub(super) fn upstream_identities(upstreams: &[UpstreamSpec]) -> Vec<UpstreamIdentity> {
     let operator = |upstream: &UpstreamSpec| {
         let first = upstreams.iter().position(|other| other.has_operator_of(upstream));
         first.unwrap_or_default() as u8

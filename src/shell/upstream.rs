@@ -41,6 +41,11 @@ impl UpstreamTarget {
         Self { shown, address, connector, logged: false, handshakes }
     }
 
+    /// Whether this is the upstream that is shown so, and as its connector would have it.
+    pub(crate) fn is_same(&self, connector: &Connector) -> bool {
+        self.connector.is_same(connector)
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }

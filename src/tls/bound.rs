@@ -6,7 +6,8 @@ use super::client_certificate::CHAIN_MAX;
 use super::key_exchange::{CLIENT_SHARE_LEN, STARTED_OCTETS};
 use super::meter::{READ_MAX, UNUSED_MAX};
 use super::sessions::{SESSION_LEN_MAX, Session};
-use super::{TlsLimits, TlsStream};
+use super::trust::Verifier;
+use super::{Connector, TlsLimits, TlsStream};
 
 /// Octets that one connection allocates at most.
 pub(crate) fn connection_octets(limits: &TlsLimits) -> usize {
@@ -50,6 +51,12 @@ pub(crate) fn message_octets(limits: &TlsLimits) -> usize {
     let names = limits.handshake_max / 6 * 64;
     notes.max(names)
 }
+
+/// Octets of what connections to an upstream are made of.
+pub(crate) const CONNECTOR_OCTETS: usize = size_of::<Connector>() + size_of::<Verifier>() + 1024;
+
+/// Octets of the built-in roots, as a list.
+pub(crate) const ROOTS_OCTETS: usize = size_of_val(webpki_roots::TLS_SERVER_ROOTS);
 
 /// Octets of `received_plaintext` while it is given away: a record, and what else a read brought.
 pub(crate) const PLAINTEXT_OCTETS: usize = RECORD_WIRE_MAX + READ_MAX;

@@ -5,13 +5,21 @@ use std::sync::Arc;
 
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{Error, InconsistentKeys};
 
 use super::explain::{certificate_words, pem_words};
 use super::files;
+
+/// A certificate of ours.
+#[derive(Clone, Debug)]
+pub(super) struct ClientCertificate {
+    pub(super) resolver: Arc<dyn ResolvesClientCert>,
+    /// The certificate, and its issuers behind it.
+    pub(super) chain: Arc<[CertificateDer<'static>]>,
+}
 
 /// The certificate, its issuers behind it, and the key, of two files in PEM form, which may be one. The error is
 /// one line that names the flag and the file and says what is wrong.
@@ -19,7 +27,7 @@ pub(super) fn read(
     certificate: &Path,
     key: &Path,
     provider: &CryptoProvider,
-) -> Result<Arc<dyn ResolvesClientCert>, String> {
+) -> Result<ClientCertificate, String> {
     let chain =
         files::certificates(certificate).map_err(|error| format!("--client-cert: {error}"))?;
     let octets: usize = chain.iter().map(|certificate| certificate.len()).sum();
@@ -47,7 +55,10 @@ pub(super) fn read(
             ),
         }
     })?;
-    Ok(Arc::new(SingleCertAndKey::from(certified)))
+    Ok(ClientCertificate {
+        chain: certified.cert.as_slice().into(),
+        resolver: Arc::new(SingleCertAndKey::from(certified)),
+    })
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {

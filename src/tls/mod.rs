@@ -29,7 +29,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
@@ -39,6 +39,7 @@ use rustls::{
 
 use crate::forwarder::Stage;
 use crate::host::os_error::system_error;
+use client_certificate::ClientCertificate;
 use explain::Circumstances;
 use meter::{Meter, Metered, RECORDS_MAX, UNUSED_MAX};
 use sessions::{Session, SessionStore};
@@ -80,7 +81,7 @@ pub fn connectors<'a>(
 struct Common {
     roots: Roots,
     /// Shown to servers that ask for one.
-    client: Option<Arc<dyn ResolvesClientCert>>,
+    client: Option<ClientCertificate>,
     provider: Arc<CryptoProvider>,
     key_exchange: KeyExchange,
     limits: TlsLimits,
@@ -117,7 +118,7 @@ impl Common {
             .dangerous()
             .with_custom_certificate_verifier(Arc::<Verifier>::clone(&verifier));
         let mut config = match &self.client {
-            Some(client) => builder.with_client_cert_resolver(Arc::clone(client)),
+            Some(client) => builder.with_client_cert_resolver(Arc::clone(&client.resolver)),
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![ALPN.to_vec()];
@@ -129,6 +130,7 @@ impl Common {
             verifier,
             name,
             roots: shown,
+            client: self.client.as_ref().map(|client| Arc::clone(&client.chain)),
             key_exchange,
             limits,
             session: None,
@@ -145,6 +147,8 @@ pub struct Connector {
     name: ServerName<'static>,
     /// The roots in words, if the certificate must lead to one.
     roots: Option<Arc<str>>,
+    /// The certificates by which the server may know us.
+    client: Option<Arc<[CertificateDer<'static>]>>,
     key_exchange: KeyExchange,
     limits: TlsLimits,
     session: Option<Session>,
@@ -153,6 +157,15 @@ pub struct Connector {
 }
 
 impl Connector {
+    /// Whether both trust the same, and show and offer servers the same.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.verifier.is_same(&other.verifier)
+            && self.client == other.client
+            && self.key_exchange == other.key_exchange
+            && self.config.enable_sni == other.config.enable_sni
+    }
+
     /// A new connection; its first flight waits to be [flushed](TlsStream::flush).
     pub fn start(&mut self, now: Instant) -> Result<TlsStream, Failure> {
         if !self.may_resume(now) {

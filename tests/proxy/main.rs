@@ -9,6 +9,7 @@ mod pins;
 mod private;
 mod process;
 mod query_log;
+mod reload;
 mod special;
 mod transport;
 mod truncation;

@@ -52,6 +52,8 @@ impl Upstreams {
                 (upstream.name, upstream.operator) = (identity.shown, identity.operator);
             }
         }
+        // Whoever has files read again may have mended what failed.
+        self.end_backoffs(now);
         self.routes = [asked; ROUTES_MAX];
         self.ranking = self.list.indexes().collect();
         if self.list.iter().all(Upstream::is_usable) {

@@ -58,7 +58,7 @@ impl Network {
         let messages = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
         set_socket_recv_buffer_size(&messages, RECEIVE_ASKED)?;
         bind(&messages, &SocketAddrNetlink::new(0, GROUPS))?;
-        let looker = Looker::new(upstreams);
+        let looker = Looker::new();
         let ways = vec![None; upstreams.len()];
         Ok(Self { messages, token, looker, ways, looked_at: now, look_at: Some(now) })
     }
@@ -92,9 +92,19 @@ impl Network {
 
     /// Looks at the way to this upstream, and returns how it has changed since the last look.
     pub(crate) fn poll_way(&mut self, index: usize, upstream: SocketAddr) -> Option<Change> {
+        if self.ways.len() <= index {
+            self.ways.resize(index + 1, None);
+        }
         let now = self.looker.way(upstream)?;
         let before = self.ways[index].replace(now)?;
         (before != now).then_some(Change { before, now })
+    }
+
+    /// Another upstream has this index.
+    pub(crate) fn forget_way(&mut self, index: usize) {
+        if let Some(way) = self.ways.get_mut(index) {
+            *way = None;
+        }
     }
 
     /// Whether a connection from `local` comes through no more, after this change.
@@ -131,7 +141,7 @@ impl Change {
     }
 }
 
-/// Sockets that never send, by which ways are looked at, one for each family that upstreams have. They are
+/// Sockets that never send, by which ways are looked at, one for each family that upstreams may have. They are
 /// opened at the start, as a sandbox may allow none later.
 #[derive(Debug)]
 struct Looker {
@@ -140,14 +150,12 @@ struct Looker {
 }
 
 impl Looker {
-    fn new(upstreams: &[SocketAddr]) -> Self {
+    fn new() -> Self {
         let open = |family| {
             // Without a socket of this family there are no connections either.
             socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()
         };
-        let v4 = upstreams.iter().any(SocketAddr::is_ipv4).then(|| open(AddressFamily::INET));
-        let v6 = upstreams.iter().any(SocketAddr::is_ipv6).then(|| open(AddressFamily::INET6));
-        Self { v4: v4.flatten(), v6: v6.flatten() }
+        Self { v4: open(AddressFamily::INET), v6: open(AddressFamily::INET6) }
     }
 
     /// The way to an address; `None` where nothing is known.
@@ -321,7 +329,7 @@ mod tests {
     #[test]
     fn each_look_is_a_new_one() {
         let addresses = ["127.0.0.1:853", "[::1]:853"].map(|text| text.parse().expect("one"));
-        let looker = Looker::new(&addresses);
+        let looker = Looker::new();
         for _ in 0..3 {
             for address in addresses {
                 // A host may be without IPv6.
@@ -336,12 +344,5 @@ mod tests {
             let local = SocketAddr::try_from(getsockname(socket).expect("a socket"));
             assert!(local.expect("one").ip().is_unspecified(), "{local:?}");
         }
-    }
-
-    #[test]
-    fn families_without_upstreams_have_no_socket() {
-        let v4 = Looker::new(&["192.0.2.1:853".parse().expect("one")]);
-        assert!(v4.v4.is_some() && v4.v6.is_none());
-        assert_eq!(v4.way("[::1]:853".parse().expect("one")), None);
     }
 }

@@ -14,8 +14,8 @@ use seccompiler::{apply_filter, sock_filter};
 /// The first filter ends the process at a call that only an intruder makes. The second refuses whatever is
 /// not known to be needed: a C library that is newer than this program tries a call and goes on without it,
 /// where the end of the process would be the end of the service.
-pub(super) fn restrict() -> bool {
-    let [deadly, needed] = filters(getpid());
+pub(super) fn restrict(reads_files: bool) -> bool {
+    let [deadly, needed] = filters(getpid(), reads_files);
     // The second one refuses the calls that install a filter, too.
     apply_filter(&deadly).is_ok() && apply_filter(&needed).is_ok()
 }
@@ -29,10 +29,11 @@ pub(super) fn refuse_to_hide() {
     apply_filter(&filter(&hide, refused, SECCOMP_RET_ALLOW)).unwrap();
 }
 
-fn filters(own: Pid) -> [Vec<sock_filter>; 2] {
+fn filters(own: Pid, reads_files: bool) -> [Vec<sock_filter>; 2] {
     // An abort is a signal to oneself.
     let to_itself = [Condition::is(0, own.as_raw_nonzero().get().cast_unsigned())];
-    let needed = [NEEDED, &[Call(libc::SYS_tgkill, &to_itself)]].concat();
+    let reading = if reads_files { READING } else { &[] };
+    let needed = [NEEDED, &[Call(libc::SYS_tgkill, &to_itself)], reading].concat();
     let refused = SECCOMP_RET_ERRNO | Errno::PERM.raw_os_error().unsigned_abs();
     [
         filter(DEADLY, SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_ALLOW),
@@ -138,6 +139,23 @@ const NEEDED: &[Call<'_>] = &[
     Call(libc::SYS_exit_group, &[]),
 ];
 
+/// What it takes to read files again.
+const READING: &[Call<'_>] = &[
+    Call(libc::SYS_openat, &[Condition::lacks(2, OPENS_TO_WRITE)]),
+    Call(libc::SYS_statx, &[]),
+    Call(libc::SYS_newfstatat, &[]),
+    Call(libc::SYS_fstat, &[]),
+    Call(libc::SYS_lseek, &[]),
+];
+
+/// A file may be opened to be read, and not otherwise.
+const OPENS_TO_WRITE: u32 = (libc::O_WRONLY
+    | libc::O_RDWR
+    | libc::O_CREAT
+    | libc::O_TRUNC
+    | (libc::O_TMPFILE & !libc::O_DIRECTORY))
+    .cast_unsigned();
+
 /// IPv4 or IPv6, and nothing else than TCP.
 const TCP_SOCKET: &[Condition] = &[
     Condition { argument: 0, mask: !(AF_INET ^ AF_INET6), value: AF_INET & AF_INET6 },
@@ -229,7 +247,11 @@ mod tests {
 
     /// What the kernel would make of a call: the stricter one of both filters decides.
     fn verdict(architecture: u32, number: u32, arguments: [u32; 4]) -> u32 {
-        let [deadly, needed] = filters(Pid::from_raw(OWN).unwrap());
+        verdict_of(false, architecture, number, arguments)
+    }
+
+    fn verdict_of(reads_files: bool, architecture: u32, number: u32, arguments: [u32; 4]) -> u32 {
+        let [deadly, needed] = filters(Pid::from_raw(OWN).unwrap(), reads_files);
         let result = run(&deadly, architecture, number, arguments);
         if result == SECCOMP_RET_ALLOW {
             run(&needed, architecture, number, arguments)
@@ -338,6 +360,23 @@ mod tests {
             let expected = if is_allowed { SECCOMP_RET_ALLOW } else { REFUSED };
             let result = verdict(ARCHITECTURE, number.cast_unsigned() as u32, arguments);
             assert_eq!(result, expected, "{number} {arguments:x?}");
+        }
+    }
+
+    #[test]
+    fn files_are_opened_to_be_read_where_they_are_read_again() {
+        const READ: u32 = (libc::O_CLOEXEC | libc::O_NONBLOCK).cast_unsigned();
+        let number = libc::SYS_openat as u32;
+        for (reads_files, flags, expected) in [
+            (false, READ, REFUSED),
+            (true, READ, SECCOMP_RET_ALLOW),
+            (true, READ | libc::O_WRONLY.cast_unsigned(), REFUSED),
+            (true, READ | libc::O_RDWR.cast_unsigned(), REFUSED),
+            (true, READ | libc::O_CREAT.cast_unsigned(), REFUSED),
+            (true, READ | libc::O_TMPFILE.cast_unsigned(), REFUSED),
+        ] {
+            let result = verdict_of(reads_files, ARCHITECTURE, number, [0, 0, flags, 0]);
+            assert_eq!(result, expected, "{reads_files} {flags:x}");
         }
     }
 

@@ -1,18 +1,19 @@
 //! The sandbox: what serving does not need is taken from the process, for whoever may come to run code in it.
 //!
 //! Landlock takes away files, TCP ports and signals. It looks at what a call is about. `calls` takes away
-//! system calls, by number and by what their arguments are. Nothing is opened by name once the process serves,
-//! so that both are strict.
+//! system calls, by number and by what their arguments are. Nothing is opened by name once the process serves but
+//! the files that are read again when that is asked for, so that both are strict.
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod calls;
 
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, LandlockStatus, NetPort, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, Scope,
+    RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
 };
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
@@ -30,14 +31,19 @@ pub enum Sandbox {
 }
 
 /// Enters the sandbox, from which there is no way out. The process may then connect over TCP to these ports
-/// only, those of its upstreams.
+/// only, those of its upstreams, and read what is in the folders of these files, as they are named and where links
+/// lead to. Returns whether other ports are out of reach.
 ///
 /// To be called once everything is open, while there is one thread. It is an error if the kernel has less than
 /// is required, one line for the user.
-pub fn enter(sandbox: Sandbox, ports: impl IntoIterator<Item = u16>) -> Result<(), String> {
+pub fn enter(
+    sandbox: Sandbox,
+    ports: impl IntoIterator<Item = u16>,
+    files: &[&Path],
+) -> Result<bool, String> {
     if sandbox == Sandbox::Off {
         log::warn!("sandbox: off, as --sandbox says: whoever breaks in may do what this user may");
-        return Ok(());
+        return Ok(false);
     }
     if let Err(error) = hide() {
         let not_hidden =
@@ -48,14 +54,14 @@ pub fn enter(sandbox: Sandbox, ports: impl IntoIterator<Item = u16>) -> Result<(
         log::warn!("{not_hidden}");
     }
     // No ruleset, as in a container that knows no Landlock, is as good as a kernel without.
-    let landlock = confine(ports).unwrap_or(ABI::Unsupported);
-    let taken = Taken { calls: restrict_calls(), landlock };
+    let landlock = confine(ports, files).unwrap_or(ABI::Unsupported);
+    let taken = Taken { calls: restrict_calls(!files.is_empty()), landlock };
     if sandbox == Sandbox::Require && !taken.is_all() {
         return Err(required(&taken));
     }
     let level = if taken.is_nothing() { log::Level::Warn } else { log::Level::Info };
     log::log!(level, "sandbox: {taken}");
-    Ok(())
+    Ok(landlock >= ABI::V4)
 }
 
 fn required(missing: &dyn fmt::Display) -> String {
@@ -72,7 +78,7 @@ fn hide() -> io::Result<()> {
 
 /// Takes away by Landlock what the kernel can, and returns the version that it has. Files that are open stay
 /// open.
-fn confine(ports: impl IntoIterator<Item = u16>) -> Result<ABI, RulesetError> {
+fn confine(ports: impl IntoIterator<Item = u16>, files: &[&Path]) -> Result<ABI, RulesetError> {
     let rule = |port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::ConnectTcp));
     let status = Ruleset::default()
         .handle_access(AccessFs::from_all(LANDLOCK))?
@@ -80,6 +86,7 @@ fn confine(ports: impl IntoIterator<Item = u16>) -> Result<ABI, RulesetError> {
         .scope(Scope::from_all(LANDLOCK))?
         .create()?
         .add_rules(ports.into_iter().map(rule))?
+        .add_rules(path_beneath_rules(readable(files), AccessFs::ReadFile))?
         .restrict_self()?;
     match status.landlock {
         LandlockStatus::Available { effective_abi, .. } => Ok(effective_abi),
@@ -87,16 +94,30 @@ fn confine(ports: impl IntoIterator<Item = u16>) -> Result<ABI, RulesetError> {
     }
 }
 
+/// The folders of files, as they are named and where links lead to: a file that takes the place of another has
+/// its name, and behind links its folder. Of the root of all files it is the file alone.
+fn readable(files: &[&Path]) -> Vec<PathBuf> {
+    let named = files.iter().map(|file| file.to_path_buf());
+    let resolved = files.iter().filter_map(|file| file.canonicalize().ok());
+    let folder = |file: PathBuf| {
+        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let folder = parent.unwrap_or(Path::new("."));
+        let is_root = folder.canonicalize().is_ok_and(|folder| folder.parent().is_none());
+        if is_root { file } else { folder.to_owned() }
+    };
+    named.chain(resolved).map(folder).collect()
+}
+
 /// The newest version of Landlock that is made use of. Later ones restrict datagrams, and answers go anywhere.
 const LANDLOCK: ABI = ABI::V6;
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-fn restrict_calls() -> bool {
-    calls::restrict()
+fn restrict_calls(reads_files: bool) -> bool {
+    calls::restrict(reads_files)
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn restrict_calls() -> bool {
+fn restrict_calls(_reads_files: bool) -> bool {
     false
 }
 

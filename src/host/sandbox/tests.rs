@@ -129,14 +129,22 @@ fn landlock_refuses() {
         "landlock_refuses",
         |act, outside| {
             let needed = match act {
-                "open" | "create" | "program" => ABI::V1,
+                "open" | "create" | "program" | "in the folder" | "beside the folder" => ABI::V1,
                 "signal" | "local socket" => ABI::V6,
                 _ => ABI::V4,
             };
-            confine([outside.port()]).unwrap() >= needed
+            let files: &[&Path] =
+                if act.ends_with("folder") { &[Path::new("/etc/passwd")] } else { &[] };
+            confine([outside.port()], files).unwrap() >= needed
         },
         &[
             ("open", open, End::Refused(Errno::ACCESS)),
+            ("in the folder", open, End::Done),
+            (
+                "beside the folder",
+                |_| File::open("/proc/self/status").map(drop),
+                End::Refused(Errno::ACCESS),
+            ),
             (
                 "create",
                 |_| File::create(std::env::temp_dir().join("dot-proxy-inside")).map(drop),
@@ -160,7 +168,7 @@ fn system_calls_are_refused_or_deadly() {
     let refused = End::Refused(Errno::PERM);
     assert_ends(
         "system_calls_are_refused_or_deadly",
-        |_, _| calls::restrict(),
+        |_, _| calls::restrict(false),
         &[
             ("upstream", |outside| connect(&outside.upstream), End::Done),
             ("open", open, refused),
@@ -185,7 +193,7 @@ fn system_calls_are_refused_or_deadly() {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn memory_that_cannot_be_hidden() {
     fn enter_as(sandbox: Sandbox, outside: &Outside) -> io::Result<()> {
-        enter(sandbox, [outside.port()]).map_err(|line| {
+        enter(sandbox, [outside.port()], &[]).map(drop).map_err(|line| {
             assert!(line.contains("--sandbox require: names and keys are not hidden"), "{line}");
             Errno::PERM.into()
         })
@@ -217,11 +225,12 @@ fn memory_that_cannot_be_hidden() {
 fn the_whole_sandbox_holds_what_serves() {
     assert_ends(
         "the_whole_sandbox_holds_what_serves",
-        |_, outside| enter(Sandbox::On, [outside.port()]).is_ok(),
+        |_, outside| enter(Sandbox::On, [outside.port()], &[Path::new("/etc/passwd")]).is_ok(),
         &[
             ("upstream", |outside| connect(&outside.upstream), End::Done),
             ("known sockets", |outside| accept(&outside.upstream), End::Done),
             ("memory", |_| allocate(), End::Done),
+            ("file", |_| std::fs::read("/etc/passwd").map(drop), End::Done),
         ],
     );
 }

@@ -92,6 +92,11 @@ impl MetricsServer {
         self.facts.process = Process::open();
     }
 
+    /// These are the upstreams now.
+    pub(crate) fn relabel(&mut self, upstreams: &[UpstreamSpec]) {
+        self.facts.labels = labels(upstreams);
+    }
+
     /// Has events come as [`Origin::Metrics`].
     pub(crate) fn register(&mut self, registry: &Registry) -> io::Result<()> {
         registry.register(&mut self.listener, Origin::Metrics(0).token(), Interest::READABLE)

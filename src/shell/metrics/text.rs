@@ -106,7 +106,11 @@ fn held(text: &mut Text<'_>, held: Held) {
 }
 
 fn upstreams(text: &mut Text<'_>, facts: &Facts, view: &View<'_>) {
-    let all = || facts.labels.iter().zip(view.forwarder.upstream_states()).zip(view.targets);
+    let all = || {
+        let states = view.forwarder.upstream_states();
+        let targets = view.forwarder.upstreams_asked().map(|it| &view.targets[it.index()]);
+        facts.labels.iter().zip(states).zip(targets)
+    };
     text.head(&USABLE);
     for ((label, state), _) in all() {
         text.line(&USABLE, &[("upstream", label)], u8::from(state.is_usable));

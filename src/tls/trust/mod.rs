@@ -65,6 +65,16 @@ impl Verifier {
         Self { pins: pins.into(), roots, algorithms }
     }
 
+    /// Whether both accept the same.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let roots = |verifier: &Self| verifier.roots.clone();
+        let has_same_roots = match (roots(self), roots(other)) {
+            (Some(these), Some(those)) => these.roots == those.roots,
+            (these, those) => these.is_none() && those.is_none(),
+        };
+        self.pins == other.pins && has_same_roots
+    }
+
     /// Verifies a chain, with what is left of `checks`.
     pub(super) fn verify(
         &self,

@@ -1,0 +1,229 @@
+//! SIGHUP: the configuration and the files that it names are read again while queries are under way.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use rustix::process::Signal;
+
+use support::message::{A, NOERROR, SERVFAIL};
+use support::skip::skip;
+use support::{Authority, DotServer, Proxy, Query, Response, Setup, TcpClient, UdpClient};
+
+/// A configuration in a file, and the proxy that it is for.
+struct Bed {
+    authority: Authority,
+    servers: Vec<DotServer>,
+    file: PathBuf,
+    proxy: Option<Proxy>,
+}
+
+impl Bed {
+    fn new(name: &str, servers: usize) -> Self {
+        let authority = Authority::new();
+        let server = |_| DotServer::start(Setup::new(authority.identity("dot.example")));
+        let servers = (0..servers).map(server).collect();
+        // A folder of its own: the sandbox lets everything in it be read.
+        let folder =
+            std::env::temp_dir().join(format!("dot-proxy-reload-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a writable directory");
+        Self { authority, servers, file: folder.join("conf"), proxy: None }
+    }
+
+    /// The lines of a configuration with these servers.
+    fn lines(&self, servers: &[usize], more: &str) -> String {
+        let upstream = |server: &usize| self.servers[*server].address().to_string();
+        let upstreams = servers.iter().map(|it| format!("upstream {}#dot.example\n", upstream(it)));
+        let upstreams: String = upstreams.collect();
+        let ca = self.authority.file().display();
+        format!("ca-file {ca}\nquery-log on\n{upstreams}{more}")
+    }
+
+    fn write(&self, lines: &str) {
+        // As editors do it, and ConfigMaps: another file takes its name.
+        let new = self.file.with_extension("new");
+        fs::write(&new, lines).expect("a writable directory");
+        fs::rename(&new, &self.file).expect("a writable directory");
+    }
+
+    fn start(mut self, lines: &str, more: &[&str]) -> Self {
+        self.write(lines);
+        let file = self.file.display().to_string();
+        self.proxy = Some(Proxy::start(&[&["--config", &file], more].concat()));
+        self
+    }
+
+    fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("it was started")
+    }
+
+    /// Has the configuration read again, and gives the line about it.
+    #[track_caller]
+    fn reload(&self) -> String {
+        let is_line = |line: &str| line.contains("SIGHUP: ");
+        let before = self.proxy().lines().iter().filter(|line| is_line(line)).count();
+        self.proxy().signal(Signal::HUP);
+        self.proxy().await_lines("line about it", before + 1, is_line).pop().expect("a line")
+    }
+
+    #[track_caller]
+    fn assert_reloads(&self, lines: &str) {
+        self.write(lines);
+        let line = self.reload();
+        assert!(line.contains("SIGHUP: read again"), "{line}");
+    }
+
+    fn ask(&self, name: &str) -> u16 {
+        let query = Query::new(name, A).bytes();
+        Response::read(&UdpClient::new(self.proxy().address()).ask(&query)).rcode
+    }
+
+    fn queries(&self, server: usize) -> usize {
+        self.servers[server].log().queries.len()
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        if let Some(folder) = self.file.parent() {
+            fs::remove_dir_all(folder).ok();
+        }
+    }
+}
+
+#[test]
+fn upstreams_are_swapped_and_those_that_stay_keep_their_connection() {
+    let bed = Bed::new("swap", 3);
+    let lines = bed.lines(&[0, 1], "");
+    let bed = bed.start(&lines, &["--sandbox", "off"]);
+    assert_eq!(bed.ask("a.example"), NOERROR);
+    bed.assert_reloads(&bed.lines(&[0, 2], ""));
+    assert_eq!(bed.ask("b.example"), NOERROR);
+    assert_eq!((bed.queries(0), bed.servers[0].log().connections.len()), (2, 1));
+    bed.assert_reloads(&bed.lines(&[2], ""));
+    assert_eq!(bed.ask("c.example"), NOERROR);
+    assert_eq!((bed.queries(0), bed.queries(2)), (2, 1));
+}
+
+#[test]
+fn a_hundred_reloads_under_load_lose_nothing_and_close_no_client() {
+    let bed = Bed::new("load", 2);
+    let lines = bed.lines(&[0], "");
+    let bed = bed.start(&lines, &["--sandbox", "off"]);
+    let mut over_tcp = TcpClient::new(bed.proxy().address());
+    let client = UdpClient::new(bed.proxy().address());
+    let mut id = 0;
+    for round in 0..100 {
+        for _ in 0..10 {
+            id += 1;
+            client.send(&Query::new(&format!("u{id}.example"), A).id(id).bytes());
+            over_tcp.send(&Query::new(&format!("t{id}.example"), A).id(id).bytes());
+        }
+        bed.assert_reloads(&bed.lines(&[(round + 1) % 2], ""));
+        for _ in 0..10 {
+            assert_eq!(Response::read(&client.receive()).rcode, NOERROR);
+            assert_eq!(Response::read(&over_tcp.receive()).rcode, NOERROR);
+        }
+    }
+    assert!(bed.queries(0) > 100 && bed.queries(1) > 100);
+}
+
+#[test]
+fn an_error_changes_nothing() {
+    let bed = Bed::new("error", 2);
+    let lines = bed.lines(&[0], "");
+    let bed = bed.start(&lines, &[]);
+    assert_eq!(bed.ask("before.example"), NOERROR);
+    let at = bed.file.display().to_string();
+    let empty = bed.file.with_file_name("empty.pem");
+    fs::write(&empty, "").expect("our folder");
+    for (more, expected) in [
+        ("upstrem quad9\n", format!("{at}:4: upstrem: unknown flag; did you mean upstream?")),
+        ("rate-limit 0\n", format!("{at}:4: rate-limit 0: is out of range")),
+        ("size small\nlisten 127.0.0.1:1\n", "--listen, --size: what is said".to_owned()),
+        (
+            &*format!("ca-file {}\n", empty.display()),
+            format!("--ca-file: {} is empty", empty.display()),
+        ),
+        (&*format!("ca-file {at}x\n"), format!("cannot read {at}x: no such file")),
+    ] {
+        bed.write(&bed.lines(&[0], more));
+        let line = bed.reload();
+        assert!(line.contains("SIGHUP: nothing is changed: "), "{line}");
+        assert!(line.to_lowercase().contains(&expected.to_lowercase()), "{line}: {expected}");
+        assert_eq!(bed.ask("after.example"), NOERROR);
+    }
+    fs::remove_file(&bed.file).expect("our file");
+    let line = bed.reload();
+    assert!(line.contains("--config") && line.contains("cannot be read"), "{line}");
+    assert_eq!(bed.ask("last.example"), NOERROR);
+    assert_eq!(bed.servers[0].log().connections.len(), 1);
+}
+
+#[test]
+fn who_is_served_and_what_is_logged_changes() {
+    let bed = Bed::new("access", 1);
+    let lines = bed.lines(&[0], "refuse-denied refused\n");
+    let bed = bed.start(&lines, &[]);
+    assert_eq!(bed.ask("a.example"), NOERROR);
+    let denied = bed.lines(&[0], "refuse-denied refused\ndeny 127.0.0.0/8\n");
+    bed.assert_reloads(&denied);
+    assert_eq!(bed.ask("b.example"), 5);
+    bed.assert_reloads(&bed.lines(&[0], "").replace("query-log on", "query-log off"));
+    assert_eq!(bed.ask("c.example"), NOERROR);
+    let lines = bed.proxy().lines();
+    assert!(!lines.iter().any(|line| line.contains("c.example")), "{lines:#?}");
+}
+
+/// Without a configuration the files of certificates are read again, inside the sandbox.
+#[test]
+fn another_ca_is_trusted_from_then_on() {
+    let mut bed = Bed::new("ca", 1);
+    let ca = bed.file.with_file_name("ca.pem");
+    fs::copy(bed.authority.file(), &ca).expect("our folder");
+    let upstream = format!("{}#dot.example", bed.servers[0].address());
+    let ca_file = ca.display().to_string();
+    let args = ["--ca-file", &ca_file, "--upstream", &upstream];
+    bed.proxy = Some(Proxy::start(&args));
+    assert_eq!(bed.ask("a.example"), NOERROR);
+    // Nothing has changed yet.
+    let line = bed.reload();
+    assert!(line.ends_with("upstreams: 1, of which 0 are new or changed"), "{line}");
+    let other = Authority::new();
+    fs::copy(other.file(), &ca).expect("our folder");
+    let line = bed.reload();
+    assert!(line.ends_with("upstreams: 1, of which 1 are new or changed"), "{line}");
+    assert_eq!(bed.ask("b.example"), SERVFAIL);
+    bed.servers[0].replace_identity(other.identity("dot.example"));
+    bed.reload();
+    // What is wrong is not asked again at once.
+    let mut answers = std::iter::repeat_with(|| bed.ask("c.example")).take(20);
+    assert!(answers.any(|rcode| rcode == NOERROR));
+}
+
+#[test]
+fn without_files_there_is_nothing_to_read() {
+    let mut bed = Bed::new("none", 0);
+    bed.proxy = Some(Proxy::start(&["--upstream", "127.0.0.1:1#x"]));
+    let line = bed.reload();
+    assert!(line.contains("SIGHUP: nothing is read again"), "{line}");
+}
+
+#[test]
+fn what_only_root_may_read_is_not_read_again() {
+    const NAME: &str = "what_only_root_may_read_is_not_read_again";
+
+    if !rustix::process::geteuid().is_root() {
+        return skip(NAME, "this takes root");
+    }
+    let bed = Bed::new("root", 1);
+    let lines = bed.lines(&[0], "");
+    let bed = bed.start(&lines, &["--user", "12345"]);
+    let secret = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(&bed.file, secret).expect("our file");
+    let line = bed.reload();
+    let words = ["nothing is changed: --config", "ermission denied", "root was given up"];
+    assert!(words.iter().all(|word| line.contains(word)), "{line}");
+    assert_eq!(bed.ask("a.example"), NOERROR);
+    bed.assert_reloads(&bed.lines(&[0], "rate-limit 1000\n"));
+}
