@@ -29,4 +29,6 @@ FROM scratch
 COPY --from=builder /dot-proxy /dot-proxy
 USER 65534:65534
 EXPOSE 53/udp 53/tcp
+# Asks the process itself, wherever it listens, and no upstream: an outage of theirs is no reason to restart it.
+HEALTHCHECK --interval=10s --timeout=2s --start-period=5s CMD ["/dot-proxy", "health"]
 ENTRYPOINT ["/dot-proxy", "--listen", "0.0.0.0:53"]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
+use dot_proxy::commands::health;
 use dot_proxy::config::{self, Command, Config, Host};
 use dot_proxy::host::inherited::{self, Pair};
 use dot_proxy::host::log_format::{self, LogFormat};
@@ -46,6 +47,9 @@ fn main() -> ExitCode {
         inherited: addresses.leak(),
     };
     let result = match config::parse(std::env::args_os().skip(1).collect(), host) {
+        Ok(Command::Health(asked)) => health::run(&asked, host)
+            .map_err(Failure::Runtime)
+            .and_then(|line| print(&format!("{line}\n"))),
         Ok(Command::Help) => print(&config::usage()),
         Ok(Command::CheckConfig(config, flags)) => check_config(&config, &flags, &mut stderr),
         Ok(Command::PrintLimits(config)) => {

@@ -54,6 +54,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("forwarder", &[]),
     ("tls", &["forwarder/Stage", "host/os_error"]),
     ("host", &[]),
+    ("commands", &["config", "forwarder/message", "host"]),
     ("shell", &["config", "forwarder", "host", "tls"]),
     ("config", OF_CONFIG),
     ("memory", &["config", "forwarder", "host", "shell", "tls"]),

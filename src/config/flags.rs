@@ -14,6 +14,7 @@ use super::options::{
 use super::presets::preset_names;
 use super::served::{RATE_PREFIX_DEFAULT, rate_limit, rate_prefix};
 use super::sizes::{CLIENTS_MAX, CLIENTS_PER_ADDRESS_MAX, LATE_DATAGRAMS_MAX, Size, UPSTREAMS_MAX};
+use super::subcommand;
 use super::suggest::{self, shown, words};
 use super::zone::{PRIVATE_ZONE_EXAMPLE, ZONE_EXAMPLE};
 use super::{Host, UsageError};
@@ -160,7 +161,8 @@ pub fn usage() -> String {
     let flags = FLAGS.iter().map(Flag::usage).collect::<Vec<_>>().join("\n");
     format!(
         "Forwards plain DNS (UDP and TCP) to an authenticated DNS-over-TLS resolver.\n\n\
-         Usage: dot-proxy [OPTION]...\n       dot-proxy check-config [OPTION]...  tells whether that is right\n\n{flags}\n"
+         {}\n\n{flags}\n",
+        subcommand::USAGE
     )
 }
 

@@ -1,9 +1,9 @@
 //! The command line and the file that it names, turned into a checked [`Config`].
 //!
 //! `flags` has the table of all flags, `file` reads them from a file, and `given` puts those of the file and of
-//! the command line together. Their values are read by `options`, with every default and its reason, and by
-//! `address`, `served`, `upstream` with `presets`, `zone`, `user` and `sizes`; what was likely meant by another
-//! form than theirs, `suggest` knows.
+//! the command line together; `subcommand` has the words in front of them. Their values are read by `options`, with
+//! every default and its reason, and by `address`, `served`, `upstream` with `presets`, `zone`, `user` and `sizes`;
+//! what was likely meant by another form than theirs, `suggest` knows.
 
 mod address;
 mod file;
@@ -13,6 +13,7 @@ mod options;
 mod presets;
 mod served;
 mod sizes;
+mod subcommand;
 mod suggest;
 mod upstream;
 mod user;
@@ -36,6 +37,8 @@ use crate::tls::{Files, KeyExchange};
 pub use flags::usage;
 use flags::{Flag, HELP, PRINT_LIMITS, VERSION};
 pub use sizes::{QUERIES_MAX, Size, SocketLimits};
+use subcommand::Subcommand;
+pub use subcommand::{Health, listeners};
 pub use upstream::UpstreamSpec;
 
 /// What the command line asks for.
@@ -43,6 +46,8 @@ pub use upstream::UpstreamSpec;
 pub enum Command {
     /// Say whether that could be started, and print the flags that it comes to, a file of configuration.
     CheckConfig(Box<Config>, String),
+    /// Ask the program that runs here whether it answers.
+    Health(Health),
     /// Print [`usage`].
     Help,
     /// Print how much memory that takes at most.
@@ -153,14 +158,18 @@ impl Error for UsageError {}
 
 /// Reads the arguments, without the program's own name.
 ///
-/// `--help` anywhere wins over everything else, then `--version`.
-pub fn parse(args: Vec<OsString>, mut host: Host) -> Result<Command, UsageError> {
+/// A subcommand is the first of them. `--help` anywhere wins over everything else, then `--version`.
+pub fn parse(mut args: Vec<OsString>, mut host: Host) -> Result<Command, UsageError> {
+    let subcommand = Subcommand::take(&mut args);
     let mut args = Arguments::from_vec(args);
-    if takes(&mut args, &HELP) {
+    if subcommand == Some(Subcommand::Help) || takes(&mut args, &HELP) {
         return Ok(Command::Help);
     }
-    if takes(&mut args, &VERSION) {
+    if subcommand == Some(Subcommand::Version) || takes(&mut args, &VERSION) {
         return Ok(Command::Version);
+    }
+    if subcommand == Some(Subcommand::Health) {
+        return subcommand::health(args, host);
     }
 
     let mut prints_limits = false;
@@ -169,17 +178,12 @@ pub fn parse(args: Vec<OsString>, mut host: Host) -> Result<Command, UsageError>
         // The limits are those of the program wherever it is started: its query log may be on.
         host.is_stderr_terminal = true;
     }
-    let mut args = args.finish();
-    let checks_config = args.first().is_some_and(|arg| arg == CHECK_CONFIG);
-    if checks_config {
-        args.remove(0);
-    }
-    let (config, flags) = given::resolve(&given::of_arguments(args)?, host)?;
+    let (config, flags) = given::resolve(&given::of_arguments(args.finish())?, host)?;
     let config = Box::new(config);
-    Ok(match (prints_limits, checks_config) {
-        (true, _) => Command::PrintLimits(config),
-        (false, true) => Command::CheckConfig(config, flags),
-        (false, false) => Command::Run(config),
+    Ok(match subcommand {
+        _ if prints_limits => Command::PrintLimits(config),
+        Some(Subcommand::CheckConfig) => Command::CheckConfig(config, flags),
+        _ => Command::Run(config),
     })
 }
 
@@ -187,9 +191,6 @@ pub fn parse(args: Vec<OsString>, mut host: Host) -> Result<Command, UsageError>
 fn takes(args: &mut Arguments, flag: &Flag) -> bool {
     flag.names.iter().any(|name| args.contains(*name))
 }
-
-/// The word before the flags that are to be checked.
-const CHECK_CONFIG: &str = "check-config";
 
 #[cfg(test)]
 mod tests;

@@ -3,12 +3,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::CHECK_CONFIG;
 use super::address::{address, network_begun, with_port};
 use super::flags::{self, FLAGS, Flag};
 use super::options::LISTEN_PORT;
 use super::presets::{PRESETS, Preset};
 use super::served::{RATE_BURST, RATES, read_rate_limit};
+use super::subcommand;
 use super::upstream::{
     UPSTREAM_EXAMPLE, UPSTREAM_PORT, certificate_name, named, read, without_853,
 };
@@ -167,6 +167,10 @@ names
 --bogus-priv => reverse names of private addresses are answered here: leave it out, or write --special-names local
 --log --log-file --logfile => lines go to stderr: write 2>>VALUE at the end; --log-level and --query-log say which \
 lines
+--run --serve --start => it serves without that word: leave it out
+--health-check --health --healthcheck --ping --status => to ask whether it answers, write dot-proxy health, with nothing \
+in between
+--deep => it belongs to health, the first word behind dot-proxy
 --background --daemon --daemonize => it stays in the foreground: leave it out, and have a service manager start it";
 
 /// What to do about an argument that belongs to no flag.
@@ -176,8 +180,8 @@ pub(super) fn stray(arg: &str, behind: Option<&str>) -> String {
         .split_once('=')
         .or(arg.split_once(": "))
         .map_or((arg, None), |(word, value)| (word, Some(value)));
-    if arg == CHECK_CONFIG {
-        return format!("it comes first: write dot-proxy {CHECK_CONFIG} and the flags behind it");
+    if subcommand::words().any(|word| word == arg) {
+        return format!("it comes first: write dot-proxy {arg} and the flags behind it");
     }
     // Programs that typeset text make one long dash of two.
     let long = format!("--{}", word.trim_start_matches(['\u{2013}', '\u{2014}']));
@@ -191,6 +195,9 @@ pub(super) fn stray(arg: &str, behind: Option<&str>) -> String {
     }
     if arg.starts_with(['/', '.']) {
         return format!("a file of flags follows its own: write --config {}", shown(arg));
+    }
+    if let Some(subcommand) = nearest(word, subcommand::words()) {
+        return format!("did you mean {subcommand}, the first word behind dot-proxy?");
     }
     format!("every value follows its flag, such as {}", flag_for(arg))
 }
@@ -916,7 +923,7 @@ mod tests {
         tls://9.9.9.9                     => every value follows its flag, such as --upstream 9.9.9.9#dns.quad9.net
         1.1.1.1                           => every value follows its flag, such as --upstream 1.1.1.1
         53                                => every value follows its flag, such as --listen 127.0.0.1:53
-        help                              => help: stray argument; flags begin with two hyphens: write --help
+        -u quad9 help                     => help: stray argument; it comes first: write dot-proxy help
         upstream=quad9                    => flags begin with two hyphens: write --upstream quad9
         \u{2014}listen 127.0.0.1         => flags begin with two hyphens: write --listen
         '--query-log on'                  => write --query-log and on as two words, not in one pair of quotes

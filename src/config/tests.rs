@@ -730,6 +730,20 @@ fn files_that_do_not_go_together_are_named() {
 }
 
 #[test]
+fn subcommands_are_the_first_word_and_know_their_flags() {
+    let table = r"
+        helth               => helth: stray argument; did you mean health, the first word behind dot-proxy?
+        -u quad9 health     => health: stray argument; it comes first: write dot-proxy health and the flags behind it
+        --healthcheck       => --healthcheck: unknown flag; to ask whether it answers, write dot-proxy health
+        --deep              => --deep: unknown flag; it belongs to health, the first word behind dot-proxy
+        health --upstream quad9 => --upstream: changes nothing for health, which takes --listen and --deep
+        health --listen localhost => --listen localhost: localhost is not an IP address
+        health --deep=on    => --deep: unknown flag
+        health check        => check: stray argument";
+    assert_errors("", table);
+}
+
+#[test]
 fn bad_command_lines_are_named_with_what_would_be_right() {
     let table = r"
         --bogus             => --bogus: unknown flag; --help lists the flags
@@ -741,7 +755,7 @@ fn bad_command_lines_are_named_with_what_would_be_right() {
         --help=me           => --help: takes no value; write --help alone
         -V=1                => -V: takes no value; write -V alone
         quad9               => quad9: stray argument; every value follows its flag, such as --upstream quad9
-        start               => start: stray argument; every value follows its flag
+        start               => start: stray argument; it serves without that word: leave it out
         -u quad9 google     => google: stray argument
         --                  => --: stray argument
         -                   => -: stray argument
@@ -883,10 +897,11 @@ fn values_must_be_utf8() {
 
 #[test]
 fn help_and_version_win_wherever_they_stand() {
-    for line in ["-h", "--help", "--bogus -h", "-V --help", "-u -h", "--print-limits --help"] {
+    let helps = ["-h", "--help", "--bogus -h", "-V --help", "-u -h", "--print-limits --help"];
+    for line in helps.into_iter().chain(["help", "help -u quad9", "health --help"]) {
         assert!(matches!(parse_words(line), Ok(Command::Help)), "{line}");
     }
-    for line in ["-V", "--version", "x -V", "-u --version"] {
+    for line in ["-V", "--version", "x -V", "-u --version", "version", "health -V"] {
         assert!(matches!(parse_words(line), Ok(Command::Version)), "{line}");
     }
 }

@@ -48,13 +48,25 @@ impl Forwarder {
         truncated: bool,
     ) {
         let source = path.client.ip();
-        if self.is_served(now, source) {
+        if self.clients.serves(source) {
             let allowance = self.clients.allowance(now, source, &mut self.outbox);
-            if allowance != Allowance::Nothing {
-                let truncated = truncated || allowance == Allowance::Truncation;
+            let cut = match allowance {
+                Allowance::Answer => Some(truncated),
+                _ if is_probe(source, message) => Some(truncated),
+                Allowance::Truncation => Some(true),
+                Allowance::Nothing => None,
+            };
+            if let Some(truncated) = cut {
                 self.client_message(now, Source::Datagram(path), message, truncated);
             }
-        } else if self.policy.access.denial == AccessDenial::Refused
+            return;
+        }
+        if is_probe(source, message) {
+            self.client_message(now, Source::Datagram(path), message, truncated);
+            return;
+        }
+        self.note_stranger(now, source);
+        if self.policy.access.denial == AccessDenial::Refused
             && let Ok(parsed) = message::parse_query(message, truncated)
             && self.clients.may_refuse(now)
         {
@@ -68,10 +80,13 @@ impl Forwarder {
     pub(super) fn is_served(&mut self, now: Instant, source: IpAddr) -> bool {
         let is_served = self.clients.serves(source);
         if !is_served {
-            let access = &self.policy.access;
-            self.clients.note_stranger(now, source, access, &mut self.outbox);
+            self.note_stranger(now, source);
         }
         is_served
+    }
+
+    fn note_stranger(&mut self, now: Instant, source: IpAddr) {
+        self.clients.note_stranger(now, source, &self.policy.access, &mut self.outbox);
     }
 
     /// False if it is no DNS query.
@@ -238,8 +253,9 @@ impl Forwarder {
         let qtype = qtype_before(message, response.question_end);
         self.outbox.measures.note(over_tcp, qtype, how, response.rcode);
         let sent = self.respond(now, source, message, response);
-        if let Some(asked) =
-            source.asked(&self.clients, &self.outbox, message, response.question_end)
+        if !source.is_probe(response)
+            && let Some(asked) =
+                source.asked(&self.clients, &self.outbox, message, response.question_end)
         {
             self.outbox.query_log.local(asked, response.rcode, sent.truncated, "");
         }
@@ -295,6 +311,16 @@ impl Source {
         Some(Asked { message, question_end, client: self.peer(clients)?.ip(), over_tcp })
     }
 
+    /// Whether a message from here, with this answer, is how `health` asks. The query log has no line for it.
+    fn is_probe(self, response: &LocalResponse<'_>) -> bool {
+        match self {
+            Self::Datagram(path) => {
+                response.rcode == Rcode::BADVERS && path.client.ip().to_canonical().is_loopback()
+            }
+            Self::Stream(_) => false,
+        }
+    }
+
     /// Whose message it is; `None` if the connection is gone.
     fn peer(self, clients: &Clients) -> Option<SocketAddr> {
         match self {
@@ -310,6 +336,18 @@ fn qtype_before(message: &[u8], question_end: usize) -> Rtype {
         Some([.., high, low, _, _]) => Rtype(u16::from_be_bytes([*high, *low])),
         _ => Rtype(0),
     }
+}
+
+/// Whether a datagram is how `health` asks whether this program answers. It gets its answer whoever else is served
+/// and however much was asked: from loopback nobody else asks, and no query leaves for it.
+#[cold]
+fn is_probe(source: IpAddr, message: &[u8]) -> bool {
+    let is_here = source.to_canonical().is_loopback();
+    is_here
+        && matches!(
+            message::parse_query(message, false),
+            Err(Refusal::Respond(LocalResponse { rcode: Rcode::BADVERS, .. }))
+        )
 }
 
 const CAME_BACK: Ede<'static> =

@@ -12,6 +12,7 @@ mod crowds;
 mod descriptors;
 mod end;
 mod floods;
+mod health;
 mod interfaces;
 mod loops;
 mod many;

@@ -3,6 +3,7 @@
 //! Each test has its own proxy and its own servers, on ports that the kernel chose.
 
 mod flags;
+mod health;
 mod interop;
 mod metrics;
 mod pins;

@@ -57,6 +57,16 @@ impl Opt {
         })
     }
 
+    /// The EXTRA-TEXTs of the Extended DNS Errors in the response which has this OPT record, where there is one.
+    pub fn ede_texts<'a>(&self, response: &'a [u8]) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.options(response).filter_map(|(code, data)| match (code, data) {
+            (OPTION_EDE, [_, _, text @ ..]) => {
+                str::from_utf8(text).ok().filter(|it| !it.is_empty())
+            }
+            _ => None,
+        })
+    }
+
     /// Codes and data of its options.
     pub(crate) fn options<'a>(
         &self,

@@ -265,7 +265,9 @@ fn through<S: AsRef<OsStr>>(wrapper: &[&str], args: &[S]) -> Command {
             command
         }
     };
-    if !args.iter().any(|arg| arg.as_ref() == "--listen") {
+    let is_told =
+        args.iter().any(|arg| ["--listen", "health"].iter().any(|it| arg.as_ref() == *it));
+    if !is_told {
         command.args(["--listen", "127.0.0.1:0"]);
     }
     command.args(args);

@@ -1,0 +1,9 @@
+//! Subcommands that serve nobody: each asks something, waits for the answer with a deadline, and ends.
+//!
+//! - [`health`]: whether the program that runs here answers.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "nobody is kept waiting here, so there is no reactor to read the clock"
+)]
+
+pub mod health;

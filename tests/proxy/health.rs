@@ -1,0 +1,136 @@
+//! `dot-proxy health`: who is asked, what counts as an answer, and what is said where there is none.
+
+use std::net::{SocketAddr, UdpSocket};
+
+use crate::process::assert_refuses;
+use support::message::{A, NOERROR, REFUSED};
+use support::{
+    Authority, Bed, DotServer, Proxy, Query, RefusedPort, Response, Setup, answers, proxy,
+};
+
+#[track_caller]
+fn assert_healthy(args: &[&str], said: &str) {
+    let (code, stdout, stderr) = proxy::run(&[&["health"], args].concat());
+    assert_eq!((code, &*stderr), (Some(0), ""), "{args:?}: {stdout}");
+    assert_eq!(stdout, format!("{said}\n"), "{args:?}");
+}
+
+#[track_caller]
+fn assert_unhealthy(args: &[&str], words: &[&str]) {
+    assert_refuses(&[&["health"], args].concat(), 1, words);
+}
+
+#[test]
+fn this_host_is_answered_under_every_flag_without_a_query_or_a_line() {
+    for flags in [
+        &[][..],
+        &["--allow", "10.0.0.0/8"],
+        &["--deny", "127.0.0.0/8", "--deny", "::1"],
+        &["--deny", "127.0.0.0/8", "--deny", "::1", "--refuse-denied", "refused"],
+        &["--rate-limit", "1/1"],
+        &["--special-names", "forward", "--ecs", "pass", "--hedge", "any"],
+        &["--size", "small", "--wait-limit", "1", "--udp-size-max", "512"],
+        &["--listen", "0.0.0.0:0", "--listen", "[::]:0"],
+    ] {
+        let bed = Bed::with_args(flags, |setup| setup);
+        for listener in bed.proxy.listeners() {
+            let asked = match listener.to_string() {
+                wildcard if wildcard.starts_with("0.0.0.0:") => {
+                    wildcard.replace("0.0.0.0", "127.0.0.1")
+                }
+                wildcard => wildcard.replace("[::]", "[::1]"),
+            };
+            // More often than a rate of one a second allows.
+            for _ in 0..5 {
+                assert_healthy(&["--listen", &listener.to_string()], &format!("{asked} answers"));
+            }
+        }
+        let lines = bed.proxy.stop();
+        let noted = |line: &&String| {
+            ["LOCAL", "FAILURE", "SUCCESS", "BADVERS", "not served"]
+                .iter()
+                .any(|it| line.contains(it))
+        };
+        assert_eq!(lines.iter().find(noted), None, "{flags:?}");
+        assert_eq!(bed.server.log().connections.len(), 0, "{flags:?}");
+    }
+}
+
+/// A server of another kind at a free port, which answers a datagram so.
+fn answering(answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = socket.local_addr().expect("bound");
+    // Ends with the process.
+    std::thread::spawn(move || {
+        let mut octets = [0; 512];
+        while let Ok((len, client)) = socket.recv_from(&mut octets) {
+            // The client may have left.
+            drop(socket.send_to(&answer(&octets[..len]), client));
+        }
+    });
+    address
+}
+
+#[test]
+fn any_answer_to_the_query_counts_and_nothing_else_does() {
+    let refuses = answering(|query| answers::bare(query, REFUSED)).to_string();
+    assert_healthy(&["--listen", &refuses], &format!("{refuses} answers"));
+
+    let repeats = answering(<[u8]>::to_vec).to_string();
+    assert_unhealthy(&["--listen", &repeats], &[&repeats, "did not answer"]);
+    let confused = answering(|query| {
+        let mut answer = answers::bare(query, NOERROR);
+        answer[0] ^= 1;
+        answer
+    });
+    assert_unhealthy(&["--listen", &confused.to_string()], &["did not answer", "firewall"]);
+}
+
+#[test]
+fn where_nothing_listens_is_no_health() {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let address = socket.local_addr().expect("bound").to_string();
+    assert_unhealthy(&["--listen", &address], &[&address, "did not answer"]);
+    drop(socket);
+    assert_unhealthy(&["--listen", &address], &["nothing listens on", &address, "UDP"]);
+    assert_unhealthy(&["--listen", "127.0.0.1:0"], &["give --listen ADDR:PORT"]);
+}
+
+#[test]
+fn deep_asks_an_upstream() {
+    let bed = Bed::start();
+    let listener = bed.proxy.address().to_string();
+    let said = format!("{listener} answers, and so does an upstream");
+    assert_healthy(&["--deep", "--listen", &listener], &said);
+    let asked = bed.server.log().queries.len();
+    assert_eq!(asked, 1);
+    bed.proxy.await_line("the query", |line| line.starts_with("SUCCESS . NS "));
+
+    // An error comes at once where no certificate is right.
+    let authority = Authority::new();
+    let server = DotServer::start(Setup::new(authority.identity("other.example")));
+    let proxy = Proxy::before(&authority, &[&server], &[]);
+    let listener = proxy.address().to_string();
+    let words =
+        ["answers, but a query for . NS got SERVFAIL: ", "the certificate is for other.example"];
+    assert_unhealthy(&["--listen", &listener, "--deep"], &words);
+    assert_healthy(&["--listen", &listener], &format!("{listener} answers"));
+
+    let refused = RefusedPort::reserve();
+    let proxy = Proxy::start(&proxy::arguments(&authority, &[refused.address()], &[]));
+    let listener = proxy.address().to_string();
+    let words = [&listener, "answers, but no upstream answered in 900ms"];
+    assert_unhealthy(&["--listen", &listener, "--deep"], &words);
+    assert_healthy(&["--listen", &listener], &format!("{listener} answers"));
+}
+
+/// The exemption is for one question alone.
+#[test]
+fn who_is_denied_gets_no_answer_to_another_question() {
+    let flags = ["--deny", "127.0.0.0/8", "--refuse-denied", "refused"];
+    let bed = Bed::with_args(&flags, |setup| setup);
+    let udp = bed.udp();
+    let response = udp.ask(&Query::new("a.example", A).opt(1232).bytes());
+    assert_eq!(Response::read(&response).rcode, REFUSED);
+    assert_eq!(bed.server.log().queries.len(), 0);
+}
