@@ -272,9 +272,9 @@ impl Forwarder {
         Some(self.clients.insert(now, peer))
     }
 
-    /// No client waits to be accepted any more.
-    pub fn handle_none_waiting(&mut self) {
-        self.clients.note_none_waiting();
+    /// No client waits to be accepted any more where others than this host can connect, or where `only_host` can.
+    pub fn handle_none_waiting(&mut self, only_host: bool) {
+        self.clients.note_none_waiting(only_host);
     }
 
     /// The TCP connection of an upstream attempt stands; TLS begins.

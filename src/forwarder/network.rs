@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use super::collections::random::Random;
+
 /// What counts as one client wherever something is shared out: places for queries and for connections, and answers
 /// that come late.
 ///
@@ -18,23 +20,25 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// All of loopback: what runs on this host.
-    pub(crate) const LOOPBACK: Self = Self { first: Ipv6Addr::LOCALHOST.to_bits(), interface: 0 };
+    /// All of loopback as one: what runs on this host.
+    pub(crate) const HOST: Self = Self { first: u128::MAX, interface: 0 };
 
-    /// Whether it is this host, or one of its addresses.
+    /// Whether it is an address of loopback, or all of these.
     pub(crate) fn is_loopback(self) -> bool {
-        self == Self::LOOPBACK || self.first >> 24 == V4_LOOPBACK
+        self == Self::HOST
+            || self.first == Ipv6Addr::LOCALHOST.to_bits()
+            || self.first >> 24 == V4_LOOPBACK
     }
 
-    /// The network with all addresses of this host as one.
+    /// The network, with all of loopback as one.
     pub(crate) fn with_one_host(self) -> Self {
-        if self.is_loopback() { Self::LOOPBACK } else { self }
+        if self.is_loopback() { Self::HOST } else { self }
     }
 
     /// The network of a client.
     pub(crate) fn of(client: SocketAddr) -> Self {
         match (client.ip().to_canonical(), client) {
-            (IpAddr::V6(Ipv6Addr::LOCALHOST), _) => Self::LOOPBACK,
+            (IpAddr::V6(v6 @ Ipv6Addr::LOCALHOST), _) => Self { first: v6.to_bits(), interface: 0 },
             (IpAddr::V4(v4), _) => Self { first: v4.to_ipv6_mapped().to_bits(), interface: 0 },
             (IpAddr::V6(v6), SocketAddr::V6(client)) if v6.is_unicast_link_local() => {
                 Self { first: v6.to_bits(), interface: client.scope_id() }
@@ -43,9 +47,12 @@ impl Network {
         }
     }
 
-    /// All of it, for a hash.
-    pub(crate) fn folded(self) -> u64 {
-        (self.first >> 64) as u64 ^ self.first as u64 ^ u64::from(self.interface) << 32
+    /// A hash of it that nobody foretells who does not know `seed`. A host chooses the lower half of its link-local
+    /// address: with the halves put together before they are stirred, it could choose whose bucket it shares.
+    pub(crate) fn hash(self, seed: u64) -> u64 {
+        let upper = Random::new(seed ^ (self.first >> 64) as u64).next();
+        let lower = self.first as u64 ^ u64::from(self.interface) << 32;
+        Random::new(upper ^ lower).next()
     }
 }
 
@@ -54,8 +61,8 @@ impl fmt::Display for Network {
         let first = Ipv6Addr::from_bits(self.first);
         match first.to_canonical() {
             IpAddr::V6(v6) if v6.is_unicast_link_local() => write!(f, "{v6}%{}", self.interface),
-            IpAddr::V6(v6) if *self != Self::LOOPBACK => write!(f, "{v6}/{V6_LEN}"),
-            _ if *self == Self::LOOPBACK => f.write_str("this host"),
+            _ if *self == Self::HOST => f.write_str("this host"),
+            IpAddr::V6(v6) if !self.is_loopback() => write!(f, "{v6}/{V6_LEN}"),
             ip => write!(f, "{ip}"),
         }
     }
@@ -91,7 +98,7 @@ mod tests {
             ("[fe80::2%3]:53", "fe80::2%3"),
             ("127.0.0.1:53", "127.0.0.1"),
             ("[::ffff:127.9.9.9]:53", "127.9.9.9"),
-            ("[::1]:53", "this host"),
+            ("[::1]:53", "::1"),
         ] {
             assert_eq!(network(client).to_string(), shown, "{client}");
         }
@@ -101,9 +108,23 @@ mod tests {
         {
             assert_eq!(network(client).is_loopback(), is_loopback, "{client}");
             let one_host = network(client).with_one_host();
-            assert_eq!(one_host == Network::LOOPBACK, is_loopback, "{client}");
+            assert_eq!(one_host == Network::HOST, is_loopback, "{client}");
         }
         assert_ne!(network("[fe80::1%2]:53"), network("[fe80::1%3]:53"));
-        assert_ne!(network("[fe80::1%2]:53").folded(), network("[fe80::1%3]:53").folded());
+        assert_eq!(Network::HOST.to_string(), "this host");
+    }
+
+    #[test]
+    fn nobody_chooses_whose_bucket_it_shares() {
+        // Put together, their halves are the same.
+        let (one, other) = (network("192.168.1.5:53"), network("[fe80::fe80:fffd:c0a8:105%2]:53"));
+        let folded =
+            |it: Network| (it.first >> 64) as u64 ^ it.first as u64 ^ u64::from(it.interface) << 32;
+        assert_eq!(folded(one), folded(other));
+        let buckets = |it: Network| (0..64).map(|seed| it.hash(seed) % 256).collect::<Vec<_>>();
+        let same =
+            buckets(one).iter().zip(buckets(other)).filter(|(one, other)| **one == *other).count();
+        assert!(same < 8, "in one bucket with {same} of 64 seeds");
+        assert_ne!(network("[fe80::1%2]:53").hash(7), network("[fe80::1%3]:53").hash(7));
     }
 }

@@ -125,9 +125,21 @@ impl Target {
 /// them, as Docker has it.
 fn become_user(ids: Ids) -> Result<(), Problem> {
     let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
-    let groups = getgroups().unwrap_or_default();
+    let groups = getgroups().map_err(|error| Problem {
+        what: format!("the groups cannot be read: {}", words(error)),
+        remedy: "start without more groups",
+    })?;
     let is_already = [getuid(), geteuid()] == [uid; 2] && [getgid(), getegid()] == [gid; 2];
     if is_already {
+        // A saved user or group of somebody else could be taken up again.
+        let forget_saved = || {
+            set_thread_res_gid(gid, gid, gid)?;
+            set_thread_res_uid(uid, uid, uid)
+        };
+        forget_saved().map_err(|error| Problem {
+            what: format!("saved rights cannot be given up: {}", words(error)),
+            remedy: "start as that user",
+        })?;
         let Some(other) = groups.iter().find(|group| **group != gid) else { return Ok(()) };
         return set_thread_groups(&[]).map_err(|error| Problem {
             what: format!("group {other} cannot be given up: {}", words(error)),

@@ -50,6 +50,22 @@ impl ClientSocket {
         }
     }
 
+    /// Reads the end of the stream, if nothing else comes before it.
+    fn look_for_end(&mut self, cx: &mut Context) {
+        match self.stream.tcp.peek(&mut [0]) {
+            Ok(0) => self.end(cx),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => self.reset(cx),
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// The client sends nothing more.
+    fn end(&mut self, cx: &mut Context) {
+        self.stream.readable = false;
+        self.state = State::HalfClosed;
+        cx.forwarder.handle_closed(cx.now, self.client.into(), Closed::Eof);
+    }
+
     fn reset(&mut self, cx: &mut Context) {
         self.state = State::Dead;
         cx.forwarder.handle_closed(cx.now, self.client.into(), Closed::Reset);
@@ -83,17 +99,17 @@ impl Socket for ClientSocket {
             // A client that may not be read stays readable: `Action::Read` will ask again.
             let len_max = cx.forwarder.poll_read(cx.now, self.client).min(cx.buffer.len());
             if len_max == 0 {
+                // Nor is its end seen then, unless it is all that is left to read.
+                if self.stream.ended {
+                    self.look_for_end(cx);
+                }
                 return false;
             }
             if budget == 0 {
                 return true;
             }
             match self.stream.tcp.read(&mut cx.buffer[..len_max]) {
-                Ok(0) => {
-                    self.stream.readable = false;
-                    self.state = State::HalfClosed;
-                    cx.forwarder.handle_closed(cx.now, self.client.into(), Closed::Eof);
-                }
+                Ok(0) => self.end(cx),
                 Ok(len) => {
                     budget = budget.saturating_sub(len);
                     // A short read has emptied the socket, as a `BurstReader` knows, too.

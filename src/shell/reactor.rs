@@ -566,12 +566,8 @@ impl Reactor {
     }
 
     fn read_unread(&mut self) {
-        let mut unread = std::mem::take(&mut self.unread);
-        // A client that the core asked for may have been left unread, too. Upstreams come first: answers
-        // free what clients wait for.
-        sort_by_key(&mut unread, |conn| (matches!(conn, ConnId::Client(_)), *conn));
-        unread.dedup();
-        for conn in unread {
+        let unread = std::mem::take(&mut self.unread);
+        for conn in in_order_of_reading(unread) {
             if self.sockets.read(&mut self.cx, conn) {
                 self.unread.push(conn);
             }
@@ -603,6 +599,7 @@ impl Reactor {
         }
         self.accept_again = None;
         let first = self.accept_from;
+        let mut declined = None;
         for index in (first..self.listeners.len()).chain(0..first) {
             for accepted in 0..max {
                 if !self.listeners[index].is_acceptable() {
@@ -610,10 +607,10 @@ impl Reactor {
                 }
                 let only_host = self.listeners[index].is_for_host();
                 if !self.cx.forwarder.poll_accept(self.cx.now, only_host) {
-                    // A listener that had a place in this turn is the last in the next.
-                    let next = index + usize::from(accepted > 0);
-                    self.accept_from = next % self.listeners.len();
-                    return;
+                    // A listener that had a place in this turn is the last in the next. Another may be served
+                    // although this one is not: of this host's clients and of others not the same are let in.
+                    declined.get_or_insert(index + usize::from(accepted > 0));
+                    break;
                 }
                 match self.listeners[index].accept(self.cx.now) {
                     Ok(None) => break,
@@ -633,8 +630,14 @@ impl Reactor {
                 }
             }
         }
-        if !self.listeners.iter().any(Listener::is_acceptable) {
-            self.cx.forwarder.handle_none_waiting();
+        if let Some(next) = declined {
+            self.accept_from = next % self.listeners.len();
+        }
+        for only_host in [false, true] {
+            let mut waiting = self.listeners.iter().filter(|it| it.is_acceptable());
+            if !waiting.any(|listener| listener.is_for_host() == only_host) {
+                self.cx.forwarder.handle_none_waiting(only_host);
+            }
         }
     }
 
@@ -736,6 +739,17 @@ fn status(cx: &Context) -> String {
         _ => format!("; not usable: {}", failed.join("; ")),
     };
     format!("{} of {all} upstreams usable{words}", all - failed.len())
+}
+
+/// Each of these connections once: upstreams first, as answers free what clients wait for, then clients in the
+/// order in which their turn came.
+fn in_order_of_reading(unread: Vec<ConnId>) -> impl Iterator<Item = ConnId> {
+    let mut unread: Vec<(usize, ConnId)> = unread.into_iter().enumerate().collect();
+    // A client that the core asked for may have been left unread, too.
+    sort_by_key(&mut unread, |(turn, conn)| (*conn, *turn));
+    unread.dedup_by_key(|(_, conn)| *conn);
+    sort_by_key(&mut unread, |(turn, conn)| (matches!(conn, ConnId::Client(_)), *turn));
+    unread.into_iter().map(|(_, conn)| conn)
 }
 
 /// What the core is told of upstreams.

@@ -253,3 +253,31 @@ fn forged_from(source: Ipv4Addr) -> UdpSocket {
     socket.bind(&SocketAddr::from((source, 0)).into()).expect("any address will do");
     socket.into()
 }
+
+/// Clients of this host have every place but those that are left to others, and one more waits. A client of another
+/// address is let in all the same, though the listener of this host was asked first and its client stays outside.
+#[test]
+fn c10_a_listener_that_has_no_place_keeps_no_other_waiting() {
+    in_namespace("c10_a_listener_that_has_no_place_keeps_no_other_waiting", "", || {
+        let (proxy, _server) = start(&[&FEW[..], &["--listen", "127.0.0.1:0"]].concat());
+        let [shared, own] = *proxy.listeners() else { panic!("{:?}", proxy.listeners()) };
+        let mut busy: Vec<_> = (0..40).map(|_| TcpClient::new(own)).collect();
+        for (n, client) in busy.iter_mut().enumerate() {
+            client.send(&dead(n));
+        }
+        let _waits = knock("127.0.0.1", own);
+        let mut other = client_of(ADDRESS, shared);
+        other.send(&query(1));
+        assert_answered(&mut other);
+        // Not because a place became free.
+        for client in &busy {
+            let stream = client.stream();
+            stream.set_nonblocking(true).expect("a socket");
+            let closed = stream.peek(&mut [0]).err().map(|error| error.kind());
+            if closed == Some(ErrorKind::WouldBlock) {
+                return;
+            }
+        }
+        panic!("nobody waits any more");
+    });
+}

@@ -249,6 +249,26 @@ fn over_tcp_who_asks_much_leaves_others_of_its_network_their_turn() {
     end(w);
 }
 
+/// A client that sends a little all the time is looked at each time, and still is not ahead of the others.
+#[test]
+fn over_tcp_who_sends_all_the_time_leaves_others_of_its_network_their_turn() {
+    let mut w = limited_to(1, 1);
+    let busy = w.tcp_client();
+    let other = w.tcp_client();
+    w.run_ms(10);
+    w.tcp_send(busy, dns::framed(&question(0)));
+    w.run_ms(10);
+    for n in 1..=1000 {
+        w.tcp_send(busy, dns::framed(&question(n)));
+        if n == 100 {
+            w.tcp_send(other, dns::framed(&question(2000)));
+        }
+        w.run_ms(5);
+    }
+    assert!(w.is_answered(&numbered(2000)), "{} answers", w.oracle.responses.len());
+    assert!(w.oracle.responses.iter().all(|response| response.took() < Duration::from_secs(5)));
+}
+
 /// What waits to be read waits for the rate of its own network, which is no matter of others.
 #[test]
 fn who_is_not_read_for_the_rate_makes_room_for_others() {

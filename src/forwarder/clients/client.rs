@@ -92,6 +92,10 @@ impl Clients {
         }
         self.timers.partial.disarm(id.key());
         self.timers.fresh.disarm(id.key());
+        if self.timers.above_rate.is_armed(id.key()) {
+            // It had its turn: the others of its network are next.
+            self.timers.above_rate.arm(id.key(), now);
+        }
         true
     }
 
@@ -102,19 +106,49 @@ impl Clients {
         }
     }
 
-    /// How many messages its network may still send. If none, that is looked at again soon.
-    fn allowed(&mut self, now: Instant, id: ClientId, outbox: &mut Outbox) -> usize {
+    /// How many messages its network may still send. If none, that is looked at again soon, and until then the
+    /// client waits for its turn, whatever else happens.
+    fn allowed(&mut self, now: Instant, id: ClientId) -> usize {
         let (Some(rates), Some(client)) = (&mut self.rates, self.conns.get(id)) else {
             return usize::MAX;
         };
+        let waits = self.timers.above_rate.is_armed(id.key());
+        if waits && client.paused {
+            return 0;
+        }
         let allowed = rates.left_on_stream(now, client.peer.ip());
-        if allowed == 0 && client.phase == Phase::Open {
-            rates.log(now, client.peer.ip(), true, outbox);
-            // Behind the others of its network, whose turn is next.
+        if allowed == 0 && client.phase == Phase::Open && !waits {
             self.timers.above_rate.arm(id.key(), now);
-            self.begin_idle_time(now, id.key());
         }
         allowed
+    }
+
+    /// Looks at all that wait for their turn, when that of the first is due: looked at one by one, whoever is first to
+    /// come by after a pause would have all that is left in it, again and again.
+    fn take_turns(&mut self, now: Instant, outbox: &mut Outbox) {
+        if self.timers.above_rate.next(RATE_PAUSE).is_none_or(|at| now < at) {
+            return;
+        }
+        for _ in 0..self.timers.above_rate.len() {
+            let first = self.timers.above_rate.pop(now, Duration::ZERO);
+            if let Some(id) = first.and_then(|key| self.conns.id_at(key)) {
+                self.take_turn(now, id, outbox);
+            }
+        }
+    }
+
+    /// A client that waits for its turn is read, if its network may send again. It keeps its place in the queue until
+    /// it has sent something, so that of several that share what is left none goes without.
+    fn take_turn(&mut self, now: Instant, id: ClientId, outbox: &mut Outbox) {
+        let (Some(rates), Some(client)) = (&mut self.rates, self.conns.get(id)) else {
+            return;
+        };
+        if client.paused {
+            let left = rates.left_on_stream(now, client.peer.ip());
+            self.timers.above_rate.arm(id.key(), now);
+            self.begin_idle_time(now, id.key());
+            self.advance_reading(now, id, left, outbox);
+        }
     }
 
     /// All whole messages were taken, up to one that is no DNS if there was one.
@@ -267,19 +301,27 @@ impl Clients {
 
     /// How many octets may be read of it now; the shell was told if there are none.
     pub(crate) fn poll_read(&mut self, now: Instant, id: ClientId, outbox: &mut Outbox) -> usize {
-        let allowed = self.allowed(now, id, outbox);
+        let allowed = self.allowed(now, id);
         let Some(client) = self.conns.get(id) else {
             return 0;
         };
         let octets = self.read_max(client, allowed);
-        if octets == 0
-            && let Some(client) = self.conns.get_mut(id)
+        if octets > 0 {
+            return octets;
+        }
+        if allowed == 0
+            && client.phase == Phase::Open
+            && let Some(rates) = &mut self.rates
         {
+            rates.log(now, client.peer.ip(), true, outbox);
+            self.begin_idle_time(now, id.key());
+        }
+        if let Some(client) = self.conns.get_mut(id) {
             client.paused = true;
             // A client that is not read cannot be slow to send.
             self.timers.partial.disarm(id.key());
         }
-        octets
+        0
     }
 
     /// [`Action::Transmit`] was taken. False if the client was closed.
@@ -294,12 +336,7 @@ impl Clients {
 
     /// One client whose time is over was closed: the queries that nobody waits for now.
     pub(crate) fn pop_timeout(&mut self, now: Instant, outbox: &mut Outbox) -> Option<Vec<Id>> {
-        while let Some(key) = self.timers.above_rate.pop(now, RATE_PAUSE) {
-            if let Some(id) = self.conns.id_at(key) {
-                self.begin_idle_time(now, key);
-                self.advance_phase(now, id, outbox);
-            }
-        }
+        self.take_turns(now, outbox);
         // Each that goes leaves the others more time.
         if let Some(key) = self.timers.idle.pop(now, self.idle_time()) {
             return Some(self.close_at(key, Manner::Orderly, outbox));
@@ -361,7 +398,12 @@ impl Clients {
 
     /// What follows from fewer queries owed or less output held.
     fn advance_phase(&mut self, now: Instant, id: ClientId, outbox: &mut Outbox) {
-        let allowed = self.allowed(now, id, outbox);
+        let allowed = self.allowed(now, id);
+        self.advance_reading(now, id, allowed, outbox);
+    }
+
+    /// The same with so many messages `allowed`.
+    fn advance_reading(&mut self, now: Instant, id: ClientId, allowed: usize, outbox: &mut Outbox) {
         let Some(client) = self.conns.get(id) else {
             return;
         };

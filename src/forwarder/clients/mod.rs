@@ -39,8 +39,9 @@ pub(crate) struct Clients {
     bytes: usize,
     networks: Networks,
     timers: ClientTimers,
-    /// Since when the shell has been told, each time it asked, that a newcomer has to wait.
-    declined_since: Option<Instant>,
+    /// Since when the shell has been told, each time it asked, that a newcomer has to wait: one that may be of
+    /// another host, and one that can only be of this one.
+    declined_since: [Option<Instant>; 2],
     /// The one that may be accepted now had to.
     waited: bool,
     /// No client is to stay, and what they have sent is taken, however much they hold.
@@ -130,7 +131,7 @@ impl Clients {
             bytes: 0,
             networks: Networks::new(limits.clients_max, limits.clients_per_address_max),
             timers: ClientTimers::new(limits.client_keys_max()),
-            declined_since: None,
+            declined_since: [None; 2],
             waited: false,
             is_leaving: false,
             logged: Logged::default(),
@@ -258,7 +259,8 @@ impl Clients {
     /// Where only this host can connect, nobody else waits behind its own.
     pub(crate) fn accept_at(&self, now: Instant, only_host: bool) -> Option<Instant> {
         let usual = self.place_at(now);
-        let judged = self.declined_since.filter(|_| self.networks.has_crowds(only_host));
+        let declined_since = self.declined_since[usize::from(only_host)];
+        let judged = declined_since.filter(|_| self.networks.has_crowds(only_host));
         let judged = judged.map(|since| since + PATIENCE);
         usual.into_iter().chain(judged).min()
     }
@@ -274,18 +276,20 @@ impl Clients {
 
     /// Whether a client may be accepted now.
     pub(crate) fn poll_accept(&mut self, now: Instant, only_host: bool) -> bool {
-        if self.place_at(now).is_some_and(|at| at <= now) {
-            self.waited = self.declined_since.take().is_some();
+        let has_place = self.place_at(now).is_some_and(|at| at <= now);
+        let declined_since = &mut self.declined_since[usize::from(only_host)];
+        if has_place {
+            self.waited = declined_since.take().is_some();
             return true;
         }
         self.waited = false;
-        self.declined_since.get_or_insert(now);
+        declined_since.get_or_insert(now);
         self.accept_at(now, only_host).is_some_and(|at| at <= now)
     }
 
-    /// No client waits to be accepted any more.
-    pub(crate) fn note_none_waiting(&mut self) {
-        self.declined_since = None;
+    /// No client waits to be accepted any more that may be of another host, or only of this one.
+    pub(crate) fn note_none_waiting(&mut self, only_host: bool) {
+        self.declined_since[usize::from(only_host)] = None;
     }
 
     /// Whether there is a place for a client from here: if none is left, that of one that is idle, or else of one

@@ -71,22 +71,26 @@ impl Networks {
     }
 
     /// Whether there may be a network that has to give way to a newcomer, or, if that can only be of this host, to one
-    /// of this host.
+    /// of this host, which has nine tenths of the places and takes no more from others.
     pub(super) fn has_crowds(&self, newcomer_is_of_host: bool) -> bool {
-        let of_host = self.by_network.count(Network::LOOPBACK);
-        self.crowds > 0
-            || !newcomer_is_of_host && weight(self.clients_max, Network::LOOPBACK, of_host) > 1
+        let of_host = self.by_network.count(Network::HOST);
+        let weight_of_host = |held| weight(self.clients_max, Network::HOST, held);
+        if newcomer_is_of_host {
+            self.crowds > 0 && weight_of_host(of_host + 1) == 0
+        } else {
+            self.crowds > 0 || weight_of_host(of_host) > 1
+        }
     }
 
     /// With two, a network of others gives one to a network that has none.
     fn is_crowd(&self, network: Network, held: usize) -> bool {
-        network != Network::LOOPBACK && weight(self.clients_max, network, held) > 1
+        network != Network::HOST && weight(self.clients_max, network, held) > 1
     }
 
     /// Whether the address or the network has more than it should have while there are no places left: an address
     /// has its limit, a network half of all.
     pub(super) fn is_above(&self, holding: &Holding) -> bool {
-        if holding.network == Network::LOOPBACK {
+        if holding.network == Network::HOST {
             return self.weight(holding) > 0;
         }
         holding.of_address > self.per_address_max || holding.of_network > self.clients_max / 2
@@ -102,7 +106,7 @@ impl Networks {
 /// the network, and it cannot take more from this host.
 fn weight(clients_max: usize, network: Network, held: usize) -> usize {
     let own = clients_max - (clients_max / 10).max(1);
-    if network == Network::LOOPBACK { held.saturating_sub(own) } else { held }
+    if network == Network::HOST { held.saturating_sub(own) } else { held }
 }
 
 impl Holding {
@@ -194,7 +198,10 @@ mod tests {
             assert_eq!(networks.has_crowds(false), crowds, "{connected:?}");
             let are_others =
                 connected.iter().any(|(peer, _)| peer.contains("10.") || peer.contains("fd"));
-            assert_eq!(networks.has_crowds(true), crowds && are_others, "{connected:?}");
+            // Above nine tenths, who connects from this host has no place of others to hope for.
+            let has_its_own = networks.by_network.count(Network::HOST) < 18;
+            let is_judged = crowds && are_others && has_its_own;
+            assert_eq!(networks.has_crowds(true), is_judged, "{connected:?}");
             let holding = networks.holding(asked.parse().unwrap());
             let found = (networks.weight(&holding), networks.is_above(&holding));
             assert_eq!(found, (weight, is_above), "{connected:?}, {asked}");

@@ -71,10 +71,10 @@ pub(crate) struct Rates {
     rate: Rate,
     exempt: Ranges,
     seed: u64,
-    /// What times are counted from.
+    /// What times are counted from: a bucket that was never used is full then.
     epoch: Option<Instant>,
-    /// Sets of [`WAYS`], and behind them those of each set that are shared, one for each transport: who forges
-    /// addresses over UDP takes nothing from clients over TCP.
+    /// Sets of [`WAYS`], and behind them those of each set that are shared, one for each transport: datagrams from
+    /// forged addresses take nothing from what is shared over TCP.
     buckets: Vec<Bucket>,
     /// The networks that the log named lately.
     logged: [Option<(Prefix, Instant)>; LINES_MAX],
@@ -193,7 +193,6 @@ impl Rates {
     }
 
     fn nanoseconds(&mut self, now: Instant) -> u64 {
-        // A bucket that was never used is full at the beginning.
         now.saturating_duration_since(*self.epoch.get_or_insert(now)).as_nanos() as u64
     }
 

@@ -3,15 +3,14 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use crate::forwarder::collections::random::Random;
 use crate::forwarder::network::Network;
 
 /// What networks hold of the query table, so that none can keep the others out.
 ///
 /// Networks are hashed with a seed into a fixed number of buckets: a flood of forged addresses cannot make this
 /// grow. Those whose addresses nobody can forge, on streams and on this host, have buckets of their own. Queries are
-/// named by their key. Every operation is O(1), except the one that looks for the heaviest, which looks at
-/// all buckets.
+/// named by their key. Every operation is O(1), except those that look for the heaviest and for the one whose turn
+/// is next, which look at all buckets.
 #[derive(Debug)]
 pub(crate) struct Shares {
     buckets: Box<[Bucket; BUCKETS]>,
@@ -69,19 +68,19 @@ impl Shares {
 
     /// The bucket of the queries that clients of this network send by datagram.
     pub(crate) fn of_datagrams(&self, network: Network) -> BucketId {
-        if network.is_loopback() {
-            return self.of_streams(network);
-        }
-        BucketId(DATAGRAMS.start as u16 + (self.hash(network) % BucketId::REMOTE as u64) as u16)
+        self.of(network, DATAGRAMS)
     }
 
     /// The bucket of the queries that they send on streams.
     pub(crate) fn of_streams(&self, network: Network) -> BucketId {
-        BucketId(STREAMS.start as u16 + (self.hash(network) % STREAMS_LEN) as u16)
+        self.of(network, STREAMS)
     }
 
-    fn hash(&self, network: Network) -> u64 {
-        Random::new(self.seed ^ network.folded()).next()
+    /// One of these buckets, or of those of this host.
+    fn of(&self, network: Network, buckets: Range<usize>) -> BucketId {
+        let buckets = if network.is_loopback() { HOST } else { buckets };
+        let place = network.hash(self.seed) % buckets.len() as u64;
+        BucketId((buckets.start + place as usize) as u16)
     }
 
     /// How many queries came by datagram from other hosts.
@@ -205,9 +204,11 @@ pub(crate) enum Contenders {
 /// So few that the heaviest is found at a glance, so many that a flooding client seldom shares one
 /// with another.
 const DATAGRAMS: Range<usize> = 0..256;
-const STREAMS: Range<usize> = 256..BUCKETS;
-const STREAMS_LEN: u64 = (STREAMS.end - STREAMS.start) as u64;
-const BUCKETS: usize = 384;
+const STREAMS: Range<usize> = 256..384;
+/// So few that accounts of this host, which have all of 127.0.0.0/8 to ask from, cannot pass for so many networks
+/// that nobody else has a share; so many that one address seldom shares one with a flood.
+const HOST: Range<usize> = STREAMS.end..BUCKETS;
+const BUCKETS: usize = 400;
 
 /// What a network holds is much, if it is so many times its share.
 const MUCH: u32 = 4;
@@ -247,6 +248,23 @@ mod tests {
         assert_eq!(makes_room(&shares), Some(4));
         shares.add(5, flood);
         assert_eq!(makes_room(&shares), Some(5));
+    }
+
+    #[test]
+    fn this_host_is_never_more_networks_than_it_has_buckets() {
+        let mut shares = Shares::new(7, 4096);
+        for n in 0..4096_u32 {
+            let [_, _, upper, lower] = n.to_be_bytes();
+            let client = SocketAddr::from(([127, 1, upper, lower], 40_000));
+            let own = Network::of(client);
+            let bucket = if n % 2 == 0 { shares.of_datagrams(own) } else { shares.of_streams(own) };
+            shares.add(n as usize, bucket);
+        }
+        let other = network("10.0.0.1:53");
+        for newcomer in [shares.of_datagrams(other), shares.of_streams(other)] {
+            let room = shares.makes_room(newcomer, Contenders::All, 4096, |_| false, |_| None);
+            assert!(room.is_some(), "a place for {newcomer:?}");
+        }
     }
 
     #[test]

@@ -259,7 +259,7 @@ impl World {
         }
         self.waiting.since = None;
         self.waiting.surely_since = None;
-        self.forwarder.handle_none_waiting();
+        self.forwarder.handle_none_waiting(false);
     }
 
     /// No place is free, and whoever has one is owed something or may be about to ask.
@@ -371,8 +371,14 @@ impl World {
             self.forwarder.handle_stream(self.now, conn.into(), &bytes);
         }
         let client = &mut self.clients[number];
-        if client.conn.is_some() && !client.unread.is_empty() {
+        let Some(conn) = client.conn else { return };
+        if !client.unread.is_empty() {
             client.waits_since.get_or_insert(at);
+        } else if client.fin == Fin::Arrived && client.state == State::Open {
+            // The end of a client is seen even while nothing is read of it.
+            client.fin = Fin::Told;
+            client.dealings.ended = true;
+            self.forwarder.handle_closed(self.now, conn.into(), Closed::Eof);
         }
     }
 

@@ -111,7 +111,8 @@ impl World {
                 let blameless = self.clients[client].state == State::Open
                     && !self.clients[client].offender
                     && !gives_way;
-                let unsent = self.forwarder.output(conn).len();
+                // The forwarder has no output any more of one that it closes.
+                let unsent = self.clients[client].looked;
                 let owes = self.oracle.owes(To::Stream(client));
                 // A part of a message is held as much as an answer is, until its time is over.
                 let partial_since = self.clients[client].partial_since;
