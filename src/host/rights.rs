@@ -132,11 +132,7 @@ fn become_user(ids: Ids) -> Result<(), Problem> {
     let is_already = [getuid(), geteuid()] == [uid; 2] && [getgid(), getegid()] == [gid; 2];
     if is_already {
         // A saved user or group of somebody else could be taken up again.
-        let forget_saved = || {
-            set_thread_res_gid(gid, gid, gid)?;
-            set_thread_res_uid(uid, uid, uid)
-        };
-        forget_saved().map_err(|error| Problem {
+        set_ids(uid, gid).map_err(|error| Problem {
             what: format!("saved rights cannot be given up: {}", words(error)),
             remedy: "start as that user",
         })?;
@@ -147,15 +143,16 @@ fn become_user(ids: Ids) -> Result<(), Problem> {
         });
     }
     let give_up_groups = || if groups.is_empty() { Ok(()) } else { set_thread_groups(&[]) };
-    let become_it = || {
-        give_up_groups()?;
-        set_thread_res_gid(gid, gid, gid)?;
-        set_thread_res_uid(uid, uid, uid)
-    };
-    become_it().map_err(|error| Problem {
+    give_up_groups().and_then(|()| set_ids(uid, gid)).map_err(|error| Problem {
         what: format!("user {ids} cannot be had: {}", words(error)),
         remedy: "start as root with CAP_SETUID and CAP_SETGID",
     })
+}
+
+/// The group first: who is another user already may not change it any more.
+fn set_ids(uid: Uid, gid: Gid) -> Result<(), Errno> {
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)
 }
 
 /// Whether who has given up root becomes it again, or may do something of what it may.
