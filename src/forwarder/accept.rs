@@ -10,7 +10,7 @@ use super::denial::{Denial, UNPROVEN};
 use super::limits::Service;
 use super::measures::{Answered, Reason};
 use super::message::frame;
-use super::message::hops::{HOPS_MAX, hops};
+use super::message::hops::has_come_back;
 use super::message::{
     self, HEADER_LEN, LOCAL_LEN_MAX, LocalResponse, ParsedQuery, Rcode, Refusal, Rtype,
 };
@@ -141,7 +141,7 @@ impl Forwarder {
             Source::Stream(client) => Origin::Stream { client, index: 0 },
         };
         self.outbox.counts.queries += 1;
-        if hops(message, parsed.opt.as_ref()) > HOPS_MAX {
+        if has_come_back(message, parsed.opt.as_ref()) {
             self.outbox.counts.came_back += 1;
             if self.logged.came_back.is_due(now) {
                 self.outbox.log(Notice::CameBack);

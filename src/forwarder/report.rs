@@ -161,7 +161,7 @@ impl fmt::Display for Notice {
                  (--private-answers); --query-log on shows of which name, --private-zone lets it pass"
             ),
             Self::CameBack => f.write_str(
-                "--upstream: queries come back: behind a server that ends its TLS, an upstream leads to this \
+                "--upstream: queries seem to come back: behind a server that ends its TLS, an upstream leads to this \
                  program again; such queries get SERVFAIL once they have gone round",
             ),
             Self::UpstreamFailed { upstream, stage, detail } => {
@@ -465,7 +465,7 @@ mod tests {
     #[test]
     fn queries_that_come_back_have_a_flag_named() {
         let line = Notice::CameBack.to_string();
-        assert!(line.starts_with("--upstream: queries come back: "), "{line}");
+        assert!(line.starts_with("--upstream: queries seem to come back: "), "{line}");
     }
 
     #[test]

@@ -141,11 +141,11 @@ pub fn append_response(
     edit: ResponseEdit,
 ) -> Result<(), RcodeNeedsOpt> {
     let mut draft = Draft::new(out, edit.limit);
-    let answers_end = match info.stripped {
-        Stripped::Beside { answers_end } => Some(answers_end),
+    let kept = match info.stripped {
+        Stripped::Beside { end, with_authority } => Some((end, with_authority)),
         Stripped::Nothing | Stripped::Everything => None,
     };
-    if parsed.signature.is_some() || info.signature.is_some() && answers_end.is_none() {
+    if parsed.signature.is_some() || info.signature.is_some() && kept.is_none() {
         if response.len() > edit.limit {
             message::append_cut(draft.out, response, info, 0);
         } else {
@@ -165,12 +165,13 @@ pub fn append_response(
     }
     let opt = info.opt.as_ref();
     let message = response.get(..info.end).unwrap_or(response);
-    let len_min = answers_end.unwrap_or(message.len().saturating_sub(opt.map_or(0, |opt| opt.len)));
+    let len = || message.len().saturating_sub(opt.map_or(0, |opt| opt.len));
+    let len_min = kept.map_or_else(len, |(end, _)| end);
     // An OPT record that the upstream did not send is not worth an answer.
     let must_have_opt = client_has_opt && opt.is_some();
     if len_min + if must_have_opt { OPT_LEN_MIN } else { 0 } <= edit.limit {
-        match answers_end {
-            Some(end) => draft.copy_answers(message, end),
+        match kept {
+            Some((end, with_authority)) => draft.copy_start(message, end, with_authority),
             None => draft.copy_without_opt(message, opt),
         }
         if client_has_opt && draft.room() >= OPT_LEN_MIN {
@@ -273,15 +274,14 @@ impl<'a> Draft<'a> {
         self.add_to_arcount(-1);
     }
 
-    /// Appends `message` up to the end of its answers, and says that there is nothing behind them.
+    /// Appends `message` up to the end of its answers, or of its authority section, and says that there is nothing
+    /// behind.
     #[cold]
-    fn copy_answers(&mut self, message: &[u8], answers_end: usize) {
-        self.out.extend_from_slice(message.get(..answers_end).unwrap_or(message));
-        if let Some(counts) =
-            self.out.get_mut(self.start + COUNTS_BEHIND_ANSWERS..).and_then(<[u8]>::first_chunk_mut)
-        {
-            *counts = [0; 4];
-        }
+    fn copy_start(&mut self, message: &[u8], end: usize, with_authority: bool) {
+        self.out.extend_from_slice(message.get(..end).unwrap_or(message));
+        let first = if with_authority { ARCOUNT } else { NSCOUNT };
+        let counts = self.out.get_mut(self.start + first..self.start + super::HEADER_LEN);
+        counts.unwrap_or_default().fill(0);
     }
 
     /// Appends what an OPT record has in front of the length of its data.
@@ -424,7 +424,8 @@ const OPT_FIXED_LEN: usize = OPT_LEN_MIN - 2;
 const ADDED_OPT: [u8; OPT_FIXED_LEN] = [0, 0, TYPE_OPT as u8, 0x04, 0xd0, 0, 0, 0, 0];
 
 /// Where the header counts the records of the last two sections.
-const COUNTS_BEHIND_ANSWERS: usize = 8;
+const NSCOUNT: usize = 8;
+const ARCOUNT: usize = 10;
 
 /// Octets of the longest message, whose length takes two octets (RFC 1035 section 4.2.2).
 const MESSAGE_LEN_MAX: usize = 65_535;
@@ -654,9 +655,9 @@ mod tests {
         else {
             panic!()
         };
-        let answers_end = QUESTION_END + ANSWER.len();
-        info.stripped = Stripped::Beside { answers_end };
-        let mut start = response[..answers_end].to_vec();
+        let end = QUESTION_END + ANSWER.len();
+        info.stripped = Stripped::Beside { end, with_authority: false };
+        let mut start = response[..end].to_vec();
         start[8..12].fill(0);
         let respond = |parsed: &ParsedQuery, limit| {
             let mut out = b"before".to_vec();
@@ -672,6 +673,13 @@ mod tests {
         start[11] = 1;
         let opt = b"\0\0\x29\x10\0\0\0\x80\0\0\x06\0\x0f\0\x02\0\x03";
         assert_eq!(with_opt, [&start[..], opt].concat());
+        // The authority section is left, if that is not what it is about.
+        info.stripped = Stripped::Beside { end: end + ANSWER.len(), with_authority: true };
+        let mut start = response[..end + ANSWER.len()].to_vec();
+        start[10..12].copy_from_slice(&[0, 1]);
+        let mut out = Vec::new();
+        append_response(&mut out, &response, &info, &response, &edns, BY_DATAGRAM).unwrap();
+        assert_eq!(out, [&start[..], opt].concat());
     }
 
     #[test]

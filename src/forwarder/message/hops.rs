@@ -11,12 +11,22 @@ use super::opt::OPTION_PADDING;
 
 /// Hops over TLS that the query which has this OPT record has behind it.
 pub(crate) fn hops(query: &[u8], opt: Option<&Opt>) -> u8 {
-    let padding = opt.and_then(|opt| opt.options(query).find(|(code, _)| *code == OPTION_PADDING));
-    match padding.map(|(_, data)| data.strip_prefix(MARK)) {
-        None => 0,
-        Some(Some([hops, ..])) => hops.saturating_add(1),
+    let options = opt.into_iter().flat_map(|opt| opt.options(query));
+    let paddings = options.filter(|(code, _)| *code == OPTION_PADDING);
+    let counts = paddings.map(|(_, data)| match data.strip_prefix(MARK) {
+        Some([hops, ..]) => hops.saturating_add(1),
         // It was sent for the first time, or by another program.
-        Some(_) => 1,
+        _ => 1,
+    });
+    // Whoever adds a second padding does not begin anew.
+    counts.max().unwrap_or(0)
+}
+
+/// Whether the query has gone round, or could without an end: one so long that the count has no room in it.
+pub(crate) fn has_come_back(query: &[u8], opt: Option<&Opt>) -> bool {
+    match hops(query, opt) {
+        0 => false,
+        hops => hops > HOPS_MAX || query.len() > LEN_MAX,
     }
 }
 
@@ -24,7 +34,10 @@ pub(crate) fn hops(query: &[u8], opt: Option<&Opt>) -> u8 {
 pub(crate) const MARK: &[u8; 8] = b"dotproxy";
 
 /// More hops than programs like this one stand in a row.
-pub(crate) const HOPS_MAX: u8 = 3;
+const HOPS_MAX: u8 = 3;
+
+/// The longest message that the options of this hop and the count can be added to.
+const LEN_MAX: usize = 65_535 - 256;
 
 #[cfg(test)]
 mod tests {
@@ -47,9 +60,27 @@ mod tests {
             (b"\0\x0c\0\x09dotproxy\x01", 2),
             (b"\0\x0b\0\0\0\x0c\0\x0bdotproxy\x02\0\0", 3),
             (b"\0\x0c\0\x09dotproxy\xff", 255),
+            (b"\0\x0c\0\0\0\x0c\0\x09dotproxy\x02\0\x0c\0\x01\0", 3),
         ];
         for (options, expected) in cases {
             assert_eq!(read(options), *expected, "{options:x?}");
+        }
+    }
+
+    #[test]
+    fn a_query_too_long_for_the_count_goes_no_further() {
+        for (mark, len, expected) in [
+            (&b"dotproxy\x02"[..], 600, false),
+            (b"dotproxy\x03", 600, true),
+            (b"\0\0\0\0\0\0\0\0\0", LEN_MAX, false),
+            (b"\0\0\0\0\0\0\0\0\0", LEN_MAX + 1, true),
+        ] {
+            let padding = (len - 15) as u16;
+            let mut query = [&[7; 11][..], &[0, 12], &padding.to_be_bytes(), mark].concat();
+            query.resize(len, 0);
+            let opt = Opt::new(0, query.len(), 512, 0);
+            assert_eq!(has_come_back(&query, Some(&opt)), expected, "{mark:x?} {len}");
+            assert!(!has_come_back(&query, None));
         }
     }
 }

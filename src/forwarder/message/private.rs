@@ -65,10 +65,13 @@ pub enum Stripped {
     /// The client gets all of it.
     #[default]
     Nothing,
-    /// The client gets no records but the answers, which end here.
+    /// The client gets no records behind the answers, or none behind the authority section: a proof that there is
+    /// no other answer may be in it (RFC 4035 section 3.1.3.3).
     Beside {
-        /// Octets up to there.
-        answers_end: usize,
+        /// Octets up to the end of what it gets.
+        end: usize,
+        /// Whether it gets the authority section.
+        with_authority: bool,
     },
     /// The client gets no records.
     Everything,
@@ -114,16 +117,20 @@ fn stripped(
     };
     let records = [header.ancount, header.nscount, header.arcount];
     let mut at = question_end;
-    let mut answers_end = question_end;
+    let authority =
+        usize::from(header.ancount)..usize::from(header.ancount) + usize::from(header.nscount);
+    let (mut answers_end, mut authority_end) = (question_end, question_end);
     for number in 0..records.into_iter().map(usize::from).sum() {
         let Some(record) = RecordStart::read(response, at) else {
             return Stripped::Everything;
         };
         let owner = at;
         at = record.end();
-        let is_answer = number < usize::from(header.ancount);
-        if is_answer {
+        if number < authority.start {
             answers_end = at;
+        }
+        if number < authority.end {
+            authority_end = at;
         }
         let rdata = record.rdata(response).unwrap_or_default();
         let is_private = match Rtype(record.rtype) {
@@ -134,10 +141,12 @@ fn stripped(
         };
         if is_private && !passes(owner) {
             // Without answers there is nothing to be kept.
-            return if is_answer || answers_end == question_end {
+            return if number < authority.start || answers_end == question_end {
                 Stripped::Everything
+            } else if number < authority.end {
+                Stripped::Beside { end: answers_end, with_authority: false }
             } else {
-                Stripped::Beside { answers_end }
+                Stripped::Beside { end: authority_end, with_authority: true }
             };
         }
     }
@@ -178,6 +187,13 @@ fn is_private(octets: &[u8], loopback: bool, len: usize) -> bool {
             [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last @ 0..=1] => last == 0 || loopback,
             // Unique-local (RFC 4193), link-local, what was site-local (RFC 3879), and a network's own NAT64 (RFC 8215).
             [0xfc..=0xfd, ..] | [0xfe, 0x80..=0xff, ..] | [0, 0x64, 0xff, 0x9b, 0, 1, ..] => true,
+            // 6to4 (RFC 3056), ISATAP (RFC 5214), and IPv4-compatible addresses (RFC 4291): packets to them go, as
+            // IPv4, to the address within. Of Teredo (RFC 4380) that is the outside of a translator.
+            [0x20, 0x02, a, b, c, d, ..] => is_private_v4([a, b, c, d], loopback),
+            [_, _, _, _, _, _, _, _, 0 | 2, 0, 0x5e, 0xfe, a, b, c, d]
+            | [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a @ 1..=255, b, c, d] => {
+                is_private_v4([a, b, c, d], loopback)
+            }
             _ => false,
         }
 }
@@ -246,6 +262,15 @@ mod tests {
                 true,
             ),
             ("64:ff9b:1:: 64:ff9b:1:ffff::8.8.8.8 fec0:: feff::1", true, true),
+            // By way of IPv4.
+            ("2002:a00:1:: 2002:c0a8:101::7 ::10.0.0.1 ::192.168.1.1", true, true),
+            ("2001:db8::5efe:10.0.0.1 2001:db8::200:5efe:192.168.1.1", true, true),
+            ("2002:7f00:1:: ::127.0.0.1 2001:db8::5efe:127.0.0.1", false, true),
+            (
+                "2002:808:808:: ::8.8.8.8 2001:db8::5efe:8.8.8.8 2001:db8::1:5efe:10.0.0.1",
+                false,
+                false,
+            ),
             (
                 "::2 ::ffff:8.8.8.8 64:ff9b::8.8.8.8 64:ff9b:2::10.0.0.1 fbff::1 fe00::1 fe7f::1",
                 false,
@@ -330,17 +355,23 @@ mod tests {
     fn records_beside_the_answers() {
         let mx = record(b"\0\x0f\0\x01", b"\0\x05\xc0\x0c");
         let private = record(b"\0\x01\0\x01", &[10, 0, 0, 1]);
-        let answers_end = query().len() + mx.len();
-        let beside = Stripped::Beside { answers_end };
-        for (counts, records, expected) in [
-            ([1, 0, 1], [&mx, &private], beside),
-            ([1, 1, 0], [&mx, &private], beside),
-            ([1, 1, 0], [&private, &mx], Everything),
-            ([2, 0, 0], [&mx, &private], Everything),
-            ([0, 1, 1], [&mx, &private], Everything),
-            ([1, 1, 0], [&mx, &mx], Nothing),
-        ] {
-            let response = response(counts, &records.map(Vec::as_slice).concat());
+        let end = |records| query().len() + records * mx.len();
+        let beside =
+            |records, with_authority| Stripped::Beside { end: end(records), with_authority };
+        let cases: [([u8; 3], &[&Vec<u8>], Stripped); 8] = [
+            ([1, 0, 1], &[&mx, &private], beside(1, true)),
+            ([1, 1, 0], &[&mx, &private], beside(1, false)),
+            ([1, 1, 1], &[&mx, &mx, &private], beside(2, true)),
+            ([1, 2, 1], &[&mx, &mx, &private, &mx], beside(1, false)),
+            ([1, 1, 0], &[&private, &mx], Everything),
+            ([2, 0, 0], &[&mx, &private], Everything),
+            ([0, 1, 1], &[&mx, &private], Everything),
+            ([1, 1, 0], &[&mx, &mx], Nothing),
+        ];
+        for (counts, records, expected) in cases {
+            let octets: Vec<u8> =
+                records.iter().flat_map(|record| record.iter().copied()).collect();
+            let response = response(counts, &octets);
             let found = strips(&strip(false, &[]), &response);
             assert_eq!(found, expected, "{counts:?} {records:x?}");
         }
