@@ -56,7 +56,7 @@ impl Target {
         if !health.listen.is_empty() {
             return Self::among(&health.listen, false);
         }
-        match listeners_of_process_1(host)? {
+        match listeners_of_process_1(host) {
             Some(listeners) => Self::among(&listeners, false),
             None => Self::among(&[DEFAULT], true),
         }
@@ -105,16 +105,11 @@ impl fmt::Display for Target {
 
 /// The listeners of the program that a container was started for; `None` if process 1 is not this program. Its
 /// command line can be read by everybody, unlike all else of it.
-fn listeners_of_process_1(host: Host) -> Result<Option<Vec<SocketAddr>>, String> {
-    let Ok(words) = fs::read("/proc/1/cmdline") else {
-        return Ok(None);
-    };
-    let Some(args) = arguments(&words) else {
-        return Ok(None);
-    };
-    config::listeners(args, host).map_err(|error| {
-        format!("the command line of process 1 is not understood: {error}; give --listen ADDR:PORT")
-    })
+fn listeners_of_process_1(host: Host) -> Option<Vec<SocketAddr>> {
+    let words = fs::read("/proc/1/cmdline").ok()?;
+    // Process 1 has understood it. What is wrong is in its configuration, since it started: it goes on with what it
+    // read then, and must not count as unhealthy for that.
+    config::listeners(arguments(&words)?, host).ok()?
 }
 
 /// The arguments of this program in a command line as the kernel shows it. In front of it may be an init program

@@ -19,6 +19,10 @@ impl Forwarder {
     /// stalled, and is to be called again.
     pub(super) fn dispatch(&mut self, now: Instant) -> bool {
         self.queries.forget_look();
+        // Most often nothing does: an answer came, or a message that is none of a client's.
+        if !self.queries.waits() {
+            return false;
+        }
         for index in self.queries.awaited().iter() {
             if !self.upstreams.is_asked(index) {
                 self.turn_away(now, index);

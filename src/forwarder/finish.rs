@@ -96,11 +96,8 @@ impl Forwarder {
         if query.is_sent() {
             self.leave_sendings(now, &query, outcome.upstream());
         }
-        let first = query.history.first;
-        if query.history.hedged
-            && outcome.upstream().is_some_and(|by| first.is_some_and(|(first, _)| first != by))
-        {
-            self.outbox.measures.hedges_won += 1;
+        if query.history.hedged {
+            self.count_hedge(&query, &outcome);
         }
         let ecs = self.policy.ecs;
         match query.origin {
@@ -224,6 +221,15 @@ impl Forwarder {
                 self.upstreams.note_answered_elsewhere(now, sending.conn, index);
             }
             self.upstreams.abandon(now, sending.conn, sending.id, &mut self.outbox);
+        }
+    }
+
+    /// Counts a copy that was answered before what was sent first.
+    #[cold]
+    fn count_hedge(&mut self, query: &Query, outcome: &Outcome<'_>) {
+        let first = query.history.first;
+        if outcome.upstream().is_some_and(|by| first.is_some_and(|(first, _)| first != by)) {
+            self.outbox.measures.hedges_won += 1;
         }
     }
 

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::collections::random::Random;
-
 /// What counts as one client wherever something is shared out: places for queries and for connections, and answers
 /// that come late.
 ///
@@ -23,11 +21,9 @@ impl Network {
     /// All of loopback as one: what runs on this host.
     pub(crate) const HOST: Self = Self { first: u128::MAX, interface: 0 };
 
-    /// Whether it is an address of loopback, or all of these.
+    /// Whether it is an address of loopback.
     pub(crate) fn is_loopback(self) -> bool {
-        self == Self::HOST
-            || self.first == Ipv6Addr::LOCALHOST.to_bits()
-            || self.first >> 24 == V4_LOOPBACK
+        self.first == Ipv6Addr::LOCALHOST.to_bits() || self.first >> 24 == V4_LOOPBACK
     }
 
     /// The network, with all of loopback as one.
@@ -50,9 +46,11 @@ impl Network {
     /// A hash of it that nobody foretells who does not know `seed`. A host chooses the lower half of its link-local
     /// address: with the halves put together before they are stirred, it could choose whose bucket it shares.
     pub(crate) fn hash(self, seed: u64) -> u64 {
-        let upper = Random::new(seed ^ (self.first >> 64) as u64).next();
-        let lower = self.first as u64 ^ u64::from(self.interface) << 32;
-        Random::new(upper ^ lower).next()
+        let upper = (self.first >> 64) as u64 ^ seed;
+        let lower = self.first as u64 ^ u64::from(self.interface) << 32 ^ seed.rotate_left(32);
+        // Every bit of the product's halves depends on both, and on the seed.
+        let product = u128::from(upper) * u128::from(lower);
+        (product >> 64) as u64 ^ product as u64
     }
 }
 
@@ -79,6 +77,7 @@ const V6_MASK: u128 = u128::MAX << (128 - V6_LEN);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forwarder::collections::random::Random;
 
     fn network(client: &str) -> Network {
         Network::of(client.parse().unwrap())
@@ -121,7 +120,8 @@ mod tests {
         let folded =
             |it: Network| (it.first >> 64) as u64 ^ it.first as u64 ^ u64::from(it.interface) << 32;
         assert_eq!(folded(one), folded(other));
-        let buckets = |it: Network| (0..64).map(|seed| it.hash(seed) % 256).collect::<Vec<_>>();
+        let buckets =
+            |it: Network| (0..64).map(|n| it.hash(Random::new(n).next()) % 256).collect::<Vec<_>>();
         let same =
             buckets(one).iter().zip(buckets(other)).filter(|(one, other)| **one == *other).count();
         assert!(same < 8, "in one bucket with {same} of 64 seeds");

@@ -131,11 +131,6 @@ fn become_user(ids: Ids) -> Result<(), Problem> {
     })?;
     let is_already = [getuid(), geteuid()] == [uid; 2] && [getgid(), getegid()] == [gid; 2];
     if is_already {
-        // A saved user or group of somebody else could be taken up again.
-        set_ids(uid, gid).map_err(|error| Problem {
-            what: format!("saved rights cannot be given up: {}", words(error)),
-            remedy: "start as that user",
-        })?;
         let Some(other) = groups.iter().find(|group| **group != gid) else { return Ok(()) };
         return set_thread_groups(&[]).map_err(|error| Problem {
             what: format!("group {other} cannot be given up: {}", words(error)),

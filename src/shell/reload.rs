@@ -160,7 +160,7 @@ impl Reloader {
             log::warn!("{warning}");
         }
         if (&before.access, &before.rate) != (&config.policy.access, &config.policy.rate) {
-            log_served(&config.policy, config.listen.iter().copied());
+            log_served(&config.policy, config.listeners());
         }
         self.config = config;
     }

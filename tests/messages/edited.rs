@@ -123,10 +123,13 @@ fn query_is_edited(
         expected.options.push((12, vec![]));
         let mut padding = vec![0; (128 - (rest + expected.octets().len()) % 128) % 128];
         expected.options.pop();
-        let came = opt.and_then(|opt| opt.options.iter().find(|(code, _)| *code == 12));
-        if let Some((_, came)) = came {
+        let came = opt.map_or(&[][..], |opt| &opt.options).iter().filter(|(code, _)| *code == 12);
+        let hops = came.map(|(_, came)| {
             let hops = came.strip_prefix(b"dotproxy").and_then(<[u8]>::first);
-            let count = [&b"dotproxy"[..], &[hops.map_or(1, |hops| hops.saturating_add(1))]];
+            hops.map_or(1, |hops| hops.saturating_add(1))
+        });
+        if let Some(hops) = hops.max() {
+            let count = [&b"dotproxy"[..], &[hops]];
             if padding.len() < 9 {
                 padding.extend([0; 128]);
             }

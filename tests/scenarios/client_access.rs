@@ -269,6 +269,21 @@ fn over_tcp_who_sends_all_the_time_leaves_others_of_its_network_their_turn() {
     assert!(w.oracle.responses.iter().all(|response| response.took() < Duration::from_secs(5)));
 }
 
+#[test]
+fn who_waits_for_its_rate_is_read_when_there_is_none_any_more() {
+    let mut w = limited_to(1, 1);
+    let client = w.tcp_client();
+    for n in 0..50 {
+        w.tcp_send(client, dns::framed(&question(n)));
+    }
+    w.run_ms(5_000);
+    assert!(w.oracle.responses.len() < 10, "{}", w.oracle.responses.len());
+    w.decide_by(default_policy());
+    w.run_ms(2_000);
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 50));
+    end(w);
+}
+
 /// What waits to be read waits for the rate of its own network, which is no matter of others.
 #[test]
 fn who_is_not_read_for_the_rate_makes_room_for_others() {

@@ -6,7 +6,7 @@ use dot_proxy::forwarder::{Access, Order, Prefix, Rate, UpstreamIndex};
 
 use crate::{copies, end, failures, numbered, warm, world, world_of};
 use simulator::dns::{self, NOERROR, SERVFAIL};
-use simulator::{Ask, Attempt, State, Step, What, World, default_limits, default_policy};
+use simulator::{Ask, Attempt, State, Step, What, World, default_policy};
 
 /// These servers are asked from now on, those with `true` as others in the place of the ones before.
 fn ask_of(w: &mut World, asked: &[(usize, bool)]) {
@@ -216,7 +216,7 @@ fn who_is_served_and_how_much_changes_in_place() {
         exempt: Vec::new(),
         places: 64,
     });
-    w.forwarder.handle_policy(w.now, policy.clone(), &default_limits(), &[]);
+    w.decide_by(policy.clone());
     w.run_ms(1);
     assert_eq!(w.clients[client].state, State::Open, "it is still served");
     let peer = w.clients[client].peer.ip();
@@ -225,7 +225,7 @@ fn who_is_served_and_how_much_changes_in_place() {
         denied: Vec::from_iter(Prefix::of(peer, 32)),
         ..policy.access
     };
-    w.forwarder.handle_policy(w.now, policy, &default_limits(), &[]);
+    w.decide_by(policy);
     w.run_ms(5);
     assert!(!w.forwarder.serves(peer));
     end(w);

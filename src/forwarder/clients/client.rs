@@ -89,13 +89,13 @@ impl Clients {
         };
         if let Some(rates) = &mut self.rates {
             rates.take_on_stream(now, client.peer.ip());
+            if self.timers.above_rate.is_armed(id.key()) {
+                // It had its turn: the others of its network are next.
+                self.timers.above_rate.arm(id.key(), now);
+            }
         }
         self.timers.partial.disarm(id.key());
         self.timers.fresh.disarm(id.key());
-        if self.timers.above_rate.is_armed(id.key()) {
-            // It had its turn: the others of its network are next.
-            self.timers.above_rate.arm(id.key(), now);
-        }
         true
     }
 
@@ -140,15 +140,19 @@ impl Clients {
     /// A client that waits for its turn is read, if its network may send again. It keeps its place in the queue until
     /// it has sent something, so that of several that share what is left none goes without.
     fn take_turn(&mut self, now: Instant, id: ClientId, outbox: &mut Outbox) {
-        let (Some(rates), Some(client)) = (&mut self.rates, self.conns.get(id)) else {
+        let Some(client) = self.conns.get(id).filter(|client| client.paused) else {
             return;
         };
-        if client.paused {
-            let left = rates.left_on_stream(now, client.peer.ip());
-            self.timers.above_rate.arm(id.key(), now);
-            self.begin_idle_time(now, id.key());
-            self.advance_reading(now, id, left, outbox);
-        }
+        let left = match &mut self.rates {
+            Some(rates) => {
+                self.timers.above_rate.arm(id.key(), now);
+                rates.left_on_stream(now, client.peer.ip())
+            }
+            // There was a limit until the configuration was read again.
+            None => usize::MAX,
+        };
+        self.begin_idle_time(now, id.key());
+        self.advance_reading(now, id, left, outbox);
     }
 
     /// All whole messages were taken, up to one that is no DNS if there was one.
@@ -403,6 +407,7 @@ impl Clients {
     }
 
     /// The same with so many messages `allowed`.
+    #[inline]
     fn advance_reading(&mut self, now: Instant, id: ClientId, allowed: usize, outbox: &mut Outbox) {
         let Some(client) = self.conns.get(id) else {
             return;

@@ -7,12 +7,14 @@
 //! and all must be accepted. The count tells nothing of host, client and connection.
 
 use super::Opt;
-use super::opt::OPTION_PADDING;
+use super::opt::{OPT_LEN_MIN, OPTION_PADDING};
 
 /// Hops over TLS that the query which has this OPT record has behind it.
 pub(crate) fn hops(query: &[u8], opt: Option<&Opt>) -> u8 {
-    let options = opt.into_iter().flat_map(|opt| opt.options(query));
-    let paddings = options.filter(|(code, _)| *code == OPTION_PADDING);
+    let Some(opt) = opt.filter(|opt| opt.len > OPT_LEN_MIN) else {
+        return 0;
+    };
+    let paddings = opt.options(query).filter(|(code, _)| *code == OPTION_PADDING);
     let counts = paddings.map(|(_, data)| match data.strip_prefix(MARK) {
         Some([hops, ..]) => hops.saturating_add(1),
         // It was sent for the first time, or by another program.

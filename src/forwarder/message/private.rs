@@ -178,19 +178,17 @@ fn is_private(octets: &[u8], loopback: bool, len: usize) -> bool {
     octets.len() != len
         || match *octets {
             [a, b, c, d] => is_private_v4([a, b, c, d], loopback),
-            // IPv4-mapped (RFC 4291 section 2.5.5.2), and the prefix of NAT64 (RFC 6052 section 2.1).
-            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
-            | [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] => {
-                is_private_v4([a, b, c, d], loopback)
-            }
             // The unspecified address reaches this host, as 0.0.0.0 does.
             [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last @ 0..=1] => last == 0 || loopback,
             // Unique-local (RFC 4193), link-local, what was site-local (RFC 3879), and a network's own NAT64 (RFC 8215).
             [0xfc..=0xfd, ..] | [0xfe, 0x80..=0xff, ..] | [0, 0x64, 0xff, 0x9b, 0, 1, ..] => true,
-            // 6to4 (RFC 3056), ISATAP (RFC 5214), and IPv4-compatible addresses (RFC 4291): packets to them go, as
-            // IPv4, to the address within. Of Teredo (RFC 4380) that is the outside of a translator.
-            [0x20, 0x02, a, b, c, d, ..] => is_private_v4([a, b, c, d], loopback),
-            [_, _, _, _, _, _, _, _, 0 | 2, 0, 0x5e, 0xfe, a, b, c, d]
+            // Packets to these go to the IPv4 address within: IPv4-mapped (RFC 4291 section 2.5.5.2), the prefix of
+            // NAT64 (RFC 6052 section 2.1), 6to4 (RFC 3056), ISATAP (RFC 5214), and IPv4-compatible (RFC 4291). In
+            // Teredo addresses (RFC 4380) it is the outside of a translator.
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+            | [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d]
+            | [0x20, 0x02, a, b, c, d, ..]
+            | [_, _, _, _, _, _, _, _, 0 | 2, 0, 0x5e, 0xfe, a, b, c, d]
             | [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a @ 1..=255, b, c, d] => {
                 is_private_v4([a, b, c, d], loopback)
             }
@@ -358,7 +356,8 @@ mod tests {
         let end = |records| query().len() + records * mx.len();
         let beside =
             |records, with_authority| Stripped::Beside { end: end(records), with_authority };
-        let cases: [([u8; 3], &[&Vec<u8>], Stripped); 8] = [
+        type Case<'a> = ([u8; 3], &'a [&'a Vec<u8>], Stripped);
+        let cases: [Case<'_>; 8] = [
             ([1, 0, 1], &[&mx, &private], beside(1, true)),
             ([1, 1, 0], &[&mx, &private], beside(1, false)),
             ([1, 1, 1], &[&mx, &mx, &private], beside(2, true)),

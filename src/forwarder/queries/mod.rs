@@ -357,7 +357,8 @@ impl Queries {
     }
 
     /// Whether anything waits to be sent now.
-    fn waits(&self) -> bool {
+    #[inline]
+    pub(crate) fn waits(&self) -> bool {
         let anyone = |route| self.waiting(Next::Anyone(route)) > 0;
         RouteIndex::every().any(anyone) || !self.awaited().is_empty()
     }

@@ -357,6 +357,12 @@ impl World {
         self.run_for(Duration::from_millis(milliseconds));
     }
 
+    /// The forwarder decides by this from now on, as after its configuration was read again.
+    pub fn decide_by(&mut self, policy: Policy) {
+        self.meter = Meter::new(policy.rate.clone());
+        self.forwarder.handle_policy(self.now, policy, &self.limits, &[]);
+    }
+
     /// Shuts down, and checks that nothing is left.
     pub fn finish(&mut self) {
         self.schedule(Duration::ZERO, What::Shutdown);
