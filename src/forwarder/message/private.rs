@@ -351,12 +351,12 @@ mod tests {
 
     #[test]
     fn records_beside_the_answers() {
+        type Case<'a> = ([u8; 3], &'a [&'a Vec<u8>], Stripped);
         let mx = record(b"\0\x0f\0\x01", b"\0\x05\xc0\x0c");
         let private = record(b"\0\x01\0\x01", &[10, 0, 0, 1]);
         let end = |records| query().len() + records * mx.len();
         let beside =
             |records, with_authority| Stripped::Beside { end: end(records), with_authority };
-        type Case<'a> = ([u8; 3], &'a [&'a Vec<u8>], Stripped);
         let cases: [Case<'_>; 8] = [
             ([1, 0, 1], &[&mx, &private], beside(1, true)),
             ([1, 1, 0], &[&mx, &private], beside(1, false)),
