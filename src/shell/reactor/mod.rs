@@ -6,6 +6,12 @@
 //! bounded. A socket that may have more is remembered, as epoll will not tell of it again, and the next
 //! turn does not wait.
 
+mod accept;
+mod datagrams;
+mod end;
+mod network;
+mod status;
+
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -16,21 +22,26 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll};
 
+use accept::ACCEPTS_MAX;
+use datagrams::BATCHES_MAX;
+use end::Ending;
+use network::log_unnoticed;
+use status::status;
+
 use crate::config::{Config, UpstreamSpec};
 use crate::forwarder::{
-    Action, ClientId, Closed, ConnId, DatagramPath, Forwarder, Manner, UpstreamConnId,
-    UpstreamIdentity, UpstreamIndex, UpstreamSet, sort_by_key,
+    Action, Closed, ConnId, Forwarder, Manner, UpstreamConnId, UpstreamIdentity, UpstreamIndex,
+    UpstreamSet, sort_by_key,
 };
 use crate::host::clocks::{ClockChange, Clocks};
 use crate::host::descriptors;
 use crate::host::inherited::Pair;
-use crate::host::network::{Change, Network, Way, interfaces};
+use crate::host::network::{Network, interfaces};
 use crate::host::notify::Manager;
 use crate::host::os_error::{Logged, system_error};
-use crate::host::signals::{Request, Termination};
+use crate::host::signals::Termination;
 use crate::host::stderr::Stderr;
 use crate::shell::access::{ServedSubnets, log_served};
-use crate::shell::client::ClientSocket;
 use crate::shell::datagram::{Buffers, Calls};
 use crate::shell::listener::{self, Listener};
 use crate::shell::metrics::{MetricsServer, View};
@@ -80,18 +91,6 @@ pub struct Given {
     pub sockets: Vec<Pair>,
     /// Who is told how the service does.
     pub manager: Manager,
-}
-
-/// Whether the program is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    No,
-    /// SIGTERM came: service goes on until this moment.
-    Draining(Instant),
-    /// The end is to begin in this turn.
-    Asked,
-    /// The program ends at this moment, whatever is owed.
-    Until(Instant),
 }
 
 impl Reactor {
@@ -352,13 +351,6 @@ impl Reactor {
         }
     }
 
-    fn insert_client(&mut self, client: ClientId, stream: TcpStream) {
-        let mut socket = ClientSocket::new(client, stream);
-        if self.register(client.into(), socket.source()) {
-            self.sockets.clients.insert(socket);
-        }
-    }
-
     /// Has events of the stream of `conn` come. False: the connection is given up. Its name lives on until
     /// the core's close is taken.
     fn register(&mut self, conn: ConnId, stream: &mut TcpStream) -> bool {
@@ -389,44 +381,10 @@ impl Reactor {
         }
     }
 
-    /// Sends the core's datagrams, those of each listener in order. A listener that takes no more holds up
-    /// its own alone: answers to sources that nobody has wait in the kernel until the link layer gives up.
-    fn send_datagrams(&mut self) -> io::Result<()> {
-        while let Some(listener) = self.next_sender() {
-            let index = usize::from(listener);
-            let datagrams = self.cx.forwarder.datagrams();
-            let batch = datagrams.filter(|(path, _)| path.listener == listener);
-            let registry = self.poll.registry();
-            let (now, token) = (self.cx.now, Origin::Udp(index).token());
-            let buffers = &mut self.datagrams;
-            let sent = self.listeners[index].send(now, registry, token, buffers, batch)?;
-            self.cx.forwarder.advance_datagrams(listener, sent.taken, sent.skipped);
-        }
-        Ok(())
-    }
-
-    /// The listener that has the oldest datagram to send, of those that take datagrams.
-    fn next_sender(&self) -> Option<u16> {
-        let mut listeners = self.cx.forwarder.datagrams().map(|(path, _)| path.listener);
-        listeners.find(|index| !self.listeners[usize::from(*index)].is_blocked())
-    }
-
     fn write_query_log(&mut self) {
         // A call without lines makes up for lines of an earlier turn that did not go.
         self.stderr.write_query_log(self.cx.forwarder.query_log());
         self.cx.forwarder.clear_query_log();
-    }
-
-    /// Says which upstreams are not usable, once that has changed.
-    fn tell_manager(&mut self) {
-        if !self.manager.is_there() || self.ending != Ending::No {
-            return;
-        }
-        let failed = self.cx.forwarder.failed_upstreams().map(|(index, ..)| index).collect();
-        if failed != self.told_failed {
-            self.told_failed = failed;
-            self.manager.status(&status(&self.cx));
-        }
     }
 }
 
@@ -462,27 +420,6 @@ impl Reactor {
         Ok(())
     }
 
-    fn handle_termination(&mut self) {
-        match self.termination.take(self.cx.now) {
-            Some(Request::Drain) => {
-                log::info!("SIGTERM: serving on for {} s (--drain)", self.drain.as_secs());
-                self.ending = Ending::Draining(self.cx.now + self.drain);
-            }
-            Some(Request::End) => self.ending = Ending::Asked,
-            None => {}
-        }
-    }
-
-    /// Has the end begin once the service that goes on after SIGTERM has had its time.
-    fn end_drain(&mut self) {
-        if let Ending::Draining(until) = self.ending
-            && until <= self.cx.now
-        {
-            self.termination.end_drain();
-            self.ending = Ending::Asked;
-        }
-    }
-
     fn handle_metrics_event(&mut self, place: usize, event: &Event) {
         let Some(metrics) = &mut self.metrics else { return };
         let sockets = self.sockets.clients.iter().count() + self.sockets.upstreams.iter().count();
@@ -514,57 +451,6 @@ impl Reactor {
         }
     }
 
-    fn handle_network_message(&mut self) {
-        let Some(network) = &mut self.network else { return };
-        if let Err(error) = network.handle_message(self.poll.registry(), self.cx.now) {
-            self.give_up_network(&error);
-        }
-    }
-
-    fn look_at_network(&mut self) {
-        let Some(network) = &mut self.network else { return };
-        match network.begin_look(self.poll.registry(), self.cx.now) {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => return self.give_up_network(&error),
-        }
-        for (index, target) in self.cx.targets.iter().enumerate() {
-            let Some(change) = network.poll_way(index, target.address()) else { continue };
-            let upstream = UpstreamIndex::new(index);
-            let connected = self.sockets.upstreams.iter().filter(|it| it.upstream() == upstream);
-            let lost: Vec<UpstreamConnId> = connected
-                .filter(|socket| {
-                    let local = socket.local_address();
-                    local.is_some_and(|local| network.is_lost(change, local))
-                })
-                .map(Socket::id)
-                .collect();
-            if change.is_another_way() || !lost.is_empty() {
-                log::debug!("{}: {}", target.shown(), changed(change, lost.len()));
-                self.cx.forwarder.handle_network_change(self.cx.now, upstream, &lost);
-            }
-        }
-        if let Some(subnets) = &mut self.subnets
-            && let Err(error) = subnets.look(self.cx.now, &mut self.cx.forwarder)
-        {
-            let level = self.logged.level(self.cx.now, "subnets", &error);
-            log::log!(
-                level,
-                "{}, and served are those known before",
-                ServedSubnets::unknown(&error)
-            );
-            // Another look follows, as after a message.
-            self.handle_network_message();
-        }
-    }
-
-    /// The subnets that are served stay as they are, too.
-    fn give_up_network(&mut self, error: &io::Error) {
-        let is_served = self.subnets.is_some();
-        log_unnoticed(if is_served { log::Level::Warn } else { log::Level::Debug }, error);
-        self.network = None;
-    }
-
     fn read_unread(&mut self) {
         let unread = std::mem::take(&mut self.unread);
         for conn in in_order_of_reading(unread) {
@@ -572,92 +458,6 @@ impl Reactor {
                 self.unread.push(conn);
             }
         }
-    }
-
-    fn receive_datagrams(&mut self, batches_max: usize) {
-        let Context { forwarder, now, .. } = &mut self.cx;
-        for listener in &mut self.listeners {
-            if listener.is_readable() {
-                let mut own = 0;
-                let sink = |path: DatagramPath, message: &[u8], truncated| {
-                    if is_from_listener(&self.addresses, path) {
-                        own += 1;
-                        return;
-                    }
-                    log_unserved(forwarder, path.client);
-                    forwarder.handle_datagram(*now, path, message, truncated);
-                };
-                let ignored = listener.receive(*now, &mut self.datagrams, batches_max, sink);
-                forwarder.handle_ignored_datagrams(ignored + own);
-            }
-        }
-    }
-
-    fn accept_clients(&mut self, max: usize) {
-        if self.accept_again.is_some_and(|at| self.cx.now < at) {
-            return;
-        }
-        self.accept_again = None;
-        let first = self.accept_from;
-        let mut declined = None;
-        for index in (first..self.listeners.len()).chain(0..first) {
-            for accepted in 0..max {
-                if !self.listeners[index].is_acceptable() {
-                    break;
-                }
-                let only_host = self.listeners[index].is_for_host();
-                if !self.cx.forwarder.poll_accept(self.cx.now, only_host) {
-                    // A listener that had a place in this turn is the last in the next. Another may be served
-                    // although this one is not: of this host's clients and of others not the same are let in.
-                    declined.get_or_insert(index + usize::from(accepted > 0));
-                    break;
-                }
-                match self.listeners[index].accept(self.cx.now) {
-                    Ok(None) => break,
-                    Ok(Some((stream, peer))) => {
-                        log_unserved(&self.cx.forwarder, peer);
-                        if let Some(client) = self.cx.forwarder.handle_accept(self.cx.now, peer) {
-                            self.insert_client(client, stream);
-                        }
-                        // The core may have closed another for this one: its descriptor is needed.
-                        self.act();
-                    }
-                    Err(_) => {
-                        // Most likely no descriptor is free, and trying at once would only spin.
-                        self.accept_again = Some(self.cx.now + ACCEPT_PAUSE);
-                        break;
-                    }
-                }
-            }
-        }
-        if let Some(next) = declined {
-            self.accept_from = next % self.listeners.len();
-        }
-        for only_host in [false, true] {
-            let mut waiting = self.listeners.iter().filter(|it| it.is_acceptable());
-            if !waiting.any(|listener| listener.is_for_host() == only_host) {
-                self.cx.forwarder.handle_none_waiting(only_host);
-            }
-        }
-    }
-
-    /// Takes what had arrived before the signal, once, and nothing after that.
-    fn shut_down(&mut self) {
-        self.manager.stopping();
-        self.listeners.iter_mut().for_each(Listener::leave);
-        self.listeners.iter_mut().for_each(Listener::look_again);
-        self.receive_datagrams(LAST_BATCHES_MAX);
-        self.accept_again = None;
-        self.accept_clients(LAST_ACCEPTS_MAX);
-        self.listeners.iter_mut().for_each(Listener::stop);
-        self.cx.forwarder.handle_termination();
-        for socket in self.sockets.clients.iter_mut() {
-            if socket.read_unasked(&mut self.cx) {
-                self.unread.push(socket.id().into());
-            }
-        }
-        self.cx.forwarder.handle_shutdown(self.cx.now);
-        self.ending = Ending::Until(self.cx.now + SHUTDOWN_TIMEOUT);
     }
 
     fn reload(&mut self) {
@@ -671,43 +471,6 @@ impl Reactor {
             metrics.relabel(reloader.upstreams());
         }
         self.manager.ready(self.cx.now, &status(&self.cx));
-    }
-
-    fn is_finished(&self) -> bool {
-        let Ending::Until(at) = self.ending else {
-            return false;
-        };
-        if self.cx.forwarder.is_drained() {
-            return true;
-        }
-        if self.cx.now < at {
-            return false;
-        }
-        let counts = self.cx.forwarder.counts();
-        let (queries, conns) = (counts.queries_held, counts.conns_held);
-        let unsent = self.cx.forwarder.datagrams().count();
-        // Clients that were answered and did not close are nobody's loss.
-        let level = if queries + unsent > 0 { log::Level::Warn } else { log::Level::Debug };
-        log::log!(
-            level,
-            "ended with {queries} queries, {unsent} datagrams and {conns} connections unfinished"
-        );
-        true
-    }
-
-    fn log_receive_buffer(&self) {
-        let Some(granted) = self.listeners.iter().map(Listener::receive_buffer).min() else {
-            return;
-        };
-        let asked = self.cx.limits.datagram_receive_asked;
-        if granted < asked {
-            log::info!(
-                "UDP receive buffer: {granted} octets granted of {asked}; \
-                 net.core.rmem_max limits it"
-            );
-        } else {
-            log::debug!("UDP receive buffer: {granted} octets");
-        }
     }
 }
 
@@ -726,19 +489,6 @@ fn listeners(config: &Config, handed_over: Vec<Pair>) -> Result<Vec<Listener>, S
         listeners.push(Listener::bind(index, *address, config.reuse_port, calls, limits)?);
     }
     Ok(listeners)
-}
-
-/// How the service does, in a line for the service manager.
-fn status(cx: &Context) -> String {
-    let failed = cx.forwarder.failed_upstreams();
-    let failed: Vec<_> =
-        failed.map(|(_, name, stage, detail)| format!("{name}: {stage}: {detail}")).collect();
-    let all = cx.forwarder.upstreams_asked().count();
-    let words = match failed.len() {
-        0 => String::new(),
-        _ => format!("; not usable: {}", failed.join("; ")),
-    };
-    format!("{} of {all} upstreams usable{words}", all - failed.len())
 }
 
 /// Each of these connections once: upstreams first, as answers free what clients wait for, then clients in the
@@ -765,38 +515,11 @@ pub(super) fn upstream_identities(upstreams: &[UpstreamSpec]) -> Vec<UpstreamIde
     upstreams.iter().map(identity).collect()
 }
 
-fn changed(change: Change, lost: usize) -> String {
-    let from = |way: Way| way.map_or("no way there".into(), |local| format!("from {local}"));
-    let (before, now) = (from(change.before), from(change.now));
-    format!("the network changed: {now}, was {before}; connections given up: {lost}")
-}
-
-/// Whether a datagram says that it comes from a listener, so that its answer would be a query: from its
-/// address and port, or from its port at the address that was asked, or at loopback, where it has all
-/// addresses.
-fn is_from_listener(listeners: &[SocketAddr], path: DatagramPath) -> bool {
-    let source = path.client;
-    listeners.iter().filter(|own| own.port() == source.port()).any(|own| {
-        let is_here = path.local == Some(source.ip()) || source.ip().is_loopback();
-        own.ip() == source.ip() || own.ip().is_unspecified() && is_here
-    })
-}
-
 /// Logs each source that is not served, where the core reports the last of them once in a while.
 fn log_unserved(forwarder: &Forwarder, source: SocketAddr) {
     if log::log_enabled!(log::Level::Debug) && !forwarder.serves(source.ip()) {
         log::debug!("a query from {source} was dropped: its address is not served");
     }
-}
-
-/// Logs that changes of the network go unnoticed. Nothing is lost but time: what failed is tried again after
-/// its backoff.
-fn log_unnoticed(level: log::Level, error: &io::Error) {
-    log::log!(
-        level,
-        "changes of routes and addresses go unnoticed: netlink: {}",
-        system_error(error)
-    );
 }
 
 /// The one reading of the clock, once at the start and once in each turn.
@@ -812,57 +535,3 @@ fn random_seed() -> u64 {
 
 /// Events taken in one turn; the kernel keeps others for the next.
 const EVENTS_MAX: usize = 256;
-
-/// Batches received from one listener before the others get their turn.
-const BATCHES_MAX: usize = 4;
-
-/// Clients accepted from one listener before the others get their turn.
-const ACCEPTS_MAX: usize = 64;
-
-/// Batches received after a signal: more than a receive buffer of 4 MiB holds. A flood cannot put the end
-/// off.
-const LAST_BATCHES_MAX: usize = 128;
-
-/// Clients accepted after a signal: more than the backlog.
-const LAST_ACCEPTS_MAX: usize = 4096;
-
-/// The pause before clients are accepted again, when no descriptor was free.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// From the signal to the end at the latest: a query has its answer 4.5 s after it came, and the process
-/// must have ended 5 s after the signal.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(4900);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_datagram_from_a_listener_is_known_by_address_and_port() {
-        let listeners =
-            ["127.0.0.1:53", "10.0.0.1:53", "[fd00::1]:53", "0.0.0.0:5300", "[::]:5300"];
-        let listeners = listeners.map(|text| text.parse().expect("an address"));
-        for (source, local, expected) in [
-            ("10.0.0.1:53", Some("10.0.0.1"), true),
-            ("10.0.0.1:53", Some("127.0.0.1"), true),
-            ("[fd00::1]:53", None, true),
-            ("127.0.0.1:53", None, true),
-            // Another port, or another host's.
-            ("10.0.0.1:54", Some("10.0.0.1"), false),
-            ("10.0.0.9:53", Some("10.0.0.1"), false),
-            ("127.0.0.2:53", None, false),
-            // Of a listener on all addresses: the one that was asked, and loopback.
-            ("10.0.0.2:5300", Some("10.0.0.2"), true),
-            ("127.9.9.9:5300", Some("10.0.0.2"), true),
-            ("[::1]:5300", Some("fd00::2"), true),
-            ("[fd00::2]:5300", Some("fd00::2"), true),
-            ("10.0.0.9:5300", Some("10.0.0.2"), false),
-            ("10.0.0.2:5301", Some("10.0.0.2"), false),
-        ] {
-            let client = source.parse().expect("an address");
-            let local = local.map(|local| local.parse().expect("an address"));
-            let path = DatagramPath { listener: 0, client, local, interface: 1 };
-            assert_eq!(is_from_listener(&listeners, path), expected, "{source} to {local:?}");
-        }
-    }
-}
