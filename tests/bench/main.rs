@@ -4,15 +4,18 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 use support::bench::bare_loop::BareLoop;
 use support::bench::cpu;
+use support::bench::delay::Delay;
 use support::bench::load::{self, Pace, Plan, Report, Transport};
+use support::bench::paths::network::{self, Loss, Network};
 use support::bench::upstream::{Counts, Upstream};
 use support::server::LIMIT;
+use support::skip::skip;
 use support::{Authority, Proxy};
 
 #[test]
@@ -110,6 +113,54 @@ fn what_threads_used_counts_when_they_have_ended() {
     }
 }
 
+#[test]
+fn a_path_loses_packets_in_both_directions() {
+    const COUNT: u64 = 1_000;
+    for loss in [Loss::NONE, Loss::per_mille(500)] {
+        let network = match Network::new(loss, None) {
+            Ok(network) => network,
+            Err(why) => return skip("a_path_loses_packets_in_both_directions", &why),
+        };
+        let echo = network.far(|| UdpSocket::bind(network::UPSTREAM).expect("its address"));
+        let asker = network.near(|| UdpSocket::bind("0.0.0.0:0").expect("a free port"));
+        asker.connect(network::UPSTREAM).expect("a route");
+        for socket in [&asker, &echo] {
+            socket.set_nonblocking(true).expect("a socket");
+        }
+        let (mut there, mut back) = (0, 0);
+        let mut buffer = [0; 16];
+        let mut receive = || {
+            while let Ok((len, from)) = echo.recv_from(&mut buffer) {
+                echo.send_to(&buffer[..len], from).expect("room");
+                there += 1;
+            }
+            while asker.recv(&mut buffer).is_ok() {
+                back += 1;
+            }
+            back
+        };
+        for _ in 0..COUNT {
+            asker.send(b"there").expect("room");
+            receive();
+        }
+        // What another core has in its hands comes a little later.
+        let deadline = Instant::now() + LIMIT;
+        while receive() + network.lost() < COUNT {
+            assert!(Instant::now() < deadline, "datagrams are neither lost nor there");
+        }
+
+        if loss == Loss::NONE {
+            assert_eq!((there, back), (COUNT, COUNT));
+        } else {
+            assert!((400..600).contains(&there), "{there} came");
+            assert!(
+                (there * 4 / 10..there * 6 / 10).contains(&back),
+                "{back} of {there} came back"
+            );
+        }
+    }
+}
+
 /// A running upstream, as long as the test.
 struct Bed {
     authority: Authority,
@@ -121,7 +172,8 @@ impl Bed {
     fn start(version: Option<&'static SupportedProtocolVersion>, delay: Duration) -> Self {
         let authority = Authority::new();
         let identity = authority.identity(NAME);
-        let upstream = Upstream::bind(ANY_PORT, identity, version, delay).expect("an upstream");
+        let upstream =
+            Upstream::bind(ANY_PORT, identity, version, Delay::Fixed(delay)).expect("an upstream");
         let (address, counts) = (upstream.address().expect("an address"), upstream.counts());
         std::thread::spawn(move || panic!("{}", upstream.run()));
         Self { authority, upstream: address, counts }

@@ -171,7 +171,8 @@ fn give_addresses(interface: &str, addresses: &[&str]) {
     }
 }
 
-fn load(rules: &str) -> Result<(), String> {
+/// The same, or why this machine cannot.
+pub fn load(rules: &str) -> Result<(), String> {
     run("nft", &["-f", "-"], rules).map(drop)
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -104,13 +104,7 @@ impl Options {
         let csv = option(&mut args, "--csv")?.unwrap_or_else(|| "target/bench.csv".into());
         let static_binary = option(&mut args, "--static-binary")?;
         finish(args)?;
-        let time = Duration::try_from_secs_f64(seconds)
-            .ok()
-            .filter(|time| !time.is_zero())
-            .ok_or_else(|| format!("--seconds {seconds}: give more than 0"))?;
-        if rounds == 0 {
-            return Err("--rounds 0: give 1 or more".to_owned());
-        }
+        let (rounds, time) = repeated(rounds, seconds)?;
         let forwarders = match forwarders {
             None => Forwarder::all(),
             Some(words) => words.split(',').map(Forwarder::find).collect::<Result<_, _>>()?,
@@ -134,26 +128,24 @@ impl Options {
     }
 }
 
+/// How often, and how long each time.
+pub(super) fn repeated(rounds: usize, seconds: f64) -> Result<(usize, Duration), String> {
+    let time = Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| format!("--seconds {seconds}: give more than 0"))?;
+    if rounds == 0 {
+        return Err("--rounds 0: give 1 or more".to_owned());
+    }
+    Ok((rounds, time))
+}
+
 /// Compares, and prints the table, what else there is to know, and which target is met.
 pub fn compare(args: Arguments) -> Result<(), String> {
     let mut options = Options::parse(args)?;
     let begin = Instant::now();
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGHUP, SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))
-            .map_err(|error| format!("cannot wait for signals: {error}"))?;
-    }
-    let mut notes = Vec::new();
-    options.forwarders.retain(|forwarder| match forwarder.missing() {
-        None => true,
-        Some(why) => {
-            notes.push(format!("{} is left out: {why}", forwarder.name));
-            false
-        }
-    });
-    if options.forwarders.is_empty() {
-        return Err(notes.join("; "));
-    }
+    let interrupted = interrupted()?;
+    let notes = leave_out_missing(&mut options.forwarders)?;
     let cores = Cores::find()?;
     let directory = Directory::new()?;
     let _configurations = Configurations;
@@ -190,14 +182,44 @@ pub fn compare(args: Arguments) -> Result<(), String> {
     print(&table::starts(&results))?;
     print(&table::notes(&results, &cores, notes))?;
     print(&targets::report(&results))?;
-    let file = options.csv.display();
-    if let Some(parent) = options.csv.parent() {
+    write_numbers(&options.csv, &table::csv(&results), begin)
+}
+
+/// Writes the figures as CSV, and says where they are.
+pub(super) fn write_numbers(path: &Path, csv: &str, begin: Instant) -> Result<(), String> {
+    let file = path.display();
+    if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)
             .map_err(|error| format!("cannot create the directory of {file}: {error}"))?;
     }
-    fs::write(&options.csv, table::csv(&results))
-        .map_err(|error| format!("cannot write {file}: {error}"))?;
+    fs::write(path, csv).map_err(|error| format!("cannot write {file}: {error}"))?;
     print(&format!("\nnumbers: {file}, after {} s\n", begin.elapsed().as_secs()))
+}
+
+/// A flag that is set when the program is to end.
+pub(super) fn interrupted() -> Result<Arc<AtomicBool>, String> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))
+            .map_err(|error| format!("cannot wait for signals: {error}"))?;
+    }
+    Ok(interrupted)
+}
+
+/// Takes out those that are not on this machine, and tells why.
+pub(super) fn leave_out_missing(forwarders: &mut Vec<Forwarder>) -> Result<Vec<String>, String> {
+    let mut notes = Vec::new();
+    forwarders.retain(|forwarder| match forwarder.missing() {
+        None => true,
+        Some(why) => {
+            notes.push(format!("{} is left out: {why}", forwarder.name));
+            false
+        }
+    });
+    if forwarders.is_empty() {
+        return Err(notes.join("; "));
+    }
+    Ok(notes)
 }
 
 struct Run<'a> {
@@ -295,7 +317,7 @@ impl Run<'_> {
 }
 
 /// Says what is being done, in one line that the next one replaces.
-fn tell(what: &str) {
+pub(super) fn tell(what: &str) {
     let mut stderr = io::stderr();
     if io::IsTerminal::is_terminal(&stderr) {
         write!(stderr, "\r\x1b[K{what}").and_then(|()| stderr.flush()).ok();
@@ -303,7 +325,7 @@ fn tell(what: &str) {
 }
 
 /// The configurations of the peers, which are removed in the end.
-struct Configurations;
+pub(super) struct Configurations;
 
 impl Drop for Configurations {
     fn drop(&mut self) {

@@ -22,9 +22,23 @@ impl Histogram {
         self.total
     }
 
+    /// Adds what the other counted.
+    pub fn merge(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.total += other.total;
+    }
+
     /// The time that so many thousandths of what was added did not exceed; `None` if nothing was added.
     pub fn quantile(&self, thousandths: u64) -> Option<Duration> {
-        let wanted = (self.total * thousandths).div_ceil(1000).max(1);
+        self.quantile_among(self.total, thousandths)
+    }
+
+    /// The same of `total`, of which those that were not added are longer than any; `None` where the time is
+    /// one of them.
+    pub fn quantile_among(&self, total: u64, thousandths: u64) -> Option<Duration> {
+        let wanted = (total * thousandths).div_ceil(1000).max(1);
         let mut seen = 0;
         let found = self.counts.iter().position(|count| {
             seen += u64::from(*count);
@@ -74,5 +88,12 @@ mod tests {
         assert_eq!(histogram.quantile(500), Some(Duration::from_nanos(25)));
         assert_eq!(histogram.quantile(990), Some(Duration::from_nanos(50)));
         assert_eq!(histogram.quantile(0), Some(Duration::from_nanos(1)));
+        assert_eq!(histogram.quantile_among(100, 500), Some(Duration::from_nanos(50)));
+        assert_eq!(histogram.quantile_among(100, 510), None);
+
+        let mut both = Histogram::new();
+        both.add(Duration::from_nanos(60));
+        both.merge(&histogram);
+        assert_eq!((both.total(), both.quantile(1000)), (51, Some(Duration::from_nanos(60))));
     }
 }

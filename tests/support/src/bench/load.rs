@@ -67,6 +67,8 @@ pub struct Report {
     /// Queries sent, before that time, too, and what became of them: one that is lost early is missing
     /// later.
     pub sent: u64,
+    /// The last of them, whose latency counts.
+    pub measured: u64,
     pub answered: u64,
     pub failed: u64,
     pub lost: u64,
@@ -200,6 +202,7 @@ impl<'a> Run<'a> {
                 time: Duration::ZERO,
                 responses: 0,
                 sent: 0,
+                measured: 0,
                 answered: 0,
                 failed: 0,
                 lost: 0,
@@ -270,6 +273,7 @@ impl<'a> Run<'a> {
                         .map(|((name, end), (_, start))| (name, end.saturating_sub(*start)));
                     self.report.watched = differences.collect();
                     self.report.sent = self.window.next();
+                    self.report.measured = self.window.next() - self.first.unwrap_or_default();
                     self.phase = Phase::Wait;
                 }
             }

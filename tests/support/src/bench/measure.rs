@@ -71,11 +71,11 @@ impl Bench<'_> {
             interrupted: Arc::clone(&self.interrupted),
         };
         let seen = upstream.queries()?;
-        let start = self.core_use(&running)?;
+        let start = CoreUse::of(self.cores, &running)?;
         let report = self.cores.on(self.cores.load, || {
             load::run(&plan).map_err(|error| format!("{}: {error}", forwarder.name))
         })?;
-        let end = self.core_use(&running)?;
+        let end = CoreUse::of(self.cores, &running)?;
         let seen = self.upstreams.of(case.upstream)?.queries()? - seen;
         if report.responses == 0 {
             let lines = running[0].lines();
@@ -90,12 +90,8 @@ impl Bench<'_> {
         }
         let peak_kib = running.iter().filter_map(Running::peak_memory).sum::<usize>() as f64;
         let own_cores = if running.len() > 1 && self.cores.has_second() { 2.0 } else { 1.0 };
-        let others = start.zip(end).filter(|_| own_cores < 2.0).map(|(start, end)| {
-            let passed = (end.at - start.at).as_secs_f64();
-            let idle = (end.idle.saturating_sub(start.idle)).as_secs_f64();
-            let used = (end.used.saturating_sub(start.used)).as_secs_f64();
-            ((passed - idle - used) / passed).max(0.0)
-        });
+        let others =
+            start.zip(end).filter(|_| own_cores < 2.0).map(|(start, end)| start.others_until(end));
         Ok(Sample::new(&report, self.cores, own_cores, others, peak_kib))
     }
 
@@ -141,25 +137,36 @@ impl Bench<'_> {
             })?;
         Ok(used.as_secs_f64() * 1e6 / completed as f64)
     }
+}
 
-    fn core_use(&self, running: &[Running]) -> Result<Option<CoreUse>, String> {
+/// What became of the forwarder's core so far.
+#[derive(Clone, Copy)]
+pub(super) struct CoreUse {
+    at: Instant,
+    idle: Duration,
+    used: Duration,
+}
+
+impl CoreUse {
+    /// `None` where the kernel does not tell.
+    pub(super) fn of(cores: &Cores, running: &[Running]) -> Result<Option<Self>, String> {
         let mut used = Duration::ZERO;
         for process in running {
             used += cpu::of_process(process.id()).map_err(|error| {
                 format!("it ended at its start and said {:?}: {error}", process.lines())
             })?;
         }
-        let idle = machine::idle_time(self.cores.forwarder);
-        Ok(idle.map(|idle| CoreUse { at: Instant::now(), idle, used }))
+        let idle = machine::idle_time(cores.forwarder);
+        Ok(idle.map(|idle| Self { at: Instant::now(), idle, used }))
     }
-}
 
-/// What became of the forwarder's core so far.
-#[derive(Clone, Copy)]
-struct CoreUse {
-    at: Instant,
-    idle: Duration,
-    used: Duration,
+    /// The share of the core that others than the forwarder took from here to there.
+    pub(super) fn others_until(self, end: Self) -> f64 {
+        let passed = (end.at - self.at).as_secs_f64();
+        let idle = (end.idle.saturating_sub(self.idle)).as_secs_f64();
+        let used = (end.used.saturating_sub(self.used)).as_secs_f64();
+        ((passed - idle - used) / passed).max(0.0)
+    }
 }
 
 impl Sample {

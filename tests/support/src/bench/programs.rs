@@ -12,6 +12,7 @@ use pico_args::Arguments;
 
 use crate::Authority;
 use crate::bench::bare_loop::BareLoop;
+use crate::bench::delay::Delay;
 use crate::bench::load::{self, Pace, Plan, Transport};
 use crate::bench::upstream::{Counts, Upstream};
 
@@ -28,7 +29,11 @@ pub fn upstream(mut args: Arguments) -> Result<(), String> {
         Some("1.3") => Some(&rustls::version::TLS13),
         Some(other) => return Err(format!("--tls {other}: give 1.2 or 1.3")),
     };
-    let delay = Duration::from_millis(option(&mut args, "--delay-ms")?.unwrap_or_default());
+    let delay = match (args.contains("--spread"), option(&mut args, "--delay-ms")?) {
+        (false, delay) => Delay::Fixed(Duration::from_millis(delay.unwrap_or_default())),
+        (true, None) => Delay::Spread,
+        (true, Some(_)) => return Err("--spread and --delay-ms: give one of them".to_owned()),
+    };
     let ends = args.contains("--end-with-stdin");
     finish(args)?;
     let authority = Authority::new();

@@ -1,6 +1,7 @@
 //! A DoT server that answers everything: the answers to all that one read brought leave in one write.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use rustls::{ServerConnection, SupportedProtocolVersion};
 use slab::Slab;
 use socket2::SockRef;
 
+use super::delay::Delay;
 use super::frames::Frames;
 use super::queries;
 use super::tls::{self, READ_MAX, Ready};
@@ -26,9 +28,11 @@ pub struct Upstream {
     connections: Slab<Connection>,
     /// How many connections came, which tells one from another with the same key.
     accepted: u64,
-    delay: Duration,
-    /// Answers that are not due, in order.
-    late: VecDeque<Late>,
+    delay: Delay,
+    /// Answers that are not due, the first to be sent on top.
+    late: BinaryHeap<Reverse<Late>>,
+    /// How many answers were put off, which keeps those that are due at once in order.
+    put_off: u64,
     counts: Arc<Counts>,
     buffer: Box<[u8]>,
 }
@@ -47,22 +51,24 @@ struct Connection {
     frames: Frames,
 }
 
-/// The answers to what one read brought.
+/// Answers that leave together.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Late {
     due: Instant,
+    order: u64,
     key: usize,
     number: u64,
     answers: Vec<u8>,
 }
 
 impl Upstream {
-    /// Listens, and answers everything that much later. `version`: the only TLS version it has, or `None`
+    /// Listens, and answers everything after a delay. `version`: the only TLS version it has, or `None`
     /// for 1.2 and 1.3.
     pub fn bind(
         listen: SocketAddr,
         identity: Identity,
         version: Option<&'static SupportedProtocolVersion>,
-        delay: Duration,
+        delay: Delay,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind(listen)?;
@@ -83,7 +89,8 @@ impl Upstream {
             connections: Slab::new(),
             accepted: 0,
             delay,
-            late: VecDeque::new(),
+            late: BinaryHeap::new(),
+            put_off: 0,
             counts: Arc::default(),
             buffer: vec![0; READ_MAX].into(),
         })
@@ -108,7 +115,8 @@ impl Upstream {
     }
 
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
-        let due = self.late.front().map(|late| late.due.saturating_duration_since(Instant::now()));
+        let next = self.late.peek();
+        let due = next.map(|Reverse(late)| late.due.saturating_duration_since(Instant::now()));
         match self.poll.poll(events, due) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             result => result?,
@@ -154,19 +162,27 @@ impl Upstream {
     fn serve(&mut self, key: usize, is_writable: bool) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Connection { number, socket, tls, frames } = connection;
-        let mut answers = Vec::new();
+        let delay = self.delay;
+        // Where all answers take the same time, those to what one read brought leave together.
+        let mut groups: Vec<(Duration, Vec<u8>)> = Vec::new();
         let mut count = 0;
         let mut ready = tls::receive(tls, socket, &mut self.buffer, |octets| {
-            frames
-                .receive(octets, |frame| count += u64::from(queries::answer(frame, &mut answers)));
+            frames.receive(octets, |frame| {
+                if groups.is_empty() || delay == Delay::Spread {
+                    groups.push((delay.of(frame), Vec::new()));
+                }
+                let Some((_, answers)) = groups.last_mut() else { return };
+                count += u64::from(queries::answer(frame, answers));
+            });
         });
-        if count > 0 {
-            self.counts.queries.fetch_add(count, Ordering::Relaxed);
-            if self.delay.is_zero() {
+        self.counts.queries.fetch_add(count, Ordering::Relaxed);
+        for (delay, answers) in groups {
+            if delay.is_zero() {
                 io::Write::write_all(&mut tls.writer(), &answers).expect("memory takes everything");
             } else {
-                let due = Instant::now() + self.delay;
-                self.late.push_back(Late { due, key, number: *number, answers });
+                let (due, order, number) = (Instant::now() + delay, self.put_off, *number);
+                self.late.push(Reverse(Late { due, order, key, number, answers }));
+                self.put_off += 1;
             }
         }
         if is_writable || tls.wants_write() {
@@ -183,8 +199,8 @@ impl Upstream {
             return;
         }
         let now = Instant::now();
-        while self.late.front().is_some_and(|late| late.due <= now)
-            && let Some(Late { key, number, answers, .. }) = self.late.pop_front()
+        while self.late.peek().is_some_and(|Reverse(late)| late.due <= now)
+            && let Some(Reverse(Late { key, number, answers, .. })) = self.late.pop()
         {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             if connection.number != number {

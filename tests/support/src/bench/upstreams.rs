@@ -28,6 +28,13 @@ pub struct Upstream {
     ca_file: PathBuf,
 }
 
+/// What an upstream saw.
+#[derive(Clone, Copy)]
+pub struct Seen {
+    pub queries: u64,
+    pub connections: u64,
+}
+
 impl<'a> Upstreams<'a> {
     pub fn new(cores: &'a Cores, directory: &'a Path) -> Self {
         Self { cores, directory, running: Vec::new() }
@@ -41,7 +48,7 @@ impl<'a> Upstreams<'a> {
             let ca_file = self.directory.join(format!("ca-{place}.pem"));
             let upstream = self
                 .cores
-                .on(self.cores.upstream, || Upstream::start(kind, ca_file))
+                .on(self.cores.upstream, || Upstream::of_kind(kind, ca_file))
                 .map_err(|error| format!("the upstream: {error}"))?;
             self.running.push((kind, upstream));
         }
@@ -50,17 +57,23 @@ impl<'a> Upstreams<'a> {
 }
 
 impl Upstream {
-    fn start(kind: Kind, ca_file: PathBuf) -> Result<Self, String> {
-        let own = std::env::current_exe().map_err(|error| error.to_string())?;
-        let listen = SocketAddr::from((subject::own_host(), PORT));
+    fn of_kind(kind: Kind, ca_file: PathBuf) -> Result<Self, String> {
         let version = match kind.version.version {
             ProtocolVersion::TLSv1_2 => "1.2",
             _ => "1.3",
         };
+        let listen = SocketAddr::from((subject::own_host(), PORT));
+        let delay = kind.delay.as_millis().to_string();
+        Self::start(listen, ca_file, &["--tls", version, "--delay-ms", &delay])
+    }
+
+    /// Starts one that listens there, with more arguments of `bench upstream`.
+    pub fn start(listen: SocketAddr, ca_file: PathBuf, more: &[&str]) -> Result<Self, String> {
+        let own = std::env::current_exe().map_err(|error| error.to_string())?;
         let mut child = Command::new(own)
-            .args(["upstream", "--end-with-stdin", "--name", NAME, "--tls", version])
+            .args(["upstream", "--end-with-stdin", "--name", NAME])
             .args(["--listen", &listen.to_string()])
-            .args(["--delay-ms", &kind.delay.as_millis().to_string()])
+            .args(more)
             .arg("--ca-out")
             .arg(&ca_file)
             .stdin(Stdio::piped())
@@ -89,12 +102,21 @@ impl Upstream {
 
     /// How many queries it saw so far.
     pub fn queries(&mut self) -> Result<u64, String> {
+        self.counts().map(|seen| seen.queries)
+    }
+
+    /// What it saw so far.
+    pub fn counts(&mut self) -> Result<Seen, String> {
         self.stdin.write_all(b"\n").map_err(|error| format!("the upstream: {error}"))?;
         let line = self.line()?;
-        let number = line.split_whitespace().find_map(|word| word.strip_prefix("queries="));
-        number
-            .and_then(|number| number.parse().ok())
-            .ok_or_else(|| format!("the upstream said {line:?} and not how many queries it saw"))
+        let number = |name: &str| {
+            let mut words = line.split_whitespace();
+            words.find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+        };
+        let seen = number("queries")
+            .zip(number("connections"))
+            .map(|(queries, connections)| Seen { queries, connections });
+        seen.ok_or_else(|| format!("the upstream said {line:?} and not what it saw"))
     }
 
     fn line(&mut self) -> Result<String, String> {
@@ -116,4 +138,4 @@ impl Drop for Upstream {
 }
 
 /// The port, free as the address is this program's alone.
-const PORT: u16 = 8853;
+pub const PORT: u16 = 8853;

@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
-use support::bench::{cases, compare, flood, forwarders, programs};
+use support::bench::{cases, compare, flood, forwarders, paths, programs};
 
 const USAGE: &str = "\
 usage: bench compare [--quick] [--cases NAME,...] [--forwarders NAME,...] [--rounds N] [--seconds SECONDS]
              [--csv FILE] [--static-binary FILE]
-       bench upstream [--listen ADDR:PORT] [--ca-out FILE] [--name NAME] [--tls 1.2|1.3] [--delay-ms N]
-             [--end-with-stdin]
+       bench paths [--only NAME,...] [--loss PERCENT,...] [--rate N,...] [--delay-ms N | --spread]
+             [--congestion NAME] [--seconds SECONDS] [--rounds N] [--csv FILE]
+       bench upstream [--listen ADDR:PORT] [--ca-out FILE] [--name NAME] [--tls 1.2|1.3]
+             [--delay-ms N | --spread] [--end-with-stdin]
        bench bare-loop --upstream ADDR:PORT#NAME --ca-file FILE [--listen ADDR:PORT]
        bench load --target ADDR:PORT [--tcp] [--clients N] [--in-flight N | --rate N] [--edns]
              [--warm-up SECONDS] [--seconds SECONDS] [--timeout SECONDS] [--watch NAME=PID]...
@@ -24,12 +26,25 @@ compare    asks every forwarder in turn, several times, and prints a table, and 
   --csv            where the table goes as numbers (target/bench.csv)
   --static-binary  the static binary, of which size and start are told, too
   The environment variable DOT_PROXY names the program (target/release/dot-proxy).
+paths      asks every forwarder in turn while the path to its upstream loses packets, between two network
+           namespaces that it makes (as root), and prints a table, and which target is met
+  --only           only these forwarders, as above
+  --loss           only these percentages of the packets, lost on the way in on both sides (0,1,3)
+  --rate           only these numbers of queries a second (100,300,1000,3000)
+  --delay-ms       the upstream answers so many milliseconds later (20)
+  --spread         it takes log-normal times for its answers instead: median 15 ms, 2 % above 800 ms;
+                   without loss and 1,000 a second unless told
+  --congestion     what TCP does about losses, such as cubic (what this machine has)
+  --seconds        that each is measured (20)
+  --rounds         so many times, each with new connections (1)
+  --csv            where the table goes as numbers (target/paths.csv)
 upstream   a DoT server that answers every query for type A with one record
   --listen          where to listen, port 0 for a free one (127.0.0.1:8853)
   --ca-out          where to write the root certificate (./target/bench-ca.pem)
   --name            the name in the certificate (dot.example)
   --tls             only this version (both)
   --delay-ms        answer so many milliseconds later (0)
+  --spread          answer after log-normal times: median 15 ms, 2 % above 800 ms
   --end-with-stdin  end when the standard input ends
   A line on its standard input makes it print how many queries and connections it saw.
 bare-loop  a forwarder without checks: swaps IDs, one TLS connection, UDP and TCP (127.0.0.1:5300)
@@ -63,13 +78,14 @@ fn main() -> ExitCode {
         }
         Ok(program) => match program.as_deref() {
             Some("compare") => (compare::compare(args), program),
+            Some("paths") => (paths::paths(args), program),
             Some("upstream") => (programs::upstream(args), program),
             Some("bare-loop") => (programs::bare_loop(args), program),
             Some("load") => (programs::load(args), program),
             Some("flood") => (flood::flood(args), program),
             other => {
                 let seen = other.unwrap_or_default();
-                let wanted = "compare, upstream, bare-loop, load or flood";
+                let wanted = "compare, paths, upstream, bare-loop, load or flood";
                 (Err(format!("{wanted} is wanted, not {seen}; see --help")), None)
             }
         },
