@@ -562,6 +562,6 @@ fn check_config_reads_the_files_that_are_named() {
     let error = String::from_utf8_lossy(&output.stderr).to_lowercase();
     assert_eq!(
         error,
-        "dot-proxy: --ca-file: cannot read /nowhere/ca.pem: no such file or directory\n"
+        "dot-proxy: --ca-file /nowhere/ca.pem: cannot be read: no such file or directory\n"
     );
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::path::Path;
 use std::rc::Rc;
 
 use pico_args::Arguments;
@@ -53,7 +54,7 @@ impl Given {
         let Some(rest) = rest else { return false };
         let is = |value: &str| rest.strip_prefix(value).is_some_and(|rest| rest.starts_with(':'));
         if !self.value.is_upstream() {
-            return is(&shown(&self.text));
+            return is(&self.text) || is(&shown(&self.text));
         }
         let text = with_interface_indexes(&self.text, host.interface_index);
         let mut upstreams = upstream::read(&text).into_iter().flatten();
@@ -178,6 +179,12 @@ fn with_place(error: UsageError, of_file: &[Given], args: &[Given], host: Host) 
         }
         _ => error,
     }
+}
+
+/// An error about a file that a flag names, with the line of the configuration that has it, if one has.
+pub(super) fn placed(file: Option<&Path>, error: String) -> String {
+    let of_file = file.and_then(|file| file::read(file).ok()).unwrap_or_default();
+    with_place(UsageError(error), &of_file, &[], Host::default()).to_string()
 }
 
 /// Whether this is no value: `-x`, but not `-1`, which is a bad one.

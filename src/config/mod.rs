@@ -109,6 +109,11 @@ impl Config {
             .map(move |i| inherited.get(i).copied().unwrap_or_else(|| own[i - inherited.len()]))
     }
 
+    /// An error about a file that a flag names, with the line of [`Self::file`] that has it, if one has.
+    pub fn placed(&self, error: String) -> String {
+        given::placed(self.file.as_deref(), error)
+    }
+
     /// Octets of a configuration file at most.
     pub const FILE_MAX: usize = 64 << 10;
 }

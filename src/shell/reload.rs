@@ -96,13 +96,12 @@ impl Reloader {
             return Err(format!("{names}: what is said of that counts after a restart only"));
         }
         self.check_ports(&config)?;
-        for file in config.files.paths() {
+        for (flag, file) in config.files.given() {
             // A pipe could be waited for.
             if fs::metadata(file).is_ok_and(|metadata| !metadata.is_file()) {
-                return Err(format!(
-                    "{} is no file, and only files are read again",
-                    file.display()
-                ));
+                let file = file.display();
+                let problem = format!("{flag} {file}: is no file, and only files are read again");
+                return Err(config.placed(problem));
             }
         }
         let connectors = upstream::connectors(&config).map_err(explained)?;

@@ -383,7 +383,9 @@ pub fn connectors(config: &Config) -> Result<Vec<Connector>, String> {
         pins: &upstream.pins,
         sni: upstream.sni,
     });
-    tls::connectors(&config.files, identities, config.key_exchange, tls_limits(&config.sockets))
+    let limits = tls_limits(&config.sockets);
+    tls::connectors(&config.files, identities, config.key_exchange, limits)
+        .map_err(|error| config.placed(error))
 }
 
 /// What the TLS of a connection may hold.

@@ -10,8 +10,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{Error, InconsistentKeys};
 
+use super::contents;
 use super::explain::{certificate_words, pem_words};
-use super::files;
+use super::files::{self, CLIENT_CERT, CLIENT_KEY, named};
 
 /// A certificate of ours.
 #[derive(Clone, Debug)]
@@ -28,32 +29,33 @@ pub(super) fn read(
     key: &Path,
     provider: &CryptoProvider,
 ) -> Result<ClientCertificate, String> {
-    let chain =
-        files::certificates(certificate).map_err(|error| format!("--client-cert: {error}"))?;
+    let chain = files::certificates(CLIENT_CERT, certificate)?;
     let octets: usize = chain.iter().map(|certificate| certificate.len()).sum();
     if octets > CHAIN_MAX {
-        let file = certificate.display();
-        return Err(format!(
-            "--client-cert: the certificates in {file} have {octets} octets, and {CHAIN_MAX} are the most \
-             that is shown: leave out those that the server has"
-        ));
+        let problem = format!(
+            "its certificates have {octets} octets, and {CHAIN_MAX} are the most that is shown: leave out \
+             those that the server has"
+        );
+        return Err(named(CLIENT_CERT, certificate, &problem));
     }
-    let private = private_key(key).map_err(|error| format!("--client-key: {error}"))?;
-    let certified = CertifiedKey::from_der(chain, private, provider).map_err(|error| {
-        let (key, certificate) = (key.display(), certificate.display());
-        match error {
-            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => format!(
-                "--client-key: {key} is not the key of {certificate}, whose first certificate must be the \
-                 one that it is for"
-            ),
-            Error::InvalidCertificate(error) => {
-                format!("--client-cert: {certificate}: {}", certificate_words(&error, None))
-            }
-            _ => format!(
-                "--client-key: the key in {key} cannot be used: it is damaged, or none of RSA of 2048 to \
-                 4096 bits, P-256, P-384 or Ed25519"
-            ),
+    let private = private_key(key)?;
+    let certified = CertifiedKey::from_der(chain, private, provider).map_err(|error| match error {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            let problem = format!(
+                "is not the key of {}, whose first certificate must be the one that it is for",
+                certificate.display()
+            );
+            named(CLIENT_KEY, key, &problem)
         }
+        Error::InvalidCertificate(error) => {
+            named(CLIENT_CERT, certificate, &certificate_words(&error, None))
+        }
+        _ => named(
+            CLIENT_KEY,
+            key,
+            "its key cannot be used: it is damaged, or none of RSA of 2048 to 4096 bits, P-256, P-384 or \
+             Ed25519",
+        ),
     })?;
     Ok(ClientCertificate {
         chain: certified.cert.as_slice().into(),
@@ -62,19 +64,18 @@ pub(super) fn read(
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let octets = files::read(file)?;
-    let path = file.display();
+    let octets = files::read(CLIENT_KEY, file)?;
+    let named = |problem: &str| named(CLIENT_KEY, file, problem);
     if is_encrypted(&String::from_utf8_lossy(&octets)) {
-        return Err(format!(
-            "the key in {path} is encrypted, and nobody can be asked for its passphrase; openssl pkey -in \
-             {path} writes it as it is needed"
-        ));
+        return Err(named(&format!(
+            "its key is encrypted, and nobody can be asked for its passphrase; openssl pkey -in {} writes it \
+             as it is needed",
+            file.display()
+        )));
     }
     PrivateKeyDer::from_pem_slice(&octets).map_err(|error| match error {
-        pem::Error::NoItemsFound => format!(
-            "{path} holds no key; one in PEM form, \"-----BEGIN PRIVATE KEY-----\", was expected"
-        ),
-        other => format!("the key in {path} is damaged: {}", pem_words(&other)),
+        pem::Error::NoItemsFound => named(&contents::unexpected(&octets, CLIENT_KEY, file)),
+        other => named(&format!("its key is damaged: {}", pem_words(&other))),
     })
 }
 
@@ -193,41 +194,33 @@ mod tests {
             (
                 &String::new(),
                 key,
-                "--client-cert: CERT is empty; something in PEM form was expected",
+                "--client-cert CERT: is empty; something in PEM form was expected",
             ),
-            (key, key, "--client-cert: CERT holds no certificate; one in PEM form,"),
-            (
-                certificate,
-                certificate,
-                "--client-key: KEY holds no key; one in PEM form, \"-----BEGIN PRIV",
-            ),
-            (
-                certificate,
-                damaged,
-                "--client-key: the key in KEY is damaged: it is not valid base64",
-            ),
+            (key, key, "--client-cert CERT: holds \"-----BEGIN PRIVATE "),
+            (certificate, certificate, "--client-key KEY: holds \"-----BEGIN "),
+            (certificate, damaged, "--client-key KEY: its key is damaged: it is not valid base64"),
             (
                 certificate,
                 encrypted,
-                "--client-key: the key in KEY is encrypted, and nobody can be asked",
+                "--client-key KEY: its key is encrypted, and nobody can be asked",
             ),
             (
                 certificate,
                 other,
-                "--client-key: KEY is not the key of CERT, whose first certificate",
+                "--client-key KEY: is not the key of CERT, whose first certificate",
             ),
             (
                 certificate,
                 curve,
-                "--client-key: KEY is not the key of CERT, whose first certificate",
+                "--client-key KEY: is not the key of CERT, whose first certificate",
             ),
             (
                 certificate,
                 odd,
-                "--client-key: the key in KEY cannot be used: it is damaged, or none of",
+                "--client-key KEY: its key cannot be used: it is damaged, or none of",
             ),
-            (long, key, "--client-cert: the certificates in CERT have "),
-            (bad, key, "--client-cert: CERT: the certificate is malformed"),
+            (long, key, "--client-cert CERT: its certificates have "),
+            (bad, key, "--client-cert CERT: the certificate is malformed"),
         ] {
             let certificate = TempFile::new("client.pem", certificate.as_bytes());
             let key = TempFile::new("client.key", key.as_bytes());

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::contents;
 use super::explain::pem_words;
 use crate::host::os_error::system_error;
 
@@ -28,27 +29,44 @@ pub struct Files {
 }
 
 impl Files {
+    /// The files, each once for each thing that it holds, behind its flag.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let roots = self.roots.iter().map(|file| (CA_FILE, file));
+        let client = self.client.iter();
+        let client =
+            client.flat_map(|(certificate, key)| [(CLIENT_CERT, certificate), (CLIENT_KEY, key)]);
+        roots.chain(client).map(|(flag, file)| (flag, file.as_path()))
+    }
+
     /// The files, each once for each thing that it holds.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        let client = self.client.iter().flat_map(|(certificate, key)| [certificate, key]);
-        self.roots.iter().chain(client).map(PathBuf::as_path)
+        self.given().map(|(_, file)| file)
     }
 }
 
-/// What is in a file, or comes out of a pipe. The error is one line that says what is wrong with it.
-pub(super) fn read(file: &Path) -> Result<Vec<u8>, String> {
-    read_within(file, PIPE_TIME_MAX)
+/// One line about the file of a flag.
+pub(super) fn named(flag: &str, file: &Path, problem: &str) -> String {
+    format!("{flag} {}: {problem}", file.display())
 }
 
-/// The certificates in a file, one or more. The error is one line that says what is wrong with it.
-pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let path = file.display();
-    let octets = read(file)?;
+/// What is in the file of a flag, or comes out of a pipe. The error is one line that names both and says what is
+/// wrong and what to do.
+pub(super) fn read(flag: &str, file: &Path) -> Result<Vec<u8>, String> {
+    read_within(flag, file, PIPE_TIME_MAX)
+}
+
+/// The certificates in the file of a flag, one or more. The error is as that of [`read`].
+pub(super) fn certificates(
+    flag: &str,
+    file: &Path,
+) -> Result<Vec<CertificateDer<'static>>, String> {
+    let octets = read(flag, file)?;
+    let named = |problem: &str| named(flag, file, problem);
     let certificates = CertificateDer::pem_slice_iter(&octets)
         .enumerate()
         .map(|(index, certificate)| {
             certificate.map_err(|error| {
-                format!("certificate {} in {path} is damaged: {}", index + 1, pem_words(&error))
+                named(&format!("certificate {} is damaged: {}", index + 1, pem_words(&error)))
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -57,17 +75,14 @@ pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, 
     let begun = certificates_begun(&octets);
     let passed_over = begun.saturating_sub(certificates.len());
     if passed_over > 0 {
-        return Err(format!(
-            "{path}: {passed_over} of {begun} certificates cannot be read; each is expected between lines \
+        return Err(named(&format!(
+            "{passed_over} of {begun} certificates cannot be read; each is expected between lines \
              of its own, \"-----BEGIN CERTIFICATE-----\" and \"-----END CERTIFICATE-----\"; openssl x509 \
              -in FILE writes one so"
-        ));
+        )));
     }
     if certificates.is_empty() {
-        return Err(format!(
-            "{path} holds no certificate; one in PEM form, \"-----BEGIN CERTIFICATE-----\", was \
-             expected"
-        ));
+        return Err(named(&contents::unexpected(&octets, flag, file)));
     }
     Ok(certificates)
 }
@@ -76,31 +91,46 @@ pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, 
 /// has for them: "CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE".
 fn certificates_begun(octets: &[u8]) -> usize {
     let text = String::from_utf8_lossy(octets);
-    let labels = text.split("-BEGIN ").skip(1).filter_map(|behind| behind.split('-').next());
-    labels.filter(|label| label.trim_end().ends_with("CERTIFICATE")).count()
+    contents::labels(&text).filter(|label| label.trim_end().ends_with("CERTIFICATE")).count()
 }
 
 /// What is in the file, or comes out of the pipe, whose writer is done after `time_max`.
-fn read_within(file: &Path, time_max: Duration) -> Result<Vec<u8>, String> {
-    let path = file.display();
+fn read_within(flag: &str, file: &Path, time_max: Duration) -> Result<Vec<u8>, String> {
     let octets = try_read(file, time_max).map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::IsADirectory => {
                 "; one file was expected: `cat` puts several into one, and Docker makes a directory where \
                  the file to be mounted is not there"
+                    .into()
             }
             io::ErrorKind::PermissionDenied => {
                 "; the user that this program runs as must be able to read it and to enter the \
                  directories above it"
+                    .into()
             }
-            _ => "",
+            io::ErrorKind::NotFound => other_name(flag, &file.to_string_lossy()),
+            _ => String::new(),
         };
-        format!("cannot read {path}: {}{remedy}", system_error(&error))
+        named(flag, file, &format!("cannot be read: {}{remedy}", system_error(&error)))
     })?;
     if octets.is_empty() {
-        return Err(format!("{path} is empty; something in PEM form was expected"));
+        return Err(named(flag, file, "is empty; something in PEM form was expected"));
     }
     Ok(octets)
+}
+
+/// What was likely meant by the name of a file that is not there.
+fn other_name(flag: &str, name: &str) -> String {
+    let names: Vec<_> = name.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    if name.contains(" #") {
+        "; all of this is its name, as a comment has a line of its own".into()
+    } else if names.len() < 2 {
+        String::new()
+    } else if flag == CA_FILE {
+        format!("; give each file by itself: {flag} {}", names.join(&format!(" {flag} ")))
+    } else {
+        format!("; give one file, into which `cat {}` puts all", names.join(" "))
+    }
 }
 
 /// A pipe is what a shell gives for `<(command)`, and it is empty until the command has written. A named one
@@ -151,6 +181,11 @@ fn await_octets(file: &File, time_max: Duration) -> io::Result<()> {
     }
 }
 
+/// The flags that name files.
+pub(super) const CA_FILE: &str = "--ca-file";
+pub(super) const CLIENT_CERT: &str = "--client-cert";
+pub(super) const CLIENT_KEY: &str = "--client-key";
+
 /// Long enough for a command that fetches the certificates from elsewhere.
 const PIPE_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -182,11 +217,11 @@ mod tests {
     #[test]
     fn a_pipe_without_a_writer_is_not_waited_for_forever() {
         let path = named_pipe("silent");
-        let error = read_within(&path, SHORT).unwrap_err();
+        let error = read_within(CA_FILE, &path, SHORT).unwrap_err();
         assert_eq!(
             error,
             format!(
-                "cannot read {}: it is a pipe that nothing is written to, or that does not end",
+                "--ca-file {}: cannot be read: it is a pipe that nothing is written to, or that does not end",
                 path.display()
             )
         );
@@ -207,7 +242,7 @@ mod tests {
                 }
             }
         });
-        assert_eq!(read_within(&path, LONG).unwrap(), b"one two");
+        assert_eq!(read_within(CA_FILE, &path, LONG).unwrap(), b"one two");
         writer.join().unwrap();
         fs::remove_file(path).unwrap();
     }
@@ -225,7 +260,7 @@ mod tests {
                 }
             }
         });
-        assert!(read_within(&path, SHORT).unwrap_err().ends_with("that does not end"));
+        assert!(read_within(CA_FILE, &path, SHORT).unwrap_err().ends_with("that does not end"));
         writer.join().unwrap();
         fs::remove_file(path).unwrap();
     }
@@ -235,7 +270,7 @@ mod tests {
         let path = env::temp_dir().join(format!("dot-proxy-large-{}", process::id()));
         for (len, is_read) in [(OCTETS_MAX, true), (OCTETS_MAX + 1, false), (1 << 40, false)] {
             File::create(&path).unwrap().set_len(len as u64).unwrap();
-            let result = read_within(&path, LONG);
+            let result = read_within(CA_FILE, &path, LONG);
             assert_eq!(result.as_ref().map(Vec::len).ok(), is_read.then_some(len));
             assert!(is_read || result.unwrap_err().contains("more than 1 MiB"));
         }
@@ -249,7 +284,7 @@ mod tests {
                 while pipe.write_all(&[b'x'; 4096]).is_ok() {}
             }
         });
-        assert!(read_within(&path, LONG).unwrap_err().contains("more than 1 MiB"));
+        assert!(read_within(CA_FILE, &path, LONG).unwrap_err().contains("more than 1 MiB"));
         writer.join().unwrap();
         fs::remove_file(path).unwrap();
     }
@@ -259,14 +294,37 @@ mod tests {
     fn a_pipe_whose_writer_is_gone_ends() {
         for (written, expected) in [
             ("all", Ok(b"all".to_vec())),
-            ("", Err("PATH is empty; something in PEM form was expected")),
+            ("", Err("--ca-file PATH: is empty; something in PEM form was expected")),
         ] {
             let (reader, mut writer) = io::pipe().unwrap();
             writer.write_all(written.as_bytes()).unwrap();
             drop(writer);
             let path = format!("/dev/fd/{}", reader.as_raw_fd());
             let expected = expected.map_err(|error| error.replace("PATH", &path));
-            assert_eq!(read_within(path.as_ref(), LONG), expected);
+            assert_eq!(read_within(CA_FILE, path.as_ref(), LONG), expected);
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_more_than_one_is_shown_as_what_was_meant() {
+        for (flag, name, expected) in [
+            (CA_FILE, "/no/a", ""),
+            (CA_FILE, "/no/a,", ""),
+            (
+                CA_FILE,
+                "/no/a, /no/b",
+                "; give each file by itself: --ca-file /no/a --ca-file /no/b",
+            ),
+            (CLIENT_CERT, "/no/a,/no/b", "; give one file, into which `cat /no/a /no/b` puts all"),
+            (
+                CA_FILE,
+                "/no/a # of ours",
+                "; all of this is its name, as a comment has a line of its own",
+            ),
+        ] {
+            let error = read_within(flag, name.as_ref(), SHORT).unwrap_err();
+            let words = "cannot be read: no such file or directory";
+            assert_eq!(error, format!("{flag} {name}: {words}{expected}"));
         }
     }
 
@@ -274,8 +332,10 @@ mod tests {
     fn devices_are_refused() {
         for device in ["/dev/null", "/dev/zero"] {
             assert_eq!(
-                read_within(device.as_ref(), LONG).unwrap_err(),
-                format!("cannot read {device}: it is a device; a file or a pipe was expected")
+                read_within(CA_FILE, device.as_ref(), LONG).unwrap_err(),
+                format!(
+                    "--ca-file {device}: cannot be read: it is a device; a file or a pipe was expected"
+                )
             );
         }
     }

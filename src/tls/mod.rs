@@ -6,7 +6,8 @@
 //! relies on the one that was.
 //!
 //! - `trust`: names, pins and roots by which servers are accepted; [`pin`]: digests of keys.
-//! - `client_certificate`: by what servers know us; `files`: where certificates and keys are.
+//! - `client_certificate`: by what servers know us; `files`: where certificates and keys are;
+//!   `contents`: what else is there.
 //! - `sessions`: what handshakes are resumed by.
 //! - `key_exchange`: X25519 with ML-KEM-768 besides.
 //! - `meter`: how much a server makes us hold; `bound`: what that comes to.
@@ -14,6 +15,7 @@
 
 pub(crate) mod bound;
 mod client_certificate;
+mod contents;
 mod explain;
 mod files;
 mod key_exchange;

@@ -643,27 +643,24 @@ fn a_bad_file_of_roots_is_named_with_what_is_wrong() {
     let der = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let passed_over = |how_many| {
         format!(
-            "PATH: {how_many} certificates cannot be read; each is expected between lines of its \
+            "{how_many} certificates cannot be read; each is expected between lines of its \
              own, \"-----BEGIN CERTIFICATE-----\" and \"-----END CERTIFICATE-----\"; openssl x509 \
              -in FILE writes one so"
         )
     };
     for (content, error) in [
-        (String::new(), "PATH is empty; something in PEM form was expected"),
+        (String::new(), "is empty; something in PEM form was expected"),
         (
             key,
-            "PATH holds no certificate; one in PEM form, \"-----BEGIN CERTIFICATE-----\", was \
-             expected",
+            "holds \"-----BEGIN PRIVATE KEY-----\"; a certificate in PEM form, \
+             \"-----BEGIN CERTIFICATE-----\", was expected",
         ),
-        (
-            good.replace("-----END", "====="),
-            "certificate 1 in PATH is damaged: its END line is missing",
-        ),
+        (good.replace("-----END", "====="), "certificate 1 is damaged: its END line is missing"),
         (
             good.clone() + &good.replacen('M', "!", 1),
-            "certificate 2 in PATH is damaged: it is not valid base64",
+            "certificate 2 is damaged: it is not valid base64",
         ),
-        (good.clone() + der, "certificate 2 in PATH is damaged: it is not an X.509 certificate"),
+        (good.clone() + der, "certificate 2 is damaged: it is not an X.509 certificate"),
         (good.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), &passed_over("1 of 1")),
         (good.clone() + &good.replace("CERTIFICATE", "X509 CERTIFICATE"), &passed_over("1 of 2")),
         // Files put together whose last lines do not end.
@@ -672,7 +669,7 @@ fn a_bad_file_of_roots_is_named_with_what_is_wrong() {
         (format!("\u{feff}{good}{good}"), &passed_over("1 of 2")),
     ] {
         let file = TempFile::new("bad.pem", content.as_bytes());
-        let expected = format!("--ca-file: {error}").replace("PATH", &file.0.to_string_lossy());
+        let expected = format!("--ca-file {}: {error}", file.0.display());
         let error =
             connectors(&roots_in(&file.0), [named(NAME)].into_iter(), HYBRID, LIMITS).unwrap_err();
         assert_eq!(error, expected);
@@ -680,12 +677,12 @@ fn a_bad_file_of_roots_is_named_with_what_is_wrong() {
     let gone = Path::new("/nonexistent/roots.pem");
     assert_eq!(
         connectors(&roots_in(gone), [named(NAME)].into_iter(), HYBRID, LIMITS).unwrap_err(),
-        "--ca-file: cannot read /nonexistent/roots.pem: no such file or directory"
+        "--ca-file /nonexistent/roots.pem: cannot be read: no such file or directory"
     );
     assert_eq!(
         connectors(&roots_in(Path::new("/")), [named(NAME)].into_iter(), HYBRID, LIMITS)
             .unwrap_err(),
-        "--ca-file: cannot read /: is a directory; one file was expected: `cat` puts several into one, and \
+        "--ca-file /: cannot be read: is a directory; one file was expected: `cat` puts several into one, and \
          Docker makes a directory where the file to be mounted is not there"
     );
 }

@@ -61,7 +61,8 @@ fn unusable_ca_file_is_an_error_at_the_start() {
     let (missing, empty, text) = (name("missing"), name("empty"), name("text"));
     std::fs::write(&empty, "").expect("a writable directory");
     std::fs::write(&text, "no certificate at all\n").expect("a writable directory");
-    for (file, word) in [(&missing, "cannot read"), (&empty, "empty"), (&text, "no certificate")] {
+    for (file, word) in [(&missing, "cannot be read"), (&empty, "empty"), (&text, "no certificate")]
+    {
         assert_refuses(&["--ca-file", file], 1, &[file, word]);
     }
     assert_refuses(&["--ca-file", directory], 1, &[directory]);

@@ -143,9 +143,12 @@ fn an_error_changes_nothing() {
         ("size small\nlisten 127.0.0.1:1\n", "--listen, --size: what is said".to_owned()),
         (
             &*format!("ca-file {}\n", empty.display()),
-            format!("--ca-file: {} is empty", empty.display()),
+            format!("{at}:4: ca-file {}: is empty", empty.display()),
         ),
-        (&*format!("ca-file {at}x\n"), format!("cannot read {at}x: no such file")),
+        (
+            &*format!("ca-file {at}x\n"),
+            format!("{at}:4: ca-file {at}x: cannot be read: no such file"),
+        ),
     ] {
         bed.write(&bed.lines(&[0], more));
         let line = bed.reload();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 
-use crate::tls::files::{self, Files};
+use crate::tls::files::{self, CA_FILE, Files};
 
 /// The root certificates that are trusted, shared by all connectors.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ impl Roots {
         for file in &files.roots {
             let path = file.display();
             let before = store.len();
-            add(&mut store, file).map_err(|error| format!("--ca-file: {error}"))?;
+            add(&mut store, file)?;
             shown.push(match store.len() - before {
                 1 => format!("the root in {path}"),
                 n => format!("the {n} roots in {path}"),
@@ -44,13 +44,11 @@ impl Roots {
 }
 
 fn add(store: &mut RootCertStore, file: &Path) -> Result<(), String> {
-    for (index, certificate) in files::certificates(file)?.into_iter().enumerate() {
+    for (index, certificate) in files::certificates(CA_FILE, file)?.into_iter().enumerate() {
         store.add(certificate).map_err(|_| {
-            let path = file.display();
-            format!(
-                "certificate {} in {path} is damaged: it is not an X.509 certificate",
-                index + 1
-            )
+            let problem =
+                format!("certificate {} is damaged: it is not an X.509 certificate", index + 1);
+            files::named(CA_FILE, file, &problem)
         })?;
     }
     Ok(())
