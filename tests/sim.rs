@@ -242,6 +242,7 @@ fn check_facts(world: &World, gate: &Gate) {
             | Notice::ClientRefused { .. }
             | Notice::ClientWaited { .. }
             | Notice::SourceRefused { .. }
+            | Notice::TableFull { .. }
             | Notice::WaitLimit { .. } => {
                 let is_refused = matches!(notice, Notice::SourceRefused { .. });
                 assert!(!is_refused || gate.is_drawn(), "all sources are served here");

@@ -34,7 +34,7 @@ impl Forwarder {
             if !self.clients.note_message(now, client) {
                 return;
             }
-            is_dns = self.client_message(now, Source::Stream(client), message, false);
+            is_dns = self.client_message(now, Source::Stream(client), message, None);
         }
         self.clients.end_input(now, client, deframer, is_dns, &mut self.outbox);
         self.shed_clients(now, 0);
@@ -50,19 +50,18 @@ impl Forwarder {
         let source = path.client.ip();
         if self.clients.serves(source) {
             let allowance = self.clients.allowance(now, source, &mut self.outbox);
+            let cut = truncated.then_some(TOO_LONG);
             let cut = match allowance {
-                Allowance::Answer => Some(truncated),
-                _ if is_probe(source, message) => Some(truncated),
-                Allowance::Truncation => Some(true),
-                Allowance::Nothing => None,
+                Allowance::Answer => cut,
+                _ if is_probe(source, message) => cut,
+                Allowance::Truncation => Some(ABOVE_RATE),
+                Allowance::Nothing => return,
             };
-            if let Some(truncated) = cut {
-                self.client_message(now, Source::Datagram(path), message, truncated);
-            }
+            self.client_message(now, Source::Datagram(path), message, cut);
             return;
         }
         if is_probe(source, message) {
-            self.client_message(now, Source::Datagram(path), message, truncated);
+            self.client_message(now, Source::Datagram(path), message, None);
             return;
         }
         self.note_stranger(now, source);
@@ -72,7 +71,7 @@ impl Forwarder {
         {
             let ede = Ede { code: Ede::PROHIBITED, text: "" };
             let response = parsed.local_response(Rcode::REFUSED, Some(ede));
-            self.respond_locally(now, Source::Datagram(path), message, &response);
+            self.respond_locally(now, Source::Datagram(path), message, &response, NOT_SERVED);
         }
     }
 
@@ -89,22 +88,23 @@ impl Forwarder {
         self.clients.note_stranger(now, source, &self.policy.access, &mut self.outbox);
     }
 
-    /// False if it is no DNS query.
+    /// `cut`: it gets TC, and why. False if it is no DNS query.
     fn client_message(
         &mut self,
         now: Instant,
         source: Source,
         message: &[u8],
-        truncated: bool,
+        cut: Option<&'static str>,
     ) -> bool {
-        match message::parse_query(message, truncated) {
+        match message::parse_query(message, cut.is_some()) {
             Ok(parsed) => self.accept_query(now, source, message, parsed),
             Err(Refusal::Drop) => {
                 self.outbox.counts.dropped += 1;
                 return false;
             }
             Err(Refusal::Respond(response)) => {
-                self.respond_locally(now, source, message, &response);
+                let why = refusal_words(&response, cut);
+                self.respond_locally(now, source, message, &response, why);
             }
         }
         true
@@ -126,7 +126,8 @@ impl Forwarder {
                 None => Some(ours),
             };
             if let Some(answer) = answer {
-                self.respond_locally(now, source, message, &answer.response(&parsed));
+                let response = answer.response(&parsed);
+                self.respond_locally(now, source, message, &response, SPECIAL_NAME);
                 return;
             }
         }
@@ -142,10 +143,7 @@ impl Forwarder {
         };
         self.outbox.counts.queries += 1;
         if has_come_back(message, parsed.opt.as_ref()) {
-            self.outbox.counts.came_back += 1;
-            if self.logged.came_back.is_due(now) {
-                self.outbox.log(Notice::CameBack);
-            }
+            self.note_came_back(now);
             return self.refuse(now, source, message, &parsed, CAME_BACK, Reason::Loop);
         }
         let network = Network::of(peer);
@@ -158,7 +156,9 @@ impl Forwarder {
             Err((ede, reason)) => {
                 let ours = awaited.and_then(|_| self.policy.special_names.answer(message, &parsed));
                 match ours {
-                    Some(answer) => self.tell(now, source, message, &answer.response(&parsed)),
+                    Some(answer) => {
+                        self.tell(now, source, message, &answer.response(&parsed), SPECIAL_NAME);
+                    }
                     None => self.refuse(now, source, message, &parsed, ede, reason),
                 }
                 return;
@@ -183,6 +183,15 @@ impl Forwarder {
         }
     }
 
+    /// A query has gone round; says so, once in a while.
+    #[cold]
+    fn note_came_back(&mut self, now: Instant) {
+        self.outbox.counts.came_back += 1;
+        if self.logged.came_back.is_due(now) {
+            self.outbox.log(Notice::CameBack);
+        }
+    }
+
     /// Stores a message. With the table full the network that holds most gives a query up for one that holds less
     /// than its share: a flood does not keep the others out. `Err`: the newcomer has its share, or its message is
     /// longer than what is left for long ones, and nobody gave anything up.
@@ -196,19 +205,40 @@ impl Forwarder {
             let ede = Ede { code: Ede::NOT_READY, text: "shutting down" };
             return Err((ede, Reason::Ending));
         }
-        let crowded = |text| (Ede { code: Ede::OTHER, text }, Reason::Full);
         if !self.queries.has_room(message.len()) {
-            return Err(crowded(CROWDED_LONG));
+            return Err(self.crowded(now, CROWDED_LONG));
         }
         match self.queries.place(now, newcomer) {
             Place::Free => {}
             Place::Of(id) => {
-                let (ede, reason) = crowded(CROWDED);
-                self.fail(now, id, ede, reason);
+                let ede = Ede { code: Ede::OTHER, text: CROWDED };
+                // Whose client is gone, nobody misses.
+                if self.queries.get(id).is_some_and(|query| !query.is_orphan()) {
+                    self.note_crowded(now, CROWDED);
+                }
+                self.fail(now, id, ede, Reason::Full);
             }
-            Place::None => return Err(crowded(CROWDED)),
+            Place::None => return Err(self.crowded(now, CROWDED)),
         }
-        self.queries.store(message).ok_or(crowded(CROWDED_LONG))
+        match self.queries.store(message) {
+            Some(stored) => Ok(stored),
+            None => Err(self.crowded(now, CROWDED_LONG)),
+        }
+    }
+
+    /// Why a query fails for which there is no place.
+    #[cold]
+    fn crowded(&mut self, now: Instant, what: &'static str) -> (Ede<'static>, Reason) {
+        self.note_crowded(now, what);
+        (Ede { code: Ede::OTHER, text: what }, Reason::Full)
+    }
+
+    /// A query fails for want of a place; says so, once in a while.
+    fn note_crowded(&mut self, now: Instant, what: &'static str) {
+        if self.logged.table_full.is_due(now) {
+            let queries_max = self.limits.queries_max;
+            self.outbox.log(Notice::TableFull { what, queries_max });
+        }
     }
 
     fn refuse(
@@ -240,13 +270,21 @@ impl Forwarder {
         source: Source,
         message: &[u8],
         response: &LocalResponse<'_>,
+        why: &str,
     ) {
         self.outbox.counts.queries += 1;
-        self.tell(now, source, message, response);
+        self.tell(now, source, message, response, why);
     }
 
-    /// Answers a query that is counted already, and writes that to the query log.
-    fn tell(&mut self, now: Instant, source: Source, message: &[u8], response: &LocalResponse<'_>) {
+    /// Answers a query that is counted already, and writes that and why to the query log.
+    fn tell(
+        &mut self,
+        now: Instant,
+        source: Source,
+        message: &[u8],
+        response: &LocalResponse<'_>,
+        why: &str,
+    ) {
         self.outbox.counts.local += 1;
         let how = if response.truncated { Answered::CutShort } else { Answered::Here };
         let over_tcp = matches!(source, Source::Stream(_));
@@ -257,7 +295,7 @@ impl Forwarder {
             && let Some(asked) =
                 source.asked(&self.clients, &self.outbox, message, response.question_end)
         {
-            self.outbox.query_log.local(asked, response.rcode, sent.truncated, "");
+            self.outbox.query_log.local(asked, response.rcode, sent.truncated, why);
         }
     }
 
@@ -338,6 +376,18 @@ fn qtype_before(message: &[u8], question_end: usize) -> Rtype {
     }
 }
 
+/// Why a message is not forwarded that has this answer.
+#[cold]
+fn refusal_words(response: &LocalResponse<'_>, cut: Option<&'static str>) -> &'static str {
+    match (response.rcode, cut) {
+        (Rcode::NOERROR, Some(cut)) => cut,
+        (Rcode::NOTIMP, _) => "unknown opcode",
+        (Rcode::BADVERS, _) => "unknown EDNS version",
+        (Rcode::REFUSED, _) => "zone transfer",
+        _ => "malformed query",
+    }
+}
+
 /// Whether a datagram is how `health` asks whether this program answers. It gets its answer whoever else is served
 /// and however much was asked: from loopback nobody else asks, and no query leaves for it.
 #[cold]
@@ -352,6 +402,12 @@ fn is_probe(source: IpAddr, message: &[u8]) -> bool {
 
 const CAME_BACK: Ede<'static> =
     Ede { code: Ede::OTHER, text: "the query went round: an upstream leads back to dot-proxy" };
+
+/// Words of the query log.
+pub(super) const SPECIAL_NAME: &str = "special name";
+const NOT_SERVED: &str = "client not served";
+const ABOVE_RATE: &str = "above --rate-limit";
+const TOO_LONG: &str = "too long a query";
 
 const CROWDED: &str = "too many queries at once";
 const CROWDED_LONG: &str = "too many long queries at once";

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::accept::SPECIAL_NAME;
 use super::action::{ClientId, UpstreamIndex};
 use super::clients::GivenUp;
 use super::collections::arena::Id;
@@ -27,8 +28,8 @@ pub(super) enum Outcome<'a> {
     Failed(Ede<'a>, Reason),
     /// Without a response: its client is gone, or it had none.
     Orphaned,
-    /// With TC, so that its client asks again over TCP, where nobody can ask in the name of another.
-    Truncated,
+    /// With TC, so that its client asks again over TCP, where nobody can ask in the name of another; and why.
+    Truncated(&'static str),
     /// With what there is to say of a special name.
     Special(&'a Answer),
     /// With a response made here of an upstream's RCODE, which is all it said.
@@ -52,7 +53,7 @@ impl Outcome<'_> {
             Self::Answer { upstream, .. }
             | Self::Rcode { upstream, .. }
             | Self::Stripped { upstream, .. } => Some(*upstream),
-            Self::Failed(..) | Self::Orphaned | Self::Truncated | Self::Special(_) => None,
+            Self::Failed(..) | Self::Orphaned | Self::Truncated(_) | Self::Special(_) => None,
         }
     }
 }
@@ -189,7 +190,7 @@ impl Forwarder {
         }
         let late_answers = &mut self.outbox.late_answers;
         let is_whole = late_answers.has_room(message.len());
-        let cut = Outcome::Truncated;
+        let cut = Outcome::Truncated("too many late answers");
         let outcome = if is_whole { outcome } else { &cut };
         let (message, sent) = if is_whole { (message, sent) } else { write(outcome) };
         if is_whole || late_answers.has_room_for_short(message.len()) {
@@ -263,7 +264,7 @@ impl Forwarder {
         let (count, how, rcode) = match outcome {
             Outcome::Orphaned => (&mut counts.orphaned, Answered::Gone, Rcode::NOERROR),
             Outcome::Answer { .. } => return,
-            Outcome::Truncated => (&mut counts.cut_short, Answered::CutShort, Rcode::NOERROR),
+            Outcome::Truncated(_) => (&mut counts.cut_short, Answered::CutShort, Rcode::NOERROR),
             Outcome::Failed(_, reason) => {
                 measures.note_failure(*reason);
                 (&mut counts.failed, Answered::Failed, Rcode::SERVFAIL)
@@ -317,13 +318,19 @@ impl Forwarder {
                 if *rcode == Rcode::SERVFAIL {
                     log.failure(asked, took, &format!("{name}: SERVFAIL with a private address"));
                 } else {
-                    let why = format!(": private address via {name}");
+                    let why = format!("private address via {name}");
                     log.local(asked, *rcode, sent.truncated, &why);
                 }
             }
-            Outcome::Rcode { rcode, .. } => log.local(asked, *rcode, sent.truncated, ""),
-            Outcome::Special(answer) => log.local(asked, answer.rcode(), sent.truncated, ""),
-            Outcome::Truncated => log.local(asked, Rcode::NOERROR, sent.truncated, ""),
+            Outcome::Rcode { rcode, upstream } => {
+                let name = &self.upstreams[*upstream].name;
+                let why = format!("no question in the answer via {name}");
+                log.local(asked, *rcode, sent.truncated, &why);
+            }
+            Outcome::Special(answer) => {
+                log.local(asked, answer.rcode(), sent.truncated, SPECIAL_NAME);
+            }
+            Outcome::Truncated(why) => log.local(asked, Rcode::NOERROR, sent.truncated, why),
         }
     }
 
@@ -337,7 +344,7 @@ impl Forwarder {
             let limit = self.limits.late_datagrams_max;
             self.outbox.log(Notice::WaitLimit { network, limit });
         }
-        self.finish(now, id, Outcome::Truncated);
+        self.finish(now, id, Outcome::Truncated("--wait-limit"));
     }
 
     /// Closes clients until all hold no more than they may with `coming` octets more.
@@ -438,7 +445,7 @@ fn response_len_max(outcome: &Outcome<'_>, limit: usize) -> usize {
         Outcome::Special(answer) => answer.len() + LOCAL_LEN_MAX,
         Outcome::Failed(..)
         | Outcome::Orphaned
-        | Outcome::Truncated
+        | Outcome::Truncated(_)
         | Outcome::Rcode { .. }
         | Outcome::Stripped { .. } => LOCAL_LEN_MAX,
     }
@@ -470,7 +477,7 @@ fn write_response(
             private::without_records(parsed, *rcode, *truncated)
         }
         Outcome::Special(answer) => answer.response(parsed),
-        Outcome::Truncated => {
+        Outcome::Truncated(_) => {
             LocalResponse { truncated: true, ..parsed.local_response(Rcode::NOERROR, None) }
         }
         Outcome::Orphaned => return Sent::default(),

@@ -206,6 +206,7 @@ pub struct Forwarder {
 struct Logged {
     came_back: OnceAMinute,
     stripped: OnceAMinute,
+    table_full: OnceAMinute,
     wait_limit: OnceAMinute,
 }
 

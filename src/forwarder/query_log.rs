@@ -99,12 +99,12 @@ impl QueryLog {
         });
     }
 
-    /// Writes that another response made here was delivered, and `why`, if that is not for the reader to tell.
+    /// Writes that another response made here was delivered, and why.
     pub(super) fn local(&mut self, asked: Asked<'_>, rcode: Rcode, truncated: bool, why: &str) {
         self.line("LOCAL", asked, |lines| {
             write_rcode(lines, rcode, truncated)?;
             write_client(lines, asked)?;
-            writeln!(lines, "{why}")
+            writeln!(lines, ": {why}")
         });
     }
 
@@ -178,9 +178,9 @@ mod tests {
         let cut = Sent { len: 500, answers: 29, truncated: true };
         log.success(asked, Rcode::NOERROR, cut, took, "up");
         log.failure(asked, Duration::from_millis(4500), "1.1.1.1#x: connect timed out");
-        log.local(Asked { over_tcp: true, ..asked }, Rcode::REFUSED, false, "");
-        log.local(asked, Rcode::NOERROR, true, "");
-        log.local(asked, Rcode::NOERROR, false, ": private address via up");
+        log.local(Asked { over_tcp: true, ..asked }, Rcode::REFUSED, false, "zone transfer");
+        log.local(asked, Rcode::NOERROR, true, "too long a query");
+        log.local(asked, Rcode::NOERROR, false, "private address via up");
         assert_eq!(
             text(&log),
             "SUCCESS google.com. A NOERROR 1 answer 55 B 59 ms udp 172.17.0.1 via \
@@ -188,8 +188,8 @@ mod tests {
              SUCCESS google.com. A NXDOMAIN 0 answers 40 B 0 ms udp 172.17.0.1 via up\n\
              SUCCESS google.com. A NOERROR truncated 29 answers 500 B 59 ms udp 172.17.0.1 via up\n\
              FAILURE google.com. A SERVFAIL 4500 ms udp 172.17.0.1: 1.1.1.1#x: connect timed out\n\
-             LOCAL google.com. A REFUSED tcp 172.17.0.1\n\
-             LOCAL google.com. A NOERROR truncated udp 172.17.0.1\n\
+             LOCAL google.com. A REFUSED tcp 172.17.0.1: zone transfer\n\
+             LOCAL google.com. A NOERROR truncated udp 172.17.0.1: too long a query\n\
              LOCAL google.com. A NOERROR udp 172.17.0.1: private address via up\n"
         );
         log.clear();
@@ -200,21 +200,21 @@ mod tests {
     fn another_class_and_control_octets_are_shown() {
         let mut log = QueryLog::new(true, 1 << 16);
         let message = query(b"\x07version\x04bi\x1b\n\0\0\x10\0\x03");
-        log.local(asked(&message), Rcode::NOERROR, false, "");
-        assert_eq!(text(&log), "LOCAL version.bi\\027\\010. CH TXT NOERROR udp 172.17.0.1\n");
+        log.local(asked(&message), Rcode::NOERROR, false, "x");
+        assert_eq!(text(&log), "LOCAL version.bi\\027\\010. CH TXT NOERROR udp 172.17.0.1: x\n");
     }
 
     #[test]
     fn a_question_that_could_not_be_read_is_a_question_mark() {
         let mut log = QueryLog::new(true, 1 << 16);
-        log.local(Asked { question_end: 12, ..asked(&query(b"\xff")) }, Rcode::FORMERR, false, "");
-        assert_eq!(text(&log), "LOCAL ? FORMERR udp 172.17.0.1\n");
+        log.local(Asked { question_end: 12, ..asked(&query(b"\xff")) }, Rcode::FORMERR, false, "x");
+        assert_eq!(text(&log), "LOCAL ? FORMERR udp 172.17.0.1: x\n");
     }
 
     #[test]
     fn nothing_is_written_when_it_is_off() {
         let mut log = QueryLog::new(false, 1 << 16);
-        log.local(asked(&query(b"\0\0\x01\0\x01")), Rcode::FORMERR, false, "");
+        log.local(asked(&query(b"\0\0\x01\0\x01")), Rcode::FORMERR, false, "x");
         assert_eq!(text(&log), "");
     }
 

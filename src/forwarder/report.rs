@@ -59,6 +59,13 @@ pub enum Notice {
         /// Queries that a network may ask at once.
         burst: u32,
     },
+    /// Queries failed as there was no place for them; at most once a minute.
+    TableFull {
+        /// What there are too many of, in words.
+        what: &'static str,
+        /// The limit for queries at a time.
+        queries_max: usize,
+    },
     /// Too many queries of a network waited for long; at most once a minute.
     WaitLimit {
         /// The network.
@@ -72,8 +79,8 @@ pub enum Notice {
         source: IpAddr,
         /// Datagrams and connections of such addresses since the last such line.
         count: u64,
-        /// Why the last one is not served, in words.
-        why: Box<str>,
+        /// What would serve the last one, in words.
+        remedy: Box<str>,
     },
     /// An upstream became unusable.
     UpstreamFailed {
@@ -135,6 +142,7 @@ impl Notice {
             | Self::ClientRefused { .. }
             | Self::ClientWaited { .. }
             | Self::SourceRefused { .. }
+            | Self::TableFull { .. }
             | Self::WaitLimit { .. }
             | Self::UpstreamFailed { .. }
             | Self::UpstreamStillFailed { .. } => log::Level::Warn,
@@ -163,6 +171,11 @@ impl fmt::Display for Notice {
             Self::CameBack => f.write_str(
                 "--upstream: queries seem to come back: behind a server that ends its TLS, an upstream leads to this \
                  program again; such queries get SERVFAIL once they have gone round",
+            ),
+            Self::TableFull { what, queries_max } => write!(
+                f,
+                "{what}, and some get SERVFAIL: all {queries_max} places are taken (--size small, default or \
+                 large); --rate-limit lets each network ask less"
             ),
             Self::UpstreamFailed { upstream, stage, detail } => {
                 write!(f, "{upstream}: not usable: {stage}: {detail}")
@@ -262,17 +275,12 @@ impl Notice {
                  somebody asks slow names in the name of others"
             ),
             // What they get depends on their transport and on --refuse-denied.
-            Self::SourceRefused { source, count, why } => {
+            Self::SourceRefused { source, count, remedy } => {
                 match count {
                     1 => write!(f, "a query from {source} was not served"),
                     _ => write!(f, "{count} queries were not served, the last from {source}"),
                 }?;
-                write!(
-                    f,
-                    ": {why}; a client that asks a --listen address in a network that is served sends from \
-                     its own address there, and this host itself can ask 127.0.0.1 (Docker's port \
-                     publishing may replace the source)"
-                )
+                write!(f, ": {remedy}")
             }
             _ => Ok(()),
         }
@@ -469,25 +477,31 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_served_is_named() {
+    fn who_is_not_served_is_named_in_a_line_that_a_terminal_shows() {
+        let access = crate::forwarder::tests::config().policy.access;
         let line = |source: &str, count| {
-            let (source, why) = (source.parse().unwrap(), "served are 10.0.0.0/8".into());
-            Notice::SourceRefused { source, count, why }.to_string()
+            let source = source.parse().unwrap();
+            let remedy = access.remedy(source).into();
+            Notice::SourceRefused { source, count, remedy }.to_string()
         };
-        let first = line("203.0.113.7", 1);
-        assert!(
-            first.starts_with(
-                "a query from 203.0.113.7 was not served: served are 10.0.0.0/8; a client"
-            ),
-            "{first}"
+        assert_eq!(
+            line("203.0.113.7", 1),
+            "a query from 203.0.113.7 was not served: give --allow 203.0.113.7/32 or --allow local, in place of \
+             the defaults"
         );
         let more = line("2001:db8::1", 17);
-        assert!(
-            more.starts_with("17 queries were not served, the last from 2001:db8::1: "),
-            "{more}"
-        );
-        for line in [first, more] {
-            assert!(["--listen", "127.0.0.1"].map(|it| line.contains(it)) == [true; 2], "{line}");
+        let start =
+            "17 queries were not served, the last from 2001:db8::1: give --allow 2001:db8::/64 ";
+        assert!(more.starts_with(start), "{more}");
+        let longest = line("203.113.113.117", 1_000_000);
+        assert!("WARN  [dot_proxy::shell::reactor] ".len() + longest.len() < 180, "{longest}");
+    }
+
+    #[test]
+    fn a_full_table_is_said_with_what_to_do() {
+        let line = Notice::TableFull { what: "too many", queries_max: 192 }.to_string();
+        for word in ["too many, and some get SERVFAIL", "all 192", "--size", "--rate-limit"] {
+            assert!(line.contains(word), "{line}");
         }
     }
 

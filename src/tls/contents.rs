@@ -11,6 +11,8 @@ pub(super) fn unexpected(octets: &[u8], flag: &str, file: &Path) -> String {
         if is_key { ("key", "PRIVATE KEY") } else { ("certificate", "CERTIFICATE") };
     let text = String::from_utf8_lossy(octets);
     let pem = labels(&text).next().map(str::trim_end);
+    let is_label = |label: &&str| label.len() <= LABEL_MAX && !label.contains(char::is_control);
+    let pem = pem.filter(is_label);
     let der = if pem.is_none() { der(octets) } else { None };
     let holds = match (pem, der) {
         (Some(label), _) => format!("\"-----BEGIN {label}-----\""),
@@ -81,6 +83,9 @@ fn within(octets: &[u8]) -> Option<&[u8]> {
     rest.get(usize::from(len.checked_sub(0x80).unwrap_or(0))..)
 }
 
+/// Octets of a label that is shown.
+const LABEL_MAX: usize = 40;
+
 const INTEGER: u8 = 0x02;
 const OBJECT_IDENTIFIER: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;
@@ -110,11 +115,12 @@ mod tests {
         let pkcs12 = b"\x30\x82\x09\x01\x02\x01\x03";
         let pkcs7 = b"\x30\x80\x06\x09\x2a";
         // What is in the file, what it holds, and what to do if a certificate was wanted, and if a key was.
+        let long = format!("-----BEGIN {}-----", "A".repeat(41)).into_bytes();
         let (key_der, key_pem, pem) = (key.serialize_der(), key.serialize_pem(), certificate.pem());
         let (begins_key, begins) = (begin("PRIVATE KEY"), begin("CERTIFICATE"));
         let (x509, pkey) = (write("x509 -inform der"), write("pkey -inform der"));
         let (to_pem, printed) = (write("pkcs12 -nodes"), write("pkcs7 -inform der -print_certs"));
-        let cases: [(&[u8], &str, &str, &str); 8] = [
+        let cases: [(&[u8], &str, &str, &str); 10] = [
             (certificate.der(), der_certificate, &x509, SWAPPED),
             (&key_der, der_key, SWAPPED, &pkey),
             (key_pem.as_bytes(), &begins_key, SWAPPED, ""),
@@ -123,6 +129,9 @@ mod tests {
             (pkcs7, "PKCS #7", &printed, ""),
             (request.der(), "no NOUN", "", ""),
             (b"0 none at all", "no NOUN", "", ""),
+            // What could play tricks on a terminal, or is no label.
+            (b"-----BEGIN \x1b[2J KEY-----", "no NOUN", "", ""),
+            (&long, "no NOUN", "", ""),
         ];
         for (octets, holds, for_certificate, for_key) in cases {
             for (flag, noun, label, remedy) in [

@@ -14,14 +14,17 @@ fn prefix(address: &str, len: u8) -> Prefix {
 }
 
 /// All of one network is served, but for another in it.
-fn served(denial: AccessDenial) -> World {
-    let access = Access {
+fn access(denial: AccessDenial) -> Access {
+    Access {
         allowed: vec![prefix("203.0.113.0", 24), prefix("2001:db8::", 32)],
         denied: vec![prefix("203.0.113.8", 29)],
         subnets: true,
         denial,
-    };
-    let policy = Policy { access, ..default_policy() };
+    }
+}
+
+fn served(denial: AccessDenial) -> World {
+    let policy = Policy { access: access(denial), ..default_policy() };
     World::with_policy(default_limits(), policy, vec![Server::healthy()], &[0], 1)
 }
 
@@ -61,6 +64,49 @@ fn who_is_denied_may_be_refused_and_costs_no_upstream_anything() {
     });
     assert_eq!((refused.count(), w.oracle.responses.len()), (5, 5));
     assert_eq!((w.forwarder.counts().refused, w.links.len()), (6, 0));
+    end(w);
+}
+
+/// Each word is that of one reason.
+#[test]
+fn the_query_log_says_why_a_response_was_made_here() {
+    let rate = Some(Rate {
+        per_second: 1,
+        burst: 4,
+        v4_len: 32,
+        v6_len: 56,
+        exempt: vec![prefix("2001:db8::", 32)],
+        places: 256,
+    });
+    let policy = Policy { access: access(AccessDenial::Refused), rate, ..default_policy() };
+    let limits = Limits { query_log: true, late_datagrams_max: 1, ..default_limits() };
+    let mut w = World::with_policy(limits, policy, vec![Server::healthy()], &[0], 1);
+    w.servers[0].replies(|_| Vec::new());
+    ask(&mut w, "203.0.113.9", "denied.example.");
+    ask(&mut w, "203.0.113.7", "host.local.");
+    let at = path_from("203.0.113.7:1000".parse().unwrap());
+    let opcode = [&[0, 1, 0x20, 0], &dns::query(1, "opcode.example.", dns::A, None)[4..]].concat();
+    let cut_off = dns::query(1, "cut.example.", dns::A, None)[..15].to_vec();
+    for message in [dns::query(1, "zone.example.", 252, None), opcode, cut_off] {
+        w.datagram(at, message);
+    }
+    ask(&mut w, "203.0.113.7", "above.example.");
+    for n in 0..2 {
+        ask(&mut w, "2001:db8::1", &format!("slow{n}.example."));
+    }
+    w.run_ms(2_000);
+    let why = w.query_log.iter().filter(|line| line.starts_with("LOCAL "));
+    let why: Vec<_> = why.map(|line| line.rsplit(": ").next().unwrap_or_default()).collect();
+    let expected = [
+        "client not served",
+        "special name",
+        "zone transfer",
+        "unknown opcode",
+        "malformed query",
+        "above --rate-limit",
+        "--wait-limit",
+    ];
+    assert_eq!(why, expected, "{:#?}", w.query_log);
     end(w);
 }
 

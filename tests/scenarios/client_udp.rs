@@ -177,6 +177,7 @@ fn the_query_log_has_a_line_for_every_response() {
     let path = w.next_path();
     w.datagram(path, dns::query(1, "zone.example.", 252, None));
     w.run_ms(5000);
+    assert!(w.query_log[0].ends_with(": zone transfer"), "{}", w.query_log[0]);
     let words: Vec<_> = w.query_log.iter().map(|line| line.split(' ').next()).collect();
     assert_eq!(words, ["LOCAL", "SUCCESS", "SUCCESS", "FAILURE"].map(Some), "{:?}", w.query_log);
     assert!(w.query_log[1].starts_with("SUCCESS a.example. A NOERROR 1 answer "));

@@ -217,7 +217,11 @@ impl Clients {
     ) {
         outbox.counts.refused += 1;
         if let Some(count) = self.logged.strangers.note(now) {
-            outbox.log(Notice::SourceRefused { source, count, why: access.refusal(source).into() });
+            outbox.log(Notice::SourceRefused {
+                source,
+                count,
+                remedy: access.remedy(source).into(),
+            });
         }
     }
 
