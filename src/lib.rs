@@ -22,7 +22,7 @@
 //! calls out.
 //!
 //! - [`config`]: the command line; every default and limit with its reason.
-//! - [`commands`]: subcommands that serve nobody, and may wait: `health`.
+//! - [`commands`]: subcommands that serve nobody, and may wait: `check` and `health`.
 //! - [`forwarder`]: the core. `accept` makes a query of a client's message, or answers the message; `dispatch`
 //!   sends waiting queries to upstreams; `hedge` sends copies of late ones; `answer` judges responses;
 //!   `second_opinion` asks another operator after SERVFAIL and REFUSED; `failure` does what follows

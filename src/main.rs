@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
-use dot_proxy::commands::health;
-use dot_proxy::config::{self, Command, Config, Host};
+use dot_proxy::commands::{check, health};
+use dot_proxy::config::{self, Command, Config, Form, Host};
 use dot_proxy::host::inherited::{self, Pair};
 use dot_proxy::host::log_format::{self, LogFormat};
 use dot_proxy::host::network::interfaces;
@@ -51,6 +51,7 @@ fn main() -> ExitCode {
             .map_err(Failure::Runtime)
             .and_then(|line| print(&format!("{line}\n"))),
         Ok(Command::Help) => print(&config::usage()),
+        Ok(Command::Check(config, form)) => check(&config, form),
         Ok(Command::CheckConfig(config, flags)) => check_config(&config, &flags, &mut stderr),
         Ok(Command::PrintLimits(config)) => {
             print(&Bound::of(&config, program_octets()).to_string())
@@ -78,6 +79,13 @@ fn main() -> ExitCode {
 
 fn run(config: &Config, host: Host, stderr: Stderr, sockets: Vec<Pair>) -> Result<(), Failure> {
     start(config, host, stderr, sockets)?.run().map_err(Failure::Runtime)
+}
+
+/// Tries the upstreams and says how they are.
+fn check(config: &Config, form: Form) -> Result<(), Failure> {
+    let connectors = shell::connectors(config).map_err(Failure::Runtime)?;
+    check::run(config, connectors, form, print)?
+        .map_or(Ok(()), |summary| Err(Failure::Runtime(summary)))
 }
 
 /// Says what a start would say of files and flags, and prints the flags.

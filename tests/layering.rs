@@ -54,7 +54,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("forwarder", &[]),
     ("tls", &["forwarder/Stage", "host/os_error"]),
     ("host", &[]),
-    ("commands", &["config", "forwarder/message", "host"]),
+    (
+        "commands",
+        &["config", "forwarder/Ecs", "forwarder/Stage", "forwarder/message", "host", "tls"],
+    ),
     ("shell", &["config", "forwarder", "host", "tls"]),
     ("config", OF_CONFIG),
     ("memory", &["config", "forwarder", "host", "shell", "tls"]),

@@ -1,9 +1,11 @@
 //! Subcommands that serve nobody: each asks something, waits for the answer with a deadline, and ends.
 //!
+//! - [`check`]: how each upstream is, and what is wrong with those that are not usable.
 //! - [`health`]: whether the program that runs here answers.
 #![allow(
     clippy::disallowed_methods,
     reason = "nobody is kept waiting here, so there is no reactor to read the clock"
 )]
 
+pub mod check;
 pub mod health;

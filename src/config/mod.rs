@@ -44,6 +44,8 @@ pub use upstream::UpstreamSpec;
 /// What the command line asks for.
 #[derive(Clone, Debug)]
 pub enum Command {
+    /// Try each upstream, and say how it is in words or in JSON.
+    Check(Box<Config>, Form),
     /// Say whether that could be started, and print the flags that it comes to, a file of configuration.
     CheckConfig(Box<Config>, String),
     /// Ask the program that runs here whether it answers.
@@ -56,6 +58,15 @@ pub enum Command {
     Run(Box<Config>),
     /// Print the version.
     Version,
+}
+
+/// The form of what is found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// For people.
+    Words,
+    /// For scripts.
+    Json,
 }
 
 /// Everything the program is told when it starts.
@@ -177,6 +188,10 @@ pub fn parse(mut args: Vec<OsString>, mut host: Host) -> Result<Command, UsageEr
         return subcommand::health(args, host);
     }
 
+    let mut form = Form::Words;
+    while subcommand == Some(Subcommand::Check) && args.contains(subcommand::JSON) {
+        form = Form::Json;
+    }
     let mut prints_limits = false;
     while takes(&mut args, &PRINT_LIMITS) {
         prints_limits = true;
@@ -187,6 +202,7 @@ pub fn parse(mut args: Vec<OsString>, mut host: Host) -> Result<Command, UsageEr
     let config = Box::new(config);
     Ok(match subcommand {
         _ if prints_limits => Command::PrintLimits(config),
+        Some(Subcommand::Check) => Command::Check(config, form),
         Some(Subcommand::CheckConfig) => Command::CheckConfig(config, flags),
         _ => Command::Run(config),
     })

@@ -11,6 +11,7 @@ use super::{Command, Host, UsageError, given};
 /// A word in front of the flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Subcommand {
+    Check,
     CheckConfig,
     Health,
     Help,
@@ -68,22 +69,29 @@ pub(super) fn words() -> impl Iterator<Item = &'static str> {
     WORDS.iter().map(|(word, _)| *word)
 }
 
-const WORDS: [(&str, Subcommand); 4] = [
+const WORDS: [(&str, Subcommand); 5] = [
+    ("check", Subcommand::Check),
     ("check-config", Subcommand::CheckConfig),
     ("health", Subcommand::Health),
     ("help", Subcommand::Help),
     ("version", Subcommand::Version),
 ];
 
-/// Without a place in the table of flags, as only a subcommand knows it.
+/// Without a place in the table of flags, as only a subcommand knows it, as the next one.
 const DEEP: &str = "--deep";
+
+pub(super) const JSON: &str = "--json";
 
 /// What `--help` says of them.
 pub(super) const USAGE: &str = "\
 Usage: dot-proxy [OPTION]...
+       dot-proxy check [OPTION]... [--json]
        dot-proxy check-config [OPTION]...
        dot-proxy health [--listen ADDR[:PORT]] [--deep]
 
+check connects to each upstream of these options, asks it, and says what it
+found, or what failed and what to do; the exit code is 0 if all are usable, and
+1 if not. It serves nobody. --json is for scripts.
 check-config says whether these options and their file are right, and what they
 come to.
 health asks the program that runs here whether it answers, and with --deep

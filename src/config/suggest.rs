@@ -171,6 +171,8 @@ lines
 --health-check --health --healthcheck --ping --status => to ask whether it answers, write dot-proxy health, with nothing \
 in between
 --deep => it belongs to health, the first word behind dot-proxy
+--json => it belongs to check, the first word behind dot-proxy
+--check --check-upstream --probe --test => to try the upstreams, write dot-proxy check and the flags behind it
 --background --daemon --daemonize => it stays in the foreground: leave it out, and have a service manager start it";
 
 /// What to do about an argument that belongs to no flag.

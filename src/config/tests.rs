@@ -739,8 +739,26 @@ fn subcommands_are_the_first_word_and_know_their_flags() {
         health --upstream quad9 => --upstream: changes nothing for health, which takes --listen and --deep
         health --listen localhost => --listen localhost: localhost is not an IP address
         health --deep=on    => --deep: unknown flag
+        --json              => --json: unknown flag; it belongs to check, the first word behind dot-proxy
+        --test              => --test: unknown flag; to try the upstreams, write dot-proxy check and the flags behind it
+        check-config --json => --json: unknown flag; it belongs to check
+        check --json=on     => --json: unknown flag; it belongs to check
+        check --deep        => --deep: unknown flag; it belongs to health
         health check        => check: stray argument";
     assert_errors("", table);
+}
+
+#[test]
+fn check_takes_the_flags_of_a_run_and_asks_whom_a_run_would_ask() {
+    let Ok(Command::Run(run)) = parse_words("") else { panic!("no arguments are fine") };
+    for (line, expected) in [
+        ("check", Form::Words),
+        ("check --json", Form::Json),
+        ("check --json --listen 192.0.2.1 --size small --json", Form::Json),
+    ] {
+        let Ok(Command::Check(config, form)) = parse_words(line) else { panic!("{line}") };
+        assert_eq!((&config.upstreams, form), (&run.upstreams, expected), "{line}");
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub struct UpstreamSpec {
 
 impl UpstreamSpec {
     /// All of it, as it is written on the command line.
-    pub(super) fn written(&self) -> String {
+    pub fn written(&self) -> String {
         let pins = self.pins.iter().map(Pin::to_string);
         let sni = (!self.sni).then(|| "sni=off".to_owned());
         let auth: Vec<_> =

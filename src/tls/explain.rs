@@ -288,7 +288,7 @@ fn camel_words(name: &dyn fmt::Debug) -> String {
 }
 
 /// The name in rustls' `DnsName("dns.example")` or `IpAddress(192.0.2.1)`, fit for a terminal.
-fn presented_name(presented: &str) -> String {
+pub(super) fn presented_name(presented: &str) -> String {
     let name = presented
         .split_once('(')
         .and_then(|(_, name)| name.strip_suffix(')'))
@@ -298,7 +298,7 @@ fn presented_name(presented: &str) -> String {
 }
 
 /// The first items and how many more: "a, b, c, d and 3 more".
-fn list(items: &[String], none: &str) -> String {
+pub(crate) fn list(items: &[String], none: &str) -> String {
     const SHOWN_MAX: usize = 4;
     match items.split_at_checked(SHOWN_MAX) {
         _ if items.is_empty() => none.into(),
@@ -308,7 +308,7 @@ fn list(items: &[String], none: &str) -> String {
 }
 
 /// Date and time: "2025-01-31 23:59:59 UTC".
-fn date(time: UnixTime) -> String {
+pub(super) fn date(time: UnixTime) -> String {
     let (days, second) = (time.as_secs() / 86_400, time.as_secs() % 86_400);
     // The civil calendar, counted in eras of 400 years from 0000-03-01, so that a leap day is the
     // last day of its year.
@@ -339,7 +339,7 @@ const CRITICAL_EXTENSION: &str = "the certificate, or one above it, has an exten
 const ANY_PURPOSE: &str = "2.5.29.37.0";
 
 /// 2024-01-01 in seconds since 1970. A clock that says less was never set.
-const CLOCK_MIN: u64 = 1_704_067_200;
+pub(super) const CLOCK_MIN: u64 = 1_704_067_200;
 
 #[cfg(test)]
 mod tests {

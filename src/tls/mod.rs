@@ -11,7 +11,7 @@
 //! - `sessions`: what handshakes are resumed by.
 //! - `key_exchange`: X25519 with ML-KEM-768 besides.
 //! - `meter`: how much a server makes us hold; `bound`: what that comes to.
-//! - `explain`: errors in words.
+//! - `explain`: errors in words; `presented`: what servers show, for people.
 
 pub(crate) mod bound;
 mod client_certificate;
@@ -21,6 +21,7 @@ mod files;
 mod key_exchange;
 mod meter;
 pub mod pin;
+mod presented;
 mod sessions;
 mod trust;
 mod validity;
@@ -47,8 +48,10 @@ use meter::{Meter, Metered, RECORDS_MAX, UNUSED_MAX};
 use sessions::{Session, SessionStore};
 use trust::{Checks, Roots, Verifier};
 
+pub(crate) use explain::list;
 pub use files::Files;
 pub use key_exchange::KeyExchange;
+pub use presented::{Presented, Witness, is_unset, shown_date};
 pub use trust::Identity;
 
 /// What TLS may hold of one server.
@@ -334,6 +337,16 @@ impl TlsStream {
             resumed: self.conn.handshake_kind()? == HandshakeKind::Resumed,
             group: self.conn.negotiated_key_exchange_group().map(SupportedKxGroup::name),
         })
+    }
+
+    /// The cipher suite by its name in the registry of IANA, once it is agreed on.
+    pub fn cipher_suite(&self) -> Option<&'static str> {
+        self.conn.negotiated_cipher_suite()?.suite().as_str()
+    }
+
+    /// Whether the server agreed to speak DNS by ALPN; one that knows no ALPN says nothing.
+    pub fn has_alpn(&self) -> bool {
+        self.conn.alpn_protocol().is_some()
     }
 
     /// Encrypts the front of `plaintext`, as much as may be held, and returns how many octets it took.

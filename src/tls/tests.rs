@@ -1118,7 +1118,11 @@ pub(super) struct TempFile(pub(super) std::path::PathBuf);
 
 impl TempFile {
     pub(super) fn new(name: &str, content: &[u8]) -> Self {
-        let path = env::temp_dir().join(format!("dot-proxy-tls-{}-{name}", process::id()));
+        // Tests of one process run side by side.
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = env::temp_dir().join(format!("dot-proxy-tls-{}-{number}-{name}", process::id()));
         fs::write(&path, content).unwrap();
         Self(path)
     }

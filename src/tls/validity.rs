@@ -1,10 +1,21 @@
-//! When a certificate ends.
+//! When a certificate begins and ends.
 
 use std::str;
 
 /// Seconds from 1970 to the end of this certificate (RFC 5280 section 4.1.2.5). `None`: it is not read, as it is
 /// malformed; whether it is any good is for others to say.
 pub(super) fn not_after(certificate: &[u8]) -> Option<u64> {
+    let (_, _, behind) = element(validity(certificate)?)?;
+    time(behind)
+}
+
+/// Seconds from 1970 to the beginning, as in [`not_after`]; `None` also for a beginning before 1970.
+pub(super) fn not_before(certificate: &[u8]) -> Option<u64> {
+    time(validity(certificate)?)
+}
+
+/// The beginning and the end of a certificate in DER.
+fn validity(certificate: &[u8]) -> Option<&[u8]> {
     let (_, certificate, _) = element(certificate)?;
     let (_, mut rest, _) = element(certificate)?;
     // Its version, where it is not the first.
@@ -17,9 +28,13 @@ pub(super) fn not_after(certificate: &[u8]) -> Option<u64> {
         (_, _, rest) = element(rest)?;
     }
     let (_, validity, _) = element(rest)?;
-    let (_, _, behind) = element(validity)?;
-    let (tag, end, _) = element(behind)?;
-    let text = str::from_utf8(end).ok()?;
+    Some(validity)
+}
+
+/// The time that is the first element in DER, in seconds from 1970.
+fn time(octets: &[u8]) -> Option<u64> {
+    let (tag, time, _) = element(octets)?;
+    let text = str::from_utf8(time).ok()?;
     let (year, rest) = match tag {
         UTC_TIME => {
             let (year, rest) = (number(text.get(..2)?)?, text.get(2..)?);
@@ -34,7 +49,7 @@ pub(super) fn not_after(certificate: &[u8]) -> Option<u64> {
 }
 
 /// The tag and the content of a first element in DER, and what is behind it.
-fn element(octets: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(super) fn element(octets: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, first], rest) = octets.split_first_chunk()?;
     let (len, rest) = if first < 0x80 {
         (usize::from(first), rest)
@@ -94,6 +109,7 @@ mod tests {
             params.not_after = date_time_ymd(year, month, day);
             let certificate = params.self_signed(&key).unwrap();
             assert_eq!(not_after(certificate.der()), Some(expected), "{year}-{month}-{day}");
+            assert_eq!(not_before(certificate.der()), Some(0));
             // Cut anywhere, it does no harm.
             for len in 0..certificate.der().len() {
                 let _ends = not_after(&certificate.der()[..len]);

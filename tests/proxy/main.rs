@@ -2,6 +2,7 @@
 //!
 //! Each test has its own proxy and its own servers, on ports that the kernel chose.
 
+mod check;
 mod flags;
 mod health;
 mod interop;

@@ -49,6 +49,12 @@ impl Opt {
         })
     }
 
+    /// Octets of padding in the message which has this OPT record (RFC 7830), if there is such an option.
+    pub fn padding(&self, message: &[u8]) -> Option<usize> {
+        let mut options = self.options(message);
+        options.find_map(|(code, data)| (code == OPTION_PADDING).then_some(data.len()))
+    }
+
     /// The INFO-CODEs of the Extended DNS Errors in the response which has this OPT record.
     pub fn ede_codes<'a>(&self, response: &'a [u8]) -> impl Iterator<Item = u16> + use<'a> {
         self.options(response).filter_map(|(code, data)| match (code, data) {
@@ -282,6 +288,11 @@ mod tests {
         for (options, expected) in cases {
             assert_eq!(read(options), *expected, "{options:x?}");
         }
+        let padded = b"\0\x0b\0\0\0\x0c\0\x03abc";
+        assert_eq!(
+            Opt::new(0, 11 + padded.len(), 512, 0).padding(&[&[7; 11], &padded[..]].concat()),
+            Some(3)
+        );
         // The OPT record of one message, looked for in another.
         let opt = Opt::new(40, 60, 512, 0);
         assert_eq!(opt.keepalive_timeout(&[0; 50]), None);

@@ -6,7 +6,7 @@ use rustls::pki_types::{SubjectPublicKeyInfoDer, alg_id};
 use crate::tls::pin::Pin;
 
 /// The pin of a key.
-pub(super) fn pin(key: &SubjectPublicKeyInfoDer<'_>) -> Pin {
+pub(in crate::tls) fn pin(key: &SubjectPublicKeyInfoDer<'_>) -> Pin {
     let digest = digest(&SHA256, key.as_ref());
     Pin::of_digest(digest.as_ref().try_into().expect("SHA-256 gives 32 octets"))
 }

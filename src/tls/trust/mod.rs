@@ -24,10 +24,9 @@ use rustls::{
 use webpki::{Cert, EndEntityCert, KeyUsage, VerifiedPath, spki_for_anchor};
 
 use crate::tls::pin::Pin;
-use keys::pin;
 
 pub(super) use chain::{Checks, TooCostly};
-pub(super) use keys::{RSA_BITS_MAX, RSA_BITS_MIN};
+pub(super) use keys::{RSA_BITS_MAX, RSA_BITS_MIN, pin};
 pub(super) use roots::Roots;
 pub(super) use unfit::Unfit;
 

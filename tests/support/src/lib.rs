@@ -18,6 +18,7 @@ pub mod client;
 pub mod conformance;
 pub mod faults;
 pub mod forwarder;
+pub mod json;
 pub mod key_exchange;
 pub mod lines;
 pub mod message;
@@ -30,10 +31,11 @@ pub mod view;
 
 pub use authority::{Authority, Identity};
 pub use client::{TcpClient, UdpClient};
+pub use json::Json;
 pub use message::{Query, Response};
 pub use proxy::Proxy;
 pub use random::Random;
-pub use server::behaviour::{Act, End, Greeting, Received, Setup};
+pub use server::behaviour::{Act, End, Greeting, Received, Setup, Tickets};
 pub use server::log::Ended;
 pub use server::{DotServer, RefusedPort};
 

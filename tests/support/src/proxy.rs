@@ -266,7 +266,7 @@ fn through<S: AsRef<OsStr>>(wrapper: &[&str], args: &[S]) -> Command {
         }
     };
     let is_told =
-        args.iter().any(|arg| ["--listen", "health"].iter().any(|it| arg.as_ref() == *it));
+        args.iter().any(|arg| ["--listen", "check", "health"].iter().any(|it| arg.as_ref() == *it));
     if !is_told {
         command.args(["--listen", "127.0.0.1:0"]);
     }

@@ -11,7 +11,7 @@ use crate::forwarder::outcome::Outcome;
 use crate::forwarder::stage::{self, Idle, NAME, Stage};
 use crate::forwarder::subject::{Pins, Subject, own_host};
 use crate::message::A;
-use crate::{Act, Authority, DotServer, End, Greeting, Identity, Query, Setup};
+use crate::{Act, Authority, DotServer, End, Greeting, Identity, Query, Setup, Tickets};
 
 /// The first octet of TLS.
 const HANDSHAKE: u8 = 22;
@@ -41,7 +41,8 @@ pub(super) fn hellos(server: &DotServer) -> Result<Vec<Hello>, String> {
 pub fn no_early_data(subject: &dyn Subject) -> Result<Outcome, String> {
     const EARLY_DATA: u16 = 42;
 
-    let stage = Stage::one(subject, |setup| ending(Setup { early_data: true, ..setup }))?;
+    let stage =
+        Stage::one(subject, |setup| ending(Setup { tickets: Tickets::WithEarlyData, ..setup }))?;
     let mut asker = stage.asker();
     asker.ask_each((0..4).map(|n| format!("n{n}.s26.example")));
     let mut outcome = stage.outcome(&[&asker]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
-use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use rustls::{RootCertStore, SupportedProtocolVersion};
 
 use super::super::answers;
@@ -21,8 +21,8 @@ pub struct Setup {
     pub groups: Vec<&'static dyn SupportedKxGroup>,
     /// The protocols it agrees to; none means that it knows no ALPN.
     pub alpn: Vec<Vec<u8>>,
-    /// Whether its tickets allow early data.
-    pub early_data: bool,
+    /// What its sessions are resumed by.
+    pub tickets: Tickets,
     /// What the connection of this number, from 0, meets.
     pub greeting: Box<dyn FnMut(usize) -> Greeting + Send>,
     /// What is done about a query.
@@ -48,7 +48,7 @@ impl Setup {
             clients: None,
             groups: key_exchange::hybrid().kx_groups,
             alpn: vec![b"dot".to_vec()],
-            early_data: false,
+            tickets: Tickets::Usual,
             greeting: Box::new(|_| Greeting::Tls),
             handler: Box::new(answer),
             idle: None,
@@ -92,11 +92,26 @@ impl Setup {
             .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())
             .expect("a key that fits the certificate");
         config.alpn_protocols.clone_from(&self.alpn);
-        if self.early_data {
-            config.max_early_data_size = 1 << 14;
+        match self.tickets {
+            Tickets::Usual => {}
+            Tickets::WithEarlyData => config.max_early_data_size = 1 << 14,
+            Tickets::None => {
+                config.send_tls13_tickets = 0;
+                config.session_storage = Arc::new(NoServerSessionStorage {});
+            }
         }
         Arc::new(config)
     }
+}
+
+/// What a server lets sessions be resumed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tickets {
+    /// Nothing.
+    None,
+    Usual,
+    /// Tickets that allow early data.
+    WithEarlyData,
 }
 
 /// Decides what happens when a query has arrived.
