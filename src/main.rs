@@ -1,6 +1,7 @@
 //! The command: read the command line, log, bind, run.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         user: |name| remembered(&USERS, name, Ids::find),
         group: |name| remembered(&GROUPS, name, Ids::find_group),
         is_stderr_terminal: io::stderr().is_terminal(),
+        takes_colour: takes_colour(|name| std::env::var_os(name)),
         is_stderr_journal,
         // They are known as long as the program runs.
         inherited: addresses.leak(),
@@ -143,6 +145,12 @@ fn start(
     }
     stdout.finish();
     Ok(reactor)
+}
+
+/// Whether a terminal may be sent colours, as the environment says: <https://no-color.org>.
+fn takes_colour(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let is_set = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !is_set && variable("TERM").is_some_and(|term| term != "dumb")
 }
 
 /// What was found by name at the start, as inside the sandbox nothing is found when the flags are read again.

@@ -24,6 +24,7 @@ const OF_OWNERS: &[&str] = &[
 const OF_CONFIG: &[&str] = &[
     "forwarder/Access",
     "forwarder/AccessDenial",
+    "forwarder/ClientShown",
     "forwarder/Ecs",
     "forwarder/Hedge",
     "forwarder/Limits",
@@ -31,6 +32,8 @@ const OF_CONFIG: &[&str] = &[
     "forwarder/Policy",
     "forwarder/Prefix",
     "forwarder/PrivateAnswers",
+    "forwarder/QueryLogForm",
+    "forwarder/QueryLogStyle",
     "forwarder/Rate",
     "forwarder/SpecialNames",
     "forwarder/shown_prefixes",

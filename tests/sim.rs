@@ -25,7 +25,7 @@ use std::{env, fmt, fs, thread};
 
 use dot_proxy::forwarder::{
     Access, AccessDenial, Closed, Counts, DatagramPath, Ecs, Hedge, Notice, Order, Policy, Prefix,
-    PrivateAnswers, Rate, SpecialNames, Stage,
+    PrivateAnswers, QueryLogForm, QueryLogStyle, Rate, SpecialNames, Stage,
 };
 
 use simulator::dns::{self, Edns, Shape};
@@ -149,7 +149,9 @@ fn run(seed: u64, is_traced: bool) -> Summary {
         trace(format_args!("seed {seed}: {swarm:#?}"));
     }
     let mut limits = default_limits();
-    limits.query_log = rng.chance(500);
+    let form = if seed.is_multiple_of(2) { QueryLogForm::Words } else { QueryLogForm::Json };
+    let style = QueryLogStyle { form, ..QueryLogStyle::default() };
+    limits.query_log = rng.chance(500).then_some(style);
     if swarm.has(Trait::SmallLimits) {
         limits.queries_max = rng.within(16, 64);
         limits.query_bytes_max = 4096;

@@ -18,7 +18,7 @@ use super::subcommand;
 use super::suggest::{self, shown, words};
 use super::zone::{PRIVATE_ZONE_EXAMPLE, ZONE_EXAMPLE};
 use super::{Host, UsageError};
-use crate::forwarder::{AccessDenial, Ecs, Hedge, Order};
+use crate::forwarder::{AccessDenial, ClientShown, Ecs, Hedge, Order};
 use crate::host::log_format::LogFormat;
 use crate::host::sandbox::Sandbox;
 use crate::tls::KeyExchange;
@@ -253,7 +253,7 @@ pub(super) const CONFIG: Flag = Flag {
 };
 
 /// All flags, in the order of `--help`.
-pub(super) static FLAGS: [Flag; 40] = [
+pub(super) static FLAGS: [Flag; 41] = [
     CONFIG,
     Flag {
         names: &["-l", "--listen"],
@@ -465,8 +465,18 @@ pub(super) static FLAGS: [Flag; 40] = [
         value: Some(once(OneOf(QueryLog::words), |options, value| {
             choose(&mut options.query_log, value)
         })),
-        help: "Write a line for each query to stderr; auto: only if stderr is a terminal.",
+        help: "Write a line for each query to stderr; auto: only if stderr is a terminal; json: an object each, \
+               with the time.",
         default: |options| options.query_log.word().into(),
+    },
+    Flag {
+        names: &["--query-log-client"],
+        value: Some(once(OneOf(ClientShown::words), |options, value| {
+            choose(&mut options.query_log_client, value)
+        })),
+        help: "How much of a client's address these lines show: all, the first bits (24 of IPv4, 56 of IPv6), \
+               or none.",
+        default: |options| options.query_log_client.word().into(),
     },
     Flag {
         names: &["--log-level"],

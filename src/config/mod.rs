@@ -140,6 +140,8 @@ pub struct Host {
     pub group: fn(&str) -> Option<u32>,
     /// Whether somebody reads stderr as it is written.
     pub is_stderr_terminal: bool,
+    /// Whether what is written to a terminal may have colours.
+    pub takes_colour: bool,
     /// Whether stderr is systemd's journal.
     pub is_stderr_journal: bool,
     /// The addresses of sockets that were handed over.
@@ -153,6 +155,7 @@ impl Default for Host {
             user: |_| None,
             group: |_| None,
             is_stderr_terminal: false,
+            takes_colour: false,
             is_stderr_journal: false,
             inherited: &[],
         }

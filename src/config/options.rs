@@ -20,8 +20,8 @@ use super::upstream::{UpstreamSpec, upstreams};
 use super::user::user;
 use super::zone::{PRIVATE_ZONE_EXAMPLE, ZONE_EXAMPLE, zone};
 use super::{Config, Host, UsageError};
-use crate::forwarder::{AccessDenial, Ecs, Hedge, Limits, Order, Policy};
-use crate::forwarder::{PrivateAnswers, SpecialNames};
+use crate::forwarder::{AccessDenial, ClientShown, Ecs, Hedge, Limits, Order, Policy};
+use crate::forwarder::{PrivateAnswers, QueryLogForm, QueryLogStyle, SpecialNames};
 use crate::host::log_format::LogFormat;
 use crate::host::rights::Ids;
 use crate::host::sandbox::Sandbox;
@@ -60,6 +60,7 @@ pub(super) struct Options {
     pub(super) user: Option<Ids>,
     pub(super) sandbox: Sandbox,
     pub(super) query_log: QueryLog,
+    pub(super) query_log_client: ClientShown,
     pub(super) log_level: LevelFilter,
     /// None: what suits whoever reads stderr.
     pub(super) log_format: Option<LogFormat>,
@@ -112,6 +113,8 @@ impl Options {
             sandbox: Sandbox::On,
             // A person at a terminal wants to see queries; a kept log shows its readers what was asked.
             query_log: QueryLog::Auto,
+            // Whoever reads who asked what is to know whose mistake it is; others have it cut.
+            query_log_client: ClientShown::Full,
             // Changes of state are for whoever runs the program; everything finer is for who looks for
             // a fault.
             log_level: LevelFilter::Info,
@@ -452,12 +455,26 @@ impl Options {
             upstream_bytes_max: size.of(sizes::UPSTREAM_BYTES_MAX),
             output_kept: size.of(sizes::OUTPUT_KEPT),
             query_log_max: size.of(sizes::QUERY_LOG_MAX),
-            query_log: match self.query_log {
-                QueryLog::Auto => self.host.is_stderr_terminal,
-                QueryLog::Off => false,
-                QueryLog::On => true,
-            },
+            query_log: self.query_log_style(),
         })
+    }
+
+    fn query_log_style(&self) -> Option<QueryLogStyle> {
+        let Host { is_stderr_terminal, takes_colour, .. } = self.host;
+        let form = match self.query_log {
+            QueryLog::Off => return None,
+            QueryLog::Auto if !is_stderr_terminal => return None,
+            QueryLog::Json => QueryLogForm::Json,
+            QueryLog::Auto | QueryLog::On
+                if is_stderr_terminal
+                    && takes_colour
+                    && self.log_format.is_none_or(|format| format == LogFormat::Plain) =>
+            {
+                QueryLogForm::Columns
+            }
+            QueryLog::Auto | QueryLog::On => QueryLogForm::Words,
+        };
+        Some(QueryLogStyle { form, client: self.query_log_client })
     }
 }
 
@@ -500,6 +517,8 @@ pub(super) enum QueryLog {
     Auto,
     Off,
     On,
+    /// As objects.
+    Json,
 }
 
 /// What becomes of special names.
@@ -526,6 +545,11 @@ impl Choice for bool {
 impl Choice for AccessDenial {
     const WORDS: &'static [(&'static str, Self)] =
         &[("drop", Self::Drop), ("refused", Self::Refused)];
+}
+
+impl Choice for ClientShown {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("full", Self::Full), ("prefix", Self::Prefix), ("off", Self::Off)];
 }
 
 impl Choice for Ecs {
@@ -564,7 +588,7 @@ impl Choice for Order {
 
 impl Choice for QueryLog {
     const WORDS: &'static [(&'static str, Self)] =
-        &[("on", Self::On), ("off", Self::Off), ("auto", Self::Auto)];
+        &[("on", Self::On), ("off", Self::Off), ("auto", Self::Auto), ("json", Self::Json)];
 }
 
 impl Choice for Sandbox {

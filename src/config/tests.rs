@@ -10,7 +10,9 @@ use super::served::NETWORKS_MAX;
 use super::sizes::UPSTREAMS_MAX;
 use super::upstream::{PINS_MAX, upstreams};
 use super::*;
-use crate::forwarder::{Ecs, Hedge, Order, PrivateAnswers, SpecialNames};
+use crate::forwarder::{
+    ClientShown, Ecs, Hedge, Order, PrivateAnswers, QueryLogForm, QueryLogStyle, SpecialNames,
+};
 
 /// A host with one interface and one user, and stderr in a file.
 const HOST: Host = Host {
@@ -18,6 +20,7 @@ const HOST: Host = Host {
     user: |name| (name == "dns").then_some(Ids { uid: 100, gid: 101 }),
     group: |name| (name == "mail").then_some(8),
     is_stderr_terminal: false,
+    takes_colour: false,
     is_stderr_journal: false,
     inherited: &[],
 };
@@ -635,7 +638,7 @@ fn flags_that_take_one_value() {
 
     assert_eq!(config.files.roots, [PathBuf::from("roots.pem")]);
     assert!(!config.files.builtin_roots);
-    assert!(config.limits.query_log);
+    assert!(config.limits.query_log.is_some());
     assert!(config.reuse_port);
     assert_eq!(config.log_level, LevelFilter::Trace);
     assert_eq!(config.limits.upstream_idle_timeout, Duration::from_secs(1));
@@ -651,7 +654,9 @@ fn the_query_log_is_on_by_default_where_somebody_reads_it() {
         words(line),
         Host { is_stderr_terminal, ..HOST },
     ) {
-        Ok(Command::Run(config) | Command::PrintLimits(config)) => config.limits.query_log,
+        Ok(Command::Run(config) | Command::PrintLimits(config)) => {
+            config.limits.query_log.is_some()
+        }
         other => panic!("{line}: {other:?}"),
     };
     for (line, on_terminal, elsewhere) in [
@@ -664,6 +669,30 @@ fn the_query_log_is_on_by_default_where_somebody_reads_it() {
         ("--print-limits --query-log=off", false, false),
     ] {
         assert_eq!((is_on(line, true), is_on(line, false)), (on_terminal, elsewhere), "{line}");
+    }
+}
+
+#[test]
+fn the_query_log_has_the_form_that_suits_its_reader() {
+    use QueryLogForm::{Columns, Json, Words};
+
+    for (line, is_stderr_terminal, takes_colour, form, client) in [
+        ("", true, true, Columns, ClientShown::Full),
+        ("--query-log on", true, true, Columns, ClientShown::Full),
+        ("--log-format plain", true, true, Columns, ClientShown::Full),
+        ("", true, false, Words, ClientShown::Full),
+        ("--query-log on", false, true, Words, ClientShown::Full),
+        ("--log-format json", true, true, Words, ClientShown::Full),
+        ("--query-log json", true, true, Json, ClientShown::Full),
+        ("--query-log json --query-log-client prefix", false, false, Json, ClientShown::Prefix),
+        ("--query-log-client=off", true, false, Words, ClientShown::Off),
+    ] {
+        let Ok(Command::Run(config)) =
+            parse(words(line), Host { is_stderr_terminal, takes_colour, ..HOST })
+        else {
+            panic!("{line}");
+        };
+        assert_eq!(config.limits.query_log, Some(QueryLogStyle { form, client }), "{line}");
     }
 }
 
@@ -783,9 +812,9 @@ fn bad_command_lines_are_named_with_what_would_be_right() {
         --listen -u quad9   => --listen: the value is missing; give ADDR[:PORT]
         -u                  => -u: the value is missing; give IP[:PORT]#NAME
         --ca-file --query-log on => --ca-file: the value is missing; give a file
-        --query-log         => --query-log: the value is missing; give on, off or auto
+        --query-log         => --query-log: the value is missing; give on, off, auto or json
         --log-level         => --log-level: the value is missing; give error, warn, info, debug or trace
-        --query-log yes     => --query-log yes: is not known; write on, off or auto
+        --query-log yes     => --query-log yes: is not known; write on, off, auto or json
         --log-level=off     => --log-level off: is not known; write error, warn, info, debug or trace
         --upstream-idle-timeout 0 => --upstream-idle-timeout 0: is out of range: 1 to 3600 seconds
         --upstream-idle-timeout 3601 => --upstream-idle-timeout 3601: is out of range: 1 to 3600 seconds

@@ -87,7 +87,7 @@ pub fn memory_bound(limits: &Limits, upstreams: usize) -> MemoryBound {
     );
     let late_answers =
         LateAnswers::octets(limits.late_answers_max(), limits.late_answer_bytes_max());
-    let query_log = if limits.query_log { limits.query_log_max } else { 0 };
+    let query_log = if limits.query_log.is_some() { limits.query_log_max } else { 0 };
     let terms = vec![
         Term::new("query", queries, query),
         Term::new("tables of queries", 1, tables),

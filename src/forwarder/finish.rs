@@ -318,14 +318,12 @@ impl Forwarder {
                 if *rcode == Rcode::SERVFAIL {
                     log.failure(asked, took, &format!("{name}: SERVFAIL with a private address"));
                 } else {
-                    let why = format!("private address via {name}");
-                    log.local(asked, *rcode, sent.truncated, &why);
+                    log.instead(asked, *rcode, sent.truncated, "private address", name);
                 }
             }
             Outcome::Rcode { rcode, upstream } => {
                 let name = &self.upstreams[*upstream].name;
-                let why = format!("no question in the answer via {name}");
-                log.local(asked, *rcode, sent.truncated, &why);
+                log.instead(asked, *rcode, sent.truncated, "no question in the answer", name);
             }
             Outcome::Special(answer) => {
                 log.local(asked, answer.rcode(), sent.truncated, SPECIAL_NAME);

@@ -8,6 +8,7 @@ pub use super::message::edit::Ecs;
 use super::message::frame;
 pub use super::message::private::PrivateAnswers;
 pub use super::message::special::SpecialNames;
+pub use super::query_log::{ClientShown, QueryLogForm, QueryLogStyle};
 
 /// What is done about queries where it is a matter of choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,8 +100,8 @@ pub struct Limits {
     pub output_kept: usize,
     /// Octets of lines of the query log in a turn.
     pub query_log_max: usize,
-    /// Whether a line per query is written to [`Forwarder::query_log`](super::Forwarder::query_log).
-    pub query_log: bool,
+    /// How a line per query is written to [`Forwarder::query_log`](super::Forwarder::query_log), if it is.
+    pub query_log: Option<QueryLogStyle>,
 }
 
 impl Limits {

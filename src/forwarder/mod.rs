@@ -176,7 +176,10 @@ pub(crate) use collections::sort::sort_by_key;
 use denial::Denials;
 use finish::Outcome;
 use limits::Service;
-pub use limits::{Ecs, Hedge, Limits, Order, Policy, PrivateAnswers, SpecialNames};
+pub use limits::{
+    ClientShown, Ecs, Hedge, Limits, Order, Policy, PrivateAnswers, QueryLogForm, QueryLogStyle,
+    SpecialNames,
+};
 pub use measures::{Answered, Measures};
 pub use message::edit::Edns;
 pub use message::opt::Ede;

@@ -50,7 +50,7 @@ impl Forwarder {
         self.clients.adopt(limits);
         self.queries.adopt(limits);
         self.upstreams.adopt(&policy, limits);
-        self.outbox.query_log.enable(limits.query_log);
+        self.outbox.query_log.restyle(limits.query_log);
         self.policy = policy;
         if has_other_access {
             let counted = subnets.len().min(Access::SUBNETS_MAX);

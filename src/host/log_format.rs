@@ -60,12 +60,10 @@ fn priority(level: Level) -> u8 {
 }
 
 fn object(level: Level, target: &str, text: &dyn Display) -> String {
-    let now = clock_gettime(ClockId::Realtime);
-    let now = Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32);
     let (level, text) = (level.as_str().to_ascii_lowercase(), text.to_string());
     format!(
         "{{\"time\":\"{}\",\"level\":\"{level}\",\"target\":{},\"message\":{}}}\n",
-        Rfc3339(now),
+        Rfc3339::now(),
         Quoted(target),
         Quoted(&text)
     )
@@ -90,6 +88,14 @@ impl Display for Quoted<'_> {
 
 /// A time since 1970 in UTC, to the millisecond (RFC 3339).
 pub struct Rfc3339(pub Duration);
+
+impl Rfc3339 {
+    /// As the system clock has it.
+    pub(super) fn now() -> Self {
+        let now = clock_gettime(ClockId::Realtime);
+        Self(Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32))
+    }
+}
 
 impl Display for Rfc3339 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, write};
 
-use super::log_format::LogFormat;
+use super::log_format::{LogFormat, Rfc3339};
 
 /// The process's stderr. Clones write to the same output and keep their lines apart.
 #[derive(Clone, Debug)]
@@ -41,23 +41,37 @@ impl Stderr {
         self.output().write_lines(lines);
     }
 
-    /// Writes lines of the query log, as [`Self::write_lines`] does: objects among those of the log, where the log has
-    /// objects.
+    /// Writes lines of the query log, as [`Self::write_lines`] does. Objects get the time as their first member, and
+    /// words become objects where the log has objects.
     pub fn write_query_log(&mut self, lines: &[u8]) {
         let mut output = self.output();
-        if output.format != LogFormat::Json {
+        let is_objects = lines.first() == Some(&b'{');
+        if lines.is_empty() || !is_objects && output.format != LogFormat::Json {
             return output.write_lines(lines);
         }
-        output.write_lines(&[]);
+        let time = format!("{{\"time\":\"{}\",", Rfc3339::now());
+        // As many lines at a time as go, since each write is a system call.
+        let (mut piece, mut filled) = ([0; PIECE_MAX], 0);
         for line in lines.split_inclusive(|&octet| octet == b'\n') {
-            if line.starts_with(b"{") {
-                output.write_lines(line);
+            let object = if let Some(members) = line.strip_prefix(b"{") {
+                [time.as_bytes(), members].concat()
             } else {
                 let text = String::from_utf8_lossy(line);
-                let object = LogFormat::Json.remark(Level::Info, &text.trim_end());
-                output.write_lines(object.as_bytes());
+                LogFormat::Json.remark(Level::Info, &text.trim_end()).into_bytes()
+            };
+            if filled + object.len() > PIECE_MAX {
+                output.write_lines(&piece[..filled]);
+                filled = 0;
+            }
+            if let Some(free) = piece.get_mut(filled..filled + object.len()) {
+                free.copy_from_slice(&object);
+                filled += object.len();
+            } else {
+                // It is too long to be written, which is counted.
+                output.write_lines(&object);
             }
         }
+        output.write_lines(&piece[..filled]);
     }
 
     /// Writes why the program ends, in one line.
@@ -612,18 +626,18 @@ mod tests {
         for (format, expected) in [
             (
                 LogFormat::Plain,
-                ["INFO  [dot_proxy] 7 words", "LOCAL a", "{\"b\":1}", "dot-proxy: no"],
+                ["INFO  [dot_proxy] 7 words", "LOCAL a", ",\"b\":1}", "dot-proxy: no"],
             ),
             (
                 LogFormat::Journald,
-                ["<6>INFO  [dot_proxy] 7 words", "LOCAL a", "{\"b\":1}", "<3>dot-proxy: no"],
+                ["<6>INFO  [dot_proxy] 7 words", "LOCAL a", ",\"b\":1}", "<3>dot-proxy: no"],
             ),
             (
                 LogFormat::Json,
                 [
                     "\"level\":\"info\",\"target\":\"dot_proxy\",\"message\":\"7 words\"}",
                     "\"level\":\"info\",\"target\":\"dot_proxy\",\"message\":\"LOCAL a\"}",
-                    "{\"b\":1}",
+                    ",\"b\":1}",
                     "\"level\":\"error\",\"target\":\"dot_proxy\",\"message\":\"dot-proxy: no\"}",
                 ],
             ),
@@ -632,7 +646,8 @@ mod tests {
             let mut stderr = Stderr::over(writer.as_fd());
             stderr.set_format(format);
             logger(&stderr).log(&record(Level::Info));
-            stderr.write_query_log(b"LOCAL a\n{\"b\":1}\n");
+            stderr.write_query_log(b"LOCAL a\n");
+            stderr.write_query_log(b"{\"b\":1}\n");
             stderr.write_failure("no");
             stderr.finish();
             drop(writer);
@@ -641,9 +656,11 @@ mod tests {
             let lines: Vec<_> = text.lines().collect();
             assert_eq!(lines.len(), expected.len(), "{text}");
             for (line, expected) in lines.iter().zip(expected) {
-                let is_right = match format {
-                    LogFormat::Json => line.starts_with('{') && line.ends_with(expected),
-                    _ => *line == expected,
+                let is_object = format == LogFormat::Json || expected.starts_with(',');
+                let is_right = if is_object {
+                    line.starts_with("{\"time\":\"20") && line.ends_with(expected)
+                } else {
+                    *line == expected
                 };
                 assert!(is_right, "{line}: {expected}");
             }

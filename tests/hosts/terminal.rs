@@ -1,8 +1,11 @@
-//! Row H12: terminals that nobody reads, of the program's user and of another.
+//! Terminals: what is on them, and row H12: those that nobody reads, of the program's user and of another.
 
+use std::fs::File;
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, fchmod, fcntl_getfl, fcntl_setfl};
@@ -74,6 +77,55 @@ fn h12_an_unread_terminal_of_another_user_stops_nothing() {
     assert_answers(proxy.address(), QUERIES);
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.await_exit().code(), Some(0));
+}
+
+/// What comes to a terminal until `is_all` of it is there, without the carriage returns that it adds.
+#[track_caller]
+fn screen(terminal: OwnedFd, is_all: impl Fn(&str) -> bool) -> String {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut terminal = File::from(terminal);
+        let mut buffer = [0; 4096];
+        // The read fails once no one has the other side.
+        while let Ok(len @ 1..) = terminal.read(&mut buffer)
+            && sender.send(buffer[..len].to_vec()).is_ok()
+        {}
+    });
+    let mut octets = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&octets).replace('\r', "");
+        if is_all(&text) {
+            return text;
+        }
+        let more = receiver.recv_timeout(LIMIT);
+        octets.extend(more.unwrap_or_else(|_| panic!("this is all: {text}")));
+    }
+}
+
+#[test]
+fn the_query_log_has_columns_and_colours_on_a_terminal_that_takes_them() {
+    let authority = Authority::new();
+    let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+    for (variables, args, is_coloured) in [
+        (&["env", "TERM=xterm", "--unset=NO_COLOR"][..], &["--query-log", "auto"][..], true),
+        (&["env", "TERM=xterm", "NO_COLOR=1"], &["--query-log", "auto"], false),
+        (&["env", "TERM=dumb", "--unset=NO_COLOR"], &["--query-log", "on"], false),
+        (
+            &["env", "TERM=xterm", "--unset=NO_COLOR"],
+            &["--query-log", "on", "--log-format", "json"],
+            false,
+        ),
+    ] {
+        let (terminal, peer) = terminal();
+        let args = arguments(&authority, &[server.address()], args);
+        let proxy = Proxy::start_through_with_stderr(variables, &args, peer);
+        assert_answers(proxy.address(), 1);
+        let is_line = |text: &str| text.split_once(" via ").is_some_and(|it| it.1.contains('\n'));
+        let text = screen(terminal, is_line);
+        let columns = "\u{1b}[32mSUCCESS\u{1b}[0m A     NOERROR ";
+        assert_eq!(text.contains(columns), is_coloured, "{text}");
+        assert_eq!(text.contains('\u{1b}'), is_coloured, "{text}");
+    }
 }
 
 /// Ended when dropped.

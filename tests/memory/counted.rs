@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use dot_proxy::config::{self, Command as Asked, Host};
+use dot_proxy::forwarder::QueryLogStyle;
 use dot_proxy::memory::Bound;
 use dot_proxy::shell::reactor::{Given, Reactor};
 
@@ -45,7 +46,7 @@ fn run(arguments: &str) {
     let Ok(Asked::Run(mut config)) = config::parse(arguments, Host::default()) else {
         panic!("these are arguments to run with");
     };
-    config.limits.query_log = true;
+    config.limits.query_log = Some(QueryLogStyle::default());
     let bound = Bound::of(&config, 0).allocated;
     forget_most();
     let mut reactor = Reactor::bind(&config, Given::default()).expect("it starts");

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Access, AccessDenial, Limits, Notice, Policy, Prefix, Rate};
+use dot_proxy::forwarder::{
+    Access, AccessDenial, Limits, Notice, Policy, Prefix, QueryLogStyle, Rate,
+};
 
 use crate::{end, failures, numbered, question};
 use simulator::dns::{Edns, NOERROR, REFUSED};
@@ -79,7 +81,11 @@ fn the_query_log_says_why_a_response_was_made_here() {
         places: 256,
     });
     let policy = Policy { access: access(AccessDenial::Refused), rate, ..default_policy() };
-    let limits = Limits { query_log: true, late_datagrams_max: 1, ..default_limits() };
+    let limits = Limits {
+        query_log: Some(QueryLogStyle::default()),
+        late_datagrams_max: 1,
+        ..default_limits()
+    };
     let mut w = World::with_policy(limits, policy, vec![Server::healthy()], &[0], 1);
     w.servers[0].replies(|_| Vec::new());
     ask(&mut w, "203.0.113.9", "denied.example.");

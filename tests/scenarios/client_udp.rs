@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use dot_proxy::forwarder::Notice;
+use dot_proxy::forwarder::{Notice, QueryLogStyle};
 
 use crate::{copies, end, failures, numbered, warm, with_limits, world};
 use simulator::dns::{Edns, FORMERR, NOERROR, NOTIMP, REFUSED};
@@ -166,7 +166,7 @@ fn the_clients_spelling_reaches_the_server_and_comes_back() {
 
 #[test]
 fn the_query_log_has_a_line_for_every_response() {
-    let mut w = with_limits(|limits| limits.query_log = true);
+    let mut w = with_limits(|limits| limits.query_log = Some(QueryLogStyle::default()));
     w.servers[0].replies(|ask| match ask.name {
         "lost.example." => Vec::new(),
         _ => vec![ask.answer_after(10)],

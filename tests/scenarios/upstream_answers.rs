@@ -4,6 +4,7 @@ use crate::{
     Spoil, ask_with_sig0, copies, end, failures, id_of, numbered, question, warm, world,
     wrong_question,
 };
+use dot_proxy::forwarder::QueryLogStyle;
 use simulator::dns::{NOERROR, REFUSED, SERVFAIL};
 use simulator::{Ask, Do, Step, dns, ms};
 
@@ -309,7 +310,7 @@ fn u29_the_client_gets_its_own_spelling_from_a_server_that_changes_it() {
 /// EXTENDED-RCODE 1, with the lower bits 7: BADCOOKIE.
 #[test]
 fn an_rcode_that_needs_edns_is_servfail_for_a_client_without_and_a_failure_in_the_query_log() {
-    let mut w = crate::with_limits(|limits| limits.query_log = true);
+    let mut w = crate::with_limits(|limits| limits.query_log = Some(QueryLogStyle::default()));
     w.servers[0].replies(|ask| {
         let mut answer = ask.answer();
         // The OPT record is the last.

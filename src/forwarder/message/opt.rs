@@ -194,7 +194,7 @@ pub(crate) struct OwnOptions<'a> {
 
 /// The start of `text`, as far as it fits in `len` octets, and what says that some of it is left out. It ends
 /// behind a word, if there are several: half a pin would be taken for one.
-fn start_of(text: &str, len: usize) -> [&str; 2] {
+pub(crate) fn start_of(text: &str, len: usize) -> [&str; 2] {
     if text.len() <= len {
         return [text, ""];
     }

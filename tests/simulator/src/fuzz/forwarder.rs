@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use dot_proxy::forwarder::{
-    Action, Closed, ConnId, DatagramPath, Ecs, Forwarder, Hedge, Limits, Order, Policy, Stage,
-    UpstreamConnId, UpstreamIdentity, UpstreamIndex,
+    Action, Closed, ConnId, DatagramPath, Ecs, Forwarder, Hedge, Limits, Order, Policy,
+    QueryLogStyle, Stage, UpstreamConnId, UpstreamIdentity, UpstreamIndex,
 };
 
 use super::Choices;
@@ -76,7 +76,7 @@ impl Shell {
             upstream_bytes_max: 160 << 10,
             output_kept: 256,
             query_log_max: 8 << 10,
-            query_log: bits & 1 != 0,
+            query_log: (bits & 1 != 0).then(QueryLogStyle::default),
         };
         let policy = Policy {
             order: [Order::Ordered, Order::Fastest, Order::Spread][usize::from(bits >> 1) % 3],
