@@ -186,6 +186,7 @@ fn run(seed: u64, is_traced: bool) -> Summary {
     workload.recover(&mut world);
     workload.demand(&mut world);
     workload.wait_to_be_read(&mut world);
+    workload.come_late(&mut world);
     world.finish();
     if workload.swarm.is_harmless {
         // A duplicate answer that comes when its ID is another query's costs the connection, and where
@@ -971,6 +972,18 @@ impl Workload {
         // Else other limits may be the stricter ones.
         if is_slow && !others.into_iter().any(is_held_up) {
             world.run_at_rate(ms(20_000));
+        }
+    }
+
+    /// Some connect in the last moments, and ask when the end has come.
+    fn come_late(&mut self, world: &mut World) {
+        for _ in 0..self.rng.below(4) {
+            let client = self.connect(world);
+            let bytes = dns::framed(&self.query());
+            let pause = self.rng.up_to(ms(5));
+            world.run_for(pause);
+            let after = self.rng.up_to(ms(70));
+            world.schedule(after, What::ClientBytes { client, bytes });
         }
     }
 

@@ -151,7 +151,7 @@ impl Forwarder {
             Source::Datagram(_) => self.queries.bucket_of_datagrams(network),
             Source::Stream(_) => self.queries.bucket_of_streams(network),
         };
-        let stored = match self.store(now, bucket, message) {
+        let stored = match self.store(now, source, bucket, message) {
             Ok(stored) => stored,
             Err((ede, reason)) => {
                 let ours = awaited.and_then(|_| self.policy.special_names.answer(message, &parsed));
@@ -198,10 +198,12 @@ impl Forwarder {
     fn store(
         &mut self,
         now: Instant,
+        source: Source,
         newcomer: BucketId,
         message: &[u8],
     ) -> Result<Vec<u8>, (Ede<'static>, Reason)> {
-        if self.service == Service::Ending {
+        // A connection that is still read is one that had just been made.
+        if self.service == Service::Ending && matches!(source, Source::Datagram(_)) {
             let ede = Ede { code: Ede::NOT_READY, text: "shutting down" };
             return Err((ede, Reason::Ending));
         }

@@ -414,10 +414,13 @@ impl Forwarder {
         self.conclude(now, id, outcome);
     }
 
-    /// At the end, with every client answered, nobody is asked any more. Queries that are left are nobody's:
-    /// proofs that would be kept for later, and queries whose clients are gone.
+    /// At the end, with every client answered and none that may still ask, nobody is asked any more. Queries
+    /// that are left are nobody's: proofs that would be kept for later, and queries whose clients are gone.
     pub(super) fn close_upstreams_if_done(&mut self, now: Instant) {
-        if self.service != Service::Ending || self.outbox.counts.owed > 0 {
+        let Service::Ending = self.service else {
+            return;
+        };
+        if self.outbox.counts.owed > 0 || self.clients.may_ask() {
             return;
         }
         for id in self.queries.ids() {

@@ -146,6 +146,6 @@ pub(super) enum Service {
     Serving,
     /// What clients have sent by now is taken, and nothing after that.
     Terminating,
-    /// What is owed is answered, and nothing new is taken.
+    /// What is owed is answered, and nothing new is taken but the first query of who has just connected.
     Ending,
 }

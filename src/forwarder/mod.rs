@@ -404,10 +404,11 @@ impl Forwarder {
         self.clients.leave();
     }
 
-    /// Answers what is owed, takes nothing new, then closes everything.
+    /// Answers what is owed, takes nothing new, then closes everything. A client that has just connected may still
+    /// send its first query, within 50 ms: it has no way to know that it came too late.
     pub fn handle_shutdown(&mut self, now: Instant) {
         self.service = Service::Ending;
-        self.clients.drain(&mut self.outbox);
+        self.clients.drain(now, &mut self.outbox);
         self.settle(now);
     }
 

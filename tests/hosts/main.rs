@@ -19,6 +19,7 @@ mod many;
 mod network;
 mod observe;
 mod pause;
+mod restarts;
 mod rights;
 mod sandbox;
 mod service;

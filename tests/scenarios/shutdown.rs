@@ -13,6 +13,7 @@ fn h06_a_shutdown_answers_what_is_owed_and_ends() {
     let mut w = warm(1);
     w.servers[0].replies(|ask| vec![ask.answer_after(800)]);
     let (busy, idle) = (w.tcp_client(), w.tcp_client());
+    w.run_ms(1000);
     w.tcp_send(busy, dns::framed(&question(0)));
     w.ask("a.example.");
     w.run_ms(100);
@@ -25,6 +26,55 @@ fn h06_a_shutdown_answers_what_is_owed_and_ends() {
     assert_eq!(w.clients[late].state, State::Outside, "no new client");
     w.run_ms(700);
     assert_eq!((failures(&w), w.oracle.responses.len()), (0, 3));
+    end(w);
+}
+
+#[test]
+fn h06_who_has_just_connected_may_still_ask() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| vec![ask.answer_after(200)]);
+    let long_silent = w.tcp_client();
+    w.run_ms(1000);
+    let [asks, begins, silent] = [(); 3].map(|()| w.tcp_client());
+    let begun = dns::framed(&question(2));
+    w.tcp_send(begins, begun[..9].to_vec());
+    w.run_ms(20);
+
+    w.schedule(Duration::ZERO, What::Shutdown);
+    w.run_ms(0);
+    assert_eq!(w.clients[long_silent].state, State::Closed, "it had its time");
+    w.run_ms(49);
+    w.tcp_send(asks, [question(0), question(1)].map(|query| dns::framed(&query)).concat());
+    w.tcp_send(begins, begun[9..].to_vec());
+    w.run_ms(0);
+    assert_eq!(w.clients[silent].state, State::Open);
+    w.run_ms(1);
+    assert_eq!(w.clients[silent].state, State::Closed);
+    // Its query may be asked elsewhere: it sees the end before it has an answer to anything.
+    w.tcp_send(asks, dns::framed(&question(3)));
+    w.run_ms(300);
+
+    let names: Vec<_> =
+        w.oracle.responses[1..].iter().map(|r| (r.name.as_str(), r.rcode)).collect();
+    let [n0, n1, n2] = ["n0.example.", "n1.example.", "n2.example."];
+    assert_eq!(names, [(n0, NOERROR), (n1, NOERROR), (n2, NOERROR)]);
+    assert!(w.clients[asks].saw_end && w.clients[begins].saw_end);
+    assert_eq!(w.links.len(), 1, "the connection to the upstream was there until then");
+    assert!(w.forwarder.is_drained(), "{:?}", w.forwarder.counts());
+    end(w);
+}
+
+#[test]
+fn h06_nobody_is_waited_for_that_is_gone() {
+    let mut w = warm(1);
+    let client = w.tcp_client();
+    w.run_ms(10);
+    w.schedule(Duration::ZERO, What::Shutdown);
+    w.run_ms(10);
+    assert!(!w.forwarder.is_drained());
+    w.schedule(Duration::ZERO, What::ClientFin { client });
+    w.run_ms(0);
+    assert!(w.forwarder.is_drained(), "{:?}", w.forwarder.counts());
     end(w);
 }
 

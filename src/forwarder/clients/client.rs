@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::Clients;
 use super::response_size::ResponseSize;
+use super::{Clients, FRESH_TIMEOUT};
 use crate::forwarder::action::{Action, ClientId, Closed, Manner};
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::collections::output::StreamOutput;
@@ -175,7 +175,7 @@ impl Clients {
         }
         self.bytes += deframer.partial_len();
         client.deframer = deframer;
-        if !is_dns {
+        if !is_dns || self.is_last_call && !client.is_settled() {
             client.phase = Phase::Draining;
         }
         self.advance_phase(now, id, outbox);
@@ -376,17 +376,23 @@ impl Clients {
         all.into_iter().flatten().min()
     }
 
-    /// No more queries are taken; every client is closed once it has its answers.
-    pub(crate) fn drain(&mut self, outbox: &mut Outbox) {
+    /// No more queries are taken but the first of clients that have just connected; every client is closed once it
+    /// has its answers.
+    pub(crate) fn drain(&mut self, now: Instant, outbox: &mut Outbox) {
         self.is_leaving = true;
+        self.is_last_call = true;
         let mut ids: Vec<ClientId> = self.conns.iter().map(|(id, _)| id).collect();
         sort_by_key(&mut ids, |id| id.serial());
         for id in ids {
             let Some(client) = self.conns.get_mut(id) else {
                 continue;
             };
+            let fresh_since = self.timers.fresh.start(id.key());
             match client.phase {
                 Phase::Open if !client.is_settled() => client.phase = Phase::Draining,
+                Phase::Open if fresh_since.is_some_and(|since| now < since + FRESH_TIMEOUT) => {
+                    self.timers.idle.arm(id.key(), now);
+                }
                 Phase::Open | Phase::Lingering => {
                     let owed = self.close(id, Manner::Orderly, outbox);
                     debug_assert!(owed.is_empty(), "{id:?} has its answers");
@@ -394,6 +400,11 @@ impl Clients {
                 Phase::HalfClosed | Phase::Draining => {}
             }
         }
+    }
+
+    /// Whether a client that had just connected when [`Self::drain`] was called may still send its first query.
+    pub(crate) fn may_ask(&self) -> bool {
+        self.is_last_call && !self.timers.idle.is_empty()
     }
 
     fn close_at(&mut self, key: usize, manner: Manner, outbox: &mut Outbox) -> Vec<Id> {

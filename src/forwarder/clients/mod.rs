@@ -46,6 +46,8 @@ pub(crate) struct Clients {
     waited: bool,
     /// No client is to stay, and what they have sent is taken, however much they hold.
     is_leaving: bool,
+    /// Nothing is taken any more but the first query of clients that had just connected.
+    is_last_call: bool,
     logged: Logged,
 }
 
@@ -134,6 +136,7 @@ impl Clients {
             declined_since: [None; 2],
             waited: false,
             is_leaving: false,
+            is_last_call: false,
             logged: Logged::default(),
             limits: limits.clone(),
         }
@@ -392,8 +395,11 @@ impl Clients {
 
     /// For how long a client may be idle now (RFC 7766 section 6.2.3): with more than half of the
     /// places taken the time falls evenly, down to a tenth when all are, but not below the time in which
-    /// its first query may be on its way.
+    /// its first query may be on its way. At the end that time is shorter.
     fn idle_time(&self) -> Duration {
+        if self.is_last_call {
+            return LAST_CALL;
+        }
         let half = self.limits.clients_max / 2;
         let others = (self.limits.clients_max - half).max(1);
         let free = others - self.len.saturating_sub(half).min(others);
@@ -585,6 +591,11 @@ const READING_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection that has asked nothing yet is not idle: its first query follows the handshake within this
 /// time, a lost packet included.
 const FRESH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a client that has just connected may still take to send its first query when the program ends: longer than
+/// the way of a query takes on the networks from which a forwarder is asked, and no more than 1 % of the time that
+/// there is until the end.
+const LAST_CALL: Duration = Duration::from_millis(50);
 
 /// How long newcomers wait for a place where a network has more than its limit: longer than most answers
 /// take, and well below the second after which a SYN is sent again (RFC 6298 section 2) that found the

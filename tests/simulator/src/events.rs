@@ -75,22 +75,24 @@ impl World {
             What::Serve { link, what } => self.serve(link, what),
             What::ServerDies { server } => self.kill_server(server),
             What::ServersRead => self.have_servers_read(),
-            What::Shutdown => {
-                self.shutting_down = true;
-                // What they have sent and was not read is discarded.
-                self.clients.iter_mut().for_each(|client| client.dealings.ended = true);
-                self.forwarder.handle_shutdown(self.now);
-            }
+            What::Shutdown => self.shut_down(),
             What::Upstreams { asked } => self.ask_upstreams(&asked),
             What::Subnets { subnets } => {
                 self.subnets = subnets;
-                for client in 0..self.clients.len() {
-                    // Who is not served any more is closed, whatever it is owed.
-                    self.clients[client].offender |= !self.serves(self.clients[client].peer.ip());
-                }
+                self.expect_strangers_to_go();
                 self.forwarder.handle_subnets(self.now, &self.subnets);
             }
         }
+    }
+
+    fn shut_down(&mut self) {
+        let at = self.at();
+        self.ended_at = Some(at);
+        // What others than newcomers have sent and was not read is discarded.
+        for client in &mut self.clients {
+            client.dealings.ended |= !client.is_fresh(at);
+        }
+        self.forwarder.handle_shutdown(self.now);
     }
 
     fn deliver_datagram(&mut self, path: DatagramPath, message: &[u8], cut: bool) {
@@ -188,6 +190,13 @@ impl World {
         self.forwarder.handle_network_change(self.now, upstream, &conns);
     }
 
+    /// Who is not served any more is closed, whatever it is owed.
+    pub(super) fn expect_strangers_to_go(&mut self) {
+        for client in 0..self.clients.len() {
+            self.clients[client].offender |= !self.serves(self.clients[client].peer.ip());
+        }
+    }
+
     /// Whether the longest prefix around an address is one of those that are served.
     pub(super) fn serves(&self, source: IpAddr) -> bool {
         let longest_first = (0..=128).rev().filter_map(|len| Prefix::of(source, len));
@@ -202,7 +211,7 @@ impl World {
 
     /// When the next client can be accepted that waits.
     pub(super) fn accept_at(&self) -> Option<Instant> {
-        let waits = !self.shutting_down && !self.backlog.is_empty();
+        let waits = self.ended_at.is_none() && !self.backlog.is_empty();
         waits.then(|| self.forwarder.accept_at(self.now, false)).flatten()
     }
 
@@ -217,7 +226,7 @@ impl World {
     }
 
     pub(super) fn accept(&mut self) {
-        while !self.shutting_down
+        while self.ended_at.is_none()
             && let Some(&client) = self.backlog.front()
         {
             let at = self.at();
@@ -362,6 +371,8 @@ impl World {
                 self.oracle.excuse(number);
             }
             let client = &mut self.clients[number];
+            // At the end nothing is taken behind what came with its first query.
+            client.dealings.ended |= is_whole && self.ended_at.is_some();
             let is_new = is_whole || client.partial_since.is_none();
             client.partial_since = match client.partial.is_empty() {
                 true => None,

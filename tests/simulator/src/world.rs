@@ -67,7 +67,8 @@ pub struct World {
     /// The subnets of the host's interfaces.
     pub(super) subnets: Vec<Prefix>,
     pub(super) meter: Meter,
-    pub(super) shutting_down: bool,
+    /// When the forwarder was told to end.
+    pub(super) ended_at: Option<Duration>,
     /// Clients that the forwarder has not accepted, in order.
     pub(super) backlog: VecDeque<usize>,
     pub(super) waiting: Waiting,
@@ -286,7 +287,7 @@ impl World {
             access: policy.access.clone(),
             subnets: Vec::new(),
             meter: Meter::new(policy.rate.clone()),
-            shutting_down: false,
+            ended_at: None,
             backlog: VecDeque::new(),
             waiting: Waiting::default(),
             blameless_shed: 0,
@@ -360,6 +361,8 @@ impl World {
     /// The forwarder decides by this from now on, as after its configuration was read again.
     pub fn decide_by(&mut self, policy: Policy) {
         self.meter = Meter::new(policy.rate.clone());
+        self.access = policy.access.clone();
+        self.expect_strangers_to_go();
         self.forwarder.handle_policy(self.now, policy, &self.limits, &[]);
     }
 
@@ -425,7 +428,8 @@ impl World {
             "{upstreams} connections to upstreams"
         );
         let counts = self.forwarder.counts();
-        let is_done = self.shutting_down && counts.owed == 0;
+        let may_ask = self.clients.iter().any(|c| c.conn.is_some() && !c.dealings.ended);
+        let is_done = self.ended_at.is_some() && !may_ask && counts.owed == 0;
         let left = (counts.queries_held, upstreams);
         assert!(
             !is_done || left == (0, 0),
