@@ -287,14 +287,22 @@ fn camel_words(name: &dyn fmt::Debug) -> String {
     words.join(" ")
 }
 
-/// The name in rustls' `DnsName("dns.example")` or `IpAddress(192.0.2.1)`, fit for a terminal.
+/// The name in rustls' `DnsName("dns.example")` or `IpAddress(192.0.2.1)`, fit for a terminal and no longer than
+/// names are.
 pub(super) fn presented_name(presented: &str) -> String {
     let name = presented
         .split_once('(')
         .and_then(|(_, name)| name.strip_suffix(')'))
         .unwrap_or(presented)
         .trim_matches('"');
-    name.escape_debug().to_string()
+    fit_for_terminal(name)
+}
+
+/// The beginning of a text of others, without what would move a cursor.
+pub(crate) fn fit_for_terminal(text: &str) -> String {
+    let end = text.char_indices().nth(TEXT_MAX).map_or(text.len(), |(end, _)| end);
+    let more = if end < text.len() { "..." } else { "" };
+    format!("{}{more}", text[..end].escape_debug())
 }
 
 /// The first items and how many more: "a, b, c, d and 3 more".
@@ -323,6 +331,9 @@ pub(super) fn date(time: UnixTime) -> String {
     let (hour, minute) = (second / 3_600, second / 60 % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02} UTC", second % 60)
 }
+
+/// Characters of a text of others that are shown: a DNS name has no more.
+const TEXT_MAX: usize = 253;
 
 const CLOSED_DURING_HANDSHAKE: &str = "closed by the server during the handshake";
 const OLD_TLS: &str = "the server offers no TLS 1.2 or 1.3";
@@ -454,6 +465,9 @@ mod tests {
         assert_eq!(presented_name("DnsName(\"a.example\")"), "a.example");
         assert_eq!(presented_name("IpAddress(192.0.2.1)"), "192.0.2.1");
         assert_eq!(presented_name("DnsName(\"\u{1b}[2J\n\")"), "\\u{1b}[2J\\n");
+        for (len, shown) in [(253, "ü".repeat(253)), (254, "ü".repeat(253) + "...")] {
+            assert_eq!(presented_name(&format!("DnsName(\"{}\")", "ü".repeat(len))), shown);
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ use meter::{Meter, Metered, RECORDS_MAX, UNUSED_MAX};
 use sessions::{Session, SessionStore};
 use trust::{Checks, Roots, Verifier};
 
-pub(crate) use explain::list;
+pub(crate) use explain::{fit_for_terminal, list};
 pub use files::Files;
 pub use key_exchange::KeyExchange;
 pub use presented::{Presented, Witness, is_unset, shown_date};
@@ -340,8 +340,9 @@ impl TlsStream {
     }
 
     /// The cipher suite by its name in the registry of IANA, once it is agreed on.
-    pub fn cipher_suite(&self) -> Option<&'static str> {
-        self.conn.negotiated_cipher_suite()?.suite().as_str()
+    pub fn cipher_suite(&self) -> Option<String> {
+        // Those of TLS 1.3 have another beginning in rustls.
+        Some(self.conn.negotiated_cipher_suite()?.suite().as_str()?.replace("TLS13_", "TLS_"))
     }
 
     /// Whether the server agreed to speak DNS by ALPN; one that knows no ALPN says nothing.

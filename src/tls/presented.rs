@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use webpki::EndEntityCert;
 
-use super::explain::{CLOCK_MIN, date, presented_name};
+use super::explain::{CLOCK_MIN, date, fit_for_terminal, presented_name};
 use super::pin::Pin;
 use super::trust::{Verifier, pin};
 use super::validity::{element, not_after, not_before};
@@ -174,7 +174,7 @@ fn distinguished_name(mut sets: &[u8]) -> String {
             };
             let comma = if parts[part].is_empty() { "" } else { ", " };
             // Writing to a string does not fail.
-            write!(parts[part], "{comma}{}", value.escape_debug()).ok();
+            write!(parts[part], "{comma}{}", fit_for_terminal(&value)).ok();
         }
     }
     parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(", ")

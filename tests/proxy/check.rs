@@ -113,7 +113,7 @@ fn all_that_is_to_know_of_a_good_upstream_is_said() {
     let server = excellent(&authority);
     let upstream = at(server.address(), NAME);
     let flags = flags(&authority, std::slice::from_ref(&upstream));
-    let names = ["TLS 1.3, TLS13_AES_256_GCM_SHA384, X25519MLKEM768, ALPN dot, in "];
+    let names = ["TLS 1.3, TLS_AES_256_GCM_SHA384, X25519MLKEM768, ALPN dot, in "];
     let said = assert_usable(&flags, &[], &names);
     let pin = format!("--upstream {upstream},{}", server_pin(&said));
     for (label, text) in [
@@ -139,7 +139,7 @@ fn all_that_is_to_know_of_a_good_upstream_is_said() {
         ("upstream", &*upstream),
         ("address", &server.address().to_string()),
         ("tls_version", "TLS 1.3"),
-        ("cipher_suite", "TLS13_AES_256_GCM_SHA384"),
+        ("cipher_suite", "TLS_AES_256_GCM_SHA384"),
         ("key_exchange", "X25519MLKEM768"),
         ("alpn", "dot"),
         ("issuer", authority.name()),
@@ -228,9 +228,12 @@ fn a_server_that_knows_no_edns_or_ends_every_connection_is_usable() {
     });
     let brief = Setup::new(authority.identity(NAME))
         .handler(|query| [query.answer(), vec![Act::End(End::Notify)]].concat());
-    for setup in [without, brief] {
+    for (setup, words) in [
+        (without, "order         not known: all"),
+        (brief, "order         not known: the connection ended"),
+    ] {
         let server = DotServer::start(setup);
-        assert_usable(&flags(&authority, &[at(server.address(), NAME)]), &[], &[": usable"]);
+        assert_usable(&flags(&authority, &[at(server.address(), NAME)]), &[], &[": usable", words]);
     }
 }
 
@@ -347,6 +350,9 @@ fn names_in_certificates_do_nothing_to_a_terminal() {
     let identity = authority.identity("\u{1b}[2J\r\n\"\\,");
     let words = ["names         \\u{1b}[2J\\r\\n\\\"\\\\,\n", "evil\\u{1b}]0;x\\u{7}\\u{9b}"];
     assert_certificate(&authority, &identity, NAME, &words);
+    let long = authority.identity(&"x".repeat(9_000));
+    assert_certificate(&authority, &long, NAME, &["names         xxx", "xxx...\n"]);
+    assert_certificate(&authority, &authority.wordy_identity("x", 300), NAME, &[" and 297 more\n"]);
 }
 
 #[test]

@@ -70,7 +70,8 @@ impl Failure {
 
     /// The answer has another RCODE than the question deserves.
     pub(super) fn of_rcode(rcode: Rcode, text: Option<&str>) -> Self {
-        let because = text.map_or(String::new(), |text| format!(" ({})", text.escape_debug()));
+        let because =
+            text.map_or(String::new(), |text| format!(" ({})", tls::fit_for_terminal(text)));
         let advice = match rcode {
             Rcode::REFUSED => "it does not serve this host: its operator has to allow it",
             Rcode::SERVFAIL => "it cannot resolve names now: its own log may say why",

@@ -58,7 +58,8 @@ pub fn run<E>(
         Form::Words => hints.iter().try_for_each(|hint| print(&format!("{hint}\n")))?,
         Form::Json => print(&document(&reports, &hints))?,
     }
-    let (all, usable) = (reports.len(), reports.iter().filter(|it| it.is_usable()).count());
+    let (all, usable) =
+        (config.upstreams.len(), reports.iter().filter(|it| it.is_usable()).count());
     Ok((usable < all).then(|| format!("{usable} of {all} upstreams are usable")))
 }
 
@@ -112,3 +113,19 @@ fn operators_failed(reports: &[Report], has_failed: impl Fn(&Report) -> bool) ->
 
 const LOGIN: &str = "it wants a login first (captive portal): open a page that begins with http:// in a browser, or try \
                      another network.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_never_set_is_named() {
+        for (now, hint) in
+            [(1_000_000, Some("it says 1970-01-12 13:46:40 UTC. Set it.")), (1_800_000_000, None)]
+        {
+            let hints = hints(&[], now);
+            assert_eq!(hints.len(), usize::from(hint.is_some()), "{hints:?}");
+            assert!(hint.is_none_or(|hint| hints[0].ends_with(hint)), "{hints:?}");
+        }
+    }
+}

@@ -36,7 +36,7 @@ pub(super) struct Report {
 #[derive(Debug)]
 pub(super) struct Tls {
     pub(super) version: &'static str,
-    pub(super) cipher_suite: &'static str,
+    pub(super) cipher_suite: String,
     pub(super) key_exchange: &'static str,
     pub(super) has_alpn: bool,
     pub(super) took: Duration,
@@ -197,6 +197,7 @@ impl Report {
         let order = match self.out_of_order {
             Some(true) => "answers overtake those that take longer",
             Some(false) => "answers wait for those that take longer",
+            None if self.warm.is_none() => "not known: the connection ended",
             None => "not known: all answers were quick",
         };
         line("order", &order);
@@ -220,7 +221,7 @@ impl Report {
         object.add("connect_ms", self.connect.map(Number));
         object.add("handshake_ms", tls.map(|tls| Number(tls.took)));
         object.add("tls_version", tls.map(|tls| quoted(tls.version)));
-        object.add("cipher_suite", tls.map(|tls| quoted(tls.cipher_suite)));
+        object.add("cipher_suite", tls.map(|tls| quoted(&tls.cipher_suite)));
         object.add("key_exchange", tls.map(|tls| quoted(tls.key_exchange)));
         object.add("alpn", tls.filter(|tls| tls.has_alpn).map(|_| quoted("dot")));
         object.add("verified", Some(self.is_verified()));
