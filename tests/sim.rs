@@ -254,6 +254,10 @@ fn check_facts(world: &World, gate: &Gate) {
                 assert!(is_late, "{notice}: twice in a minute, {last:?} and {at:?}");
             }
             Notice::UpstreamInTurn { .. } => {}
+            Notice::WithinRate { network, .. } => {
+                let last = above_rate.get(network).expect("it was above it");
+                assert!(*at >= *last + ms(60_000), "{notice}: {last:?} and {at:?}");
+            }
             Notice::AboveRate { network, .. } => {
                 assert!(gate.rate.is_some(), "no rates are limited here");
                 let last = above_rate.insert(*network, *at);

@@ -372,13 +372,14 @@ impl Options {
     }
 
     fn unreached_wait_limit(&self) -> Option<String> {
-        let queries = self.size.of(sizes::QUERIES_MAX);
+        // A quarter of all places is not for datagrams.
+        let queries = self.size.of(sizes::QUERIES_MAX) * 3 / 4;
         // Whoever wrote off knows that there is no limit.
         let limit =
             self.late_datagrams_max.filter(|limit| (queries..usize::MAX).contains(limit))?;
         Some(format!(
-            "--wait-limit {limit}: is never reached, as --size {} has places for {queries} queries; write less, \
-             such as {}, or off",
+            "--wait-limit {limit}: is never reached, as --size {} has places for {queries} queries over UDP; write \
+             less, such as {}, or off",
             self.size.word(),
             self.size.of(sizes::LATE_DATAGRAMS_MAX)
         ))

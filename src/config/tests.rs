@@ -728,10 +728,11 @@ fn fewer_clients_than_the_default_per_address_are_no_error() {
         assert_eq!(config(typed).limits.late_datagrams_max, limit, "{typed}");
         assert_eq!(config(typed).warnings, [""; 0], "{typed}");
     }
+    assert_eq!(config("--wait-limit 143 --size small").warnings, [""; 0]);
     assert_eq!(
-        config("--wait-limit 5000 --size small").warnings,
+        config("--wait-limit 144 --size small").warnings,
         [
-            "--wait-limit 5000: is never reached, as --size small has places for 192 queries; write less, such \
+            "--wait-limit 144: is never reached, as --size small has places for 144 queries over UDP; write less, such \
           as 48, or off"
         ]
     );

@@ -49,7 +49,7 @@ impl Forwarder {
     ) {
         let source = path.client.ip();
         if self.clients.serves(source) {
-            let allowance = self.clients.allowance(now, source, &mut self.outbox);
+            let allowance = self.clients.allowance(now, path.client, &mut self.outbox);
             let cut = truncated.then_some(TOO_LONG);
             let cut = match allowance {
                 Allowance::Answer => cut,

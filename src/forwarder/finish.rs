@@ -189,15 +189,17 @@ impl Forwarder {
             return;
         }
         let late_answers = &mut self.outbox.late_answers;
-        let is_whole = late_answers.has_room(message.len());
+        let mut dropped = 0;
+        let is_whole = late_answers.has_room(bucket, message.len(), &mut dropped);
         let cut = Outcome::Truncated("too many late answers");
         let outcome = if is_whole { outcome } else { &cut };
         let (message, sent) = if is_whole { (message, sent) } else { write(outcome) };
-        if is_whole || late_answers.has_room_for_short(message.len()) {
+        if is_whole || late_answers.has_room_for_short(bucket, message.len(), &mut dropped) {
             late_answers.push(now, bucket, path, message.into_boxed_slice(), waiting);
         } else {
-            self.outbox.counts.datagrams_dropped += u64::from(waiting);
+            dropped += u64::from(waiting);
         }
+        self.outbox.counts.datagrams_dropped += dropped;
         for _ in 0..waiting {
             self.note(now, Source::Datagram(path), query, outcome, sent);
         }

@@ -34,16 +34,26 @@ struct Waiting {
     message: Box<[u8]>,
     /// How often it is to be sent.
     times: u8,
-    next: Option<u32>,
+    next: u32,
 }
 
 /// How fast late responses leave for a network, and those that wait, oldest first.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Pace {
     /// From then on as many may leave at once as ever; each that leaves puts it off.
     rested_at: Option<Instant>,
-    first: Option<u32>,
-    last: Option<u32>,
+    /// [`NONE`] if none waits.
+    first: u32,
+    last: u32,
+    /// How many wait, and their octets.
+    held: u32,
+    bytes: u32,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { rested_at: None, first: NONE, last: NONE, held: 0, bytes: 0 }
+    }
 }
 
 impl Pace {
@@ -91,21 +101,70 @@ impl LateAnswers {
     /// wait.
     pub(super) fn take(&mut self, now: Instant, bucket: usize) -> bool {
         let pace = &mut self.networks[bucket];
-        pace.first.is_none() && pace.take(now)
+        pace.first == NONE && pace.take(now)
     }
 
-    /// Whether there is room for a response of so many octets to wait.
-    pub(super) fn has_room(&self, len: usize) -> bool {
-        self.bytes + len <= self.bytes_max && self.has_place()
+    /// Whether there is room for a response of so many octets to this network to wait. `dropped` counts those of
+    /// others that are given up for it.
+    pub(super) fn has_room(&mut self, bucket: usize, len: usize, dropped: &mut u64) -> bool {
+        self.make_room(bucket, len, self.bytes_max, dropped)
     }
 
     /// Whether there is room for one that says as little as can be said.
-    pub(super) fn has_room_for_short(&self, len: usize) -> bool {
-        self.bytes + len <= self.bytes_max + self.waiting.capacity() * SHORT && self.has_place()
+    pub(super) fn has_room_for_short(
+        &mut self,
+        bucket: usize,
+        len: usize,
+        dropped: &mut u64,
+    ) -> bool {
+        let bytes_max = self.bytes_max + self.waiting.capacity() * SHORT;
+        self.make_room(bucket, len, bytes_max, dropped)
     }
 
-    fn has_place(&self) -> bool {
-        self.waiting.len() < self.waiting.capacity()
+    /// While too much waits, the network that has most gives up its oldest, for one that would still have less.
+    fn make_room(
+        &mut self,
+        bucket: usize,
+        len: usize,
+        bytes_max: usize,
+        dropped: &mut u64,
+    ) -> bool {
+        loop {
+            let has_place = self.waiting.len() < self.waiting.capacity();
+            if has_place && self.bytes + len <= bytes_max {
+                return true;
+            }
+            let weight = |pace: &Pace| if has_place { pace.bytes } else { pace.held };
+            let coming = if has_place { len as u32 } else { 1 };
+            let own = weight(&self.networks[bucket]) + coming;
+            let heaviest = (0..BucketId::REMOTE).max_by_key(|it| weight(&self.networks[*it]));
+            let heaviest = heaviest.filter(|it| weight(&self.networks[*it]) > own);
+            let Some(heaviest) = heaviest else { return false };
+            let key = self.take_first(heaviest);
+            *dropped += u64::from(self.remove(heaviest, key));
+        }
+    }
+
+    /// Takes the oldest that waits for this network, of which there is one, out of its queue.
+    fn take_first(&mut self, bucket: usize) -> u32 {
+        let pace = &mut self.networks[bucket];
+        let key = pace.first;
+        pace.first = std::mem::replace(&mut self.waiting[key as usize].next, NONE);
+        if pace.first == NONE {
+            pace.last = NONE;
+        }
+        key
+    }
+
+    /// Removes what is in no queue any more. Returns how often it was still to be sent.
+    fn remove(&mut self, bucket: usize, key: u32) -> u8 {
+        let Waiting { message, times, .. } = self.waiting.remove(key as usize);
+        let pace = &mut self.networks[bucket];
+        pace.held -= 1;
+        pace.bytes -= message.len() as u32;
+        self.bytes -= message.len();
+        self.unsent -= usize::from(times);
+        times
     }
 
     /// Has a response to the network of this bucket wait, to be sent so many times.
@@ -119,16 +178,19 @@ impl LateAnswers {
     ) {
         self.bytes += message.len();
         self.unsent += usize::from(times);
-        let key = self.waiting.insert(Waiting { path, message, times, next: None });
+        let pace = &mut self.networks[bucket];
+        pace.held += 1;
+        pace.bytes += message.len() as u32;
+        let key = self.waiting.insert(Waiting { path, message, times, next: NONE });
         self.append(bucket, key as u32);
         self.due.get_or_insert(now + PAUSE);
     }
 
     fn append(&mut self, bucket: usize, key: u32) {
         let pace = &mut self.networks[bucket];
-        match pace.last.replace(key) {
-            Some(last) => self.waiting[last as usize].next = Some(key),
-            None => pace.first = Some(key),
+        match std::mem::replace(&mut pace.last, key) {
+            NONE => pace.first = key,
+            last => self.waiting[last as usize].next = key,
         }
     }
 
@@ -138,21 +200,14 @@ impl LateAnswers {
             return;
         }
         for bucket in 0..BucketId::REMOTE {
-            while let Some(key) = self.networks[bucket].first
-                && self.networks[bucket].take(now)
-            {
+            while self.networks[bucket].first != NONE && self.networks[bucket].take(now) {
+                let key = self.take_first(bucket);
                 let waiting = &mut self.waiting[key as usize];
                 send(waiting.path, &waiting.message);
                 self.unsent -= 1;
                 waiting.times -= 1;
-                let is_done = waiting.times == 0;
-                let pace = &mut self.networks[bucket];
-                pace.first = waiting.next.take();
-                if pace.first.is_none() {
-                    pace.last = None;
-                }
-                if is_done {
-                    self.bytes -= self.waiting.remove(key as usize).message.len();
+                if waiting.times == 0 {
+                    self.remove(bucket, key);
                 } else {
                     self.append(bucket, key);
                 }
@@ -181,6 +236,9 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// Octets of a response that has the question alone, for nearly every name.
 const SHORT: usize = 64;
+
+/// Stands for no response.
+const NONE: u32 = u32::MAX;
 
 /// What the allocator takes beside what is asked of it.
 const ALLOCATION: usize = 16;
@@ -214,7 +272,7 @@ mod tests {
             if late.take(now, bucket) {
                 left += 1;
             } else {
-                assert!(late.has_room(80));
+                assert!(late.has_room(bucket, 80, &mut 0));
                 late.push(now, bucket, path(port), Box::new([0; 80]), times);
             }
         }
@@ -224,7 +282,7 @@ mod tests {
     fn send(late: &mut LateAnswers, now: Instant) -> Vec<u16> {
         let mut ports = Vec::new();
         late.send(now, |path, message| {
-            assert_eq!(message.len(), 80);
+            assert!([60, 80].contains(&message.len()));
             ports.push(path.client.port());
         });
         ports
@@ -274,7 +332,7 @@ mod tests {
                 for _ in 0..random.below(60) {
                     if late.take(t0 + now, 0) {
                         left.push(now);
-                    } else if late.has_room(80) {
+                    } else if late.has_room(0, 80, &mut 0) {
                         late.push(t0 + now, 0, path(1), Box::new([0; 80]), 1);
                     }
                 }
@@ -290,6 +348,37 @@ mod tests {
     }
 
     #[test]
+    fn the_network_that_has_most_gives_up_for_another() {
+        let t0 = base();
+        // By number, and by octets.
+        for (places, bytes_max) in [(64, 1_000_000), (1_000, 64 * 60)] {
+            let mut late = LateAnswers::new(places, bytes_max);
+            let mut held = [0_u64; 2];
+            let mut dropped = 0;
+            while late.has_room(3, 60, &mut dropped) {
+                late.push(t0, 3, path(held[0] as u16), Box::new([0; 60]), 1);
+                held[0] += 1;
+            }
+            assert!(held[0] >= 64 && dropped == 0, "one alone may have all: {held:?}");
+            while late.has_room(4, 60, &mut dropped) {
+                late.push(t0, 4, path(1), Box::new([0; 60]), 1);
+                held[1] += 1;
+            }
+            assert_eq!((dropped, held[1]), (held[1], held[0] / 2), "{places}");
+            assert_eq!(late.unsent() as u64, held[0]);
+            // The oldest went.
+            let first = send(&mut late, t0 + us(1000)).first().copied();
+            assert_eq!(first.map(u64::from), Some(dropped));
+            while !late.is_empty() {
+                let at = late.next_timeout().unwrap();
+                late.send(at, |_, _| {});
+            }
+            assert_eq!((late.unsent(), late.bytes), (0, 0));
+            assert!(late.networks.iter().all(|pace| (pace.held, pace.bytes) == (0, 0)));
+        }
+    }
+
+    #[test]
     fn what_waits_is_bounded_in_number_and_octets() {
         let t0 = base();
         for (places, bytes_max, whole, short) in
@@ -298,8 +387,9 @@ mod tests {
             let mut late = LateAnswers::new(places, bytes_max);
             let [whole, short] = [whole, short]
                 .map(|count: usize| if count == places { late.waiting.capacity() } else { count });
-            let fill = |late: &mut LateAnswers, has_room: fn(&LateAnswers, usize) -> bool| {
-                while has_room(late, 60) {
+            type HasRoom = fn(&mut LateAnswers, usize, usize, &mut u64) -> bool;
+            let fill = |late: &mut LateAnswers, has_room: HasRoom| {
+                while has_room(late, 7, 60, &mut 0) {
                     late.push(t0, 7, path(1), Box::new([0; 60]), 1);
                 }
                 late.waiting.len()

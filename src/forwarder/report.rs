@@ -58,6 +58,15 @@ pub enum Notice {
         per_second: u32,
         /// Queries that a network may ask at once.
         burst: u32,
+        /// Networks that began to ask more over UDP meanwhile, without a line of their own.
+        others: u32,
+    },
+    /// A network that asked more than it may does so no more.
+    WithinRate {
+        /// The network.
+        network: Prefix,
+        /// Datagrams above the rate.
+        above: u64,
     },
     /// Queries failed as there was no place for them; at most once a minute.
     TableFull {
@@ -148,7 +157,8 @@ impl Notice {
             | Self::UpstreamStillFailed { .. } => log::Level::Warn,
             Self::UpstreamInTurn { .. }
             | Self::UpstreamUsable { .. }
-            | Self::UpstreamObjects { .. } => log::Level::Info,
+            | Self::UpstreamObjects { .. }
+            | Self::WithinRate { .. } => log::Level::Info,
         }
     }
 }
@@ -161,7 +171,8 @@ impl fmt::Display for Notice {
             | Self::ClientRefused { .. }
             | Self::ClientWaited { .. }
             | Self::SourceRefused { .. }
-            | Self::WaitLimit { .. } => self.write_of_client(f),
+            | Self::WaitLimit { .. }
+            | Self::WithinRate { .. } => self.write_of_client(f),
             // Not for whom nor of which name: the query log is there for those who want to know.
             Self::AnswerStripped { upstream } => write!(
                 f,
@@ -256,7 +267,7 @@ impl Notice {
                 write_crowd(f, crowd.as_ref())?;
                 f.write_str("; a higher --tcp-clients-max gives more places")
             }
-            Self::AboveRate { network, over_tcp, per_second, burst } => {
+            Self::AboveRate { network, over_tcp, per_second, burst, others } => {
                 let (transport, what) = if *over_tcp {
                     ("TCP", "they are read no faster")
                 } else {
@@ -266,7 +277,18 @@ impl Notice {
                     f,
                     "{network} asks more over {transport} than {per_second} queries a second, {burst} at once \
                      (--rate-limit): {what}"
-                )
+                )?;
+                match others {
+                    0 => Ok(()),
+                    _ => write!(f, "; so did {others} more networks"),
+                }
+            }
+            Self::WithinRate { network, above } => {
+                write!(f, "{network} is within --rate-limit again")?;
+                match above {
+                    0 => Ok(()),
+                    _ => write!(f, ": {above} datagrams were above it"),
+                }
             }
             Self::WaitLimit { network, limit } => write!(
                 f,
@@ -318,6 +340,11 @@ impl OnceAMinute {
             self.logged_at = Some(now);
         }
         is_due
+    }
+
+    /// Whether a line was written within the last minute.
+    pub(super) fn was_lately(&self, now: Instant) -> bool {
+        self.logged_at.is_some_and(|at| now < at + MINUTE)
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::action::UpstreamIndex;
 use super::collections::arena::Id;
 use super::message::ResponseInfo;
+use super::message::hops::hops;
 use super::queries::query::HeldAnswer;
 use super::{Forwarder, Outcome};
 
@@ -18,6 +19,13 @@ impl Forwarder {
     ) -> Option<UpstreamIndex> {
         let query = self.queries.get(id)?;
         if !self.policy.retry_servfail || !query.may_be_sent() {
+            return None;
+        }
+        // While queries go round, each of two that one becomes at every hop would become two again. Where none
+        // does, who asks over TLS is a client like any other.
+        if self.logged.came_back.was_lately(now)
+            && hops(&query.message, query.parsed.opt.as_ref()) > 0
+        {
             return None;
         }
         match self.upstreams.second_opinion(index) {

@@ -1,5 +1,6 @@
 //! Where two rules meet: queries with several ways to an answer, one of which is a dead end, among them.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -309,6 +310,55 @@ fn a_query_that_goes_round_ends() {
     assert_eq!((w.forwarder.counts().came_back, w.forwarder.counts().failed), (2, 2));
     let told = w.notices.iter().filter(|(_, notice)| *notice == Notice::CameBack);
     assert_eq!(told.count(), 1, "once a minute");
+    end(w);
+}
+
+/// Both upstreams lead back, and answer SERVFAIL as a query ends that has gone round.
+#[test]
+fn a_query_that_goes_round_is_not_doubled_on_its_way() {
+    let mut w = world_of(default_policy(), &[0, 1]);
+    w.servers[0].replies(|ask| vec![ask.answer_after(10)]);
+    for n in 0..1_000 {
+        w.ask(&numbered(n));
+        w.run_ms(2);
+    }
+    let sent = Arc::new(AtomicUsize::new(0));
+    for server in 0..2 {
+        let sent = Arc::clone(&sent);
+        w.servers[server].replies(move |ask| {
+            sent.fetch_add(1, Ordering::Relaxed);
+            let failure = dns::answer(ask.message, ask.serial, SERVFAIL, 0);
+            vec![
+                Step::after(1, Do::Return(ask.message.to_vec())),
+                Step::after(100, Do::Answer(failure)),
+            ]
+        });
+    }
+    for name in ["round.example.", "again.example."] {
+        w.ask_edns(name);
+        w.run_ms(3_000);
+        // Four hops, and four more for the second opinion that the client's own query gets.
+        assert_eq!(sent.swap(0, Ordering::Relaxed), 8, "{name}");
+    }
+    end(w);
+}
+
+/// A program that forwards over TLS to a server in front of this one gets second opinions like other clients.
+#[test]
+fn a_client_that_pads_gets_a_second_opinion() {
+    let mut w = world_of(default_policy(), &[0, 1]);
+    w.servers[0].replies(|ask| {
+        let rcode = if ask.name.starts_with("bad") { SERVFAIL } else { NOERROR };
+        vec![Step::after(10, Do::Answer(dns::answer(ask.message, ask.serial, rcode, 0)))]
+    });
+    for n in 0..100 {
+        w.ask(&numbered(n));
+        w.run_ms(2);
+    }
+    let client = w.tcp_client();
+    w.tcp_send(client, dns::framed(&dns::query_with_option(1, "bad.example.", dns::A, 12)));
+    w.run_ms(1_000);
+    assert_eq!(w.response("bad.example.").rcode, NOERROR);
     end(w);
 }
 

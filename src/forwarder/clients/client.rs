@@ -88,7 +88,7 @@ impl Clients {
             return false;
         };
         if let Some(rates) = &mut self.rates {
-            rates.take_on_stream(now, client.peer.ip());
+            rates.take_on_stream(now, client.peer);
             if self.timers.above_rate.is_armed(id.key()) {
                 // It had its turn: the others of its network are next.
                 self.timers.above_rate.arm(id.key(), now);
@@ -116,7 +116,7 @@ impl Clients {
         if waits && client.paused {
             return 0;
         }
-        let allowed = rates.left_on_stream(now, client.peer.ip());
+        let allowed = rates.left_on_stream(now, client.peer);
         if allowed == 0 && client.phase == Phase::Open && !waits {
             self.timers.above_rate.arm(id.key(), now);
         }
@@ -146,7 +146,7 @@ impl Clients {
         let left = match &mut self.rates {
             Some(rates) => {
                 self.timers.above_rate.arm(id.key(), now);
-                rates.left_on_stream(now, client.peer.ip())
+                rates.left_on_stream(now, client.peer)
             }
             // There was a limit until the configuration was read again.
             None => usize::MAX,
@@ -317,7 +317,7 @@ impl Clients {
             && client.phase == Phase::Open
             && let Some(rates) = &mut self.rates
         {
-            rates.log(now, client.peer.ip(), true, outbox);
+            rates.log(now, client.peer, true, outbox);
             self.begin_idle_time(now, id.key());
         }
         if let Some(client) = self.conns.get_mut(id) {
@@ -341,6 +341,9 @@ impl Clients {
     /// One client whose time is over was closed: the queries that nobody waits for now.
     pub(crate) fn pop_timeout(&mut self, now: Instant, outbox: &mut Outbox) -> Option<Vec<Id>> {
         self.take_turns(now, outbox);
+        if let Some(rates) = &mut self.rates {
+            rates.handle_timeout(now, outbox);
+        }
         // Each that goes leaves the others more time.
         if let Some(key) = self.timers.idle.pop(now, self.idle_time()) {
             return Some(self.close_at(key, Manner::Orderly, outbox));
@@ -366,7 +369,10 @@ impl Clients {
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let timers = &self.timers;
+        // At the end the log has nothing more to say of rates.
+        let rates = self.rates.as_ref().filter(|_| !self.is_leaving);
         let all = [
+            rates.and_then(|rates| rates.next_timeout()),
             timers.idle.next(self.idle_time()),
             timers.partial.next(PARTIAL_TIMEOUT),
             timers.unsent.next(UNSENT_TIMEOUT),

@@ -232,7 +232,7 @@ impl Clients {
     pub(crate) fn allowance(
         &mut self,
         now: Instant,
-        source: IpAddr,
+        source: SocketAddr,
         outbox: &mut Outbox,
     ) -> Allowance {
         let Some(rates) = &mut self.rates else {

@@ -3,7 +3,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::access::{Prefix, Ranges, shown_prefixes};
@@ -76,8 +76,25 @@ pub(crate) struct Rates {
     /// Sets of [`WAYS`], and behind them those of each set that are shared, one for each transport: datagrams from
     /// forged addresses take nothing from what is shared over TCP.
     buckets: Vec<Bucket>,
-    /// The networks that the log named lately.
-    logged: [Option<(Prefix, Instant)>; LINES_MAX],
+    /// The networks that the log names as above the rate.
+    named: [Option<Named>; LINES_MAX],
+    /// When the log has more to say of the first of them.
+    due: Option<Instant>,
+    /// Networks that are above the rate over UDP, too, and are not named.
+    unnamed: u32,
+}
+
+/// A network that the log names as above the rate.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    network: Prefix,
+    over_tcp: bool,
+    /// When the log named it last.
+    at: Instant,
+    /// When it was above the rate last.
+    last: Instant,
+    /// Datagrams above the rate so far.
+    above: u64,
 }
 
 /// What is left to a network over one transport.
@@ -114,14 +131,16 @@ impl Rates {
             seed,
             epoch: None,
             buckets: vec![Bucket::default(); buckets(rate.places)],
-            logged: [None; LINES_MAX],
+            named: [None; LINES_MAX],
+            due: None,
+            unnamed: 0,
             rate,
         }
     }
 
     /// A datagram came from here.
-    pub(crate) fn take_by_datagram(&mut self, now: Instant, source: IpAddr) -> Allowance {
-        if self.exempt.contains(source) {
+    pub(crate) fn take_by_datagram(&mut self, now: Instant, source: SocketAddr) -> Allowance {
+        if self.exempt.contains(source.ip()) {
             return Allowance::Answer;
         }
         let (at, most) = (self.nanoseconds(now), self.burst_time() - self.interval());
@@ -136,8 +155,8 @@ impl Rates {
     }
 
     /// A message came from here over TCP. It is taken in any case.
-    pub(crate) fn take_on_stream(&mut self, now: Instant, source: IpAddr) {
-        if !self.exempt.contains(source) {
+    pub(crate) fn take_on_stream(&mut self, now: Instant, source: SocketAddr) {
+        if !self.exempt.contains(source.ip()) {
             let (at, interval) = (self.nanoseconds(now), self.interval());
             let bucket = self.bucket_mut(at, source, Transport::Tcp);
             bucket.full_at = bucket.full_at.max(at) + interval;
@@ -145,8 +164,8 @@ impl Rates {
     }
 
     /// How many messages may be read from here over TCP.
-    pub(crate) fn left_on_stream(&mut self, now: Instant, source: IpAddr) -> usize {
-        if self.exempt.contains(source) {
+    pub(crate) fn left_on_stream(&mut self, now: Instant, source: SocketAddr) -> usize {
+        if self.exempt.contains(source.ip()) {
             return usize::MAX;
         }
         let at = self.nanoseconds(now);
@@ -155,31 +174,63 @@ impl Rates {
         (self.burst_time().saturating_sub(used) / self.interval()) as usize
     }
 
-    /// Says that the network of this source has asked more than it may, if a line is due.
+    /// Takes note that the network of this source has asked more than it may. The log names few networks at a time,
+    /// each once a minute while that goes on.
     pub(crate) fn log(
         &mut self,
         now: Instant,
-        source: IpAddr,
+        source: SocketAddr,
         over_tcp: bool,
         outbox: &mut Outbox,
     ) {
-        if let Some(network) = self.take_line(now, source) {
-            let Rate { per_second, burst, .. } = self.rate;
-            outbox.log(Notice::AboveRate { network, over_tcp, per_second, burst });
+        let Some(network) = self.rate.network(source.ip()) else { return };
+        let datagrams = u64::from(!over_tcp);
+        let mut named = self.named.iter_mut().flatten();
+        if let Some(named) = named.find(|named| named.network == network) {
+            named.above += datagrams;
+            (named.last, named.over_tcp) = (now, over_tcp);
+        } else if let Some(free) = self.named.iter_mut().find(|named| named.is_none()) {
+            *free = Some(Named { network, over_tcp, at: now, last: now, above: datagrams });
+            self.due.get_or_insert(now + MINUTE);
+            self.log_above(network, over_tcp, outbox);
+        } else if !over_tcp {
+            let at = self.nanoseconds(now);
+            let bucket = self.bucket(at, self.hash(source, Transport::Udp), Transport::Udp);
+            self.unnamed += u32::from(self.buckets[bucket].above == 1);
         }
     }
 
-    /// The network of a source, if the log may name it now: each once a minute, and few in all.
-    fn take_line(&mut self, now: Instant, source: IpAddr) -> Option<Prefix> {
-        let network = self.rate.network(source)?;
-        let is_recent = |(_, at): &(Prefix, Instant)| now < *at + MINUTE;
-        let mut recent = self.logged.iter().flatten().filter(|line| is_recent(line));
-        if recent.any(|(other, _)| *other == network) {
-            return None;
+    fn log_above(&mut self, network: Prefix, over_tcp: bool, outbox: &mut Outbox) {
+        let Rate { per_second, burst, .. } = self.rate;
+        let others = std::mem::take(&mut self.unnamed);
+        outbox.log(Notice::AboveRate { network, over_tcp, per_second, burst, others });
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Names again who is still above the rate after a minute, and says who is not any more.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, outbox: &mut Outbox) {
+        if self.due.is_none_or(|due| now < due) {
+            return;
         }
-        let place = self.logged.iter_mut().find(|line| !line.as_ref().is_some_and(is_recent))?;
-        *place = Some((network, now));
-        Some(network)
+        for index in 0..self.named.len() {
+            let Some(named) = &mut self.named[index] else { continue };
+            let &mut Named { network, over_tcp, at, last, above } = named;
+            if now < at + MINUTE {
+                continue;
+            }
+            if now < last + PAUSE {
+                named.at = now;
+                self.log_above(network, over_tcp, outbox);
+            } else {
+                self.named[index] = None;
+                outbox.log(Notice::WithinRate { network, above });
+            }
+        }
+        self.due = self.named.iter().flatten().map(|named| named.at + MINUTE).min();
     }
 
     /// Time after which one more may be asked.
@@ -196,9 +247,14 @@ impl Rates {
         now.saturating_duration_since(*self.epoch.get_or_insert(now)).as_nanos() as u64
     }
 
-    fn hash(&self, source: IpAddr, transport: Transport) -> u64 {
+    fn hash(&self, source: SocketAddr, transport: Transport) -> u64 {
+        // Of addresses that are not link-local it says nothing.
+        let interface = match source {
+            SocketAddr::V6(source) if source.ip().is_unicast_link_local() => source.scope_id(),
+            _ => 0,
+        };
         let mut hasher = DefaultHasher::new();
-        (self.seed, self.rate.network(source), transport).hash(&mut hasher);
+        (self.seed, self.rate.network(source.ip()), interface, transport).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -214,7 +270,7 @@ impl Rates {
         own.or_else(free).unwrap_or(self.rate.places + 2 * set + transport as usize)
     }
 
-    fn bucket_mut(&mut self, at: u64, source: IpAddr, transport: Transport) -> &mut Bucket {
+    fn bucket_mut(&mut self, at: u64, source: SocketAddr, transport: Transport) -> &mut Bucket {
         let hash = self.hash(source, transport);
         let place = self.bucket(at, hash, transport);
         let bucket = &mut self.buckets[place];
@@ -237,8 +293,11 @@ const fn buckets(places: usize) -> usize {
 /// Buckets in which a network may find a place.
 const WAYS: usize = 8;
 
-/// Networks that the log names in a minute.
+/// Networks that the log names at a time.
 const LINES_MAX: usize = 10;
+
+/// Who has not been above the rate for so long asks no more than it may.
+const PAUSE: Duration = Duration::from_secs(10);
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -247,10 +306,15 @@ const SECOND: u64 = 1_000_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forwarder::tests::base;
+    use crate::forwarder::action::Action;
+    use crate::forwarder::tests::{base, config};
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    fn at(text: &str) -> SocketAddr {
+        (ip(text), 53).into()
     }
 
     fn rates(per_second: u32, burst: u32, places: usize) -> Rates {
@@ -266,7 +330,7 @@ mod tests {
     fn ask(rates: &mut Rates, now: Instant, source: &str, count: usize) -> [usize; 3] {
         let mut got = [0; 3];
         for _ in 0..count {
-            got[rates.take_by_datagram(now, ip(source)) as usize] += 1;
+            got[rates.take_by_datagram(now, at(source)) as usize] += 1;
         }
         got
     }
@@ -308,15 +372,15 @@ mod tests {
         ] {
             assert_eq!(ask(&mut rates, t0, source, 1)[0], expected, "{source}");
         }
-        assert_eq!(rates.left_on_stream(t0, ip("10.1.1.1")), usize::MAX);
-        let source = ip("203.0.113.1");
+        assert_eq!(rates.left_on_stream(t0, at("10.1.1.1")), usize::MAX);
+        let source = at("203.0.113.1");
         assert_eq!(rates.left_on_stream(t0, source), 1);
         rates.take_on_stream(t0, source);
         assert_eq!(rates.left_on_stream(t0, source), 0);
         // What was read beyond the rate is waited for.
         rates.take_on_stream(t0, source);
-        for (at, left) in [(999, 0), (1_999, 0), (2_000, 1), (9_000, 1)] {
-            assert_eq!(rates.left_on_stream(t0 + ms(at), source), left, "after {at} ms");
+        for (after, left) in [(999, 0), (1_999, 0), (2_000, 1), (9_000, 1)] {
+            assert_eq!(rates.left_on_stream(t0 + ms(after), source), left, "after {after} ms");
         }
     }
 
@@ -331,7 +395,7 @@ mod tests {
                 answered += ask(&mut rates, now, abuser, 50)[0];
                 for source in 0..100_u32 {
                     let source = 0x2000_0000 + (second as u32 * 2_000 + n * 100 + source) * 7;
-                    rates.take_by_datagram(now, source.to_be_bytes().into());
+                    rates.take_by_datagram(now, (source.to_be_bytes(), 53).into());
                 }
             }
         }
@@ -343,7 +407,7 @@ mod tests {
         let mut all = 0;
         for source in 0..100_000_u32 {
             all += usize::from(
-                rates.take_by_datagram(now, source.to_be_bytes().into()) == Allowance::Answer,
+                rates.take_by_datagram(now, (source.to_be_bytes(), 53).into()) == Allowance::Answer,
             );
         }
         assert_eq!(all, 64 + 64 / WAYS * 20);
@@ -353,34 +417,85 @@ mod tests {
     fn a_forged_flood_takes_nothing_from_tcp() {
         let (mut rates, t0) = (rates(10, 20, 64), base());
         for source in 0..100_000_u32 {
-            rates.take_by_datagram(t0, source.to_be_bytes().into());
+            rates.take_by_datagram(t0, (source.to_be_bytes(), 53).into());
         }
         for client in 0..8_u8 {
-            let client = IpAddr::from([203, 0, 113, client]);
+            let client = SocketAddr::from(([203, 0, 113, client], 53));
             assert!(rates.left_on_stream(t0, client) > 0, "{client}");
         }
     }
 
     #[test]
-    fn link_local_addresses_are_hosts_of_their_own() {
+    fn link_local_addresses_are_hosts_of_their_own_on_each_interface() {
         let (mut rates, t0) = (rates(1, 1, 256), base());
-        for (source, expected) in [("fe80::1", 1), ("fe80::1", 0), ("fe80::2", 1)] {
-            assert_eq!(ask(&mut rates, t0, source, 1)[0], expected, "{source}");
+        for (source, is_answered) in [
+            ("[fe80::1%2]:53", true),
+            ("[fe80::1%2]:53", false),
+            ("[fe80::2%2]:53", true),
+            ("[fe80::1%3]:53", true),
+            ("[2001:db8::1%2]:53", true),
+            ("[2001:db8::1%3]:53", false),
+        ] {
+            let got = rates.take_by_datagram(t0, source.parse().unwrap());
+            assert_eq!(got == Allowance::Answer, is_answered, "{source}");
+        }
+    }
+
+    /// The lines about rates so far, each with its network: how many others are above, or how much it asked.
+    fn lines(outbox: &mut Outbox) -> Vec<(String, Result<u32, u64>)> {
+        let line = |action| match action {
+            Action::Log(Notice::AboveRate { network, others, .. }) => {
+                (network.to_string(), Ok(others))
+            }
+            Action::Log(Notice::WithinRate { network, above }) => (network.to_string(), Err(above)),
+            other => panic!("{other:?}"),
+        };
+        outbox.actions.drain(..).map(line).collect()
+    }
+
+    /// Takes a datagram, and has the log say what it has to.
+    fn take(rates: &mut Rates, now: Instant, source: &str, outbox: &mut Outbox) {
+        if rates.next_timeout().is_some_and(|at| at <= now) {
+            rates.handle_timeout(now, outbox);
+        }
+        if rates.take_by_datagram(now, at(source)) != Allowance::Answer {
+            rates.log(now, at(source), false, outbox);
         }
     }
 
     #[test]
-    fn the_log_names_each_network_once_a_minute_and_few_in_all() {
-        let (mut rates, t0) = (rates(10, 20, 64), base());
-        let named = |rates: &mut Rates, at: u64, source: &str| {
-            rates.take_line(t0 + ms(at), ip(source)).map(|network| network.to_string())
-        };
-        assert_eq!(named(&mut rates, 0, "2001:db8::1").as_deref(), Some("2001:db8::/56"));
-        assert_eq!(named(&mut rates, 59_999, "2001:db8::2"), None);
-        assert_eq!(named(&mut rates, 60_000, "2001:db8::2").as_deref(), Some("2001:db8::/56"));
-        let lines =
-            (0..30).filter_map(|n| named(&mut rates, 61_000 + n, &format!("203.0.113.{n}")));
-        assert_eq!(lines.count(), LINES_MAX - 1);
-        assert_eq!(named(&mut rates, 120_000, "203.0.113.29").as_deref(), Some("203.0.113.29/32"));
+    fn the_log_names_a_network_once_a_minute_and_says_when_that_is_over() {
+        let (mut rates, t0) = (rates(1, 1, 64), base());
+        let mut outbox = Outbox::new(&config().limits);
+        let (source, shown) = ("2001:db8::1", || "2001:db8::/56".to_owned());
+        for at in (0..61_000).step_by(100) {
+            take(&mut rates, t0 + ms(at), source, &mut outbox);
+        }
+        assert_eq!(lines(&mut outbox), [(shown(), Ok(0)), (shown(), Ok(0))]);
+        assert_eq!(rates.next_timeout(), Some(t0 + ms(120_100)));
+        rates.handle_timeout(t0 + ms(120_099), &mut outbox);
+        assert_eq!(lines(&mut outbox), []);
+        rates.handle_timeout(t0 + ms(120_100), &mut outbox);
+        assert_eq!(lines(&mut outbox), [(shown(), Err(549))]);
+        assert_eq!(rates.next_timeout(), None);
+    }
+
+    #[test]
+    fn the_log_names_few_networks_and_counts_the_others() {
+        let (mut rates, t0) = (rates(1, 1, 256), base());
+        let mut outbox = Outbox::new(&config().limits);
+        for n in 0..30 {
+            for _ in 0..5 {
+                take(&mut rates, t0 + ms(n), &format!("203.0.113.{n}"), &mut outbox);
+            }
+        }
+        assert_eq!(lines(&mut outbox).len(), LINES_MAX);
+        take(&mut rates, t0 + ms(59_000), "203.0.113.3", &mut outbox);
+        take(&mut rates, t0 + ms(59_000), "203.0.113.3", &mut outbox);
+        take(&mut rates, t0 + ms(60_003), "203.0.113.99", &mut outbox);
+        let named = lines(&mut outbox);
+        // Those of the first milliseconds; one goes on, and there are twenty that had no line.
+        let expected = |n: u8| (format!("203.0.113.{n}/32"), if n == 3 { Ok(20) } else { Err(4) });
+        assert_eq!(named, [0, 1, 2, 3].map(expected));
     }
 }

@@ -31,6 +31,19 @@ impl Subnets {
 
     /// The subnets that there are now; several times if interfaces share them.
     pub(crate) fn list(&mut self) -> io::Result<Vec<Subnet>> {
+        let mut subnets = Vec::new();
+        // Where they go on changing, the kernel says so by a message, which leads to another look.
+        for _ in 0..LISTS_MAX {
+            self.ask()?;
+            subnets.clear();
+            if !self.read_list(&mut subnets)? {
+                break;
+            }
+        }
+        Ok(subnets)
+    }
+
+    fn ask(&mut self) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut question = [0; QUESTION_LEN];
         question[..4].copy_from_slice(&(QUESTION_LEN as u32).to_ne_bytes());
@@ -38,35 +51,54 @@ impl Subnets {
         question[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
         question[8..12].copy_from_slice(&self.sequence.to_ne_bytes());
         retry_on_intr(|| send(&self.socket, &question, SendFlags::empty()))?;
-        let mut subnets = Vec::new();
+        Ok(())
+    }
+
+    /// Adds all subnets. True: they changed meanwhile, so that some may be missing.
+    fn read_list(&mut self, subnets: &mut Vec<Subnet>) -> io::Result<bool> {
         let mut buffer = [0; MESSAGES_LEN];
+        let mut has_changed = false;
         // The kernel makes its answer as it is read, so it never has to be waited for.
         loop {
             let (len, _) =
                 retry_on_intr(|| recv(&self.socket, &mut buffer[..], RecvFlags::empty()))?;
-            if !read(&buffer[..len], self.sequence, &mut subnets)? {
-                return Ok(subnets);
+            let read = read(&buffer[..len], self.sequence, subnets)?;
+            has_changed |= read.has_changed;
+            if read.is_last {
+                return Ok(has_changed);
             }
         }
     }
 }
 
-/// Adds the subnets in these messages. False: there are no more.
-fn read(mut messages: &[u8], sequence: u32, subnets: &mut Vec<Subnet>) -> Result<bool, Errno> {
+/// What messages of a list say of the list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Read {
+    /// It ends with them.
+    is_last: bool,
+    /// It changed while it was made.
+    has_changed: bool,
+}
+
+/// Adds the subnets in these messages.
+fn read(mut messages: &[u8], sequence: u32, subnets: &mut Vec<Subnet>) -> Result<Read, Errno> {
+    let mut read = Read::default();
     while let Some(len) = field(messages, 0).map(u32::from_ne_bytes) {
         let (message, rest) = split_padded(messages, len as usize);
         messages = rest;
         if field(message, 8).map(u32::from_ne_bytes) != Some(sequence) {
             continue;
         }
+        let flags = field(message, 6).map_or(0, u16::from_ne_bytes);
+        read.has_changed |= flags & NLM_F_DUMP_INTR != 0;
         match field(message, 4).map(u16::from_ne_bytes) {
-            Some(NLMSG_DONE) => return Ok(false),
+            Some(NLMSG_DONE) => return Ok(Read { is_last: true, ..read }),
             Some(NLMSG_ERROR) => return Err(Errno::IO),
             Some(RTM_NEWADDR) => subnets.extend(subnet(&message[HEADER_LEN.min(message.len())..])),
             _ => {}
         }
     }
-    Ok(true)
+    Ok(read)
 }
 
 /// The subnet of an address: that of the other end, where an interface leads to one host only.
@@ -97,6 +129,9 @@ fn field<const N: usize>(octets: &[u8], at: usize) -> Option<[u8; N]> {
     octets.get(at..)?.first_chunk().copied()
 }
 
+/// Lists that are asked for until one is whole.
+const LISTS_MAX: usize = 4;
+
 /// Octets that messages take: more than the kernel gives at a time.
 const MESSAGES_LEN: usize = 8 * 1024;
 
@@ -109,6 +144,7 @@ const QUESTION_LEN: usize = HEADER_LEN + ADDRESS_LEN;
 // Numbers of `linux/netlink.h`, `linux/rtnetlink.h` and `linux/if_addr.h`.
 const NLM_F_REQUEST: u16 = 0x001;
 const NLM_F_DUMP: u16 = 0x300;
+const NLM_F_DUMP_INTR: u16 = 0x010;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const RTM_NEWADDR: u16 = 20;
@@ -119,9 +155,11 @@ const IFA_ADDRESS: u16 = 1;
 mod tests {
     use super::*;
 
+    const NLM_F_MULTI: u16 = 2;
+
     fn message(kind: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
         let mut message = ((HEADER_LEN + body.len()) as u32).to_ne_bytes().to_vec();
-        message.extend([kind, 2].map(u16::to_ne_bytes).concat());
+        message.extend([kind, NLM_F_MULTI].map(u16::to_ne_bytes).concat());
         message.extend([sequence, 0].map(u32::to_ne_bytes).concat());
         message.extend(body);
         message.resize(message.len().next_multiple_of(4), 0);
@@ -173,15 +211,23 @@ mod tests {
             message(NLMSG_DONE, 6, &[0; 4]),
         ];
         let mut subnets = Vec::new();
-        assert_eq!(read(&messages.concat(), 7, &mut subnets), Ok(true));
+        assert_eq!(read(&messages.concat(), 7, &mut subnets), Ok(Read::default()));
         let expected: [Subnet; 3] = [
             (Ipv4Addr::new(192, 0, 2, 1).into(), 24),
             (Ipv4Addr::new(10, 0, 0, 2).into(), 32),
             (Ipv6Addr::LOCALHOST.into(), 64),
         ];
         assert_eq!(subnets, expected);
-        assert_eq!(read(&message(NLMSG_DONE, 7, &[0; 4]), 7, &mut subnets), Ok(false));
+        let last = Read { is_last: true, has_changed: false };
+        assert_eq!(read(&message(NLMSG_DONE, 7, &[0; 4]), 7, &mut subnets), Ok(last));
         assert_eq!(read(&message(NLMSG_ERROR, 7, &[0; 4]), 7, &mut subnets), Err(Errno::IO));
+        // Any of its messages may say that the list changed while it was made.
+        for kind in [RTM_NEWADDR, NLMSG_DONE] {
+            let mut changed = message(kind, 7, &[0; 4]);
+            changed[6..8].copy_from_slice(&(NLM_F_MULTI | NLM_F_DUMP_INTR).to_ne_bytes());
+            let read = read(&changed, 7, &mut subnets).expect("no error");
+            assert_eq!(read, Read { is_last: kind == NLMSG_DONE, has_changed: true });
+        }
         // Whatever is cut off or says that it is longer comes to an end.
         let whole = messages.concat();
         for len in 0..whole.len() {
