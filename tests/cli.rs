@@ -288,11 +288,11 @@ const UNITS: [(&str, &str); 3] = [
 fn arguments_of(unit: &str) -> Vec<&str> {
     let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=dot-proxy "));
     let words = start.expect("a command").split_whitespace();
-    let here = |word| if word == "/etc/dot-proxy.conf" { CONFIGURATION } else { word };
+    let here = |word| if word == "/etc/dot-proxy/dot-proxy.conf" { CONFIGURATION } else { word };
     words.map(here).collect()
 }
 
-/// The file that is installed as `/etc/dot-proxy.conf`.
+/// The file that is installed as `/etc/dot-proxy/dot-proxy.conf`.
 const CONFIGURATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/systemd/dot-proxy.conf");
 
 #[test]

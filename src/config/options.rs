@@ -192,7 +192,19 @@ impl Options {
     }
 
     pub(super) fn add_upstreams(&mut self, value: &str) -> Result<(), String> {
-        for upstream in upstreams(&with_interface_indexes(value, self.host.interface_index))? {
+        let read = upstreams(&with_interface_indexes(value, self.host.interface_index));
+        let read = read.map_err(|problem| {
+            let name = value.split(':').next().unwrap_or_default();
+            match (self.host.user)(name) {
+                // The short form of --user elsewhere.
+                Some(_) => format!(
+                    "is a user of this host, and this flag is for upstreams; write --user {}",
+                    shown(value)
+                ),
+                None => problem,
+            }
+        });
+        for upstream in read? {
             // The log could not tell them apart.
             let shown = upstream.to_string();
             if self.upstreams[..self.upstreams_of_file].contains(&upstream) {

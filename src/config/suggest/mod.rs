@@ -1,18 +1,24 @@
 //! What was likely meant: for forms that other programs take, the form that is right here, with the
 //! values that were typed.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod foreign;
+mod networks;
 
-use super::address::{address, network_begun, with_port};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use log::LevelFilter;
+
+use self::foreign::foreign;
+pub(super) use self::networks::{network, verb};
+use super::address::{address, with_port};
 use super::flags::{self, FLAGS, Flag};
-use super::options::LISTEN_PORT;
+use super::options::{Choice, LISTEN_PORT};
 use super::presets::{PRESETS, Preset};
 use super::served::{RATE_BURST, RATES, read_rate_limit};
 use super::subcommand;
 use super::upstream::{
     UPSTREAM_EXAMPLE, UPSTREAM_PORT, certificate_name, named, read, without_853,
 };
-use crate::forwarder::Prefix;
 
 /// What to write in place of a flag that there is not: one of another program, one of these written
 /// otherwise, or one with a slip of the pen. `value` is what follows it.
@@ -72,108 +78,6 @@ fn only_with<'a>(name: &str, longs: impl Iterator<Item = &'a str>) -> Option<&'a
     });
     with.next().filter(|_| with.next().is_none())
 }
-
-/// What does here what a flag does elsewhere.
-fn foreign(name: &str, value: Option<&str>) -> Option<String> {
-    let is_off = value.is_some_and(|value| ["off", "no", "false", "0"].contains(&value));
-    // Lists of others are of names at times, and of clients at others.
-    let is_of_clients = || value.is_some_and(|value| access_list("--deny", value).is_some());
-    let lower = name.to_ascii_lowercase().replace('_', "-");
-    let name = match &*lower {
-        "--sni" if is_off => "--no-sni",
-        "--block" | "--blacklist" | "--blocklist" | "--denylist" if is_of_clients() => {
-            "--blackhole"
-        }
-        long if long.starts_with("--") => long,
-        _ => name,
-    };
-    let mut rows = FOREIGN.lines().filter_map(|row| row.split_once(" => "));
-    let (_, remedy) = rows.find(|(names, _)| names.split(' ').any(|known| known == name))?;
-    if let Some(before) = remedy.strip_suffix(" VALUE")
-        && let Some((before, flag)) = before.rsplit_once(' ')
-        && OF_CLIENTS.contains(&flag)
-        && let Some(list) = value.and_then(|value| access_list(flag, value))
-    {
-        return Some(format!("{before} {list}"));
-    }
-    Some(remedy.replace("VALUE", &value.map_or("VALUE".into(), shown)))
-}
-
-/// Flags of which each value is a network of clients.
-const OF_CLIENTS: [&str; 3] = ["--allow", "--deny", "--rate-exempt"];
-
-/// Flags of other programs, and what to write in their place, a row each. VALUE stands for the value that was
-/// typed.
-const FOREIGN: &str = "\
--p --port => the port stands behind the address: write --listen 127.0.0.1:VALUE, or another address
---add-local --addlocal --address --bind --listen-address --listen-addresses --set-local --setlocal => write --listen VALUE
--i --bind-dynamic --bind-interfaces --except-interface --interface => write --listen ADDR with each address that is to \
-be served, which `ip address` shows
---dns --forward --forwarder --resolver --server => write --upstream VALUE
---ca --ca-bundle --ca-cert --ca-certificate --cacert --tls-ca => write --ca-file VALUE
---ca-dir --ca-path --capath --system-ca --system-roots --tls-system-cert => the built-in roots are used unless told \
-otherwise: leave it out, or write --ca-file FILE with those of this system
---insecure --no-tls-verify --no-verify --skip-verify --tls-insecure -k => verification cannot be turned off: write \
---ca-file FILE for your own CA, or the server's pin in place of its name, --upstream IP#sha256/BASE64
---pin --pins --pinset --tls-pin --tls-pinset --tls-pubkey-pinset => a pin stands behind the address: write --upstream \
-IP#NAME,sha256/BASE64, or IP#sha256/BASE64 without a name
---auth-name --hostname --server-name --sni --tls-auth-name --tls-host --tls-name => the name stands behind the address: \
-write --upstream IP#VALUE
---no-sni --disable-sni --sni-off => write --upstream IP#NAME,sni=off
---cert --certificate --tls-cert --client-certificate => it is shown to upstreams: write --client-cert VALUE
---key --private-key --tls-key => it is that of --client-cert: write --client-key VALUE
--j -t --jobs --threads --workers => one process uses one core: start one for each, all with --reuse-port on
--a --access-control --acl --add-acl --addacl --allow-from --allow-networks --allow-query --allow-query-cache \
---allow-recursion --allowed-clients --allowlist --match-clients --set-acl --setacl --whitelist => write --allow VALUE
---local-service --localnets --localnets-only => write --allow local
---blackhole --deny-from --disallowed-clients => write --deny VALUE
---block --blacklist --blocked-hosts --blocked-services --blocklist --denylist => for clients, write --deny CIDR; names \
-are not blocked here, some upstreams do that: write --upstream adguard
---ip-ratelimit --limit --max-qps --max-qps-ip-rule --maxqpsiprule --qps --rate --ratelimit --rate-limit-qps \
---responses-per-second --rrl --rrl-ratelimit => it is for each network of clients: write --rate-limit VALUE
---burst --hashlimit-burst --limit-burst --rate-burst --ratelimit-burst => BURST stands behind a slash: write --rate-limit \
-QPS/VALUE
---ip-ratelimit-backoff --ip-ratelimit-factor --ratelimit-backoff --ratelimit-factor --rrl-slip --slip => above \
---rate-limit every second query over UDP gets TC: leave it out
---exempt-clients --rate-limit-whitelist --ratelimit-allowlist --ratelimit-whitelist --rrl-whitelist => write \
---rate-exempt VALUE
---hashlimit-srcmask --ipv4-prefix-length --ratelimit-subnet-len-ipv4 --rrl-ipv4-prefix-length => write --rate-prefix \
-VALUE/56
---ipv6-prefix-length --ratelimit-subnet-len-ipv6 --rrl-ipv6-prefix-length => write --rate-prefix 32/VALUE
---wait-limit-cookie --wait-limit-netblock => it is the same for each network of clients: write --wait-limit N
---refuse --refused => write --refuse-denied refused
---any --deny-any --minimal-any --refuse-any => queries of type ANY are forwarded as all others: leave it out
---allow-axfr --allow-transfer => zone transfers get REFUSED: leave it out
---incoming-num-tcp --max-tcp-clients --tcp-clients => write --tcp-clients-max VALUE
---max-tcp-clients-per-ip --tcp-connection-limit => write --tcp-clients-per-address-max N, for each address
---run-as --setuid --uid --username => write --user VALUE
--g --gid --group --groupname --setgid => the group stands behind the user: write --user USER:VALUE
---drop-privileges --drop-root --unprivileged => root is given up anyway, for 65534:65534: leave it out, or write --user \
-USER
---cap-drop --capabilities --chroot --chroot-dir --chrootdir --jail --landlock --no-new-privileges --no-new-privs \
---rootdir --seccomp => files, system calls and capabilities are given up anyway: leave it out, or write --sandbox require
---dnssec --validate => what DNSSEC needs passes as it is: leave it out, the upstream or the client validates
--v => write --log-level debug to see more, or -V for the version
---debug --verbose => write --log-level debug, and --query-log on for a line per query
--q --quiet --silent => write --log-level error --query-log off
--c -C --conf --conf-file --config-file => write --config VALUE
---cache --cache-size --no-cache => there is no cache: leave it out, every query is forwarded
---deny-answer-addresses --private-address --private-subnets --rebind => write --private-answers strip, and \
---private-zone NAME for your own names
---rebind-protection --stop-dns-rebind => write --private-answers strip-loopback, and --private-zone NAME for your own \
-names
---except-from --private-domain --rebind-domain-ok => write --private-zone VALUE
---rebind-localhost-ok => write --private-answers strip
---bogus-priv => reverse names of private addresses are answered here: leave it out, or write --special-names local
---log --log-file --logfile => lines go to stderr: write 2>>VALUE at the end; --log-level and --query-log say which \
-lines
---run --serve --start => it serves without that word: leave it out
---health-check --health --healthcheck --ping --status => to ask whether it answers, write dot-proxy health, with nothing \
-in between
---deep => it belongs to health, the first word behind dot-proxy
---json => it belongs to check, the first word behind dot-proxy
---check --check-upstream --probe --test => to try the upstreams, write dot-proxy check and the flags behind it
---background --daemon --daemonize => it stays in the foreground: leave it out, and have a service manager start it";
 
 /// What to do about an argument that belongs to no flag.
 /// `behind` is what follows it.
@@ -357,6 +261,11 @@ fn colon_parts(piece: &str) -> Vec<&str> {
 
 /// What is wrong with a listener that is not written as here, and how it is written here.
 pub(super) fn listener(value: &str) -> Option<String> {
+    if LevelFilter::read(value).is_ok() {
+        return Some(format!(
+            "is a level of the log, and this flag is for listeners; write --log-level {value}"
+        ));
+    }
     let list = parts(value);
     if list.len() > 1 && list.iter().all(|part| address(part, 0).is_ok()) {
         return Some(repeated("--listen", &list));
@@ -392,234 +301,6 @@ pub(super) fn listener(value: &str) -> Option<String> {
         )),
         _ => None,
     }
-}
-
-/// What is wrong with a network that is not written as here, and how it is written here behind `flag`.
-pub(super) fn network(flag: &str, value: &str, is_interface: bool) -> Option<String> {
-    let is_allow = flag == "--allow";
-    let word = value.to_ascii_lowercase().replace(" /", "/").replace("/ ", "/");
-    match &*word {
-        "*" | "all" | "any" | "everybody" | "everyone" if flag == "--deny" => {
-            return Some(DENY_EVERYBODY.into());
-        }
-        "*" | "all" | "any" | "everybody" | "everyone" => {
-            return Some(format!("is everybody; write {flag} 0.0.0.0/0 {flag} ::/0"));
-        }
-        "lan" | "localnet" | "localnets" if is_allow => {
-            return Some("is local here; write --allow local".into());
-        }
-        _ if !is_allow && parts(&word).contains(&"local") => {
-            return Some(
-                "is for --allow; write the networks of this host's interfaces, which `ip address` shows".into(),
-            );
-        }
-        _ if is_interface && is_allow => {
-            let name = shown(value);
-            return Some(format!(
-                "is an interface; write --allow local for the networks of all interfaces, or that of \
-                 {name}, which `ip address` shows"
-            ));
-        }
-        _ if is_interface => {
-            return Some("is an interface; write its network, which `ip address` shows".into());
-        }
-        _ => {}
-    }
-    let (ip, len) = value.split_once('/').unwrap_or((value, "0"));
-    if ip.parse::<IpAddr>().is_ok() && len.bytes().all(|octet| octet.is_ascii_digit()) {
-        // The form is right; something else is not.
-        return None;
-    }
-    let ends = word.split_once('-');
-    let listed = match ends.and_then(|(first, last)| range(first.trim(), last.trim())) {
-        Some(Ok(networks)) => networks.into_iter().map(|network| (flag, network)).collect(),
-        Some(Err(remedy)) => return Some(remedy),
-        None => access_entries(flag, &word)?,
-    };
-    match &listed[..] {
-        [(_, network)] if flag == "--deny" && network == "0.0.0.0/0" => Some(DENY_EVERYBODY.into()),
-        [(same, network)] if *same == flag => {
-            Some(format!("is in another form than CIDR; write {network}"))
-        }
-        [(other, network)] => Some(format!("write {other} {network}")),
-        several => Some(format!("is {} in one; write {}", several.len(), shown_entries(several))),
-    }
-}
-
-const DENY_EVERYBODY: &str =
-    "is everybody; write --allow with what is to be served, and nobody else is, loopback aside";
-
-/// What a list of networks of another program is here: flags, each with one of them.
-fn access_list(flag: &str, value: &str) -> Option<String> {
-    let list = shown_entries(&access_entries(flag, &value.to_ascii_lowercase())?);
-    let is_answered =
-        flag != "--rate-exempt" && words_of(value).any(|word| word.contains("refuse"));
-    Some(if is_answered { format!("{list} --refuse-denied refused") } else { list })
-}
-
-fn shown_entries(entries: &[(&str, String)]) -> String {
-    let shown =
-        entries.iter().take(REPEATED_MAX).map(|(flag, network)| format!("{flag} {network}"));
-    let more = if entries.len() > REPEATED_MAX { " ..." } else { "" };
-    format!("{}{more}", shown.collect::<Vec<_>>().join(" "))
-}
-
-/// The networks in a list, each behind the flag that it takes: `flag`, or another one if a word of the list or an
-/// exclamation mark says so. None: something else is in it, or nothing is.
-fn access_entries<'a>(flag: &'a str, list: &str) -> Option<Vec<(&'a str, String)>> {
-    let denies = words_of(list).filter_map(verb).next_back();
-    let flag = match denies {
-        Some(true) if flag != "--rate-exempt" => "--deny",
-        Some(false) if flag != "--rate-exempt" => "--allow",
-        _ => flag,
-    };
-    let mut networks: Vec<String> = Vec::new();
-    for word in words_of(list).filter(|word| verb(word).is_none() && !FILLERS.contains(word)) {
-        // A mask or a length may stand behind a space.
-        match networks.last_mut() {
-            Some(address) if address.parse::<IpAddr>().is_ok() && is_mask(word) => {
-                *address += "/";
-                *address += word;
-            }
-            _ => networks.push(word.to_owned()),
-        }
-    }
-    let entry = |network: String| {
-        let (flag, bare) = match network.strip_prefix('!') {
-            Some(bare) if flag == "--allow" => ("--deny", bare),
-            _ => (flag, &*network),
-        };
-        match network_within(bare) {
-            Some(prefix) => Some((flag, prefix.to_string())),
-            None => (flag == "--allow" && bare == "local").then(|| (flag, bare.to_owned())),
-        }
-    };
-    let entries = networks.into_iter().map(entry).collect::<Option<Vec<_>>>()?;
-    (!entries.is_empty()).then_some(entries)
-}
-
-/// The words of a list, without what programs put around them. A slash belongs to what is beside it.
-fn words_of(list: &str) -> impl DoubleEndedIterator<Item = &str> {
-    let marks = [',', ';', ' ', '{', '}', '(', ')', '"', '\'', '='];
-    list.split(marks).map(str::trim).filter(|word| !word.is_empty())
-}
-
-/// Whether a word of an access list says that the networks beside it are not served; None: it is no such word.
-pub(super) fn verb(word: &str) -> Option<bool> {
-    let word = word.to_ascii_lowercase();
-    let begins = |verbs: &[&str]| {
-        verbs.iter().any(|verb| {
-            word.strip_prefix(verb).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
-        })
-    };
-    if begins(&["deny", "refuse", "block", "drop", "filter", "reject"]) {
-        Some(true)
-    } else {
-        begins(&["allow", "accept", "permit"]).then_some(false)
-    }
-}
-
-/// Words of access lists that say nothing here.
-const FILLERS: [&str; 4] = ["net", "mask", "netmask", "yes"];
-
-/// Whether a word is the length of a prefix, a netmask or a wildcard mask.
-fn is_mask(word: &str) -> bool {
-    word.parse::<u8>().is_ok_and(|len| len <= 128)
-        || word.parse::<Ipv4Addr>().is_ok_and(|mask| matches!(mask.octets()[0], 0 | 255))
-}
-
-/// The network that was likely meant: with a netmask or a wildcard mask, with some of its octets, in brackets,
-/// with a port or an interface.
-fn network_within(text: &str) -> Option<Prefix> {
-    let (ip, len) = text.split_once('/').map_or((text, None), |(ip, len)| (ip, Some(len)));
-    let ip = ip.trim_start_matches('[');
-    let ip = ip.split([']', '%']).next().unwrap_or_default();
-    let with_port = ip.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
-    let ip = match with_port {
-        Some((v4, _)) if !v4.contains(':') => v4,
-        _ => ip,
-    };
-    let octets = ip.trim_end_matches(".*").trim_end_matches('.');
-    let count = octets.split('.').count();
-    let (address, whole) = match ip.parse::<IpAddr>() {
-        Ok(address)
-            if len.is_none()
-                && let Some(begun) = network_begun(address) =>
-        {
-            return Some(begun);
-        }
-        Ok(address) => (address, if address.is_ipv4() { 32 } else { 128 }),
-        Err(_) if count < 4 => {
-            let padded = octets.to_owned() + &".0".repeat(4 - count);
-            // A number alone is hardly a network.
-            let whole =
-                if len.is_some() || count > 1 || octets != ip { 8 * count } else { return None };
-            (IpAddr::V4(padded.parse().ok()?), whole)
-        }
-        Err(_) => return None,
-    };
-    let len = match len {
-        None => whole.try_into().ok()?,
-        Some(len) => match len.parse::<Ipv4Addr>() {
-            Ok(mask) if address.is_ipv4() => {
-                let mask = mask.to_bits();
-                // A wildcard mask has ones where a netmask has zeros.
-                let mask = if mask.leading_ones() == 0 && mask != 0 { !mask } else { mask };
-                let ones = mask.leading_ones();
-                (ones == mask.count_ones()).then_some(ones as u8)?
-            }
-            _ => len.parse().ok()?,
-        },
-    };
-    Prefix::of(address, len)
-}
-
-/// The networks that make up a range of addresses, or what to write if they are many. Of the last address the
-/// last octet may stand alone.
-fn range(first: &str, last: &str) -> Option<Result<Vec<String>, String>> {
-    let first: IpAddr = first.parse().ok()?;
-    let last: IpAddr = match (first, last.parse::<u8>()) {
-        (IpAddr::V4(v4), Ok(octet)) => {
-            let [a, b, c, _] = v4.octets();
-            [a, b, c, octet].into()
-        }
-        _ => last.parse().ok()?,
-    };
-    let bits = |ip: IpAddr| match ip {
-        IpAddr::V4(v4) => u128::from(v4.to_bits()),
-        IpAddr::V6(v6) => v6.to_bits(),
-    };
-    let most: u32 = if first.is_ipv4() { 32 } else { 128 };
-    let (mut at, end) = (bits(first), bits(last));
-    if first.is_ipv4() != last.is_ipv4() || at > end {
-        return None;
-    }
-    let prefix = |at: u128, zeros: u32| {
-        let ip = match first {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(at as u32)),
-            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(at)),
-        };
-        Prefix::of(ip, (most - zeros) as u8).map(|prefix| prefix.to_string())
-    };
-    let mut networks = Vec::new();
-    loop {
-        let left = (end - at).checked_add(1).map_or(128, u128::ilog2);
-        let zeros = at.trailing_zeros().min(left).min(most);
-        networks.push(prefix(at, zeros)?);
-        let next = 1_u128.checked_shl(zeros).and_then(|len| at.checked_add(len));
-        match next.filter(|next| *next <= end) {
-            Some(next) => at = next,
-            None => break,
-        }
-    }
-    if networks.len() > REPEATED_MAX {
-        let zeros = 128 - (bits(first) ^ end).leading_zeros();
-        return Some(Err(format!(
-            "is a range; write the network around it, {}",
-            prefix(end, zeros)?
-        )));
-    }
-    Some(Ok(networks))
 }
 
 /// What is wrong with a limit that is not written as here, and how it is written here.
@@ -824,7 +505,6 @@ pub(super) const SHOWN_MAX: usize = 100;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::tests::assert_errors;
 
     #[test]
@@ -897,113 +577,5 @@ mod tests {
         '127.0.0.1 5300'               => which serves UDP and TCP; write 127.0.0.1:5300
         127.0.0.1,[::1]:53             => is 2 in one; write --listen 127.0.0.1 --listen [::1]:53";
         assert_errors("--listen", table);
-    }
-
-    #[test]
-    fn flags_of_other_programs_are_shown_as_what_does_the_same_here() {
-        let table = "
-        -p 53                             => -p: unknown flag; the port stands behind the address: write --listen 127.0.0.1:53
-        --port=5353                       => write --listen 127.0.0.1:5353
-        -p53                              => write --listen 127.0.0.1:53
-        --port                            => write --listen 127.0.0.1:VALUE
-        -vvv                              => write --log-level debug to see more, or -V for the version
-        --debug -u quad9                  => --debug: unknown flag; write --log-level debug, and --query-log on
-        -c /etc/dot-proxy.conf            => -c: unknown flag; write --config /etc/dot-proxy.conf
-        --log-file /var/log/dns           => --log-file: unknown flag; lines go to stderr: write 2>>/var/log/dns at the end
-        --insecure                        => verification cannot be turned off: write --ca-file FILE for your own CA, or the server's pin
-        --tls-ca /etc/ca.pem              => --tls-ca: unknown flag; write --ca-file /etc/ca.pem
-        --cacert                          => write --ca-file
-        --bind=127.0.0.1                  => write --listen 127.0.0.1
-        -uquad9                           => -uquad9: unknown flag; write -u quad9
-        -l127.0.0.1:53                    => write -l 127.0.0.1:53
-        -upstream quad9                   => -upstream: unknown flag; write --upstream
-        -hx                               => -hx: unknown flag; --help lists the flags
-        --timeout 5                       => unknown flag; --help lists the flags
-        --client-timeout 5                => unknown flag; --help lists the flags
-        --listne ::1                      => unknown flag; did you mean --listen?
-        --tcp-client-max 5                => unknown flag; did you mean --tcp-clients-max?
-        tls://9.9.9.9                     => every value follows its flag, such as --upstream 9.9.9.9#dns.quad9.net
-        1.1.1.1                           => every value follows its flag, such as --upstream 1.1.1.1
-        53                                => every value follows its flag, such as --listen 127.0.0.1:53
-        -u quad9 help                     => help: stray argument; it comes first: write dot-proxy help
-        upstream=quad9                    => flags begin with two hyphens: write --upstream quad9
-        \u{2014}listen 127.0.0.1         => flags begin with two hyphens: write --listen
-        '--query-log on'                  => write --query-log and on as two words, not in one pair of quotes
-        --no-query-log                    => --no-query-log: unknown flag; write --query-log off
-        --no-listen                       => --no-listen: unknown flag; --help lists the flags
-        --policy spread                   => --policy: unknown flag; did you mean --upstream-policy?
-        --limits                          => --limits: unknown flag; did you mean --print-limits?
-        --idle-timeout 5                  => --idle-timeout: unknown flag; --help lists the flags
-        --threads 4                       => start one for each, all with --reuse-port on
-        -timeout 5                        => -timeout: unknown flag; --help lists the flags
-        --no-sni                          => --no-sni: unknown flag; write --upstream IP#NAME,sni=off
-        --sni dns.example                 => write --upstream IP#dns.example
-        --sni off                         => --sni: unknown flag; write --upstream IP#NAME,sni=off
-        --sni=no                          => write --upstream IP#NAME,sni=off
-        --allow-query 10.0.0.0/8          => --allow-query: unknown flag; write --allow 10.0.0.0/8
-        --acl=10.0.0.0/8                  => --acl: unknown flag; write --allow 10.0.0.0/8
-        --ratelimit 20                    => it is for each network of clients: write --rate-limit 20
-        --ratelimit-whitelist 10.0.0.1    => write --rate-exempt 10.0.0.1
-        --ratelimit-subnet-len-ipv4 24    => write --rate-prefix 24/56
-        --uid 65534                       => --uid: unknown flag; write --user 65534
-        --group dns                       => the group stands behind the user: write --user USER:dns
-        --chroot /var/empty               => leave it out, or write --sandbox require
-        --no-sandbox                      => --no-sandbox: unknown flag; write --sandbox off
-        --no-rate-limit                   => --no-rate-limit: unknown flag; write --rate-limit off
-        --tls-cert a.pem                  => it is shown to upstreams: write --client-cert a.pem
-        --key a.key                       => write --client-key a.key
-        --dnssec                          => leave it out, the upstream or the client validates";
-        assert_errors("", table);
-    }
-
-    #[test]
-    fn flags_about_clients_of_other_programs_are_shown_as_what_does_the_same_here() {
-        let table = "
-        access-control: 10.0.0.0/8        => access-control:: stray argument; write --allow 10.0.0.0/8
-        access-control: 10.0.0.0/8 deny   => write --deny 10.0.0.0/8
-        'access-control: 10.0.0.0/8 allow' => write --allow 10.0.0.0/8
-        --access-control '10.0.0.0/8 deny' => --access-control: unknown flag; write --deny 10.0.0.0/8
-        --access-control 10.0.0.0/8 deny  => write --deny 10.0.0.0/8
-        --access-control '10.0.0.0/8 refuse' => write --deny 10.0.0.0/8 --refuse-denied refused
-        --access-control 10.0.0.0/8 allow_snoop => write --allow 10.0.0.0/8
-        --acl 'block net 10.0.0.0/8 192.168.0.0/16' => write --deny 10.0.0.0/8 --deny 192.168.0.0/16
-        --allow-query '{ 10.0.0.0/8; !10.1.0.0/16; };' => write --allow 10.0.0.0/8 --deny 10.1.0.0/16
-        --allow-query 'trusted'           => write --allow trusted
-        --addACL 10.0.0.0/8               => --addACL: unknown flag; write --allow 10.0.0.0/8
-        --setACL '{\"10.0.0.0/8\", \"fd00::/8\"}' => write --allow 10.0.0.0/8 --allow fd00::/8
-        --allowed_clients 10.0.0.7        => write --allow 10.0.0.7/32
-        --local-service                   => --local-service: unknown flag; write --allow local
-        --local-service=net               => write --allow local
-        --block 10.0.0.0/8                => --block: unknown flag; write --deny 10.0.0.0/8
-        --blacklist ads.txt               => names are not blocked here, some upstreams do that: write --upstream adguard
-        --refuse-any                      => queries of type ANY are forwarded as all others: leave it out
-        --limit-burst 50                  => BURST stands behind a slash: write --rate-limit QPS/50
-        --hashlimit-srcmask 24            => write --rate-prefix 24/56
-        --ip-ratelimit-factor 10          => above --rate-limit every second query over UDP gets TC: leave it out
-        --MaxQPSIPRule 20                 => write --rate-limit 20
-        --ratelimit_whitelist 10.0.0.1,10.0.0.2 => write --rate-exempt 10.0.0.1/32 --rate-exempt 10.0.0.2/32
-        --allow-transfer none             => zone transfers get REFUSED: leave it out
-        --tcp-clients 50                  => write --tcp-clients-max 50
-        --wait-limit-netblock 5           => it is the same for each network of clients: write --wait-limit N
-        --interface eth0                  => write --listen ADDR with each address that is to be served
-        --drop-privileges                 => root is given up anyway, for 65534:65534: leave it out
-        --no-new-privs                    => given up anyway: leave it out, or write --sandbox require";
-        assert_errors("", table);
-    }
-
-    #[test]
-    fn flags_that_are_suggested_are_flags() {
-        let rows: Vec<_> = FOREIGN.lines().filter_map(|row| row.split_once(" => ")).collect();
-        assert_eq!(rows.len(), FOREIGN.lines().count());
-        for (names, remedy) in rows {
-            for name in names.split(' ') {
-                let is_lower = !name.starts_with("--") || *name == name.to_ascii_lowercase();
-                assert!(name.starts_with('-') && is_lower && flags::find(name).is_none(), "{name}");
-            }
-            let names = remedy.split([' ', ',', ':', ';']).filter(|word| word.starts_with('-'));
-            for name in names {
-                assert!(flags::find(name).is_some(), "{name} in {remedy:?}");
-            }
-        }
     }
 }
