@@ -3,7 +3,8 @@
 
 use simulator::fuzz;
 use support::Query;
-use support::message::{self, A, MX};
+use support::message::{self, A, AAAA, MX};
+use support::private::{HTTPS, SVCB};
 use support::random::{Random, for_each_case};
 
 /// A message with a question, an OPT record and a few octets changed.
@@ -56,6 +57,38 @@ fn message() {
     run("message", 20_000, |random| some_octets(random, 100), fuzz::message);
 }
 
+/// A record with an address, of the name asked for, of one below it, or of another.
+fn some_record(random: &mut Random) -> Vec<u8> {
+    let v4: [u8; 4] = random.pick(&[[1, 2, 3, 4], [10, 0, 0, 1], [127, 0, 0, 1], [8, 8, 8, 8]]);
+    let mut v6: [u8; 16] = random.pick(&[
+        *b"\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01",
+        *b"\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01",
+        *b"\0\0\0\0\0\0\0\0\0\0\xff\xff\0\0\0\0",
+        *b"\0\x64\xff\x9b\0\0\0\0\0\0\0\0\0\0\0\0",
+        *b"\x20\x01\0\0\0\0\0\0\0\0\x5e\xfe\0\0\0\0",
+        [0; 16],
+    ]);
+    if v6[12..] == [0; 4] {
+        v6[12..].copy_from_slice(&v4);
+    }
+    let hint = |key: u8, hint: &[u8]| {
+        [&[0, 1, 0, 0, 1, 0, 1, b'h', 0, key, 0, hint.len() as u8][..], hint].concat()
+    };
+    let (rtype, mut data) = match random.below(5) {
+        0 | 1 => (A, v4.to_vec()),
+        2 => (AAAA, v6.to_vec()),
+        3 => (HTTPS, hint(4, &v4)),
+        _ => (SVCB, hint(6, &v6)),
+    };
+    if random.below(20) == 0 {
+        data.pop();
+    }
+    let owner: &[u8] = random.pick(&[&[0xc0, 12][..], &[1, b'x', 0xc0, 12], &[0]]);
+    let [high, low] = rtype.to_be_bytes();
+    let fixed = [high, low, 0, 1, 0, 0, 0, 9, 0, data.len() as u8];
+    [owner, &fixed, &data].concat()
+}
+
 #[test]
 fn edit() {
     let make = |random: &mut Random| {
@@ -66,9 +99,10 @@ fn edit() {
         octets.extend((query.len() as u16).to_be_bytes());
         octets.extend(&query);
         // Flags, three counts, and three octets nobody reads.
-        octets.extend([1, 0, random.below(3) as u8, 0, 1, 0, 0, 0]);
-        for _ in 0..random.below(3) {
-            octets.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 1, 2, 3, 4]);
+        let counts = [0; 3].map(|_| random.below(3) as u8);
+        octets.extend([1, 0, counts[0], counts[1], counts[2] + 1, 0, 0, 0]);
+        for _ in 0..counts.iter().sum() {
+            octets.extend(some_record(random));
         }
         octets.extend([0, 0, 41, 4, 208, random.below(2) as u8, 0, 0, 0, 0, 5, 0, 12, 0, 1, 0]);
         octets

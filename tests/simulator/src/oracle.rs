@@ -76,6 +76,10 @@ pub struct Oracle {
     special_names: SpecialNames,
     /// Answers to names that begin with `private` have their records taken out.
     strips: bool,
+    /// Zones where they do not, as they stand in messages.
+    except: Vec<Box<[u8]>>,
+    /// Answers with a private address that came from there.
+    pub excepted: u64,
     owed: HashMap<To, Vec<Owed>>,
     /// Late answers that were nothing but TC; those of servers may be among them.
     pub cut_short: u64,
@@ -109,6 +113,11 @@ impl Oracle {
             query_timeout,
             special_names: policy.special_names.clone(),
             strips: policy.private_answers != PrivateAnswers::Pass,
+            except: match &policy.private_answers {
+                PrivateAnswers::Strip { except, .. } => except.clone(),
+                PrivateAnswers::Pass => Vec::new(),
+            },
+            excepted: 0,
             owed: HashMap::new(),
             cut_short: 0,
             numbers: 0,
@@ -364,7 +373,7 @@ impl Oracle {
     }
 
     /// Fails unless the response is one that was due; tells whether a server made it.
-    fn judge(&self, owed: &Owed, to: To, response: &View<'_>) -> bool {
+    fn judge(&mut self, owed: &Owed, to: To, response: &View<'_>) -> bool {
         let (name, length) = (dns::name_of(&owed.question), response.octets.len());
         assert_eq!(response.copied_flags(), owed.flags, "{name}: OPCODE or RD is not copied");
         let size_max = match to {
@@ -393,11 +402,14 @@ impl Oracle {
             }
             return false;
         }
-        let is_stripped = self.strips && name.to_ascii_lowercase().starts_with("private");
+        let is_private = self.strips && name.to_ascii_lowercase().starts_with("private");
+        let asked = owed.question[..owed.question.len().saturating_sub(4)].to_ascii_lowercase();
+        let is_stripped = is_private && !self.except.iter().any(|zone| asked.ends_with(zone));
         if let Some(serial) = dns::serial(response) {
             assert!(!is_stripped, "{name}: a private address");
             let made = &self.made.get(&serial).expect("servers alone put serials in").message;
             let made = View::read_front(made).expect("only whole messages are kept");
+            self.excepted += u64::from(is_private);
             let is_its_own = made.question().eq_ignore_ascii_case(response.question());
             assert!(is_its_own, "{name}: someone else's answer");
             if response.is_truncated() {

@@ -23,6 +23,7 @@ pub mod key_exchange;
 pub mod lines;
 pub mod message;
 pub mod namespace;
+pub mod private;
 pub mod proxy;
 pub mod random;
 pub mod server;

@@ -28,6 +28,23 @@ pub struct Record {
     data: Range<usize>,
 }
 
+impl Record {
+    /// Where its owner is.
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Where its data is.
+    pub fn data_start(&self) -> usize {
+        self.data.start
+    }
+
+    /// Where its data ends.
+    pub fn end(&self) -> usize {
+        self.data.end
+    }
+}
+
 impl<'a> View<'a> {
     /// `None` unless every counted record is whole and nothing follows the last.
     pub fn read(octets: &'a [u8]) -> Option<Self> {
@@ -125,6 +142,11 @@ impl<'a> View<'a> {
         &self.octets[record.data.clone()]
     }
 
+    /// The whole record, from its owner on.
+    pub fn record_octets(&self, record: &Record) -> &'a [u8] {
+        &self.octets[record.start..record.data.end]
+    }
+
     /// OPT records outside the additional section, or with another owner than the root.
     pub fn has_misplaced_opt(&self) -> bool {
         let misplaced = |r: &Record| r.section != 2 || self.octets[r.start] != 0;
@@ -183,6 +205,38 @@ impl<'a> View<'a> {
         // The low octet of the count of additional records.
         octets[9] -= self.opts() as u8;
         octets
+    }
+}
+
+/// The labels of a name, compressed or not, and where it ends. What it points to comes before all that was read of
+/// it so far.
+pub fn labels(octets: &[u8], start: usize) -> Option<(Vec<Vec<u8>>, usize)> {
+    let (mut labels, mut end, mut octets_before) = (Vec::new(), None, 1);
+    let (mut at, mut from, mut limit) = (start, start, octets.len());
+    loop {
+        let first = *octets[..limit].get(at)?;
+        match first {
+            0 => return Some((labels, end.unwrap_or(at + 1))),
+            1..0x40 => {
+                let label = octets[..limit.max(at)].get(at + 1..at + 1 + usize::from(first));
+                octets_before += 1 + usize::from(first);
+                if octets_before > 255 {
+                    return None;
+                }
+                labels.push(label?.to_vec());
+                at += 1 + usize::from(first);
+            }
+            0x40..0xc0 => return None,
+            _ => {
+                let target = usize::from(word(&octets[..limit], at)? & 0x3fff);
+                end.get_or_insert(at + 2);
+                if target < HEADER_LEN || target >= from {
+                    return None;
+                }
+                limit = from;
+                (at, from) = (target, target);
+            }
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! A query goes upstream, and a response to the client, each with the OPT record of its hop.
 
+use dot_proxy::forwarder::PrivateAnswers;
 use dot_proxy::forwarder::message::edit::{self, Ecs, Edns, Family, QueryEdit, ResponseEdit};
-use dot_proxy::forwarder::message::{self, HEADER_LEN, ParsedQuery, ResponseCheck};
+use dot_proxy::forwarder::message::{self, HEADER_LEN, ParsedQuery, ResponseCheck, Stripped};
+use support::private::{Allowed, Judge};
+use support::view::{Record, View, labels};
 
 use super::Choices;
 use crate::dns;
@@ -63,7 +66,22 @@ pub fn edit(octets: &[u8]) {
             }
         }
     }
-    edit_response(&mut choices, query, &parsed, sent, ecs, limit);
+    let name = &query[HEADER_LEN..parsed.question_end - 4];
+    // Nobody may except the root.
+    let except = if has(128) && name.len() > 1 { vec![name.into()] } else { Vec::new() };
+    let strip = if has(32) {
+        PrivateAnswers::Strip { loopback: has(64), except, except_special: false }
+    } else {
+        PrivateAnswers::Pass
+    };
+    edit_response(&mut choices, query, &parsed, sent, (ecs, &strip), limit);
+}
+
+/// Who judges what is delivered, if not all is.
+fn judge_of(strip: &PrivateAnswers) -> Option<Judge> {
+    let PrivateAnswers::Strip { loopback, except, .. } = strip else { return None };
+    let zone = except.first().and_then(|zone| labels(zone, 0));
+    Some(Judge { loopback: *loopback, except: zone.map(|(labels, _)| labels) })
 }
 
 /// The response to `query`, which was sent as `sent`, as it goes to the client.
@@ -72,7 +90,7 @@ fn edit_response(
     query: &[u8],
     parsed: &ParsedQuery,
     sent: &[u8],
-    ecs: Ecs,
+    (ecs, strip): (Ecs, &PrivateAnswers),
     limit: usize,
 ) {
     let mut response = message::id(sent).expect("a header").to_be_bytes().to_vec();
@@ -84,11 +102,27 @@ fn edit_response(
     }
     response.extend(&query[HEADER_LEN..parsed.question_end]);
     response.extend(choices.rest());
-    let ResponseCheck::Answer(info) =
+    let ResponseCheck::Answer(mut info) =
         message::check_response(&response, query, parsed.question_end)
     else {
         return;
     };
+    info.stripped = strip.strips(&response, &info, query, parsed);
+    let judge = judge_of(strip).filter(|_| parsed.signature.is_none());
+    if let Some(judge) = &judge {
+        let view = View::read_front(&response).expect("what can be walked");
+        let allowed = match judge.allowed(&view) {
+            Allowed::All => Stripped::Nothing,
+            Allowed::Nothing => return assert_eq!(info.stripped, Stripped::Everything),
+            Allowed::Before(section) => {
+                let is_in = |record: &&Record| record.section < section;
+                let kept = view.records.iter().filter(is_in).map(|it| it.end()).last();
+                let end = kept.expect("answers are in front of it");
+                Stripped::Beside { end, with_authority: section == 2 }
+            }
+        };
+        assert_eq!(info.stripped, allowed, "{response:02x?} {judge:?}");
+    }
     let choice = ResponseEdit { ecs, limit, udp_size: 1_232, keepalive: None };
     let mut out = b"before".to_vec();
     if edit::append_response(&mut out, &response, &info, query, parsed, choice).is_err() {
@@ -96,6 +130,11 @@ fn edit_response(
         return;
     }
     let out = out.strip_prefix(b"before").expect("what was there stays");
+    if let Some(judge) = &judge
+        && let Some(seen) = View::read(out).filter(|seen| !seen.is_truncated())
+    {
+        judge.judge(&View::read_front(&response).expect("what can be walked"), &seen);
+    }
     assert!(out.len() <= limit, "{} octets of {limit}", out.len());
     assert_eq!(message::id(out), Some(parsed.id));
     assert_eq!(out[HEADER_LEN..parsed.question_end], query[HEADER_LEN..parsed.question_end]);
