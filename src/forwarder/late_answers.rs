@@ -380,6 +380,8 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_in_number_and_octets() {
+        type HasRoom = fn(&mut LateAnswers, usize, usize, &mut u64) -> bool;
+
         let t0 = base();
         for (places, bytes_max, whole, short) in
             [(100, 1_000_000, 100, 100), (1000, 60 * 50 - 1, 49, 1000), (10, 0, 0, 10)]
@@ -387,7 +389,6 @@ mod tests {
             let mut late = LateAnswers::new(places, bytes_max);
             let [whole, short] = [whole, short]
                 .map(|count: usize| if count == places { late.waiting.capacity() } else { count });
-            type HasRoom = fn(&mut LateAnswers, usize, usize, &mut u64) -> bool;
             let fill = |late: &mut LateAnswers, has_room: HasRoom| {
                 while has_room(late, 7, 60, &mut 0) {
                     late.push(t0, 7, path(1), Box::new([0; 60]), 1);

@@ -267,6 +267,13 @@ impl Notice {
                 write_crowd(f, crowd.as_ref())?;
                 f.write_str("; a higher --tcp-clients-max gives more places")
             }
+            _ => self.write_of_network(f),
+        }
+    }
+
+    /// Writes that a network, or an address that is not served, asked too much.
+    fn write_of_network(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::AboveRate { network, over_tcp, per_second, burst, others } => {
                 let (transport, what) = if *over_tcp {
                     ("TCP", "they are read no faster")

@@ -372,6 +372,12 @@ impl Oracle {
         }
     }
 
+    /// Whether private addresses pass in answers to this question.
+    fn is_excepted(&self, question: &[u8]) -> bool {
+        let asked = question[..question.len().saturating_sub(4)].to_ascii_lowercase();
+        self.except.iter().any(|zone| asked.ends_with(zone))
+    }
+
     /// Fails unless the response is one that was due; tells whether a server made it.
     fn judge(&mut self, owed: &Owed, to: To, response: &View<'_>) -> bool {
         let (name, length) = (dns::name_of(&owed.question), response.octets.len());
@@ -395,16 +401,16 @@ impl Oracle {
             return false;
         }
         if let Due::Special { rcode, answers, authorities } = owed.due {
-            if !is_our_own(response) && owed.edns.is_some_and(|edns| edns.dnssec_ok) {
-                self.judge_proof(owed, response);
-            } else {
-                judge_special(&name, response, rcode, [answers, authorities]);
+            match owed.edns {
+                Some(edns) if edns.dnssec_ok && !is_our_own(response) => {
+                    self.judge_proof(owed, response);
+                }
+                _ => judge_special(&name, response, rcode, [answers, authorities]),
             }
             return false;
         }
         let is_private = self.strips && name.to_ascii_lowercase().starts_with("private");
-        let asked = owed.question[..owed.question.len().saturating_sub(4)].to_ascii_lowercase();
-        let is_stripped = is_private && !self.except.iter().any(|zone| asked.ends_with(zone));
+        let is_stripped = is_private && !self.is_excepted(&owed.question);
         if let Some(serial) = dns::serial(response) {
             assert!(!is_stripped, "{name}: a private address");
             let made = &self.made.get(&serial).expect("servers alone put serials in").message;
@@ -412,14 +418,7 @@ impl Oracle {
             self.excepted += u64::from(is_private);
             let is_its_own = made.question().eq_ignore_ascii_case(response.question());
             assert!(is_its_own, "{name}: someone else's answer");
-            if response.is_truncated() {
-                assert!(made.octets.len() > size_max, "{name}: truncated without need");
-                let kept = response.records_octets();
-                assert!(made.records_octets().starts_with(kept), "{name}: records changed");
-            } else {
-                assert_eq!(response.transparent(), made.transparent(), "{name}: answer changed");
-                assert_eq!(response.trailing(), [], "{name}: octets behind the last record");
-            }
+            judge_whole(&name, response, &made, size_max);
             return true;
         }
         if response.is_truncated() {
@@ -462,6 +461,18 @@ impl Oracle {
         );
         assert_eq!(response.header_rcode(), dns::NXDOMAIN, "{name}: RCODE of a proof");
         assert!(!response.is_authenticated(), "{name}: AD of a proof");
+    }
+}
+
+/// Fails unless the response is what a server made, or the front of it that fits.
+fn judge_whole(name: &str, response: &View<'_>, made: &View<'_>, size_max: usize) {
+    if response.is_truncated() {
+        assert!(made.octets.len() > size_max, "{name}: truncated without need");
+        let kept = response.records_octets();
+        assert!(made.records_octets().starts_with(kept), "{name}: records changed");
+    } else {
+        assert_eq!(response.transparent(), made.transparent(), "{name}: answer changed");
+        assert_eq!(response.trailing(), [], "{name}: octets behind the last record");
     }
 }
 

@@ -116,7 +116,7 @@ fn edit_response(
             Allowed::Nothing => return assert_eq!(info.stripped, Stripped::Everything),
             Allowed::Before(section) => {
                 let is_in = |record: &&Record| record.section < section;
-                let kept = view.records.iter().filter(is_in).map(|it| it.end()).last();
+                let kept = view.records.iter().rfind(is_in).map(Record::end);
                 let end = kept.expect("answers are in front of it");
                 Stripped::Beside { end, with_authority: section == 2 }
             }
