@@ -36,7 +36,7 @@
 //!   - `collections`: arenas, timers, budgets and buffers that know nothing of DNS.
 //! - [`shell`]: the `reactor`, which is the event loop and the one place that reads the clock; `listener`;
 //!   sockets of a `client` and to an `upstream`; `reload`, which reads files again; and what both do with a `stream`; `datagram`, UDP in batches,
-//!   the one unsafe file.
+//!   and `path`, what TCP knows of a connection, the two unsafe files.
 //! - [`tls`]: rustls over any reader and writer; whom it trusts, by roots, names and pins; whom it says we are;
 //!   session tickets.
 //! - [`host`]: signals, clocks that are set or stood still, changes of the network, open files, the rights that

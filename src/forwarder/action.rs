@@ -243,6 +243,9 @@ pub enum Action {
         /// The upstream to connect to.
         upstream: UpstreamIndex,
     },
+    /// Look whether TCP waits for segments of this connection that were lost, and tell it with
+    /// [`Forwarder::handle_path`](super::Forwarder::handle_path).
+    InspectPath(UpstreamConnId),
     /// Tell the person who runs this program.
     Log(Notice),
     /// A client that was not read because of back-pressure may be read again; no new edge will come.

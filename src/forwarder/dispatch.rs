@@ -167,6 +167,7 @@ impl Forwarder {
         match placed {
             Placed::Expired => self.expire(now, id),
             Placed::NotAgain => self.resend(now, vec![id]),
+            Placed::There => self.queries.stop_waiting(id),
             Placed::Sent | Placed::NoId => {}
         }
         placed
@@ -184,6 +185,9 @@ impl Forwarder {
         }
         if !query.may_be_sent() {
             return Placed::NotAgain;
+        }
+        if query.history.sends > 0 && query.sendings.on(conn_id).is_some() {
+            return Placed::There;
         }
         let outgoing = Outgoing {
             query: id,
@@ -215,7 +219,7 @@ impl Forwarder {
         let is_starting = self.upstreams.is_starting(conn_id);
         while let Some(id) = self.queries.first_waiting(next, is_starting) {
             match self.send(now, id, conn_id) {
-                Placed::Sent | Placed::Expired | Placed::NotAgain => gone += 1,
+                Placed::Sent | Placed::There | Placed::Expired | Placed::NotAgain => gone += 1,
                 Placed::NoId => {
                     // No other query waits for the one ID that it can be sent with.
                     self.wait_for_own_id(now, id, conn_id);
@@ -260,6 +264,8 @@ impl Forwarder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Placed {
     Sent,
+    /// The query is in flight on this connection, which was quiet when a copy was to go elsewhere.
+    There,
     /// The connection has no message ID for it.
     NoId,
     /// The query's time is over.

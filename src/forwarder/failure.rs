@@ -207,6 +207,7 @@ impl Forwarder {
                 let Some(&conn_id) = self.upstreams[index].conns.get(place) else {
                     continue;
                 };
+                self.look(now, conn_id);
                 self.hedge(now, conn_id);
                 self.overdue(now, conn_id);
                 match self.upstreams.due(now, conn_id) {

@@ -21,6 +21,23 @@ impl Forwarder {
         }
     }
 
+    /// Looks at the silence of this connection, if that is unusually long.
+    pub(super) fn look(&mut self, now: Instant, conn_id: UpstreamConnId) {
+        if self.upstreams.look(now, conn_id, &mut self.outbox) {
+            self.rescue(now, conn_id);
+        }
+    }
+
+    /// Copies what waits on this quiet connection for another one to the same upstream, as far as the budget goes.
+    pub(super) fn rescue(&mut self, now: Instant, conn_id: UpstreamConnId) {
+        while let Some((index, id)) = self.upstreams.pop_held_up(now, conn_id) {
+            if self.queries.may_be_copied(id) && self.upstreams.try_rescue(conn_id) {
+                self.outbox.counts.rescued += 1;
+                self.queries.rescue(now, id, index);
+            }
+        }
+    }
+
     /// Looks at what is overdue on this connection. The budget of copies of late queries is for those
     /// that are made sooner: here it is [`super::queries::query::Query::may_be_sent`] that bounds them.
     pub(super) fn overdue(&mut self, now: Instant, conn_id: UpstreamConnId) {

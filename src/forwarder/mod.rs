@@ -108,6 +108,7 @@
 //! | how a query is written to a connection | `upstreams/traffic`: `send` |
 //! | what becomes of a query that lost a connection | `queries`: `fate` |
 //! | whose fault a lost or silent connection is | `upstreams/blame` |
+//! | when a connection is quiet, and new queries go another way | `upstreams/quiet` |
 //! | when an upstream counts as failed | `upstreams/health` |
 //! | other upstreams and policies while it runs | `reload`, `upstreams/reload` |
 //! | what is known of an upstream | `upstreams/experience`, and a file for each thing beside it |
@@ -124,6 +125,8 @@
 //! - *waiting*: to be sent; *in flight*: sent, not answered; *abandoned*: in flight, and nobody waits for it.
 //! - *held answer*: a SERVFAIL or REFUSED that is delivered if no better answer comes.
 //! - *attempt*: a connection that is being made; *retired*: one that gets no new queries.
+//! - *quiet*: a connection that owes answers and on which unusually long nothing came. It gets no new queries
+//!   until something does.
 //! - *stalled*: in flight for too long without any whole answer on the connection; *overdue*: one query without
 //!   an answer, whatever the others get.
 //! - *trial*: a copy of a query by which an upstream that failed proves that it answers; *hedge*: a copy sent
@@ -324,6 +327,15 @@ impl Forwarder {
         self.settle(now);
     }
 
+    /// TCP waits for segments of this connection that were lost, or has all there is, as [`Action::InspectPath`]
+    /// asked.
+    pub fn handle_path(&mut self, now: Instant, conn: UpstreamConnId, is_losing: bool) {
+        if self.upstreams.note_path(now, conn, is_losing) {
+            self.rescue(now, conn);
+        }
+        self.settle(now);
+    }
+
     /// [`Self::poll_timeout`] has passed. A call that is not due does nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(id) = self.queries.pop_expired(now) {
@@ -439,7 +451,9 @@ impl Forwarder {
                 }
                 Action::Transmit(ConnId::Client(client)) => self.clients.note_transmitting(client),
                 Action::Transmit(ConnId::Upstream(conn)) => self.upstreams.note_transmitting(conn),
-                Action::Connect { conn, .. } => self.upstreams.conn(conn).is_some(),
+                Action::Connect { conn, .. } | Action::InspectPath(conn) => {
+                    self.upstreams.conn(conn).is_some()
+                }
                 Action::Read(client) | Action::ShutdownWrite(client) => {
                     self.clients.is_connected(client)
                 }

@@ -401,6 +401,8 @@ pub struct Counts {
     pub resent: u64,
     /// Copies sent because an answer was late.
     pub hedged: u64,
+    /// Copies sent because the connection of a query was quiet.
+    pub rescued: u64,
     /// Queries asked again with less of EDNS, as an upstream objected to it.
     pub asked_plainer: u64,
     /// Responses of upstreams whose records were held back, as they had private addresses.

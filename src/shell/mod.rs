@@ -6,6 +6,7 @@ pub mod datagram;
 mod listener;
 pub(crate) mod metrics;
 mod origin;
+mod path;
 pub mod reactor;
 pub mod reload;
 pub(crate) mod sockets;

@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use mio::event::Event;
@@ -10,6 +11,7 @@ use mio::net::TcpStream;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
+use super::path::Path;
 use super::sockets::{Context, Socket};
 use super::stream::{BurstReader, Stream};
 use crate::config::{Config, SocketLimits};
@@ -96,6 +98,8 @@ pub(crate) struct UpstreamSocket {
     state: State,
     /// More answers are to come, and nothing was written since the last ones were read.
     ack_due: bool,
+    /// What TCP said when it was asked last.
+    path: Option<Path>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,12 +128,20 @@ impl UpstreamSocket {
             log::debug!("{}: socket options: {}", target.shown, system_error(&error));
         }
         let (stream, state) = (Stream::new(stream), State::Connecting);
-        Ok(Self { conn, upstream, stream, tls: None, state, ack_due: false })
+        Ok(Self { conn, upstream, stream, tls: None, state, ack_due: false, path: None })
     }
 
     /// The upstream that the connection leads to.
     pub(crate) fn upstream(&self) -> UpstreamIndex {
         self.upstream
+    }
+
+    /// Tells the core whether TCP waits for segments that were lost.
+    pub(crate) fn inspect_path(&mut self, cx: &mut Context) {
+        let path = Path::of(self.stream.tcp.as_fd()).ok();
+        let is_losing = path.is_some_and(|path| path.is_losing(self.path));
+        self.path = path.or(self.path);
+        cx.forwarder.handle_path(cx.now, self.conn, is_losing);
     }
 
     /// The address of this host that the connection has.

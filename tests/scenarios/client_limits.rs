@@ -266,7 +266,7 @@ fn late_answers_to_one_network_make_no_pulse() {
         w.datagram(victim, query);
         w.run_ms(1);
     }
-    w.run_ms(1500);
+    w.run_ms(2500);
     let responses = &w.oracle.responses[1..];
     assert_eq!((responses.len(), failures(&w)), (3900, 0));
     let short: Vec<_> = responses.iter().filter(|r| r.truncated).collect();

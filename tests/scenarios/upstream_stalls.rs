@@ -46,7 +46,7 @@ fn u19_others_are_served_while_one_server_stops_reading() {
     }
     w.run_ms(1000);
     assert_eq!(failures(&w), 0);
-    assert_eq!(slowest(&w), ms(1530), "found out by the stall rule");
+    assert!(slowest(&w) < ms(1200), "found out once others wait for long: {:?}", slowest(&w));
     end(w);
 }
 
@@ -62,8 +62,9 @@ fn u04_forgotten_connection_first_victim_under_2500_ms() {
     }
     assert_eq!(failures(&w), 0);
     assert_eq!(w.links.len(), 2, "one reconnect");
-    assert_eq!(w.response(&numbered(50)).took(), ms(1500 + 20 + 10));
-    for n in 66..200 {
+    // TCP knows after 200 ms that nothing arrives. The copy is answered when the handshake is done.
+    assert_eq!(w.response(&numbered(50)).took(), ms(230 + 20 + 10));
+    for n in 53..200 {
         assert!(w.response(&numbered(n)).took() <= ms(30), "query {n} is late");
     }
     assert_eq!(w.notices, [], "it answered before: not a failure");
@@ -79,7 +80,7 @@ fn u04_steady_sending_does_not_hide_a_dead_connection() {
         w.run_ms(2);
     }
     w.run_ms(100);
-    assert_eq!(w.response(&numbered(0)).took(), ms(1530));
+    assert!(w.response(&numbered(0)).took() < ms(250));
     assert_eq!((failures(&w), w.links.len()), (0, 2));
     end(w);
 }
@@ -619,7 +620,7 @@ fn u04_a_connection_that_dies_in_the_middle_of_an_answer_loses_none() {
     });
     w.ask("a.example.");
     w.run_ms(2000);
-    assert_eq!(w.response("a.example.").took(), ms(1530));
+    assert_eq!(w.response("a.example.").took(), ms(290));
     end(w);
 }
 

@@ -8,15 +8,17 @@ pub(crate) struct Budget {
     /// Copies that may be made, in hundredths.
     credit: u32,
     percent: u32,
+    copies_max: u32,
 }
 
 impl Budget {
-    pub(crate) fn new(percent: u32) -> Self {
-        Self { credit: COPY, percent }
+    /// So many in a hundred queries, and no more than `copies_max` at once.
+    pub(crate) fn new(percent: u32, copies_max: u32) -> Self {
+        Self { credit: COPY, percent, copies_max }
     }
 
     pub(crate) fn note_query(&mut self) {
-        self.credit = (self.credit + self.percent).min(COPIES_MAX * COPY);
+        self.credit = (self.credit + self.percent).min(self.copies_max * COPY);
     }
 
     pub(crate) fn allows_one(&self) -> bool {
@@ -35,17 +37,13 @@ impl Budget {
 
 const COPY: u32 = 100;
 
-/// Copies at once after a quiet time: copies help when many queries are in trouble, but an upstream that became
-/// slow must not get all its queries twice.
-const COPIES_MAX: u32 = 8;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn copies_keep_to_their_part_of_the_queries() {
-        let mut budget = Budget::new(2);
+        let mut budget = Budget::new(2, 8);
         let mut copies = 0;
         for _ in 0..10_000 {
             budget.note_query();
@@ -56,9 +54,9 @@ mod tests {
 
     #[test]
     fn a_quiet_time_saves_up_for_a_few_copies_only() {
-        let mut budget = Budget::new(5);
+        let mut budget = Budget::new(5, 8);
         (0..100_000).for_each(|_| budget.note_query());
-        for _ in 0..COPIES_MAX {
+        for _ in 0..8 {
             assert!(budget.try_take());
         }
         assert!(!budget.try_take());

@@ -605,6 +605,12 @@ impl Queries {
         self.wait_for(id, upstream);
     }
 
+    /// A copy of the query, whose connection is quiet, waits for another one to the same upstream.
+    pub(crate) fn rescue(&mut self, now: Instant, id: Id, upstream: UpstreamIndex) {
+        self.change(id, |query| query.history.stalled_at = Some(now));
+        self.wait_for(id, upstream);
+    }
+
     /// Something went wrong with the query, or it came to nothing.
     pub(crate) fn note_failure(&mut self, id: Id, failure: LastFailure) {
         self.change(id, |query| query.history.last_failure = Some(failure));

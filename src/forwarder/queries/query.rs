@@ -51,7 +51,8 @@ pub(crate) struct History {
     pub(crate) losses: u8,
     /// A connection it was in flight on stalled.
     pub(crate) has_stalled: bool,
-    /// When the connection it was last sent on stalled with no other copy out, until it is sent again.
+    /// When the connection it was last sent on was found quiet or stalled, with no other copy out, until it is sent
+    /// again.
     pub(crate) stalled_at: Option<Instant>,
     /// Upstreams that it brings down, it seems.
     pub(crate) avoided: UpstreamSet,

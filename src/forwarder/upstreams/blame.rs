@@ -43,6 +43,8 @@ pub(super) struct Silent {
     /// How many queries without an answer were sent to this upstream first: copies of what another one left
     /// unanswered are no fair sample.
     pub(super) own: usize,
+    /// The upstream has answered on another connection since this one was made, or on one that is open.
+    pub(super) answers_elsewhere: bool,
     /// Several queries met silence on an earlier connection, too, and nothing else was heard since.
     pub(super) was_silent_before: bool,
     /// Another upstream is usable.
@@ -52,7 +54,7 @@ pub(super) struct Silent {
 /// Whether the upstream has failed that is so silent. Names may be slow.
 pub(super) fn is_deaf(silent: Silent) -> bool {
     match silent.answers {
-        0 => silent.own > 0,
+        0 => silent.own > 0 && !silent.answers_elsewhere,
         _ => silent.own >= SILENCE_MIN && silent.was_silent_before && silent.has_another,
     }
 }
@@ -130,8 +132,11 @@ mod tests {
             (1, SILENCE_MIN, true, false, false),
         ];
         for (answers, own, was_silent_before, has_another, expected) in cases {
-            let silent = Silent { answers, own, was_silent_before, has_another };
+            let silent =
+                Silent { answers, own, answers_elsewhere: false, was_silent_before, has_another };
             assert_eq!(is_deaf(silent), expected, "{silent:?}");
+            let elsewhere = Silent { answers_elsewhere: true, ..silent };
+            assert_eq!(is_deaf(elsewhere), expected && answers > 0, "{elsewhere:?}");
         }
     }
 

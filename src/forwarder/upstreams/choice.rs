@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::Upstreams;
 use super::connection::{Condition, Over, Renewal, UpstreamConn};
-use super::sends::OVERDUE_AFTER;
 use super::upstream::{Attempt, PATIENCE, Upstream};
 use crate::forwarder::action::{UpstreamConnId, UpstreamIndex, UpstreamSet};
 use crate::forwarder::collections::arena::Id;
@@ -63,11 +62,17 @@ impl Upstreams {
         let renewal = match conn.renewal(now, allowance) {
             Renewal::Wanted if !upstream.experience.replacements.allow_one(now) => Renewal::No,
             Renewal::Wanted | Renewal::Needed if !wants_attempt() => Renewal::No,
+            Renewal::No if self.lacks_spare(now, upstream) && wants_attempt() => Renewal::Wanted,
             renewal => renewal,
         };
         let attempt = match condition {
-            Condition::Busy => upstream.attempt(now, wants_attempt),
+            Condition::Busy | Condition::Quiet => upstream.attempt(now, wants_attempt),
             _ => Attempt::No,
+        };
+        // Without another connection the quiet one is the best there is.
+        let condition = match attempt {
+            Attempt::No if condition == Condition::Quiet => Condition::Takes,
+            _ => condition,
         };
         let conn = Some((conn_id, condition, renewal));
         Candidate { index, is_usable: upstream.is_usable(), conn, attempt }
@@ -170,7 +175,8 @@ impl Upstreams {
         conn_id: UpstreamConnId,
     ) -> Option<(UpstreamIndex, Id)> {
         let conn = self.conns.get_mut(conn_id).filter(|conn| conn.phase.is_trusted())?;
-        let overdue = conn.sent.pop_overdue(now)?;
+        let after = self.list[conn.upstream].experience.round_trip.stall_after();
+        let overdue = conn.sent.pop_overdue(now, after)?;
         let query = conn.in_flight.query(overdue);
         debug_assert!(query.is_some(), "what may be overdue is unanswered");
         Some((conn.upstream, query?))
@@ -236,10 +242,11 @@ impl Upstreams {
         name: impl FnOnce() -> u32,
         by_another: bool,
     ) {
+        let after = self.list[index].experience.round_trip.stall_after();
         let is_overdue = |(conn_id, message_id)| match self.conns.get(conn_id) {
             Some(conn) if conn.upstream == index && conn.phase.is_trusted() => {
                 // What was sent again after a stall has no time of its own, and has waited for long.
-                conn.sent.start(message_id).is_none_or(|start| now >= start + OVERDUE_AFTER)
+                conn.sent.start(message_id).is_none_or(|start| now >= start + after)
             }
             _ => false,
         };
@@ -337,7 +344,7 @@ fn choose(
             continue;
         }
         match conn {
-            None | Some((_, Condition::Busy, Renewal::No)) => {}
+            None | Some((_, Condition::Busy | Condition::Quiet, Renewal::No)) => {}
             Some((conn, Condition::Over(over), _)) => return Ask::Leave(conn, over),
             Some((.., Renewal::Needed)) => return Ask::Connect(index),
             Some((.., Renewal::Wanted)) => return Ask::Replace(index),

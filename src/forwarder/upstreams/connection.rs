@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::experience::Allowance;
 use super::in_flight::{Found, InFlight};
+use super::quiet::{Owed, Quiet, Tolerated};
 use super::replacements;
+use super::round_trip::STALL_MAX;
 use super::sends::Sends;
 use super::turns::Turns;
 use super::upstream::NOTHING_UP_PAUSE;
@@ -29,6 +31,10 @@ pub(crate) struct UpstreamConn {
     pub(crate) transmitting: bool,
     /// When the last octet was received, of whatever.
     pub(crate) last_received: Instant,
+    /// The connection is quiet.
+    pub(crate) quiet: Option<Quiet>,
+    /// When its silence was looked at last.
+    pub(crate) looked_at: Option<Instant>,
     /// When the last answer was received, whole and to something asked. Octets of a frame that does
     /// not end are no sign of life, nor are answers to nothing.
     pub(crate) last_answer: Instant,
@@ -112,6 +118,8 @@ impl UpstreamConn {
             output: StreamOutput::new(limits.output_kept),
             transmitting: false,
             last_received: now,
+            quiet: None,
+            looked_at: None,
             last_answer: now,
             arriving: None,
             unanswered_since: None,
@@ -130,13 +138,27 @@ impl UpstreamConn {
         }
     }
 
-    /// When nothing was answered for too long: from the later of the oldest waiting send and the last
+    /// When nothing was answered for `after`, which is too long: from the later of the oldest waiting send and the last
     /// answer. Neither later sends push it back nor queries that are given up before it, or
     /// steady traffic would hide a dead connection for ever.
-    pub(crate) fn stalls_at(&self) -> Option<Instant> {
+    pub(crate) fn stalls_at(&self, after: Duration) -> Option<Instant> {
         let (_, oldest) = self.sent.oldest()?;
         let oldest = self.unanswered_since.map_or(oldest, |since| since.min(oldest));
-        Some(oldest.max(self.last_answer) + STALL_TIMEOUT)
+        Some(oldest.max(self.last_answer) + after)
+    }
+
+    /// What waits that no answer has passed, and since when nothing came; `None` if nothing waits.
+    pub(crate) fn owed(&self) -> Option<Owed> {
+        let (oldest, third) = self.sent.expected()?;
+        Some(Owed { oldest, third, last_received: self.last_received })
+    }
+
+    /// When its silence is to be looked at.
+    pub(crate) fn look_at(&self, tolerated: Tolerated) -> Option<Instant> {
+        if !matches!(self.phase, Phase::Open) {
+            return None;
+        }
+        Some(self.owed()?.next_look(tolerated, self.looked_at))
     }
 
     /// A query is sent with this message ID, and its silence counts.
@@ -201,24 +223,28 @@ impl UpstreamConn {
     }
 
     /// When it needs [`crate::forwarder::Forwarder::handle_timeout`].
-    pub(crate) fn next_timeout(&self, idle_timeout: Duration) -> Option<Instant> {
+    pub(crate) fn next_timeout(&self, patience: Patience) -> Option<Instant> {
         match self.phase {
             Phase::Connecting { until } | Phase::Handshaking { until, .. } => Some(until),
-            Phase::Open => self.stalls_at().or_else(|| self.idles_out_at(idle_timeout)),
+            Phase::Open => {
+                let ends = self.stalls_at(patience.stall);
+                let ends = ends.or_else(|| self.idles_out_at(patience.idle));
+                ends.into_iter().chain(self.silence_known_at()).min()
+            }
             Phase::Retired { until, stalled: true } => {
                 let arriving = self.arriving.map(|_| self.last_received + QUIET_MAX);
                 let next = [Some(until), arriving, self.silence_known_at()];
                 next.into_iter().flatten().min()
             }
             Phase::Retired { until, stalled: false } => {
-                Some(self.stalls_at().map_or(until, |at| at.min(until)))
+                Some(self.stalls_at(patience.stall).map_or(until, |at| at.min(until)))
             }
         }
     }
 
     /// What is due by now.
-    pub(crate) fn due(&self, now: Instant, idle_timeout: Duration) -> Option<Due> {
-        if self.next_timeout(idle_timeout).is_none_or(|at| now < at) {
+    pub(crate) fn due(&self, now: Instant, patience: Patience) -> Option<Due> {
+        if self.next_timeout(patience).is_none_or(|at| now < at) {
             return None;
         }
         Some(match self.phase {
@@ -229,7 +255,8 @@ impl UpstreamConn {
                 let detail = format!("timed out{advice}").into();
                 Due::Attempt(Closed::Failed { stage: Stage::Tls, detail })
             }
-            Phase::Open if self.stalls_at().is_none() => Due::Idle,
+            Phase::Open if self.silence_known_at().is_some_and(|at| at <= now) => Due::Stalled,
+            Phase::Open if self.stalls_at(patience.stall).is_none() => Due::Idle,
             Phase::Retired { until, .. } if until <= now => Due::End,
             Phase::Open | Phase::Retired { stalled: false, .. } => Due::Stalled,
             Phase::Retired { stalled: true, .. } => match self.silence_known_at() {
@@ -272,7 +299,7 @@ impl UpstreamConn {
     /// that this is too long, as it works on one at a time.
     pub(crate) fn note_turn(&mut self, now: Instant, id: u16) -> Turn {
         let was_oldest = self.sent.is_oldest(id);
-        let sent_at = self.sent.disarm(id);
+        let sent_at = self.sent.take_answered(id);
         let took = sent_at.map(|sent_at| now.saturating_duration_since(sent_at));
         if self.sent.is_empty() {
             self.turns.end();
@@ -319,6 +346,15 @@ impl UpstreamConn {
     }
 }
 
+/// For how long nothing may come on a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// While it owes answers.
+    pub(crate) stall: Duration,
+    /// While it owes none.
+    pub(crate) idle: Duration,
+}
+
 /// What is due of a connection after some time.
 #[derive(Debug)]
 pub(crate) enum Due {
@@ -349,6 +385,8 @@ pub(crate) enum Condition {
     NoIds,
     /// For none until something is answered, as the server works on few queries at a time.
     Busy,
+    /// For none until something comes, as that is due for unusually long.
+    Quiet,
     /// For none any more.
     Over(Over),
 }
@@ -438,10 +476,6 @@ fn ids_max(limits: &Limits) -> usize {
 /// Given up before they could stall, with no sign of life: the connection may be dead.
 const GIVEN_UP_MAX: u8 = 2;
 
-/// Long enough for a resolver that recurses, short enough that the first victim of a forgotten
-/// connection is answered by another one before its stub gives up.
-pub(crate) const STALL_TIMEOUT: Duration = Duration::from_millis(1500);
-
 /// Between two octets of an answer that is still arriving: a second, and a round trip.
 const QUIET_MAX: Duration = Duration::from_millis(1250);
 
@@ -472,11 +506,12 @@ const AGE_JITTER: u32 = 10;
 /// After a replacement could not be made the old connection serves on for this long.
 const REPLACE_RETRY: Duration = Duration::from_secs(60);
 
-const _: () = assert!(STALL_TIMEOUT.as_millis() < RETIRED_TIMEOUT.as_millis());
+const _: () = assert!(STALL_MAX.as_millis() < RETIRED_TIMEOUT.as_millis());
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forwarder::upstreams::round_trip::STALL_MIN;
     use crate::forwarder::tests::{base, config};
 
     /// A connection that was opened at that time.
@@ -512,7 +547,7 @@ mod tests {
             }
             conn.last_answer = at(answered);
             conn.unanswered_since = given_up.map(at);
-            assert_eq!(conn.stalls_at(), expected.map(at), "{sends:?} {answered} {given_up:?}");
+            assert_eq!(conn.stalls_at(STALL_MIN), expected.map(at), "{sends:?} {answered} {given_up:?}");
         }
     }
 

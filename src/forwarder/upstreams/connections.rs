@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::blame::{SILENCE_MIN, Silent, is_deaf};
 use super::connection::{
-    Condition, Due, HANDSHAKE_TIMEOUT, Over, Pace, Phase, RETIRED_TIMEOUT, STALL_TIMEOUT, Silence,
+    Condition, Due, HANDSHAKE_TIMEOUT, Over, Pace, Phase, Patience, RETIRED_TIMEOUT, Silence,
     UpstreamConn,
 };
 use super::experience::Allowance;
 use super::health::Cause;
+use super::quiet::QUIET_CONNS_MAX;
 use super::upstream::{BROKE_READING, BROKE_SENDING};
 use super::{Upstream, Upstreams};
 use crate::forwarder::action::{
@@ -28,6 +29,13 @@ impl Upstreams {
             return false;
         }
         let attempts = upstream.attempts.len();
+        if let Some(open) = upstream.open.and_then(|open| self.conns.get(open))
+            && open.quiet.is_some()
+        {
+            return attempts == 0
+                && !open.has_failed_replacement(now)
+                && self.conns_of_use(upstream) < QUIET_CONNS_MAX;
+        }
         let Some(allowance) = upstream.experience.allowance(now) else {
             return attempts == 0;
         };
@@ -74,6 +82,9 @@ impl Upstreams {
         if let Some(conn) = self.conns.get_mut(conn_id)
             && let Phase::Connecting { .. } = conn.phase
         {
+            // No other time is noted of an attempt before.
+            let took = now.saturating_duration_since(conn.opened_at);
+            self.list[conn.upstream].experience.round_trip.note_connect(took);
             conn.phase = Phase::Handshaking { until: now + HANDSHAKE_TIMEOUT, advice: "" };
         }
     }
@@ -103,7 +114,12 @@ impl Upstreams {
         let index = conn.upstream;
         let upstream = &mut self.list[index];
         upstream.attempts.retain(|attempt| *attempt != conn_id);
-        if let Some(old) = upstream.open.replace(conn_id)
+        let old = upstream.open;
+        if old.is_some_and(|old| self.serves_before(now, old)) {
+            return Some(index);
+        }
+        self.list[index].open = Some(conn_id);
+        if let Some(old) = old
             && !self.serves_beside(now, old)
         {
             self.retire(now, old, outbox);
@@ -135,9 +151,15 @@ impl Upstreams {
         allowance: Option<Allowance>,
     ) -> Option<UpstreamConnId> {
         let open = upstream.open;
-        if allowance.is_none_or(|allowance| allowance.at_once.is_none())
-            || open.is_some_and(|open| self.takes_more(now, open))
-        {
+        let is_limited = allowance.is_some_and(|allowance| allowance.at_once.is_some());
+        let is_quiet = open.and_then(|id| self.conns.get(id)).is_some_and(|it| it.quiet.is_some());
+        if let Some(rested) = self.rested(now, upstream) {
+            return Some(rested);
+        }
+        if !is_limited && !is_quiet {
+            return open;
+        }
+        if open.is_some_and(|open| self.takes_more(now, open)) {
             return open;
         }
         let spare = upstream.conns.iter().copied().find(|conn| self.takes_more(now, *conn));
@@ -151,10 +173,34 @@ impl Upstreams {
         }
     }
 
-    /// Whether the new connection was made because this one is busy, and not to replace it.
+    /// Of two connections the one that stood ready for so long that it would idle out: what is sent on it keeps it.
+    fn rested(&self, now: Instant, upstream: &Upstream) -> Option<UpstreamConnId> {
+        if !self.wants_spare(now, upstream) || self.conns_of_use(upstream) != 2 {
+            return None;
+        }
+        let has_rested = |id: &UpstreamConnId| {
+            self.conns.get(*id).is_some_and(|conn| {
+                let after = self.idle_timeout(conn) / 2;
+                conn.idles_out_at(after).is_some_and(|at| at <= now)
+            })
+        };
+        let mut others = upstream.conns.iter().copied().filter(|id| Some(*id) != upstream.open);
+        others.find(|id| has_rested(id) && self.takes_more(now, *id))
+    }
+
+    /// Whether this connection serves on, and the new one was made to stand ready.
+    fn serves_before(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
+        self.serves_beside(now, conn_id) && self.takes_more(now, conn_id)
+    }
+
+    /// Whether the new connection was made because this one is busy or quiet, or to stand ready, and not to replace
+    /// it.
     fn serves_beside(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
-        let conn = self.conns.get(conn_id);
-        self.is_busy(now, conn_id) && !matches!(conn, Some(conn) if conn.wants_replacement(now))
+        self.conns.get(conn_id).is_some_and(|conn| {
+            let is_spare = self.wants_spare(now, &self.list[conn.upstream]);
+            let is_beside = is_spare || conn.quiet.is_some() || self.is_busy(now, conn_id);
+            is_beside && !conn.wants_replacement(now)
+        })
     }
 
     /// Whether the connection takes no more until something is answered, as its server works on one query
@@ -195,10 +241,12 @@ impl Upstreams {
         let max = self.list[conn.upstream].experience.in_flight_max;
         if conn.idles_out_at(self.idle_timeout(conn)).is_some_and(|at| at <= now) {
             Condition::Over(Over::Idle)
-        } else if conn.stalls_at().is_some_and(|at| at <= now) {
+        } else if conn.stalls_at(self.patience(conn).stall).is_some_and(|at| at <= now) {
             Condition::Over(Over::Stalled)
         } else if conn.is_spent(allowance) || unanswered == 0 && conn.is_busy(allowance) {
             Condition::Over(Over::Spent)
+        } else if conn.quiet.is_some() {
+            Condition::Quiet
         } else if conn.is_busy(allowance) {
             Condition::Busy
         } else if !conn.has_room(&self.limits) {
@@ -256,7 +304,8 @@ impl Upstreams {
         was_first: impl Fn(Id, UpstreamIndex) -> bool,
     ) -> Option<Stalled> {
         let conn = self.conns.get_mut(conn_id)?;
-        let (index, answers) = (conn.upstream, conn.answers);
+        let (index, answers, opened_at) = (conn.upstream, conn.answers, conn.opened_at);
+        let is_mute = conn.quiet.is_some_and(|quiet| !quiet.is_losing);
         let arrival = conn.arrival(now).filter(|arrival| arrival.pace != Pace::Broken);
         let is_slow = arrival.is_some_and(|arrival| arrival.pace == Pace::Steady);
         conn.arriving = arrival.map(|arrival| arrival.id);
@@ -271,15 +320,23 @@ impl Upstreams {
         let of_several = own >= SILENCE_MIN;
         // Where an answer arrives, however slowly, the server is not deaf.
         if answers > 0 && arrival.is_none() {
-            conn.silence = Some(Silence { of_several, answered_elsewhere: None });
+            let answered_elsewhere = conn.silence.and_then(|silence| silence.answered_elsewhere);
+            conn.silence = Some(Silence { of_several, answered_elsewhere });
         }
         let upstream = &mut self.list[index];
-        upstream.experience.round_trip.note(now, STALL_TIMEOUT);
+        let patience = upstream.experience.round_trip.stall_after();
+        upstream.experience.round_trip.note(now, patience);
         upstream.experience.stalled_since_answer = true;
-        let was_open = upstream.open.take_if(|open| *open == conn_id).is_some();
+        // One that was passed over fell silent all the same, unless it waits for segments.
+        let was_open = upstream.open.take_if(|open| *open == conn_id).is_some() || is_mute;
+        let has_answered = |other: &UpstreamConnId| {
+            self.conns.get(*other).is_some_and(|it| it.answers > 0 && it.phase.is_trusted())
+        };
+        let answers_elsewhere = upstream.experience.has_answered_since(opened_at)
+            || upstream.conns.iter().any(has_answered);
         let was_silent_before = upstream.experience.silent_in_a_row > 0;
         let has_another = self.another(index, UpstreamSet::EMPTY).is_some();
-        let silent = Silent { answers, own, was_silent_before, has_another };
+        let silent = Silent { answers, own, answers_elsewhere, was_silent_before, has_another };
         let failure = (was_open && !is_slow && is_deaf(silent)).then_some(match answers {
             0 => "connected, but no answer",
             _ => "connections fall silent",
@@ -398,7 +455,7 @@ impl Upstreams {
     /// What is due of this connection.
     pub(crate) fn due(&self, now: Instant, conn_id: UpstreamConnId) -> Option<Due> {
         let conn = self.conns.get(conn_id)?;
-        conn.due(now, self.idle_timeout(conn))
+        conn.due(now, self.patience(conn))
     }
 
     /// Whether another attempt at upstream `index` has a place.
@@ -482,6 +539,12 @@ impl Upstreams {
         }
     }
 
+    /// For how long nothing may come on this connection.
+    pub(crate) fn patience(&self, conn: &UpstreamConn) -> Patience {
+        let stall = self.list[conn.upstream].experience.round_trip.stall_after();
+        Patience { stall, idle: self.idle_timeout(conn) }
+    }
+
     /// How long this connection may idle.
     pub(crate) fn idle_timeout(&self, conn: &UpstreamConn) -> Duration {
         let configured = self.limits.upstream_idle_timeout;
@@ -492,8 +555,12 @@ impl Upstreams {
         self.conn_ids()
             .filter_map(|conn_id| match self.conns.get(*conn_id) {
                 Some(conn) => {
-                    let next = conn.next_timeout(self.idle_timeout(conn));
-                    let next = [next, self.next_hedge(conn), Self::next_overdue(conn)];
+                    let next = [
+                        conn.next_timeout(self.patience(conn)),
+                        self.next_hedge(conn),
+                        self.next_overdue(conn),
+                        self.next_look(conn),
+                    ];
                     next.into_iter().flatten().min()
                 }
                 _ => None,
@@ -502,8 +569,11 @@ impl Upstreams {
     }
 
     /// When the next query on this connection is overdue.
-    pub(crate) fn next_overdue(conn: &UpstreamConn) -> Option<Instant> {
-        if conn.phase.is_trusted() { conn.sent.next_overdue() } else { None }
+    pub(crate) fn next_overdue(&self, conn: &UpstreamConn) -> Option<Instant> {
+        if !conn.phase.is_trusted() {
+            return None;
+        }
+        conn.sent.next_overdue(self.list[conn.upstream].experience.round_trip.stall_after())
     }
 }
 

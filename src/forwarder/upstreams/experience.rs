@@ -31,6 +31,8 @@ pub(crate) struct Experience {
     pub(crate) promptness: Promptness,
     /// A connection stalled, and nothing was heard of it since.
     pub(crate) stalled_since_answer: bool,
+    /// When one of its connections was quiet last as segments were lost.
+    pub(crate) lossy_at: Option<Instant>,
     /// Connections in a row on which several queries met silence.
     pub(crate) silent_in_a_row: u8,
     pub(crate) replacements: Replacements,
@@ -69,6 +71,7 @@ impl Experience {
             round_trip: RoundTrip::default(),
             promptness: Promptness::default(),
             stalled_since_answer: false,
+            lossy_at: None,
             silent_in_a_row: 0,
             replacements: Replacements::default(),
             query_limit: QueryLimit::default(),
@@ -102,6 +105,11 @@ impl Experience {
         self.blamed_in_a_row = 0;
         self.in_flight_max =
             self.in_flight_max.map(|max| max.saturating_mul(2)).filter(|max| *max < queries_max);
+    }
+
+    /// Whether a query was answered since then.
+    pub(crate) fn has_answered_since(&self, then: Instant) -> bool {
+        self.answered_at.is_some_and(|at| then < at)
     }
 
     /// Whether a query was answered lately: connections that it closes then say more about what it was asked.
@@ -139,6 +147,7 @@ impl Experience {
         self.losses_in_a_row = 0;
         self.in_flight_max = None;
         self.stalled_since_answer = false;
+        self.lossy_at = None;
         self.silent_in_a_row = 0;
         self.blamed_in_a_row = 0;
         self.replacements = Replacements::default();

@@ -2,11 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-/// The smoothed time from a query to its answer.
+use super::quiet::Tolerated;
+
+/// The time from a query to its answer.
 #[derive(Debug, Default)]
 pub(crate) struct RoundTrip {
-    /// And when it was last measured.
+    /// The smoothed time, and when it was last measured.
     smoothed: Option<(Duration, Instant)>,
+    /// The time that three answers in four take at most, in nanoseconds: a name that is slow now and then does not
+    /// change what is usual.
+    usual: Option<u64>,
+    /// What the last TCP connection took to stand.
+    connect: Option<Duration>,
 }
 
 impl RoundTrip {
@@ -24,6 +31,39 @@ impl RoundTrip {
             part(smoothed, whole - weight) + part(sample, weight)
         });
         self.smoothed = Some((smoothed, now));
+    }
+
+    /// An answer took this long.
+    pub(crate) fn note_answer(&mut self, now: Instant, took: Duration) {
+        self.note(now, took);
+        let nanos = took.as_nanos() as u64;
+        self.usual = Some(match self.usual {
+            Some(usual) if nanos > usual => usual + 3 * (usual / USUAL_STEPS),
+            Some(usual) => usual - usual / USUAL_STEPS,
+            None => nanos,
+        });
+    }
+
+    /// A TCP connection took this long to stand.
+    pub(crate) fn note_connect(&mut self, took: Duration) {
+        self.connect = Some(took);
+    }
+
+    /// What an answer takes as a rule; before the first, what a round trip does.
+    pub(crate) fn usual(&self) -> Duration {
+        let usual = self.usual.map(Duration::from_nanos);
+        usual.or(self.connect).unwrap_or_default()
+    }
+
+    /// How long nothing comes on a connection before that says something.
+    pub(crate) fn tolerated(&self) -> Tolerated {
+        Tolerated::of(self.usual(), self.connect.unwrap_or_default())
+    }
+
+    /// A connection on which no answer comes for so long has stalled: three times the usual, within bounds that a
+    /// resolver which recurses, and a stub that gives up, allow.
+    pub(crate) fn stall_after(&self) -> Duration {
+        (3 * self.usual()).clamp(STALL_MIN, STALL_MAX)
     }
 
     pub(crate) fn smoothed(&self) -> Option<Duration> {
@@ -48,6 +88,16 @@ impl RoundTrip {
 
 /// What was measured longer ago says nothing. One query in this time pays for finding out.
 const KNOWN_FOR: Duration = Duration::from_secs(300);
+
+/// One answer moves the usual time by one part in so many, or three.
+const USUAL_STEPS: u64 = 32;
+
+/// Long enough for a resolver that recurses, short enough that the first victim of a forgotten
+/// connection is answered by another one before its stub gives up.
+pub(crate) const STALL_MIN: Duration = Duration::from_millis(1500);
+
+/// So that what is sent again is answered within the time of the query, also by way of a satellite.
+pub(crate) const STALL_MAX: Duration = Duration::from_secs(3);
 
 /// Names that are not in the resolver's cache take it this long on an ordinary day.
 const LATE_MIN: Duration = Duration::from_millis(250);
@@ -80,6 +130,35 @@ mod tests {
         assert_eq!(round_trip.smoothed(), Some(Duration::from_millis(60)));
         round_trip.note(t0 + 2 * KNOWN_FOR, Duration::from_millis(30));
         assert_eq!(round_trip.smoothed(), Some(Duration::from_millis(30)));
+    }
+
+    #[test]
+    fn the_usual_time_follows_most_answers_and_not_the_slow_ones() {
+        let t0 = base();
+        let mut round_trip = RoundTrip::default();
+        round_trip.note_connect(Duration::from_millis(600));
+        assert_eq!(round_trip.usual(), Duration::from_millis(600), "one round trip at least");
+        // One in ten is slow.
+        for n in 0..1000 {
+            let took = if n % 10 == 3 { 900 } else { 20 + n % 7 };
+            round_trip.note_answer(t0, Duration::from_millis(took));
+        }
+        let usual = round_trip.usual().as_millis();
+        assert!((20..40).contains(&usual), "{usual} ms");
+        for _ in 0..100 {
+            round_trip.note_answer(t0, Duration::from_millis(300));
+        }
+        let usual = round_trip.usual().as_millis();
+        assert!((280..340).contains(&usual), "{usual} ms");
+    }
+
+    #[test]
+    fn a_connection_stalls_after_three_times_the_usual_within_bounds() {
+        for (usual, stall) in [(0, 1500), (20, 1500), (600, 1800), (1500, 3000)] {
+            let mut round_trip = RoundTrip::default();
+            round_trip.note_answer(base(), Duration::from_millis(usual));
+            assert_eq!(round_trip.stall_after(), Duration::from_millis(stall), "{usual} ms");
+        }
     }
 
     #[test]

@@ -17,13 +17,15 @@ pub(crate) struct Sends {
     next_late: Option<u16>,
     /// The same for being overdue.
     next_overdue: Option<u16>,
+    /// The oldest that no answer has passed: it was sent after all that were answered.
+    expected: Option<u16>,
 }
 
 impl Sends {
     /// For IDs below `ids_max`.
     pub(crate) fn new(ids_max: usize) -> Self {
         let waiting = Timeouts::with_capacity(ids_max);
-        Self { waiting, ids_max, next_late: None, next_overdue: None }
+        Self { waiting, ids_max, next_late: None, next_overdue: None, expected: None }
     }
 
     /// Octets that it takes at most.
@@ -39,6 +41,16 @@ impl Sends {
         self.waiting.arm(id.into(), now);
         self.next_late.get_or_insert(id);
         self.next_overdue.get_or_insert(id);
+        self.expected.get_or_insert(id);
+    }
+
+    /// Takes it out, as its answer came, which has passed all that were sent before; returns when it was sent.
+    pub(crate) fn take_answered(&mut self, id: u16) -> Option<Instant> {
+        let passed = self.expected.and_then(|expected| self.start(expected));
+        if passed.is_some_and(|passed| self.start(id).is_some_and(|start| passed <= start)) {
+            self.expected = Some(id);
+        }
+        self.disarm(id)
     }
 
     /// Takes it out; returns when it was sent.
@@ -50,6 +62,9 @@ impl Sends {
         }
         if self.next_overdue == Some(id) {
             self.next_overdue = younger;
+        }
+        if self.expected == Some(id) {
+            self.expected = younger;
         }
         Some(start)
     }
@@ -71,6 +86,13 @@ impl Sends {
         self.waiting.oldest().map(|(id, start)| (id as u16, start))
     }
 
+    /// When the oldest that no answer has passed was sent, and the third of those, if there are so many.
+    pub(crate) fn expected(&self) -> Option<(Instant, Option<Instant>)> {
+        let first = self.expected?;
+        let third = || self.start(self.younger(self.younger(first)?)?);
+        Some((self.start(first)?, third()))
+    }
+
     /// When the next one is late, among those that were not looked at.
     pub(crate) fn next_late(&self, after: Duration) -> Option<Instant> {
         Some(self.start(self.next_late?)? + after)
@@ -86,15 +108,15 @@ impl Sends {
         Some(id)
     }
 
-    /// When the next one is overdue, among those that were not looked at.
-    pub(crate) fn next_overdue(&self) -> Option<Instant> {
-        Some(self.start(self.next_overdue?)? + OVERDUE_AFTER)
+    /// When the next one is overdue, among those that were not looked at: it has waited for `after`.
+    pub(crate) fn next_overdue(&self, after: Duration) -> Option<Instant> {
+        Some(self.start(self.next_overdue?)? + after)
     }
 
     /// One that is overdue, each once.
-    pub(crate) fn pop_overdue(&mut self, now: Instant) -> Option<u16> {
+    pub(crate) fn pop_overdue(&mut self, now: Instant, after: Duration) -> Option<u16> {
         let id = self.next_overdue?;
-        if now < self.next_overdue()? {
+        if now < self.next_overdue(after)? {
             return None;
         }
         self.next_overdue = self.younger(id);
@@ -111,16 +133,36 @@ impl Sends {
     }
 }
 
-/// As long as a resolver that recurses takes on a bad day: what was lost is to be asked again before its
-/// stub gives up.
-pub(crate) const OVERDUE_AFTER: Duration = Duration::from_millis(1500);
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::forwarder::tests::base;
 
     const LATE: Duration = Duration::from_secs(1);
+    const OVERDUE_AFTER: Duration = Duration::from_millis(1500);
+
+    #[test]
+    fn an_answer_passes_what_was_sent_before() {
+        let t0 = base();
+        let at = |n: u32| t0 + n * LATE;
+        let mut sends = Sends::new(8);
+        assert_eq!(sends.expected(), None);
+        for (n, id) in (0..).zip([3, 1, 4, 5, 6]) {
+            sends.arm(id, at(n));
+        }
+        assert_eq!(sends.expected(), Some((at(0), Some(at(2)))));
+        // One is given up, which passes none.
+        sends.disarm(1);
+        assert_eq!(sends.expected(), Some((at(0), Some(at(3)))));
+        sends.take_answered(4);
+        assert_eq!(sends.expected(), Some((at(3), None)), "the oldest has a slow name");
+        sends.arm(7, at(5));
+        assert_eq!(sends.expected(), Some((at(3), Some(at(5)))));
+        sends.take_answered(3);
+        assert_eq!(sends.expected(), Some((at(3), Some(at(5)))), "its answer came late");
+        sends.take_answered(7);
+        assert_eq!(sends.expected(), None);
+    }
 
     #[test]
     fn each_late_one_is_given_once_in_order() {
@@ -147,14 +189,15 @@ mod tests {
             sends.arm(id, t0);
         }
         assert_eq!(sends.pop_late(t0 + LATE, LATE), Some(5));
-        assert_eq!(sends.pop_overdue(t0 + LATE), None);
-        assert_eq!(sends.next_overdue(), Some(t0 + OVERDUE_AFTER));
+        assert_eq!(sends.pop_overdue(t0 + LATE, OVERDUE_AFTER), None);
+        assert_eq!(sends.next_overdue(OVERDUE_AFTER), Some(t0 + OVERDUE_AFTER));
         sends.disarm(2);
         let overdue = |sends: &mut Sends| {
-            std::iter::from_fn(|| sends.pop_overdue(t0 + OVERDUE_AFTER)).collect::<Vec<_>>()
+            std::iter::from_fn(|| sends.pop_overdue(t0 + OVERDUE_AFTER, OVERDUE_AFTER))
+                .collect::<Vec<_>>()
         };
         assert_eq!(overdue(&mut sends), [5, 7]);
-        assert_eq!((overdue(&mut sends), sends.next_overdue()), (vec![], None));
+        assert_eq!((overdue(&mut sends), sends.next_overdue(OVERDUE_AFTER)), (vec![], None));
         assert_eq!(sends.pop_late(t0 + LATE, LATE), Some(7), "the one does not touch the other");
         sends.look_again();
         assert_eq!(overdue(&mut sends), [5, 7]);

@@ -85,6 +85,7 @@ impl Upstreams {
     ) -> Option<Deframer> {
         let conn = self.conns.get_mut(conn_id)?;
         conn.last_received = now;
+        conn.quiet = None;
         Some(std::mem::take(&mut conn.deframer))
     }
 
@@ -159,7 +160,7 @@ impl Upstreams {
         let Turn { took, was_oldest, each } = conn.note_turn(now, message_id);
         if let Some(took) = took {
             let upstream = &mut self.list[conn.upstream];
-            upstream.experience.round_trip.note(now, took);
+            upstream.experience.round_trip.note_answer(now, took);
             if !was_oldest {
                 upstream.experience.at_once.forget();
             }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::sends::OVERDUE_AFTER;
+use super::round_trip::STALL_MIN;
 
 /// How the answers on a connection follow each other.
 ///
@@ -79,8 +79,8 @@ impl Turns {
         self.run = self.run.saturating_add(1);
         // What waits now was sent no sooner than what was answered.
         if self.run < RUN_MIN
-            || took.is_some_and(|took| took < OVERDUE_AFTER)
-            || now < oldest()? + OVERDUE_AFTER
+            || took.is_some_and(|took| took < STALL_MIN)
+            || now < oldest()? + STALL_MIN
         {
             return None;
         }
@@ -135,7 +135,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 /// Servers are mended, and routes lead to others.
 const KEPT_FOR: Duration = Duration::from_secs(600);
 
-const _: () = assert!(ANSWERED_WITHIN.as_millis() < OVERDUE_AFTER.as_millis());
+const _: () = assert!(ANSWERED_WITHIN.as_millis() < STALL_MIN.as_millis());
 
 #[cfg(test)]
 mod tests {

@@ -315,6 +315,11 @@ impl Reactor {
             match action {
                 Action::Close { conn, manner, why } => self.close(conn, manner, why),
                 Action::Connect { conn, upstream } => self.connect(conn, upstream),
+                Action::InspectPath(conn) => {
+                    if let Some(socket) = self.sockets.upstreams.find(conn) {
+                        socket.inspect_path(&mut self.cx);
+                    }
+                }
                 Action::Log(notice) => log::log!(notice.level(), "{notice}"),
                 // The client is not read now: one that sends without end would keep this loop going.
                 Action::Read(client) => self.unread.push(client.into()),

@@ -361,6 +361,8 @@ impl Oracle {
         let Counts { queries, answered, failed, local, cut_short, orphaned, .. } = *counts;
         let copies_max = |percent| 1 + queries * percent / 100;
         assert!(counts.hedged <= copies_max(2), "more copies of late queries: {counts:?}");
+        let rescues_max = RESCUED_AT_ONCE + copies_max(10);
+        assert!(counts.rescued <= rescues_max, "more copies of what is held up: {counts:?}");
         assert!(counts.retried <= copies_max(5), "more second opinions: {counts:?}");
         let left = answered + failed + local + cut_short + orphaned;
         assert_eq!(queries, left + counts.owed as u64, "the counts do not add up: {counts:?}");
@@ -544,6 +546,9 @@ fn id_of(message: &[u8]) -> u16 {
 
 /// From then on a client that may be another gets TC where others of its network wait.
 const LATE_AFTER: Duration = Duration::from_millis(400);
+
+/// Copies at once of what waits on connections that are quiet.
+const RESCUED_AT_ONCE: u64 = 64;
 
 /// Late responses by datagram to one network in such a time.
 const PULSE_MAX: usize = 64;

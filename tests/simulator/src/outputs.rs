@@ -50,6 +50,7 @@ impl World {
             Action::Close { conn, manner, .. } => ("close", number(conn), format!("{manner:?}")),
             Action::Connect { upstream, .. } => ("connect", None, upstream.to_string()),
             Action::Log(notice) => ("log", None, notice.to_string()),
+            Action::InspectPath(conn) => ("inspect", number(&(*conn).into()), String::new()),
             Action::Read(conn) => ("read", of_client(conn), String::new()),
             Action::ShutdownWrite(conn) => ("shut down", of_client(conn), String::new()),
             Action::Transmit(conn) => ("transmit", number(conn), String::new()),
@@ -61,6 +62,12 @@ impl World {
         match action {
             Action::Close { conn, manner, .. } => self.close(conn, manner),
             Action::Connect { conn, upstream } => self.connect(conn, upstream),
+            Action::InspectPath(conn) => {
+                if let Some(Socket::Upstream { link, .. }) = self.sockets.get(conn.into()) {
+                    let is_losing = self.links[link].loses(self.at());
+                    self.forwarder.handle_path(self.now, conn, is_losing);
+                }
+            }
             Action::Log(notice) => {
                 self.notices.push((self.at(), notice));
             }

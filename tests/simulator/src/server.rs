@@ -242,6 +242,11 @@ impl Link {
         self.told_end
     }
 
+    /// Whether TCP waits for segments that were lost: for the first 200 ms it does not know.
+    pub(super) fn loses(&self, now: Duration) -> bool {
+        self.forgotten && self.active + Duration::from_millis(200) <= now
+    }
+
     /// Names of the queries that arrived, in order.
     pub fn names(&self) -> Vec<&str> {
         self.seen.iter().map(|seen| seen.name.as_str()).collect()

@@ -217,6 +217,7 @@ impl Bench {
                 }
                 Action::Close { .. }
                 | Action::Log(_)
+                | Action::InspectPath(_)
                 | Action::Read(_)
                 | Action::ShutdownWrite(_) => {}
             }

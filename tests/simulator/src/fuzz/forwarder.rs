@@ -262,6 +262,11 @@ impl Shell {
             match action {
                 // One whose `Connect` was overtaken by its end is not known here.
                 Action::Close { conn, .. } => self.conns.retain(|one| one.id != conn),
+                Action::InspectPath(conn) => {
+                    // Either, in turn.
+                    let is_losing = taken % 2 == 0;
+                    self.forwarder.handle_path(self.now, conn, is_losing);
+                }
                 Action::Connect { conn, .. } => {
                     assert!(self.conns.iter().all(|one| one.id != conn.into()));
                     self.conns.push(Conn { id: conn.into(), kind: Kind::Connecting });

@@ -1,0 +1,255 @@
+//! Whether a connection is quiet: answers are due on it, and unusually long nothing came.
+//!
+//! One connection has one retransmission timer. A segment that is lost twice holds up every answer behind it for
+//! 200 ms and more, and a connection that was silently forgotten holds up all it is given. What is sent meanwhile
+//! need not share that.
+
+use std::time::{Duration, Instant};
+
+use super::Upstreams;
+use super::connection::{Phase, Silence, UpstreamConn};
+use super::upstream::Upstream;
+use crate::forwarder::action::{Action, UpstreamConnId, UpstreamIndex};
+use crate::forwarder::collections::arena::Id;
+use crate::forwarder::outbox::Outbox;
+
+impl Upstreams {
+    /// When the silence of this connection is to be looked at.
+    pub(crate) fn next_look(&self, conn: &UpstreamConn) -> Option<Instant> {
+        conn.look_at(self.tolerated(conn))
+    }
+
+    fn tolerated(&self, conn: &UpstreamConn) -> Tolerated {
+        self.list[conn.upstream].experience.round_trip.tolerated()
+    }
+
+    /// Has the shell look at a connection that owes answers for unusually long. True if the connection is known to be
+    /// quiet, and more of what waits on it may be copied.
+    pub(crate) fn look(&mut self, now: Instant, conn_id: UpstreamConnId, outbox: &mut Outbox) -> bool {
+        let is_due = |conn: &&UpstreamConn| self.next_look(conn).is_some_and(|at| at <= now);
+        if self.conns.get(conn_id).filter(is_due).is_none() {
+            return false;
+        }
+        let Some(conn) = self.conns.get_mut(conn_id) else {
+            return false;
+        };
+        conn.looked_at = Some(now);
+        if conn.quiet.is_none() {
+            outbox.push(Action::InspectPath(conn_id));
+        }
+        conn.quiet.is_some()
+    }
+
+    /// The connection waits for segments that were lost, or not. True if it is quiet, and was not: new queries go
+    /// another way.
+    pub(crate) fn note_path(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+        is_losing: bool,
+    ) -> bool {
+        let tolerated = self.conns.get(conn_id).map(|conn| self.tolerated(conn));
+        let Some((conn, tolerated)) = self.conns.get_mut(conn_id).zip(tolerated) else {
+            return false;
+        };
+        let is_open = matches!(conn.phase, Phase::Open) && conn.quiet.is_none();
+        // One that never answered has no habit: it stalls.
+        let is_possible = is_open && (is_losing || conn.answers > 0);
+        let is_quiet = |owed: &Owed| is_possible && owed.is_quiet(now, tolerated, is_losing);
+        if conn.owed().filter(is_quiet).is_none() {
+            return false;
+        }
+        conn.quiet = Some(Quiet { is_losing });
+        if !is_losing && conn.arrival(now).is_none() {
+            conn.silence = Some(Silence { of_several: false, answered_elsewhere: None });
+        }
+        if is_losing {
+            self.list[conn.upstream].experience.lossy_at = Some(now);
+        }
+        true
+    }
+
+    /// A query that waits on this quiet connection, each once, the oldest first, as far as the budget of copies goes;
+    /// and the upstream.
+    pub(crate) fn pop_held_up(&mut self, now: Instant, conn_id: UpstreamConnId) -> Option<(UpstreamIndex, Id)> {
+        let conn = self.conns.get_mut(conn_id)?;
+        let Quiet { is_losing } = conn.quiet?;
+        let budget = if is_losing { &self.rescues } else { &self.hedges };
+        if !budget.allows_one() {
+            return None;
+        }
+        let id = conn.sent.pop_late(now, Duration::ZERO)?;
+        Some((conn.upstream, conn.in_flight.query(id)?))
+    }
+
+    /// Takes one of the copies that may be made of what waits on this quiet connection.
+    pub(crate) fn try_rescue(&mut self, conn_id: UpstreamConnId) -> bool {
+        let quiet = self.conns.get(conn_id).and_then(|conn| conn.quiet);
+        match quiet {
+            Some(Quiet { is_losing: true }) => self.rescues.try_take(),
+            _ => self.hedges.try_take(),
+        }
+    }
+
+    /// Whether another connection is to stand ready, as one to this upstream waited for lost segments lately.
+    pub(crate) fn wants_spare(&self, now: Instant, upstream: &Upstream) -> bool {
+        upstream.experience.lossy_at.is_some_and(|at| now < at + SPARE_FOR)
+    }
+
+    /// Whether another connection is to stand ready and does not, and one may be made for that.
+    pub(crate) fn lacks_spare(&self, now: Instant, upstream: &Upstream) -> bool {
+        self.wants_spare(now, upstream)
+            && upstream.experience.replacements.allow_one(now)
+            && self.conns_of_use(upstream) < 2
+    }
+
+    /// Connections of an upstream that are of use, those that are being made included.
+    pub(crate) fn conns_of_use(&self, upstream: &Upstream) -> usize {
+        let is_of_use = |conn: &&UpstreamConnId| match self.conns.get(**conn) {
+            Some(conn) => !matches!(conn.phase, Phase::Retired { .. }),
+            None => false,
+        };
+        upstream.conns.iter().filter(is_of_use).count()
+    }
+}
+
+/// A connection that owes answers and on which unusually long nothing came. It gets no new queries until something
+/// does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quiet {
+    /// TCP waits for segments that were lost.
+    pub(crate) is_losing: bool,
+}
+
+/// What waits on a connection, and since when nothing came. A query does not count that was sent before one that
+/// is answered: its name is slow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owed {
+    /// When the oldest query without an answer was sent.
+    pub(crate) oldest: Instant,
+    /// When the third oldest was, if so many wait.
+    pub(crate) third: Option<Instant>,
+    /// When the last octet came.
+    pub(crate) last_received: Instant,
+}
+
+/// How long nothing comes before that says something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tolerated {
+    /// Since the third of several queries was sent, where TCP waits for segments.
+    unusual: Duration,
+    /// Since something came, likewise.
+    hush: Duration,
+    /// With one answer due, likewise.
+    long: Duration,
+    /// With several answers due, although TCP has all that was sent.
+    too_long: Duration,
+}
+
+impl Tolerated {
+    /// Where an answer takes so long as a rule, and a round trip of TCP.
+    pub(crate) fn of(usual: Duration, round_trip: Duration) -> Self {
+        let round_trip = round_trip.min(usual);
+        Self {
+            unusual: UNUSUAL_MIN.max(usual + usual / 2),
+            hush: HUSH_MIN.max(round_trip + round_trip / 2),
+            long: LONG_MIN.max(3 * usual),
+            too_long: TOO_LONG_MIN.max(3 * usual),
+        }
+    }
+}
+
+impl Owed {
+    /// When TCP is to be asked next, after it was `looked_at`: less often the longer the silence is.
+    pub(crate) fn next_look(&self, tolerated: Tolerated, looked_at: Option<Instant>) -> Instant {
+        let first = self.look_at(tolerated);
+        let since = self.oldest.max(self.last_received);
+        let again = |at: Instant| at + tolerated.unusual.max((at - since) / 2);
+        looked_at.filter(|at| *at >= since).map_or(first, |at| first.max(again(at)))
+    }
+
+    /// When TCP is to be asked whether it waits for segments. Names may be slow: that many are at the same time,
+    /// and nothing else is answered meanwhile, is rare.
+    fn look_at(&self, tolerated: Tolerated) -> Instant {
+        let any = self.oldest.max(self.last_received) + tolerated.long;
+        let several = |third| {
+            let hush = self.last_received + tolerated.hush;
+            any.min(hush.max(third + tolerated.unusual))
+        };
+        self.third.map_or(any, several)
+    }
+
+    /// Whether the connection is quiet, where TCP waits for segments or not.
+    pub(crate) fn is_quiet(&self, now: Instant, tolerated: Tolerated, is_losing: bool) -> bool {
+        if is_losing {
+            return self.look_at(tolerated) <= now;
+        }
+        self.third.is_some_and(|third| third.max(self.last_received) + tolerated.too_long <= now)
+    }
+}
+
+/// Connections to an upstream at a time, where others are quiet.
+pub(crate) const QUIET_CONNS_MAX: usize = 4;
+
+/// Paths that lose segments do so for a while, as long as a shower or a video call.
+const SPARE_FOR: Duration = Duration::from_secs(300);
+
+/// Some servers answer from memory within a millisecond, and ask others for what is not there.
+const UNUSUAL_MIN: Duration = Duration::from_millis(30);
+
+/// A segment that is lost once is there again a round trip after the next has come.
+const HUSH_MIN: Duration = Duration::from_millis(10);
+
+/// The shortest time after which TCP sends again what nothing followed (Linux: `TCP_RTO_MIN`, 200 ms), and a
+/// round trip.
+const LONG_MIN: Duration = Duration::from_millis(250);
+
+/// Three names at a time that a resolver has to ask far away for.
+const TOO_LONG_MIN: Duration = Duration::from_millis(750);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forwarder::tests::base;
+
+    #[test]
+    fn when_a_connection_is_quiet() {
+        // The usual time to an answer, with a round trip of half of it, when the oldest and the third oldest were sent, when the last octet came, when
+        // TCP is asked, and from when on the connection is quiet if it waits for segments, and if it does not, in
+        // milliseconds.
+        type Case = (u64, u64, Option<u64>, u64, u64, Option<u64>);
+
+        let t0 = base();
+        let at = |ms| t0 + Duration::from_millis(ms);
+        let cases: [Case; 10] = [
+            // One query: its name may be slow.
+            (20, 100, None, 0, 350, None),
+            (20, 100, None, 200, 450, None),
+            (600, 100, None, 0, 1900, None),
+            // Several: from when the third was sent, and something came.
+            (20, 100, Some(110), 0, 140, Some(860)),
+            (20, 100, Some(110), 120, 140, Some(870)),
+            (20, 100, Some(110), 150, 165, Some(900)),
+            // Two that wait for long, and one that does not.
+            (20, 100, Some(600), 0, 350, Some(1350)),
+            // The usual time is more than the least.
+            (100, 100, Some(100), 0, 250, Some(850)),
+            (600, 100, Some(100), 0, 1000, Some(1900)),
+            (1500, 100, Some(100), 0, 2350, Some(4600)),
+        ];
+        for case in cases {
+            let (usual, oldest, third, last_received, look_at, too_long_at) = case;
+            let usual = Duration::from_millis(usual);
+            let tolerated = Tolerated::of(usual, usual / 2);
+            let (oldest, third, last_received) = (at(oldest), third.map(at), at(last_received));
+            let owed = Owed { oldest, third, last_received };
+            assert_eq!(owed.look_at(tolerated), at(look_at), "{case:?}");
+            let is_quiet = |ms, is_losing| owed.is_quiet(at(ms), tolerated, is_losing);
+            assert!(is_quiet(look_at, true) && !is_quiet(look_at - 1, true), "{case:?}");
+            match too_long_at {
+                Some(ms) => assert!(is_quiet(ms, false) && !is_quiet(ms - 1, false), "{case:?}"),
+                None => assert!(!is_quiet(60_000, false), "{case:?}"),
+            }
+        }
+    }
+}
