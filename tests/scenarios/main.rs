@@ -24,6 +24,7 @@ mod upstream_choice;
 mod upstream_closes;
 mod upstream_edns;
 mod upstream_limits;
+mod upstream_quiet;
 mod upstream_reload;
 mod upstream_stalls;
 

@@ -17,6 +17,11 @@ impl Budget {
         Self { credit: COPY, percent, copies_max }
     }
 
+    /// With all saved up that may be.
+    pub(crate) fn saved_up(self) -> Self {
+        Self { credit: self.copies_max * COPY, ..self }
+    }
+
     pub(crate) fn note_query(&mut self) {
         self.credit = (self.credit + self.percent).min(self.copies_max * COPY);
     }
@@ -50,6 +55,12 @@ mod tests {
             copies += u32::from(budget.try_take());
         }
         assert_eq!(copies, 1 + 200);
+    }
+
+    #[test]
+    fn what_is_saved_up_is_there_at_once() {
+        let mut budget = Budget::new(10, 64).saved_up();
+        assert_eq!((0..100).filter(|_| budget.try_take()).count(), 64);
     }
 
     #[test]

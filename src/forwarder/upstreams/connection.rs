@@ -511,8 +511,8 @@ const _: () = assert!(STALL_MAX.as_millis() < RETIRED_TIMEOUT.as_millis());
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forwarder::upstreams::round_trip::STALL_MIN;
     use crate::forwarder::tests::{base, config};
+    use crate::forwarder::upstreams::round_trip::STALL_MIN;
 
     /// A connection that was opened at that time.
     fn opened(at: Instant) -> UpstreamConn {
@@ -547,7 +547,11 @@ mod tests {
             }
             conn.last_answer = at(answered);
             conn.unanswered_since = given_up.map(at);
-            assert_eq!(conn.stalls_at(STALL_MIN), expected.map(at), "{sends:?} {answered} {given_up:?}");
+            assert_eq!(
+                conn.stalls_at(STALL_MIN),
+                expected.map(at),
+                "{sends:?} {answered} {given_up:?}"
+            );
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::blame::{SILENCE_MIN, Silent, is_deaf};
 use super::connection::{
-    Condition, Due, HANDSHAKE_TIMEOUT, Over, Pace, Phase, Patience, RETIRED_TIMEOUT, Silence,
+    Condition, Due, HANDSHAKE_TIMEOUT, Over, Pace, Patience, Phase, RETIRED_TIMEOUT, Silence,
     UpstreamConn,
 };
 use super::experience::Allowance;

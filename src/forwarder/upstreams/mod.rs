@@ -79,7 +79,7 @@ impl Upstreams {
             list,
             conns: ConnTable::with_capacity(limits.upstream_keys_max()),
             hedges: Budget::new(HEDGES_PERCENT, COPIES_MAX),
-            rescues: Budget::new(RESCUES_PERCENT, RESCUES_MAX),
+            rescues: Budget::new(RESCUES_PERCENT, RESCUES_MAX).saved_up(),
             retries: Budget::new(RETRIES_PERCENT, COPIES_MAX),
             summary_at: None,
             summary_pause: Duration::ZERO,

@@ -25,7 +25,12 @@ impl Upstreams {
 
     /// Has the shell look at a connection that owes answers for unusually long. True if the connection is known to be
     /// quiet, and more of what waits on it may be copied.
-    pub(crate) fn look(&mut self, now: Instant, conn_id: UpstreamConnId, outbox: &mut Outbox) -> bool {
+    pub(crate) fn look(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+        outbox: &mut Outbox,
+    ) -> bool {
         let is_due = |conn: &&UpstreamConn| self.next_look(conn).is_some_and(|at| at <= now);
         if self.conns.get(conn_id).filter(is_due).is_none() {
             return false;
@@ -71,7 +76,11 @@ impl Upstreams {
 
     /// A query that waits on this quiet connection, each once, the oldest first, as far as the budget of copies goes;
     /// and the upstream.
-    pub(crate) fn pop_held_up(&mut self, now: Instant, conn_id: UpstreamConnId) -> Option<(UpstreamIndex, Id)> {
+    pub(crate) fn pop_held_up(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+    ) -> Option<(UpstreamIndex, Id)> {
         let conn = self.conns.get_mut(conn_id)?;
         let Quiet { is_losing } = conn.quiet?;
         let budget = if is_losing { &self.rescues } else { &self.hedges };

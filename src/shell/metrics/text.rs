@@ -209,9 +209,7 @@ type Counter = (&'static str, &'static str, fn(&Counts) -> u64);
 
 const COUNTERS: [Counter; 16] = [
     ("dot_proxy_resends_total", "Times a query was sent once more.", |it| it.resent),
-    ("dot_proxy_hedges_total", "Copies sent as an answer was late.", |it| {
-        it.hedged + it.rescued
-    }),
+    ("dot_proxy_hedges_total", "Copies sent as an answer was late.", |it| it.hedged + it.rescued),
     (
         "dot_proxy_second_opinions_total",
         "Queries asked of another operator after SERVFAIL or REFUSED.",

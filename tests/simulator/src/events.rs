@@ -13,7 +13,7 @@ use super::client::{Dealings, Fin, State, TcpClient};
 use super::dns::{self, Due};
 use super::oracle::To;
 use super::rates::Allowance;
-use super::server::Do;
+use super::server::{Direction, Do};
 use super::story::path_from;
 use super::world::{Socket, What, World};
 
@@ -63,6 +63,10 @@ impl World {
             What::LinkIdle { link, since } => self.close_idle_link(link, since),
             What::LinkReadable { link } => {
                 self.links[link].due.readable = false;
+                self.read_link(link);
+            }
+            What::LinkGoesOn { link } => {
+                self.receive(link);
                 self.read_link(link);
             }
             What::LinkWritable { link } => {
@@ -441,9 +445,13 @@ impl World {
     }
 
     fn read_link(&mut self, number: usize) {
+        let at = self.at();
         loop {
             let link = &mut self.links[number];
             let Some(conn) = link.conn else { return };
+            if link.is_held(Direction::FromServer, at) {
+                return;
+            }
             if link.forgotten || link.told_end || link.pace.is_some() && link.due.readable {
                 return;
             }
@@ -517,6 +525,17 @@ impl World {
             }
             Do::Close(how) => self.tell_end(number, how),
             Do::Forget => link.forgotten = true,
+            Do::Hold(direction, length) => {
+                let at = self.at();
+                let link = &mut self.links[number];
+                if !link.held_until.iter().any(|until| at < *until) {
+                    link.held_since = at;
+                }
+                let until = &mut link.held_until[direction as usize];
+                *until = at.max(*until) + length;
+                let after = *until - at;
+                self.schedule(after, What::LinkGoesOn { link: number });
+            }
             Do::Octets(octets) => {
                 link.outbound.extend(octets);
                 self.read_link(number);

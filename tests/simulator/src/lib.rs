@@ -24,7 +24,7 @@ use dot_proxy::forwarder::{Limits, Policy};
 
 pub use client::State;
 pub use oracle::{Response, To};
-pub use server::{Ask, Attempt, Do, Link, Seen, Server, Step};
+pub use server::{Ask, Attempt, Direction, Do, Link, Seen, Server, Step};
 pub use story::path_from;
 pub use support::Random;
 pub use world::{Roughness, What, World};

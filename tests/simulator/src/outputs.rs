@@ -12,7 +12,7 @@ use support::view::View;
 use super::dns;
 use super::events::PARTIAL_MAX;
 use super::oracle::To;
-use super::server::{Ask, Attempt, Link, Seen, Step};
+use super::server::{Ask, Attempt, Direction, Link, Seen, Step};
 use super::world::{Socket, What, World};
 
 impl World {
@@ -265,8 +265,10 @@ impl World {
 
     /// A server reads what arrived.
     pub(super) fn receive(&mut self, number: usize) {
+        let at = self.at();
         while let link = &mut self.links[number]
             && !link.forgotten
+            && !link.is_held(Direction::ToServer, at)
             && link.end.is_none()
             && link.room.is_none()
             && let Some(message) = dns::take_frame(&mut link.inbound)

@@ -152,10 +152,20 @@ pub enum Do {
     Pace(usize, Duration),
     /// Forget the connection: nothing more goes either way, and nobody is told.
     Forget,
+    /// A segment of this direction is lost, and again when it is sent again: what is sent arrives after this time,
+    /// in order.
+    Hold(Direction, Duration),
     /// Have this query come to a listener, as it does behind a server that ends TLS for the forwarder.
     Return(Vec<u8>),
     /// Take no more octets.
     StopReading,
+}
+
+/// Where octets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    ToServer,
+    FromServer,
 }
 
 /// One connection to a server, kept for the story after it is closed.
@@ -170,6 +180,10 @@ pub struct Link {
     /// Every query that arrived.
     pub seen: Vec<Seen>,
     pub forgotten: bool,
+    /// Until when what is sent to the server, and by it, is held up by a lost segment.
+    pub(super) held_until: [Duration; 2],
+    /// Since when something is.
+    pub(super) held_since: Duration,
     /// Octets the network still takes from a server that stopped reading.
     pub room: Option<usize>,
     /// The end was told to the forwarder.
@@ -219,6 +233,8 @@ impl Link {
             closed: None,
             seen: Vec::new(),
             forgotten: false,
+            held_until: [Duration::ZERO; 2],
+            held_since: Duration::ZERO,
             room: None,
             told_end: false,
             end: None,
@@ -242,9 +258,15 @@ impl Link {
         self.told_end
     }
 
-    /// Whether TCP waits for segments that were lost: for the first 200 ms it does not know.
+    /// Whether TCP waits for segments that were lost. Where others follow, it knows soon, and else after 200 ms.
     pub(super) fn loses(&self, now: Duration) -> bool {
+        let is_held = self.held_until.iter().any(|until| now < *until);
         self.forgotten && self.active + Duration::from_millis(200) <= now
+            || is_held && self.held_since + Duration::from_millis(5) <= now
+    }
+
+    pub(super) fn is_held(&self, direction: Direction, now: Duration) -> bool {
+        now < self.held_until[direction as usize]
     }
 
     /// Names of the queries that arrived, in order.

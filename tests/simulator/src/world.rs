@@ -257,6 +257,10 @@ pub enum What {
     LinkWritable {
         link: usize,
     },
+    /// A segment that was lost is there.
+    LinkGoesOn {
+        link: usize,
+    },
 }
 
 /// Building it and letting time pass.
