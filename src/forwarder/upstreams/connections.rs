@@ -175,7 +175,7 @@ impl Upstreams {
 
     /// Of two connections the one that stood ready for so long that it would idle out: what is sent on it keeps it.
     fn rested(&self, now: Instant, upstream: &Upstream) -> Option<UpstreamConnId> {
-        if !self.wants_spare(now, upstream) || self.conns_of_use(upstream) != 2 {
+        if !upstream.experience.wants_spare(now) || self.conns_of_use(upstream) != 2 {
             return None;
         }
         let has_rested = |id: &UpstreamConnId| {
@@ -197,7 +197,7 @@ impl Upstreams {
     /// it.
     fn serves_beside(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
         self.conns.get(conn_id).is_some_and(|conn| {
-            let is_spare = self.wants_spare(now, &self.list[conn.upstream]);
+            let is_spare = self.list[conn.upstream].experience.wants_spare(now);
             let is_beside = is_spare || conn.quiet.is_some() || self.is_busy(now, conn_id);
             is_beside && !conn.wants_replacement(now)
         })

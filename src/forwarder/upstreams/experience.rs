@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::promptness::Promptness;
 use super::query_limit::QueryLimit;
+use super::quiet::SPARE_FOR;
 use super::replacements::Replacements;
 use super::round_trip::RoundTrip;
 use super::tolerance::Tolerance;
@@ -105,6 +106,11 @@ impl Experience {
         self.blamed_in_a_row = 0;
         self.in_flight_max =
             self.in_flight_max.map(|max| max.saturating_mul(2)).filter(|max| *max < queries_max);
+    }
+
+    /// Whether another connection is to stand ready, as one waited for lost segments lately.
+    pub(crate) fn wants_spare(&self, now: Instant) -> bool {
+        self.lossy_at.is_some_and(|at| now < at + SPARE_FOR)
     }
 
     /// Whether a query was answered since then.

@@ -31,11 +31,10 @@ impl Upstreams {
         conn_id: UpstreamConnId,
         outbox: &mut Outbox,
     ) -> bool {
-        let is_due = |conn: &&UpstreamConn| self.next_look(conn).is_some_and(|at| at <= now);
-        if self.conns.get(conn_id).filter(is_due).is_none() {
-            return false;
-        }
-        let Some(conn) = self.conns.get_mut(conn_id) else {
+        let look_at = self.conns.get(conn_id).and_then(|conn| self.next_look(conn));
+        let Some(conn) =
+            self.conns.get_mut(conn_id).filter(|_| look_at.is_some_and(|at| at <= now))
+        else {
             return false;
         };
         conn.looked_at = Some(now);
@@ -60,8 +59,8 @@ impl Upstreams {
         let is_open = matches!(conn.phase, Phase::Open) && conn.quiet.is_none();
         // One that never answered has no habit: it stalls.
         let is_possible = is_open && (is_losing || conn.answers > 0);
-        let is_quiet = |owed: &Owed| is_possible && owed.is_quiet(now, tolerated, is_losing);
-        if conn.owed().filter(is_quiet).is_none() {
+        let is_quiet = |owed: Owed| owed.is_quiet(now, tolerated, is_losing);
+        if !is_possible || !conn.owed().is_some_and(is_quiet) {
             return false;
         }
         conn.quiet = Some(Quiet { is_losing });
@@ -100,14 +99,9 @@ impl Upstreams {
         }
     }
 
-    /// Whether another connection is to stand ready, as one to this upstream waited for lost segments lately.
-    pub(crate) fn wants_spare(&self, now: Instant, upstream: &Upstream) -> bool {
-        upstream.experience.lossy_at.is_some_and(|at| now < at + SPARE_FOR)
-    }
-
     /// Whether another connection is to stand ready and does not, and one may be made for that.
     pub(crate) fn lacks_spare(&self, now: Instant, upstream: &Upstream) -> bool {
-        self.wants_spare(now, upstream)
+        upstream.experience.wants_spare(now)
             && upstream.experience.replacements.allow_one(now)
             && self.conns_of_use(upstream) < 2
     }
@@ -201,7 +195,7 @@ impl Owed {
 pub(crate) const QUIET_CONNS_MAX: usize = 4;
 
 /// Paths that lose segments do so for a while, as long as a shower or a video call.
-const SPARE_FOR: Duration = Duration::from_secs(300);
+pub(crate) const SPARE_FOR: Duration = Duration::from_secs(300);
 
 /// Some servers answer from memory within a millisecond, and ask others for what is not there.
 const UNUSUAL_MIN: Duration = Duration::from_millis(30);
