@@ -533,7 +533,7 @@ impl World {
                 }
                 let until = &mut link.held_until[direction as usize];
                 *until = at.max(*until) + length;
-                let after = *until - at;
+                let after = until.saturating_sub(at);
                 self.schedule(after, What::LinkGoesOn { link: number });
             }
             Do::Octets(octets) => {
