@@ -571,6 +571,8 @@ impl Forwarder {
             conns: upstream.conns.len() - upstream.attempts.len(),
             sends: upstream.sends,
             failures: &upstream.failures,
+            took: upstream.experience.round_trip.smoothed(),
+            outage: upstream.outage().map(|it| (it.since, it.stage, &*it.detail)),
         })
     }
 

@@ -434,6 +434,10 @@ pub struct UpstreamState<'a> {
     pub sends: u64,
     /// Attempts to connect that ever failed, by [`Stage`].
     pub failures: &'a [u64; Stage::ALL.len()],
+    /// How long it takes to answer lately, if it has answered.
+    pub took: Option<Duration>,
+    /// Since when it is not usable, and the phase and the reason of the last failure.
+    pub outage: Option<(Instant, Stage, &'a str)>,
 }
 
 /// What is held now of what is bounded, each with its bound.

@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
 use nix::sys::signal::{SigSet, Signal};
-use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 use signal_hook_mio::v1_0::Signals;
 
 /// Keeps signals from ending or stopping the program whose senders mean something else. To be called
 /// first of all, as a log may be at its limit from the start.
 ///
-/// SIGHUP waits until [`Termination::new`] knows what it means. SIGUSR1 and SIGUSR2 are sent by habit to
-/// have a log opened again. SIGXFSZ comes with the error EFBIG of a write to a file of the greatest
+/// SIGHUP and SIGUSR1 wait until [`Termination::new`] takes them. SIGUSR2 is sent by habit to have a log opened
+/// again. SIGXFSZ comes with the error EFBIG of a write to a file of the greatest
 /// length allowed, which stderr survives. SIGTTOU would stop a background job that writes to a terminal
 /// with `stty tostop`. SIGPIPE is ignored by the Rust runtime. All others that end a program by default,
 /// such as SIGQUIT, SIGALRM and SIGXCPU, are left to do so, as that is what they are sent for.
@@ -38,6 +38,8 @@ pub struct Termination {
     hangup: Hangup,
     /// SIGHUP asked to read the files again.
     reload: bool,
+    /// SIGUSR1 asked how the service does.
+    summary: bool,
     /// When the same signal, sent again, is another request.
     repeat_at: Option<Instant>,
     drain: Drain,
@@ -71,7 +73,8 @@ impl Termination {
             flag::register(signal, Arc::clone(other))?;
         }
         let signals = Signals::new(ENDING)?;
-        let mut unblocked = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+        signals.add_signal(SIGUSR1)?;
+        let mut unblocked = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1]);
         let has_terminal = io::stdin().is_terminal() || io::stderr().is_terminal();
         let hangup = Hangup::of(is_ignored(SIGHUP), has_terminal);
         if hangup != Hangup::Nothing {
@@ -79,8 +82,8 @@ impl Termination {
             unblocked.add(Signal::SIGHUP);
         }
         unblocked.thread_unblock()?;
-        let (reload, repeat_at, drain) = (false, None, Drain::Never);
-        Ok(Self { signals, ends_at_once, hangup, reload, repeat_at, drain })
+        let (reload, summary, repeat_at, drain) = (false, false, None, Drain::Never);
+        Ok(Self { signals, ends_at_once, hangup, reload, summary, repeat_at, drain })
     }
 
     /// Whether service is to go on after SIGTERM until [`Self::end_drain`]. A second SIGTERM, a second after the
@@ -101,6 +104,8 @@ impl Termination {
             self.reload |= came.contains(&SIGHUP);
             came.retain(|signal| *signal != SIGHUP);
         }
+        self.summary |= came.contains(&SIGUSR1);
+        came.retain(|signal| *signal != SIGUSR1);
         let is_other = came.iter().any(|signal| *signal != SIGTERM);
         match (self.drain, self.repeat_at) {
             _ if came.is_empty() => return None,
@@ -135,6 +140,11 @@ impl Termination {
     /// Whether SIGHUP, of which [`Self::take`] took note, asked to read the files again since the last call.
     pub fn take_reload(&mut self) -> bool {
         std::mem::take(&mut self.reload)
+    }
+
+    /// Whether SIGUSR1, of which [`Self::take`] took note, asked how the service does since the last call.
+    pub fn take_summary(&mut self) -> bool {
+        std::mem::take(&mut self.summary)
     }
 
     /// Whether SIGHUP asks to read the files again.

@@ -76,8 +76,17 @@ impl Stderr {
 
     /// Writes why the program ends, in one line.
     pub fn write_failure(&mut self, failure: &str) {
+        self.remark(Level::Error, failure);
+    }
+
+    /// Writes a line that was asked for, whatever the level of the log.
+    pub fn write_remark(&mut self, text: &str) {
+        self.remark(Level::Info, text);
+    }
+
+    fn remark(&mut self, level: Level, text: &str) {
         let mut output = self.output();
-        let line = output.format.remark(Level::Error, &format_args!("dot-proxy: {failure}"));
+        let line = output.format.remark(level, &format_args!("dot-proxy: {text}"));
         output.write_lines(line.as_bytes());
     }
 

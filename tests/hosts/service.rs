@@ -51,18 +51,33 @@ fn the_manager_is_told_what_becomes_of_the_service() {
         let response = client.ask(&Query::new("a.example", A).bytes());
         assert_eq!(Response::read(&response).rcode, NOERROR);
         drop(server);
+        // With a sign of life it is told how many were asked.
+        let words = "STATUS=1 of 1 upstreams usable; 1 queries, 1 answered, 0 failed";
+        assert_eq!(heard(&manager), words);
         client.ask(&Query::new("b.example", A).bytes());
-        let status = heard(&manager);
-        let words = "STATUS=0 of 1 upstreams usable; not usable: 127.0.0.1:";
-        assert!(status.starts_with(words) && status.contains("connect: "), "{status}");
+        let status = loop {
+            let status = heard(&manager);
+            if !status.starts_with("STATUS=1 of 1") {
+                break status;
+            }
+        };
+        let words = "STATUS=0 of 1 upstreams usable; 2 queries, 1 answered, ";
+        assert!(status.starts_with(words), "{status}");
+        assert!(status.contains(" failed; not usable: 127.0.0.1:"), "{status}");
+        assert!(status.contains("connect: "), "{status}");
+        // What is asked for comes at once.
+        proxy.signal(Signal::USR1);
+        proxy.await_line("a summary", |line| line.starts_with("dot-proxy: up "));
         // Signs of life go on in the sandbox, while nothing happens.
-        for _ in 0..3 {
-            let mut buffer = [0; 64];
+        let mut signs = 0;
+        while signs < 3 {
+            let mut buffer = [0; 1024];
             let len = manager.recv(&mut buffer).expect("a sign of life");
-            assert_eq!(&buffer[..len], b"WATCHDOG=1");
+            signs += u32::from(&buffer[..len] == b"WATCHDOG=1");
         }
         proxy.signal(Signal::TERM);
-        assert!(heard(&manager).starts_with("STOPPING=1\n"));
+        let mut heard = std::iter::from_fn(|| Some(heard(&manager)));
+        assert!(heard.any(|text| text.starts_with("STOPPING=1\n")));
         let lines = proxy.stopped();
         assert!(lines.iter().any(|line| line.contains("sandbox: ")), "{lines:#?}");
     }

@@ -9,7 +9,9 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use support::message::{A, NOERROR};
 use support::proxy::arguments;
 use support::server::LIMIT;
-use support::{Act, Authority, DotServer, Proxy, Query, Response, Setup, UdpClient, answers};
+use support::{
+    Act, Authority, DotServer, Proxy, Query, RefusedPort, Response, Setup, UdpClient, answers,
+};
 
 /// A server that answers when it is told to.
 struct Held {
@@ -66,6 +68,44 @@ fn h10_what_is_not_meant_to_end_it_does_not() {
     proxy.signal(Signal::TERM);
     held.assert_answered(&client);
     assert_eq!(proxy.await_exit().code(), Some(0));
+}
+
+#[test]
+fn sigusr1_asks_how_the_service_does_from_the_start_on() {
+    let authority = Authority::new();
+    let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+    let refused = RefusedPort::reserve();
+    // The second one fails, and the level of the log leaves out what nobody asked for.
+    let upstreams = [refused.address(), server.address()];
+    let args = arguments(&authority, &upstreams, &["--log-level", "error", "--query-log", "off"]);
+    let proxy = Proxy::start(&args);
+    let client = UdpClient::new(proxy.address());
+    for _ in 0..3 {
+        client.ask(&Query::new("google.com", A).bytes());
+    }
+    client.ask(&Query::new("localhost", A).bytes());
+    proxy.signal(Signal::USR1);
+    let lines = proxy.await_lines("lines of a summary", 3, |line| line.starts_with("dot-proxy: "));
+    let [all, first, second] = &lines[..] else { panic!("{lines:#?}") };
+    assert!(
+        all.starts_with("dot-proxy: up ") && all.contains(" s: 4 queries, 3 answered"),
+        "{all}"
+    );
+    assert!(all.contains(", 0 failed, 1 answered here, "), "{all}");
+    let [down, up] = upstreams.map(|address| format!("dot-proxy: {address}#dot.example: "));
+    assert!(first.starts_with(&format!("{down}not usable for 0 s: connect: ")), "{first}");
+    assert!(first.contains("; 0 connections, 0 queries sent, "), "{first}");
+    assert!(
+        second.starts_with(&format!("{up}usable; 1 connections, 3 queries sent, ")),
+        "{second}"
+    );
+    assert!(second.contains(" ms lately, 0 failures to connect"), "{second}");
+    // One that is asked twice before it has started goes on, and answers once.
+    let wrapper = ["bash", "-c", "kill -USR1 $$; exec \"$@\"", "bash"];
+    let blocked = ["env", "--block-signal=USR1"];
+    let proxy = Proxy::start_through(&[&blocked[..], &wrapper].concat(), &args);
+    proxy.await_line("a summary", |line| line.starts_with("dot-proxy: up 0 s: 0 queries"));
+    assert_eq!(proxy.stop().iter().filter(|line| line.contains("dot-proxy: up ")).count(), 1);
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl Reactor {
 
     /// Takes what had arrived before the signal, once, and nothing after that.
     pub(super) fn shut_down(&mut self) {
-        self.manager.stopping();
+        self.reporter.stopping();
         self.listeners.iter_mut().for_each(Listener::leave);
         self.listeners.iter_mut().for_each(Listener::look_again);
         self.receive_datagrams(LAST_BATCHES_MAX);

@@ -10,7 +10,6 @@ mod accept;
 mod datagrams;
 mod end;
 mod network;
-mod status;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -26,12 +25,11 @@ use accept::ACCEPTS_MAX;
 use datagrams::BATCHES_MAX;
 use end::Ending;
 use network::log_unnoticed;
-use status::status;
 
 use crate::config::{Config, UpstreamSpec};
 use crate::forwarder::{
     Action, Closed, ConnId, Forwarder, Manner, UpstreamConnId, UpstreamIdentity, UpstreamIndex,
-    UpstreamSet, sort_by_key,
+    sort_by_key,
 };
 use crate::host::clocks::{ClockChange, Clocks};
 use crate::host::descriptors;
@@ -48,6 +46,7 @@ use crate::shell::metrics::{MetricsServer, View};
 use crate::shell::origin::Origin;
 use crate::shell::reload::{Reloader, Source};
 use crate::shell::sockets::{Context, Socket, Sockets};
+use crate::shell::status::Reporter;
 use crate::shell::upstream::{self, UpstreamSocket, UpstreamTarget};
 
 /// Everything that runs; see the [module](self).
@@ -76,9 +75,7 @@ pub struct Reactor {
     clocks: Clocks,
     reloader: Reloader,
     stderr: Stderr,
-    manager: Manager,
-    /// The upstreams that the manager was last told are not usable.
-    told_failed: UpstreamSet,
+    reporter: Reporter,
     logged: Logged,
 }
 
@@ -171,6 +168,7 @@ impl Reactor {
             datagrams: Buffers::new(cx.limits.datagram_batch),
             sockets: Sockets::default(),
             unread: Vec::new(),
+            reporter: Reporter::new(given.manager, cx.now),
             cx,
             accept_again: None,
             accept_from: 0,
@@ -179,8 +177,6 @@ impl Reactor {
             clocks: Clocks::default(),
             reloader,
             stderr: given.stderr,
-            manager: given.manager,
-            told_failed: UpstreamSet::EMPTY,
             logged: Logged::default(),
         })
     }
@@ -232,7 +228,7 @@ impl Reactor {
     /// Runs until a signal ends it. The error is one line for the user.
     pub fn run(&mut self) -> Result<(), String> {
         self.log_receive_buffer();
-        self.manager.ready(self.cx.now, &status(&self.cx));
+        self.reporter.ready(&self.cx);
         self.turns().map_err(|error| format!("the event loop failed: {}", system_error(&error)))
     }
 
@@ -243,7 +239,9 @@ impl Reactor {
             self.send_datagrams()?;
             self.acknowledge();
             self.write_query_log();
-            self.tell_manager();
+            if self.ending == Ending::No {
+                self.reporter.look(&self.cx);
+            }
             if self.is_finished() {
                 return Ok(());
             }
@@ -267,11 +265,14 @@ impl Reactor {
             if self.termination.take_reload() && self.ending == Ending::No {
                 self.reload();
             }
+            if self.termination.take_summary() {
+                self.summarize();
+            }
             if self.ending == Ending::Asked {
                 self.shut_down();
             }
             self.termination.handle_timeout(self.cx.now);
-            self.manager.handle_timeout(self.cx.now);
+            self.reporter.handle_timeout(&self.cx);
             // Every turn, or steady traffic would starve the deadlines.
             if self.cx.forwarder.poll_timeout().is_some_and(|at| at <= self.cx.now) {
                 self.cx.forwarder.handle_timeout(self.cx.now);
@@ -302,7 +303,7 @@ impl Reactor {
             ending,
             self.termination.poll_timeout(),
             self.metrics.as_ref().and_then(MetricsServer::poll_timeout),
-            self.manager.poll_timeout(),
+            self.reporter.poll_timeout(),
         ];
         until.into_iter().flatten().min().map(|at| at.saturating_duration_since(self.cx.now))
     }
@@ -468,14 +469,24 @@ impl Reactor {
     fn reload(&mut self) {
         // What a connection was named must not be another's yet.
         self.act();
-        self.manager.reloading();
+        self.reporter.reloading();
         let Self { reloader, cx, network, subnets, .. } = self;
         if reloader.reload(cx, network.as_mut(), subnets)
             && let Some(metrics) = &mut self.metrics
         {
             metrics.relabel(reloader.upstreams());
         }
-        self.manager.ready(self.cx.now, &status(&self.cx));
+        self.reporter.ready(&self.cx);
+    }
+
+    /// Says how the service does, as SIGUSR1 asks.
+    fn summarize(&mut self) {
+        for line in self.reporter.summary(&self.cx).lines() {
+            self.stderr.write_remark(line);
+        }
+        if self.ending == Ending::No {
+            self.reporter.tell(&self.cx);
+        }
     }
 }
 

@@ -1,0 +1,166 @@
+//! How the service does, for whoever started it, and for whoever asks by SIGUSR1.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use super::sockets::Context;
+use crate::forwarder::{Counts, UpstreamSet};
+use crate::host::notify::Manager;
+
+/// Tells how the service does.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    manager: Manager,
+    started: Instant,
+    /// What the manager was last told of.
+    told: Told,
+}
+
+/// What a new status is about, compared with the last one.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    /// Upstreams that are not usable.
+    failed: UpstreamSet,
+    queries: u64,
+}
+
+impl Reporter {
+    pub(crate) fn new(manager: Manager, now: Instant) -> Self {
+        Self { manager, started: now, told: Told::default() }
+    }
+
+    /// Tells the manager that clients are served, at the start or after [`Self::reloading`].
+    pub(crate) fn ready(&mut self, cx: &Context) {
+        self.told = told(cx);
+        self.manager.ready(cx.now, &status(cx));
+    }
+
+    /// Tells the manager that the configuration is being read again.
+    pub(crate) fn reloading(&self) {
+        self.manager.reloading();
+    }
+
+    /// Tells the manager that the end has begun.
+    pub(crate) fn stopping(&self) {
+        self.manager.stopping();
+    }
+
+    /// Tells the manager once other upstreams are not usable than before.
+    pub(crate) fn look(&mut self, cx: &Context) {
+        if self.manager.is_there() {
+            let failed = told(cx).failed;
+            if failed != self.told.failed {
+                self.tell(cx);
+            }
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due: never, unless the manager wants signs of life.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.manager.poll_timeout()
+    }
+
+    /// Gives a sign of life if one is due, and with it, as nobody has to wake up for that, how many queries there were.
+    pub(crate) fn handle_timeout(&mut self, cx: &Context) {
+        if self.poll_timeout().is_some_and(|at| at <= cx.now) {
+            self.manager.handle_timeout(cx.now);
+            if told(cx) != self.told {
+                self.tell(cx);
+            }
+        }
+    }
+
+    /// How the service does, in lines.
+    pub(crate) fn summary(&self, cx: &Context) -> String {
+        let Counts { local, cut_short, orphaned, owed, .. } = cx.forwarder.counts();
+        let mut text = format!(
+            "up {}: {}, {local} answered here, {cut_short} told to ask over TCP, {orphaned} of clients that went away, \
+             {owed} under way\n",
+            shown_time(cx.now.saturating_duration_since(self.started)),
+            shown_counts(cx)
+        );
+        for state in cx.forwarder.upstream_states() {
+            let failures: u64 = state.failures.iter().sum();
+            // Writing to a string does not fail.
+            write!(text, "{}: ", state.shown).ok();
+            match state.outage {
+                None => text.push_str("usable"),
+                Some((since, stage, detail)) => {
+                    let down = shown_time(cx.now.saturating_duration_since(since));
+                    write!(text, "not usable for {down}: {stage}: {detail}").ok();
+                }
+            }
+            write!(text, "; {} connections, {} queries sent", state.conns, state.sends).ok();
+            if let Some(took) = state.took {
+                write!(text, ", answered in {} ms lately", took.as_millis()).ok();
+            }
+            writeln!(text, ", {failures} failures to connect").ok();
+        }
+        text
+    }
+
+    /// Tells the manager how the service does now.
+    pub(crate) fn tell(&mut self, cx: &Context) {
+        self.told = told(cx);
+        self.manager.status(&status(cx));
+    }
+}
+
+fn told(cx: &Context) -> Told {
+    let failed = cx.forwarder.failed_upstreams().map(|(index, ..)| index).collect();
+    Told { failed, queries: cx.forwarder.counts().queries }
+}
+
+/// How the service does, in a line.
+fn status(cx: &Context) -> String {
+    let failed = cx.forwarder.failed_upstreams();
+    let failed: Vec<_> =
+        failed.map(|(_, name, stage, detail)| format!("{name}: {stage}: {detail}")).collect();
+    let all = cx.forwarder.upstreams_asked().count();
+    let mut text = format!("{} of {all} upstreams usable", all - failed.len());
+    if cx.forwarder.counts().queries > 0 {
+        write!(text, "; {}", shown_counts(cx)).ok();
+    }
+    if !failed.is_empty() {
+        write!(text, "; not usable: {}", failed.join("; ")).ok();
+    }
+    text
+}
+
+fn shown_counts(cx: &Context) -> String {
+    let Counts { queries, answered, failed, .. } = cx.forwarder.counts();
+    format!("{queries} queries, {answered} answered, {failed} failed")
+}
+
+/// A time in its two largest units.
+fn shown_time(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match () {
+        () if days > 0 => format!("{days} d {} h", hours % 24),
+        () if hours > 0 => format!("{hours} h {} min", minutes % 60),
+        () if minutes > 0 => format!("{minutes} min {} s", seconds % 60),
+        () => format!("{seconds} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_their_two_largest_units() {
+        for (seconds, expected) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (61, "1 min 1 s"),
+            (3_599, "59 min 59 s"),
+            (3_660, "1 h 1 min"),
+            (86_399, "23 h 59 min"),
+            (93_600, "1 d 2 h"),
+            (31_536_000, "365 d 0 h"),
+        ] {
+            assert_eq!(shown_time(Duration::from_secs(seconds)), expected);
+        }
+    }
+}
