@@ -22,6 +22,7 @@ use dot_proxy::memory::Bound;
 use dot_proxy::shell;
 use dot_proxy::shell::reactor::{Given, Reactor};
 use dot_proxy::shell::reload::Source;
+use dot_proxy::shell::start::{self, Served};
 use log::LevelFilter;
 use rustix::time::{ClockId, clock_gettime};
 use simple_logger::SimpleLogger;
@@ -116,13 +117,13 @@ fn start(
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
-    let given = Given { stderr, sockets, manager: Manager::find() };
+    let given = Given { stderr: stderr.clone(), sockets, manager: Manager::find() };
     let mut reactor = Reactor::bind(config, given).map(Box::new).map_err(Failure::Runtime)?;
     if config.metrics.is_some() {
         reactor.start_metrics(Bound::of(config, program_octets()).process_sum());
     }
     // Serving goes on if nobody reads stdout, and begins if it was full already.
-    let mut stdout = Stderr::stdout();
+    let stdout = Stderr::stdout();
     // The first reading finds where the kernel has its clocks in memory, by a file that the sandbox hides. Each
     // reading would be a system call otherwise.
     let _found = clock_gettime(ClockId::Monotonic);
@@ -135,16 +136,29 @@ fn start(
     if sandbox::enter(config.sandbox, ports, &files).map_err(Failure::Runtime)? {
         reactor.note_confined_ports();
     }
-    for address in reactor.local_addresses() {
-        log::info!("listening on {address}, UDP and TCP");
-        stdout.write_lines(format!("listening {address} udp tcp\n").as_bytes());
+    announce(config, host, &reactor.served(), stderr, stdout);
+    Ok(reactor)
+}
+
+/// Says where clients are served: to a person at a terminal in plain words, to all others in lines that do not change.
+fn announce(config: &Config, host: Host, served: &Served, mut stderr: Stderr, mut stdout: Stderr) {
+    let is_for_person = host.is_stderr_terminal
+        && config.log_format == LogFormat::Plain
+        && config.log_level >= LevelFilter::Info;
+    if is_for_person {
+        stderr.write_lines(start::block(config, served, host.takes_colour).as_bytes());
+    } else {
+        start::log_start(config, served);
     }
-    if let Some(address) = reactor.metrics_address() {
-        log::info!("metrics on http://{address}/metrics");
-        stdout.write_lines(format!("metrics {address} tcp\n").as_bytes());
+    if !is_for_person || !io::stdout().is_terminal() {
+        for address in &served.clients {
+            stdout.write_lines(format!("listening {address} udp tcp\n").as_bytes());
+        }
+        if let Some(address) = served.metrics {
+            stdout.write_lines(format!("metrics {address} tcp\n").as_bytes());
+        }
     }
     stdout.finish();
-    Ok(reactor)
 }
 
 /// Whether a terminal may be sent colours, as the environment says: <https://no-color.org>.

@@ -279,6 +279,14 @@ pub enum Closed {
         /// What happened, in words for the log: "connection refused".
         detail: Box<str>,
     },
+    /// An attempt failed as somebody else than the upstream answered: not by TLS, or with a certificate that is not
+    /// for the upstream.
+    Impostor {
+        /// What was being done.
+        stage: Stage,
+        /// What was expected and what was seen, in words for the log.
+        detail: Box<str>,
+    },
     /// Reset, or a write failed.
     Reset,
 }

@@ -597,6 +597,13 @@ impl Forwarder {
         })
     }
 
+    /// Why no upstream is usable: the name of the first in order, the phase and the reason of its failure, and what to
+    /// do; `None` if one is usable.
+    pub fn outage(&self) -> Option<(&str, Stage, &str, &'static str)> {
+        let (name, outage, advice) = self.upstreams.outage()?;
+        Some((name, outage.stage, &outage.detail, advice))
+    }
+
     /// For tests and metrics.
     pub fn counts(&self) -> Counts {
         Counts {

@@ -10,6 +10,7 @@ mod path;
 pub mod reactor;
 pub mod reload;
 pub(crate) mod sockets;
+pub mod start;
 mod status;
 pub(crate) mod stream;
 pub(crate) mod upstream;

@@ -14,6 +14,9 @@ pub(crate) struct Reporter {
     started: Instant,
     /// What the manager was last told of.
     told: Told,
+    /// What the log advises since no upstream is usable.
+    advised: Option<&'static str>,
+    advised_at: Option<Instant>,
 }
 
 /// What a new status is about, compared with the last one.
@@ -26,7 +29,7 @@ struct Told {
 
 impl Reporter {
     pub(crate) fn new(manager: Manager, now: Instant) -> Self {
-        Self { manager, started: now, told: Told::default() }
+        Self { manager, started: now, told: Told::default(), advised: None, advised_at: None }
     }
 
     /// Tells the manager that clients are served, at the start or after [`Self::reloading`].
@@ -45,13 +48,32 @@ impl Reporter {
         self.manager.stopping();
     }
 
-    /// Tells the manager once other upstreams are not usable than before.
+    /// Tells the manager once other upstreams are not usable than before, and the log once none is, or one again.
     pub(crate) fn look(&mut self, cx: &Context) {
+        self.advise(cx);
         if self.manager.is_there() {
             let failed = told(cx).failed;
             if failed != self.told.failed {
                 self.tell(cx);
             }
+        }
+    }
+
+    /// Says what to do while no upstream is usable: once, and once more if that is something else, but no more often
+    /// than once a minute, however often one comes back.
+    fn advise(&mut self, cx: &Context) {
+        let Some((name, stage, detail, advice)) = cx.forwarder.outage() else {
+            if self.advised.take().is_some() {
+                log::info!("queries are answered again");
+            }
+            return;
+        };
+        let is_due = self.advised_at.is_none_or(|at| at + ADVICE_PAUSE <= cx.now);
+        if is_due && self.advised != Some(advice) {
+            (self.advised, self.advised_at) = (Some(advice), Some(cx.now));
+            log::error!(
+                "queries get SERVFAIL, as no upstream works: {name}: {stage}: {detail}; {advice}"
+            );
         }
     }
 
@@ -121,6 +143,9 @@ fn status(cx: &Context) -> String {
     if cx.forwarder.counts().queries > 0 {
         write!(text, "; {}", shown_counts(cx)).ok();
     }
+    if let Some((.., advice)) = cx.forwarder.outage() {
+        write!(text, "; {advice}").ok();
+    }
     if !failed.is_empty() {
         write!(text, "; not usable: {}", failed.join("; ")).ok();
     }
@@ -143,6 +168,9 @@ fn shown_time(time: Duration) -> String {
         () => format!("{seconds} s"),
     }
 }
+
+/// Between two lines about what to do.
+const ADVICE_PAUSE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

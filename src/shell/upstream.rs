@@ -82,7 +82,9 @@ impl UpstreamTarget {
     fn log_ended(&self, how: &Closed) {
         match how {
             Closed::Eof => log::debug!("{}: closed by the server", self.shown),
-            Closed::Failed { stage, detail } => log::debug!("{}: {stage}: {detail}", self.shown),
+            Closed::Failed { stage, detail } | Closed::Impostor { stage, detail } => {
+                log::debug!("{}: {stage}: {detail}", self.shown);
+            }
             Closed::Reset => log::debug!("{}: connection reset", self.shown),
         }
     }
@@ -265,8 +267,13 @@ impl UpstreamSocket {
 
     fn fail(&mut self, cx: &mut Context, failure: Failure) {
         self.say_goodbye(cx.limits.segment_max);
-        let Failure { stage, detail } = failure;
-        self.end(cx, Closed::Failed { stage, detail });
+        let Failure { stage, detail, is_impostor } = failure;
+        let how = if is_impostor {
+            Closed::Impostor { stage, detail }
+        } else {
+            Closed::Failed { stage, detail }
+        };
+        self.end(cx, how);
     }
 
     /// Sends `close_notify`, or the alert that tells the server why.

@@ -24,7 +24,25 @@ pub(super) struct Circumstances<'a> {
 /// The failure that an error of rustls is.
 pub(super) fn failure(error: &Error, circumstances: &Circumstances<'_>) -> Failure {
     let stage = stage(error, circumstances.is_handshaking);
-    Failure::new(stage, words(error, stage, circumstances))
+    let is_impostor = is_impostor(error, circumstances);
+    Failure { is_impostor, ..Failure::new(stage, words(error, stage, circumstances)) }
+}
+
+/// Whether somebody else answered than who was to.
+fn is_impostor(error: &Error, circumstances: &Circumstances<'_>) -> bool {
+    match error {
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName
+            | CertificateError::NotValidForNameContext { .. }
+            | CertificateError::UnknownIssuer,
+        ) => true,
+        Error::InvalidCertificate(CertificateError::Other(error)) => {
+            let unfit = error.0.downcast_ref::<Unfit>();
+            matches!(unfit, Some(Unfit::SelfSigned { .. })) || error.0.is::<WrongKey>()
+        }
+        Error::InvalidMessage(_) => circumstances.is_handshaking && !circumstances.has_version,
+        _ => false,
+    }
 }
 
 fn stage(error: &Error, is_handshaking: bool) -> Stage {

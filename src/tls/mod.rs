@@ -280,7 +280,7 @@ impl TlsStream {
             match self.conn.read_tls(&mut Metered::new(io, &mut self.meter, octets_max)) {
                 Ok(0) if handshaking => {
                     let closed = Error::AlertReceived(AlertDescription::CloseNotify);
-                    let Failure { stage, detail } = self.tls_failure(&closed);
+                    let Failure { stage, detail, .. } = self.tls_failure(&closed);
                     return Err(Failure::new(stage, String::from(detail) + self.advice()));
                 }
                 Ok(0) => {
@@ -501,11 +501,14 @@ pub struct Failure {
     pub stage: Stage,
     /// What happened, in words: what was expected and what was seen.
     pub detail: Box<str>,
+    /// Somebody else answered than who was to: not by TLS, or with a certificate that is not for its name or from
+    /// nobody who is trusted.
+    pub is_impostor: bool,
 }
 
 impl Failure {
     fn new(stage: Stage, detail: impl Into<Box<str>>) -> Self {
-        Self { stage, detail: detail.into() }
+        Self { stage, detail: detail.into(), is_impostor: false }
     }
 }
 

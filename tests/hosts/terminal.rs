@@ -128,6 +128,33 @@ fn the_query_log_has_columns_and_colours_on_a_terminal_that_takes_them() {
     }
 }
 
+#[test]
+fn the_start_is_told_in_plain_words_on_a_terminal() {
+    let authority = Authority::new();
+    let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+    for (variables, bold, plain) in [
+        (["env", "TERM=xterm", "--unset=NO_COLOR"], "\u{1b}[1m", "\u{1b}[0m"),
+        (["env", "TERM=xterm", "NO_COLOR=1"], "", ""),
+    ] {
+        let (terminal, peer) = terminal();
+        let args = arguments(&authority, &[server.address()], &["--metrics", "127.0.0.1:0"]);
+        let proxy = Proxy::start_through_with_stderr(&variables, &args, peer);
+        let text = screen(terminal, |text| text.contains(" example.com\n"));
+        let (address, metrics) = (proxy.address(), proxy.metrics());
+        for (what, words) in [
+            ("listens on", format!("{address}, over UDP and TCP")),
+            ("asks      ", format!("{}#dot.example", server.address())),
+            ("checks    ", "that a certificate proves the name behind #".to_owned()),
+            ("serves    ", "this host".to_owned()),
+            ("metrics   ", format!("http://{metrics}/metrics")),
+            ("try       ", format!("dig @127.0.0.1 -p {} example.com", address.port())),
+        ] {
+            assert!(text.contains(&format!("\n  {bold}{what} {plain}{words}")), "{what}: {text}");
+        }
+        assert!(!text.contains("listening on"), "{text}");
+    }
+}
+
 /// Ended when dropped.
 struct Running(Child);
 

@@ -50,7 +50,7 @@ fn run(arguments: &str) {
     let bound = Bound::of(&config, 0).allocated;
     forget_most();
     let mut reactor = Reactor::bind(&config, Given::default()).expect("it starts");
-    for address in reactor.local_addresses() {
+    for address in reactor.served().clients {
         println!("listening {address} udp tcp");
     }
     let idle = allocated() - before;

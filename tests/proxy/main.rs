@@ -13,6 +13,7 @@ mod process;
 mod query_log;
 mod reload;
 mod special;
+mod status;
 mod transport;
 mod truncation;
 mod trust;

@@ -200,7 +200,8 @@ impl Clients {
                 Vec::new()
             }
             (Closed::Eof, Phase::HalfClosed) => Vec::new(),
-            (Closed::Eof, Phase::Lingering) | (Closed::Reset | Closed::Failed { .. }, _) => {
+            (Closed::Eof, Phase::Lingering)
+            | (Closed::Reset | Closed::Failed { .. } | Closed::Impostor { .. }, _) => {
                 self.close(id, Manner::Orderly, outbox)
             }
         }

@@ -427,13 +427,18 @@ impl Upstreams {
             return Ended::Nothing;
         };
         let index = conn.upstream;
+        let is_impostor = matches!(how, Closed::Impostor { .. });
         let (stage, detail) = match (&conn.phase, how) {
-            (phase, Closed::Failed { stage, detail }) if phase.is_attempt() => (stage, detail),
+            (phase, Closed::Failed { stage, detail } | Closed::Impostor { stage, detail })
+                if phase.is_attempt() =>
+            {
+                (stage, detail)
+            }
             (Phase::Handshaking { .. }, _) => (Stage::Tls, "closed during the handshake".into()),
             (Phase::Connecting { .. }, _) => (Stage::Connect, "connection reset".into()),
             (_, Closed::Eof) => return Ended::Lost("closed before answering"),
             (_, Closed::Reset) => return Ended::Lost("connection reset before answering"),
-            (_, Closed::Failed { stage, detail }) => {
+            (_, Closed::Failed { stage, detail } | Closed::Impostor { stage, detail }) => {
                 self.list[index].note_broke(detail);
                 return Ended::Lost(if stage == Stage::Write {
                     BROKE_SENDING
@@ -449,7 +454,8 @@ impl Upstreams {
             open.replacement_failed_at = Some(now);
             return Ended::Nothing;
         }
-        Ended::Attempt(index, Cause::At(stage, detail))
+        let cause = if is_impostor { Cause::Impostor } else { Cause::At };
+        Ended::Attempt(index, cause(stage, detail))
     }
 
     /// What is due of this connection.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Upstreams;
 use super::blame::{Blame, blame};
 use super::promptness::{ANSWERS_WANTED, LAST, LATE_MIN};
-use super::upstream::{Health, Outage, Proof, Upstream};
+use super::upstream::{AnsweredBy, Health, Outage, Proof, Upstream};
 use crate::forwarder::action::{Stage, UpstreamIndex, UpstreamSet};
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::loss::{LastFailure, Lost, Met};
@@ -24,11 +24,16 @@ impl Upstreams {
         outbox: &mut Outbox,
     ) -> Option<Id> {
         let Upstream { experience, conns, .. } = &mut self.list[index];
+        let answered_by = match cause {
+            Cause::Impostor(..) => AnsweredBy::Impostor,
+            Cause::At(..) | Cause::Poor => AnsweredBy::Upstream,
+        };
         let (at, pause, proof) = match cause {
-            Cause::At(stage, detail) => {
+            Cause::At(stage, detail) | Cause::Impostor(stage, detail) => {
                 experience.start_slowly(u64::MAX);
                 let proof = if stage == Stage::Read { Proof::Answer } else { Proof::Handshake };
-                ((stage, detail), experience.next_backoff(stage, &mut self.random), proof)
+                let at = At { stage, detail, answered_by };
+                (at, experience.next_backoff(stage, &mut self.random), proof)
             }
             Cause::Poor => {
                 let detail = format!(
@@ -43,7 +48,8 @@ impl Upstreams {
                     }
                 }
                 let proof = Proof::Answers { missing: ANSWERS_WANTED };
-                ((Stage::Read, detail.into()), experience.promptness.next_pause(now), proof)
+                let at = At { stage: Stage::Read, detail: detail.into(), answered_by };
+                (at, experience.promptness.next_pause(now), proof)
             }
         };
         self.fail_until(now, index, at, now + pause, proof, outbox)
@@ -60,7 +66,7 @@ impl Upstreams {
         &mut self,
         now: Instant,
         index: UpstreamIndex,
-        (stage, detail): (Stage, Box<str>),
+        At { stage, detail, answered_by }: At,
         retry_at: Instant,
         proof: Proof,
         outbox: &mut Outbox,
@@ -80,6 +86,7 @@ impl Upstreams {
                     logged_lasting: logged && stage.is_lasting(),
                     stage,
                     detail: detail.clone(),
+                    answered_by,
                     retry_at,
                     proof,
                     trial: None,
@@ -101,6 +108,7 @@ impl Upstreams {
                 outage.is_long |= now >= outage.since + LONG_OUTAGE;
                 outage.stage = stage;
                 outage.detail.clone_from(&detail);
+                outage.answered_by = answered_by;
                 outage.retry_at = retry_at;
                 outage.proof = outage.proof.max(proof);
                 outage.trial.take()
@@ -108,17 +116,11 @@ impl Upstreams {
         };
         if logs_now {
             let mut detail = detail.into_string();
-            detail.push_str(self.hint(stage));
+            detail.push_str(self.hint(stage, answered_by));
             let notice = Notice::UpstreamFailed { upstream: name, stage, detail: detail.into() };
             outbox.log(notice);
         }
         trial
-    }
-
-    /// What several upstreams have in common that failed in this phase.
-    pub(crate) fn hint(&self, stage: Stage) -> &'static str {
-        let alike = self.list.iter().filter_map(Upstream::outage);
-        hint(stage, alike.filter(|outage| outage.stage == stage).count())
     }
 
     /// Finds who is to blame for a lost connection. Returns the query that fails alone, if one does, and why
@@ -153,22 +155,21 @@ impl Upstreams {
         is_sent: bool,
     ) -> (Reason, u16, String) {
         // With nothing usable, the first upstream in order speaks for all.
-        let first = self.list.iter().next().filter(|_| !self.is_something_usable());
-        let outage = first.and_then(|first| Some((&first.name, first.outage()?)));
-        match (failure, outage) {
+        match (failure, self.outage()) {
             (Some(failure), outage) if is_sent || outage.is_none() => {
                 let upstream = &self.list[failure.upstream];
                 let why = upstream.explain(failure.what, failure.broke_number);
                 (failure.reason(), failure.code, format!("{}: {why}", upstream.name))
             }
-            (_, Some((name, outage))) => {
+            (_, Some((name, outage, _))) => {
                 let code = match outage.stage {
                     Stage::Connect | Stage::Negotiation | Stage::Tls => Ede::NO_REACHABLE_AUTHORITY,
                     Stage::Certificate => Ede::OTHER,
                     Stage::Read | Stage::Write => Ede::NETWORK_ERROR,
                 };
-                let hint = self.hint(outage.stage);
-                let words = format!("{name}: {}: {}{hint}", outage.stage, outage.detail);
+                let Outage { stage, detail, answered_by, .. } = outage;
+                let (heading, hint) = self.words(*stage, *answered_by);
+                let words = format!("{heading}{name}: {stage}: {detail}{hint}");
                 (Reason::Stage(outage.stage), code, words)
             }
             (_, None) => (Reason::Waiting, Ede::NO_REACHABLE_AUTHORITY, self.explain_waiting()),
@@ -220,7 +221,8 @@ impl Upstreams {
             down: now.saturating_duration_since(outage.since),
             attempts: outage.attempts,
             stage: outage.stage,
-            detail: format!("{}{}", outage.detail, self.hint(outage.stage)).into(),
+            detail: format!("{}{}", outage.detail, self.hint(outage.stage, outage.answered_by))
+                .into(),
             failed: failed.count(),
             of: self.list.len(),
         });
@@ -312,19 +314,17 @@ impl Upstreams {
 pub(crate) enum Cause {
     /// An attempt failed in this phase, or a connection did in a way that is its upstream's failure.
     At(Stage, Box<str>),
+    /// An attempt failed in this phase, as somebody else answered.
+    Impostor(Stage, Box<str>),
     /// The upstream answers too few in time.
     Poor,
 }
 
-/// What so many addresses that fail in the same phase have in common. One server may be no DNS server;
-/// that several are none at once, or speak an old TLS, is what a network looks like that answers for all.
-fn hint(stage: Stage, alike: usize) -> &'static str {
-    match (stage, alike) {
-        (Stage::Negotiation, 2..) => {
-            "; other upstreams fail in the same way: something in between may intercept TLS"
-        }
-        _ => "",
-    }
+/// Where and why an attempt failed.
+struct At {
+    stage: Stage,
+    detail: Box<str>,
+    answered_by: AnsweredBy,
 }
 
 /// A server that restarts is back by then: until then queries wait for their whole time.
@@ -340,24 +340,3 @@ const SUMMARY_PAUSE_MIN: Duration = Duration::from_secs(60);
 const LOGGED_PAUSE: Duration = Duration::from_secs(60);
 
 const SUMMARY_PAUSE_MAX: Duration = Duration::from_secs(3600);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn several_that_are_no_dns_servers_at_once_look_like_interception() {
-        for (stage, alike, is_told) in [
-            (Stage::Negotiation, 1, false),
-            (Stage::Negotiation, 2, true),
-            (Stage::Negotiation, 4, true),
-            // A server that is down, or a clock that is wrong, is more likely.
-            (Stage::Connect, 4, false),
-            (Stage::Tls, 4, false),
-            (Stage::Certificate, 4, false),
-            (Stage::Read, 4, false),
-        ] {
-            assert_eq!(!hint(stage, alike).is_empty(), is_told, "{stage}, {alike}");
-        }
-    }
-}

@@ -4,6 +4,7 @@ mod blame;
 pub(crate) mod choice;
 pub(crate) mod connection;
 mod connections;
+mod diagnosis;
 mod experience;
 pub(crate) mod health;
 pub(crate) mod in_flight;

@@ -74,10 +74,20 @@ pub(crate) struct Outage {
     pub(crate) logged_lasting: bool,
     pub(crate) stage: Stage,
     pub(crate) detail: Box<str>,
+    pub(crate) answered_by: AnsweredBy,
     pub(crate) retry_at: Instant,
     pub(crate) proof: Proof,
     /// The copy of a query that it must answer.
     pub(crate) trial: Option<Id>,
+}
+
+/// Who answered the last attempt, if anybody did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AnsweredBy {
+    /// As far as that is known, the upstream.
+    Upstream,
+    /// Somebody else.
+    Impostor,
 }
 
 /// What shows that an upstream that failed works again.
@@ -392,6 +402,7 @@ mod tests {
                 logged_lasting: false,
                 stage,
                 detail: "".into(),
+                answered_by: AnsweredBy::Upstream,
                 retry_at: at(retry_at),
                 proof,
                 trial: None,

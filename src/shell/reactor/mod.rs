@@ -39,13 +39,14 @@ use crate::host::notify::Manager;
 use crate::host::os_error::{Logged, system_error};
 use crate::host::signals::Termination;
 use crate::host::stderr::Stderr;
-use crate::shell::access::{ServedSubnets, log_served};
+use crate::shell::access::ServedSubnets;
 use crate::shell::datagram::{Buffers, Calls};
 use crate::shell::listener::{self, Listener};
 use crate::shell::metrics::{MetricsServer, View};
 use crate::shell::origin::Origin;
 use crate::shell::reload::{Reloader, Source};
 use crate::shell::sockets::{Context, Socket, Sockets};
+use crate::shell::start::Served;
 use crate::shell::status::Reporter;
 use crate::shell::upstream::{self, UpstreamSocket, UpstreamTarget};
 
@@ -121,7 +122,6 @@ impl Reactor {
         let listeners = listeners(config, std::mem::take(&mut given.sockets))?;
         let metrics = MetricsServer::bind(config)?;
         let access = &config.policy.access;
-        log_served(&config.policy, listeners.iter().map(Listener::address));
         // The kernel sends messages before subnets are listed, so that none is missed in between.
         let upstreams: Vec<_> = cx.targets.iter().map(UpstreamTarget::address).collect();
         let network = match Network::listen(Origin::Network.token(), &upstreams, cx.now) {
@@ -194,9 +194,10 @@ impl Reactor {
         Ok(self)
     }
 
-    /// Where metrics are served, if they are, with the actual port.
-    pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.metrics.as_ref().map(MetricsServer::address)
+    /// Where clients are served, in the order of the command line, and metrics, with the actual ports.
+    pub fn served(&self) -> Served {
+        let metrics = self.metrics.as_ref().map(MetricsServer::address);
+        Served { clients: self.addresses.clone(), metrics }
     }
 
     /// Takes note that everything is open, and how much memory the process takes at most, for metrics.
@@ -204,11 +205,6 @@ impl Reactor {
         if let Some(metrics) = &mut self.metrics {
             metrics.start(memory_bound);
         }
-    }
-
-    /// The addresses that are listened on, with their actual ports, in the order of the command line.
-    pub fn local_addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.addresses.iter().copied()
     }
 
     /// Has SIGHUP read the files again, and the configuration by `source`. Returns the files, which must be
