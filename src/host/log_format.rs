@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use log::Level;
 use rustix::fs::fstat;
-use rustix::time::{ClockId, clock_gettime};
+
+use super::process::time_of_day;
 
 /// The form of the lines on stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,8 +93,7 @@ pub struct Rfc3339(pub Duration);
 impl Rfc3339 {
     /// As the system clock has it.
     pub(super) fn now() -> Self {
-        let now = clock_gettime(ClockId::Realtime);
-        Self(Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32))
+        Self(time_of_day())
     }
 }
 
@@ -104,6 +104,23 @@ impl Display for Rfc3339 {
         let (hour, minute) = (second / 3600, second / 60 % 60);
         let (second, milli) = (second % 60, self.0.subsec_millis());
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+    }
+}
+
+/// A time since 1970 as HTTP has it (RFC 9110 section 5.6.7).
+pub(crate) struct HttpDate(pub(crate) Duration);
+
+impl Display for HttpDate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+        const MONTHS: [&str; 12] =
+            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+        let (days, second) = (self.0.as_secs() / 86_400, self.0.as_secs() % 86_400);
+        let (year, month, day) = date(days);
+        let (weekday, month) = (DAYS[(days % 7) as usize], MONTHS[(month - 1) as usize % 12]);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        write!(f, "{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
     }
 }
 
@@ -170,6 +187,19 @@ mod tests {
             (4_107_542_400, "2100-03-01T00:00:00.007Z"),
         ] {
             assert_eq!(Rfc3339(Duration::new(seconds, 7_000_000)).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn http_has_days_of_the_week() {
+        // As `date --utc --date=@SECONDS '+%a, %d %b %Y %H:%M:%S GMT'` has them.
+        for (seconds, expected) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (1_709_210_096, "Thu, 29 Feb 2024 12:34:56 GMT"),
+            (1_798_761_599, "Thu, 31 Dec 2026 23:59:59 GMT"),
+        ] {
+            assert_eq!(HttpDate(Duration::from_secs(seconds)).to_string(), expected);
         }
     }
 

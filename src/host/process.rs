@@ -28,7 +28,7 @@ impl Process {
             fs::read_dir("/proc/self/fd").map_or(0, |files| files.count().saturating_sub(1));
         Self {
             pages,
-            started: time(ClockId::Realtime),
+            started: time_of_day(),
             files,
             files_max: getrlimit(Resource::Nofile).current,
         }
@@ -62,6 +62,11 @@ impl Process {
     pub(crate) fn files_max(&self) -> Option<u64> {
         self.files_max
     }
+}
+
+/// The time from 1970, as the system clock has it.
+pub(crate) fn time_of_day() -> Duration {
+    time(ClockId::Realtime)
 }
 
 fn time(clock: ClockId) -> Duration {

@@ -58,24 +58,27 @@ impl Reloader {
         self.ports = Some(upstreams.map(|upstream| upstream.address.port()).collect());
     }
 
-    /// Reads everything again. Nothing changes if anything is wrong. True: it may be another than before.
+    /// Reads everything again. Nothing changes if anything is wrong.
     pub(crate) fn reload(
         &mut self,
         cx: &mut Context,
         network: Option<&mut Network>,
         subnets: &mut Option<ServedSubnets>,
-    ) -> bool {
+    ) -> Reload {
         match self.prepare(cx) {
             Ok(Some(new)) => {
                 self.change(new, cx, network, subnets);
-                return true;
+                return Reload::Done;
             }
             Ok(None) => log::info!(
                 "SIGHUP: nothing is read again, as neither --config nor --ca-file nor --client-cert is given"
             ),
-            Err(problem) => log::error!("SIGHUP: nothing is changed: {problem}"),
+            Err(problem) => {
+                log::error!("SIGHUP: nothing is changed: {problem}");
+                return Reload::Failed;
+            }
         }
-        false
+        Reload::Nothing
     }
 
     /// The upstreams that are asked, in order of preference.
@@ -163,6 +166,17 @@ impl Reloader {
         }
         self.config = config;
     }
+}
+
+/// What came of reading everything again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reload {
+    /// It may be another than before.
+    Done,
+    /// Something is wrong.
+    Failed,
+    /// There is nothing to read.
+    Nothing,
 }
 
 /// Everything as it is to be.

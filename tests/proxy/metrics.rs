@@ -41,11 +41,12 @@ fn page(address: SocketAddr, path: &str) -> (String, String) {
     let (head, content) = response.split_once("\r\n\r\n").expect("a head");
     let length = format!("\r\nContent-Length: {}\r\n", content.len());
     assert!(head.contains(&length) && head.ends_with("Connection: close"), "{head}");
+    assert!(head.contains("\r\nDate: "), "{head}");
     (head.lines().next().unwrap_or_default().to_owned(), content.to_owned())
 }
 
 /// The samples of a scrape, by name with labels.
-fn scrape(address: SocketAddr) -> BTreeMap<String, f64> {
+pub(crate) fn scrape(address: SocketAddr) -> BTreeMap<String, f64> {
     let (status, content) = page(address, "/metrics");
     assert_eq!(status, "HTTP/1.1 200 OK");
     let samples = content.lines().filter(|line| !line.starts_with('#'));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use rustix::process::Signal;
 
+use crate::metrics::scrape;
 use support::message::{A, NOERROR, SERVFAIL};
 use support::skip::skip;
 use support::{Authority, DotServer, Proxy, Query, Response, Setup, TcpClient, UdpClient};
@@ -73,6 +74,18 @@ impl Bed {
         assert!(line.contains("SIGHUP: read again"), "{line}");
     }
 
+    /// Whether the last reload succeeded, when the configuration was read last, and how often it was, well or not.
+    fn counted(&self) -> [String; 4] {
+        let samples = scrape(self.proxy().metrics());
+        [
+            "last_reload_successful",
+            "last_reload_success_timestamp_seconds",
+            "reloads_total{result=\"success\"}",
+            "reloads_total{result=\"failure\"}",
+        ]
+        .map(|name| samples[&format!("dot_proxy_config_{name}")].to_string())
+    }
+
     fn ask(&self, name: &str) -> u16 {
         let query = Query::new(name, A).bytes();
         Response::read(&UdpClient::new(self.proxy().address()).ask(&query)).rcode
@@ -89,6 +102,24 @@ impl Drop for Bed {
             fs::remove_dir_all(folder).ok();
         }
     }
+}
+
+#[test]
+fn metrics_have_what_came_of_it_and_when() {
+    let bed = Bed::new("counted", 1);
+    let lines = bed.lines(&[0], "");
+    let bed = bed.start(&lines, &["--metrics", "127.0.0.1:0"]);
+    let [successful, at_start, done, failed] = bed.counted();
+    assert_eq!([successful, done, failed], ["1", "0", "0"]);
+    let time = |text: &str| text.parse::<f64>().expect("a number");
+    assert!(time(&at_start) > 1.7e9, "{at_start}");
+    bed.write("no-such-flag on\n");
+    assert!(bed.reload().contains("no-such-flag"));
+    assert_eq!(bed.counted(), ["0", &at_start, "0", "1"]);
+    bed.assert_reloads(&lines);
+    let [successful, at, done, failed] = bed.counted();
+    assert_eq!([successful, done, failed], ["1", "1", "1"]);
+    assert!(time(&at) > time(&at_start), "{at} {at_start}");
 }
 
 #[test]

@@ -4,6 +4,9 @@ use std::io::Write;
 
 use httparse::{EMPTY_HEADER, Error};
 
+use crate::host::log_format::HttpDate;
+use crate::host::process::time_of_day;
+
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Page {
@@ -121,9 +124,10 @@ pub(super) fn respond(
     // Writing to a vector does not fail.
     write!(
         out,
-        "HTTP/1.1 {}\r\n{allow}Content-Type: {content_type}\r\nContent-Length: {len}\r\n\
+        "HTTP/1.1 {}\r\nDate: {}\r\n{allow}Content-Type: {content_type}\r\nContent-Length: {len}\r\n\
          Cache-Control: no-store\r\nConnection: close\r\n\r\n",
-        status.line()
+        status.line(),
+        HttpDate(time_of_day())
     )
     .ok();
     if !is_head {
@@ -219,6 +223,9 @@ mod tests {
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
             assert!(head.starts_with(&format!("HTTP/1.1 {}\r\n", status.line())), "{head}");
             assert!(head.contains("\r\nContent-Length: 4\r\n"), "{head}");
+            // Sun, 06 Nov 1994 08:49:37 GMT
+            let date = head.lines().find_map(|line| line.strip_prefix("Date: ")).unwrap();
+            assert!(date.len() == 29 && date.ends_with(" GMT"), "{date}");
             assert!(head.ends_with("\r\nConnection: close") && !head.contains("Allow"), "{head}");
             assert_eq!(body, content);
         }
@@ -226,5 +233,10 @@ mod tests {
         respond(&mut out, Status::MethodNotAllowed, EXPOSITION, b"", false);
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("\r\nAllow: GET, HEAD\r\n") && text.len() < HEAD_MAX, "{text}");
+        // The longest line of a status, and the longest content there may be.
+        let mut out = Vec::new();
+        let status = Status::HeaderTooLarge;
+        respond(&mut out, status, EXPOSITION, &vec![b'x'; 10_000_000], true);
+        assert!(out.len() <= HEAD_MAX, "{}", out.len());
     }
 }

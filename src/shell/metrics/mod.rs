@@ -22,7 +22,7 @@ use self::http::{EXPOSITION, HEAD_MAX, PLAIN, Page, Refusal, Request, Status};
 use crate::config::{Config, UpstreamSpec};
 use crate::forwarder::Forwarder;
 use crate::host::os_error::system_error;
-use crate::host::process::Process;
+use crate::host::process::{Process, time_of_day};
 use crate::shell::origin::Origin;
 use crate::shell::upstream::UpstreamTarget;
 
@@ -47,6 +47,18 @@ struct Facts {
     process: Process,
     /// Octets of the process at most.
     memory_bound: usize,
+    reloads: Reloads,
+}
+
+/// What came of reading the configuration again, and when it was read the last time, at the start or later, without
+/// an error.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reloads {
+    done: u64,
+    failed: u64,
+    has_last_failed: bool,
+    /// From 1970.
+    read_at: Duration,
 }
 
 /// What the responses are about.
@@ -77,7 +89,12 @@ impl MetricsServer {
             acceptable: false,
             accept_again: None,
             content: String::with_capacity(text::octets_max(&labels)),
-            facts: Facts { labels, process: Process::open(), memory_bound: 0 },
+            facts: Facts {
+                labels,
+                process: Process::open(),
+                memory_bound: 0,
+                reloads: Reloads { read_at: time_of_day(), ..Reloads::default() },
+            },
         }))
     }
 
@@ -92,9 +109,18 @@ impl MetricsServer {
         self.facts.process = Process::open();
     }
 
-    /// These are the upstreams now.
-    pub(crate) fn relabel(&mut self, upstreams: &[UpstreamSpec]) {
-        self.facts.labels = labels(upstreams);
+    /// The configuration was read again, and these are the upstreams now; or it was wrong.
+    pub(crate) fn note_reload(&mut self, upstreams: Option<&[UpstreamSpec]>) {
+        let Facts { labels: shown, reloads, .. } = &mut self.facts;
+        reloads.has_last_failed = upstreams.is_none();
+        match upstreams {
+            None => reloads.failed += 1,
+            Some(upstreams) => {
+                *shown = labels(upstreams);
+                reloads.done += 1;
+                reloads.read_at = time_of_day();
+            }
+        }
     }
 
     /// Has events come as [`Origin::Metrics`].

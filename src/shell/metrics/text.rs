@@ -4,7 +4,7 @@
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
-use super::{Facts, View};
+use super::{Facts, Reloads, View};
 use crate::forwarder::{Counts, Held, Stage};
 use crate::host::process::Process;
 use crate::shell::upstream::HandshakeCounts;
@@ -150,6 +150,13 @@ fn upstreams(text: &mut Text<'_>, facts: &Facts, view: &View<'_>) {
 fn process(text: &mut Text<'_>, facts: &Facts, view: &View<'_>) {
     text.single(&READY, u8::from(view.is_serving));
     text.single(&MEMORY_BOUND, facts.memory_bound);
+    let Reloads { done, failed, has_last_failed, read_at } = facts.reloads;
+    text.single(&LAST_RELOAD, u8::from(!has_last_failed));
+    text.single(&READ_AT, seconds(read_at));
+    text.head(&RELOADS);
+    for (result, count) in [("success", done), ("failure", failed)] {
+        text.line(&RELOADS, &[("result", result)], count);
+    }
     text.head(&BUILD);
     text.line(&BUILD, &[("version", env!("CARGO_PKG_VERSION"))], 1);
     let process = &facts.process;
@@ -319,6 +326,16 @@ const MEMORY_BOUND: Family = gauge(
     "dot_proxy_memory_bound_bytes",
     "Memory of the process at most, as --print-limits adds it up.",
 );
+const LAST_RELOAD: Family = gauge(
+    "dot_proxy_config_last_reload_successful",
+    "Whether the configuration could be read the last time.",
+);
+const READ_AT: Family = gauge(
+    "dot_proxy_config_last_reload_success_timestamp_seconds",
+    "When the configuration was read without an error, at the start or later.",
+);
+const RELOADS: Family =
+    counter("dot_proxy_config_reloads_total", "Times the configuration was read again, by result.");
 const BUILD: Family = gauge("dot_proxy_build_info", "The version that runs.");
 
 const PROCESSOR_TIME: Family =

@@ -44,7 +44,7 @@ use crate::shell::datagram::{Buffers, Calls};
 use crate::shell::listener::{self, Listener};
 use crate::shell::metrics::{MetricsServer, View};
 use crate::shell::origin::Origin;
-use crate::shell::reload::{Reloader, Source};
+use crate::shell::reload::{Reload, Reloader, Source};
 use crate::shell::sockets::{Context, Socket, Sockets};
 use crate::shell::start::Served;
 use crate::shell::status::Reporter;
@@ -467,10 +467,11 @@ impl Reactor {
         self.act();
         self.reporter.reloading();
         let Self { reloader, cx, network, subnets, .. } = self;
-        if reloader.reload(cx, network.as_mut(), subnets)
-            && let Some(metrics) = &mut self.metrics
+        let reload = reloader.reload(cx, network.as_mut(), subnets);
+        if let Some(metrics) = &mut self.metrics
+            && reload != Reload::Nothing
         {
-            metrics.relabel(reloader.upstreams());
+            metrics.note_reload((reload == Reload::Done).then(|| reloader.upstreams()));
         }
         self.reporter.ready(&self.cx);
     }
