@@ -133,7 +133,8 @@ fn start(
     rights::give_up(config.user).map_err(Failure::Runtime)?;
     let ports = config.upstreams.iter().map(|upstream| upstream.address.port());
     let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
-    if sandbox::enter(config.sandbox, ports, &files).map_err(Failure::Runtime)? {
+    let binds = config.upstream_source.has_address();
+    if sandbox::enter(config.sandbox, ports, binds, &files).map_err(Failure::Runtime)? {
         reactor.note_confined_ports();
     }
     announce(config, host, &reactor.served(), stderr, stdout);

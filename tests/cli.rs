@@ -380,6 +380,7 @@ fn the_unit_starts_a_service_with_flags_that_there_are() {
         // The address that the README goes on with.
         assert_eq!(config.listen, ["127.0.0.1:53".parse().expect("an address")]);
         assert_eq!(config.reuse_port, name.contains('@'), "{name}");
+        assert!(config.freebind, "{name}");
     }
 }
 

@@ -38,6 +38,7 @@ const OF_CONFIG: &[&str] = &[
     "forwarder/SpecialNames",
     "forwarder/shown_prefixes",
     "host/log_format/LogFormat",
+    "host/network/source/Source",
     "host/os_error/system_error",
     "host/rights/Ids",
     "host/sandbox/Sandbox",

@@ -253,7 +253,7 @@ pub(super) const CONFIG: Flag = Flag {
 };
 
 /// All flags, in the order of `--help`.
-pub(super) static FLAGS: [Flag; 41] = [
+pub(super) static FLAGS: [Flag; 43] = [
     CONFIG,
     Flag {
         names: &["-l", "--listen"],
@@ -270,6 +270,14 @@ pub(super) static FLAGS: [Flag; 41] = [
         help: "Let other processes of the same user serve the same addresses, one process for each \
                core; all of them need this flag.",
         default: |options| options.reuse_port.word().into(),
+    },
+    Flag {
+        names: &["--freebind"],
+        value: Some(once(OneOf(bool::words), |options, value| {
+            choose(&mut options.freebind, value)
+        })),
+        help: "Listen on addresses that this host does not have yet, with a warning; off: do not start.",
+        default: |options| options.freebind.word().into(),
     },
     Flag {
         names: &["--allow"],
@@ -337,6 +345,13 @@ pub(super) static FLAGS: [Flag; 41] = [
                Repeatable; the first usable one is asked. Pins may follow NAME or replace it: \
                #NAME,sha256/BASE64; #NAME,sni=off does not tell it NAME. An IP alone is its own NAME.",
         default: |_| UPSTREAM_DEFAULT.word.into(),
+    },
+    Flag {
+        names: &["--upstream-source"],
+        value: Some(repeatable(SOURCE, Options::add_upstream_source)),
+        help: "Connect to upstreams from this address, one for IPv4 and one for IPv6, or through this interface, \
+               whatever routes say.",
+        default: no_default,
     },
     Flag {
         names: &["--upstream-policy"],
@@ -583,6 +598,11 @@ const SPEC: &str = "SPEC";
 
 /// The name of a file in `--help`.
 const FILE: &str = "FILE";
+
+const SOURCE: Form = Named(
+    "ADDRESS|INTERFACE",
+    "an address of this host, such as 192.168.1.2, or an interface, such as eth1",
+);
 
 const ZONE: Form = Named("NAME", "a name, such as 10.in-addr.arpa");
 

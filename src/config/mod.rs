@@ -31,6 +31,7 @@ use pico_args::Arguments;
 
 use crate::forwarder::{Limits, Policy};
 use crate::host::log_format::LogFormat;
+use crate::host::network::source::Source;
 use crate::host::rights::Ids;
 use crate::host::sandbox::Sandbox;
 use crate::tls::{Files, KeyExchange};
@@ -81,12 +82,16 @@ pub struct Config {
     pub inherited: &'static [SocketAddr],
     /// Whether other processes may listen there, too.
     pub reuse_port: bool,
+    /// Whether clients, and metrics, may be served at addresses that the host does not have yet.
+    pub freebind: bool,
     /// Where metrics are served, if they are.
     pub metrics: Option<SocketAddr>,
     /// How long service goes on after SIGTERM.
     pub drain: Duration,
     /// The upstreams that are asked, in order of preference; at least one, no two alike.
     pub upstreams: Vec<UpstreamSpec>,
+    /// Where connections to them leave from.
+    pub upstream_source: Source,
     /// The files by which upstreams and this program know each other.
     pub files: Files,
     /// The key exchanges that are offered to upstreams.

@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 use std::mem;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -23,6 +23,7 @@ use super::{Config, Host, UsageError};
 use crate::forwarder::{AccessDenial, ClientShown, Ecs, Hedge, Limits, Order, Policy};
 use crate::forwarder::{PrivateAnswers, QueryLogForm, QueryLogStyle, SpecialNames};
 use crate::host::log_format::LogFormat;
+use crate::host::network::source::Source;
 use crate::host::rights::Ids;
 use crate::host::sandbox::Sandbox;
 use crate::tls::{Files, KeyExchange};
@@ -34,6 +35,7 @@ pub(super) struct Options {
     /// None: [`LISTEN_DEFAULT`].
     pub(super) listen: Vec<SocketAddr>,
     pub(super) reuse_port: bool,
+    pub(super) freebind: bool,
     pub(super) metrics: Option<SocketAddr>,
     pub(super) drain: Duration,
     pub(super) served: Served,
@@ -41,6 +43,7 @@ pub(super) struct Options {
     pub(super) upstreams: Vec<UpstreamSpec>,
     /// How many of them, the first ones, are those of the file.
     pub(super) upstreams_of_file: usize,
+    pub(super) upstream_source: Source,
     pub(super) order: Order,
     /// None: what suits the order.
     pub(super) hedge: Option<Hedge>,
@@ -83,12 +86,15 @@ impl Options {
             listen: Vec::new(),
             // A second process is a mistake more often than not, and an error then.
             reuse_port: false,
+            // An address that the host does not have is a mistake more often than not, too.
+            freebind: false,
             // Counts say what clients do, if not who: nobody gets them unasked.
             metrics: None,
             drain: Duration::ZERO,
             served: Served::new(host),
             upstreams: Vec::new(),
             upstreams_of_file: 0,
+            upstream_source: Source::default(),
             // One operator sees all names, and no other sees any of them while it works.
             order: Order::Ordered,
             hedge: None,
@@ -223,6 +229,58 @@ impl Options {
         Ok(())
     }
 
+    pub(super) fn add_upstream_source(&mut self, value: &str) -> Result<(), String> {
+        let example =
+            "write an address of this host, such as 192.168.1.2, or an interface, such as eth1";
+        let Source { v4, v6, interface } = &mut self.upstream_source;
+        let bare = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        match bare.unwrap_or(value).parse::<IpAddr>() {
+            Ok(ip) if ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST => {
+                Err(format!("is no address of one host; {example}"))
+            }
+            Ok(IpAddr::V4(ip)) => set_once(v4, ip, "an IPv4 address"),
+            Ok(IpAddr::V6(ip)) if ip.is_unicast_link_local() => {
+                Err("is a link-local address; write the interface".into())
+            }
+            Ok(IpAddr::V6(ip)) => set_once(v6, ip, "an IPv6 address"),
+            // Names that the kernel takes, but none that is likely a slip in an address.
+            Err(_)
+                if value.len() > INTERFACE_LEN_MAX
+                    || value.contains(|c: char| c.is_whitespace() || "/:%#".contains(c))
+                    || value.starts_with(|c: char| c.is_ascii_digit()) && value.contains('.') =>
+            {
+                Err(format!("is neither an address nor an interface; {example}"))
+            }
+            Err(_) => set_once(interface, value.into(), "an interface"),
+        }
+    }
+
+    /// What of `--upstream-source` may be meant otherwise.
+    fn source_warnings(&self) -> Vec<String> {
+        let Source { v4, v6, interface } = &self.upstream_source;
+        let mut warnings = Vec::new();
+        if let Some(interface) = interface
+            && (self.host.interface_index)(interface).is_none()
+        {
+            warnings.push(format!(
+                "--upstream-source {interface}: there is no such interface now; upstreams are connected to once there is"
+            ));
+        }
+        let has = |is_v4: bool| self.upstreams.iter().any(|it| it.address.is_ipv4() == is_v4);
+        for (given, other, is_v4, name) in [
+            (v4.map(IpAddr::from), v6.is_some(), false, "IPv6"),
+            (v6.map(IpAddr::from), v4.is_some(), true, "IPv4"),
+        ] {
+            if let Some(given) = given.filter(|_| !other && interface.is_none() && has(is_v4)) {
+                warnings.push(format!(
+                    "--upstream-source {given}: upstreams with {name} are connected to from any address; give one for \
+                     {name}, or the interface, too"
+                ));
+            }
+        }
+        warnings
+    }
+
     pub(super) fn add_ca_file(&mut self, value: &str) -> Result<(), String> {
         if self.ca_files.iter().any(|file| *file == *value) {
             return Ok(());
@@ -328,6 +386,8 @@ impl Options {
             ));
         }
         warnings.extend(self.unreached_wait_limit());
+        warnings.extend(self.source_warnings());
+        let log_format = self.log_format();
         let private_answers = self.private_answers();
         // With one operator asked before the others, these are not to see a part of the names.
         let hedge = if self.order == Order::Ordered { Hedge::Same } else { Hedge::Any };
@@ -336,19 +396,17 @@ impl Options {
             listen: self.listen,
             inherited,
             reuse_port: self.reuse_port,
+            freebind: self.freebind,
             metrics: self.metrics,
             drain: self.drain,
             upstreams: self.upstreams,
+            upstream_source: self.upstream_source,
             files,
             key_exchange: self.key_exchange,
             user: self.user,
             sandbox: self.sandbox,
             log_level: self.log_level,
-            log_format: self.log_format.unwrap_or(if self.host.is_stderr_journal {
-                LogFormat::Journald
-            } else {
-                LogFormat::Plain
-            }),
+            log_format,
             policy: Policy {
                 order: self.order,
                 hedge: self.hedge.unwrap_or(hedge),
@@ -364,6 +422,12 @@ impl Options {
             limits,
             sockets: self.size.sockets(),
         })
+    }
+
+    fn log_format(&self) -> LogFormat {
+        let suitable =
+            if self.host.is_stderr_journal { LogFormat::Journald } else { LogFormat::Plain };
+        self.log_format.unwrap_or(suitable)
     }
 
     fn files(&mut self) -> Result<Files, UsageError> {
@@ -479,9 +543,7 @@ impl Options {
             QueryLog::Auto if !is_stderr_terminal => return None,
             QueryLog::Json => QueryLogForm::Json,
             QueryLog::Auto | QueryLog::On
-                if is_stderr_terminal
-                    && takes_colour
-                    && self.log_format.is_none_or(|format| format == LogFormat::Plain) =>
+                if is_stderr_terminal && takes_colour && self.log_format() == LogFormat::Plain =>
             {
                 QueryLogForm::Columns
             }
@@ -624,6 +686,23 @@ impl Choice for Special {
         &[("local", Self::Local), ("forward", Self::Forward)];
 }
 
+/// Takes what can be there once; `what` it is.
+fn set_once<T: PartialEq + Display>(
+    place: &mut Option<T>,
+    value: T,
+    what: &str,
+) -> Result<(), String> {
+    match place {
+        Some(other) if *other != value => {
+            Err(format!("is one too many, as {other} is {what}, too; give one of them"))
+        }
+        _ => {
+            *place = Some(value);
+            Ok(())
+        }
+    }
+}
+
 fn add_zone(zones: &mut Vec<Box<[u8]>>, zone: Box<[u8]>) -> Result<(), String> {
     // A user who adds flags to an image's own need not know what those are.
     if zones.contains(&zone) {
@@ -693,6 +772,9 @@ pub(super) const LISTENERS_MAX: usize = 32;
 
 /// Lines name each of them where a certificate leads to none.
 pub(super) const CA_FILES_MAX: usize = 16;
+
+/// `IFNAMSIZ` without the zero at the end.
+const INTERFACE_LEN_MAX: usize = 15;
 
 /// Each is compared with every special name that is asked for, or every name that has a private address. Where
 /// they are many, one above them does: `100.in-addr.arpa` stands for the 64 zones of the shared addresses.

@@ -629,6 +629,38 @@ fn a_flag_that_begins_like_another_is_not_the_other() {
 }
 
 #[test]
+fn sources_are_one_of_a_kind_and_what_they_leave_open_is_told() {
+    let source = |line: &str| config(line).upstream_source;
+    assert!(source("").is_any());
+    let all = "--upstream-source 192.0.2.7 --upstream-source [2001:db8::7] --upstream-source eth0";
+    let [v4, v6] = ["192.0.2.7", "2001:db8::7"].map(|ip| ip.parse::<IpAddr>().unwrap());
+    let Source { v4: own_v4, v6: own_v6, interface } = source(all);
+    assert_eq!([own_v4.map(IpAddr::from), own_v6.map(IpAddr::from)], [Some(v4), Some(v6)]);
+    assert_eq!(interface.as_deref(), Some("eth0"));
+    for (line, expected) in [
+        (all, ""),
+        // Cloudflare has addresses of both families.
+        ("--upstream-source 192.0.2.7", "--upstream-source 192.0.2.7: upstreams with IPv6 are "),
+        ("--upstream-source 2001:db8::7", "--upstream-source 2001:db8::7: upstreams with IPv4 "),
+        ("--upstream-source 192.0.2.7 -u 9.9.9.9#x", ""),
+        ("--upstream-source 192.0.2.7 --upstream-source eth0", ""),
+        ("--upstream-source tun7", "--upstream-source tun7: there is no such interface now"),
+    ] {
+        let warnings = config(line).warnings;
+        assert_eq!(warnings.is_empty(), expected.is_empty(), "{line}: {warnings:?}");
+        assert!(warnings.concat().starts_with(expected), "{line}: {warnings:?}");
+    }
+    let table = r"
+        0.0.0.0       => --upstream-source 0.0.0.0: is no address of one host; write an address of this host
+        fe80::1       => --upstream-source fe80::1: is a link-local address; write the interface
+        192.168.1     => --upstream-source 192.168.1: is neither an address nor an interface; write
+        fe80::1%eth0  => --upstream-source fe80::1%eth0: is neither an address nor an interface
+        ::1 --upstream-source ::2 => --upstream-source ::2: is one too many, as ::1 is an IPv6 address, too
+        a --upstream-source b => --upstream-source b: is one too many, as a is an interface, too";
+    assert_errors("--upstream-source", table);
+}
+
+#[test]
 fn flags_that_take_one_value() {
     let config = config(
         "--ca-file roots.pem --query-log=on --log-level trace --upstream-idle-timeout 1 \

@@ -227,6 +227,8 @@ fn needing_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let is_other = [
         ("--listen", old.listen != new.listen),
         ("--reuse-port", old.reuse_port != new.reuse_port),
+        ("--freebind", old.freebind != new.freebind),
+        ("--upstream-source", old.upstream_source != new.upstream_source),
         ("--allow local", !old.policy.access.subnets && new.policy.access.subnets),
         ("--metrics", old.metrics != new.metrics),
         ("--drain", old.drain != new.drain),

@@ -9,6 +9,7 @@ use super::client::ClientSocket;
 use super::upstream::{UpstreamSocket, UpstreamTarget};
 use crate::config::SocketLimits;
 use crate::forwarder::{ClientId, ConnId, Forwarder, UpstreamConnId};
+use crate::host::network::source::Source;
 
 /// What a socket works on: the core, and what the loop shares between sockets.
 pub(crate) struct Context {
@@ -17,6 +18,8 @@ pub(crate) struct Context {
     pub(crate) now: Instant,
     /// Upstreams by [index](crate::forwarder::UpstreamIndex).
     pub(crate) targets: Vec<UpstreamTarget>,
+    /// Where connections to them leave from.
+    pub(crate) source: Source,
     /// A buffer that whatever is read goes through.
     pub(crate) buffer: Box<[u8]>,
     /// Connections to [acknowledge](UpstreamSocket::acknowledge) what was read on.

@@ -16,6 +16,7 @@ use super::sockets::{Context, Socket};
 use super::stream::{BurstReader, Stream};
 use crate::config::{Config, SocketLimits};
 use crate::forwarder::{Closed, Manner, Stage, UpstreamConnId, UpstreamIndex};
+use crate::host::network::source::Source;
 use crate::host::os_error::system_error;
 use crate::tls::{self, Connector, Failure, Handshake, Identity, Progress, TlsLimits, TlsStream};
 
@@ -121,8 +122,8 @@ impl UpstreamSocket {
         upstream: UpstreamIndex,
     ) -> Result<Self, Closed> {
         let target = &cx.targets[upstream.index()];
-        let stream = connect(target.address, &cx.limits).map_err(|error| {
-            let how = connect_failed(&error);
+        let stream = connect(target.address, &cx.source, &cx.limits).map_err(|detail| {
+            let how = Closed::Failed { stage: Stage::Connect, detail };
             target.log_ended(&how);
             how
         })?;
@@ -208,7 +209,7 @@ impl UpstreamSocket {
     /// Reads, decrypts and gives to the core. True: there may be more.
     fn receive(&mut self, cx: &mut Context) -> Result<bool, Failure> {
         let Some(tls) = &mut self.tls else { return Ok(false) };
-        let Context { forwarder, now, targets, buffer, limits, unacknowledged } = cx;
+        let Context { forwarder, now, targets, buffer, limits, unacknowledged, .. } = cx;
         let sink = |bytes: &[u8]| forwarder.handle_stream(*now, self.conn.into(), bytes);
         let progress = if self.state == State::Handshaking {
             // TLS stops where the handshake ends, with octets left.
@@ -369,17 +370,30 @@ fn connect_failed(error: &io::Error) -> Closed {
     Closed::Failed { stage: Stage::Connect, detail: system_error(error) }
 }
 
-/// Begins to connect. The sizes of the buffers are set first: the peer learns what they are then.
-fn connect(address: SocketAddr, limits: &SocketLimits) -> io::Result<TcpStream> {
+/// Begins to connect. The error is words for the log.
+fn connect(
+    address: SocketAddr,
+    source: &Source,
+    limits: &SocketLimits,
+) -> Result<TcpStream, Box<str>> {
+    let socket = new_socket(address, limits).map_err(|error| system_error(&error))?;
+    source.bind(&SockRef::from(&socket), address)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
+            Err(system_error(&error))
+        }
+        _ => Ok(TcpStream::from_std(socket.into())),
+    }
+}
+
+/// A socket with the sizes of its buffers, as the peer learns what they are when it is connected.
+fn new_socket(address: SocketAddr, limits: &SocketLimits) -> io::Result<socket2::Socket> {
     let domain = Domain::for_address(address);
     let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_recv_buffer_size(limits.upstream_receive_asked)?;
     socket.set_send_buffer_size(limits.upstream_send_asked)?;
-    match socket.connect(&address.into()) {
-        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
-        _ => Ok(TcpStream::from_std(socket.into())),
-    }
+    Ok(socket)
 }
 
 /// Sets timeouts that free a socket of which nothing is asked any more. The core notices a silent upstream

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use rustix::net::netdevice::name_to_index;
 
 use support::message::{A, NOERROR, TXT};
-use support::namespace::{Namespace, in_namespace};
+use support::namespace::{Namespace, in_namespace, ip};
 use support::proxy::arguments;
 use support::server::LIMIT;
 use support::{Authority, DotServer, Proxy, Query, Response, Setup, TcpClient, answers};
@@ -54,6 +54,24 @@ fn h04_answers_leave_from_the_address_asked() {
             let link_local = SocketAddrV6::new(link_local, port, 0, scope);
             assert_answers_come_from(link_local.into());
         });
+        proxy.stop();
+    });
+}
+
+#[test]
+fn an_address_that_comes_late_is_served_once_it_is_there() {
+    in_namespace("an_address_that_comes_late_is_served_once_it_is_there", "", || {
+        let authority = Authority::new();
+        let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+        let late = ["--listen", "10.9.9.9:5300", "--listen", "[fd09::9]:5300", "--freebind", "on"];
+        let proxy = Proxy::start(&arguments(&authority, &[server.address()], &late));
+        let is_warning = |line: &str| line.starts_with("WARN") && line.contains("--freebind");
+        proxy.await_lines("warnings", 2, is_warning);
+        ip(&["address", "add", "10.9.9.9/32", "dev", "lo"]);
+        ip(&["address", "add", "fd09::9/128", "dev", "lo", "nodad"]);
+        for listener in proxy.listeners() {
+            assert_answers_come_from(*listener);
+        }
         proxy.stop();
     });
 }

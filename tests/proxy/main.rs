@@ -12,6 +12,7 @@ mod private;
 mod process;
 mod query_log;
 mod reload;
+mod source;
 mod special;
 mod status;
 mod transport;

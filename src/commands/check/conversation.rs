@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
 use super::failure::Failure;
 use crate::forwarder::Ecs;
 use crate::forwarder::Stage;
@@ -13,6 +15,7 @@ use crate::forwarder::message::frame::{self, Deframer};
 use crate::forwarder::message::{
     self, Opt, ParsedQuery, Rcode, ResponseCheck, check_response, parse_query,
 };
+use crate::host::network::source::Source;
 use crate::tls::TlsStream;
 
 /// What is asked, as a client would ask it.
@@ -57,14 +60,23 @@ pub(super) struct Answer {
     pub(super) message: Vec<u8>,
 }
 
-/// Connects, as long as the deadline lets it.
-pub(super) fn connect(address: SocketAddr, deadline: Instant) -> Result<TcpStream, Failure> {
+/// Connects from there, as long as the deadline lets it.
+pub(super) fn connect(
+    address: SocketAddr,
+    source: &Source,
+    deadline: Instant,
+) -> Result<TcpStream, Failure> {
+    let failed = |error: io::Error| Failure::of_connect(&error, address);
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
+    source
+        .bind(&SockRef::from(&socket), address)
+        .map_err(|detail| Failure::new(Stage::Connect, detail))?;
     let connected = time_left(deadline).and_then(|left| {
-        let tcp = TcpStream::connect_timeout(&address, left)?;
-        tcp.set_nodelay(true)?;
-        Ok(tcp)
+        socket.connect_timeout(&address.into(), left)?;
+        socket.set_tcp_nodelay(true)
     });
-    connected.map_err(|error| Failure::of_connect(&error, address))
+    connected.map(|()| socket.into()).map_err(failed)
 }
 
 /// A connection and the TLS on it.
@@ -219,8 +231,12 @@ fn read(
 
 /// What a server says in clear text to a request of HTTP, or by itself: the start of its first line, fit for a
 /// terminal. `None`: nothing.
-pub(super) fn said_in_clear(address: SocketAddr, deadline: Instant) -> Option<String> {
-    let tcp = connect(address, deadline).ok()?;
+pub(super) fn said_in_clear(
+    address: SocketAddr,
+    source: &Source,
+    deadline: Instant,
+) -> Option<String> {
+    let tcp = connect(address, source, deadline).ok()?;
     let mut io = Timed { tcp: &tcp, deadline };
     io.write_all(b"HEAD / HTTP/1.0\r\n\r\n").ok()?;
     let mut heard = Vec::new();

@@ -8,6 +8,7 @@ use super::conversation::said_in_clear;
 use crate::config::UpstreamSpec;
 use crate::forwarder::Stage;
 use crate::forwarder::message::Rcode;
+use crate::host::network::source::Source;
 use crate::host::os_error::system_error;
 use crate::tls::{self, Presented};
 
@@ -87,13 +88,13 @@ impl Failure {
         Self { stage: Stage::Read, detail: detail.into(), advice: WEB_SERVER.into() }
     }
 
-    /// Adds what to do, which may take a look at what else there is on the port, until the deadline.
+    /// Adds what to do, which may take a look from the source at what else there is on the port, until the deadline.
     pub(super) fn advise(
         &mut self,
         spec: &UpstreamSpec,
         presented: Option<&Presented>,
         now: u64,
-        deadline: Instant,
+        (source, deadline): (&Source, Instant),
     ) {
         if !self.advice.is_empty() {
             return;
@@ -101,7 +102,7 @@ impl Failure {
         self.advice = match (self.stage, presented) {
             (Stage::Certificate, Some(presented)) => of_certificate(spec, presented, now),
             (Stage::Negotiation, _) => WEB_SERVER.into(),
-            (Stage::Tls, None) => match said_in_clear(spec.address, deadline) {
+            (Stage::Tls, None) => match said_in_clear(spec.address, source, deadline) {
                 Some(line) if line.starts_with("HTTP/") => {
                     format!("it answers HTTP: {line}: {WEB_SERVER}")
                 }

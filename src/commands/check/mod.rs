@@ -26,12 +26,12 @@ pub fn run<E>(
     form: Form,
     mut print: impl FnMut(&str) -> Result<(), E>,
 ) -> Result<Option<String>, E> {
-    let ecs = config.policy.ecs;
+    let (source, ecs) = (&config.upstream_source, config.policy.ecs);
     let reports = thread::scope(|scope| {
         let mut probes = Vec::new();
         for (spec, connector) in config.upstreams.iter().zip(connectors) {
-            let spawned =
-                thread::Builder::new().spawn_scoped(scope, move || probe(spec, connector, ecs));
+            let spawned = thread::Builder::new()
+                .spawn_scoped(scope, move || probe(spec, connector, source, ecs));
             match spawned {
                 Ok(probe) => probes.push(probe),
                 Err(error) => {

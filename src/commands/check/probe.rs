@@ -10,33 +10,41 @@ use crate::config::UpstreamSpec;
 use crate::forwarder::message::Rcode;
 use crate::forwarder::message::edit::Edns;
 use crate::forwarder::{Ecs, Stage};
+use crate::host::network::source::Source;
 use crate::tls::{Connector, Witness};
 
-/// Tries the upstream with what a run would connect with.
-pub(super) fn probe(spec: &UpstreamSpec, mut connector: Connector, ecs: Ecs) -> Report {
+/// Tries the upstream with what a run would connect with, and from there.
+pub(super) fn probe(
+    spec: &UpstreamSpec,
+    mut connector: Connector,
+    source: &Source,
+    ecs: Ecs,
+) -> Report {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let witness = connector.watch();
     let mut probe =
-        Probe { connector, witness, ecs, edns: Edns::Ours, report: Report::new(spec, now) };
+        Probe { connector, witness, source, ecs, edns: Edns::Ours, report: Report::new(spec, now) };
     let done = probe.try_out();
     let Probe { mut report, .. } = probe;
     if let Err(mut failure) = done {
-        failure.advise(spec, report.certificate.as_ref(), now, Instant::now() + CLEAR_TIME_MAX);
+        let deadline = Instant::now() + CLEAR_TIME_MAX;
+        failure.advise(spec, report.certificate.as_ref(), now, (source, deadline));
         report.failure = Some(failure);
     }
     report
 }
 
-struct Probe {
+struct Probe<'a> {
     connector: Connector,
     witness: Arc<Witness>,
+    source: &'a Source,
     ecs: Ecs,
     /// What the upstream understands.
     edns: Edns,
     report: Report,
 }
 
-impl Probe {
+impl Probe<'_> {
     /// All that an upstream must be able to do, and then what is good to know besides.
     fn try_out(&mut self) -> Result<(), Failure> {
         let Some(root) = Question::root() else { return Ok(()) };
@@ -64,7 +72,7 @@ impl Probe {
     /// TCP and TLS.
     fn open(&mut self) -> Result<Conversation, Failure> {
         let begin = Instant::now();
-        let tcp = connect(self.report.spec.address, begin + CONNECT_TIME_MAX)?;
+        let tcp = connect(self.report.spec.address, self.source, begin + CONNECT_TIME_MAX)?;
         self.report.connect = Some(begin.elapsed());
         let begin = Instant::now();
         let mut conversation = Conversation::new(tcp, self.connector.start(begin)?);
@@ -133,7 +141,7 @@ impl Probe {
     /// A second connection, which may take up the session of the first.
     fn resume(&mut self, root: &Question, deadline: Instant) -> Resumption {
         let begin = Instant::now();
-        let mut conversation = match connect(self.report.spec.address, deadline)
+        let mut conversation = match connect(self.report.spec.address, self.source, deadline)
             .and_then(|tcp| Ok(Conversation::new(tcp, self.connector.start(begin)?)))
         {
             Ok(conversation) => conversation,

@@ -7,10 +7,11 @@
 //! survive that falls silent, as on any path that breaks.
 
 pub mod interfaces;
+pub mod source;
 pub(crate) mod subnets;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ use rustix::net::{
     AddressFamily, RecvFlags, SocketFlags, SocketType, bind, connect, connect_unspec, getsockname,
     recv, socket_with,
 };
+use socket2::SockRef;
+use source::Source;
 
 /// A socket on which the kernel announces changes, and the ways to the upstreams as of the last look.
 #[derive(Debug)]
@@ -52,13 +55,18 @@ pub(crate) struct Change {
 impl Network {
     /// Has the kernel send messages from now on. The first look is due at once, and finds what changed since
     /// then. It is an error where there is no netlink, as in some sandboxes.
-    pub(crate) fn listen(token: Token, upstreams: &[SocketAddr], now: Instant) -> io::Result<Self> {
+    pub(crate) fn listen(
+        token: Token,
+        upstreams: &[SocketAddr],
+        source: &Source,
+        now: Instant,
+    ) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         // No protocol is the first, NETLINK_ROUTE.
         let messages = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
         set_socket_recv_buffer_size(&messages, RECEIVE_ASKED)?;
         bind(&messages, &SocketAddrNetlink::new(0, GROUPS))?;
-        let looker = Looker::new();
+        let looker = Looker::new(source);
         let ways = vec![None; upstreams.len()];
         Ok(Self { messages, token, looker, ways, looked_at: now, look_at: Some(now) })
     }
@@ -150,12 +158,18 @@ struct Looker {
 }
 
 impl Looker {
-    fn new() -> Self {
-        let open = |family| {
+    fn new(source: &Source) -> Self {
+        let open = |family, any: SocketAddr| {
             // Without a socket of this family there are no connections either.
-            socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()
+            let socket = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()?;
+            // Without the source there are none now, and nothing is known of later ones.
+            source.look_from(&SockRef::from(&socket), any).ok()?;
+            Some(socket)
         };
-        Self { v4: open(AddressFamily::INET), v6: open(AddressFamily::INET6) }
+        Self {
+            v4: open(AddressFamily::INET, (Ipv4Addr::UNSPECIFIED, 0).into()),
+            v6: open(AddressFamily::INET6, (Ipv6Addr::UNSPECIFIED, 0).into()),
+        }
     }
 
     /// The way to an address; `None` where nothing is known.
@@ -270,7 +284,8 @@ mod tests {
         let now = Instant::now();
         let upstream = "127.0.0.1:853".parse().expect("one");
         let poll = mio::Poll::new().expect("one");
-        let mut network = Network::listen(Token(7), &[upstream], now).expect("netlink");
+        let mut network =
+            Network::listen(Token(7), &[upstream], &Source::default(), now).expect("netlink");
         assert_eq!(network.poll_timeout(), Some(now));
         assert!(network.begin_look(poll.registry(), now).expect("a look"));
         // It is no change that nothing was known before.
@@ -329,7 +344,7 @@ mod tests {
     #[test]
     fn each_look_is_a_new_one() {
         let addresses = ["127.0.0.1:853", "[::1]:853"].map(|text| text.parse().expect("one"));
-        let looker = Looker::new();
+        let looker = Looker::new(&Source::default());
         for _ in 0..3 {
             for address in addresses {
                 // A host may be without IPv6.

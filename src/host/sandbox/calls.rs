@@ -14,8 +14,8 @@ use seccompiler::{apply_filter, sock_filter};
 /// The first filter ends the process at a call that only an intruder makes. The second refuses whatever is
 /// not known to be needed: a C library that is newer than this program tries a call and goes on without it,
 /// where the end of the process would be the end of the service.
-pub(super) fn restrict(reads_files: bool) -> bool {
-    let [deadly, needed] = filters(getpid(), reads_files);
+pub(super) fn restrict(reads_files: bool, binds: bool) -> bool {
+    let [deadly, needed] = filters(getpid(), reads_files, binds);
     // The second one refuses the calls that install a filter, too.
     apply_filter(&deadly).is_ok() && apply_filter(&needed).is_ok()
 }
@@ -29,11 +29,12 @@ pub(super) fn refuse_to_hide() {
     apply_filter(&filter(&hide, refused, SECCOMP_RET_ALLOW)).unwrap();
 }
 
-fn filters(own: Pid, reads_files: bool) -> [Vec<sock_filter>; 2] {
+fn filters(own: Pid, reads_files: bool, binds: bool) -> [Vec<sock_filter>; 2] {
     // An abort is a signal to oneself.
     let to_itself = [Condition::is(0, own.as_raw_nonzero().get().cast_unsigned())];
     let reading = if reads_files { READING } else { &[] };
-    let needed = [NEEDED, &[Call(libc::SYS_tgkill, &to_itself)], reading].concat();
+    let binding = if binds { BINDING } else { &[] };
+    let needed = [NEEDED, &[Call(libc::SYS_tgkill, &to_itself)], reading, binding].concat();
     let refused = SECCOMP_RET_ERRNO | Errno::PERM.raw_os_error().unsigned_abs();
     [
         filter(DEADLY, SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_ALLOW),
@@ -148,6 +149,9 @@ const READING: &[Call<'_>] = &[
     Call(libc::SYS_lseek, &[]),
 ];
 
+/// What it takes to connect from an address that was chosen. New sockets are for TCP, of which none listens later.
+const BINDING: &[Call<'_>] = &[Call(libc::SYS_bind, &[])];
+
 /// A file may be opened to be read, and not otherwise.
 const OPENS_TO_WRITE: u32 = (libc::O_WRONLY
     | libc::O_RDWR
@@ -247,11 +251,16 @@ mod tests {
 
     /// What the kernel would make of a call: the stricter one of both filters decides.
     fn verdict(architecture: u32, number: u32, arguments: [u32; 4]) -> u32 {
-        verdict_of(false, architecture, number, arguments)
+        verdict_of((false, false), architecture, number, arguments)
     }
 
-    fn verdict_of(reads_files: bool, architecture: u32, number: u32, arguments: [u32; 4]) -> u32 {
-        let [deadly, needed] = filters(Pid::from_raw(OWN).unwrap(), reads_files);
+    fn verdict_of(
+        (reads_files, binds): (bool, bool),
+        architecture: u32,
+        number: u32,
+        arguments: [u32; 4],
+    ) -> u32 {
+        let [deadly, needed] = filters(Pid::from_raw(OWN).unwrap(), reads_files, binds);
         let result = run(&deadly, architecture, number, arguments);
         if result == SECCOMP_RET_ALLOW {
             run(&needed, architecture, number, arguments)
@@ -375,8 +384,25 @@ mod tests {
             (true, READ | libc::O_CREAT.cast_unsigned(), REFUSED),
             (true, READ | libc::O_TMPFILE.cast_unsigned(), REFUSED),
         ] {
-            let result = verdict_of(reads_files, ARCHITECTURE, number, [0, 0, flags, 0]);
+            let result = verdict_of((reads_files, false), ARCHITECTURE, number, [0, 0, flags, 0]);
             assert_eq!(result, expected, "{reads_files} {flags:x}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_bound_where_connections_leave_from_an_address_that_was_chosen() {
+        for (binds, number, expected) in [
+            (false, libc::SYS_bind, REFUSED),
+            (true, libc::SYS_bind, SECCOMP_RET_ALLOW),
+            (true, libc::SYS_listen, REFUSED),
+        ] {
+            let result = verdict_of(
+                (false, binds),
+                ARCHITECTURE,
+                number.cast_unsigned() as u32,
+                [3, 0, 16, 0],
+            );
+            assert_eq!(result, expected, "{binds} {number}");
         }
     }
 

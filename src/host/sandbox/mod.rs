@@ -31,14 +31,15 @@ pub enum Sandbox {
 }
 
 /// Enters the sandbox, from which there is no way out. The process may then connect over TCP to these ports
-/// only, those of its upstreams, and read what is in the folders of these files, as they are named and where links
-/// lead to. Returns whether other ports are out of reach.
+/// only, those of its upstreams, where `binds` from addresses that it chooses, and read what is in the folders of
+/// these files, as they are named and where links lead to. Returns whether other ports are out of reach.
 ///
 /// To be called once everything is open, while there is one thread. It is an error if the kernel has less than
 /// is required, one line for the user.
 pub fn enter(
     sandbox: Sandbox,
     ports: impl IntoIterator<Item = u16>,
+    binds: bool,
     files: &[&Path],
 ) -> Result<bool, String> {
     if sandbox == Sandbox::Off {
@@ -54,8 +55,8 @@ pub fn enter(
         log::warn!("{not_hidden}");
     }
     // No ruleset, as in a container that knows no Landlock, is as good as a kernel without.
-    let landlock = confine(ports, files).unwrap_or(ABI::Unsupported);
-    let taken = Taken { calls: restrict_calls(!files.is_empty()), landlock };
+    let landlock = confine(ports, binds, files).unwrap_or(ABI::Unsupported);
+    let taken = Taken { calls: restrict_calls(!files.is_empty(), binds), landlock };
     if sandbox == Sandbox::Require && !taken.is_all() {
         return Err(required(&taken));
     }
@@ -78,14 +79,20 @@ fn hide() -> io::Result<()> {
 
 /// Takes away by Landlock what the kernel can, and returns the version that it has. Files that are open stay
 /// open.
-fn confine(ports: impl IntoIterator<Item = u16>, files: &[&Path]) -> Result<ABI, RulesetError> {
+fn confine(
+    ports: impl IntoIterator<Item = u16>,
+    binds: bool,
+    files: &[&Path],
+) -> Result<ABI, RulesetError> {
     let rule = |port| Ok::<_, RulesetError>(NetPort::new(port, AccessNet::ConnectTcp));
+    // Any port that is free; none of those that clients know.
+    let any_port = binds.then(|| Ok::<_, RulesetError>(NetPort::new(0, AccessNet::BindTcp)));
     let status = Ruleset::default()
         .handle_access(AccessFs::from_all(LANDLOCK))?
         .handle_access(AccessNet::from_all(LANDLOCK))?
         .scope(Scope::from_all(LANDLOCK))?
         .create()?
-        .add_rules(ports.into_iter().map(rule))?
+        .add_rules(ports.into_iter().map(rule).chain(any_port))?
         .add_rules(path_beneath_rules(readable(files), AccessFs::ReadFile))?
         .restrict_self()?;
     match status.landlock {
@@ -112,12 +119,12 @@ fn readable(files: &[&Path]) -> Vec<PathBuf> {
 const LANDLOCK: ABI = ABI::V6;
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-fn restrict_calls(reads_files: bool) -> bool {
-    calls::restrict(reads_files)
+fn restrict_calls(reads_files: bool, binds: bool) -> bool {
+    calls::restrict(reads_files, binds)
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn restrict_calls(_reads_files: bool) -> bool {
+fn restrict_calls(_reads_files: bool, _binds: bool) -> bool {
     false
 }
 

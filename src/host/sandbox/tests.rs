@@ -135,7 +135,7 @@ fn landlock_refuses() {
             };
             let files: &[&Path] =
                 if act.ends_with("folder") { &[Path::new("/etc/passwd")] } else { &[] };
-            confine([outside.port()], files).unwrap() >= needed
+            confine([outside.port()], false, files).unwrap() >= needed
         },
         &[
             ("open", open, End::Refused(Errno::ACCESS)),
@@ -168,7 +168,7 @@ fn system_calls_are_refused_or_deadly() {
     let refused = End::Refused(Errno::PERM);
     assert_ends(
         "system_calls_are_refused_or_deadly",
-        |_, _| calls::restrict(false),
+        |_, _| calls::restrict(false, false),
         &[
             ("upstream", |outside| connect(&outside.upstream), End::Done),
             ("open", open, refused),
@@ -193,7 +193,7 @@ fn system_calls_are_refused_or_deadly() {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn memory_that_cannot_be_hidden() {
     fn enter_as(sandbox: Sandbox, outside: &Outside) -> io::Result<()> {
-        enter(sandbox, [outside.port()], &[]).map(drop).map_err(|line| {
+        enter(sandbox, [outside.port()], false, &[]).map(drop).map_err(|line| {
             assert!(line.contains("--sandbox require: names and keys are not hidden"), "{line}");
             Errno::PERM.into()
         })
@@ -225,9 +225,12 @@ fn memory_that_cannot_be_hidden() {
 fn the_whole_sandbox_holds_what_serves() {
     assert_ends(
         "the_whole_sandbox_holds_what_serves",
-        |_, outside| enter(Sandbox::On, [outside.port()], &[Path::new("/etc/passwd")]).is_ok(),
+        |_, outside| {
+            enter(Sandbox::On, [outside.port()], true, &[Path::new("/etc/passwd")]).is_ok()
+        },
         &[
             ("upstream", |outside| connect(&outside.upstream), End::Done),
+            ("any port of an address", bind, End::Done),
             ("known sockets", |outside| accept(&outside.upstream), End::Done),
             ("memory", |_| allocate(), End::Done),
             ("file", |_| std::fs::read("/etc/passwd").map(drop), End::Done),

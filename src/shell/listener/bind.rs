@@ -12,8 +12,18 @@ use socket2::{Domain, Protocol, SockRef, Type};
 use crate::config::SocketLimits;
 use crate::host::inherited::Pair;
 use crate::host::network::interfaces::{self, Unusable};
+use crate::host::network::source;
 use crate::host::os_error::system_error;
 use crate::shell::datagram::{self, Calls};
+
+/// How an address is bound.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// Other processes may listen there, too.
+    pub(crate) reuse_port: bool,
+    /// The host need not have the address yet.
+    pub(crate) freebind: bool,
+}
 
 /// The sockets of a listening address.
 pub(super) struct Bound {
@@ -28,7 +38,7 @@ pub(super) struct Bound {
 /// Binds `address` for UDP and TCP, as [`Listener::bind`](super::Listener::bind) says.
 pub(super) fn bind(
     address: SocketAddr,
-    reuse_port: bool,
+    Options { reuse_port, freebind }: Options,
     limits: &SocketLimits,
 ) -> Result<Bound, String> {
     let reuse = match (reuse_port, address.port()) {
@@ -46,15 +56,20 @@ pub(super) fn bind(
     let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
     loop {
         tries -= 1;
-        let (udp, receive_buffer) = bind_udp(address, reuse, limits)
+        let (udp, receive_buffer, is_early) = bind_udp(address, reuse, freebind, limits)
             .map_err(|failed| failed.explain(address, "UDP", reuse))?;
         let bound =
             udp.local_addr().map_err(|error| Failed::from(error).explain(address, "UDP", reuse))?;
-        match bind_tcp(bound, reuse, limits) {
+        match bind_tcp(bound, reuse, freebind, limits) {
             // The port that was free for UDP is taken for TCP.
             Err(failed) if failed.error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
             Err(failed) => return Err(failed.explain(bound, "TCP", reuse)),
-            Ok(tcp) => return Ok(Bound { address: bound, udp, receive_buffer, tcp }),
+            Ok(tcp) => {
+                if is_early {
+                    log_early(bound);
+                }
+                return Ok(Bound { address: bound, udp, receive_buffer, tcp });
+            }
         }
     }
 }
@@ -105,13 +120,14 @@ enum Reuse {
 fn bind_udp(
     address: SocketAddr,
     reuse: Reuse,
+    freebind: bool,
     limits: &SocketLimits,
-) -> Result<(UdpSocket, usize), Failed> {
+) -> Result<(UdpSocket, usize, bool), Failed> {
     // SO_REUSEADDR is not set: for UDP it lets a second program take the port and the queries with it.
     let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
     let granted = prepare_udp(&socket, address, limits)?;
-    bind_socket(&socket, address, reuse)?;
-    Ok((UdpSocket::from_std(socket.into()), granted))
+    let is_early = bind_socket(&socket, address, reuse, freebind)?;
+    Ok((UdpSocket::from_std(socket.into()), granted, is_early))
 }
 
 /// Sets the options of a socket for UDP. Returns how many octets the kernel granted for datagrams that wait.
@@ -150,13 +166,14 @@ fn answer_hosts_only(socket: &socket2::Socket, address: SocketAddr) -> io::Resul
 fn bind_tcp(
     address: SocketAddr,
     reuse: Reuse,
+    freebind: bool,
     limits: &SocketLimits,
 ) -> Result<TcpListener, Failed> {
     let socket = new_socket(address, Type::STREAM, Protocol::TCP)?;
     // Connections of a former run, in TIME_WAIT, would hold the port for a minute.
     socket.set_reuse_address(true)?;
     set_client_buffers(&socket, limits)?;
-    bind_socket(&socket, address, reuse)?;
+    bind_socket(&socket, address, reuse, freebind)?;
     socket.listen(limits.backlog.into())?;
     Ok(TcpListener::from_std(socket.into()))
 }
@@ -168,15 +185,30 @@ fn set_client_buffers(socket: &socket2::Socket, limits: &SocketLimits) -> io::Re
     socket.set_recv_buffer_size(limits.client_asked)
 }
 
-fn bind_socket(socket: &socket2::Socket, address: SocketAddr, reuse: Reuse) -> Result<(), Failed> {
+/// Returns whether the host does not have the address yet.
+fn bind_socket(
+    socket: &socket2::Socket,
+    address: SocketAddr,
+    reuse: Reuse,
+    freebind: bool,
+) -> Result<bool, Failed> {
     if reuse == Reuse::Always {
         socket.set_reuse_port(true)?;
     }
-    socket.bind(&address.into()).map_err(|error| Failed { by_bind: true, error })?;
+    let is_early = source::bind(&SockRef::from(socket), address, freebind)
+        .map_err(|error| Failed { by_bind: true, error })?;
     if reuse == Reuse::OnceBound {
         socket.set_reuse_port(true)?;
     }
-    Ok(())
+    Ok(is_early)
+}
+
+/// Says that an address is bound that may be a slip of the pen.
+pub(crate) fn log_early(address: SocketAddr) {
+    log::warn!(
+        "{address}: not an address of this host now, and served once it is (--freebind); `ip address` shows those it \
+         has"
+    );
 }
 
 fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<socket2::Socket> {
@@ -286,7 +318,9 @@ fn explain(
             Some(Unusable::Tentative) => {
                 "; it is still tentative (duplicate address detection): is its interface up?"
             }
-            None => "; not an address of this host: `ip address` shows those it has",
+            None => {
+                "; not an address of this host: `ip address` shows those it has; --freebind on serves it once it is one"
+            }
         },
         _ => "",
     };

@@ -16,7 +16,7 @@ use crate::host::os_error::{Logged, system_error};
 use crate::shell::datagram::{Buffers, Calls, DatagramSocket, Sent};
 use bind::Bound;
 
-pub(crate) use bind::find_calls;
+pub(crate) use bind::{Options, find_calls, log_early};
 
 /// The two sockets of a listening address, and what is known to wait in them: epoll tells of
 /// something new only, so what was left must be remembered.
@@ -47,17 +47,17 @@ enum Sharing {
 
 impl Listener {
     /// Binds `address` for UDP and TCP; port 0 picks one that is free for both. `index` is this
-    /// listener's number in [`DatagramPath`]. With `reuse_port` other processes may do the same. `calls`
-    /// are those of [`find_calls`]. The error is one line for the user.
+    /// listener's number in [`DatagramPath`]. `calls` are those of [`find_calls`]. The error is one line for the
+    /// user.
     pub(crate) fn bind(
         index: u16,
         address: SocketAddr,
-        reuse_port: bool,
+        options: Options,
         calls: Calls,
         limits: &SocketLimits,
     ) -> Result<Self, String> {
-        let sharing = if reuse_port { Sharing::Yes } else { Sharing::No };
-        Ok(Self::over(bind::bind(address, reuse_port, limits)?, index, sharing, calls))
+        let sharing = if options.reuse_port { Sharing::Yes } else { Sharing::No };
+        Ok(Self::over(bind::bind(address, options, limits)?, index, sharing, calls))
     }
 
     /// Serves on sockets that were handed over, as those of [`Self::bind`].
@@ -289,7 +289,8 @@ mod tests {
     const BATCH: usize = 8;
 
     fn bind(index: u16, address: SocketAddr) -> Result<Listener, String> {
-        Listener::bind(index, address, false, Calls::USUAL, &Size::Small.sockets())
+        let options = Options { reuse_port: false, freebind: false };
+        Listener::bind(index, address, options, Calls::USUAL, &Size::Small.sockets())
     }
 
     #[test]
@@ -348,7 +349,7 @@ mod tests {
         assert_eq!(
             error,
             "cannot listen on 203.0.113.7:5300 UDP: address not available; not an address of this \
-             host: `ip address` shows those it has"
+             host: `ip address` shows those it has; --freebind on serves it once it is one"
         );
     }
 

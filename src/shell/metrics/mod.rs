@@ -15,14 +15,16 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::net::TcpListener;
 use mio::{Interest, Registry};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use self::conn::{Conn, REQUEST_MAX, Then};
 use self::http::{EXPOSITION, HEAD_MAX, PLAIN, Page, Refusal, Request, Status};
 use crate::config::{Config, UpstreamSpec};
 use crate::forwarder::Forwarder;
+use crate::host::network::source;
 use crate::host::os_error::system_error;
 use crate::host::process::{Process, time_of_day};
+use crate::shell::listener::log_early;
 use crate::shell::origin::Origin;
 use crate::shell::upstream::UpstreamTarget;
 
@@ -78,7 +80,7 @@ impl MetricsServer {
         let failed = |error: io::Error| {
             format!("cannot listen on {address} for metrics: {}", reason(&error))
         };
-        let listener = bind(address).map_err(failed)?;
+        let listener = bind(address, config.freebind).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let labels = labels(&config.upstreams);
         let conns = (0..config.sockets.metrics_conns).map(|_| None).collect();
@@ -261,7 +263,7 @@ fn labels(upstreams: &[UpstreamSpec]) -> Box<[Box<str>]> {
     labels.into()
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, freebind: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
@@ -271,7 +273,9 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     // Connections inherit the sizes of buffers.
     socket.set_send_buffer_size(SEND_ASKED)?;
     socket.set_recv_buffer_size(RECEIVE_ASKED)?;
-    socket.bind(&address.into())?;
+    if source::bind(&SockRef::from(&socket), address, freebind)? {
+        log_early(address);
+    }
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
 }

@@ -41,7 +41,7 @@ use crate::host::signals::Termination;
 use crate::host::stderr::Stderr;
 use crate::shell::access::ServedSubnets;
 use crate::shell::datagram::{Buffers, Calls};
-use crate::shell::listener::{self, Listener};
+use crate::shell::listener::{self, Listener, Options};
 use crate::shell::metrics::{MetricsServer, View};
 use crate::shell::origin::Origin;
 use crate::shell::reload::{Reload, Reloader, Source};
@@ -115,6 +115,7 @@ impl Reactor {
             ),
             now: now(),
             targets: targets.collect(),
+            source: config.upstream_source.clone(),
             buffer: vec![0; config.sockets.read_buffer].into(),
             limits: config.sockets,
             unacknowledged: Vec::new(),
@@ -124,7 +125,8 @@ impl Reactor {
         let access = &config.policy.access;
         // The kernel sends messages before subnets are listed, so that none is missed in between.
         let upstreams: Vec<_> = cx.targets.iter().map(UpstreamTarget::address).collect();
-        let network = match Network::listen(Origin::Network.token(), &upstreams, cx.now) {
+        let source = &config.upstream_source;
+        let network = match Network::listen(Origin::Network.token(), &upstreams, source, cx.now) {
             Ok(network) => Some(network),
             Err(error) if access.subnets => return Err(ServedSubnets::unknown(&error)),
             Err(error) => {
@@ -499,7 +501,8 @@ fn listeners(config: &Config, handed_over: Vec<Pair>) -> Result<Vec<Listener>, S
     }
     for address in &config.listen {
         let index = listeners.len() as u16;
-        listeners.push(Listener::bind(index, *address, config.reuse_port, calls, limits)?);
+        let options = Options { reuse_port: config.reuse_port, freebind: config.freebind };
+        listeners.push(Listener::bind(index, *address, options, calls, limits)?);
     }
     Ok(listeners)
 }

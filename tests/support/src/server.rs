@@ -277,7 +277,7 @@ impl Loop {
     }
 
     fn accept(&mut self) {
-        while let Ok((socket, _)) = self.listener.accept() {
+        while let Ok((socket, peer)) = self.listener.accept() {
             let number = self.accepted;
             self.accepted += 1;
             // A socket that the other side has reset meanwhile may refuse these; reading tells.
@@ -285,7 +285,9 @@ impl Loop {
             drop(socket.set_nodelay(true));
             let greeting = (self.setup.greeting)(number);
             let connection = Connection::new(number, socket, greeting, &self.setup);
-            self.log.record(|log| log.connections.push(ConnectionLog::default()));
+            let peer = Some(peer);
+            let connection_log = ConnectionLog { peer, ..ConnectionLog::default() };
+            self.log.record(|log| log.connections.push(connection_log));
             self.connections.insert(number, connection);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use rustls::{NamedGroup, ProtocolVersion};
@@ -62,6 +63,8 @@ impl fmt::Debug for Log {
 /// What a server saw of one connection.
 #[derive(Debug, Default)]
 pub struct ConnectionLog {
+    /// Where it came from.
+    pub peer: Option<SocketAddr>,
     /// The first octet that came, if any: 22 is a TLS handshake record.
     pub first_octet: Option<u8>,
     /// The records that the `ClientHello` came in.
