@@ -37,6 +37,8 @@ const OF_CLIENTS: [&str; 3] = ["--allow", "--deny", "--rate-exempt"];
 const FOREIGN: &str = "\
 -p --port => the port stands behind the address: write --listen 127.0.0.1:VALUE, or another address
 --add-local --addlocal --address --bind --listen-address --listen-addresses --set-local --setlocal => write --listen VALUE
+--outgoing-interface --query-source --source --source-address => write --upstream-source VALUE
+--ip-freebind --ip-nonlocal-bind --ip-transparent --nonlocal-bind => write --freebind on
 -i --bind-dynamic --bind-interfaces --except-interface --interface => write --listen ADDR with each address that is to \
 be served, which `ip address` shows
 -s --dns --forward --forwarder --resolver --server => write --upstream VALUE
@@ -129,6 +131,8 @@ mod tests {
         --tls-ca /etc/ca.pem              => --tls-ca: unknown flag; write --ca-file /etc/ca.pem
         --cacert                          => write --ca-file
         --bind=127.0.0.1                  => write --listen 127.0.0.1
+        --outgoing-interface 192.0.2.7    => write --upstream-source 192.0.2.7
+        --ip-transparent                  => --ip-transparent: unknown flag; write --freebind on
         -uquad9                           => -uquad9: unknown flag; write -u quad9
         -l127.0.0.1:53                    => write -l 127.0.0.1:53
         -upstream quad9                   => -upstream: unknown flag; write --upstream
