@@ -55,7 +55,7 @@ fn main() -> ExitCode {
             .and_then(|line| print(&format!("{line}\n"))),
         Ok(Command::Help) => print(&config::usage()),
         Ok(Command::Check(config, form)) => check(&config, form),
-        Ok(Command::CheckConfig(config, flags)) => check_config(&config, &flags, &mut stderr),
+        Ok(Command::CheckConfig(config)) => check_config(&config, &mut stderr),
         Ok(Command::PrintLimits(config)) => {
             print(&Bound::of(&config, program_octets()).to_string())
         }
@@ -92,12 +92,12 @@ fn check(config: &Config, form: Form) -> Result<(), Failure> {
 }
 
 /// Says what a start would say of files and flags, and prints the flags.
-fn check_config(config: &Config, flags: &str, stderr: &mut Stderr) -> Result<(), Failure> {
+fn check_config(config: &Config, stderr: &mut Stderr) -> Result<(), Failure> {
     shell::connectors(config).map_err(Failure::Runtime)?;
     for warning in &config.warnings {
         stderr.write_lines(format!("dot-proxy: {warning}\n").as_bytes());
     }
-    print(flags)
+    print(&config.flags)
 }
 
 /// Starts to listen, and gives up what only that needs. What the start needs of the stack is free again for handshakes, which need most of it.
@@ -131,6 +131,13 @@ fn start(
     let files = reactor.reload_from(source);
     // Everything is open now.
     rights::give_up(config.user).map_err(Failure::Runtime)?;
+    for file in files.iter().filter(|file| !rights::may_read(file)) {
+        log::warn!(
+            "{}: SIGHUP will not read it again: only whoever started this program may, and not the user that it is \
+             now",
+            file.display()
+        );
+    }
     let ports = config.upstreams.iter().map(|upstream| upstream.address.port());
     let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
     let binds = config.upstream_source.has_address();

@@ -5,8 +5,6 @@
 //! server makes every connection take all it may while every client does the same.
 
 use std::fmt;
-use std::fs;
-use std::path::Path;
 
 use crate::config::Config;
 use crate::forwarder::{MemoryBound, PrivateAnswers, Rate, SpecialNames, Term, memory_bound};
@@ -85,20 +83,26 @@ fn sum(terms: &[Term]) -> usize {
 /// Terms of what is allocated, and the octets that are allocated from the start and stay.
 fn heap(config: &Config) -> (Vec<Term>, usize) {
     let (limits, sockets) = (&config.limits, &config.sockets);
-    let upstreams = config.upstreams.len();
+    let reads_again = config.file.is_some();
+    // Those that are removed have their indexes until their last connection ends.
+    let upstreams =
+        if reads_again { config.size.upstream_indexes_max() } else { config.upstreams.len() };
+    let asked = if reads_again { config.size.upstreams_max() } else { upstreams };
     let conns = limits.upstream_conns_max;
     let tls_limits = upstream::tls_limits(sockets);
     let MemoryBound { mut terms, kept, in_hand } = memory_bound(limits, upstreams);
     let datagrams = Term::new("datagram received", sockets.datagram_batch, Buffers::OCTETS_EACH);
     let rest = REST + zone_octets(config) + config.policy.access.octets();
     let rates = config.policy.rate.as_ref().map_or(0, Rate::octets);
+    // A new table is made while the one before is there.
+    let rates = if reads_again { 2 * rates.max(config.size.rate_octets()) } else { rates };
     let kept = kept + datagrams.sum() + sockets.read_buffer + rates + rest;
     // One thing is done at a time: TLS is read first, its content after that.
     let in_hand =
         tls::bound::message_octets(&tls_limits).max(in_hand + tls::bound::PLAINTEXT_OCTETS);
     terms.extend([
         Term::new("TLS connection", conns, tls::bound::connection_octets(&tls_limits)),
-        Term::new("TLS session", upstreams, tls::bound::session_octets(&tls_limits)),
+        Term::new("TLS session", asked, tls::bound::session_octets(&tls_limits)),
         Term::new("work in hand", 1, in_hand),
         Term::new("socket", 2 * (limits.clients_max + conns), sockets::OCTETS_EACH),
         datagrams,
@@ -107,14 +111,14 @@ fn heap(config: &Config) -> (Vec<Term>, usize) {
         Term::new("all the rest", 1, rest),
     ]);
     // The octets of the files, and the certificates in them. Without a file, the start fails.
-    let octets = |file: &Path| fs::metadata(file).map_or(0, |metadata| metadata.len() as usize);
-    let files: usize = config.files.paths().map(octets).sum();
-    if files > 0 {
+    let has_files = config.files.paths().next().is_some();
+    if has_files || reads_again {
         // With those that are read again, and those that connections still have.
-        terms.push(Term::new("files of certificates", 4, files));
+        terms.push(Term::new("files of certificates", 4, config.files.octets_again_max()));
     }
     if config.metrics.is_some() {
-        let (each, content) = MetricsServer::octets(&config.upstreams);
+        let others = if reads_again { asked } else { 0 };
+        let (each, content) = MetricsServer::octets(&config.upstreams, others);
         terms.push(Term::new("connection for metrics", sockets.metrics_conns, each));
         terms.push(Term::new("content of metrics", 1, content));
     }
@@ -122,11 +126,11 @@ fn heap(config: &Config) -> (Vec<Term>, usize) {
         let octets = tls::bound::client_certificate_octets(&tls_limits);
         terms.push(Term::new("client certificate", conns, octets));
     }
-    if config.file.is_some() || files > 0 {
-        let connectors = config.size.upstreams_max() * tls::bound::CONNECTOR_OCTETS;
+    if reads_again || has_files {
+        let connectors = upstreams * tls::bound::CONNECTOR_OCTETS;
         terms.push(Term::new("trust, read again", 1, tls::bound::ROOTS_OCTETS + connectors));
     }
-    if config.file.is_some() {
+    if reads_again {
         // The text, its values, and what comes of them beside what was there.
         let read = 3 * Config::FILE_MAX + rest + limits.query_log_max;
         terms.push(Term::new("configuration, read again", 1, read));
@@ -306,6 +310,42 @@ mod tests {
         assert!(sums(&["--allow=local"]).0 > process + 256 * 64);
         assert!(sums(&["--rate-limit=10"]).0 > process + 4_096 * 16);
         assert!(bound(&[], 1).process_sum() > process);
+    }
+
+    /// What a configuration may have when it is read again counts from the start.
+    #[test]
+    fn what_is_read_again_counts() {
+        let path = std::env::temp_dir().join(format!("dot-proxy-memory-{}", std::process::id()));
+        let of_file = |lines: &str, more: &[&str]| {
+            std::fs::write(&path, lines).unwrap();
+            let file = format!("--config={}", path.display());
+            bound(&[&[&*file], more].concat(), 0)
+        };
+        let metrics = ["--metrics=127.0.0.1:9153"];
+        let one = of_file("upstream 1.1.1.1#x\n", &metrics);
+        let name = "a.".repeat(126);
+        let many = |n: usize| format!("upstream 192.0.2.{n}#{name}\n");
+        let many: String = (1..17).map(many).collect::<String>() + "rate-limit 5\n";
+        let most = of_file(&many, &metrics);
+        let term = |bound: &Bound, what: &str| {
+            bound.process.iter().filter(|term| term.what == what).map(Term::sum).sum::<usize>()
+        };
+        for what in [
+            "upstream",
+            "TLS session",
+            "rates of networks",
+            "files of certificates",
+            "connection for metrics",
+            "content of metrics",
+            "trust, read again",
+            "configuration, read again",
+        ] {
+            assert!(term(&one, what) > 0, "{what}");
+            // What few values take is in other terms.
+            assert!(term(&one, what) + 64 >= term(&most, what), "{what}");
+        }
+        assert!(term(&bound(&[], 0), "upstream") < term(&one, "upstream"));
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

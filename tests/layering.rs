@@ -36,6 +36,7 @@ const OF_CONFIG: &[&str] = &[
     "forwarder/QueryLogStyle",
     "forwarder/Rate",
     "forwarder/SpecialNames",
+    "forwarder/UPSTREAMS_MAX",
     "forwarder/shown_prefixes",
     "host/log_format/LogFormat",
     "host/network/source/Source",

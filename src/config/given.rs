@@ -117,8 +117,8 @@ pub(super) fn of_arguments(args: Vec<OsString>) -> Result<Vec<Given>, UsageError
     Ok(all)
 }
 
-/// What a command line comes to, with the file that it names, and that as a file of its own.
-pub(super) fn resolve(args: &[Given], host: Host) -> Result<(Config, String), UsageError> {
+/// What a command line comes to, with the file that it names.
+pub(super) fn resolve(args: &[Given], host: Host) -> Result<Config, UsageError> {
     let path = args.iter().find(|given| given.is_of(&CONFIG)).map(|given| given.text.clone());
     let of_file = path.map_or(Ok(Vec::new()), |path| file::read(path.as_ref()))?;
     let mut options = Options::new(host);
@@ -135,7 +135,7 @@ pub(super) fn resolve(args: &[Given], host: Host) -> Result<(Config, String), Us
         add(given, &mut options, lines)?;
     }
     let config = options.into_config().map_err(|error| with_place(error, &of_file, args, host))?;
-    Ok((config, lines.concat()))
+    Ok(Config { flags_of_file: of_file.len(), flags: lines.concat().into(), ..config })
 }
 
 /// Takes a flag, and adds the lines for it that are not there yet.

@@ -24,6 +24,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use log::LevelFilter;
@@ -47,8 +48,8 @@ pub use upstream::UpstreamSpec;
 pub enum Command {
     /// Try each upstream, and say how it is in words or in JSON.
     Check(Box<Config>, Form),
-    /// Say whether that could be started, and print the flags that it comes to, a file of configuration.
-    CheckConfig(Box<Config>, String),
+    /// Say whether that could be started, and print [`Config::flags`], a file of configuration.
+    CheckConfig(Box<Config>),
     /// Ask the program that runs here whether it answers.
     Health(Health),
     /// Print [`usage`].
@@ -75,6 +76,10 @@ pub enum Form {
 pub struct Config {
     /// The file that more flags were read from.
     pub file: Option<PathBuf>,
+    /// How many flags it has.
+    pub flags_of_file: usize,
+    /// All flags that were given, as they are written in a file.
+    pub flags: Rc<str>,
     /// Where sockets are bound for clients, UDP and TCP each; at least one, unless some were handed over. Port 0:
     /// any one port for both.
     pub listen: Vec<SocketAddr>,
@@ -206,12 +211,12 @@ pub fn parse(mut args: Vec<OsString>, mut host: Host) -> Result<Command, UsageEr
         // The limits are those of the program wherever it is started: its query log may be on.
         host.is_stderr_terminal = true;
     }
-    let (config, flags) = given::resolve(&given::of_arguments(args.finish())?, host)?;
+    let config = given::resolve(&given::of_arguments(args.finish())?, host)?;
     let config = Box::new(config);
     Ok(match subcommand {
         _ if prints_limits => Command::PrintLimits(config),
         Some(Subcommand::Check) => Command::Check(config, form),
-        Some(Subcommand::CheckConfig) => Command::CheckConfig(config, flags),
+        Some(Subcommand::CheckConfig) => Command::CheckConfig(config),
         _ => Command::Run(config),
     })
 }

@@ -376,15 +376,7 @@ impl Options {
             Special::Forward => SpecialNames::Forward,
             Special::Local => SpecialNames::Local { forwarded: self.forward_zones.clone() },
         };
-        if self.private_answers == Private::Pass && !self.private_zones.is_empty() {
-            warnings.push("--private-zone: changes nothing without --private-answers strip".into());
-        } else if let Some(zone) = self.private_zones.iter().find_map(|it| special_names.all_of(it))
-        {
-            warnings.push(format!(
-                "--private-zone {zone}: changes nothing, as its names are special and answered here; write \
-                 --forward-zone {zone} in its place"
-            ));
-        }
+        warnings.extend(self.needless_private_zone(&special_names));
         warnings.extend(self.unreached_wait_limit());
         warnings.extend(self.source_warnings());
         let log_format = self.log_format();
@@ -393,6 +385,8 @@ impl Options {
         let hedge = if self.order == Order::Ordered { Hedge::Same } else { Hedge::Any };
         Ok(Config {
             file: self.file,
+            flags_of_file: 0,
+            flags: "".into(),
             listen: self.listen,
             inherited,
             reuse_port: self.reuse_port,
@@ -445,6 +439,17 @@ impl Options {
             (None, Some(file)) => return Err(alone("--client-key", &file, "--client-cert")),
         };
         Ok(Files { roots, builtin_roots, client })
+    }
+
+    fn needless_private_zone(&self, special_names: &SpecialNames) -> Option<String> {
+        if self.private_answers == Private::Pass && !self.private_zones.is_empty() {
+            return Some("--private-zone: changes nothing without --private-answers strip".into());
+        }
+        let zone = self.private_zones.iter().find_map(|zone| special_names.all_of(zone))?;
+        Some(format!(
+            "--private-zone {zone}: changes nothing, as its names are special and answered here; write \
+             --forward-zone {zone} in its place"
+        ))
     }
 
     fn unreached_wait_limit(&self) -> Option<String> {

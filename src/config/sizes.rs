@@ -5,7 +5,7 @@
 
 use super::options::{Choice, QUERY_TIMEOUT, UDP_SIZES};
 use super::presets::{CLOUDFLARE, PRESETS};
-use crate::forwarder::Limits;
+use crate::forwarder::{Limits, Rate, UPSTREAMS_MAX as INDEXES_MAX};
 
 /// A set of limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,16 @@ impl Size {
     /// Upstreams at most.
     pub fn upstreams_max(self) -> usize {
         self.of(UPSTREAMS_MAX)
+    }
+
+    /// Upstreams that are asked, and others that are removed and have connections yet.
+    pub fn upstream_indexes_max(self) -> usize {
+        (2 * self.upstreams_max()).min(INDEXES_MAX)
+    }
+
+    /// Octets of a table of rates.
+    pub fn rate_octets(self) -> usize {
+        Rate::table_octets(self.of(RATE_PLACES))
     }
 
     /// What the sockets get.

@@ -44,8 +44,9 @@ impl Wanted {
 }
 
 /// Descriptors of the program itself: stdin, stdout, stderr twice, epoll, the pair that signals come
-/// through, netlink twice, the sockets that look at the network, and one to spare.
-const OWN: usize = 10 + network::LOOKERS;
+/// through, netlink twice, the service manager's socket, a file that is read again, the sockets that look at the
+/// network, and one to spare.
+const OWN: usize = 12 + network::LOOKERS;
 
 /// Sockets of a listener: UDP and TCP.
 const PER_LISTENER: usize = 2;

@@ -1,7 +1,8 @@
 //! The service manager that started the process, if one did: what it is told, as `sd_notify(3)` has it.
 //!
-//! The socket is connected before the sandbox is entered, in which none can be. Whatever is said goes at once
-//! or not at all: a manager that does not listen must not keep the loop from serving.
+//! The socket is connected before the sandbox is entered, in which none can be. What does not go at once is said again
+//! later, the last of each kind: a manager that does not listen must not keep the loop from serving, and one that was
+//! busy would stop a service that it never heard to be ready.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -20,6 +21,8 @@ use super::os_error::system_error;
 pub struct Manager {
     socket: Option<UnixDatagram>,
     watchdog: Option<Watchdog>,
+    /// What it had no room for, and when it is told again.
+    untold: Option<(String, Instant)>,
 }
 
 /// Signs of life that the manager wants.
@@ -54,7 +57,7 @@ impl Manager {
         let micros = number(WATCHDOG).filter(|micros| is_wanted && *micros > 0);
         let watchdog = micros
             .map(|micros| Watchdog { interval: Duration::from_micros(micros) / 2, next: None });
-        Ok(Self { socket: Some(socket), watchdog })
+        Ok(Self { socket: Some(socket), watchdog, untold: None })
     }
 
     /// Whether there is one.
@@ -64,51 +67,78 @@ impl Manager {
 
     /// Says that clients are served, at the start or after [`Self::reloading`].
     pub fn ready(&mut self, now: Instant, status: &str) {
-        self.say(&format!("READY=1\nSTATUS={}", line(status)));
+        self.say(now, format!("READY=1\nSTATUS={}", line(status)));
         self.show_life(now);
     }
 
     /// Says that the configuration is being read again. [`Self::ready`] is to follow, whatever came of it.
-    pub fn reloading(&self) {
-        let now = clock_gettime(ClockId::Monotonic);
-        let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
-        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+    pub fn reloading(&mut self, now: Instant) {
+        let clock = clock_gettime(ClockId::Monotonic);
+        let micros = i128::from(clock.tv_sec) * 1_000_000 + i128::from(clock.tv_nsec) / 1_000;
+        self.say(now, format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
     /// Says that the end has begun.
-    pub fn stopping(&self) {
-        self.say("STOPPING=1\nSTATUS=answers what it still owes");
+    pub fn stopping(&mut self, now: Instant) {
+        self.say(now, "STOPPING=1\nSTATUS=answers what it still owes".into());
     }
 
     /// Says how the service does, in words.
-    pub fn status(&self, status: &str) {
-        self.say(&format!("STATUS={}", line(status)));
+    pub fn status(&mut self, now: Instant, status: &str) {
+        self.say(now, format!("STATUS={}", line(status)));
     }
 
-    /// When [`Self::handle_timeout`] is due: never, unless the manager wants signs of life.
+    /// When [`Self::handle_timeout`] is due: never, unless the manager wants signs of life or has not been told all.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.watchdog.as_ref()?.next
+        let life = self.watchdog.as_ref().and_then(|watchdog| watchdog.next);
+        life.into_iter().chain(self.untold.as_ref().map(|(_, at)| *at)).min()
     }
 
-    /// Gives a sign of life if one is due.
+    /// Gives a sign of life if one is due, and says again what could not be said.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.poll_timeout().is_some_and(|at| at <= now) {
+        if let Some((words, _)) = self.untold.take_if(|(_, at)| *at <= now) {
+            self.say(now, words);
+        }
+        let watchdog = self.watchdog.as_ref();
+        if watchdog.is_some_and(|watchdog| watchdog.next.is_some_and(|at| at <= now)) {
             self.show_life(now);
         }
     }
 
     fn show_life(&mut self, now: Instant) {
+        let Some(interval) = self.watchdog.as_ref().map(|watchdog| watchdog.interval) else {
+            return;
+        };
+        let pause = if self.send("WATCHDOG=1") { interval } else { interval.min(RETRY_AFTER) };
         if let Some(watchdog) = &mut self.watchdog {
-            watchdog.next = Some(now + watchdog.interval);
-            self.say("WATCHDOG=1");
+            watchdog.next = Some(now + pause);
         }
     }
 
-    fn say(&self, words: &str) {
-        if let Some(socket) = &self.socket
-            && let Err(error) = socket.send(words.as_bytes())
+    /// Says it now or, where the manager has no room for it, as soon as there is some, with what could not be said
+    /// before: the last of what it said of readiness, and the last status.
+    fn say(&mut self, now: Instant, mut words: String) {
+        if let Some((older, _)) = self.untold.take()
+            && words.starts_with(STATUS)
         {
-            log::debug!("systemd was not told {words:?}: {}", system_error(&error));
+            let readiness = older.lines().filter(|line| !line.starts_with(STATUS));
+            words = readiness.chain([&*words]).collect::<Vec<_>>().join("\n");
+        }
+        if !self.send(&words) {
+            self.untold = Some((words, now + RETRY_AFTER));
+        }
+    }
+
+    /// False: there is no room for it.
+    fn send(&self, words: &str) -> bool {
+        let Some(socket) = &self.socket else { return true };
+        match socket.send(words.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) => {
+                log::debug!("systemd was not told {words:?}: {}", system_error(&error));
+                true
+            }
+            Ok(_) => true,
         }
     }
 }
@@ -131,6 +161,12 @@ fn connect(address: &OsStr) -> io::Result<UnixDatagram> {
 fn line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
+
+/// The assignment that has words for people.
+const STATUS: &str = "STATUS=";
+
+/// The pause before a manager is told again that had no room.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// The variable with the address of the manager's socket.
 const SOCKET: &str = "NOTIFY_SOCKET";
@@ -182,13 +218,13 @@ mod tests {
             assert!(manager.is_there());
             manager.ready(now, "two\nlines");
             assert_eq!(heard(&socket), "READY=1\nSTATUS=two lines");
-            manager.status("one");
+            manager.status(now, "one");
             assert_eq!(heard(&socket), "STATUS=one");
-            manager.reloading();
+            manager.reloading(now);
             let text = heard(&socket);
             let micros = text.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
             assert!(micros.parse::<u64>().unwrap() > 0, "{text}");
-            manager.stopping();
+            manager.stopping(now);
             assert!(heard(&socket).starts_with("STOPPING=1\n"));
             assert_eq!(manager.poll_timeout(), None, "no one wants signs of life");
         }
@@ -240,15 +276,31 @@ mod tests {
         }
     }
 
-    /// What is said to a manager that does not listen is lost, and nothing waits for it.
+    /// A manager that does not listen is not waited for, and is told what counts once it listens.
     #[test]
-    fn a_manager_that_does_not_listen_is_not_waited_for() {
+    fn a_manager_without_room_is_told_later_that_the_service_is_ready() {
+        let now = Instant::now();
         let [(socket, address), _] = sockets("deaf");
-        let manager = manager(&address, &[]);
-        for _ in 0..10_000 {
-            manager.status("again");
+        let mut manager = manager(&address, &[]);
+        let mut filled = 0;
+        while manager.poll_timeout().is_none() {
+            manager.status(now, "fills");
+            filled += 1;
         }
+        manager.ready(now, "first");
+        manager.status(now, "second");
+        let at = manager.poll_timeout().unwrap();
+        assert_eq!(at, now + RETRY_AFTER);
+        manager.handle_timeout(at);
+        let at = manager.poll_timeout().expect("there is no room yet");
+        assert!(at > now + RETRY_AFTER);
+        // The last of those that fill it was not taken.
+        (1..filled).for_each(|_| assert_eq!(heard(&socket), "STATUS=fills"));
+        manager.handle_timeout(at);
+        assert_eq!(heard(&socket), "READY=1\nSTATUS=second");
+        assert_eq!(manager.poll_timeout(), None);
         drop(socket);
-        manager.status("gone");
+        manager.status(now, "gone");
+        assert_eq!(manager.poll_timeout(), None, "nobody is there to be told");
     }
 }

@@ -4,7 +4,9 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::path::Path;
 
+use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid, getegid, geteuid, getgid, getgroups, getuid};
 use rustix::thread::{
@@ -82,6 +84,11 @@ pub fn give_up(user: Option<Ids>) -> Result<(), String> {
         (None, _) => log::info!("runs as {}", who()),
     }
     Ok(())
+}
+
+/// Whether this process may read a file that is there, as far as rights go.
+pub fn may_read(file: &Path) -> bool {
+    access(file, Access::READ_OK) != Err(Errno::ACCESS)
 }
 
 /// Who the process is, in words.

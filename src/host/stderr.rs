@@ -159,9 +159,11 @@ impl<L: Log> Log for GuardedLogger<L> {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            let mut output = self.stderr.output();
-            let line = output.format.record(record.level(), record.target(), record.args());
-            output.write_lines(line.as_bytes());
+            // What is shown may take its time, panic, or log itself: with the lock held that would say nothing, or
+            // wait for itself.
+            let format = self.stderr.output().format;
+            let line = format.record(record.level(), record.target(), record.args());
+            self.stderr.output().write_lines(line.as_bytes());
         }
     }
 
@@ -351,6 +353,7 @@ const PIECE_MAX: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
     use std::fs::File;
     use std::io::{self, PipeWriter, Read, Seek, Write as _};
     use std::os::unix::net::UnixStream;
@@ -628,6 +631,28 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "WARN  [dot_proxy] 7 words\nINFO  [dot_proxy] 7 words\n");
+    }
+
+    /// What panics while it is shown, or logs itself, must find the output free.
+    #[test]
+    fn a_record_is_shown_while_nobody_holds_the_output() {
+        struct Looks(Stderr);
+
+        impl fmt::Display for Looks {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(if self.0.0.try_lock().is_ok() { "free" } else { "held" })
+            }
+        }
+
+        let (mut reader, writer) = io::pipe().unwrap();
+        let stderr = Stderr::over(writer.as_fd());
+        let logger = logger(&stderr);
+        let args = Looks(stderr.clone());
+        logger.log(&Record::builder().level(Level::Info).args(format_args!("{args}")).build());
+        drop((logger, stderr, args, writer));
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "INFO  [] free\n");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The shell: sockets, listeners and the loop that turns what happens to them into calls of the forwarder.
 
 mod access;
+mod changes;
 mod client;
 pub mod datagram;
 mod listener;

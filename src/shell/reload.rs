@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::access::{ServedSubnets, log_served};
+use super::changes::{changed, needing_restart};
 use super::reactor::upstream_identities;
 use super::sockets::Context;
 use super::upstream::{self, UpstreamTarget};
 use crate::config::{self, Command, Config, Host, UpstreamSpec};
-use crate::forwarder::{UpstreamIndex, UpstreamUpdate};
+use crate::forwarder::{UPSTREAMS_MAX, UpstreamIndex, UpstreamUpdate};
 use crate::host::network::Network;
 use crate::tls::Connector;
 
@@ -39,18 +40,28 @@ pub(crate) struct Reloader {
     config: Config,
     /// The ports of upstreams at the start, if no others can be connected to.
     ports: Option<Vec<u16>>,
+    /// The folders of files at the start, in which files can be read.
+    folders: Vec<PathBuf>,
+    /// Octets that all files of certificates may have.
+    files_max: usize,
 }
 
 impl Reloader {
     pub(crate) fn new(config: &Config) -> Self {
-        Self { source: None, config: config.clone(), ports: None }
+        let files_max = config.files.octets_again_max();
+        Self { source: None, config: config.clone(), ports: None, folders: Vec::new(), files_max }
     }
 
     /// Returns the files that are read again.
     pub(crate) fn set_source(&mut self, source: Source) -> Vec<PathBuf> {
         self.source = Some(source);
         let Config { file, files, .. } = &self.config;
-        file.iter().cloned().chain(files.paths().map(Path::to_path_buf)).collect()
+        let all: Vec<_> =
+            file.iter().cloned().chain(files.paths().map(Path::to_path_buf)).collect();
+        let folders = || all.iter().map(|file| folder(file).to_path_buf());
+        // As they are named, and as they are; in the sandbox that is not to be found out.
+        self.folders = folders().chain(folders().flat_map(fs::canonicalize)).collect();
+        all
     }
 
     pub(crate) fn note_confined_ports(&mut self) {
@@ -89,15 +100,19 @@ impl Reloader {
     /// What everything is to be; `None`: there is nothing to read.
     fn prepare(&self, cx: &Context) -> Result<Option<New>, String> {
         let config = match &self.source {
-            Some(source) if self.config.file.is_some() => source.read().map_err(explained)?,
+            Some(source) if self.config.file.is_some() => {
+                source.read().map_err(|problem| self.explained(problem, &self.config))?
+            }
             _ if self.config.files.paths().next().is_some() => self.config.clone(),
             _ => return Ok(None),
         };
-        let needing_restart = needing_restart(&self.config, &config);
-        if !needing_restart.is_empty() {
-            let names = needing_restart.join(", ");
-            return Err(format!("{names}: what is said of that counts after a restart only"));
+        if let Some(file) = config.file.as_ref().filter(|_| config.flags_of_file == 0)
+            && self.config.flags_of_file > 0
+        {
+            // It is being written, or was cut off.
+            return Err(format!("--config {}: has no flag any more", file.display()));
         }
+        needing_restart(&self.config, &config)?;
         self.check_ports(&config)?;
         for (flag, file) in config.files.given() {
             // A pipe could be waited for.
@@ -107,9 +122,34 @@ impl Reloader {
                 return Err(config.placed(problem));
             }
         }
-        let connectors = upstream::connectors(&config).map_err(explained)?;
+        let octets = config.files.octets();
+        if octets > self.files_max {
+            return Err(format!(
+                "the files of certificates have {octets} octets together, and those that are read again at most {}, \
+                 as much as at the start or a few (this takes a restart)",
+                self.files_max
+            ));
+        }
+        let connectors =
+            upstream::connectors(&config).map_err(|problem| self.explained(problem, &config))?;
         let (updates, targets) = plan(&config, connectors, cx)?;
         Ok(Some(New { config, updates, targets }))
+    }
+
+    /// What is wrong, with why that may be so now and was not at the start.
+    fn explained(&self, problem: String, config: &Config) -> String {
+        if !problem.to_lowercase().contains("permission denied") {
+            return problem;
+        }
+        let mut files = config.files.paths();
+        let is_elsewhere =
+            |file: &Path| !self.folders.iter().any(|it| folder(file).starts_with(it));
+        if self.ports.is_some() && files.any(is_elsewhere) {
+            return problem
+                + "; the sandbox lets files be read only in the folders of those that were named at the start: put \
+                   it there, or restart";
+        }
+        problem + " (root was given up after the start)"
     }
 
     fn check_ports(&self, config: &Config) -> Result<(), String> {
@@ -156,7 +196,11 @@ impl Reloader {
         let policy = config.policy.clone();
         cx.forwarder.handle_policy(cx.now, policy, &config.limits, served);
         log::set_max_level(config.log_level);
-        log::info!("SIGHUP: read again: upstreams: {count}, of which {fresh} are new or changed");
+        let flags = changed(&self.config, &config);
+        let flags = if flags.is_empty() { "no flag".into() } else { flags.join(", ") };
+        log::info!(
+            "SIGHUP: read again: {flags} changed; upstreams: {count}, of which {fresh} are new or changed"
+        );
         let Config { policy: before, warnings, .. } = &self.config;
         for warning in config.warnings.iter().filter(|warning| !warnings.contains(warning)) {
             log::warn!("{warning}");
@@ -190,14 +234,23 @@ struct New {
 /// Upstreams by their indexes.
 type Targets = Vec<(UpstreamIndex, UpstreamTarget)>;
 
-/// By which index each upstream is asked. One that is still there by address and name keeps its own.
+/// Where a file is.
+fn folder(file: &Path) -> &Path {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
+/// By which index each upstream is asked. One that is still there by address, name and trust keeps its own. What is
+/// known otherwise gets another: connections to what it was before may not speak for it.
 fn plan(
     config: &Config,
     connectors: Vec<Connector>,
     cx: &Context,
 ) -> Result<(Vec<UpstreamUpdate>, Targets), String> {
     let free: Vec<UpstreamIndex> = cx.forwarder.free_upstreams().collect();
-    let mut unused = free.iter().copied();
+    let most = config.size.upstream_indexes_max();
+    let in_use = UPSTREAMS_MAX - free.len();
+    let mut unused = free.iter().copied().take(most.saturating_sub(in_use));
     let (mut updates, mut targets) = (Vec::new(), Vec::new());
     let identities = upstream_identities(&config.upstreams);
     for ((upstream, identity), connector) in config.upstreams.iter().zip(identities).zip(connectors)
@@ -206,13 +259,15 @@ fn plan(
         let known = known.find(|index| {
             let target = &cx.targets[index.index()];
             let is_it = target.address() == upstream.address && *target.shown() == *identity.shown;
-            is_it && !free.contains(index)
+            is_it && target.is_same(&connector) && !free.contains(index)
         });
-        let index = known.or_else(|| unused.next()).ok_or(
-            "connections to upstreams that were removed before are still in use, and with those that are new \
-             they are more than 16: send SIGHUP again in some seconds",
-        )?;
-        let is_new = known.is_none_or(|index| !cx.targets[index.index()].is_same(&connector));
+        let index = known.or_else(|| unused.next()).ok_or_else(|| {
+            format!(
+                "connections to upstreams that were removed before are still in use, and with those that are \
+                 new they are more than {most}: send SIGHUP again in some seconds"
+            )
+        })?;
+        let is_new = known.is_none();
         if is_new {
             let shown = identity.shown.clone();
             targets.push((index, UpstreamTarget::new(shown, upstream.address, connector)));
@@ -220,69 +275,4 @@ fn plan(
         updates.push(UpstreamUpdate { index, identity, is_new });
     }
     Ok((updates, targets))
-}
-
-/// Flags of which another value counts after a restart only, as sockets, tables or rights depend on them.
-fn needing_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let is_other = [
-        ("--listen", old.listen != new.listen),
-        ("--reuse-port", old.reuse_port != new.reuse_port),
-        ("--freebind", old.freebind != new.freebind),
-        ("--upstream-source", old.upstream_source != new.upstream_source),
-        ("--allow local", !old.policy.access.subnets && new.policy.access.subnets),
-        ("--metrics", old.metrics != new.metrics),
-        ("--drain", old.drain != new.drain),
-        ("--log-format", old.log_format != new.log_format),
-        ("--user", old.user != new.user),
-        ("--sandbox", old.sandbox != new.sandbox),
-        ("--size", old.size != new.size),
-        ("--tcp-clients-max", old.limits.clients_max != new.limits.clients_max),
-        (
-            "--tcp-clients-per-address-max",
-            old.limits.clients_per_address_max != new.limits.clients_per_address_max,
-        ),
-    ];
-    // Other limits follow from the size.
-    let is_named = |of_size: bool, flag: &str| !of_size || !flag.starts_with("--tcp-");
-    let of_size = old.size != new.size;
-    let named =
-        is_other.into_iter().filter(|(flag, is_other)| *is_other && is_named(of_size, flag));
-    named.map(|(flag, _)| flag).collect()
-}
-
-/// What is wrong, with why that may be so now and was not at the start.
-fn explained(problem: String) -> String {
-    if problem.to_lowercase().contains("permission denied") {
-        return problem
-            + " (root was given up, and the sandbox lets only files in the folders of those be read that were \
-               named at the start)";
-    }
-    problem
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(line: &str) -> Config {
-        let args = line.split_whitespace().map(Into::into).collect();
-        Source { args, host: Host::default() }.read().unwrap()
-    }
-
-    #[test]
-    fn what_takes_a_restart_is_named() {
-        let base = "--listen 127.0.0.1:53";
-        for (line, expected) in [
-            ("--listen 127.0.0.1:53 --upstream quad9 --log-level debug --rate-limit 5", &[][..]),
-            ("--listen 127.0.0.1:54", &["--listen"]),
-            ("--listen 127.0.0.1:53 --size small", &["--size"]),
-            ("--listen 127.0.0.1:53 --tcp-clients-max 90", &["--tcp-clients-max"]),
-            (
-                "--listen 127.0.0.1:53 --user 7 --sandbox off --reuse-port on --allow local",
-                &["--reuse-port", "--allow local", "--user", "--sandbox"],
-            ),
-        ] {
-            assert_eq!(needing_restart(&config(base), &config(line)), expected, "{line}");
-        }
-    }
 }

@@ -39,13 +39,13 @@ impl Reporter {
     }
 
     /// Tells the manager that the configuration is being read again.
-    pub(crate) fn reloading(&self) {
-        self.manager.reloading();
+    pub(crate) fn reloading(&mut self, now: Instant) {
+        self.manager.reloading(now);
     }
 
     /// Tells the manager that the end has begun.
-    pub(crate) fn stopping(&self) {
-        self.manager.stopping();
+    pub(crate) fn stopping(&mut self, now: Instant) {
+        self.manager.stopping(now);
     }
 
     /// Tells the manager once other upstreams are not usable than before, and the log once none is, or one again.
@@ -124,7 +124,7 @@ impl Reporter {
     /// Tells the manager how the service does now.
     pub(crate) fn tell(&mut self, cx: &Context) {
         self.told = told(cx);
-        self.manager.status(&status(cx));
+        self.manager.status(cx.now, &status(cx));
     }
 }
 

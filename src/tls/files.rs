@@ -1,6 +1,6 @@
 //! The files that TLS is set up with.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -36,6 +36,17 @@ impl Files {
         let client =
             client.flat_map(|(certificate, key)| [(CLIENT_CERT, certificate), (CLIENT_KEY, key)]);
         roots.chain(client).map(|(flag, file)| (flag, file.as_path()))
+    }
+
+    /// How many octets all of them may have, together, when they are read again: those that they have now, or a few
+    /// certificates.
+    pub fn octets_again_max(&self) -> usize {
+        self.octets().max(OCTETS_AGAIN)
+    }
+
+    /// How many octets all of them have, as far as they are there.
+    pub fn octets(&self) -> usize {
+        self.paths().map(|file| fs::metadata(file).map_or(0, |it| it.len() as usize)).sum()
     }
 
     /// The files, each once for each thing that it holds.
@@ -185,6 +196,9 @@ fn await_octets(file: &File, time_max: Duration) -> io::Result<()> {
 pub(super) const CA_FILE: &str = "--ca-file";
 pub(super) const CLIENT_CERT: &str = "--client-cert";
 pub(super) const CLIENT_KEY: &str = "--client-key";
+
+/// Five certificates with RSA keys.
+const OCTETS_AGAIN: usize = 8 << 10;
 
 /// Long enough for a command that fetches the certificates from elsewhere.
 const PIPE_TIME_MAX: Duration = Duration::from_secs(10);

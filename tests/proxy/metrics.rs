@@ -1,7 +1,7 @@
 //! Metrics and probes over HTTP, while queries are served.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -172,6 +172,50 @@ fn slow_and_silent_clients_hold_up_nobody_and_have_their_end() {
         stream.read_to_string(&mut response).is_ok_and(|_| response.starts_with("HTTP/1.1 408 "))
     });
     assert!(told.count() >= 6, "who had the time was not told of its end");
+}
+
+/// A client that does not close keeps its place until somebody wants it.
+#[test]
+fn who_has_its_response_makes_room_at_once() {
+    let bed = Bed::with_args(METRICS, |setup| setup);
+    let metrics = bed.proxy.metrics();
+    let served: Vec<_> = (0..8)
+        .map(|_| {
+            let mut stream = connect(metrics);
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").expect("it is open");
+            assert!(read(&stream).starts_with("HTTP/1.1 200 OK"));
+            stream
+        })
+        .collect();
+    let start = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(page(metrics, "/healthz").0, "HTTP/1.1 200 OK");
+    }
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    drop(served);
+}
+
+#[test]
+fn who_asks_slowly_makes_room_for_nobody_who_is_not_there() {
+    let bed = Bed::with_args(METRICS, |setup| setup);
+    let metrics = bed.proxy.metrics();
+    let slow: Vec<_> = (0..8)
+        .map(|_| {
+            let mut stream = connect(metrics);
+            stream.write_all(b"GET /healthz HTTP/1.1\r\n").expect("an open connection");
+            stream
+        })
+        .collect();
+    // Longer than one has to ask while others wait.
+    let mut first = &slow[0];
+    first.set_read_timeout(Some(Duration::from_millis(1_500))).expect("a time");
+    let kind = first.read(&mut [0; 1]).map_err(|error| error.kind());
+    assert_eq!(kind, Err(ErrorKind::WouldBlock), "it was closed");
+    first.set_read_timeout(Some(LIMIT)).expect("a time");
+    for mut stream in &slow {
+        stream.write_all(b"Host: x\r\n\r\n").expect("an open connection");
+        assert!(read(stream).starts_with("HTTP/1.1 200 OK"));
+    }
 }
 
 #[test]

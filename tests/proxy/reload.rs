@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 
 use crate::metrics::scrape;
@@ -47,8 +48,13 @@ impl Bed {
         fs::rename(&new, &self.file).expect("a writable directory");
     }
 
-    fn start(mut self, lines: &str, more: &[&str]) -> Self {
+    fn start(self, lines: &str, more: &[&str]) -> Self {
+        self.start_with(lines, fs::Permissions::from_mode(0o644), more)
+    }
+
+    fn start_with(mut self, lines: &str, permissions: fs::Permissions, more: &[&str]) -> Self {
         self.write(lines);
+        fs::set_permissions(&self.file, permissions).expect("our file");
         let file = self.file.display().to_string();
         self.proxy = Some(Proxy::start(&[&["--config", &file], more].concat()));
         self
@@ -128,7 +134,12 @@ fn upstreams_are_swapped_and_those_that_stay_keep_their_connection() {
     let lines = bed.lines(&[0, 1], "");
     let bed = bed.start(&lines, &["--sandbox", "off"]);
     assert_eq!(bed.ask("a.example"), NOERROR);
-    bed.assert_reloads(&bed.lines(&[0, 2], ""));
+    bed.write(&bed.lines(&[0, 2], "ecs pass\n"));
+    let line = bed.reload();
+    assert!(
+        line.contains("read again: upstream, ecs changed; upstreams: 2, of which 1 are"),
+        "{line}"
+    );
     assert_eq!(bed.ask("b.example"), NOERROR);
     assert_eq!((bed.queries(0), bed.servers[0].log().connections.len()), (2, 1));
     bed.assert_reloads(&bed.lines(&[2], ""));
@@ -171,7 +182,10 @@ fn an_error_changes_nothing() {
     for (more, expected) in [
         ("upstrem quad9\n", format!("{at}:4: upstrem: unknown flag; did you mean upstream?")),
         ("rate-limit 0\n", format!("{at}:4: rate-limit 0: is out of range")),
-        ("size small\nlisten 127.0.0.1:1\n", "--listen, --size: what is said".to_owned()),
+        (
+            "size small\nlisten 127.0.0.1:1\n",
+            format!("{at}:5: listen 127.0.0.1:1: was not given; {at}:4: size small: was not given"),
+        ),
         (
             &*format!("ca-file {}\n", empty.display()),
             format!("{at}:4: ca-file {}: is empty", empty.display()),
@@ -186,6 +200,15 @@ fn an_error_changes_nothing() {
         assert!(line.contains("SIGHUP: nothing is changed: "), "{line}");
         assert!(line.to_lowercase().contains(&expected.to_lowercase()), "{line}: {expected}");
         assert_eq!(bed.ask("after.example"), NOERROR);
+    }
+    // As an editor leaves it while it writes, or a full disk.
+    for cut_off in ["", "# dot-proxy\n"] {
+        bed.write(cut_off);
+        let line = bed.reload();
+        assert!(
+            line.ends_with(&format!("nothing is changed: --config {at}: has no flag any more"))
+        );
+        assert_eq!(bed.ask("cut.example"), NOERROR);
     }
     fs::remove_file(&bed.file).expect("our file");
     let line = bed.reload();
@@ -236,6 +259,89 @@ fn another_ca_is_trusted_from_then_on() {
 }
 
 #[test]
+fn another_certificate_of_ours_is_shown_from_then_on() {
+    let authority = Authority::new();
+    let mut setup = Setup::new(authority.identity("dot.example"));
+    setup.clients = Some(authority.roots());
+    let mut bed = Bed::new("client", 0);
+    (bed.servers, bed.authority) = (vec![DotServer::start(setup)], authority);
+    let certificate = bed.file.with_file_name("client.pem");
+    fs::write(&certificate, Authority::new().client_pem()).expect("our folder");
+    let shown = certificate.display();
+    let lines = bed.lines(&[0], &format!("client-cert {shown}\nclient-key {shown}\n"));
+    let bed = bed.start(&lines, &[]);
+    assert_eq!(bed.ask("a.example"), SERVFAIL, "it does not trust that one");
+    fs::write(&certificate, bed.authority.client_pem()).expect("our folder");
+    let line = bed.reload();
+    assert!(
+        line.ends_with("no flag changed; upstreams: 1, of which 1 are new or changed"),
+        "{line}"
+    );
+    assert_eq!(bed.ask("b.example"), NOERROR);
+}
+
+/// What is connected to, and what is read, was decided before the sandbox was entered.
+#[test]
+fn the_sandbox_allows_no_other_port_and_no_other_folder() {
+    const NAME: &str = "the_sandbox_allows_no_other_port_and_no_other_folder";
+
+    let bed = Bed::new("confined", 2);
+    let lines = bed.lines(&[0], "");
+    let bed = bed.start(&lines, &[]);
+    let is_confined = |line: &str| line.contains("sandbox: ") && line.contains("files");
+    let lines = bed.proxy().lines();
+    if !lines.iter().any(|line| is_confined(line) && line.contains("ports")) {
+        return skip(NAME, "the kernel has no Landlock that restricts ports");
+    }
+    bed.write(&bed.lines(&[1], ""));
+    let line = bed.reload();
+    let port = bed.servers[1].address().port();
+    let words = [&*format!("no upstream had port {port} at the start"), "restart"];
+    assert!(words.iter().all(|word| line.contains(word)), "{line}");
+    // The files so far are all below that for temporary files.
+    let ca = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-ca.pem", std::process::id()));
+    fs::copy(bed.authority.file(), &ca).expect("our folder");
+    bed.write(&bed.lines(&[0], &format!("ca-file {}\n", ca.display())));
+    let line = bed.reload();
+    fs::remove_file(&ca).expect("it was copied");
+    let words = [&*format!(":4: ca-file {}: ", ca.display()), "only in the folders", "or restart"];
+    assert!(words.iter().all(|word| line.contains(word)), "{line}");
+    assert_eq!(bed.ask("after.example"), NOERROR);
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+    let mut bed = Bed::new("pipe", 1);
+    let ca = bed.file.with_file_name("ca.pem");
+    fs::copy(bed.authority.file(), &ca).expect("our folder");
+    let upstream = format!("{}#dot.example", bed.servers[0].address());
+    let ca_file = ca.display().to_string();
+    bed.proxy = Some(Proxy::start(&["--ca-file", &ca_file, "--upstream", &upstream]));
+    fs::remove_file(&ca).expect("our file");
+    mknodat(CWD, &ca, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("our folder");
+    let line = bed.reload();
+    let expected = format!("--ca-file {ca_file}: is no file, and only files are read again");
+    assert!(line.ends_with(&expected), "{line}");
+    assert_eq!(bed.ask("a.example"), NOERROR);
+}
+
+#[test]
+fn sighup_during_a_drain_is_no_reload() {
+    let bed = Bed::new("drain", 1);
+    let lines = bed.lines(&[0], "");
+    let mut bed = bed.start(&lines, &["--drain", "3600"]);
+    bed.proxy().signal(Signal::TERM);
+    bed.proxy().await_line("drain", |line| line.contains("serving on for 3600 s"));
+    let line = bed.reload();
+    assert!(line.contains("WARN") && line.ends_with("nothing is read again, as SIGTERM came"));
+    assert_eq!(bed.ask("a.example"), NOERROR);
+    bed.proxy().signal(Signal::INT);
+    bed.proxy().await_line("end", |line| line.contains("the end begins now, before --drain"));
+    let proxy = bed.proxy.as_mut().expect("it was started");
+    assert_eq!(proxy.await_exit().code(), Some(0));
+}
+
+#[test]
 fn without_files_there_is_nothing_to_read() {
     let mut bed = Bed::new("none", 0);
     bed.proxy = Some(Proxy::start(&["--upstream", "127.0.0.1:1#x"]));
@@ -252,9 +358,12 @@ fn what_only_root_may_read_is_not_read_again() {
     }
     let bed = Bed::new("root", 1);
     let lines = bed.lines(&[0], "");
-    let bed = bed.start(&lines, &["--user", "12345"]);
     let secret = fs::Permissions::from_mode(0o600);
-    fs::set_permissions(&bed.file, secret).expect("our file");
+    let bed = bed.start_with(&lines, secret, &["--user", "12345"]);
+    let at = bed.file.display().to_string();
+    bed.proxy().await_line("warning", |line| {
+        line.contains("WARN") && line.contains(&format!("{at}: SIGHUP will not read it again"))
+    });
     let line = bed.reload();
     let words = ["nothing is changed: --config", "ermission denied", "root was given up"];
     assert!(words.iter().all(|word| line.contains(word)), "{line}");

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Access, Order, Prefix, Rate, UpstreamIndex};
+use dot_proxy::forwarder::{Access, Limits, Order, Policy, Prefix, Rate, UpstreamIndex};
 
 use crate::{copies, end, failures, numbered, warm, world, world_of};
 use simulator::dns::{self, NOERROR, SERVFAIL};
-use simulator::{Ask, Attempt, State, Step, What, World, default_policy};
+use simulator::{Ask, Attempt, Server, State, Step, What, World, default_limits, default_policy};
 
 /// These servers are asked from now on, those with `true` as others in the place of the ones before.
 fn ask_of(w: &mut World, asked: &[(usize, bool)]) {
@@ -17,6 +17,11 @@ fn ask_of(w: &mut World, asked: &[(usize, bool)]) {
 /// Slow, and not so slow that its connection stalls.
 fn slow_name(ask: &Ask<'_>) -> Vec<Step> {
     vec![ask.answer_after(if ask.name == "slow.example." { 1_200 } else { 10 })]
+}
+
+/// Names that begin so are slow at these servers.
+fn slow_names(ask: &Ask<'_>) -> Vec<Step> {
+    vec![ask.answer_after(if ask.name.starts_with("slow") { 1_200 } else { 10 })]
 }
 
 fn is_free(w: &World, server: usize) -> bool {
@@ -45,6 +50,37 @@ fn what_is_in_flight_on_one_that_is_removed_is_answered_there() {
     assert_eq!(w.response("slow.example.").rcode, NOERROR);
     assert_eq!((open(&w, 0), is_free(&w, 0)), (0, true));
     assert_eq!(failures(&w), 0);
+    end(w);
+}
+
+/// Where there are no more places for connections than for upstreams, those to upstreams that are removed make way.
+#[test]
+fn all_upstreams_are_replaced_at_once_where_places_for_connections_are_few() {
+    let limits = Limits { upstream_conns_max: 4, ..default_limits() };
+    let policy = Policy { order: Order::Spread, ..default_policy() };
+    let servers = (0..8).map(|_| Server::healthy()).collect();
+    let mut w = World::with_policy(limits, policy, servers, &[0, 1, 2, 3, 4, 5, 6, 7], 1);
+    let all = |from: usize| (from..from + 4).map(|server| (server, from > 0)).collect::<Vec<_>>();
+    ask_of(&mut w, &all(0));
+    for server in 0..4 {
+        w.servers[server].replies(slow_names);
+    }
+    for n in 0..16 {
+        w.ask(&format!("slow{n}.example."));
+        w.run_ms(20);
+    }
+    assert_eq!((0..4).map(|server| open(&w, server)).sum::<usize>(), 4);
+    ask_of(&mut w, &all(4));
+    for n in 0..16 {
+        w.ask(&numbered(n));
+        w.run_ms(20);
+    }
+    w.run_ms(200);
+    let slowest = (0..16).map(|n| w.response(&numbered(n)).took()).max();
+    assert!(slowest.is_some_and(|took| took < Duration::from_millis(100)), "{slowest:?}");
+    w.run_ms(3_000);
+    assert_eq!((failures(&w), w.oracle.responses.len()), (0, 32));
+    assert!((0..4).all(|server| is_free(&w, server)));
     end(w);
 }
 

@@ -41,9 +41,12 @@ impl Rate {
     /// Octets that it takes beside the structure, with what is known of networks.
     pub fn octets(&self) -> usize {
         let exempt = self.exempt.len();
-        3 * exempt * size_of::<Prefix>()
-            + Ranges::octets(exempt)
-            + buckets(self.places) * size_of::<Bucket>()
+        3 * exempt * size_of::<Prefix>() + Ranges::octets(exempt) + Self::table_octets(self.places)
+    }
+
+    /// Octets of what is known of so many networks.
+    pub const fn table_octets(places: usize) -> usize {
+        buckets(places) * size_of::<Bucket>()
     }
 }
 

@@ -466,13 +466,13 @@ impl Upstreams {
 
     /// Whether another attempt at upstream `index` has a place.
     ///
-    /// Connections that fell silent make way, but none of which answers may be expected: at the limit,
-    /// nothing would live long enough to be answered. Upstreams that have one of those leave room for
+    /// Connections that fell silent make way, and those to upstreams that are asked no more, but none else of which
+    /// answers may be expected: at the limit, nothing would live long enough to be answered. Upstreams that have one of those leave room for
     /// one that has none.
     pub(crate) fn place_for_attempt(&self, index: UpstreamIndex) -> Place {
         let (mut live, mut is_bare, mut others_bare) = (0, false, false);
         for (other, upstream) in self.list.places().zip(self.list.every()) {
-            let is_live = |conn: &&UpstreamConnId| self.stalled_until(**conn).is_none();
+            let is_live = |conn: &&UpstreamConnId| self.makes_way_until(**conn).is_none();
             let of_it = upstream.conns.iter().filter(is_live).count();
             live += of_it;
             is_bare |= of_it == 0 && other == index;
@@ -486,17 +486,21 @@ impl Upstreams {
         if self.conn_ids().count() < max {
             return Place::Free;
         }
-        let stalled = self
+        let others = self
             .conn_ids()
-            .filter_map(|conn| Some((self.stalled_until(*conn)?, conn.serial(), *conn)));
-        let oldest = stalled.min();
-        debug_assert!(oldest.is_some(), "what is not live is stalled");
+            .filter_map(|conn| Some((self.makes_way_until(*conn)?, conn.serial(), *conn)));
+        let oldest = others.min();
+        debug_assert!(oldest.is_some(), "what is not live makes way");
         oldest.map_or(Place::Nowhere, |(.., oldest)| Place::Of(oldest))
     }
 
-    fn stalled_until(&self, conn_id: UpstreamConnId) -> Option<Instant> {
-        match self.conns.get(conn_id)?.phase {
-            Phase::Retired { until, stalled: true } => Some(until),
+    /// When a connection ends that makes way for others.
+    fn makes_way_until(&self, conn_id: UpstreamConnId) -> Option<Instant> {
+        let conn = self.conns.get(conn_id)?;
+        match conn.phase {
+            Phase::Retired { until, stalled } if stalled || !self.is_asked(conn.upstream) => {
+                Some(until)
+            }
             _ => None,
         }
     }

@@ -47,9 +47,14 @@ impl Conn {
         self.accepted + TIME_MAX
     }
 
-    /// From when on the connection may be closed for another that waits; `None`: it has asked.
+    /// From when on the connection may be closed for another that waits; `None`: it is owed a response. One that has
+    /// had its response gives way first.
     pub(super) fn gives_way_at(&self) -> Option<Instant> {
-        matches!(self.phase, Phase::Asking(_)).then(|| self.accepted + TIME_TO_ASK)
+        match self.phase {
+            Phase::Asking(_) => Some(self.accepted + TIME_TO_ASK),
+            Phase::Answering(..) => None,
+            Phase::Lingering(_) => Some(self.accepted),
+        }
     }
 
     /// Does what an event allows.

@@ -119,6 +119,7 @@ impl MetricsServer {
             None => reloads.failed += 1,
             Some(upstreams) => {
                 *shown = labels(upstreams);
+                self.content = String::with_capacity(text::octets_max(shown));
                 reloads.done += 1;
                 reloads.read_at = time_of_day();
             }
@@ -166,6 +167,7 @@ impl MetricsServer {
                     let token = Origin::Metrics(index + 1).token();
                     let both = Interest::READABLE | Interest::WRITABLE;
                     match registry.register(&mut stream, token, both) {
+                        // Whoever had the place goes now that another is there.
                         Ok(()) => self.conns[index] = Some(Conn::new(stream, now)),
                         Err(error) => log::debug!("metrics: epoll: {}", system_error(&error)),
                     }
@@ -197,16 +199,14 @@ impl MetricsServer {
         self.conns.iter().flatten().count()
     }
 
-    /// A place for a connection; when all are taken, that of one that has had its time to ask.
-    fn place(&mut self, now: Instant) -> Option<usize> {
+    /// A place for a connection; when all are taken, that of one that has its response or has had its time to ask.
+    fn place(&self, now: Instant) -> Option<usize> {
         if let Some(free) = self.conns.iter().position(Option::is_none) {
             return Some(free);
         }
         let conns = self.conns.iter().flatten().enumerate();
         let asking = conns.filter_map(|(index, conn)| Some((conn.gives_way_at()?, index)));
-        let (_, index) = asking.filter(|(at, _)| *at <= now).min()?;
-        self.conns[index] = None;
-        Some(index)
+        asking.filter(|(at, _)| *at <= now).min().map(|(_, index)| index)
     }
 
     fn answer(&mut self, conn: &mut Conn, request: Result<Request, Refusal>, view: &View<'_>) {
@@ -230,9 +230,9 @@ impl MetricsServer {
         conn.respond(response);
     }
 
-    /// Octets of a connection, and those of all that is not one, for these upstreams.
-    pub(crate) fn octets(upstreams: &[UpstreamSpec]) -> (usize, usize) {
-        let content = text::octets_max(&labels(upstreams));
+    /// Octets of a connection, and those of all that is not one, for these upstreams, or so many others.
+    pub(crate) fn octets(upstreams: &[UpstreamSpec], others: usize) -> (usize, usize) {
+        let content = text::octets_max(&labels(upstreams)).max(text::octets_of_any(others));
         (size_of::<Option<Conn>>() + REQUEST_MAX + HEAD_MAX + content, content)
     }
 }
@@ -310,12 +310,15 @@ mod tests {
             let digits = char::from(octet).to_string().repeat(42);
             format!("sha256/{digits}A=")
         };
+        let name = format!("{}aaa", "a.".repeat(125));
+        let longest = format!("[fe80:1111:2222:3333:4444:5555:6666:7777%4294967295]:65535#{name}");
         let specs = [
             "192.0.2.1#dot.example".to_owned(),
             format!("192.0.2.1#dot.example,{}", pin(b'A')),
             format!("192.0.2.2:8853#{}", pin(b'E')),
             format!("192.0.2.2:8853#{}", pin(b'I')),
             "[2001:db8::1]:853#dot.example".to_owned(),
+            longest.clone(),
         ];
         // The first two are one upstream to the command line.
         let args = specs.iter().skip(1).map(|spec| format!("--upstream={spec}").into());
@@ -325,11 +328,13 @@ mod tests {
         };
         let labels = labels(&config.upstreams);
         let labels: Vec<&str> = labels.iter().map(|label| &**label).collect();
+        assert!(labels.iter().all(|label| label.len() + " (16)".len() <= text::LABEL_MAX));
         let expected = [
             "192.0.2.1#dot.example",
             "192.0.2.2:8853",
             "192.0.2.2:8853 (2)",
             "[2001:db8::1]#dot.example",
+            &longest,
         ];
         assert_eq!(labels, expected);
     }

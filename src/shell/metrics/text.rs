@@ -30,6 +30,11 @@ pub(super) fn octets_max(labels: &[Box<str>]) -> usize {
     ALL_OTHERS_MAX + UPSTREAM_LINES * octets
 }
 
+/// Octets of all metrics at most, for so many upstreams with any labels.
+pub(super) fn octets_of_any(upstreams: usize) -> usize {
+    ALL_OTHERS_MAX + UPSTREAM_LINES * upstreams * (LINE_MAX + LABEL_MAX)
+}
+
 /// A metric with all its labels.
 struct Family {
     name: &'static str,
@@ -351,6 +356,9 @@ const UPSTREAM_LINES: usize = 4 + Stage::ALL.len() + 4;
 
 /// Octets of such a line without the label of its upstream: the longest name, other labels, a number.
 const LINE_MAX: usize = 128;
+
+/// Octets of the label of an upstream: an IPv6 address with an interface and a port, a name, and a number.
+pub(super) const LABEL_MAX: usize = 64 + 254 + 8;
 
 /// Octets of all lines that are not about one upstream, with the longest numbers.
 const ALL_OTHERS_MAX: usize = 16 * 1024;

@@ -26,7 +26,12 @@ impl Reactor {
                 log::info!("SIGTERM: serving on for {} s (--drain)", self.drain.as_secs());
                 self.ending = Ending::Draining(self.cx.now + self.drain);
             }
-            Some(Request::End) => self.ending = Ending::Asked,
+            Some(Request::End) => {
+                if matches!(self.ending, Ending::Draining(_)) {
+                    log::info!("another signal: the end begins now, before --drain is over");
+                }
+                self.ending = Ending::Asked;
+            }
             None => {}
         }
     }
@@ -43,7 +48,7 @@ impl Reactor {
 
     /// Takes what had arrived before the signal, once, and nothing after that.
     pub(super) fn shut_down(&mut self) {
-        self.reporter.stopping();
+        self.reporter.stopping(self.cx.now);
         self.listeners.iter_mut().for_each(Listener::leave);
         self.listeners.iter_mut().for_each(Listener::look_again);
         self.receive_datagrams(LAST_BATCHES_MAX);

@@ -260,8 +260,12 @@ impl Reactor {
                 metrics.handle_turn(self.poll.registry(), self.cx.now);
             }
             self.end_drain();
-            if self.termination.take_reload() && self.ending == Ending::No {
-                self.reload();
+            if self.termination.take_reload() {
+                if self.ending == Ending::No {
+                    self.reload();
+                } else {
+                    log::warn!("SIGHUP: nothing is read again, as SIGTERM came");
+                }
             }
             if self.termination.take_summary() {
                 self.summarize();
@@ -467,7 +471,7 @@ impl Reactor {
     fn reload(&mut self) {
         // What a connection was named must not be another's yet.
         self.act();
-        self.reporter.reloading();
+        self.reporter.reloading(self.cx.now);
         let Self { reloader, cx, network, subnets, .. } = self;
         let reload = reloader.reload(cx, network.as_mut(), subnets);
         if let Some(metrics) = &mut self.metrics
