@@ -9,6 +9,7 @@ use super::upstream::{UPSTREAM_PORT, UpstreamSpec};
 #[derive(Debug)]
 pub(super) struct Preset {
     pub(super) word: &'static str,
+    /// IPv4 and IPv6 in turn: where one family leads nowhere, the next address is of the other (RFC 8305 section 4).
     pub(super) addresses: [IpAddr; 4],
     pub(super) name: &'static str,
 }
@@ -45,8 +46,8 @@ pub(super) static PRESETS: [Preset; 4] = [
         word: "google",
         addresses: [
             v4(8, 8, 8, 8),
-            v4(8, 8, 4, 4),
             v6(0x2001_4860_4860_0000_0000_0000_0000_8888),
+            v4(8, 8, 4, 4),
             v6(0x2001_4860_4860_0000_0000_0000_0000_8844),
         ],
         name: "dns.google",
@@ -55,8 +56,8 @@ pub(super) static PRESETS: [Preset; 4] = [
         word: "quad9",
         addresses: [
             v4(9, 9, 9, 9),
-            v4(149, 112, 112, 112),
             v6(0x2620_00fe_0000_0000_0000_0000_0000_00fe),
+            v4(149, 112, 112, 112),
             v6(0x2620_00fe_0000_0000_0000_0000_0000_0009),
         ],
         name: "dns.quad9.net",
@@ -65,8 +66,8 @@ pub(super) static PRESETS: [Preset; 4] = [
         word: "adguard",
         addresses: [
             v4(94, 140, 14, 14),
-            v4(94, 140, 15, 15),
             v6(0x2a10_50c0_0000_0000_0000_0000_0ad1_00ff),
+            v4(94, 140, 15, 15),
             v6(0x2a10_50c0_0000_0000_0000_0000_0ad2_00ff),
         ],
         name: "dns.adguard-dns.com",
@@ -77,8 +78,8 @@ pub(super) const CLOUDFLARE: Preset = Preset {
     word: "cloudflare",
     addresses: [
         v4(1, 1, 1, 1),
-        v4(1, 0, 0, 1),
         v6(0x2606_4700_4700_0000_0000_0000_0000_1111),
+        v4(1, 0, 0, 1),
         v6(0x2606_4700_4700_0000_0000_0000_0000_1001),
     ],
     name: "cloudflare-dns.com",

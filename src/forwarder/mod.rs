@@ -188,6 +188,7 @@ pub use message::edit::Edns;
 pub use message::opt::Ede;
 use outbox::Outbox;
 use queries::Queries;
+use queries::waiting::Next;
 use report::OnceAMinute;
 pub use report::{Counts, Crowd, Held, Notice, UpstreamState};
 use upstreams::Upstreams;
@@ -284,9 +285,17 @@ impl Forwarder {
         self.clients.note_none_waiting(only_host);
     }
 
-    /// The TCP connection of an upstream attempt stands; TLS begins.
-    pub fn handle_established(&mut self, now: Instant, conn: UpstreamConnId) {
-        self.upstreams.note_established(now, conn);
+    /// The TCP connection of an upstream attempt stands. Whether TLS is to begin: not where another address of the
+    /// same operator was there first, while this one was slow (RFC 8305 section 5).
+    pub fn handle_established(&mut self, now: Instant, conn: UpstreamConnId) -> bool {
+        let is_awaited = |index| self.queries.waiting(Next::Only(index)) > 0;
+        if self.upstreams.note_established(now, conn, is_awaited).is_none() {
+            return true;
+        }
+        let why = "another address of its operator was there first";
+        self.upstreams.close(conn, Manner::Abort, why, &mut self.outbox);
+        self.settle(now);
+        false
     }
 
     /// The TLS handshake of the connection goes on. `advice` is added to what is told if it takes too long.

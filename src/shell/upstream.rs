@@ -187,8 +187,10 @@ impl UpstreamSocket {
         };
         match result {
             Ok(()) => {
+                if !cx.forwarder.handle_established(cx.now, self.conn) {
+                    return false;
+                }
                 self.state = State::Handshaking;
-                cx.forwarder.handle_established(cx.now, self.conn);
                 match cx.targets[self.upstream.index()].connector.start(cx.now) {
                     Ok(tls) => {
                         cx.forwarder.handle_handshake(self.conn, tls.advice());

@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Closed, Notice, Stage};
+use dot_proxy::forwarder::{Closed, Hedge, Notice, Policy, Stage};
 
-use crate::{copies, end, failures, numbered, slowest, warm, world};
+use crate::{copies, end, failures, numbered, slowest, warm, world, world_of};
 use simulator::dns::{NOERROR, SERVFAIL};
-use simulator::{Attempt, Do, What, World, ms};
+use simulator::{Attempt, Do, What, World, default_policy, ms};
 
 #[test]
 fn u05_mute_after_tcp() {
@@ -493,5 +493,91 @@ fn u19_a_query_past_its_deadline_is_never_written() {
     w.run_ms(1000);
     assert_eq!(w.response("late.example.").rcode, SERVFAIL);
     assert_eq!((w.links.len(), copies(&w, "late.example.")), (1, 0));
+    end(w);
+}
+
+/// A dead address in front of a good one of the same operator, as where IPv6 leads nowhere (RFC 8305).
+#[test]
+fn u17_the_next_address_of_an_operator_is_tried_after_250_ms() {
+    for attempt in [Attempt::black_hole(), Attempt::mute()] {
+        let mut w = world_of(default_policy(), &[0, 0, 1]);
+        w.servers[0].attempts(attempt.clone());
+        for n in 0..100 {
+            w.ask(&numbered(n));
+            w.run_ms(100);
+        }
+        w.run_ms(1000);
+        let first = w.response(&numbered(0));
+        assert_eq!(first.took(), ms(250 + 20 + 10), "{attempt:?}");
+        // Later ones pay nothing, also when the first attempt has come to its end.
+        for n in 3..100 {
+            let took = w.response(&numbered(n)).took();
+            assert_eq!(took, ms(10), "{attempt:?}: {n}");
+        }
+        assert_eq!(w.links_to(2).len(), 0, "{attempt:?}: the other operator sees nothing");
+        assert_eq!(failures(&w), 0);
+        end(w);
+    }
+}
+
+#[test]
+fn u17_another_operator_is_asked_as_early_if_that_is_wanted() {
+    for (hedge, took) in [(Hedge::Same, 1500), (Hedge::Any, 250)] {
+        let policy = Policy { hedge, ..default_policy() };
+        let mut w = world_of(policy, &[0, 1]);
+        w.servers[0].attempts(Attempt::black_hole());
+        w.ask("a.example.");
+        w.run_ms(3000);
+        assert_eq!(w.response("a.example.").took(), ms(took + 20 + 10), "{hedge:?}");
+        end(w);
+    }
+}
+
+/// The one that comes too late is closed before it says anything, and costs nobody anything later.
+#[test]
+fn an_address_that_was_slow_to_connect_is_closed_before_its_handshake() {
+    let mut w = world_of(default_policy(), &[0, 0]);
+    let late = Attempt { established: Some(ms(400)), end: Some((ms(800), Ok(()))) };
+    w.servers[0].attempts(late);
+    for n in 0..50 {
+        w.ask(&numbered(n));
+        w.run_ms(100);
+    }
+    w.run_ms(100);
+    assert_eq!(w.response(&numbered(0)).took(), ms(280));
+    let links = w.links_to(0);
+    assert_eq!(links.len(), 1, "it is not tried again while the other serves");
+    let (at, _) = links[0].closed.expect("it is closed");
+    assert_eq!((at, links[0].connected), (ms(400), None));
+    for n in 3..50 {
+        assert_eq!(w.response(&numbered(n)).took(), ms(10), "{n}");
+    }
+    // It is tried once the other is gone.
+    w.servers[0].attempts(Attempt::good(10));
+    w.serve(1, Do::Close(Closed::Eof));
+    w.run_ms(100);
+    w.ask("a.example.");
+    w.run_ms(100);
+    assert_eq!((w.links_to(0).len(), w.response("a.example.").took()), (2, ms(30)));
+    assert_eq!(w.notices, []);
+    end(w);
+}
+
+#[test]
+fn a_distant_address_is_not_slow_once_its_distance_is_known() {
+    let mut w = world_of(default_policy(), &[0, 0]);
+    for server in &mut w.servers {
+        server.attempts(Attempt::good(600));
+        server.replies(|ask| vec![ask.answer_after(600)]);
+    }
+    w.ask("a.example.");
+    w.run_ms(3000);
+    let links = w.links.len();
+    assert!(links <= 2, "{links} connections");
+    w.run_ms(20_000);
+    w.ask("b.example.");
+    w.run_ms(3000);
+    assert_eq!(w.links.len(), links + 1, "idle for long, and one attempt");
+    assert_eq!(failures(&w), 0);
     end(w);
 }

@@ -40,7 +40,8 @@ impl Upstreams {
         let nothing_up = !among.iter().any(|index| self.list[index].is_usable());
         let ranked = self.ranking.iter().filter(|index| among.contains(**index));
         let candidates = ranked.map(|&index| self.candidate(now, index, tried, queued));
-        choose(self.order, now, nothing_up, candidates)
+        let manner = Manner { order: self.order, asks_any_early: self.hedge == Hedge::Any };
+        choose(manner, now, nothing_up, candidates)
     }
 
     fn candidate(
@@ -51,12 +52,17 @@ impl Upstreams {
         queued: usize,
     ) -> Candidate {
         let upstream = &self.list[index];
+        let Upstream { operator, .. } = *upstream;
         let wants_attempt = || !tried.contains(index) && self.wants_attempt(now, index, queued);
         let allowance = upstream.experience.allowance(now);
         let open = self.serving(now, upstream, allowance);
         let Some((conn_id, conn)) = open.and_then(|id| Some((id, self.conns.get(id)?))) else {
-            let attempt = upstream.attempt(now, wants_attempt);
-            return Candidate { index, is_usable: upstream.is_usable(), conn: None, attempt };
+            let attempt = match self.is_passed_over(upstream) {
+                true => Attempt::No,
+                false => upstream.attempt(now, wants_attempt),
+            };
+            let is_usable = upstream.is_usable();
+            return Candidate { index, operator, is_usable, conn: None, attempt };
         };
         let condition = self.condition(now, conn, allowance);
         let renewal = match conn.renewal(now, allowance) {
@@ -75,7 +81,7 @@ impl Upstreams {
             _ => condition,
         };
         let conn = Some((conn_id, condition, renewal));
-        Candidate { index, is_usable: upstream.is_usable(), conn, attempt }
+        Candidate { index, operator, is_usable: upstream.is_usable(), conn, attempt }
     }
 
     pub(crate) fn is_something_usable(&self) -> bool {
@@ -310,10 +316,19 @@ pub(crate) enum Ask {
     Wait(Option<Instant>),
 }
 
+/// How upstreams are chosen.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    order: Order,
+    /// Another operator is asked as early as another address of the same.
+    asks_any_early: bool,
+}
+
 /// What is known of an upstream that may be asked.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     index: UpstreamIndex,
+    operator: u8,
     is_usable: bool,
     /// The connection that takes its queries.
     conn: Option<(UpstreamConnId, Condition, Renewal)>,
@@ -324,10 +339,10 @@ struct Candidate {
 /// The upstream that is asked, of those that are given by preference.
 ///
 /// The first that takes queries gets them. While an attempt at a preferred one is young, queries
-/// wait for it, or are sent to others that are connected; while it takes long, the next ones are connected
-/// to, too: whichever is open first gets the queries. With `nothing_up` all are tried, each at its pace.
+/// wait for it, or are sent to others that are connected; once it is slow, the next of the same operator is
+/// connected to, too, and when patience ends all others: whichever is open first gets the queries. With `nothing_up` all are tried, each at its pace.
 fn choose(
-    order: Order,
+    Manner { order, asks_any_early }: Manner,
     now: Instant,
     nothing_up: bool,
     candidates: impl Iterator<Item = Candidate>,
@@ -338,9 +353,15 @@ fn choose(
         Ask::Wait(look_at)
     };
     let mut result = Ask::Wait(None);
-    let mut is_waiting = false;
-    for Candidate { index, is_usable, conn, attempt } in candidates {
+    // While an attempt of this operator is young or slow, what others may do is less.
+    let mut awaited: Option<u8> = None;
+    let mut is_young = false;
+    for Candidate { index, operator, is_usable, conn, attempt } in candidates {
         if !is_usable && !nothing_up {
+            continue;
+        }
+        let is_other = awaited.is_some_and(|awaited| awaited != operator) && !asks_any_early;
+        if is_other && order == Order::Ordered {
             continue;
         }
         match conn {
@@ -357,20 +378,22 @@ fn choose(
             Some((_, Condition::Full | Condition::Starting | Condition::NoIds, _)) => continue,
         }
         match attempt {
-            _ if is_waiting => {}
+            _ if is_young || is_other => {}
             Attempt::Wanted => return Ask::Connect(index),
             Attempt::NotBefore(at) => result = look(at),
             // The new connection would be of no use if queries did not wait for it at all.
             Attempt::UnderWay { is_slow_at, .. } if order == Order::Spread && now < is_slow_at => {
                 return look(is_slow_at);
             }
-            Attempt::UnderWay { patience_ends_at: Some(at), .. } if now < at => {
-                result = look(at);
-                if order == Order::Ordered {
+            Attempt::UnderWay { is_slow_at, patience_ends_at: Some(at) } if now < at => {
+                result = look(if now < is_slow_at { is_slow_at.min(at) } else { at });
+                is_young = now < is_slow_at;
+                if is_young && order == Order::Ordered {
                     return result;
                 }
-                // The others serve meanwhile, those that are connected.
-                is_waiting = true;
+                // Meanwhile others serve that are connected, and from when it is slow those of its operator are
+                // connected to (RFC 8305 section 5).
+                awaited = awaited.or(Some(operator));
             }
             Attempt::No | Attempt::UnderWay { .. } => {}
         }
@@ -458,8 +481,10 @@ mod tests {
             other => panic!("{other}"),
         };
         let conn = condition.map(|(condition, renewal)| (conn, condition, renewal));
-        let is_usable = letters.next() != Some('!');
-        Candidate { index: UpstreamIndex::new(index), is_usable, conn, attempt }
+        let last = letters.next();
+        let (is_usable, operator) = (last != Some('!'), if last == Some('=') { 0 } else { index });
+        let index = UpstreamIndex::new(index);
+        Candidate { index, operator: operator as u8, is_usable, conn, attempt }
     }
 
     /// So many tenths of a second from now.
@@ -481,12 +506,23 @@ mod tests {
             (ALL, "-w! -w! t-", "send 2"),
             // One attempt after the other, for as long as queries wait.
             (ALL, "-w t-", "connect 0"),
-            (&[Ordered], "-y t-", "wait 15"),
+            (&[Ordered], "-y t-", "wait 2"),
             (&[Fastest], "-y t-", "send 1"),
             (&[Spread], "-y t-", "wait 2"),
             (&[Ordered], "-s t-", "wait 13"),
             (OTHERS, "-s t-", "send 1"),
             (OTHERS, "-s -w", "wait 13"),
+            // Once it is slow, another of the same operator is connected to.
+            (ALL, "-y -w=", "wait 2"),
+            (ALL, "-s -w=", "connect 1"),
+            (ALL, "-s t-=", "send 1"),
+            (&[Ordered], "-s t- t-=", "send 2"),
+            (OTHERS, "-s t- t-=", "send 1"),
+            (ALL, "-s -w -w=", "connect 2"),
+            (ALL, "-s -s= -w=", "connect 2"),
+            (ALL, "-s -y= -w=", "wait 2"),
+            (&[Ordered], "-s -y= t-=", "wait 2"),
+            (ALL, "-s -l= -w", "wait 13"),
             (OTHERS, "-s -w t-", "send 2"),
             (ALL, "-l -w t-", "connect 1"),
             (ALL, "-l t-", "send 1"),
@@ -533,7 +569,8 @@ mod tests {
             let candidates: Vec<Candidate> = candidates.collect();
             let nothing_up = !candidates.iter().any(|candidate| candidate.is_usable);
             for &order in *orders {
-                let seen = match choose(order, now, nothing_up, candidates.iter().copied()) {
+                let manner = Manner { order, asks_any_early: false };
+                let seen = match choose(manner, now, nothing_up, candidates.iter().copied()) {
                     Ask::Send(conn) => format!("send {}", number(conn)),
                     Ask::Leave(conn, _) => format!("leave {}", number(conn)),
                     Ask::Connect(index) => format!("connect {}", index.index()),

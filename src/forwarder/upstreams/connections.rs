@@ -16,6 +16,7 @@ use crate::forwarder::action::{
     Action, Closed, Manner, Stage, UpstreamConnId, UpstreamIndex, UpstreamSet,
 };
 use crate::forwarder::collections::arena::Id;
+use crate::forwarder::limits::Order;
 use crate::forwarder::loss::{LastFailure, Loss, Lost};
 use crate::forwarder::outbox::Outbox;
 use crate::forwarder::report::Notice;
@@ -78,7 +79,14 @@ impl Upstreams {
         outbox.push(Action::Connect { conn, upstream: index });
     }
 
-    pub(crate) fn note_established(&mut self, now: Instant, conn_id: UpstreamConnId) {
+    /// TCP stands. Returns the connection of the same operator that was there first, if this one is not needed any
+    /// more: nothing waits for its upstream alone, which `is_awaited` tells, and there was no other reason for it.
+    pub(crate) fn note_established(
+        &mut self,
+        now: Instant,
+        conn_id: UpstreamConnId,
+        is_awaited: impl FnOnce(UpstreamIndex) -> bool,
+    ) -> Option<UpstreamConnId> {
         if let Some(conn) = self.conns.get_mut(conn_id)
             && let Phase::Connecting { .. } = conn.phase
         {
@@ -87,6 +95,40 @@ impl Upstreams {
             self.list[conn.upstream].experience.round_trip.note_connect(took);
             conn.phase = Phase::Handshaking { until: now + HANDSHAKE_TIMEOUT, advice: "" };
         }
+        let index = self.conns.get(conn_id)?.upstream;
+        let first = self.overtaken_by(now, index).filter(|_| !is_awaited(index))?;
+        self.list[index].passed_over_for = Some(first);
+        Some(first)
+    }
+
+    /// The connection of another upstream of the same operator that queries wait for, or are sent on, as this one was
+    /// slow to connect.
+    fn overtaken_by(&self, now: Instant, index: UpstreamIndex) -> Option<UpstreamConnId> {
+        let upstream = &self.list[index];
+        if self.order != Order::Ordered || !upstream.is_usable() || upstream.open.is_some() {
+            return None;
+        }
+        // A handshake that is slow itself may never be done.
+        let is_there = |id: &UpstreamConnId| {
+            self.conns.get(*id).is_some_and(|conn| match conn.phase {
+                Phase::Open => true,
+                Phase::Handshaking { .. } => {
+                    let round_trip = &self.list[conn.upstream].experience.round_trip;
+                    now < conn.opened_at + round_trip.connect_slow_after()
+                }
+                Phase::Connecting { .. } | Phase::Retired { .. } => false,
+            })
+        };
+        let others = self.list.others(index).filter(|(_, it)| it.operator == upstream.operator);
+        others.flat_map(|(_, it)| it.conns.iter().copied()).find(is_there)
+    }
+
+    /// Whether a connection to another upstream of its operator serves in the place of this one.
+    pub(crate) fn is_passed_over(&self, upstream: &Upstream) -> bool {
+        let first = upstream.passed_over_for.and_then(|id| self.conns.get(id));
+        first.is_some_and(|conn| {
+            matches!(conn.phase, Phase::Open | Phase::Handshaking { .. }) && conn.quiet.is_none()
+        })
     }
 
     pub(crate) fn note_handshake(&mut self, conn_id: UpstreamConnId, advice: &'static str) {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::quiet::Tolerated;
+use super::upstream::ATTEMPT_SLOW;
 
 /// The time from a query to its answer.
 #[derive(Debug, Default)]
@@ -47,6 +48,11 @@ impl RoundTrip {
     /// A TCP connection took this long to stand.
     pub(crate) fn note_connect(&mut self, took: Duration) {
         self.connect = Some(took);
+    }
+
+    /// An attempt that takes longer than this is slow.
+    pub(crate) fn connect_slow_after(&self) -> Duration {
+        ATTEMPT_SLOW.max(3 * self.connect.unwrap_or_default())
     }
 
     /// What an answer takes as a rule; before the first, what a round trip does.

@@ -25,6 +25,8 @@ pub(crate) struct Upstream {
     pub(crate) open: Option<UpstreamConnId>,
     /// When the last attempt began.
     pub(crate) attempted_at: Option<Instant>,
+    /// The connection to another upstream of its operator that was there first, when it was slow to connect.
+    pub(crate) passed_over_for: Option<UpstreamConnId>,
     /// The log said that it answers one query of a connection at a time.
     pub(crate) logged_in_turn: bool,
     /// When the log last said that it failed.
@@ -237,6 +239,7 @@ impl Upstream {
             attempts: Vec::new(),
             open: None,
             attempted_at: None,
+            passed_over_for: None,
             logged_in_turn: false,
             logged_at: None,
             broke: None,
@@ -315,7 +318,7 @@ impl Upstream {
         // What it cannot answer in time another one can.
         let overflows = self.experience.at_once.max(now).is_some();
         Attempt::UnderWay {
-            is_slow_at: since + ATTEMPT_SLOW,
+            is_slow_at: since + self.experience.round_trip.connect_slow_after(),
             patience_ends_at: self.patience_ends_at().filter(|_| !overflows),
         }
     }
@@ -359,8 +362,8 @@ pub(crate) const BROKE_SENDING: &str = "connection broke while sending";
 /// How long queries wait for one upstream's connection before the next is asked as well.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// A few round trips halfway around the world.
-const ATTEMPT_SLOW: Duration = Duration::from_millis(250);
+/// A few round trips halfway around the world (RFC 8305 section 5).
+pub(crate) const ATTEMPT_SLOW: Duration = Duration::from_millis(250);
 
 /// Between attempts while every upstream is down.
 pub(crate) const NOTHING_UP_PAUSE: Duration = Duration::from_secs(1);

@@ -265,12 +265,14 @@ impl Oracle {
                 parsed.header_rcode()
             );
         };
+        // A query that was asked anew, while the answer to the first is still to leave, may be answered sooner.
+        let youngest = owed_here.iter().filter(|owed| is_it(owed)).map(|owed| owed.asked).max();
         let owed = owed_here.remove(position);
         if owed_here.is_empty() {
             self.owed.remove(&to);
         }
         self.unanswered.remove(&owed.number);
-        if at > owed.asked + LATE_AFTER {
+        if at > youngest.unwrap_or(owed.asked) + LATE_AFTER {
             self.check_pulse(at, to);
         }
         let is_cut_short = network_of(to).is_some()
