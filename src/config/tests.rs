@@ -90,8 +90,8 @@ fn defaults() {
         upstream_names(&config),
         [
             "1.1.1.1#cloudflare-dns.com",
-            "1.0.0.1#cloudflare-dns.com",
             "[2606:4700:4700::1111]#cloudflare-dns.com",
+            "1.0.0.1#cloudflare-dns.com",
             "[2606:4700:4700::1001]#cloudflare-dns.com",
         ]
     );
@@ -280,16 +280,16 @@ fn presets() {
         upstream_names(&config),
         [
             "8.8.8.8#dns.google",
-            "8.8.4.4#dns.google",
             "[2001:4860:4860::8888]#dns.google",
+            "8.8.4.4#dns.google",
             "[2001:4860:4860::8844]#dns.google",
             "9.9.9.9#dns.quad9.net",
-            "149.112.112.112#dns.quad9.net",
             "[2620:fe::fe]#dns.quad9.net",
+            "149.112.112.112#dns.quad9.net",
             "[2620:fe::9]#dns.quad9.net",
             "94.140.14.14#dns.adguard-dns.com",
-            "94.140.15.15#dns.adguard-dns.com",
             "[2a10:50c0::ad1:ff]#dns.adguard-dns.com",
+            "94.140.15.15#dns.adguard-dns.com",
             "[2a10:50c0::ad2:ff]#dns.adguard-dns.com",
         ]
     );

@@ -136,8 +136,8 @@ mod tests {
             format!(
                 "dot-proxy {}\n  \
                    listens on 127.0.0.1:5300, over UDP and TCP\n  \
-                   asks       the first usable one of 1.1.1.1#cloudflare-dns.com, 1.0.0.1#cloudflare-dns.com, \
-                 [2606:4700:4700::1111]#cloudflare-dns.com, [2606:4700:4700::1001]#cloudflare-dns.com\n  \
+                   asks       the first usable one of 1.1.1.1#cloudflare-dns.com, [2606:4700:4700::1111]#cloudflare-dns.com, \
+                 1.0.0.1#cloudflare-dns.com, [2606:4700:4700::1001]#cloudflare-dns.com\n  \
                    checks     that a certificate proves the name behind #, or the address, by an authority that is built \
                  in\n  \
                    serves     this host\n  \
