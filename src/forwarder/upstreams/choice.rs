@@ -57,9 +57,10 @@ impl Upstreams {
         let allowance = upstream.experience.allowance(now);
         let open = self.serving(now, upstream, allowance);
         let Some((conn_id, conn)) = open.and_then(|id| Some((id, self.conns.get(id)?))) else {
-            let attempt = match self.is_passed_over(upstream) {
-                true => Attempt::No,
-                false => upstream.attempt(now, wants_attempt),
+            let attempt = if self.is_passed_over(upstream) {
+                Attempt::No
+            } else {
+                upstream.attempt(now, wants_attempt)
             };
             let is_usable = upstream.is_usable();
             return Candidate { index, operator, is_usable, conn: None, attempt };
