@@ -494,13 +494,42 @@ mod tests {
         if tenths < 0 { now.checked_sub(distance).unwrap() } else { now + distance }
     }
 
+    const ALL: &[Order] = &[Order::Ordered, Order::Fastest, Order::Spread];
+    const OTHERS: &[Order] = &[Order::Fastest, Order::Spread];
+
+    /// With these orders, and these upstreams, this is done.
+    type Case<'a> = (&'a [Order], &'a str, &'a str);
+
+    fn check(cases: &[Case<'_>]) {
+        let now = base();
+        let mut conns: ConnTable<UpstreamConnId, ()> = ConnTable::with_capacity(3);
+        let ids = [(); 3].map(|()| conns.insert(()));
+        let number = |conn| ids.iter().position(|id| *id == conn).unwrap();
+        for (orders, stories, expected) in cases {
+            let stories = stories.split(' ').zip(ids).enumerate();
+            let candidates = stories.map(|(index, (story, id))| candidate(now, index, story, id));
+            let candidates: Vec<Candidate> = candidates.collect();
+            let nothing_up = !candidates.iter().any(|candidate| candidate.is_usable);
+            for &order in *orders {
+                let manner = Manner { order, asks_any_early: false };
+                let seen = match choose(manner, now, nothing_up, candidates.iter().copied()) {
+                    Ask::Send(conn) => format!("send {}", number(conn)),
+                    Ask::Leave(conn, _) => format!("leave {}", number(conn)),
+                    Ask::Connect(index) => format!("connect {}", index.index()),
+                    Ask::Replace(index) => format!("replace {}", index.index()),
+                    Ask::Wait(None) => "wait".to_owned(),
+                    Ask::Wait(Some(at)) => format!("wait {}", (at - now).as_millis() / 100),
+                };
+                assert_eq!(seen, *expected, "{order:?} {candidates:?}");
+            }
+        }
+    }
+
     #[test]
     fn who_is_asked() {
         use Order::{Fastest, Ordered, Spread};
 
-        const ALL: &[Order] = &[Ordered, Fastest, Spread];
-        const OTHERS: &[Order] = &[Fastest, Spread];
-        let cases: &[(&[Order], &str, &str)] = &[
+        check(&[
             // The first that takes more.
             (ALL, "t- t-", "send 0"),
             (ALL, "t-! t-", "send 1"),
@@ -513,17 +542,6 @@ mod tests {
             (&[Ordered], "-s t-", "wait 13"),
             (OTHERS, "-s t-", "send 1"),
             (OTHERS, "-s -w", "wait 13"),
-            // Once it is slow, another of the same operator is connected to.
-            (ALL, "-y -w=", "wait 2"),
-            (ALL, "-s -w=", "connect 1"),
-            (ALL, "-s t-=", "send 1"),
-            (&[Ordered], "-s t- t-=", "send 2"),
-            (OTHERS, "-s t- t-=", "send 1"),
-            (ALL, "-s -w -w=", "connect 2"),
-            (ALL, "-s -s= -w=", "connect 2"),
-            (ALL, "-s -y= -w=", "wait 2"),
-            (&[Ordered], "-s -y= t-=", "wait 2"),
-            (ALL, "-s -l= -w", "wait 13"),
             (OTHERS, "-s -w t-", "send 2"),
             (ALL, "-l -w t-", "connect 1"),
             (ALL, "-l t-", "send 1"),
@@ -548,6 +566,31 @@ mod tests {
             (ALL, "r- t-", "replace 0"),
             (ALL, "o- t-", "leave 0"),
             (ALL, "t- o-", "send 0"),
+        ]);
+    }
+
+    #[test]
+    fn who_is_asked_while_an_address_is_slow_to_connect() {
+        use Order::Ordered;
+
+        check(&[
+            // Once it is slow, another of the same operator is connected to.
+            (ALL, "-y -w=", "wait 2"),
+            (ALL, "-s -w=", "connect 1"),
+            (ALL, "-s t-=", "send 1"),
+            (&[Ordered], "-s t- t-=", "send 2"),
+            (OTHERS, "-s t- t-=", "send 1"),
+            (ALL, "-s -w -w=", "connect 2"),
+            (ALL, "-s -s= -w=", "connect 2"),
+            (ALL, "-s -y= -w=", "wait 2"),
+            (&[Ordered], "-s -y= t-=", "wait 2"),
+            (ALL, "-s -l= -w", "wait 13"),
+        ]);
+    }
+
+    #[test]
+    fn who_is_asked_while_nothing_is_up() {
+        check(&[
             // Nothing is up: all are tried, each at its pace.
             (ALL, "-w! -w!", "connect 0"),
             (ALL, "-p! -w!", "connect 1"),
@@ -559,29 +602,7 @@ mod tests {
             (ALL, "f-! -p!", "wait 21"),
             (ALL, "f-! t-!", "send 1"),
             (ALL, "o-! -p!", "leave 0"),
-        ];
-        let now = base();
-        let mut conns: ConnTable<UpstreamConnId, ()> = ConnTable::with_capacity(3);
-        let ids = [(); 3].map(|()| conns.insert(()));
-        let number = |conn| ids.iter().position(|id| *id == conn).unwrap();
-        for (orders, stories, expected) in cases {
-            let stories = stories.split(' ').zip(ids).enumerate();
-            let candidates = stories.map(|(index, (story, id))| candidate(now, index, story, id));
-            let candidates: Vec<Candidate> = candidates.collect();
-            let nothing_up = !candidates.iter().any(|candidate| candidate.is_usable);
-            for &order in *orders {
-                let manner = Manner { order, asks_any_early: false };
-                let seen = match choose(manner, now, nothing_up, candidates.iter().copied()) {
-                    Ask::Send(conn) => format!("send {}", number(conn)),
-                    Ask::Leave(conn, _) => format!("leave {}", number(conn)),
-                    Ask::Connect(index) => format!("connect {}", index.index()),
-                    Ask::Replace(index) => format!("replace {}", index.index()),
-                    Ask::Wait(None) => "wait".to_owned(),
-                    Ask::Wait(Some(at)) => format!("wait {}", (at - now).as_millis() / 100),
-                };
-                assert_eq!(seen, *expected, "{order:?} {candidates:?}");
-            }
-        }
+        ]);
     }
 
     #[test]
