@@ -468,8 +468,8 @@ fn what_check_config_prints_is_a_configuration_that_comes_to_the_same() {
     let printed = checked(&file, &[]);
     assert_eq!(
         printed,
-        "listen 127.0.0.1\nupstream 9.9.9.9#dns.quad9.net\nupstream 149.112.112.112#dns.quad9.net\n\
-         upstream [2620:fe::fe]#dns.quad9.net\nupstream [2620:fe::9]#dns.quad9.net\nsize small\n\
+        "listen 127.0.0.1\nupstream 9.9.9.9#dns.quad9.net\nupstream [2620:fe::fe]#dns.quad9.net\n\
+         upstream 149.112.112.112#dns.quad9.net\nupstream [2620:fe::9]#dns.quad9.net\nsize small\n\
          log-level warn\nforward-zone 10.in-addr.arpa\n"
     );
     assert_eq!(checked(&TestFile::new("check-again", &printed), &[]), printed);
@@ -478,8 +478,8 @@ fn what_check_config_prints_is_a_configuration_that_comes_to_the_same() {
     let printed = checked(&file, &flags.split(' ').collect::<Vec<_>>());
     assert_eq!(
         printed,
-        "listen 127.0.0.1\nupstream 9.9.9.9#dns.quad9.net\nupstream 149.112.112.112#dns.quad9.net\n\
-         upstream [2620:fe::fe]#dns.quad9.net\nupstream [2620:fe::9]#dns.quad9.net\nforward-zone 10.in-addr.arpa\n\
+        "listen 127.0.0.1\nupstream 9.9.9.9#dns.quad9.net\nupstream [2620:fe::fe]#dns.quad9.net\n\
+         upstream 149.112.112.112#dns.quad9.net\nupstream [2620:fe::9]#dns.quad9.net\nforward-zone 10.in-addr.arpa\n\
          log-level debug\nsize default\nlisten ::1\nupstream 1.1.1.1#a.example\n"
     );
     assert_eq!(checked(&TestFile::new("check-more", &printed), &[]), printed);
