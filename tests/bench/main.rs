@@ -12,7 +12,7 @@ use support::bench::bare_loop::BareLoop;
 use support::bench::cpu;
 use support::bench::delay::Delay;
 use support::bench::load::{self, Pace, Plan, Report, Transport};
-use support::bench::paths::network::{self, Loss, Network};
+use support::bench::paths::network::{self, Loss, Network, Path};
 use support::bench::upstream::{Counts, Upstream};
 use support::server::LIMIT;
 use support::skip::skip;
@@ -117,7 +117,8 @@ fn what_threads_used_counts_when_they_have_ended() {
 fn a_path_loses_packets_in_both_directions() {
     const COUNT: u64 = 1_000;
     for loss in [Loss::NONE, Loss::per_mille(500)] {
-        let network = match Network::new(loss, None) {
+        let path = Path { loss, way: Duration::ZERO, congestion: None };
+        let network = match Network::new(path) {
             Ok(network) => network,
             Err(why) => return skip("a_path_loses_packets_in_both_directions", &why),
         };

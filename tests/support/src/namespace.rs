@@ -137,6 +137,12 @@ pub fn ip_lines(lines: &str) {
     }
 }
 
+/// Has what leaves an interface arrive so much later, or says why this machine cannot.
+pub fn delay(interface: &str, time: Duration) -> Result<(), String> {
+    let time = format!("{}ms", time.as_millis());
+    run("tc", &["qdisc", "add", "dev", interface, "root", "netem", "delay", &time], "").map(drop)
+}
+
 /// Adds these rules to those that are there.
 #[track_caller]
 pub fn nft(rules: &str) {

@@ -22,7 +22,7 @@ use crate::bench::machine::{self, Cores, Directory};
 use crate::bench::measure::CoreUse;
 use crate::bench::programs::{finish, option, print};
 use crate::bench::upstreams::{Seen, Upstream};
-use network::{Loss, Network};
+use network::{Loss, Network, Path};
 
 /// What is measured at once: a path, an upstream and a load.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,8 @@ struct Options {
     cells: Vec<Cell>,
     rounds: usize,
     time: Duration,
+    /// On the path, in each direction.
+    way: Duration,
     congestion: Option<String>,
     csv: PathBuf,
 }
@@ -73,6 +75,7 @@ impl Options {
         let rate: Option<String> = option(&mut args, "--rate")?;
         let delay: Option<u64> = option(&mut args, "--delay-ms")?;
         let spread = args.contains("--spread");
+        let way = Duration::from_millis(option(&mut args, "--path-ms")?.unwrap_or_default());
         let congestion = option(&mut args, "--congestion")?;
         let rounds = option(&mut args, "--rounds")?.unwrap_or(1);
         let seconds = option(&mut args, "--seconds")?.unwrap_or(20.0);
@@ -106,7 +109,7 @@ impl Options {
         if all {
             cells.push(Cell { loss: Loss::NONE, delay: Delay::Spread, rate: SPREAD_RATE });
         }
-        Ok(Self { forwarders, cells, rounds, time, congestion, csv })
+        Ok(Self { forwarders, cells, rounds, time, way, congestion, csv })
     }
 }
 
@@ -119,9 +122,10 @@ fn parse_rate(word: &str) -> Result<u32, String> {
 pub fn paths(args: Arguments) -> Result<(), String> {
     let mut options = Options::parse(args)?;
     let congestion = options.congestion.clone().unwrap_or_else(network::congestion_control);
-    if let Err(why) = Network::new(Loss::NONE, Some(&congestion)) {
+    let path = Path { loss: Loss::NONE, way: options.way, congestion: Some(&congestion) };
+    if let Err(why) = Network::new(path) {
         let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
-        return print(&format!("skipped: no network namespaces: {why}\n"));
+        return print(&format!("skipped, as this machine has no such network: {why}\n"));
     }
     let begin = Instant::now();
     let interrupted = interrupted()?;
@@ -129,11 +133,12 @@ pub fn paths(args: Arguments) -> Result<(), String> {
     let cores = Cores::find()?;
     let directory = Directory::new()?;
     let _configurations = Configurations;
-    let (cores, directory, congestion) = (&cores, &directory, &*congestion);
-    let bench = Bench { cores, directory, congestion, time: options.time, interrupted };
+    let (cores, directory) = (&cores, &directory);
+    let bench = Bench { cores, directory, path, time: options.time, interrupted };
     print(&format!(
-        "{}, TCP {congestion}. The forwarder has core {}, the load core {}, the upstream core {}. {} s of queries{}.\n\n{}",
+        "{}, TCP {congestion}, {} ms on the path. The forwarder has core {}, the load core {}, the upstream core {}. {} s of queries{}.\n\n{}",
         machine::description(),
+        options.way.as_millis(),
         cores.forwarder,
         cores.load,
         cores.upstream,
@@ -162,7 +167,7 @@ pub fn paths(args: Arguments) -> Result<(), String> {
             }
         }
     }
-    print(&report::notes(&rows, notes))?;
+    print(&report::notes(&rows, options.way, notes))?;
     print(&report::targets(&rows))?;
     write_numbers(&options.csv, &report::csv(&rows), begin)
 }
@@ -170,7 +175,7 @@ pub fn paths(args: Arguments) -> Result<(), String> {
 struct Bench<'a> {
     cores: &'a Cores,
     directory: &'a Directory,
-    congestion: &'a str,
+    path: Path<'a>,
     time: Duration,
     interrupted: Arc<AtomicBool>,
 }
@@ -180,7 +185,7 @@ impl Bench<'_> {
     fn round(&self, row: &mut Row) -> Result<(), String> {
         let Cell { loss, delay, .. } = row.cell;
         // What the kernel learns of a path is forgotten with it.
-        let network = Network::new(loss, Some(self.congestion))?;
+        let network = Network::new(Path { loss, ..self.path })?;
         let ca_file = self.directory.path().join("ca-paths.pem");
         let delay_ms;
         let more = match delay {

@@ -8,7 +8,7 @@ const USAGE: &str = "\
 usage: bench compare [--quick] [--cases NAME,...] [--forwarders NAME,...] [--rounds N] [--seconds SECONDS]
              [--csv FILE] [--static-binary FILE]
        bench paths [--only NAME,...] [--loss PERCENT,...] [--rate N,...] [--delay-ms N | --spread]
-             [--congestion NAME] [--seconds SECONDS] [--rounds N] [--csv FILE]
+             [--path-ms N] [--congestion NAME] [--seconds SECONDS] [--rounds N] [--csv FILE]
        bench upstream [--listen ADDR:PORT] [--ca-out FILE] [--name NAME] [--tls 1.2|1.3]
              [--delay-ms N | --spread] [--end-with-stdin]
        bench bare-loop --upstream ADDR:PORT#NAME --ca-file FILE [--listen ADDR:PORT]
@@ -34,6 +34,7 @@ paths      asks every forwarder in turn while the path to its upstream loses pac
   --delay-ms       the upstream answers so many milliseconds later (20)
   --spread         it takes log-normal times for its answers instead: median 15 ms, 2 % above 800 ms;
                    without loss and 1,000 a second unless told
+  --path-ms        a packet takes so long, in each direction, where the kernel has netem (0)
   --congestion     what TCP does about losses, such as cubic (what this machine has)
   --seconds        that each is measured (20)
   --rounds         so many times, each with new connections (1)

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use crate::bench::upstreams::PORT;
 use crate::namespace::{self, Namespace, counted, ip};
@@ -42,6 +43,16 @@ impl fmt::Display for Loss {
     }
 }
 
+/// What is between a forwarder and its upstream.
+#[derive(Clone, Copy)]
+pub struct Path<'a> {
+    pub loss: Loss,
+    /// How long a packet takes, in each direction.
+    pub way: Duration,
+    /// How senders slow down; `None`: as they do on this machine.
+    pub congestion: Option<&'a str>,
+}
+
 /// The near side is the forwarder's, with all of its clients; the far side is the upstream's.
 pub struct Network {
     near: Namespace,
@@ -49,26 +60,31 @@ pub struct Network {
 }
 
 impl Network {
-    /// With this congestion control, or that of the machine. The error is why this machine cannot.
-    pub fn new(loss: Loss, congestion: Option<&str>) -> Result<Self, String> {
+    /// The error is why this machine cannot.
+    pub fn new(path: Path<'_>) -> Result<Self, String> {
         let (near, far) = (Namespace::new()?, Namespace::new()?);
         let (near_address, far_address) = (format!("{NEAR}/24"), format!("{}/24", UPSTREAM.ip()));
-        near.enter(|| far.connect(PATH, &[&near_address], &[&far_address]));
+        near.enter(|| far.connect(INTERFACE, &[&near_address], &[&far_address]));
         let network = Self { near, far };
         let rules = format!(
             "table ip path {{\n chain in {{\n type filter hook input priority 0\n \
-             iifname \"{PATH}\" numgen random mod 1000 < {} counter drop\n }}\n}}\n",
-            loss.0
+             iifname \"{INTERFACE}\" numgen random mod 1000 < {} counter drop\n }}\n}}\n",
+            path.loss.0
         );
         for side in [&network.near, &network.far] {
             side.enter(|| {
                 // What is lost are packets as they are on a wire, not those that the kernel cuts up later.
-                ip(&["link", "set", "dev", PATH, "gso_max_segs", "1"]);
-                if let Some(name) = congestion {
-                    fs::write(CONGESTION, name)
-                        .map_err(|error| format!("no TCP {name}: {error}"))?;
+                ip(&["link", "set", "dev", INTERFACE, "gso_max_segs", "1"]);
+                if !path.way.is_zero() {
+                    namespace::delay(INTERFACE, path.way)?;
                 }
-                if loss == Loss::NONE { Ok(()) } else { namespace::load(&rules) }
+                if let Some(name) = path.congestion {
+                    fs::write(CONGESTION, name).map_err(|error| {
+                        let allowed = "net.ipv4.tcp_allowed_congestion_control";
+                        format!("{name} is none of {allowed}, or not there: {error}")
+                    })?;
+                }
+                if path.loss == Loss::NONE { Ok(()) } else { namespace::load(&rules) }
             })?;
         }
         Ok(network)
@@ -94,7 +110,7 @@ pub fn congestion_control() -> String {
 }
 
 const CONGESTION: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
-const PATH: &str = "path";
+const INTERFACE: &str = "path";
 const NEAR: Ipv4Addr = Ipv4Addr::new(10, 53, 0, 1);
 pub const UPSTREAM: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 53, 0, 2)), PORT);
 

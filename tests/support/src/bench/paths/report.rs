@@ -77,8 +77,8 @@ pub(super) fn csv(rows: &[Row]) -> String {
 }
 
 /// What to know before the figures are believed: what the machine itself adds, and who else used it.
-pub(super) fn notes(rows: &[Row], mut notes: Vec<String>) -> String {
-    let mut noise: Vec<f64> = rows.iter().filter_map(noise).collect();
+pub(super) fn notes(rows: &[Row], way: Duration, mut notes: Vec<String>) -> String {
+    let mut noise: Vec<f64> = rows.iter().filter_map(|row| noise(row, way)).collect();
     noise.sort_by(f64::total_cmp);
     if let (Some(least), Some(most)) = (noise.first(), noise.last()) {
         notes.push(format!(
@@ -105,10 +105,10 @@ pub(super) fn notes(rows: &[Row], mut notes: Vec<String>) -> String {
     notes.iter().fold(String::from("\n"), |text, note| text + "note: " + note + "\n")
 }
 
-/// How much later than the upstream wants one answer in a hundred comes where nothing is lost.
-fn noise(row: &Row) -> Option<f64> {
+/// How much later than upstream and path want one answer in a hundred comes where nothing is lost.
+fn noise(row: &Row, way: Duration) -> Option<f64> {
     let Cell { loss: Loss::NONE, delay: Delay::Fixed(delay), .. } = row.cell else { return None };
-    Some((row.quantile(990)? - delay.as_secs_f64() * 1e6).max(0.0))
+    Some((row.quantile(990)? - (delay + 2 * way).as_secs_f64() * 1e6).max(0.0))
 }
 
 /// What dot-proxy is to be on each path.
