@@ -149,6 +149,14 @@ fn c06_a_flood_gets_what_is_left_and_no_more() {
     }
 }
 
+/// A name that nobody answers, asked with an address that nobody has.
+fn ask_forged(w: &mut World, n: u32) {
+    let mut address = n.wrapping_mul(0x9e37_79b1).to_be_bytes();
+    address[0] = 10;
+    let forged = path_from(SocketAddr::from((address, 1024)));
+    w.datagram(forged, dns::query(n as u16, &format!("lost{n}.example."), dns::A, None));
+}
+
 /// Names that nobody answers, asked with addresses that change all the time.
 #[test]
 fn c06_a_flood_from_forged_sources_keeps_nobody_out_of_few_places() {
@@ -160,9 +168,7 @@ fn c06_a_flood_from_forged_sources_keeps_nobody_out_of_few_places() {
     w.run_ms(100);
     // Half of what 144 places carry where each is held for 400 ms.
     for n in 0..4_500_u32 {
-        let [.., a, b, c] = n.wrapping_mul(0x9e37_79b1).to_be_bytes();
-        let forged = path_from(SocketAddr::from(([10, a, b, c], 1024)));
-        w.datagram(forged, dns::query(n as u16, &format!("lost{n}.example."), dns::A, None));
+        ask_forged(&mut w, n);
         if n % 45 == 44 {
             let path = path_from(SocketAddr::from(([192, 168, 0, 1], 1024 + (n / 45) as u16)));
             w.datagram(path, question(n / 45));
@@ -184,9 +190,7 @@ fn c06_a_flood_from_forged_sources_keeps_nobody_out() {
         if ask.name.starts_with("lost") { Vec::new() } else { vec![ask.answer_after(10)] }
     });
     for n in 0..12_000_u32 {
-        let [.., a, b, c] = n.wrapping_mul(0x9e37_79b1).to_be_bytes();
-        let forged = path_from(SocketAddr::from(([10, a, b, c], 1024)));
-        w.datagram(forged, dns::query(n as u16, &format!("lost{n}.example."), dns::A, None));
+        ask_forged(&mut w, n);
         if n % 400 == 399 {
             let path = path_from(SocketAddr::from(([192, 168, 0, 1], 1024 + (n / 400) as u16)));
             w.datagram(path, question(n / 400));
@@ -211,6 +215,33 @@ fn c06_a_flood_from_forged_sources_keeps_nobody_out() {
     };
     let [datagrams, streams] = [took(0), took(100)];
     assert!(datagrams[29] < ms(300) && streams[29] < ms(300), "{datagrams:?} {streams:?}");
+    w.run_ms(5000);
+    end(w);
+}
+
+/// With so many forged addresses hardly any datagram finds a place. A quarter of the places is left to streams, since
+/// nobody can forge their addresses.
+#[test]
+fn c06_a_flood_from_forged_sources_leaves_places_to_streams() {
+    let mut w = with_limits(|limits| limits.queries_max = 192);
+    w.servers[0].replies(|ask| {
+        if ask.name.starts_with("lost") { Vec::new() } else { vec![ask.answer_after(10)] }
+    });
+    w.ask("warm.example.");
+    w.run_ms(100);
+    // Ten times what 144 places carry where each is held for 400 ms.
+    for n in 0..7_200_u32 {
+        ask_forged(&mut w, n);
+        if n % 180 == 179 {
+            let client = client_at(&mut w, [192, 168, 0, 2]);
+            w.tcp_send(client, dns::framed(&question(n / 180)));
+        }
+        w.run_for(Duration::from_micros(278));
+    }
+    w.run_ms(1000);
+    let answered = (0..40).filter(|n| w.response(&numbered(*n)).rcode == NOERROR).count();
+    assert_eq!(answered, 40);
+    assert!(failures(&w) > 6_000, "{} of the flood", failures(&w));
     w.run_ms(5000);
     end(w);
 }
