@@ -149,6 +149,7 @@ fn start(
 }
 
 /// Says where clients are served: to a person at a terminal in plain words, to all others in lines that do not change.
+#[cold]
 fn announce(config: &Config, host: Host, served: &Served, mut stderr: Stderr, mut stdout: Stderr) {
     let is_for_person = host.is_stderr_terminal
         && config.log_format == LogFormat::Plain

@@ -606,6 +606,11 @@ impl Forwarder {
         })
     }
 
+    /// Whether an upstream is usable.
+    pub fn is_something_usable(&self) -> bool {
+        self.upstreams.is_something_usable()
+    }
+
     /// Why no upstream is usable: the name of the first in order, the phase and the reason of its failure, and what to
     /// do; `None` if one is usable.
     pub fn outage(&self) -> Option<(&str, Stage, &str, &'static str)> {

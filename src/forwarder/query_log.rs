@@ -239,6 +239,8 @@ impl<'a> Line<'a> {
         writeln!(out, "{}{}", Behind(": ", self.reason), Behind(" via ", self.upstream))
     }
 
+    // People read no faster than this is.
+    #[cold]
     fn columns(&self, out: &mut Vec<u8>, shown: ClientShown) -> std::io::Result<()> {
         let start = out.len();
         // Both sequences take no room on the screen.
@@ -280,6 +282,7 @@ impl<'a> Line<'a> {
         writeln!(out, "{}{}", self.reason, Behind("via ", self.upstream))
     }
 
+    #[cold]
     fn json(&self, out: &mut Vec<u8>, shown: ClientShown) -> std::io::Result<()> {
         write!(out, "{{\"result\":\"{}\"", self.result.to_ascii_lowercase())?;
         if let Some((name, class, rtype)) = self.asked.question() {

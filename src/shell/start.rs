@@ -17,6 +17,7 @@ pub struct Served {
 }
 
 /// Says in the log who is served, and where.
+#[cold]
 pub fn log_start(config: &Config, served: &Served) {
     log_served(&config.policy, served.clients.iter().copied());
     for address in &served.clients {
@@ -28,6 +29,7 @@ pub fn log_start(config: &Config, served: &Served) {
 }
 
 /// The same for a person at a terminal, with who is asked and how to try it, in lines.
+#[cold]
 pub fn block(config: &Config, served: &Served, has_colour: bool) -> String {
     let addresses: Vec<_> = served.clients.iter().map(ToString::to_string).collect();
     let is_for_this_host = served.clients.iter().all(|address| address.ip().is_loopback());
@@ -50,6 +52,7 @@ pub fn block(config: &Config, served: &Served, has_colour: bool) -> String {
 }
 
 /// Who is asked, the first of them.
+#[cold]
 fn asked(config: &Config) -> String {
     const SHOWN_MAX: usize = 4;
 
@@ -67,6 +70,7 @@ fn asked(config: &Config) -> String {
 }
 
 /// By what upstreams are known.
+#[cold]
 fn checked(config: &Config) -> String {
     let of_name = config.upstreams.iter().filter(|upstream| upstream.name.is_some());
     if of_name.clone().next().is_none() {
@@ -95,6 +99,7 @@ fn clients(config: &Config) -> String {
 }
 
 /// How to ask there.
+#[cold]
 fn dig(mut address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() {

@@ -62,10 +62,16 @@ impl Reporter {
     /// Says what to do while no upstream is usable: once, and once more if that is something else, but no more often
     /// than once a minute, however often one comes back.
     fn advise(&mut self, cx: &Context) {
+        if self.advised.is_some() || !cx.forwarder.is_something_usable() {
+            self.advise_anew(cx);
+        }
+    }
+
+    #[cold]
+    fn advise_anew(&mut self, cx: &Context) {
         let Some((name, stage, detail, advice)) = cx.forwarder.outage() else {
-            if self.advised.take().is_some() {
-                log::info!("queries are answered again");
-            }
+            self.advised = None;
+            log::info!("queries are answered again");
             return;
         };
         let is_due = self.advised_at.is_none_or(|at| at + ADVICE_PAUSE <= cx.now);
@@ -93,6 +99,7 @@ impl Reporter {
     }
 
     /// How the service does, in lines.
+    #[cold]
     pub(crate) fn summary(&self, cx: &Context) -> String {
         let Counts { local, cut_short, orphaned, owed, .. } = cx.forwarder.counts();
         let mut text = format!(
@@ -134,6 +141,7 @@ fn told(cx: &Context) -> Told {
 }
 
 /// How the service does, in a line.
+#[cold]
 fn status(cx: &Context) -> String {
     let failed = cx.forwarder.failed_upstreams();
     let failed: Vec<_> =
@@ -158,6 +166,7 @@ fn shown_counts(cx: &Context) -> String {
 }
 
 /// A time in its two largest units.
+#[cold]
 fn shown_time(time: Duration) -> String {
     let seconds = time.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::failure::Failure;
+use super::report::Tenths;
 use crate::forwarder::Ecs;
 use crate::forwarder::Stage;
 use crate::forwarder::message::edit::{Edns, Family, QueryEdit, append_query};
@@ -171,8 +172,10 @@ impl Conversation {
                 return Err(Failure::of_answer("closed by the server before it answered"));
             }
             if Instant::now() >= deadline {
-                let limit = (deadline - sent).as_secs_f64();
-                return Err(Failure::of_answer(format!("no answer in {limit:.1} s")));
+                let limit = deadline.saturating_duration_since(sent).as_millis();
+                // The nearest, as the deadline was set a moment before.
+                let limit = Tenths((limit as u16 + 50) / 100);
+                return Err(Failure::of_answer(format!("no answer in {limit} s")));
             }
         }
         Ok(())

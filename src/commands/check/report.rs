@@ -187,7 +187,7 @@ impl Report {
             None => {}
         }
         match self.keepalive {
-            Some(time) => line("keepalive", &format_args!("{} s", f32::from(time) / 10.0)),
+            Some(time) => line("keepalive", &format_args!("{} s", Tenths(time))),
             None => line("keepalive", &"not said (RFC 7828)"),
         }
         match self.padded {
@@ -236,7 +236,7 @@ impl Report {
         object.add("warm_ms", self.warm.map(Number));
         object.add("resumed", resumed.0);
         object.add("resumed_ms", resumed.1.map(Number));
-        object.add("keepalive_s", self.keepalive.map(|time| f32::from(time) / 10.0));
+        object.add("keepalive_s", self.keepalive.map(Tenths));
         object.add("padded_octets", self.padded);
         object.add("out_of_order", self.out_of_order);
         object.add(
@@ -308,6 +308,18 @@ impl Display for Millis {
             micros @ 0..1_000 => write!(f, "0.{:02} ms", micros / 10),
             micros @ 1_000..10_000 => write!(f, "{}.{} ms", micros / 1_000, micros / 100 % 10),
             micros => write!(f, "{} ms", micros / 1_000),
+        }
+    }
+}
+
+/// A number of tenths. No floating-point number is written anywhere, as what writes one is large.
+pub(super) struct Tenths(pub(super) u16);
+
+impl Display for Tenths {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.0 / 10, self.0 % 10) {
+            (whole, 0) => write!(f, "{whole}"),
+            (whole, tenths) => write!(f, "{whole}.{tenths}"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The metrics in the text format of Prometheus
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 
-use std::fmt::{Display, Write};
+use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
 use super::{Facts, Reloads, View};
@@ -10,6 +10,7 @@ use crate::host::process::Process;
 use crate::shell::upstream::HandshakeCounts;
 
 /// Appends all metrics to `out`, which has room for [`octets_max`].
+#[inline(never)]
 pub(super) fn write(out: &mut String, facts: &Facts, view: &View<'_>) {
     let mut text = Text { out };
     queries(&mut text, view);
@@ -47,6 +48,7 @@ struct Text<'a> {
 }
 
 impl Text<'_> {
+    #[inline(never)]
     fn head(&mut self, family: &Family) {
         let Family { name, kind, help } = family;
         // Writing to a string does not fail, here and below.
@@ -54,12 +56,23 @@ impl Text<'_> {
     }
 
     fn single(&mut self, family: &Family, value: impl Display) {
+        self.write_single(family, &value);
+    }
+
+    // Once in the program, rather than at each call.
+    #[inline(never)]
+    fn write_single(&mut self, family: &Family, value: &dyn Display) {
         self.head(family);
         writeln!(self.out, "{} {value}", family.name).ok();
     }
 
     /// A line of a family; the values of labels are fixed words or [escaped].
     fn line(&mut self, family: &Family, labels: &[(&str, &str)], value: impl Display) {
+        self.write_line(family, labels, &value);
+    }
+
+    #[inline(never)]
+    fn write_line(&mut self, family: &Family, labels: &[(&str, &str)], value: &dyn Display) {
         self.out.push_str(family.name);
         let mut mark = '{';
         for (name, of) in labels {
@@ -183,9 +196,26 @@ pub(super) fn escaped(value: &str) -> Box<str> {
 }
 
 /// A time in the base unit, to the microsecond.
-fn seconds(time: Duration) -> f64 {
-    // Divided once, so that a whole number of microseconds is written as one.
-    time.as_micros() as f64 / 1e6
+fn seconds(time: Duration) -> Seconds {
+    Seconds(time)
+}
+
+/// Written without a floating-point number, as nothing else in the program needs what writes one.
+struct Seconds(Duration);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.as_secs())?;
+        let (mut fraction, mut digits) = (self.0.subsec_micros(), 6);
+        if fraction == 0 {
+            return Ok(());
+        }
+        while fraction % 10 == 0 {
+            fraction /= 10;
+            digits -= 1;
+        }
+        write!(f, ".{fraction:0digits$}")
+    }
 }
 
 const fn counter(name: &'static str, help: &'static str) -> Family {
