@@ -33,7 +33,9 @@ pub(crate) struct UpstreamConn {
     pub(crate) last_received: Instant,
     /// The connection is quiet.
     pub(crate) quiet: Option<Quiet>,
-    /// When its silence was looked at last.
+    /// Its silence is not to be looked at before this time, if something waits.
+    pub(crate) look_at: Option<Instant>,
+    /// When it was looked at last.
     pub(crate) looked_at: Option<Instant>,
     /// When the last answer was received, whole and to something asked. Octets of a frame that does
     /// not end are no sign of life, nor are answers to nothing.
@@ -119,6 +121,7 @@ impl UpstreamConn {
             transmitting: false,
             last_received: now,
             quiet: None,
+            look_at: None,
             looked_at: None,
             last_answer: now,
             arriving: None,
@@ -154,7 +157,7 @@ impl UpstreamConn {
     }
 
     /// When its silence is to be looked at.
-    pub(crate) fn look_at(&self, tolerated: Tolerated) -> Option<Instant> {
+    pub(crate) fn next_look(&self, tolerated: Tolerated) -> Option<Instant> {
         if !matches!(self.phase, Phase::Open) {
             return None;
         }
@@ -162,13 +165,17 @@ impl UpstreamConn {
     }
 
     /// A query is sent with this message ID, and its silence counts.
-    pub(crate) fn note_sent(&mut self, now: Instant, id: u16) {
+    pub(crate) fn note_sent(&mut self, now: Instant, id: u16, unusual: Duration) {
         if self.sent.is_empty() && now > self.idle_since {
             // What was given up before a pause says nothing about the path now; without a pause, it
             // is the same silence.
             self.unanswered_since = None;
         }
         self.sent.arm(id, now);
+        let look_at = now + unusual;
+        if self.look_at.is_none_or(|at| look_at < at) {
+            self.look_at = Some(look_at);
+        }
     }
 
     pub(crate) fn note_answer(&mut self, now: Instant) {
@@ -302,6 +309,7 @@ impl UpstreamConn {
         let sent_at = self.sent.take_answered(id);
         let took = sent_at.map(|sent_at| now.saturating_duration_since(sent_at));
         if self.sent.is_empty() {
+            self.look_at = None;
             self.turns.end();
             return Turn { took, was_oldest, each: None };
         }
@@ -542,7 +550,7 @@ mod tests {
         for (sends, answered, given_up, expected) in cases {
             let mut conn = opened(base);
             for (id, &sent) in (0..).zip(sends) {
-                conn.note_sent(base, id);
+                conn.note_sent(base, id, Duration::ZERO);
                 conn.sent.arm(id, at(sent));
             }
             conn.last_answer = at(answered);

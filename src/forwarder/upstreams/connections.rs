@@ -194,6 +194,9 @@ impl Upstreams {
     ) -> Option<UpstreamConnId> {
         let open = upstream.open;
         let is_limited = allowance.is_some_and(|allowance| allowance.at_once.is_some());
+        if upstream.experience.quiet_at.is_none() && !is_limited {
+            return open;
+        }
         let is_quiet = open.and_then(|id| self.conns.get(id)).is_some_and(|it| it.quiet.is_some());
         if let Some(rested) = self.rested(now, upstream) {
             return Some(rested);
@@ -611,7 +614,7 @@ impl Upstreams {
                         conn.next_timeout(self.patience(conn)),
                         self.next_hedge(conn),
                         self.next_overdue(conn),
-                        self.next_look(conn),
+                        conn.look_at,
                     ];
                     next.into_iter().flatten().min()
                 }

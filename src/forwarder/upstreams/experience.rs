@@ -32,7 +32,9 @@ pub(crate) struct Experience {
     pub(crate) promptness: Promptness,
     /// A connection stalled, and nothing was heard of it since.
     pub(crate) stalled_since_answer: bool,
-    /// When one of its connections was quiet last as segments were lost.
+    /// When one of its connections was quiet last.
+    pub(crate) quiet_at: Option<Instant>,
+    /// When one was as segments were lost.
     pub(crate) lossy_at: Option<Instant>,
     /// Connections in a row on which several queries met silence.
     pub(crate) silent_in_a_row: u8,
@@ -72,6 +74,7 @@ impl Experience {
             round_trip: RoundTrip::default(),
             promptness: Promptness::default(),
             stalled_since_answer: false,
+            quiet_at: None,
             lossy_at: None,
             silent_in_a_row: 0,
             replacements: Replacements::default(),
@@ -153,7 +156,7 @@ impl Experience {
         self.losses_in_a_row = 0;
         self.in_flight_max = None;
         self.stalled_since_answer = false;
-        self.lossy_at = None;
+        (self.quiet_at, self.lossy_at) = (None, None);
         self.silent_in_a_row = 0;
         self.blamed_in_a_row = 0;
         self.replacements = Replacements::default();

@@ -14,11 +14,6 @@ use crate::forwarder::collections::arena::Id;
 use crate::forwarder::outbox::Outbox;
 
 impl Upstreams {
-    /// When the silence of this connection is to be looked at.
-    pub(crate) fn next_look(&self, conn: &UpstreamConn) -> Option<Instant> {
-        conn.look_at(self.tolerated(conn))
-    }
-
     fn tolerated(&self, conn: &UpstreamConn) -> Tolerated {
         self.list[conn.upstream].experience.round_trip.tolerated()
     }
@@ -31,13 +26,17 @@ impl Upstreams {
         conn_id: UpstreamConnId,
         outbox: &mut Outbox,
     ) -> bool {
-        let look_at = self.conns.get(conn_id).and_then(|conn| self.next_look(conn));
-        let Some(conn) =
-            self.conns.get_mut(conn_id).filter(|_| look_at.is_some_and(|at| at <= now))
-        else {
+        let is_due = |conn: &UpstreamConn| conn.look_at.is_some_and(|at| at <= now);
+        let Some(conn) = self.conns.get_mut(conn_id).filter(|conn| is_due(conn)) else {
             return false;
         };
+        let tolerated = self.list[conn.upstream].experience.round_trip.tolerated();
+        conn.look_at = conn.next_look(tolerated);
+        if !is_due(conn) {
+            return false;
+        }
         conn.looked_at = Some(now);
+        conn.look_at = conn.next_look(tolerated);
         if conn.quiet.is_none() {
             outbox.push(Action::InspectPath(conn_id));
         }
@@ -64,6 +63,7 @@ impl Upstreams {
             return false;
         }
         conn.quiet = Some(Quiet { is_losing });
+        self.list[conn.upstream].experience.quiet_at = Some(now);
         if !is_losing && conn.arrival(now).is_none() {
             conn.silence = Some(Silence { of_several: false, answered_elsewhere: None });
         }
@@ -139,8 +139,8 @@ pub(crate) struct Owed {
 /// How long nothing comes before that says something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tolerated {
-    /// Since the third of several queries was sent, where TCP waits for segments.
-    unusual: Duration,
+    /// Since the third of several queries was sent, where TCP waits for segments: the shortest of these.
+    pub(crate) unusual: Duration,
     /// Since something came, likewise.
     hush: Duration,
     /// With one answer due, likewise.

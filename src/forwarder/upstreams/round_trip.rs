@@ -15,6 +15,34 @@ pub(crate) struct RoundTrip {
     usual: Option<u64>,
     /// What the last TCP connection took to stand.
     connect: Option<Duration>,
+    /// What follows from these.
+    derived: Derived,
+}
+
+/// What follows from the usual time: it is worked out anew only when that has changed by an eighth, as it is read for
+/// every query.
+#[derive(Debug)]
+struct Derived {
+    /// The usual time that it follows from, in nanoseconds.
+    usual: u64,
+    stall_after: Duration,
+    tolerated: Tolerated,
+}
+
+impl Derived {
+    fn of(usual: Duration, connect: Duration) -> Self {
+        Self {
+            usual: usual.as_nanos() as u64,
+            stall_after: (3 * usual).clamp(STALL_MIN, STALL_MAX),
+            tolerated: Tolerated::of(usual, connect),
+        }
+    }
+}
+
+impl Default for Derived {
+    fn default() -> Self {
+        Self::of(Duration::ZERO, Duration::ZERO)
+    }
 }
 
 impl RoundTrip {
@@ -43,11 +71,20 @@ impl RoundTrip {
             Some(usual) => usual - usual / USUAL_STEPS,
             None => nanos,
         });
+        let usual = self.usual.unwrap_or_default();
+        if usual.abs_diff(self.derived.usual) > self.derived.usual / 8 {
+            self.derive();
+        }
+    }
+
+    fn derive(&mut self) {
+        self.derived = Derived::of(self.usual(), self.connect.unwrap_or_default());
     }
 
     /// A TCP connection took this long to stand.
     pub(crate) fn note_connect(&mut self, took: Duration) {
         self.connect = Some(took);
+        self.derive();
     }
 
     /// An attempt that takes longer than this is slow.
@@ -63,13 +100,13 @@ impl RoundTrip {
 
     /// How long nothing comes on a connection before that says something.
     pub(crate) fn tolerated(&self) -> Tolerated {
-        Tolerated::of(self.usual(), self.connect.unwrap_or_default())
+        self.derived.tolerated
     }
 
     /// A connection on which no answer comes for so long has stalled: three times the usual, within bounds that a
     /// resolver which recurses, and a stub that gives up, allow.
     pub(crate) fn stall_after(&self) -> Duration {
-        (3 * self.usual()).clamp(STALL_MIN, STALL_MAX)
+        self.derived.stall_after
     }
 
     pub(crate) fn smoothed(&self) -> Option<Duration> {

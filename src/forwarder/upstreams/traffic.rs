@@ -36,7 +36,7 @@ impl Upstreams {
         let is_proven = outgoing.stalled_at.is_some_and(|at| conn.opened_at >= at);
         let window = upstream.experience.in_flight_max;
         if !is_proven || window.is_some_and(|max| conn.in_flight.unanswered() >= max) {
-            conn.note_sent(now, message_id);
+            conn.note_sent(now, message_id, upstream.experience.round_trip.tolerated().unusual);
         }
         let is_unsigned = parsed.signature.is_none();
         let plainer = outgoing.plainer.filter(|(at, _)| *at == index);
