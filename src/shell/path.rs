@@ -42,9 +42,11 @@ impl Path {
         Self { lost, out_of_order: info[OUT_OF_ORDER] }
     }
 
-    /// Whether a segment is missing, where the last look, if there was one, saw `earlier`.
+    /// Whether a segment is missing, where the last look saw `earlier`. Without one, what came out of order may have
+    /// done so long ago.
     pub(crate) fn is_losing(self, earlier: Option<Self>) -> bool {
-        self.lost > 0 || self.out_of_order > earlier.map_or(0, |earlier| earlier.out_of_order)
+        let is_news = |earlier: Self| self.out_of_order > earlier.out_of_order;
+        self.lost > 0 || earlier.is_some_and(is_news)
     }
 }
 
@@ -87,7 +89,7 @@ mod tests {
             Path::read(&info)
         };
         assert!(seen(1, 0).is_losing(Some(seen(1, 0))), "it is not there yet");
-        assert!(seen(0, 3).is_losing(None));
+        assert!(!seen(0, 3).is_losing(None));
         assert!(seen(0, 3).is_losing(Some(seen(0, 2))));
         assert!(!seen(0, 3).is_losing(Some(seen(0, 3))));
     }

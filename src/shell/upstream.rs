@@ -233,6 +233,7 @@ impl UpstreamSocket {
             && let Some(handshake) = tls.handshake()
         {
             self.state = State::Open;
+            self.path = Path::of(self.stream.tcp.as_fd()).ok();
             forwarder.handle_connected(*now, self.conn);
             let target = &mut targets[self.upstream.index()];
             target.connector.handle_connected(*now, tls);

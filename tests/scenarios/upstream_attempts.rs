@@ -573,11 +573,30 @@ fn a_distant_address_is_not_slow_once_its_distance_is_known() {
     w.ask("a.example.");
     w.run_ms(3000);
     let links = w.links.len();
-    assert!(links <= 2, "{links} connections");
+    assert!(
+        links <= 2,
+        "{:?}",
+        w.links.iter().map(|l| (l.server, l.attempted, l.connected, l.closed)).collect::<Vec<_>>()
+    );
     w.run_ms(20_000);
     w.ask("b.example.");
     w.run_ms(3000);
     assert_eq!(w.links.len(), links + 1, "idle for long, and one attempt");
     assert_eq!(failures(&w), 0);
+    end(w);
+}
+
+/// The one that was there first may hang in its handshake, or fail.
+#[test]
+fn an_address_that_was_passed_over_is_tried_again_when_the_other_does_not_serve() {
+    let mut w = world_of(default_policy(), &[0, 0]);
+    let late = Attempt { established: Some(ms(300)), end: Some((ms(320), Ok(()))) };
+    w.servers[0].attempts(late);
+    w.servers[1].attempts(Attempt::mute());
+    w.ask("a.example.");
+    w.run_ms(2000);
+    assert_eq!(w.links_to(0).len(), 2, "closed at 300 ms, and tried again");
+    // The other handshake is slow 250 ms after its attempt.
+    assert_eq!(w.response("a.example.").took(), ms(500 + 320 + 10));
     end(w);
 }

@@ -39,7 +39,7 @@ impl Upstreams {
     ) -> Ask {
         let nothing_up = !among.iter().any(|index| self.list[index].is_usable());
         let ranked = self.ranking.iter().filter(|index| among.contains(**index));
-        let candidates = ranked.map(|&index| self.candidate(now, index, tried, queued));
+        let candidates = ranked.map(|&index| self.candidate(now, index, (among, tried), queued));
         let manner = Manner { order: self.order, asks_any_early: self.hedge == Hedge::Any };
         choose(manner, now, nothing_up, candidates)
     }
@@ -48,7 +48,7 @@ impl Upstreams {
         &self,
         now: Instant,
         index: UpstreamIndex,
-        tried: UpstreamSet,
+        (among, tried): (UpstreamSet, UpstreamSet),
         queued: usize,
     ) -> Candidate {
         let upstream = &self.list[index];
@@ -57,7 +57,7 @@ impl Upstreams {
         let allowance = upstream.experience.allowance(now);
         let open = self.serving(now, upstream, allowance);
         let Some((conn_id, conn)) = open.and_then(|id| Some((id, self.conns.get(id)?))) else {
-            let attempt = if self.is_passed_over(upstream) {
+            let attempt = if self.is_passed_over(now, upstream, among) {
                 Attempt::No
             } else {
                 upstream.attempt(now, wants_attempt)

@@ -108,26 +108,36 @@ impl Upstreams {
         if self.order != Order::Ordered || !upstream.is_usable() || upstream.open.is_some() {
             return None;
         }
-        // A handshake that is slow itself may never be done.
-        let is_there = |id: &UpstreamConnId| {
-            self.conns.get(*id).is_some_and(|conn| match conn.phase {
-                Phase::Open => true,
-                Phase::Handshaking { .. } => {
-                    let round_trip = &self.list[conn.upstream].experience.round_trip;
-                    now < conn.opened_at + round_trip.connect_slow_after()
-                }
-                Phase::Connecting { .. } | Phase::Retired { .. } => false,
-            })
-        };
+        let is_there = |id: &UpstreamConnId| self.is_there(now, *id);
         let others = self.list.others(index).filter(|(_, it)| it.operator == upstream.operator);
         others.flat_map(|(_, it)| it.conns.iter().copied()).find(is_there)
     }
 
-    /// Whether a connection to another upstream of its operator serves in the place of this one.
-    pub(crate) fn is_passed_over(&self, upstream: &Upstream) -> bool {
-        let first = upstream.passed_over_for.and_then(|id| self.conns.get(id));
-        first.is_some_and(|conn| {
-            matches!(conn.phase, Phase::Open | Phase::Handshaking { .. }) && conn.quiet.is_none()
+    /// Whether a connection to another upstream of its operator, one of `among`, serves in the place of this one.
+    pub(crate) fn is_passed_over(
+        &self,
+        now: Instant,
+        upstream: &Upstream,
+        among: UpstreamSet,
+    ) -> bool {
+        upstream.passed_over_for.is_some_and(|id| {
+            self.is_there(now, id)
+                && self.conns.get(id).is_some_and(|conn| {
+                    let serves = self.list[conn.upstream].is_usable() && conn.quiet.is_none();
+                    serves && among.contains(conn.upstream)
+                })
+        })
+    }
+
+    /// Whether the connection is open, or soon will be: a handshake that is slow may never be done.
+    fn is_there(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
+        self.conns.get(conn_id).is_some_and(|conn| match conn.phase {
+            Phase::Open => true,
+            Phase::Handshaking { .. } => {
+                let round_trip = &self.list[conn.upstream].experience.round_trip;
+                now < conn.opened_at + round_trip.connect_slow_after()
+            }
+            Phase::Connecting { .. } | Phase::Retired { .. } => false,
         })
     }
 
@@ -194,7 +204,7 @@ impl Upstreams {
     ) -> Option<UpstreamConnId> {
         let open = upstream.open;
         let is_limited = allowance.is_some_and(|allowance| allowance.at_once.is_some());
-        if upstream.experience.quiet_at.is_none() && !is_limited {
+        if !upstream.experience.has_been_quiet && !is_limited {
             return open;
         }
         let is_quiet = open.and_then(|id| self.conns.get(id)).is_some_and(|it| it.quiet.is_some());

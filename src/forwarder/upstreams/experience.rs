@@ -32,9 +32,9 @@ pub(crate) struct Experience {
     pub(crate) promptness: Promptness,
     /// A connection stalled, and nothing was heard of it since.
     pub(crate) stalled_since_answer: bool,
-    /// When one of its connections was quiet last.
-    pub(crate) quiet_at: Option<Instant>,
-    /// When one was as segments were lost.
+    /// One of its connections was quiet.
+    pub(crate) has_been_quiet: bool,
+    /// When one was last as segments were lost.
     pub(crate) lossy_at: Option<Instant>,
     /// Connections in a row on which several queries met silence.
     pub(crate) silent_in_a_row: u8,
@@ -74,7 +74,7 @@ impl Experience {
             round_trip: RoundTrip::default(),
             promptness: Promptness::default(),
             stalled_since_answer: false,
-            quiet_at: None,
+            has_been_quiet: false,
             lossy_at: None,
             silent_in_a_row: 0,
             replacements: Replacements::default(),
@@ -156,7 +156,8 @@ impl Experience {
         self.losses_in_a_row = 0;
         self.in_flight_max = None;
         self.stalled_since_answer = false;
-        (self.quiet_at, self.lossy_at) = (None, None);
+        self.has_been_quiet = false;
+        self.lossy_at = None;
         self.silent_in_a_row = 0;
         self.blamed_in_a_row = 0;
         self.replacements = Replacements::default();

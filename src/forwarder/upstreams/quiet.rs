@@ -63,7 +63,7 @@ impl Upstreams {
             return false;
         }
         conn.quiet = Some(Quiet { is_losing });
-        self.list[conn.upstream].experience.quiet_at = Some(now);
+        self.list[conn.upstream].experience.has_been_quiet = true;
         if !is_losing && conn.arrival(now).is_none() {
             conn.silence = Some(Silence { of_several: false, answered_elsewhere: None });
         }
@@ -74,7 +74,7 @@ impl Upstreams {
     }
 
     /// A query that waits on this quiet connection, each once, the oldest first, as far as the budget of copies goes;
-    /// and the upstream.
+    /// and the upstream. Copies go to the same upstream, whatever `--hedge` says of others.
     pub(crate) fn pop_held_up(
         &mut self,
         now: Instant,

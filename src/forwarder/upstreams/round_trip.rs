@@ -125,7 +125,8 @@ impl RoundTrip {
 
     /// An answer that is not there after this long is late.
     pub(crate) fn late_after(&self) -> Duration {
-        self.smoothed().map_or(LATE_MIN, |smoothed| LATE_MIN.max(3 * smoothed))
+        let known = self.smoothed().or(self.connect).unwrap_or_default();
+        LATE_MIN.max(3 * known)
     }
 }
 

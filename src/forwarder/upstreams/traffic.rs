@@ -85,7 +85,10 @@ impl Upstreams {
     ) -> Option<Deframer> {
         let conn = self.conns.get_mut(conn_id)?;
         conn.last_received = now;
-        conn.quiet = None;
+        if conn.quiet.take().is_some() {
+            let unusual = self.list[conn.upstream].experience.round_trip.tolerated().unusual;
+            conn.look_at = conn.look_at.map(|at| at.min(now + unusual));
+        }
         Some(std::mem::take(&mut conn.deframer))
     }
 
