@@ -35,7 +35,8 @@
 //!   - `message`: DNS messages as octets: what is read of them, changed in them, and answered here.
 //!   - `collections`: arenas, timers, budgets and buffers that know nothing of DNS.
 //! - [`shell`]: the `reactor`, which is the event loop and the one place that reads the clock; `listener`;
-//!   sockets of a `client` and to an `upstream`; `reload`, which reads files again; and what both do with a `stream`; `datagram`, UDP in batches,
+//!   sockets of a `client` and to an `upstream`; `reload`, which reads files again, and
+//!   `changes`, what that makes other; and what both do with a `stream`; `datagram`, UDP in batches,
 //!   and `path`, what TCP knows of a connection, the two unsafe files.
 //! - [`tls`]: rustls over any reader and writer; whom it trusts, by roots, names and pins; whom it says we are;
 //!   session tickets.

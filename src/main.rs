@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
+use dot_proxy::commands::check_config;
 use dot_proxy::commands::{check, health};
 use dot_proxy::config::{self, Command, Config, Form, Host};
 use dot_proxy::host::inherited::{self, Pair};
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
         Ok(Command::Health(asked)) => health::run(&asked, host)
             .map_err(Failure::Runtime)
             .and_then(|line| print(&format!("{line}\n"))),
-        Ok(Command::Help) => print(&config::usage()),
+        Ok(Command::Help(text)) => print(&text),
         Ok(Command::Check(config, form)) => check(&config, form),
         Ok(Command::CheckConfig(config)) => check_config(&config, &mut stderr),
         Ok(Command::PrintLimits(config)) => {
@@ -93,11 +94,18 @@ fn check(config: &Config, form: Form) -> Result<(), Failure> {
 
 /// Says what a start would say of files and flags, and prints the flags.
 fn check_config(config: &Config, stderr: &mut Stderr) -> Result<(), Failure> {
-    shell::connectors(config).map_err(Failure::Runtime)?;
-    for warning in &config.warnings {
-        stderr.write_lines(format!("dot-proxy: {warning}\n").as_bytes());
+    let problems = shell::file_problems(config);
+    if !problems.is_empty() {
+        return Err(Failure::Runtime(problems.join("\n")));
     }
-    print(&config.flags)
+    for warning in config.warnings.iter().chain(&check_config::missing_addresses(config)) {
+        stderr.write_remark(warning);
+    }
+    print(&config.flags)?;
+    let what =
+        config.file.as_ref().map_or("the command line".into(), |file| file.to_string_lossy());
+    stderr.write_remark(&format!("{what} is right"));
+    Ok(())
 }
 
 /// Starts to listen, and gives up what only that needs. What the start needs of the stack is free again for handshakes, which need most of it.

@@ -132,7 +132,7 @@ fn heap(config: &Config) -> (Vec<Term>, usize) {
     }
     if reads_again {
         // The text, its values, and what comes of them beside what was there.
-        let read = 3 * Config::FILE_MAX + rest + limits.query_log_max;
+        let read = Config::READ_OCTETS + rest + limits.query_log_max;
         terms.push(Term::new("configuration, read again", 1, read));
     }
     (terms, kept)

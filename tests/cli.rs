@@ -452,7 +452,8 @@ impl Drop for TestFile {
 #[track_caller]
 fn checked(file: &TestFile, flags: &[&str]) -> String {
     let output = run(&[&["check-config", "--config", file.path()], flags].concat());
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let right = format!("dot-proxy: {} is right\n", file.path());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), right);
     assert_eq!(output.status.code(), Some(0));
     String::from_utf8(output.stdout).expect("UTF-8")
 }
@@ -552,6 +553,84 @@ fn an_error_in_a_file_is_one_line_with_its_place() {
         "dot-proxy: --config /nowhere/x: cannot be read: no such file or directory\n"
     );
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn check_config_says_all_that_is_wrong() {
+    let nowhere = "ca-file /nowhere/a.pem\nca-file /nowhere/b.pem\n";
+    for (text, code, expected) in [
+        (
+            "upstrem quad9\nlisten 127.0.0.1\nsize tiny\n\ndrain x\n",
+            2,
+            &[
+                ":1: upstrem: unknown flag; did you mean upstream?",
+                ":3: size tiny: is not known; ",
+                ":5: drain x: is not a number of seconds; ",
+            ][..],
+        ),
+        (
+            nowhere,
+            1,
+            &[
+                ":1: ca-file /nowhere/a.pem: cannot be read: ",
+                ":2: ca-file /nowhere/b.pem: cannot be",
+            ],
+        ),
+    ] {
+        let file = TestFile::new("all", text);
+        let output = run(&["check-config", "--config", file.path()]);
+
+        assert_eq!(output.status.code(), Some(code));
+        assert!(output.stdout.is_empty());
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(errors.lines().count(), expected.len(), "{errors}");
+        for (error, expected) in errors.lines().zip(expected) {
+            assert!(error.starts_with(&format!("dot-proxy: {}{expected}", file.path())), "{error}");
+        }
+        // A start says what comes first.
+        let output = run(&["--config", file.path()]);
+        assert_eq!(output.status.code(), Some(code));
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(error.lines().collect::<Vec<_>>(), errors.lines().take(1).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn check_config_warns_of_addresses_that_are_not_there() {
+    let file = TestFile::new("address", "listen 127.0.0.1:5300\nlisten 192.0.2.1:53\n");
+    let output = run(&["check-config", "--config", file.path()]);
+
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let at = file.path();
+    let warning =
+        format!("dot-proxy: {at}:2: listen 192.0.2.1:53: is no address of this host now; ");
+    let lines: Vec<_> = said.lines().collect();
+    assert!(lines.len() == 2 && lines[0].starts_with(&warning), "{said}");
+    assert_eq!(lines[1], format!("dot-proxy: {at} is right"));
+}
+
+#[test]
+fn a_subcommand_has_a_help_of_its_own() {
+    for (args, first, others) in [
+        (&["health", "--help"][..], "Usage: dot-proxy health [--listen", ["--upstream", "check"]),
+        (
+            &["check-config", "-h"],
+            "Usage: dot-proxy check-config [OPTION]",
+            ["--upstream", "health"],
+        ),
+        (
+            &["check", "--help"],
+            "Usage: dot-proxy check [OPTION]... [--json]",
+            ["--listen", "health"],
+        ),
+    ] {
+        let output = run(args);
+
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.starts_with(first) && !others.iter().any(|it| text.contains(it)), "{text}");
+    }
 }
 
 #[test]

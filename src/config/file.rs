@@ -7,19 +7,19 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+use super::UsageError;
 use super::flags::{self, CONFIG};
 use super::given::{Given, Place};
 use super::suggest::{self, shown};
-use super::{Config, UsageError};
 use crate::host::os_error::system_error;
 
-/// The flags of a file, in its order.
-pub(super) fn read(path: &Path) -> Result<Vec<Given>, UsageError> {
+/// The flags of a file, in its order, and what is wrong with lines of it.
+pub(super) fn read(path: &Path) -> Result<(Vec<Given>, Vec<UsageError>), UsageError> {
     let octets = octets(path).map_err(|problem| {
         let flag = CONFIG.long();
         UsageError(format!("{flag} {}: {problem}", shown(&path.to_string_lossy())))
     })?;
-    given(path, &octets)
+    Ok(given(path, &octets))
 }
 
 /// What is in a file, or what is wrong with it.
@@ -57,71 +57,106 @@ fn octets(path: &Path) -> Result<Vec<u8>, String> {
     Ok(octets)
 }
 
-/// The flags in the lines of a file.
-fn given(path: &Path, octets: &[u8]) -> Result<Vec<Given>, UsageError> {
+/// The flags in the lines of a file, and what is wrong with others.
+fn given(path: &Path, octets: &[u8]) -> (Vec<Given>, Vec<UsageError>) {
     let octets = octets.strip_prefix(BYTE_ORDER_MARK).unwrap_or(octets);
     let path: std::rc::Rc<str> = shown(&path.to_string_lossy()).into();
-    let mut all: Vec<Given> = Vec::new();
+    let (mut all, mut errors): (Vec<Given>, Vec<UsageError>) = (Vec::new(), Vec::new());
     for (number, line) in (1..).zip(octets.split(|octet| *octet == b'\n')) {
         let place = Place { file: path.clone(), line: number };
-        let refused = |problem: &str| UsageError(format!("{place}: {problem}"));
-        let line = str::from_utf8(line).map_err(|_| refused("is not UTF-8"))?.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
+        match of_octets(line, &place, &all) {
+            Ok(given) => all.extend(given),
+            Err(error) => errors.push(error),
         }
-        if line.contains(|c: char| c.is_control() && c != '\t') {
-            return Err(refused(&format!("{}: has a control character", shown(line))));
+        if all.len() > FLAGS_MAX {
+            errors.push(UsageError(format!(
+                "{place}: is one flag too many; give at most {FLAGS_MAX}"
+            )));
         }
-        let given = of_line(line, place.clone()).map_err(|problem| refused(&problem))?;
-        let is_same = |other: &&Given| {
-            other.flag.long() == given.flag.long()
-                && (!given.value.is_repeatable || other.text == given.text)
-        };
-        if let Some(other) = all.iter().find(is_same) {
-            let line = other.place.as_ref().map_or(0, |place| place.line);
-            let what = if given.value.is_repeatable { "value" } else { "flag" };
-            return Err(given
-                .error(&format!("is given twice, first in line {line}; give this {what} once")));
+        // What is no configuration has an error in each line.
+        if all.len() > FLAGS_MAX || errors.len() == ERRORS_MAX {
+            break;
         }
-        all.push(given);
     }
-    Ok(all)
+    (all, errors)
 }
 
-/// The flag of a line that has one: `flag value` or `flag=value`.
-fn of_line(line: &str, place: Place) -> Result<Given, String> {
-    let end = line.find(|c: char| c.is_whitespace() || c == '=').unwrap_or(line.len());
-    let (name, rest) = line.split_at(end);
-    let rest = rest.trim_start();
-    let text = rest.strip_prefix('=').unwrap_or(rest).trim_start();
-    let name_shown = shown(name);
-    if name.starts_with('-') {
-        let name = flags::find(name).map_or(name, |(_, flag)| flag.long());
-        let right = shown(name.trim_start_matches('-'));
-        return Err(format!("{name_shown}: has no dashes in a file; write {right}"));
+/// The flag of a line, if it has one; those of lines above it are known.
+fn of_octets(line: &[u8], place: &Place, above: &[Given]) -> Result<Option<Given>, UsageError> {
+    let refused = |problem: &str| UsageError(format!("{place}: {problem}"));
+    let line = str::from_utf8(line).map_err(|_| refused("is not UTF-8"))?.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(None);
     }
-    let Some((name, flag)) = flags::find(&format!("--{name}")) else {
+    if line.contains(|c: char| c.is_control() && c != '\t') {
+        return Err(refused(&format!("{}: has a control character", shown(line))));
+    }
+    let given = of_line(line, place.clone()).map_err(|problem| refused(&problem))?;
+    let is_same = |other: &&Given| {
+        other.flag.long() == given.flag.long()
+            && (!given.value.is_repeatable || other.text == given.text)
+    };
+    if let Some(other) = above.iter().find(is_same) {
+        let line = other.place.as_ref().map_or(0, |place| place.line);
+        let what = if given.value.is_repeatable { "value" } else { "flag" };
+        return Err(
+            given.error(&format!("is given twice, first in line {line}; give this {what} once"))
+        );
+    }
+    Ok(Some(given))
+}
+
+/// The flag of a line that has one: `flag value`, `flag=value` or `flag: value`, with dashes or without.
+fn of_line(line: &str, place: Place) -> Result<Given, String> {
+    let is_end = |c: char| c.is_whitespace() || c == '=' || c == ':';
+    let end = line.find(is_end).unwrap_or(line.len());
+    let (typed, rest) = line.split_at(end);
+    // Behind a blank a colon may be that of an address.
+    let bare = rest.trim_start();
+    let behind = rest.strip_prefix(':').or(bare.strip_prefix('=')).or(bare.strip_prefix(": "));
+    let text = behind.unwrap_or(bare).trim_start();
+    let typed_shown = shown(if typed.is_empty() { line } else { typed });
+    let name = typed.trim_start_matches('-');
+    let known = flags::find(&format!("--{name}")).or_else(|| flags::find(&format!("-{name}")));
+    let Some((name, flag)) = known else {
         let value = Some(text).filter(|text| !text.is_empty());
         let remedy = suggest::flag(&format!("--{name}"), value);
         let remedy = remedy.as_deref().unwrap_or("--help lists the flags");
-        return Err(format!("{name_shown}: unknown flag; {}", suggest::without_dashes(remedy)));
+        return Err(format!("{typed_shown}: unknown flag; {}", suggest::without_dashes(remedy)));
     };
     let value = match &flag.value {
         Some(value) if flag.long() != CONFIG.long() => value,
-        _ => return Err(format!("{name_shown}: belongs on the command line; leave it out here")),
+        _ => return Err(format!("{typed_shown}: belongs on the command line; leave it out here")),
     };
-    let text = value.without_comment(text);
+    let text = unquoted(value.without_comment(text));
     if text.is_empty() {
-        return Err(format!("{name_shown}: the value is missing; give {}", value.words()));
+        return Err(format!("{typed_shown}: the value is missing; give {}", value.words()));
     }
     Ok(Given { place: Some(place), name, flag, value, text: text.into() })
+}
+
+/// What is between quotes that are around all of it, as other programs have them.
+fn unquoted(text: &str) -> &str {
+    let within = |quote: char| text.strip_prefix(quote)?.strip_suffix(quote);
+    let bare = within('"').or_else(|| within('\''));
+    bare.filter(|bare| !bare.contains(['"', '\''])).unwrap_or(text)
 }
 
 /// Some editors write it before the first line.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// 1,000 networks take 40 KB.
-const OCTETS_MAX: usize = Config::FILE_MAX;
+const OCTETS_MAX: usize = 64 << 10;
+
+/// More than may be given: 1,000 networks, 128 zones, 64 of other lists, and each other flag.
+const FLAGS_MAX: usize = 1_300;
+
+/// Errors that a person mends at a time.
+const ERRORS_MAX: usize = 20;
+
+/// Octets of a file, its flags with what allocating them takes, and their text again, as it is kept, while a file is read
+/// beside one that was read before.
+pub(super) const READ_OCTETS: usize = 4 * OCTETS_MAX + FLAGS_MAX * (size_of::<Given>() + 16);
 
 #[cfg(test)]
 mod tests {
@@ -133,7 +168,8 @@ mod tests {
     use super::*;
 
     fn lines(text: &str) -> Vec<(u32, &'static str, String)> {
-        let given = given(Path::new("/x"), text.as_bytes()).unwrap();
+        let (given, errors) = given(Path::new("/x"), text.as_bytes());
+        assert_eq!(errors, []);
         let line = |given: &Given| given.place.as_ref().unwrap().line;
         given.into_iter().map(|it| (line(&it), it.name, it.text)).collect()
     }
@@ -149,6 +185,19 @@ mod tests {
             ("\n\n\tupstream\t  quad9\t\n", Some((3, "--upstream", "quad9"))),
             ("upstream=quad9", Some((1, "--upstream", "quad9"))),
             ("upstream = quad9", Some((1, "--upstream", "quad9"))),
+            ("upstream: quad9", Some((1, "--upstream", "quad9"))),
+            ("upstream:quad9", Some((1, "--upstream", "quad9"))),
+            ("upstream : quad9", Some((1, "--upstream", "quad9"))),
+            ("listen ::1", Some((1, "--listen", "::1"))),
+            ("listen: ::1", Some((1, "--listen", "::1"))),
+            ("listen=::1", Some((1, "--listen", "::1"))),
+            ("--upstream quad9", Some((1, "--upstream", "quad9"))),
+            ("u quad9", Some((1, "-u", "quad9"))),
+            ("-u=quad9", Some((1, "-u", "quad9"))),
+            ("upstream \"quad9\" # a preset", Some((1, "--upstream", "quad9"))),
+            ("upstream '[::1]:853#a'", Some((1, "--upstream", "[::1]:853#a"))),
+            ("ca-file \"/etc/my ca.pem\"", Some((1, "--ca-file", "/etc/my ca.pem"))),
+            ("ca-file \"a\" \"b\"", Some((1, "--ca-file", "\"a\" \"b\""))),
             ("upstream 1.1.1.1#a.example", Some((1, "--upstream", "1.1.1.1#a.example"))),
             // A pin must not be taken for a comment.
             ("upstream 1.1.1.1 #sha256/x", Some((1, "--upstream", "1.1.1.1 #sha256/x"))),
@@ -175,15 +224,14 @@ mod tests {
                 b"listen ::1\rlog-level info",
                 "/x:1: listen ::1\\rlog-level info: has a control char",
             ),
-            (b"--upstream quad9", "/x:1: --upstream: has no dashes in a file; write upstream"),
-            (b"-u quad9", "/x:1: -u: has no dashes in a file; write upstream"),
             (b"upstrem quad9", "/x:1: upstrem: unknown flag; did you mean upstream?"),
             (b"server=9.9.9.9", "/x:1: server: unknown flag; write upstream 9.9.9.9"),
             (
                 b"verbose",
                 "/x:1: verbose: unknown flag; write log-level debug, and query-log on for",
             ),
-            (b"=", "/x:1: : unknown flag; --help lists the flags"),
+            (b"=", "/x:1: =: unknown flag; --help lists the flags"),
+            (b"::1", "/x:1: ::1: unknown flag; "),
             (b"help", "/x:1: help: belongs on the command line; leave it out here"),
             (b"version 1", "/x:1: version: belongs on the command line"),
             (b"print-limits", "/x:1: print-limits: belongs on the command line"),
@@ -199,10 +247,35 @@ mod tests {
                 "/x:2: deny ::1: is given twice, first in line 1; give this value",
             ),
         ] {
-            let error = given(Path::new("/x"), text).err().map(|error| error.to_string());
-            let error = error.unwrap_or_default();
+            let (_, errors) = given(Path::new("/x"), text);
+            let error = errors.first().map(UsageError::to_string).unwrap_or_default();
             assert!(error.starts_with(expected), "{error}\n  should say: {expected}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_of_each_line() {
+        let (known, errors) = given(Path::new("/x"), b"upstrem a\nlisten ::1\n\xff\nhelp\n");
+        let errors: Vec<_> = errors.iter().map(UsageError::to_string).collect();
+        let expected = ["/x:1: upstrem: unknown flag", "/x:3: is not UTF-8", "/x:4: help: belongs"];
+        assert_eq!(known.len(), 1);
+        assert!(
+            errors.iter().zip(expected).all(|(error, start)| error.starts_with(start)),
+            "{errors:?}"
+        );
+        assert_eq!(errors.len(), expected.len());
+    }
+
+    #[test]
+    fn what_is_no_configuration_is_not_read_to_its_end() {
+        let (_, errors) = given(Path::new("/x"), "x\n".repeat(1_000).as_bytes());
+        assert_eq!(errors.len(), ERRORS_MAX);
+        let zones: Vec<_> = (0..2 * FLAGS_MAX).map(|n| format!("private-zone a{n}")).collect();
+        let zones = zones.join("\n");
+        let (known, errors) = given(Path::new("/x"), zones.as_bytes());
+        assert_eq!((known.len(), errors.len()), (FLAGS_MAX + 1, 1));
+        let expected = "/x:1301: is one flag too many; give at most 1300";
+        assert_eq!(errors[0].to_string(), expected);
     }
 
     /// A path that nothing else has.

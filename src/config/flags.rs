@@ -6,11 +6,12 @@ use std::iter;
 use log::LevelFilter;
 
 use self::Form::{Named, OneOf};
-use super::options::{
-    Choice, DRAIN_SECONDS, IDLE_SECONDS, LISTEN_DEFAULT, LISTEN_PORT, Options, Private, QueryLog,
-    Special, TCP_CLIENTS, UDP_SIZES, UPSTREAM_DEFAULT, clients, drain, seconds, udp_size,
+use super::choice::{Choice, Private, QueryLog, Special};
+use super::numbers::{
+    DRAIN_SECONDS, IDLE_SECONDS, TCP_CLIENTS, UDP_SIZES, clients, drain, seconds, udp_size,
     wait_limit,
 };
+use super::options::{LISTEN_DEFAULT, LISTEN_PORT, Options, UPSTREAM_DEFAULT};
 use super::presets::preset_names;
 use super::served::{RATE_PREFIX_DEFAULT, rate_limit, rate_prefix};
 use super::sizes::{CLIENTS_MAX, CLIENTS_PER_ADDRESS_MAX, LATE_DATAGRAMS_MAX, Size, UPSTREAMS_MAX};
@@ -102,6 +103,11 @@ impl Value {
         matches!(self.form, Named(SPEC, _))
     }
 
+    /// Whether it is the name of a file.
+    pub(super) fn is_file(&self) -> bool {
+        matches!(self.form, Named(FILE, _))
+    }
+
     /// `text`, which is the rest of a line of a file, without the comment at its end. What may be a part of the
     /// value is none: in a pin or a name behind white space, and in the name of a file.
     pub(super) fn without_comment<'a>(&self, text: &'a str) -> &'a str {
@@ -162,7 +168,7 @@ pub fn usage() -> String {
     format!(
         "Forwards plain DNS (UDP and TCP) to an authenticated DNS-over-TLS resolver.\n\n\
          {}\n\n{flags}\n",
-        subcommand::USAGE
+        subcommand::usage()
     )
 }
 
@@ -282,8 +288,8 @@ pub(super) static FLAGS: [Flag; 43] = [
     Flag {
         names: &["--allow"],
         value: Some(repeatable(ALLOWED, |options, value| options.served.allow(value))),
-        help: "Serve clients in this network, and of others loopback alone; local: those in the networks of \
-               this host's interfaces; repeatable. Of networks in --allow and --deny that a client is in, the \
+        help: "Serve clients in this network, and none of the default ones but loopback; local: those in the \
+               networks of this host's interfaces; repeatable. Of networks in --allow and --deny that a client is in, the \
                smallest counts.",
         default: |_| "loopback, private and link-local ones".into(),
     },

@@ -110,6 +110,12 @@ pub(super) fn of_arguments(args: Vec<OsString>) -> Result<Vec<Given>, UsageError
             Err(pico_args::Error::NonUtf8Argument | pico_args::Error::MissingOption(_)) => {
                 "is not UTF-8"
             }
+            // Nothing is read twice from there.
+            Ok(_) | Err(_) if value.is_file() && rest.peek().is_some_and(|next| next == "-") => {
+                return Err(UsageError(format!(
+                    "{name} -: nothing is read from standard input; write it to a file and give its name"
+                )));
+            }
             Ok(_) | Err(_) => "is missing",
         };
         return Err(UsageError(format!("{name}: the value {problem}; give {}", value.words())));
@@ -117,33 +123,35 @@ pub(super) fn of_arguments(args: Vec<OsString>) -> Result<Vec<Given>, UsageError
     Ok(all)
 }
 
-/// What a command line comes to, with the file that it names.
+/// What a command line comes to, with the file that it names. The error is of all that is wrong, as far as that can be
+/// told.
 pub(super) fn resolve(args: &[Given], host: Host) -> Result<Config, UsageError> {
     let path = args.iter().find(|given| given.is_of(&CONFIG)).map(|given| given.text.clone());
-    let of_file = path.map_or(Ok(Vec::new()), |path| file::read(path.as_ref()))?;
+    let of_file = path.map(|path| file::read(path.as_ref())).transpose()?;
+    let (of_file, mut errors) = of_file.unwrap_or_default();
     let mut options = Options::new(host);
-    let mut lines: Vec<String> = Vec::new();
+    let mut lines = String::new();
     let overridden =
         |given: &Given| !given.value.is_repeatable && args.iter().any(|it| it.is_of(given.flag));
     // Those of the file are looked at although others take their place: a file is right or not by itself.
     for given in &of_file {
-        add(given, &mut options, if overridden(given) { None } else { Some(&mut lines) })?;
+        let lines = if overridden(given) { None } else { Some(&mut lines) };
+        errors.extend(add(given, &mut options, lines).err());
     }
     options.upstreams_of_file = options.upstreams.len();
     for given in args {
         let lines = if given.is_of(&CONFIG) { None } else { Some(&mut lines) };
-        add(given, &mut options, lines)?;
+        errors.extend(add(given, &mut options, lines).err());
+    }
+    if !errors.is_empty() {
+        return Err(UsageError::of_all(errors));
     }
     let config = options.into_config().map_err(|error| with_place(error, &of_file, args, host))?;
-    Ok(Config { flags_of_file: of_file.len(), flags: lines.concat().into(), ..config })
+    Ok(Config { flags_of_file: of_file.len(), flags: lines.into(), ..config })
 }
 
 /// Takes a flag, and adds the lines for it that are not there yet.
-fn add(
-    given: &Given,
-    options: &mut Options,
-    lines: Option<&mut Vec<String>>,
-) -> Result<(), UsageError> {
+fn add(given: &Given, options: &mut Options, lines: Option<&mut String>) -> Result<(), UsageError> {
     let before = options.upstreams.len();
     (given.value.set)(options, &given.text).map_err(|problem| given.error(&problem))?;
     let Some(lines) = lines else { return Ok(()) };
@@ -152,9 +160,10 @@ fn add(
             return Err(given.error("cannot be written in a file, as it has more than one line"));
         }
         let equals = if text.starts_with('=') { "=" } else { "" };
-        let line = format!("{} {equals}{text}\n", given.bare_name());
-        if !lines.contains(&line) {
-            lines.push(line);
+        let line = format!("{} {equals}{text}", given.bare_name());
+        if !lines.lines().any(|other| other == line) {
+            *lines += &line;
+            lines.push('\n');
         }
         Ok(())
     };
@@ -183,7 +192,7 @@ fn with_place(error: UsageError, of_file: &[Given], args: &[Given], host: Host) 
 
 /// An error about a file that a flag names, with the line of the configuration that has it, if one has.
 pub(super) fn placed(file: Option<&Path>, error: String) -> String {
-    let of_file = file.and_then(|file| file::read(file).ok()).unwrap_or_default();
+    let (of_file, _) = file.and_then(|file| file::read(file).ok()).unwrap_or_default();
     with_place(UsageError(error), &of_file, &[], Host::default()).to_string()
 }
 

@@ -2,15 +2,19 @@
 //!
 //! `flags` has the table of all flags, `file` reads them from a file, and `given` puts those of the file and of
 //! the command line together; `subcommand` has the words in front of them. Their values are read by `options`, with
-//! every default and its reason, and by `address`, `served`, `upstream` with `presets`, `zone`, `user` and `sizes`;
-//! what was likely meant by another form than theirs, `suggest` knows.
+//! every default and its reason, and by `address`, `choice`, `numbers`, `served`, `upstream` with `presets`, `zone`,
+//! `user` and `sizes`; `resolved` has what they come to; what was likely meant by another form than theirs,
+//! `suggest` knows.
 
 mod address;
+mod choice;
 mod file;
 mod flags;
 mod given;
+mod numbers;
 mod options;
 mod presets;
+mod resolved;
 mod served;
 mod sizes;
 mod subcommand;
@@ -52,8 +56,8 @@ pub enum Command {
     CheckConfig(Box<Config>),
     /// Ask the program that runs here whether it answers.
     Health(Health),
-    /// Print [`usage`].
-    Help,
+    /// Print [`usage`], or what there is to know of a subcommand.
+    Help(String),
     /// Print how much memory that takes at most.
     PrintLimits(Box<Config>),
     /// Forward queries.
@@ -135,8 +139,8 @@ impl Config {
         given::placed(self.file.as_deref(), error)
     }
 
-    /// Octets of a configuration file at most.
-    pub const FILE_MAX: usize = 64 << 10;
+    /// Octets that are taken at most while a configuration file is read, and by what it comes to.
+    pub const READ_OCTETS: usize = file::READ_OCTETS;
 }
 
 /// What the command line is read with: the default is a host of which nothing is known.
@@ -173,9 +177,21 @@ impl Default for Host {
 }
 
 /// What is wrong with the command line, or a line of the file: one line that names the flag, what is wrong
-/// with it and what would be right.
+/// with it and what would be right; one for each error that was found, where all were asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageError(String);
+
+impl UsageError {
+    /// One error of all of these, a line each.
+    fn of_all(errors: Vec<Self>) -> Self {
+        Self(errors.into_iter().map(|error| error.0).collect::<Vec<_>>().join("\n"))
+    }
+
+    /// The first line.
+    fn first(self) -> Self {
+        Self(self.0.lines().next().unwrap_or_default().to_owned())
+    }
+}
 
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -192,7 +208,7 @@ pub fn parse(mut args: Vec<OsString>, mut host: Host) -> Result<Command, UsageEr
     let subcommand = Subcommand::take(&mut args);
     let mut args = Arguments::from_vec(args);
     if subcommand == Some(Subcommand::Help) || takes(&mut args, &HELP) {
-        return Ok(Command::Help);
+        return Ok(Command::Help(subcommand::usage_of(subcommand).unwrap_or_else(usage)));
     }
     if subcommand == Some(Subcommand::Version) || takes(&mut args, &VERSION) {
         return Ok(Command::Version);
@@ -211,7 +227,11 @@ pub fn parse(mut args: Vec<OsString>, mut host: Host) -> Result<Command, UsageEr
         // The limits are those of the program wherever it is started: its query log may be on.
         host.is_stderr_terminal = true;
     }
-    let config = given::resolve(&given::of_arguments(args.finish())?, host)?;
+    let config = given::resolve(&given::of_arguments(args.finish())?, host);
+    let config = match subcommand {
+        Some(Subcommand::CheckConfig) => config?,
+        _ => config.map_err(UsageError::first)?,
+    };
     let config = Box::new(config);
     Ok(match subcommand {
         _ if prints_limits => Command::PrintLimits(config),

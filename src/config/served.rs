@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::Host;
 use super::address::network;
-use super::options::whole_number;
+use super::numbers::whole_number;
 use super::sizes::{self, Size};
 use super::suggest;
 use crate::forwarder::{Access, AccessDenial, Prefix, Rate, shown_prefixes};
@@ -200,8 +200,8 @@ fn without_idle_denials(access: &mut Access) -> Vec<String> {
     let mut lines = Vec::new();
     if !wider.is_empty() {
         lines.push(format!(
-            "--deny {}: takes nothing away: of networks that a client is in the smallest counts, and what is \
-             served is smaller: {}; write --allow with each network that is to be served, in place of these",
+            "--deny {}: takes nothing away: write --allow with what is to be served in its place, as smaller \
+             networks in it are served all the same: {}",
             shown_prefixes(&wider),
             shown_prefixes(&served_in(&wider))
         ));
@@ -586,13 +586,13 @@ mod tests {
             ),
             (
                 "-l 127.0.0.1 -l 10.0.0.1:53 --deny 0.0.0.0/0",
-                "--deny 0.0.0.0/0: takes nothing away: of networks that a client is in the smallest counts, \
-                 and what is served is smaller: 127.0.0.0/8, 10.0.0.0/8,",
+                "--deny 0.0.0.0/0: takes nothing away: write --allow with what is to be served in its place, \
+                 as smaller networks in it are served all the same: 127.0.0.0/8, 10.0.0.0/8,",
             ),
             (
                 "-l 0.0.0.0:53 --allow 10.1.0.0/16 --deny 10.0.0.0/8 --deny 9.0.0.0/8 --allow 9.1.0.0/16",
-                "--deny 10.0.0.0/8, 9.0.0.0/8: takes nothing away: of networks that a client is in the \
-                 smallest counts, and what is served is smaller: 10.1.0.0/16, 9.1.0.0/16; write --allow with each",
+                "--deny 10.0.0.0/8, 9.0.0.0/8: takes nothing away: write --allow with what is to be served in \
+                 its place, as smaller networks in it are served all the same: 10.1.0.0/16, 9.1.0.0/16",
             ),
             (
                 "-l 0.0.0.0:53 --allow 10.1.0.0/16 --deny 11.0.0.0/8",
@@ -641,7 +641,7 @@ mod tests {
         let begins = |warning: &String, with: &str| warning.starts_with(with);
         assert!(
             warnings.len() == 2
-                && begins(&warnings[0], "--deny 10.0.0.0/8: takes nothing away: of networks")
+                && begins(&warnings[0], "--deny 10.0.0.0/8: takes nothing away: write --allow")
                 && begins(&warnings[1], "--deny 11.0.0.0/8: takes nothing away: nobody in it"),
             "{warnings:?}"
         );

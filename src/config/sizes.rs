@@ -3,7 +3,9 @@
 //! `small` is for routers with 16 MB of memory: whatever clients and upstreams do, the process and its
 //! sockets stay under 6 MB. `large` is for hosts that serve thousands of clients.
 
-use super::options::{Choice, QUERY_TIMEOUT, UDP_SIZES};
+use super::choice::Choice;
+use super::numbers::UDP_SIZES;
+use super::options::QUERY_TIMEOUT;
 use super::presets::{CLOUDFLARE, PRESETS};
 use crate::forwarder::{Limits, Rate, UPSTREAMS_MAX as INDEXES_MAX};
 

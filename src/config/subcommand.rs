@@ -82,17 +82,44 @@ const DEEP: &str = "--deep";
 
 pub(super) const JSON: &str = "--json";
 
-/// What `--help` says of them.
-pub(super) const USAGE: &str = "\
-Usage: dot-proxy [OPTION]...
-       dot-proxy check [OPTION]... [--json]
-       dot-proxy check-config [OPTION]...
-       dot-proxy health [--listen ADDR[:PORT]] [--deep]
-
+/// A subcommand as `--help` has it: how it is called, and what it does.
+const TEXTS: [(Subcommand, &str, &str); 3] = [
+    (
+        Subcommand::Check,
+        "check [OPTION]... [--json]",
+        "\
 check connects to each upstream of these options, asks it, and says what it
 found, or what failed and what to do; the exit code is 0 if all are usable, and
-1 if not. It serves nobody. --json is for scripts.
-check-config says whether these options and their file are right, and what they
-come to.
+1 if not. It serves nobody. --json is for scripts.",
+    ),
+    (
+        Subcommand::CheckConfig,
+        "check-config [OPTION]...",
+        "\
+check-config says whether these options and their file are right, or all that is
+wrong with them, and prints what they come to.",
+    ),
+    (
+        Subcommand::Health,
+        "health [--listen ADDR[:PORT]] [--deep]",
+        "\
 health asks the program that runs here whether it answers, and with --deep
-whether its upstreams do; the exit code is 0 if so, and 1 if not.";
+whether its upstreams do; the exit code is 0 if so, and 1 if not.",
+    ),
+];
+
+/// What `--help` says of them.
+pub(super) fn usage() -> String {
+    let mut text = "Usage: dot-proxy [OPTION]...\n".to_owned();
+    text.extend(TEXTS.iter().map(|(_, call, _)| format!("       dot-proxy {call}\n")));
+    text.extend(TEXTS.iter().map(|(.., words)| format!("\n{words}")));
+    text
+}
+
+/// What `--help` says behind one of them.
+pub(super) fn usage_of(subcommand: Option<Subcommand>) -> Option<String> {
+    let (_, call, words) = TEXTS.iter().find(|(it, ..)| Some(*it) == subcommand)?;
+    let options =
+        if call.contains("OPTION") { "\n\ndot-proxy --help has the options." } else { "" };
+    Some(format!("Usage: dot-proxy {call}\n\n{words}{options}\n"))
+}

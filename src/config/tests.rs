@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::with_interface_indexes;
+use super::choice::Choice;
 use super::flags::FLAGS;
-use super::options::{Choice, LISTENERS_MAX, Options, ZONES_MAX};
+use super::options::{LISTENERS_MAX, Options, ZONES_MAX};
 use super::presets::PRESETS;
 use super::served::NETWORKS_MAX;
 use super::sizes::UPSTREAMS_MAX;
@@ -825,6 +826,15 @@ fn check_takes_the_flags_of_a_run_and_asks_whom_a_run_would_ask() {
 }
 
 #[test]
+fn nothing_is_read_from_standard_input() {
+    let table = "
+        --config - => --config -: nothing is read from standard input; write it to a file and give its name
+        --ca-file - -u quad9 => --ca-file -: nothing is read from standard input; write it to a file
+        --upstream - => --upstream: the value is missing; give IP[:PORT]#NAME";
+    assert_errors("", table);
+}
+
+#[test]
 fn bad_command_lines_are_named_with_what_would_be_right() {
     let table = r"
         --bogus             => --bogus: unknown flag; --help lists the flags
@@ -980,7 +990,7 @@ fn values_must_be_utf8() {
 fn help_and_version_win_wherever_they_stand() {
     let helps = ["-h", "--help", "--bogus -h", "-V --help", "-u -h", "--print-limits --help"];
     for line in helps.into_iter().chain(["help", "help -u quad9", "health --help"]) {
-        assert!(matches!(parse_words(line), Ok(Command::Help)), "{line}");
+        assert!(matches!(parse_words(line), Ok(Command::Help(_))), "{line}");
     }
     for line in ["-V", "--version", "x -V", "-u --version", "version", "health -V"] {
         assert!(matches!(parse_words(line), Ok(Command::Version)), "{line}");
@@ -1058,7 +1068,7 @@ dns.mail => dns.mail: is in another form than USER[:GROUP]; write dns:mail
 65534.65534 => write 65534:65534
 'dns mail' => write dns:mail
 nobody.nogroup => is not in /etc/passwd; give UID:GID
-dns:dns => dns:dns: the group is not in /etc/group; write dns:GID, or dns for its own group
+dns:dns => dns:dns: dns is a user and no group; write dns:101 for the group of that user
 7:x => 7:x: the group is not in /etc/group; write 7:GID, or 7 for its own group
 :7 => has no user before the colon; write USER:GROUP
 4294967295 => 4294967295: is out of range: 0 to 4294967294

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::address::{address, with_port};
-use super::options::Choice;
+use super::choice::Choice;
 use super::presets::{PRESETS, Preset, preset_names};
 use super::suggest::{self, nearest, shown};
 use crate::tls::pin::Pin;

@@ -30,7 +30,15 @@ pub(super) fn user(text: &str, host: Host) -> Result<Ids, String> {
         "" => None,
         group => Some(number(group)?.or_else(|| (host.group)(group)).ok_or_else(|| {
             let user = shown(user);
-            format!("the group is not in /etc/group; write {user}:GID, or {user} for its own group")
+            match (host.user)(group) {
+                Some(Ids { gid, .. }) => {
+                    let group = shown(group);
+                    format!("{group} is a user and no group; write {user}:{gid} for the group of that user")
+                }
+                None => format!(
+                    "the group is not in /etc/group; write {user}:GID, or {user} for its own group"
+                ),
+            }
         })?),
     };
     let mut ids = match number(user)? {

@@ -76,7 +76,7 @@ impl Stderr {
 
     /// Writes why the program ends, in one line.
     pub fn write_failure(&mut self, failure: &str) {
-        self.remark(Level::Error, failure);
+        failure.lines().for_each(|line| self.remark(Level::Error, line));
     }
 
     /// Writes a line that was asked for, whatever the level of the log.

@@ -16,4 +16,4 @@ mod status;
 pub(crate) mod stream;
 pub(crate) mod upstream;
 
-pub use upstream::connectors;
+pub use upstream::{connectors, file_problems};

@@ -18,7 +18,9 @@ use crate::config::{Config, SocketLimits};
 use crate::forwarder::{Closed, Manner, Stage, UpstreamConnId, UpstreamIndex};
 use crate::host::network::source::Source;
 use crate::host::os_error::system_error;
-use crate::tls::{self, Connector, Failure, Handshake, Identity, Progress, TlsLimits, TlsStream};
+use crate::tls::{
+    self, Connector, Failure, Files, Handshake, Identity, Progress, TlsLimits, TlsStream,
+};
 
 /// An upstream as connections are made to it.
 pub(crate) struct UpstreamTarget {
@@ -422,6 +424,15 @@ pub fn connectors(config: &Config) -> Result<Vec<Connector>, String> {
     let limits = tls_limits(&config.sockets);
     tls::connectors(&config.files, identities, config.key_exchange, limits)
         .map_err(|error| config.placed(error))
+}
+
+/// What is wrong with each of the files of certificates, a line each.
+pub fn file_problems(config: &Config) -> Vec<String> {
+    let Files { roots, client, .. } = &config.files;
+    let one = |files: Files| connectors(&Config { files, ..config.clone() }).err();
+    let roots = roots.iter().map(|file| Files { roots: vec![file.clone()], ..Files::default() });
+    let client = client.iter().map(|both| Files { client: Some(both.clone()), ..Files::default() });
+    roots.chain(client).filter_map(one).collect()
 }
 
 /// What the TLS of a connection may hold.
