@@ -153,12 +153,12 @@ impl Notice {
             | Self::SourceRefused { .. }
             | Self::TableFull { .. }
             | Self::WaitLimit { .. }
+            | Self::WithinRate { .. }
             | Self::UpstreamFailed { .. }
             | Self::UpstreamStillFailed { .. } => log::Level::Warn,
             Self::UpstreamInTurn { .. }
             | Self::UpstreamUsable { .. }
-            | Self::UpstreamObjects { .. }
-            | Self::WithinRate { .. } => log::Level::Info,
+            | Self::UpstreamObjects { .. } => log::Level::Info,
         }
     }
 }

@@ -144,7 +144,7 @@ fn networks_are_served_that_are_allowed_and_not_denied() {
         let proxy = networks.proxy(&["--allow", "203.0.113.0/24", "--deny", "203.0.113.8/30"]);
         networks.assert_served(&[], &public[..2]);
         let lines = proxy.stop();
-        let denied = ": it is in --deny 203.0.113.8/30; --allow 203.0.113.10/32 serves it";
+        let denied = ": it is in --deny 203.0.113.8/30; --allow 203.0.113.9/32 serves it";
         assert!(says(&lines, denied), "{lines:#?}");
     });
 }
