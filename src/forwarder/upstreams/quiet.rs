@@ -62,7 +62,7 @@ impl Upstreams {
         if !is_possible || !conn.owed().is_some_and(is_quiet) {
             return false;
         }
-        conn.quiet = Some(Quiet { is_losing });
+        conn.quiet = Some(Quiet { is_losing, is_tried: false });
         self.list[conn.upstream].experience.has_been_quiet = true;
         if !is_losing && conn.arrival(now).is_none() {
             conn.silence = Some(Silence { of_several: false, answered_elsewhere: None });
@@ -81,9 +81,9 @@ impl Upstreams {
         conn_id: UpstreamConnId,
     ) -> Option<(UpstreamIndex, Id)> {
         let conn = self.conns.get_mut(conn_id)?;
-        let Quiet { is_losing } = conn.quiet?;
+        let Quiet { is_losing, is_tried } = conn.quiet?;
         let budget = if is_losing { &self.rescues } else { &self.hedges };
-        if !budget.allows_one() {
+        if !budget.allows_one() && (is_losing || is_tried) {
             return None;
         }
         let id = conn.sent.pop_late(now, Duration::ZERO)?;
@@ -92,9 +92,14 @@ impl Upstreams {
 
     /// Takes one of the copies that may be made of what waits on this quiet connection.
     pub(crate) fn try_rescue(&mut self, conn_id: UpstreamConnId) -> bool {
-        let quiet = self.conns.get(conn_id).and_then(|conn| conn.quiet);
+        let quiet = self.conns.get_mut(conn_id).and_then(|conn| conn.quiet.as_mut());
         match quiet {
-            Some(Quiet { is_losing: true }) => self.rescues.try_take(),
+            Some(Quiet { is_losing: true, .. }) => self.rescues.try_take(),
+            // The first one tells whether the connection is at fault, or the names are slow.
+            Some(Quiet { is_tried, .. }) if !*is_tried => {
+                *is_tried = true;
+                true
+            }
             _ => self.hedges.try_take(),
         }
     }
@@ -122,6 +127,8 @@ impl Upstreams {
 pub(crate) struct Quiet {
     /// TCP waits for segments that were lost.
     pub(crate) is_losing: bool,
+    /// One of its queries was copied.
+    pub(crate) is_tried: bool,
 }
 
 /// What waits on a connection, and since when nothing came. A query does not count that was sent before one that
