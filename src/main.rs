@@ -132,6 +132,8 @@ fn start(
     }
     // Serving goes on if nobody reads stdout, and begins if it was full already.
     let stdout = Stderr::stdout();
+    // In the sandbox no file says whether it is one.
+    let is_stdout_terminal = io::stdout().is_terminal();
     // The first reading finds where the kernel has its clocks in memory, by a file that the sandbox hides. Each
     // reading would be a system call otherwise.
     let _found = clock_gettime(ClockId::Monotonic);
@@ -152,28 +154,39 @@ fn start(
     if sandbox::enter(config.sandbox, ports, binds, &files).map_err(Failure::Runtime)? {
         reactor.note_confined_ports();
     }
+    let stdout = Some(stdout).filter(|_| !(is_stdout_terminal && is_for_person(config, host)));
     announce(config, host, &reactor.served(), stderr, stdout);
     Ok(reactor)
 }
 
-/// Says where clients are served: to a person at a terminal in plain words, to all others in lines that do not change.
-#[cold]
-fn announce(config: &Config, host: Host, served: &Served, mut stderr: Stderr, mut stdout: Stderr) {
-    let is_for_person = host.is_stderr_terminal
+/// Whether stderr is read by a person who wants to know what happens.
+fn is_for_person(config: &Config, host: Host) -> bool {
+    host.is_stderr_terminal
         && config.log_format == LogFormat::Plain
-        && config.log_level >= LevelFilter::Info;
-    if is_for_person {
+        && config.log_level >= LevelFilter::Info
+}
+
+/// Says where clients are served: to a person at a terminal in plain words, to all others in lines that do not change,
+/// also on stdout.
+#[cold]
+fn announce(
+    config: &Config,
+    host: Host,
+    served: &Served,
+    mut stderr: Stderr,
+    stdout: Option<Stderr>,
+) {
+    if is_for_person(config, host) {
         stderr.write_lines(start::block(config, served, host.takes_colour).as_bytes());
     } else {
         start::log_start(config, served);
     }
-    if !is_for_person || !io::stdout().is_terminal() {
-        for address in &served.clients {
-            stdout.write_lines(format!("listening {address} udp tcp\n").as_bytes());
-        }
-        if let Some(address) = served.metrics {
-            stdout.write_lines(format!("metrics {address} tcp\n").as_bytes());
-        }
+    let Some(mut stdout) = stdout else { return };
+    for address in &served.clients {
+        stdout.write_lines(format!("listening {address} udp tcp\n").as_bytes());
+    }
+    if let Some(address) = served.metrics {
+        stdout.write_lines(format!("metrics {address} tcp\n").as_bytes());
     }
     stdout.finish();
 }

@@ -153,6 +153,21 @@ fn the_start_is_told_in_plain_words_on_a_terminal() {
         }
         assert!(!text.contains("listening on"), "{text}");
     }
+    // Where stdout is the same terminal, what is there for programs is left out.
+    let (terminal, peer) = terminal();
+    let _running = Running(
+        // A signal that waits from before the start has a summary follow the start.
+        Command::new("env")
+            .args(["--block-signal=USR1", "bash", "-c", "kill -USR1 $$; exec \"$@\"", "bash"])
+            .args([env!("CARGO_BIN_EXE_dot-proxy"), "--listen", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(peer.try_clone().expect("a descriptor"))
+            .stderr(peer)
+            .spawn()
+            .expect("the program starts"),
+    );
+    let text = screen(terminal, |text| text.contains("dot-proxy: up "));
+    assert!(text.contains("listens on") && !text.contains("\nlistening "), "{text}");
 }
 
 /// Ended when dropped.
