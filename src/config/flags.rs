@@ -355,8 +355,8 @@ pub(super) static FLAGS: [Flag; 43] = [
     Flag {
         names: &["--upstream-source"],
         value: Some(repeatable(SOURCE, Options::add_upstream_source)),
-        help: "Connect to upstreams from this address, one for IPv4 and one for IPv6, or through this interface, \
-               whatever routes say.",
+        help: "Connect to upstreams from this address, one for IPv4 and one for IPv6, or through this interface \
+               (Linux 5.7), whatever routes say.",
         default: no_default,
     },
     Flag {
