@@ -634,6 +634,22 @@ fn a_subcommand_has_a_help_of_its_own() {
 }
 
 #[test]
+fn a_subcommand_may_stand_behind_the_flags_of_an_image() {
+    let listen = ["--listen", "127.0.0.1:5300"];
+    let output =
+        run(&[&listen[..], &["check-config", "--upstream", "192.0.2.1#dot.example"]].concat());
+    assert_eq!(output.status.code(), Some(0));
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(printed, "listen 127.0.0.1:5300\nupstream 192.0.2.1#dot.example\n");
+
+    let nobody = ["--upstream", "127.0.0.1:9#dot.example"];
+    let output = run(&[&listen[..], &["check"], &nobody].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(printed.contains("127.0.0.1:9#dot.example"), "{printed}");
+}
+
+#[test]
 fn check_config_reads_the_files_that_are_named() {
     let output = run(&["check-config", "--ca-file", "/nowhere/ca.pem"]);
 

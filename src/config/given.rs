@@ -197,7 +197,7 @@ pub(super) fn placed(file: Option<&Path>, error: String) -> String {
 }
 
 /// Whether this is no value: `-x`, but not `-1`, which is a bad one.
-fn is_like_a_flag(arg: &OsStr) -> bool {
+pub(super) fn is_like_a_flag(arg: &OsStr) -> bool {
     match arg.as_encoded_bytes() {
         [b'-', second, ..] => !second.is_ascii_digit(),
         [b'-'] => true,

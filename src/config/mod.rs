@@ -203,7 +203,7 @@ impl Error for UsageError {}
 
 /// Reads the arguments, without the program's own name.
 ///
-/// A subcommand is the first of them. `--help` anywhere wins over everything else, then `--version`.
+/// A subcommand may stand in front of flags, or behind some. `--help` anywhere wins over everything else, then `--version`.
 pub fn parse(mut args: Vec<OsString>, mut host: Host) -> Result<Command, UsageError> {
     let subcommand = Subcommand::take(&mut args);
     let mut args = Arguments::from_vec(args);

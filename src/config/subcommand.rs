@@ -1,14 +1,15 @@
-//! Subcommands: a word in front of the flags, for something else than serving.
+//! Subcommands: a word in front of the flags or behind them, for something else than serving.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
 use pico_args::Arguments;
 
+use super::given::is_like_a_flag;
 use super::options::Options;
-use super::{Command, Host, UsageError, given};
+use super::{Command, Host, UsageError, flags, given};
 
-/// A word in front of the flags.
+/// A word that says what is done with the flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Subcommand {
     Check,
@@ -19,11 +20,19 @@ pub(super) enum Subcommand {
 }
 
 impl Subcommand {
-    /// The subcommand at the front of the arguments, taken out of them.
+    /// The subcommand of the arguments, taken out of them: the first that is neither a flag nor the value of one, since
+    /// an image has flags of its own in front of those that a user gives.
     pub(super) fn take(args: &mut Vec<OsString>) -> Option<Self> {
-        let first = args.first()?.to_str()?;
-        let (_, subcommand) = WORDS.iter().find(|(word, _)| *word == first)?;
-        args.remove(0);
+        let mut at = 0;
+        while let Some(flag) = args.get(at).filter(|arg| is_like_a_flag(arg)) {
+            let known = flag.to_str().and_then(flags::find);
+            let takes_value = known.is_some_and(|(_, flag)| flag.value.is_some());
+            let has_value = takes_value && args.get(at + 1).is_some_and(|arg| !is_like_a_flag(arg));
+            at += 1 + usize::from(has_value);
+        }
+        let (_, subcommand) =
+            WORDS.iter().find(|(word, _)| args.get(at).is_some_and(|arg| arg == word))?;
+        args.remove(at);
         Some(*subcommand)
     }
 }

@@ -794,10 +794,10 @@ fn files_that_do_not_go_together_are_named() {
 }
 
 #[test]
-fn subcommands_are_the_first_word_and_know_their_flags() {
+fn subcommands_know_their_flags() {
     let table = r"
         helth               => helth: stray argument; did you mean health, the first word behind dot-proxy?
-        -u quad9 health     => health: stray argument; it comes first: write dot-proxy health and the flags behind it
+        -u quad9 health     => -u: changes nothing for health, which takes --listen and --deep
         --healthcheck       => --healthcheck: unknown flag; to ask whether it answers, write dot-proxy health
         --deep              => --deep: unknown flag; it belongs to health, the first word behind dot-proxy
         health --upstream quad9 => --upstream: changes nothing for health, which takes --listen and --deep
@@ -808,8 +808,32 @@ fn subcommands_are_the_first_word_and_know_their_flags() {
         check-config --json => --json: unknown flag; it belongs to check
         check --json=on     => --json: unknown flag; it belongs to check
         check --deep        => --deep: unknown flag; it belongs to health
-        health check        => check: stray argument";
+        health check        => check: stray argument; give one subcommand
+        --listen check      => --listen check: check is not an IP address
+        --bogus x check     => --bogus: unknown flag
+        google check        => google: stray argument";
     assert_errors("", table);
+}
+
+#[test]
+fn a_subcommand_may_stand_behind_flags_of_an_image() {
+    for line in [
+        "check -l 0.0.0.0 -u quad9 --json",
+        "-l 0.0.0.0 check -u quad9 --json",
+        "--listen=0.0.0.0 -u quad9 check --json",
+        "--json -u quad9 -l 0.0.0.0 check",
+    ] {
+        let Ok(Command::Check(config, Form::Json)) = parse_words(line) else { panic!("{line}") };
+        assert_eq!(config.upstreams.len(), 4, "{line}");
+        assert!(config.listen[0].ip().is_unspecified(), "{line}");
+    }
+    for (line, listeners) in [("-l 0.0.0.0 health", 1), ("health -l ::1 -l ::2", 2)] {
+        let Ok(Command::Health(health)) = parse_words(line) else { panic!("{line}") };
+        assert_eq!(health.listen.len(), listeners, "{line}");
+    }
+    assert!(matches!(parse_words("-l 0.0.0.0 check-config"), Ok(Command::CheckConfig(_))));
+    assert!(matches!(parse_words("-l 0.0.0.0 version"), Ok(Command::Version)));
+    assert!(matches!(parse_words("--print-limits check-config"), Ok(Command::PrintLimits(_))));
 }
 
 #[test]

@@ -144,7 +144,6 @@ mod tests {
         tls://9.9.9.9                     => every value follows its flag, such as --upstream 9.9.9.9#dns.quad9.net
         1.1.1.1                           => every value follows its flag, such as --upstream 1.1.1.1
         53                                => every value follows its flag, such as --listen 127.0.0.1:53
-        -u quad9 help                     => help: stray argument; it comes first: write dot-proxy help
         upstream=quad9                    => flags begin with two hyphens: write --upstream quad9
         \u{2014}listen 127.0.0.1         => flags begin with two hyphens: write --listen
         '--query-log on'                  => write --query-log and on as two words, not in one pair of quotes

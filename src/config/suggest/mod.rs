@@ -88,7 +88,7 @@ pub(super) fn stray(arg: &str, behind: Option<&str>) -> String {
         .or(arg.split_once(": "))
         .map_or((arg, None), |(word, value)| (word, Some(value)));
     if subcommand::words().any(|word| word == arg) {
-        return format!("it comes first: write dot-proxy {arg} and the flags behind it");
+        return "give one subcommand".into();
     }
     // Programs that typeset text make one long dash of two.
     let long = format!("--{}", word.trim_start_matches(['\u{2013}', '\u{2014}']));
