@@ -16,10 +16,11 @@ pub struct Served {
     pub metrics: Option<SocketAddr>,
 }
 
-/// Says in the log who is served, and where.
+/// Says in the log who is served, where, and who is asked.
 #[cold]
 pub fn log_start(config: &Config, served: &Served) {
     log_served(&config.policy, served.clients.iter().copied());
+    log::info!("{}", upstreams(config));
     for address in &served.clients {
         log::info!("listening on {address}, UDP and TCP");
     }
@@ -49,6 +50,12 @@ pub fn block(config: &Config, served: &Served, has_colour: bool) -> String {
         writeln!(text, "  {bold}{what:<11}{plain}{words}").ok();
     }
     text
+}
+
+/// Who is asked, and how it is known that it is they, in a line.
+#[cold]
+fn upstreams(config: &Config) -> String {
+    format!("asking {}; checking {}", asked(config), checked(config))
 }
 
 /// Who is asked, the first of them.
@@ -124,11 +131,16 @@ mod tests {
     use super::*;
     use crate::config::{self, Command, Host};
 
-    fn block_of(line: &str, clients: &[&str], has_colour: bool) -> String {
+    fn config(line: &str) -> Box<Config> {
         let args = line.split_whitespace().map(Into::into).collect();
         let Ok(Command::Run(config)) = config::parse(args, Host::default()) else {
             panic!("{line}");
         };
+        config
+    }
+
+    fn block_of(line: &str, clients: &[&str], has_colour: bool) -> String {
+        let config = config(line);
         let clients = clients.iter().map(|address| address.parse().unwrap()).collect();
         let metrics = config.metrics;
         block(&config, &Served { clients, metrics }, has_colour)
@@ -170,6 +182,15 @@ mod tests {
         assert!(
             block_of(&pins, &["[::]:5300"], false)
                 .contains("that each server has a key that is pinned")
+        );
+    }
+
+    #[test]
+    fn a_line_of_the_log_says_who_is_asked_and_how_that_is_verified() {
+        assert_eq!(
+            upstreams(&config("--upstream 192.0.2.1#x.example --upstream 192.0.2.2#y.example")),
+            "asking the first usable one of 192.0.2.1#x.example, 192.0.2.2#y.example; checking that a certificate \
+             proves the name behind #, or the address, by an authority that is built in"
         );
     }
 
