@@ -37,7 +37,9 @@ fn octets(path: &Path) -> Result<Vec<u8>, String> {
             };
             return Err(io::Error::other(format!("it is {what}; a file was expected")));
         }
-        let mut octets = Vec::new();
+        // Where it is as long as it says, it is allocated once.
+        let len = file.metadata()?.len().min(OCTETS_MAX as u64) as usize;
+        let mut octets = Vec::with_capacity(len);
         file.by_ref().take(OCTETS_MAX as u64 + 1).read_to_end(&mut octets)?;
         Ok(octets)
     });
@@ -61,7 +63,9 @@ fn octets(path: &Path) -> Result<Vec<u8>, String> {
 fn given(path: &Path, octets: &[u8]) -> (Vec<Given>, Vec<UsageError>) {
     let octets = octets.strip_prefix(BYTE_ORDER_MARK).unwrap_or(octets);
     let path: std::rc::Rc<str> = shown(&path.to_string_lossy()).into();
-    let (mut all, mut errors): (Vec<Given>, Vec<UsageError>) = (Vec::new(), Vec::new());
+    let lines = octets.split(|octet| *octet == b'\n').count();
+    let mut all: Vec<Given> = Vec::with_capacity(lines.min(FLAGS_MAX + 1));
+    let mut errors: Vec<UsageError> = Vec::new();
     for (number, line) in (1..).zip(octets.split(|octet| *octet == b'\n')) {
         let place = Place { file: path.clone(), line: number };
         match of_octets(line, &place, &all) {
@@ -154,9 +158,9 @@ const FLAGS_MAX: usize = 1_300;
 /// Errors that a person mends at a time.
 const ERRORS_MAX: usize = 20;
 
-/// Octets of a file, its flags with what allocating them takes, and their text again, as it is kept, while a file is read
-/// beside one that was read before.
-pub(super) const READ_OCTETS: usize = 4 * OCTETS_MAX + FLAGS_MAX * (size_of::<Given>() + 16);
+/// Octets of the flags of a file with what allocating them takes, their text, what is kept of the file that was read
+/// before, and either this file or what is kept of it.
+pub(super) const READ_OCTETS: usize = 3 * OCTETS_MAX + FLAGS_MAX * (size_of::<Given>() + 16);
 
 #[cfg(test)]
 mod tests {

@@ -162,6 +162,10 @@ fn add(given: &Given, options: &mut Options, lines: Option<&mut String>) -> Resu
         let equals = if text.starts_with('=') { "=" } else { "" };
         let line = format!("{} {equals}{text}", given.bare_name());
         if !lines.lines().any(|other| other == line) {
+            // Not doubled, as the length of a file is what bounds it.
+            if lines.capacity() < lines.len() + line.len() + 1 {
+                lines.reserve_exact(line.len() + LINES_ROOM);
+            }
             *lines += &line;
             lines.push('\n');
         }
@@ -195,6 +199,9 @@ pub(super) fn placed(file: Option<&Path>, error: String) -> String {
     let (of_file, _) = file.and_then(|file| file::read(file).ok()).unwrap_or_default();
     with_place(UsageError(error), &of_file, &[], Host::default()).to_string()
 }
+
+/// Octets of lines for which room is made at a time.
+const LINES_ROOM: usize = 1024;
 
 /// Whether this is no value: `-x`, but not `-1`, which is a bad one.
 pub(super) fn is_like_a_flag(arg: &OsStr) -> bool {

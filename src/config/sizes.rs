@@ -61,6 +61,7 @@ impl Size {
             handshake_max: self.of(HANDSHAKE_MAX),
             tickets_max: self.of(TICKETS_MAX),
             metrics_conns: self.of(METRICS_CONNS),
+            metrics_send_asked: self.of(METRICS_SEND_ASKED),
         }
     }
 
@@ -98,8 +99,10 @@ pub struct SocketLimits {
     pub handshake_max: usize,
     /// Session tickets held of each upstream.
     pub tickets_max: usize,
-    /// Connections of the metrics server.
+    /// Connections of the metrics server, and as many that wait.
     pub metrics_conns: usize,
+    /// Octets asked for what a connection of the metrics server sends.
+    pub metrics_send_asked: usize,
 }
 
 // All numbers as [small, default, large].
@@ -207,6 +210,9 @@ const TICKETS_MAX: [usize; 3] = [1, 8, 8];
 
 /// A Prometheus or two, the probes of an orchestrator, and somebody who looks.
 const METRICS_CONNS: [usize; 3] = [2, 8, 8];
+
+/// All metrics at once, or in two or three pieces.
+const METRICS_SEND_ASKED: [usize; 3] = [8 << 10, 16 << 10, 16 << 10];
 
 const _: () = {
     const FRAME_LEN_MAX: usize = Limits::FRAME_LEN_MAX;

@@ -1,5 +1,6 @@
 //! A connection of the metrics server: one request, one response, and its end.
 
+use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::net::TcpStream;
 
-use super::http::{self, HEAD_MAX, PLAIN, Refusal, Request, Status};
+use super::http::{self, PLAIN, Refusal, Request, Response, Status};
 
 /// A connection.
 pub(super) struct Conn {
@@ -19,8 +20,8 @@ pub(super) struct Conn {
 enum Phase {
     /// A part of the request, at most [`REQUEST_MAX`] octets.
     Asking(Vec<u8>),
-    /// The response, and how much of it left.
-    Answering(Vec<u8>, usize),
+    /// The response is made, or leaves.
+    Answering(Response),
     /// All was written. What still comes is read, up to so many octets, as a close with octets unread would
     /// take the response from the client (RFC 9112 section 9.6).
     Lingering(usize),
@@ -52,31 +53,31 @@ impl Conn {
     pub(super) fn gives_way_at(&self) -> Option<Instant> {
         match self.phase {
             Phase::Asking(_) => Some(self.accepted + TIME_TO_ASK),
-            Phase::Answering(..) => None,
+            Phase::Answering(_) => None,
             Phase::Lingering(_) => Some(self.accepted),
         }
     }
 
     /// Does what an event allows.
     pub(super) fn handle_event(&mut self, event: &Event) -> Then {
-        if matches!(self.phase, Phase::Answering(..)) {
+        if matches!(self.phase, Phase::Answering(_)) {
             return if event.is_writable() { self.write() } else { Then::Await };
         }
         self.read()
     }
 
     /// The response is this.
-    pub(super) fn respond(&mut self, response: Vec<u8>) {
-        self.phase = Phase::Answering(response, 0);
+    pub(super) fn respond(&mut self, response: Response) {
+        self.phase = Phase::Answering(response);
     }
 
     /// Writes what goes of the response.
     pub(super) fn write(&mut self) -> Then {
-        let Phase::Answering(response, written) = &mut self.phase else { return Then::Await };
-        while *written < response.len() {
-            match self.stream.write(&response[*written..]) {
+        let Phase::Answering(response) = &mut self.phase else { return Then::Await };
+        while !response.rest().is_empty() {
+            match self.stream.write(response.rest()) {
                 Ok(0) => return Then::Close,
-                Ok(len) => *written += len,
+                Ok(len) => response.note_sent(len),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Then::Await,
                 Err(_) => return Then::Close,
@@ -92,11 +93,12 @@ impl Conn {
     /// Ends the connection, and says why if it has not asked.
     pub(super) fn time_out(mut self) {
         if let Phase::Asking(_) = self.phase {
-            let mut response = Vec::with_capacity(HEAD_MAX);
-            let content = Status::Timeout.line().as_bytes();
-            http::respond(&mut response, Status::Timeout, PLAIN, content, false);
+            let line = Status::Timeout.line();
+            let mut response = Response::with_room(line.len());
+            response.write_str(line).ok();
+            response.finish(Status::Timeout, PLAIN, false);
             // It fits in the buffer of the socket, or nobody is there.
-            self.stream.write_all(&response).ok();
+            self.stream.write_all(response.rest()).ok();
         }
     }
 
@@ -106,7 +108,7 @@ impl Conn {
             let mut chunk = [0; CHUNK];
             let room = match &self.phase {
                 Phase::Asking(request) => REQUEST_MAX - request.len(),
-                Phase::Answering(..) => return Then::Await,
+                Phase::Answering(_) => return Then::Await,
                 Phase::Lingering(room) => *room,
             };
             let len = match self.stream.read(&mut chunk[..room.min(CHUNK)]) {
@@ -123,10 +125,12 @@ impl Conn {
                     request.extend_from_slice(&chunk[..len]);
                     let is_full = request.len() == REQUEST_MAX;
                     if let Some(request) = http::parse(request, is_full) {
+                        // Its octets make room for those of the response.
+                        self.phase = Phase::Answering(Response::default());
                         return Then::Answer(request);
                     }
                 }
-                Phase::Answering(..) => return Then::Await,
+                Phase::Answering(_) => return Then::Await,
                 Phase::Lingering(room) => *room -= len,
             }
         }

@@ -1,5 +1,6 @@
 //! HTTP as far as the metrics server speaks it (RFC 9110, RFC 9112): one request a connection, without a body.
 
+use std::fmt;
 use std::io::Write;
 
 use httparse::{EMPTY_HEADER, Error};
@@ -111,27 +112,65 @@ fn page(target: &str) -> Option<Page> {
     }
 }
 
-/// Appends a response; `content` is left out for HEAD, but not its length (RFC 9110 section 8.6).
-pub(super) fn respond(
-    out: &mut Vec<u8>,
-    status: Status,
-    content_type: &str,
-    content: &[u8],
-    is_head: bool,
-) {
-    let allow = if status == Status::MethodNotAllowed { "Allow: GET, HEAD\r\n" } else { "" };
-    let len = content.len();
-    // Writing to a vector does not fail.
-    write!(
-        out,
-        "HTTP/1.1 {}\r\nDate: {}\r\n{allow}Content-Type: {content_type}\r\nContent-Length: {len}\r\n\
-         Cache-Control: no-store\r\nConnection: close\r\n\r\n",
-        status.line(),
-        HttpDate(time_of_day())
-    )
-    .ok();
-    if !is_head {
-        out.extend_from_slice(content);
+/// A response, in one piece of memory, and what of it did not leave yet.
+#[derive(Debug, Default)]
+pub(super) struct Response {
+    octets: Vec<u8>,
+    left: usize,
+}
+
+impl Response {
+    /// A response to which content of at most so many octets is to be appended.
+    pub(super) fn with_room(content_max: usize) -> Self {
+        let mut octets = Vec::with_capacity(HEAD_MAX + content_max);
+        octets.resize(HEAD_MAX, 0);
+        Self { octets, left: HEAD_MAX }
+    }
+
+    /// Writes what is in front of the content, which has its length; the content is left out for HEAD, but not its
+    /// length (RFC 9110 section 8.6).
+    pub(super) fn finish(&mut self, status: Status, content_type: &str, is_head: bool) {
+        let allow = if status == Status::MethodNotAllowed { "Allow: GET, HEAD\r\n" } else { "" };
+        let len = self.octets.len() - HEAD_MAX;
+        let mut head = [0; HEAD_MAX];
+        let mut room = &mut head[..];
+        let written = write!(
+            room,
+            "HTTP/1.1 {}\r\nDate: {}\r\n{allow}Content-Type: {content_type}\r\nContent-Length: {len}\r\n\
+             Cache-Control: no-store\r\nConnection: close\r\n\r\n",
+            status.line(),
+            HttpDate(time_of_day())
+        );
+        debug_assert!(written.is_ok(), "{status:?} {content_type} {len}");
+        self.left = room.len();
+        let head_len = HEAD_MAX - self.left;
+        self.octets[self.left..HEAD_MAX].copy_from_slice(&head[..head_len]);
+        if is_head {
+            self.octets.truncate(HEAD_MAX);
+        }
+    }
+
+    /// What did not leave yet.
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.octets[self.left..]
+    }
+
+    /// So many octets left.
+    pub(super) fn note_sent(&mut self, len: usize) {
+        self.left += len;
+    }
+
+    /// Octets of the content.
+    pub(super) fn content_len(&self) -> usize {
+        self.octets.len() - HEAD_MAX
+    }
+}
+
+/// Appends to the content. It does not fail.
+impl fmt::Write for Response {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.octets.extend_from_slice(text.as_bytes());
+        Ok(())
     }
 }
 
@@ -141,7 +180,7 @@ pub(super) const PLAIN: &str = "text/plain; charset=utf-8";
 /// The media type of metrics.
 pub(super) const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Octets of what [`respond`] adds to the content, at most.
+/// Octets of what is in front of the content, at most.
 pub(super) const HEAD_MAX: usize = 256;
 
 /// Fields of a request. Browsers send some 20.
@@ -149,6 +188,8 @@ const HEADERS_MAX: usize = 48;
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use super::*;
 
     fn parsed(text: &str) -> Option<Result<Request, Status>> {
@@ -210,6 +251,15 @@ mod tests {
         assert_eq!(full(long), refused(Status::HeaderTooLarge, true));
     }
 
+    fn response(status: Status, content_type: &str, content: &str, is_head: bool) -> String {
+        let mut response = Response::with_room(content.len());
+        let room = response.octets.capacity();
+        response.write_str(content).unwrap();
+        response.finish(status, content_type, is_head);
+        assert_eq!(response.octets.capacity(), room, "nothing is allocated again");
+        String::from_utf8(response.rest().to_vec()).unwrap()
+    }
+
     #[test]
     fn responses_say_how_long_they_are_and_that_they_are_the_last() {
         for (status, is_head, content) in [
@@ -217,9 +267,7 @@ mod tests {
             (Status::Ok, true, ""),
             (Status::NotFound, false, "a 1\n"),
         ] {
-            let mut out = Vec::new();
-            respond(&mut out, status, PLAIN, b"a 1\n", is_head);
-            let text = String::from_utf8(out).unwrap();
+            let text = response(status, PLAIN, "a 1\n", is_head);
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
             assert!(head.starts_with(&format!("HTTP/1.1 {}\r\n", status.line())), "{head}");
             assert!(head.contains("\r\nContent-Length: 4\r\n"), "{head}");
@@ -229,14 +277,10 @@ mod tests {
             assert!(head.ends_with("\r\nConnection: close") && !head.contains("Allow"), "{head}");
             assert_eq!(body, content);
         }
-        let mut out = Vec::new();
-        respond(&mut out, Status::MethodNotAllowed, EXPOSITION, b"", false);
-        let text = String::from_utf8(out).unwrap();
-        assert!(text.contains("\r\nAllow: GET, HEAD\r\n") && text.len() < HEAD_MAX, "{text}");
-        // The longest line of a status, and the longest content there may be.
-        let mut out = Vec::new();
-        let status = Status::HeaderTooLarge;
-        respond(&mut out, status, EXPOSITION, &vec![b'x'; 10_000_000], true);
-        assert!(out.len() <= HEAD_MAX, "{}", out.len());
+        let text = response(Status::MethodNotAllowed, EXPOSITION, "", false);
+        assert!(text.contains("\r\nAllow: GET, HEAD\r\n"), "{text}");
+        // The longest line of a status, and the longest content there may be, have their head in its room.
+        let text = response(Status::HeaderTooLarge, EXPOSITION, &"x".repeat(10_000_000), true);
+        assert!(text.ends_with("\r\n\r\n"), "{text}");
     }
 }

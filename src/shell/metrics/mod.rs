@@ -1,13 +1,14 @@
 //! The metrics server: what happened so far, and whether the program serves, over HTTP.
 //!
 //! It has few connections, each with a bound on its request, its response and its time, so that whoever asks it
-//! slowly or wrongly takes nothing from queries. A response is written into a buffer as it is asked for, and
+//! slowly or wrongly takes nothing from queries. A response is written as it is asked for, in one piece of memory, and
 //! leaves as fast as the client takes it.
 
 mod conn;
 mod http;
 mod text;
 
+use std::fmt::Write;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -18,8 +19,8 @@ use mio::{Interest, Registry};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use self::conn::{Conn, REQUEST_MAX, Then};
-use self::http::{EXPOSITION, HEAD_MAX, PLAIN, Page, Refusal, Request, Status};
-use crate::config::{Config, UpstreamSpec};
+use self::http::{EXPOSITION, HEAD_MAX, PLAIN, Page, Refusal, Request, Response, Status};
+use crate::config::{Config, SocketLimits, UpstreamSpec};
 use crate::forwarder::Forwarder;
 use crate::host::network::source;
 use crate::host::os_error::system_error;
@@ -37,8 +38,6 @@ pub(crate) struct MetricsServer {
     acceptable: bool,
     /// When to accept again: no descriptor was free.
     accept_again: Option<Instant>,
-    /// The content of a response.
-    content: String,
     facts: Facts,
 }
 
@@ -80,7 +79,7 @@ impl MetricsServer {
         let failed = |error: io::Error| {
             format!("cannot listen on {address} for metrics: {}", reason(&error))
         };
-        let listener = bind(address, config.freebind).map_err(failed)?;
+        let listener = bind(address, config).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let labels = labels(&config.upstreams);
         let conns = (0..config.sockets.metrics_conns).map(|_| None).collect();
@@ -90,7 +89,6 @@ impl MetricsServer {
             conns,
             acceptable: false,
             accept_again: None,
-            content: String::with_capacity(text::octets_max(&labels)),
             facts: Facts {
                 labels,
                 process: Process::open(),
@@ -119,7 +117,6 @@ impl MetricsServer {
             None => reloads.failed += 1,
             Some(upstreams) => {
                 *shown = labels(upstreams);
-                self.content = String::with_capacity(text::octets_max(shown));
                 reloads.done += 1;
                 reloads.read_at = time_of_day();
             }
@@ -214,26 +211,27 @@ impl MetricsServer {
             Ok(Request { page, is_head }) => (status(page, view), is_head, Some(page)),
             Err(Refusal { status, is_head }) => (status, is_head, None),
         };
-        self.content.clear();
+        let mut response;
         let content_type = if page == Some(Page::Metrics) {
-            text::write(&mut self.content, &self.facts, view);
-            debug_assert!(self.content.len() <= text::octets_max(&self.facts.labels));
+            let content_max = text::octets_max(&self.facts.labels);
+            response = Response::with_room(content_max);
+            text::write(&mut response, &self.facts, view);
+            debug_assert!(response.content_len() <= content_max);
             EXPOSITION
         } else {
-            self.content.push_str(status.line());
-            self.content.push('\n');
+            response = Response::with_room(CONTENT_MAX);
+            // Writing to a response does not fail.
+            writeln!(response, "{}", status.line()).ok();
             PLAIN
         };
-        let len = HEAD_MAX + if is_head { 0 } else { self.content.len() };
-        let mut response = Vec::with_capacity(len);
-        http::respond(&mut response, status, content_type, self.content.as_bytes(), is_head);
+        response.finish(status, content_type, is_head);
         conn.respond(response);
     }
 
-    /// Octets of a connection, and those of all that is not one, for these upstreams, or so many others.
-    pub(crate) fn octets(upstreams: &[UpstreamSpec], others: usize) -> (usize, usize) {
+    /// Octets of a connection, for these upstreams, or so many others. It has its request, and then the response.
+    pub(crate) fn octets(upstreams: &[UpstreamSpec], others: usize) -> usize {
         let content = text::octets_max(&labels(upstreams)).max(text::octets_of_any(others));
-        (size_of::<Option<Conn>>() + REQUEST_MAX + HEAD_MAX + content, content)
+        size_of::<Option<Conn>>() + REQUEST_MAX.max(HEAD_MAX + content)
     }
 }
 
@@ -263,7 +261,7 @@ fn labels(upstreams: &[UpstreamSpec]) -> Box<[Box<str>]> {
     labels.into()
 }
 
-fn bind(address: SocketAddr, freebind: bool) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     if address.is_ipv6() {
@@ -271,12 +269,12 @@ fn bind(address: SocketAddr, freebind: bool) -> io::Result<TcpListener> {
     }
     socket.set_reuse_address(true)?;
     // Connections inherit the sizes of buffers.
-    socket.set_send_buffer_size(SEND_ASKED)?;
+    socket.set_send_buffer_size(config.sockets.metrics_send_asked)?;
     socket.set_recv_buffer_size(RECEIVE_ASKED)?;
-    if source::bind(&SockRef::from(&socket), address, freebind)? {
+    if source::bind(&SockRef::from(&socket), address, config.freebind)? {
         log_early(address);
     }
-    socket.listen(BACKLOG)?;
+    socket.listen(backlog(&config.sockets).into())?;
     Ok(TcpListener::from_std(socket.into()))
 }
 
@@ -288,12 +286,17 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
-/// Octets asked for what a connection sends and receives.
-pub(crate) const SEND_ASKED: usize = 16 << 10;
+/// Connections that wait to be accepted: as many as there are places.
+#[expect(clippy::cast_possible_truncation, reason = "a few")]
+pub(crate) fn backlog(sockets: &SocketLimits) -> u16 {
+    sockets.metrics_conns as u16
+}
+
+/// Octets asked for what a connection receives.
 pub(crate) const RECEIVE_ASKED: usize = 4 << 10;
 
-/// Connections that wait to be accepted.
-pub(crate) const BACKLOG: i32 = 8;
+/// Octets of the content of a response that is one line, at most.
+const CONTENT_MAX: usize = 64;
 
 /// The pause before connections are accepted again, when no descriptor was free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -4,6 +4,7 @@
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
 
+use super::http::Response;
 use super::{Facts, Reloads, View};
 use crate::forwarder::{Counts, Held, Stage};
 use crate::host::process::Process;
@@ -11,7 +12,7 @@ use crate::shell::upstream::HandshakeCounts;
 
 /// Appends all metrics to `out`, which has room for [`octets_max`].
 #[inline(never)]
-pub(super) fn write(out: &mut String, facts: &Facts, view: &View<'_>) {
+pub(super) fn write(out: &mut Response, facts: &Facts, view: &View<'_>) {
     let mut text = Text { out };
     queries(&mut text, view);
     for (name, help, count) in COUNTERS {
@@ -44,14 +45,14 @@ struct Family {
 }
 
 struct Text<'a> {
-    out: &'a mut String,
+    out: &'a mut Response,
 }
 
 impl Text<'_> {
     #[inline(never)]
     fn head(&mut self, family: &Family) {
         let Family { name, kind, help } = family;
-        // Writing to a string does not fail, here and below.
+        // Writing to a response does not fail, here and below.
         writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}").ok();
     }
 
@@ -73,7 +74,7 @@ impl Text<'_> {
 
     #[inline(never)]
     fn write_line(&mut self, family: &Family, labels: &[(&str, &str)], value: &dyn Display) {
-        self.out.push_str(family.name);
+        write!(self.out, "{}", family.name).ok();
         let mut mark = '{';
         for (name, of) in labels {
             write!(self.out, "{mark}{name}=\"{of}\"").ok();
