@@ -213,3 +213,30 @@ fn no_more_than_the_limit_of_connections_is_made_for_what_is_quiet() {
     assert_eq!((failures(&w), w.links.len()), (0, 2));
     end(w);
 }
+
+#[test]
+fn a_quiet_connection_takes_no_more_than_its_output_holds() {
+    let mut limits = default_limits();
+    limits.upstream_conns_max = 1;
+    let output_max = limits.upstream_output_max;
+    let mut w = World::new(limits, vec![simulator::Server::healthy()], 1);
+    w.servers[0].replies(|ask| {
+        let answer = ask.answer_after(10);
+        match ask.nth {
+            5 => vec![
+                Step::after(0, Do::Hold(Direction::FromServer, ms(700))),
+                Step::after(0, Do::StopReading),
+                answer,
+            ],
+            _ => vec![answer],
+        }
+    });
+    ask_every(&mut w, 5, 0..20);
+    w.run_ms(200);
+    let conn = w.links[0].conn.expect("it is open");
+    // Each takes 130 octets there: three times what it holds.
+    ask_every(&mut w, 0, 20..20 + output_max as u32 * 3 / 130);
+    let output = w.forwarder.output(conn.into()).len();
+    assert!(output <= output_max + 130, "{output} octets wait to be written");
+    end(w);
+}

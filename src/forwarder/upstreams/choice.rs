@@ -76,9 +76,9 @@ impl Upstreams {
             Condition::Busy | Condition::Quiet => upstream.attempt(now, wants_attempt),
             _ => Attempt::No,
         };
-        // Without another connection the quiet one is the best there is.
+        // Without another connection the quiet one is the best there is, for as much as it takes.
         let condition = match attempt {
-            Attempt::No if condition == Condition::Quiet => Condition::Takes,
+            Attempt::No if condition == Condition::Quiet => self.capacity(conn, allowance),
             _ => condition,
         };
         let conn = Some((conn_id, condition, renewal));

@@ -292,21 +292,29 @@ impl Upstreams {
         conn: &UpstreamConn,
         allowance: Option<Allowance>,
     ) -> Condition {
-        let unanswered = conn.in_flight.unanswered();
-        let max = self.list[conn.upstream].experience.in_flight_max;
         if conn.idles_out_at(self.idle_timeout(conn)).is_some_and(|at| at <= now) {
             Condition::Over(Over::Idle)
         } else if conn.stalls_at(self.patience(conn).stall).is_some_and(|at| at <= now) {
             Condition::Over(Over::Stalled)
-        } else if conn.is_spent(allowance) || unanswered == 0 && conn.is_busy(allowance) {
+        } else if conn.is_spent(allowance)
+            || conn.in_flight.unanswered() == 0 && conn.is_busy(allowance)
+        {
             Condition::Over(Over::Spent)
         } else if conn.quiet.is_some() {
             Condition::Quiet
-        } else if conn.is_busy(allowance) {
+        } else {
+            self.capacity(conn, allowance)
+        }
+    }
+
+    /// What this open connection is good for, quiet or not.
+    pub(crate) fn capacity(&self, conn: &UpstreamConn, allowance: Option<Allowance>) -> Condition {
+        let max = self.list[conn.upstream].experience.in_flight_max;
+        if conn.is_busy(allowance) {
             Condition::Busy
         } else if !conn.has_room(&self.limits) {
             Condition::Full
-        } else if max.is_some_and(|max| unanswered >= max) {
+        } else if max.is_some_and(|max| conn.in_flight.unanswered() >= max) {
             Condition::Starting
         } else if !conn.in_flight.has_free() {
             Condition::NoIds
