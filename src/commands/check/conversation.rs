@@ -1,14 +1,15 @@
-//! A connection to an upstream on which one thread asks and waits, each time until a deadline.
+//! A connection to an upstream on which questions are asked. No step waits: each goes as far as the socket lets it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use mio::net::TcpStream;
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::failure::Failure;
-use super::report::Tenths;
 use crate::forwarder::Ecs;
 use crate::forwarder::Stage;
 use crate::forwarder::message::edit::{Edns, Family, QueryEdit, append_query};
@@ -20,6 +21,7 @@ use crate::host::network::source::Source;
 use crate::tls::TlsStream;
 
 /// What is asked, as a client would ask it.
+#[derive(Clone)]
 pub(super) struct Question {
     message: Vec<u8>,
     parsed: ParsedQuery,
@@ -61,23 +63,32 @@ pub(super) struct Answer {
     pub(super) message: Vec<u8>,
 }
 
-/// Connects from there, as long as the deadline lets it.
-pub(super) fn connect(
-    address: SocketAddr,
-    source: &Source,
-    deadline: Instant,
-) -> Result<TcpStream, Failure> {
+/// Begins to connect from there.
+pub(super) fn connect(address: SocketAddr, source: &Source) -> Result<TcpStream, Failure> {
     let failed = |error: io::Error| Failure::of_connect(&error, address);
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
     source
         .bind(&SockRef::from(&socket), address)
         .map_err(|detail| Failure::new(Stage::Connect, detail))?;
-    let connected = time_left(deadline).and_then(|left| {
-        socket.connect_timeout(&address.into(), left)?;
-        socket.set_tcp_nodelay(true)
-    });
-    connected.map(|()| socket.into()).map_err(failed)
+    socket.set_nonblocking(true).and_then(|()| socket.set_tcp_nodelay(true)).map_err(failed)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
+            Err(failed(error))
+        }
+        _ => Ok(TcpStream::from_std(socket.into())),
+    }
+}
+
+/// Whether the connection to there stands now.
+pub(super) fn is_established(tcp: &TcpStream, address: SocketAddr) -> Result<bool, Failure> {
+    match tcp.take_error().and_then(|error| error.map_or(tcp.peer_addr().map(drop), Err)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+        // It stood: one that never did is refused. What is said on it tells more.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(true),
+        Err(error) => Err(Failure::of_connect(&error, address)),
+    }
 }
 
 /// A connection and the TLS on it.
@@ -87,128 +98,136 @@ pub(super) struct Conversation {
     frames: Deframer,
     /// The first octets that were decrypted.
     start: Vec<u8>,
+    /// What TLS has not taken yet.
+    unsent: Vec<u8>,
+    asked: Asked,
     /// Messages that answer nothing.
     unasked: usize,
 }
 
+/// The questions that were asked together.
+struct Asked {
+    first_id: u16,
+    at: Instant,
+    questions: Vec<Question>,
+    /// Which of them are not answered.
+    open: Vec<usize>,
+}
+
 impl Conversation {
-    pub(super) fn new(tcp: TcpStream, tls: TlsStream) -> Self {
-        Self { tcp, tls, frames: Deframer::default(), start: Vec::new(), unasked: 0 }
+    pub(super) fn new(tcp: TcpStream, tls: TlsStream, now: Instant) -> Self {
+        let asked = Asked { first_id: 0, at: now, questions: Vec::new(), open: Vec::new() };
+        let (start, unsent) = (Vec::new(), Vec::new());
+        Self { tcp, tls, frames: Deframer::default(), start, unsent, asked, unasked: 0 }
     }
 
-    /// The TLS handshake.
-    pub(super) fn shake_hands(&mut self, deadline: Instant) -> Result<(), Failure> {
+    /// Whether the TLS handshake has come to its end.
+    pub(super) fn shake_hands(&mut self) -> Result<bool, Failure> {
+        self.write()?;
         while self.tls.is_handshaking() {
-            self.write(&[], deadline)?;
-            let mut io = Timed { tcp: &self.tcp, deadline };
-            self.tls.receive(&mut io, READ_AT_ONCE, |_| ())?;
-            if self.tls.is_handshaking() && Instant::now() >= deadline {
-                let detail = format!("timed out{}", self.tls.advice());
-                return Err(Failure::new(Stage::Tls, detail));
+            let progress = self.tls.receive(&mut self.tcp, READ_AT_ONCE, |_| ())?;
+            self.write()?;
+            if !progress.more {
+                break;
             }
         }
-        self.write(&[], deadline)
+        Ok(!self.tls.is_handshaking())
     }
 
-    /// Asks the questions at once, and adds the answers in the order in which they come. An error says why some
-    /// are missing.
+    /// Asks the questions at once.
     pub(super) fn ask(
         &mut self,
-        questions: &[&Question],
-        edns: Edns,
-        ecs: Ecs,
-        deadline: Instant,
-        answers: &mut Vec<Answer>,
+        questions: Vec<Question>,
+        (edns, ecs): (Edns, Ecs),
+        now: Instant,
     ) -> Result<(), Failure> {
         let first_id = random() as u16;
-        let mut octets = Vec::new();
         for (index, question) in questions.iter().enumerate() {
             let id = first_id.wrapping_add(index as u16);
             let edit = QueryEdit { edns, keepalive: index == 0, ecs, family: Family::Ipv4 };
-            frame::append_with(&mut octets, |out| {
+            frame::append_with(&mut self.unsent, |out| {
                 append_query(out, &question.message, &question.parsed, id, edit);
             });
         }
-        let sent = Instant::now();
-        self.write(&octets, deadline)?;
-        let mut open: Vec<_> = (0..questions.len()).collect();
-        while !open.is_empty() {
+        let open = (0..questions.len()).collect();
+        self.asked = Asked { first_id, at: now, questions, open };
+        self.write()
+    }
+
+    /// Adds the answers in the order in which they come; whether all are there. An error says why some are missing.
+    pub(super) fn listen(&mut self, answers: &mut Vec<Answer>) -> Result<bool, Failure> {
+        self.write()?;
+        loop {
             let mut problem = None;
-            let Self { tcp, tls, frames, start, unasked } = self;
-            let progress =
-                tls.receive(&mut Timed { tcp, deadline }, READ_AT_ONCE, |mut octets| {
-                    let room = HTTP.len().saturating_sub(start.len()).min(octets.len());
-                    start.extend_from_slice(&octets[..room]);
-                    while let Some(message) = frames.next(&mut octets) {
-                        let Some(id) = message::id(message) else {
-                            problem = Some("malformed answer: it is shorter than a header");
-                            continue;
-                        };
-                        let index = usize::from(id.wrapping_sub(first_id));
-                        let Some(place) = open.iter().position(|open| *open == index) else {
-                            *unasked += 1;
-                            continue;
-                        };
-                        open.swap_remove(place);
-                        match read(message, questions[index], index, sent) {
-                            Ok(answer) => answers.push(answer),
-                            Err(why) => problem = Some(why),
-                        }
+            let Self { tcp, tls, frames, start, asked, unasked, .. } = self;
+            let progress = tls.receive(tcp, READ_AT_ONCE, |mut octets| {
+                let room = HTTP.len().saturating_sub(start.len()).min(octets.len());
+                start.extend_from_slice(&octets[..room]);
+                while let Some(message) = frames.next(&mut octets) {
+                    match asked.take(message) {
+                        Ok(Some(answer)) => answers.push(answer),
+                        Ok(None) => *unasked += 1,
+                        Err(why) => problem = Some(why),
                     }
-                })?;
+                }
+            })?;
             if let Some(why) = problem {
                 return Err(Failure::of_answer(why));
             }
-            if *unasked > UNASKED_MAX {
+            if self.unasked > UNASKED_MAX {
                 return Err(Failure::of_answer("the server sends answers to what nobody asked"));
             }
-            if open.is_empty() {
-                break;
+            if self.asked.open.is_empty() {
+                return Ok(true);
             }
-            if *start == HTTP {
+            if self.start == HTTP {
                 return Err(Failure::http_in_tls());
             }
             if progress.closed {
                 return Err(Failure::of_answer("closed by the server before it answered"));
             }
-            if Instant::now() >= deadline {
-                let limit = deadline.saturating_duration_since(sent).as_millis();
-                // The nearest, as the deadline was set a moment before.
-                let limit = Tenths((limit as u16 + 50) / 100);
-                return Err(Failure::of_answer(format!("no answer in {limit} s")));
+            if !progress.more {
+                return Ok(false);
             }
         }
-        Ok(())
     }
 
-    /// Writes all that waits, then the plaintext. A server that refuses us may have closed by then: what it
-    /// said is the better reason.
-    fn write(&mut self, mut plaintext: &[u8], deadline: Instant) -> Result<(), Failure> {
+    /// Writes what waits, as far as that goes. A server that refuses us may have closed by then: what it said is the
+    /// better reason.
+    fn write(&mut self) -> Result<(), Failure> {
         loop {
-            let mut io = Timed { tcp: &self.tcp, deadline };
-            match self.tls.flush(&mut io) {
-                Ok(true) => {}
-                Ok(false) => return Err(Failure::new(Stage::Write, "timed out")),
+            match self.tls.flush(&mut self.tcp) {
+                Ok(true) if !self.unsent.is_empty() => {}
+                Ok(_) => return Ok(()),
                 Err(failure) => {
-                    let reason = self.tls.receive(&mut io, READ_AT_ONCE, |_| ());
+                    let reason = self.tls.receive(&mut self.tcp, READ_AT_ONCE, |_| ());
                     return Err(reason.err().unwrap_or(failure).into());
                 }
             }
-            if plaintext.is_empty() {
-                return Ok(());
-            }
-            let taken = self.tls.send(plaintext);
+            let taken = self.tls.send(&self.unsent);
             if taken == 0 {
                 return Err(Failure::new(Stage::Write, "closed"));
             }
-            plaintext = &plaintext[taken..];
+            self.unsent.drain(..taken);
         }
     }
 
     /// Says goodbye, or why not, as far as that goes at once.
     pub(super) fn close(mut self) {
-        let deadline = Instant::now() + GOODBYE_TIME_MAX;
-        self.tls.close(&mut Timed { tcp: &self.tcp, deadline });
+        self.tls.close(&mut self.tcp);
+    }
+}
+
+impl Asked {
+    /// What the message answers; `None`: no question that is open. The error says what is wrong with it.
+    fn take(&mut self, message: &[u8]) -> Result<Option<Answer>, &'static str> {
+        let id = message::id(message).ok_or("malformed answer: it is shorter than a header")?;
+        let index = usize::from(id.wrapping_sub(self.first_id));
+        let Some(place) = self.open.iter().position(|open| *open == index) else {
+            return Ok(None);
+        };
+        self.open.swap_remove(place);
+        read(message, &self.questions[index], index, self.at).map(Some)
     }
 }
 
@@ -232,59 +251,49 @@ fn read(
     Ok(Answer { question: index, took, rcode, opt, message: message.to_vec() })
 }
 
-/// What a server says in clear text to a request of HTTP, or by itself: the start of its first line, fit for a
-/// terminal. `None`: nothing.
-pub(super) fn said_in_clear(
-    address: SocketAddr,
-    source: &Source,
-    deadline: Instant,
-) -> Option<String> {
-    let tcp = connect(address, source, deadline).ok()?;
-    let mut io = Timed { tcp: &tcp, deadline };
-    io.write_all(b"HEAD / HTTP/1.0\r\n\r\n").ok()?;
-    let mut heard = Vec::new();
-    let mut octets = [0; HEARD_MAX];
-    while heard.len() < HEARD_MAX && !heard.contains(&b'\n') {
-        match io.read(&mut octets[..HEARD_MAX - heard.len()]) {
-            Ok(0) | Err(_) => break,
-            Ok(len) => heard.extend_from_slice(&octets[..len]),
+/// A connection on which a server is heard in clear text.
+pub(super) struct ClearText {
+    tcp: TcpStream,
+    /// What is left to say.
+    request: &'static [u8],
+    heard: Vec<u8>,
+}
+
+impl ClearText {
+    pub(super) fn new(tcp: TcpStream) -> Self {
+        Self { tcp, request: b"HEAD / HTTP/1.0\r\n\r\n", heard: Vec::new() }
+    }
+
+    /// Whether nothing more is to be expected.
+    pub(super) fn is_over(&mut self) -> bool {
+        while !self.request.is_empty() {
+            match self.tcp.write(self.request) {
+                Ok(len) => self.request = &self.request[len..],
+                Err(error) => return !is_to_wait(&error),
+            }
         }
-    }
-    let line = heard.split(|octet| *octet == b'\n').next().unwrap_or_default();
-    let line = String::from_utf8_lossy(line.trim_ascii()).escape_debug().to_string();
-    (!line.is_empty()).then_some(line)
-}
-
-/// A socket that is waited for until a deadline.
-struct Timed<'a> {
-    tcp: &'a TcpStream,
-    deadline: Instant,
-}
-
-impl Read for Timed<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        self.tcp.set_read_timeout(Some(time_left(self.deadline)?))?;
-        self.tcp.read(out)
-    }
-}
-
-impl Write for Timed<'_> {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        self.tcp.set_write_timeout(Some(time_left(self.deadline)?))?;
-        self.tcp.write(octets)
+        let mut octets = [0; HEARD_MAX];
+        while self.heard.len() < HEARD_MAX && !self.heard.contains(&b'\n') {
+            match self.tcp.read(&mut octets[..HEARD_MAX - self.heard.len()]) {
+                Ok(0) => break,
+                Ok(len) => self.heard.extend_from_slice(&octets[..len]),
+                Err(error) => return !is_to_wait(&error),
+            }
+        }
+        true
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    /// The start of the first line, fit for a terminal; `None`: nothing was heard.
+    pub(super) fn line(&self) -> Option<String> {
+        let line = self.heard.split(|octet| *octet == b'\n').next().unwrap_or_default();
+        let line = String::from_utf8_lossy(line.trim_ascii()).escape_debug().to_string();
+        (!line.is_empty()).then_some(line)
     }
 }
 
-/// The time until the deadline, never zero; when it has passed, the error of a socket that must be waited for.
-fn time_left(deadline: Instant) -> io::Result<Duration> {
-    match deadline.saturating_duration_since(Instant::now()) {
-        Duration::ZERO => Err(ErrorKind::WouldBlock.into()),
-        left => Ok(left),
-    }
+/// Whether the socket, which is not connected yet or has no more, will say when to go on.
+fn is_to_wait(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected)
 }
 
 /// Keyed with what the system has of chance.
@@ -295,13 +304,11 @@ fn random() -> u64 {
 /// What a web server begins with.
 pub(super) const HTTP: &[u8] = b"HTTP/";
 
-/// Waits for one read: what a blocking socket has no more of would be waited for.
-const READ_AT_ONCE: usize = 1;
+/// Octets.
+const READ_AT_ONCE: usize = 16_384;
 
 /// Some servers answer late what was asked before and given up.
 const UNASKED_MAX: usize = 16;
 
 /// Octets of clear text that are looked at.
 const HEARD_MAX: usize = 80;
-
-const GOODBYE_TIME_MAX: Duration = Duration::from_millis(100);

@@ -2,13 +2,10 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::time::Instant;
 
-use super::conversation::said_in_clear;
 use crate::config::UpstreamSpec;
 use crate::forwarder::Stage;
 use crate::forwarder::message::Rcode;
-use crate::host::network::source::Source;
 use crate::host::os_error::system_error;
 use crate::tls::{self, Presented};
 
@@ -37,13 +34,7 @@ impl Failure {
     pub(super) fn of_connect(error: &io::Error, address: SocketAddr) -> Self {
         let port = address.port();
         let (detail, advice) = match error.kind() {
-            ErrorKind::TimedOut | ErrorKind::WouldBlock => (
-                "timed out".into(),
-                format!(
-                    "a firewall drops TCP to port {port}, as many networks do with 853, or the server is down: \
-                     try it from another network"
-                ),
-            ),
+            ErrorKind::TimedOut => return Self::of_late_connect(address),
             ErrorKind::ConnectionRefused => (
                 system_error(error),
                 format!(
@@ -69,6 +60,16 @@ impl Failure {
         Self { stage: Stage::Connect, detail: detail.into(), advice }
     }
 
+    /// There is no connection yet.
+    pub(super) fn of_late_connect(address: SocketAddr) -> Self {
+        let advice = format!(
+            "a firewall drops TCP to port {}, as many networks do with 853, or the server is down: try it from \
+             another network",
+            address.port()
+        );
+        Self { stage: Stage::Connect, detail: "timed out".into(), advice }
+    }
+
     /// The answer has another RCODE than the question deserves.
     pub(super) fn of_rcode(rcode: Rcode, text: Option<&str>) -> Self {
         let because =
@@ -88,29 +89,31 @@ impl Failure {
         Self { stage: Stage::Read, detail: detail.into(), advice: WEB_SERVER.into() }
     }
 
-    /// Adds what to do, which may take a look from the source at what else there is on the port, until the deadline.
+    /// Whether what the server says in clear text may tell what to do.
+    pub(super) fn is_explained_in_clear(&self, presented: Option<&Presented>) -> bool {
+        self.advice.is_empty() && self.stage == Stage::Tls && presented.is_none()
+    }
+
+    /// Adds what to do, with what was heard in clear text.
     pub(super) fn advise(
         &mut self,
         spec: &UpstreamSpec,
         presented: Option<&Presented>,
         now: u64,
-        (source, deadline): (&Source, Instant),
+        heard: Option<String>,
     ) {
         if !self.advice.is_empty() {
             return;
         }
-        self.advice = match (self.stage, presented) {
-            (Stage::Certificate, Some(presented)) => of_certificate(spec, presented, now),
-            (Stage::Negotiation, _) => WEB_SERVER.into(),
-            (Stage::Tls, None) => match said_in_clear(spec.address, source, deadline) {
-                Some(line) if line.starts_with("HTTP/") => {
-                    format!("it answers HTTP: {line}: {WEB_SERVER}")
-                }
-                Some(line) => {
-                    format!("in clear text it says {line}: give the port of DNS over TLS")
-                }
-                None => String::new(),
-            },
+        self.advice = match (self.stage, presented, heard) {
+            (Stage::Certificate, Some(presented), _) => of_certificate(spec, presented, now),
+            (Stage::Negotiation, ..) => WEB_SERVER.into(),
+            (Stage::Tls, None, Some(line)) if line.starts_with("HTTP/") => {
+                format!("it answers HTTP: {line}: {WEB_SERVER}")
+            }
+            (Stage::Tls, None, Some(line)) => {
+                format!("in clear text it says {line}: give the port of DNS over TLS")
+            }
             _ => String::new(),
         }
     }

@@ -1,21 +1,24 @@
 //! How the upstreams of a run are: each is connected to and asked, as a run would do it, and what was seen is told.
 //!
-//! Nobody is served and nothing is bound. Upstreams are tried at the same time, each by a thread that waits; every
-//! step has a limit, so that all ends within half a minute, whatever servers do.
+//! Nobody is served and nothing is bound. Upstreams are tried at the same time; every step has a limit, so that all
+//! ends within half a minute, whatever servers do.
 
 mod conversation;
 mod failure;
 mod probe;
 mod report;
 
-use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use mio::{Events, Poll, Token};
 
 use crate::config::{Config, Form, UpstreamSpec};
 use crate::forwarder::Stage;
 use crate::host::os_error::system_error;
 use crate::tls::{self, Connector};
-use probe::probe;
+use probe::Probe;
 use report::{Report, document};
 
 /// Tries the upstreams, which these connectors are for, and prints how they are. If not all of them are usable,
@@ -26,32 +29,18 @@ pub fn run<E>(
     form: Form,
     mut print: impl FnMut(&str) -> Result<(), E>,
 ) -> Result<Option<String>, E> {
-    let (source, ecs) = (&config.upstream_source, config.policy.ecs);
-    let reports = thread::scope(|scope| {
-        let mut probes = Vec::new();
-        for (spec, connector) in config.upstreams.iter().zip(connectors) {
-            let spawned = thread::Builder::new()
-                .spawn_scoped(scope, move || probe(spec, connector, source, ecs));
-            match spawned {
-                Ok(probe) => probes.push(probe),
-                Err(error) => {
-                    return Ok(Err(format!("no thread can be started: {}", system_error(&error))));
-                }
-            }
+    let mut reports = Vec::new();
+    let probed = probe_all(config, connectors, |report| {
+        if form == Form::Words {
+            print(&format!("{}\n", report.words()))?;
         }
-        let mut reports = Vec::new();
-        for report in probes.into_iter().filter_map(|probe| probe.join().ok()) {
-            if form == Form::Words {
-                print(&format!("{}\n", report.words()))?;
-            }
-            reports.push(report);
-        }
-        Ok(Ok(reports))
-    })?;
-    let reports = match reports {
-        Ok(reports) => reports,
-        Err(problem) => return Ok(Some(problem)),
-    };
+        reports.push(report);
+        Ok(())
+    });
+    match probed {
+        Ok(printed) => printed?,
+        Err(error) => return Ok(Some(format!("epoll: {}", system_error(&error)))),
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let hints = hints(&reports, now);
     match form {
@@ -61,6 +50,41 @@ pub fn run<E>(
     let (all, usable) =
         (config.upstreams.len(), reports.iter().filter(|it| it.is_usable()).count());
     Ok((usable < all).then(|| format!("{usable} of {all} upstreams are usable")))
+}
+
+/// Tries the upstreams at the same time, and tells of each in their order, as soon as that can be. The outer error is
+/// that of the poll, the inner one that of `tell`.
+fn probe_all<E>(
+    config: &Config,
+    connectors: Vec<Connector>,
+    mut tell: impl FnMut(Report) -> Result<(), E>,
+) -> io::Result<Result<(), E>> {
+    let mut poll = Poll::new()?;
+    let registry = poll.registry().try_clone()?;
+    let how = (&config.upstream_source, config.policy.ecs);
+    let upstreams = config.upstreams.iter().zip(connectors).enumerate();
+    let mut probes: VecDeque<_> = upstreams
+        .map(|(index, (spec, connector))| Probe::new(spec, connector, how, (&registry, Token(index))))
+        .collect();
+    let mut events = Events::with_capacity(probes.len().max(1));
+    loop {
+        // A handful, so that who has nothing to do is asked in vain rather than looked up.
+        probes.iter_mut().for_each(Probe::turn);
+        while probes.front().is_some_and(Probe::is_done)
+            && let Some(probe) = probes.pop_front()
+        {
+            if let Err(error) = tell(probe.into_report()) {
+                return Ok(Err(error));
+            }
+        }
+        let open = probes.iter().filter(|probe| !probe.is_done());
+        let Some(deadline) = open.map(Probe::deadline).min() else { return Ok(Ok(())) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        match poll.poll(&mut events, Some(left)) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+    }
 }
 
 /// What the failures say together.
