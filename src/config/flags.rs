@@ -548,7 +548,7 @@ pub(super) static FLAGS: [Flag; 43] = [
     Flag {
         names: &["--size"],
         value: Some(once(OneOf(Size::words), |options, value| choose(&mut options.size, value))),
-        help: "How much is served and held at a time; small stays under 6.3 MB of memory (static binary) and takes \
+        help: "How much is served and held at a time; small stays under 6 MB of memory (static binary) and takes \
                {upstreams} upstreams.",
         default: |options| options.size.word().into(),
     },

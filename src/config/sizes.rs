@@ -112,7 +112,7 @@ pub struct SocketLimits {
 pub const QUERIES_MAX: [usize; 3] = [192, 4_096, 16_384];
 
 /// Queries over 512 octets are rare (signed or padded ones): room for 1, 16 and 64 of the longest.
-pub(super) const QUERY_BYTES_MAX: [usize; 3] = [80 << 10, 1 << 20, 4 << 20];
+pub(super) const QUERY_BYTES_MAX: [usize; 3] = [72 << 10, 1 << 20, 4 << 20];
 
 /// Networks whose rates are told apart, 20 octets each: as many as there are places for queries.
 pub(super) const RATE_PLACES: [usize; 3] = [256, 4_096, 16_384];
@@ -161,7 +161,7 @@ const UPSTREAM_CONNS_MIN: usize = 3;
 pub(super) const UPSTREAM_OUTPUT_MAX: [usize; 3] = [4 << 10, 64 << 10, 64 << 10];
 
 /// A query and an answer of the greatest length, 16 of them, or 64.
-pub(super) const UPSTREAM_BYTES_MAX: [usize; 3] = [146 << 10, 1 << 20, 4 << 20];
+pub(super) const UPSTREAM_BYTES_MAX: [usize; 3] = [142 << 10, 1 << 20, 4 << 20];
 
 /// A turn's queries or answers fit; what one answer of the greatest length took is given back.
 pub(super) const OUTPUT_KEPT: [usize; 3] = [1 << 10, 16 << 10, 16 << 10];
@@ -172,9 +172,9 @@ pub(super) const QUERY_LOG_MAX: [usize; 3] = [8 << 10, 256 << 10, 1 << 20];
 /// Past 64 the cost of the system call itself no longer shows.
 const DATAGRAM_BATCH: [usize; 3] = [8, 64, 64];
 
-/// The kernel counts 768 octets or more for a query: a burst of 80, 2,700 or 10,000, if the limit of the
+/// The kernel counts 768 octets or more for a query: a burst of 70, 2,700 or 10,000, if the limit of the
 /// system (`net.core.rmem_max`) allows it.
-const DATAGRAM_RECEIVE_ASKED: [usize; 3] = [32 << 10, 1 << 20, 4 << 20];
+const DATAGRAM_RECEIVE_ASKED: [usize; 3] = [28 << 10, 1 << 20, 4 << 20];
 
 /// Datagrams leave the host at once, or wait here for the network.
 const DATAGRAM_SEND_ASKED: [usize; 3] = [8 << 10, 128 << 10, 512 << 10];
@@ -203,7 +203,7 @@ const READ_BUFFER: [usize; 3] = [4 << 10, 16 << 10, 16 << 10];
 const TLS_OUTPUT_MAX: [usize; 3] = [4 << 10, 64 << 10, 64 << 10];
 
 /// Certificate chains of public resolvers have 2 to 6 KiB.
-const HANDSHAKE_MAX: [usize; 3] = [10 << 10, 32 << 10, 32 << 10];
+const HANDSHAKE_MAX: [usize; 3] = [9 << 10, 32 << 10, 32 << 10];
 
 /// Servers send two to four at a time, and one is used up by each connection.
 const TICKETS_MAX: [usize; 3] = [1, 8, 8];

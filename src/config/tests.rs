@@ -106,7 +106,7 @@ fn defaults() {
 #[test]
 fn sizes() {
     for (word, size, queries, clients, per_address, query_bytes) in [
-        ("small", Size::Small, 192, 8, 4, 80 << 10),
+        ("small", Size::Small, 192, 8, 4, 72 << 10),
         ("default", Size::Default, 4_096, 150, 25, 1 << 20),
         ("large", Size::Large, 16_384, 600, 100, 4 << 20),
     ] {

@@ -64,7 +64,9 @@ fn probe_all<E>(
     let how = (&config.upstream_source, config.policy.ecs);
     let upstreams = config.upstreams.iter().zip(connectors).enumerate();
     let mut probes: VecDeque<_> = upstreams
-        .map(|(index, (spec, connector))| Probe::new(spec, connector, how, (&registry, Token(index))))
+        .map(|(index, (spec, connector))| {
+            Probe::new(spec, connector, how, (&registry, Token(index)))
+        })
         .collect();
     let mut events = Events::with_capacity(probes.len().max(1));
     loop {

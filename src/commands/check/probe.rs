@@ -217,8 +217,7 @@ impl<'a> Probe<'a> {
         match self.step {
             Step::Connect | Step::ShakeHands | Step::Ask => {
                 self.close();
-                let is_explained =
-                    failure.is_explained_in_clear(self.report.certificate.as_ref());
+                let is_explained = failure.is_explained_in_clear(self.report.certificate.as_ref());
                 self.report.failure = Some(failure);
                 self.deadline = now + CLEAR_TIME_MAX;
                 if is_explained && self.connect(now).is_ok() {
