@@ -8,7 +8,7 @@ use dot_proxy::forwarder::{Closed, Hedge, Notice, Policy, Stage};
 
 use crate::{copies, end, failures, numbered, slowest, warm, world, world_of};
 use simulator::dns::{NOERROR, SERVFAIL};
-use simulator::{Attempt, Do, What, World, default_policy, ms};
+use simulator::{Attempt, Direction, Do, What, World, default_policy, ms};
 
 #[test]
 fn u05_mute_after_tcp() {
@@ -598,5 +598,32 @@ fn an_address_that_was_passed_over_is_tried_again_when_the_other_does_not_serve(
     assert_eq!(w.links_to(0).len(), 2, "closed at 300 ms, and tried again");
     // The other handshake is slow 250 ms after its attempt.
     assert_eq!(w.response("a.example.").took(), ms(500 + 320 + 10));
+    end(w);
+}
+
+/// Else an attempt would be made and given up, again and again.
+#[test]
+fn an_address_that_was_passed_over_is_used_while_the_other_is_quiet() {
+    let mut w = world_of(default_policy(), &[0, 0]);
+    // Slow once.
+    let late = Attempt { established: Some(ms(300)), end: Some((ms(320), Ok(()))) };
+    w.servers[0].attempts(late);
+    w.ask("a.example.");
+    w.run_ms(400);
+    w.servers[0].attempts(Attempt::good(20));
+    assert_eq!((w.links.len(), w.links[0].closed.is_some()), (2, true), "passed over");
+    for n in 0..20 {
+        w.ask(&numbered(n));
+        w.run_ms(5);
+    }
+    w.serve(1, Do::Hold(Direction::FromServer, ms(800)));
+    for n in 20..120 {
+        w.ask(&numbered(n));
+        w.run_ms(5);
+    }
+    w.run_ms(1000);
+    assert!(w.links.len() <= 4, "{} connections", w.links.len());
+    assert!(slowest(&w) <= ms(300), "{:?}", slowest(&w));
+    assert_eq!(failures(&w), 0);
     end(w);
 }

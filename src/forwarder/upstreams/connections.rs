@@ -108,9 +108,9 @@ impl Upstreams {
         if self.order != Order::Ordered || !upstream.is_usable() || upstream.open.is_some() {
             return None;
         }
-        let is_there = |id: &UpstreamConnId| self.is_there(now, *id);
         let others = self.list.others(index).filter(|(_, it)| it.operator == upstream.operator);
-        others.flat_map(|(_, it)| it.conns.iter().copied()).find(is_there)
+        let mut conns = others.flat_map(|(_, it)| it.conns.iter().copied());
+        conns.find(|id| self.serves_instead(now, *id))
     }
 
     /// Whether a connection to another upstream of its operator, one of `among`, serves in the place of this one.
@@ -121,23 +121,25 @@ impl Upstreams {
         among: UpstreamSet,
     ) -> bool {
         upstream.passed_over_for.is_some_and(|id| {
-            self.is_there(now, id)
-                && self.conns.get(id).is_some_and(|conn| {
-                    let serves = self.list[conn.upstream].is_usable() && conn.quiet.is_none();
-                    serves && among.contains(conn.upstream)
-                })
+            self.serves_instead(now, id)
+                && self.conns.get(id).is_some_and(|conn| among.contains(conn.upstream))
         })
     }
 
-    /// Whether the connection is open, or soon will be: a handshake that is slow may never be done.
-    fn is_there(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
-        self.conns.get(conn_id).is_some_and(|conn| match conn.phase {
-            Phase::Open => true,
-            Phase::Handshaking { .. } => {
-                let round_trip = &self.list[conn.upstream].experience.round_trip;
-                now < conn.opened_at + round_trip.connect_slow_after()
-            }
-            Phase::Connecting { .. } | Phase::Retired { .. } => false,
+    /// Whether queries go to this connection, or soon will, so that none to another address of its operator is needed.
+    /// Both that an attempt is given up for it and that none is made ask this, or one is made and given up for ever.
+    fn serves_instead(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
+        self.conns.get(conn_id).is_some_and(|conn| {
+            let upstream = &self.list[conn.upstream];
+            let is_there = match conn.phase {
+                Phase::Open => conn.quiet.is_none(),
+                // One that is slow may never be done.
+                Phase::Handshaking { .. } => {
+                    now < conn.opened_at + upstream.experience.round_trip.connect_slow_after()
+                }
+                Phase::Connecting { .. } | Phase::Retired { .. } => false,
+            };
+            is_there && upstream.is_usable()
         })
     }
 
