@@ -48,7 +48,6 @@ impl Forwarder {
             let queued = self.queries.waiting(next);
             match self.upstreams.choose(now, among, tried, queued) {
                 Ask::Send(conn) => {
-                    self.upstreams.turn_to(conn);
                     if self.send_waiting(now, next, conn) == 0 {
                         return false;
                     }

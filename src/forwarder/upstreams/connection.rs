@@ -280,8 +280,8 @@ impl UpstreamConn {
 
     /// Whether another connection is to take its place.
     pub(crate) fn renewal(&self, now: Instant, allowance: Option<Allowance>) -> Renewal {
-        let has_failed = self.has_failed_replacement(now);
-        if self.is_spent_after(allowance, 1) || self.in_flight.is_worn_out() && !has_failed {
+        let is_worn_out = self.in_flight.is_worn_out() && !self.has_failed_replacement(now);
+        if self.is_spent_after(allowance, 1) || is_worn_out {
             Renewal::Needed
         } else if self.wants_replacement(now) {
             Renewal::Wanted
@@ -550,8 +550,7 @@ mod tests {
         for (sends, answered, given_up, expected) in cases {
             let mut conn = opened(base);
             for (id, &sent) in (0..).zip(sends) {
-                conn.note_sent(base, id, Duration::ZERO);
-                conn.sent.arm(id, at(sent));
+                conn.note_sent(at(sent), id, Duration::ZERO);
             }
             conn.last_answer = at(answered);
             conn.unanswered_since = given_up.map(at);

@@ -223,13 +223,6 @@ impl Upstreams {
         spare.or(open)
     }
 
-    /// New queries are sent on this connection from now on.
-    pub(crate) fn turn_to(&mut self, conn_id: UpstreamConnId) {
-        if let Some(conn) = self.conns.get(conn_id) {
-            self.list[conn.upstream].open = Some(conn_id);
-        }
-    }
-
     /// Of two connections the one that stood ready for so long that it would idle out: what is sent on it keeps it.
     fn rested(&self, now: Instant, upstream: &Upstream) -> Option<UpstreamConnId> {
         if !upstream.experience.wants_spare(now) || self.conns_of_use(upstream) != 2 {

@@ -8,8 +8,8 @@ use super::upstream::ATTEMPT_SLOW;
 /// The time from a query to its answer.
 #[derive(Debug, Default)]
 pub(crate) struct RoundTrip {
-    /// The smoothed time, and when it was last measured.
-    smoothed: Option<(Duration, Instant)>,
+    /// The smoothed time in nanoseconds, and when it was last measured.
+    smoothed: Option<(u64, Instant)>,
     /// The time that three answers in four take at most, in nanoseconds: a name that is slow now and then does not
     /// change what is usual.
     usual: Option<u64>,
@@ -19,7 +19,7 @@ pub(crate) struct RoundTrip {
     derived: Derived,
 }
 
-/// What follows from the usual time: it is worked out anew only when that has changed by an eighth, as it is read for
+/// What follows from the usual time: it is worked out anew only when that has changed by a sixth, as it is read for
 /// every query.
 #[derive(Debug)]
 struct Derived {
@@ -49,15 +49,16 @@ impl RoundTrip {
     /// An answer took this long, or its query has waited this long in vain. It weighs an eighth, as in
     /// RFC 6298 section 2, and more the less is known of late.
     pub(crate) fn note(&mut self, now: Instant, sample: Duration) {
+        let sample = sample.as_nanos() as u64;
         let smoothed = self.smoothed.map_or(sample, |(smoothed, at)| {
-            let age = now.saturating_duration_since(at);
-            let weight = age.clamp(KNOWN_FOR / 8, KNOWN_FOR).as_millis() as u64;
-            let whole = KNOWN_FOR.as_millis() as u64;
-            // For every answer, and several times as fast as arithmetic with durations.
-            let part = |of: Duration, weight| {
-                Duration::from_nanos((of.as_nanos() as u64).saturating_mul(weight) / whole)
-            };
-            part(smoothed, whole - weight) + part(sample, weight)
+            // As a rule: this is done for every answer.
+            if now < at + KNOWN_FOR / 8 {
+                return smoothed - smoothed / 8 + sample / 8;
+            }
+            let age = now.saturating_duration_since(at).min(KNOWN_FOR);
+            let (weight, whole) = (age.as_secs(), KNOWN_FOR.as_secs());
+            // Seconds times some hundreds: no u64 is too small for that.
+            (smoothed * (whole - weight) + sample * weight) / whole
         });
         self.smoothed = Some((smoothed, now));
     }
@@ -72,7 +73,7 @@ impl RoundTrip {
             None => nanos,
         });
         let usual = self.usual.unwrap_or_default();
-        if usual.abs_diff(self.derived.usual) > self.derived.usual / 8 {
+        if usual.abs_diff(self.derived.usual) > self.derived.usual / 6 {
             self.derive();
         }
     }
@@ -110,7 +111,7 @@ impl RoundTrip {
     }
 
     pub(crate) fn smoothed(&self) -> Option<Duration> {
-        self.smoothed.map(|(smoothed, _)| smoothed)
+        self.smoothed.map(|(smoothed, _)| Duration::from_nanos(smoothed))
     }
 
     /// For comparing upstreams: the longer ago it was measured the less of it counts, down to nothing,
@@ -120,7 +121,7 @@ impl RoundTrip {
             return Duration::ZERO;
         };
         let left = KNOWN_FOR.saturating_sub(now.saturating_duration_since(at));
-        smoothed * left.as_secs() as u32 / KNOWN_FOR.as_secs() as u32
+        Duration::from_nanos(smoothed) * left.as_secs() as u32 / KNOWN_FOR.as_secs() as u32
     }
 
     /// An answer that is not there after this long is late.

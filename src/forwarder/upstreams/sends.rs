@@ -37,7 +37,7 @@ impl Sends {
         if usize::from(id) >= self.ids_max {
             return;
         }
-        self.disarm(id);
+        debug_assert!(self.start(id).is_none(), "an ID that waits is not taken again");
         self.waiting.arm(id.into(), now);
         self.next_late.get_or_insert(id);
         self.next_overdue.get_or_insert(id);

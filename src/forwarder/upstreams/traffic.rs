@@ -25,6 +25,8 @@ impl Upstreams {
         let conn = self.conns.get_mut(conn_id)?;
         let index = conn.upstream;
         let upstream = &mut self.list[index];
+        // It may have stood ready beside another one: those that follow go the same way.
+        upstream.open = Some(conn_id);
         let message_id = if parsed.signature == Some(Signature::Sig0) {
             // The signature covers it (RFC 2931 section 3.1).
             conn.in_flight.take_exact(parsed.id, query).then_some(parsed.id)?

@@ -40,7 +40,12 @@ impl Turns {
             return None;
         }
         if self.run > 0 && sent_at <= self.last {
-            return self.go_on(now, Some(took), oldest);
+            let last = self.go_on(now);
+            // As a rule: this is asked of every answer.
+            if took < STALL_MIN {
+                return None;
+            }
+            return self.each(now, Some(took), last, oldest());
         }
         self.run = 1;
         self.first = (now, Some(took));
@@ -56,7 +61,8 @@ impl Turns {
         oldest: impl FnOnce() -> Option<Instant>,
     ) -> Option<Duration> {
         if self.run > 0 {
-            return self.go_on(now, None, oldest);
+            let last = self.go_on(now);
+            return self.each(now, None, last, oldest());
         }
         self.run = 1;
         self.first = (now, None);
@@ -69,19 +75,23 @@ impl Turns {
         self.run = 0;
     }
 
-    fn go_on(
-        &mut self,
+    /// Another answer in turn; returns when the one before it came.
+    fn go_on(&mut self, now: Instant) -> Instant {
+        self.run = self.run.saturating_add(1);
+        std::mem::replace(&mut self.last, now)
+    }
+
+    /// How long the server works on each, if that is why the oldest waits for so long; the answer before this one
+    /// came at `last`.
+    fn each(
+        &self,
         now: Instant,
         took: Option<Duration>,
-        oldest: impl FnOnce() -> Option<Instant>,
+        last: Instant,
+        oldest: Option<Instant>,
     ) -> Option<Duration> {
-        let last = std::mem::replace(&mut self.last, now);
-        self.run = self.run.saturating_add(1);
         // What waits now was sent no sooner than what was answered.
-        if self.run < RUN_MIN
-            || took.is_some_and(|took| took < STALL_MIN)
-            || now < oldest()? + STALL_MIN
-        {
+        if self.run < RUN_MIN || now < oldest? + STALL_MIN {
             return None;
         }
         let (first_at, first_took) = self.first;
