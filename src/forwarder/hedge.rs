@@ -30,7 +30,10 @@ impl Forwarder {
 
     /// Copies what waits on this quiet connection for another one to the same upstream, as far as the budget goes.
     pub(super) fn rescue(&mut self, now: Instant, conn_id: UpstreamConnId) {
-        while let Some((index, id)) = self.upstreams.pop_held_up(now, conn_id) {
+        if !self.upstreams.has_way_round(now, conn_id) {
+            return;
+        }
+        while let Some((index, id)) = self.upstreams.pop_held_up(conn_id) {
             if self.queries.may_be_copied(id) && self.upstreams.try_rescue(conn_id) {
                 self.outbox.counts.rescued += 1;
                 self.queries.rescue(now, id, index);

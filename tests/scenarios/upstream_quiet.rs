@@ -200,6 +200,19 @@ fn the_spare_connection_goes_when_the_path_was_well_for_long() {
 }
 
 #[test]
+fn no_copy_is_spent_where_no_other_connection_can_be_had() {
+    let mut limits = default_limits();
+    limits.upstream_conns_max = 1;
+    let mut w = World::new(limits, vec![simulator::Server::healthy()], 1);
+    ask_every(&mut w, 5, 0..20);
+    w.serve(0, Do::Hold(Direction::FromServer, ms(400)));
+    ask_every(&mut w, 5, 20..220);
+    w.run_ms(1000);
+    assert_eq!((failures(&w), w.links.len(), w.forwarder.counts().rescued), (0, 1, 0));
+    end(w);
+}
+
+#[test]
 fn no_more_than_the_limit_of_connections_is_made_for_what_is_quiet() {
     let mut limits = default_limits();
     limits.upstream_conns_max = 2;

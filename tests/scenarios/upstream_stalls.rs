@@ -46,7 +46,8 @@ fn u19_others_are_served_while_one_server_stops_reading() {
     }
     w.run_ms(1000);
     assert_eq!(failures(&w), 0);
-    assert!(slowest(&w) < ms(1200), "found out once others wait for long: {:?}", slowest(&w));
+    // One copy tells, and half a second later the connection has stalled.
+    assert!(slowest(&w) < ms(1300), "found out once others wait for long: {:?}", slowest(&w));
     end(w);
 }
 

@@ -172,6 +172,9 @@ impl UpstreamConn {
             self.unanswered_since = None;
         }
         self.sent.arm(id, now);
+        if let Some(quiet) = &mut self.quiet {
+            quiet.next.get_or_insert(id);
+        }
         let look_at = now + unusual;
         if self.look_at.is_none_or(|at| look_at < at) {
             self.look_at = Some(look_at);
@@ -194,6 +197,11 @@ impl UpstreamConn {
             && oldest == id
         {
             self.unanswered_since.get_or_insert(start);
+        }
+        if let Some(quiet) = &mut self.quiet
+            && quiet.next == Some(id)
+        {
+            quiet.next = self.sent.younger(id);
         }
         let counts = !self.is_new(now);
         if self.sent.disarm(id).is_some_and(|start| start >= self.last_answer) && counts {

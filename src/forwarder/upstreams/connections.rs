@@ -30,17 +30,17 @@ impl Upstreams {
             return false;
         }
         let attempts = upstream.attempts.len();
+        let allowance = upstream.experience.allowance(now);
+        let each = allowance.and_then(Allowance::each);
         if let Some(open) = upstream.open.and_then(|open| self.conns.get(open))
             && open.quiet.is_some()
+            && each.is_none()
         {
             return attempts == 0
                 && !open.has_failed_replacement(now)
                 && self.conns_of_use(upstream) < QUIET_CONNS_MAX;
         }
-        let Some(allowance) = upstream.experience.allowance(now) else {
-            return attempts == 0;
-        };
-        let Some(queries_max) = allowance.each() else {
+        let Some((allowance, queries_max)) = allowance.zip(each) else {
             return attempts == 0;
         };
         if attempts > 0
@@ -209,7 +209,7 @@ impl Upstreams {
         if !upstream.experience.has_been_quiet && !is_limited {
             return open;
         }
-        let is_quiet = open.and_then(|id| self.conns.get(id)).is_some_and(|it| it.quiet.is_some());
+        let is_quiet = open.and_then(|id| self.conns.get(id)).is_none_or(|it| it.quiet.is_some());
         if let Some(rested) = self.rested(now, upstream) {
             return Some(rested);
         }
@@ -291,12 +291,12 @@ impl Upstreams {
             Condition::Over(Over::Idle)
         } else if conn.stalls_at(self.patience(conn).stall).is_some_and(|at| at <= now) {
             Condition::Over(Over::Stalled)
+        } else if conn.quiet.is_some() {
+            Condition::Quiet
         } else if conn.is_spent(allowance)
             || conn.in_flight.unanswered() == 0 && conn.is_busy(allowance)
         {
             Condition::Over(Over::Spent)
-        } else if conn.quiet.is_some() {
-            Condition::Quiet
         } else {
             self.capacity(conn, allowance)
         }
@@ -305,7 +305,7 @@ impl Upstreams {
     /// What this open connection is good for, quiet or not.
     pub(crate) fn capacity(&self, conn: &UpstreamConn, allowance: Option<Allowance>) -> Condition {
         let max = self.list[conn.upstream].experience.in_flight_max;
-        if conn.is_busy(allowance) {
+        if conn.is_busy(allowance) || conn.is_spent(allowance) {
             Condition::Busy
         } else if !conn.has_room(&self.limits) {
             Condition::Full
@@ -328,8 +328,12 @@ impl Upstreams {
         if let Some(conn) = self.conns.get_mut(conn_id)
             && conn.upstream == index
             && let Some(silence) = &mut conn.silence
+            && silence.answered_elsewhere.is_none()
         {
-            silence.answered_elsewhere.get_or_insert(now);
+            silence.answered_elsewhere = Some(now);
+            if conn.quiet.is_some_and(|quiet| !quiet.is_losing) {
+                self.list[index].experience.query_limit.suspect(now, conn.answers);
+            }
         }
     }
 

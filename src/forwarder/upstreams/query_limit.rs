@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 /// Some servers answer the first queries of a connection, of some only the very first, and are deaf
 /// from then on. It is learned after how many.
 ///
-/// The limit is taught by two connections in a row that fell silent after the same number of answers. Ten
-/// minutes later a connection may carry any number again, and if the server is as it was, one more that
+/// The limit is taught by two connections in a row that fell silent after the same number of answers, or by one that
+/// was suspected: its server took what was sent, and answered none of several but on another connection. While it is found out whether that
+/// is the rule, the next connections carry no more, so that what waited on the first is not lost on the second, too.
+/// Ten minutes later a connection may carry any number again, and if the server is as it was, one more that
 /// falls silent teaches the limit anew.
 #[derive(Debug, Default)]
 pub(crate) struct QueryLimit {
@@ -14,22 +16,40 @@ pub(crate) struct QueryLimit {
     silent_after: Option<u64>,
     /// The most queries a connection is to carry, and since when that is known.
     limit: Option<(u64, Instant)>,
+    /// Answers of a connection that is suspected, and since when.
+    suspected: Option<(u64, Instant)>,
 }
 
 impl QueryLimit {
     pub(crate) fn is_unknown(&self) -> bool {
-        self.limit.is_none()
+        self.limit.is_none() && self.suspected.is_none()
     }
 
     /// The most queries a connection is to carry.
     pub(crate) fn queries_max(&self, now: Instant) -> Option<u64> {
-        let (queries, since) = self.limit?;
-        (now < since + KEPT_FOR).then_some(queries)
+        let limit = self.limit.filter(|(_, since)| now < *since + KEPT_FOR);
+        let suspected = self.suspected.filter(|(_, since)| now < *since + SUSPECTED_FOR);
+        limit.into_iter().chain(suspected).map(|(queries, _)| queries).min()
+    }
+
+    /// A connection gives none of several answers that are due after so many, although its server took what was sent,
+    /// and gave one of them on another connection.
+    pub(crate) fn suspect(&mut self, now: Instant, answers: u64) {
+        if (1..=FEW).contains(&answers) {
+            self.suspected = Some((answers, now));
+        }
+    }
+
+    /// The connection that was suspected gives answers: its names were slow.
+    pub(crate) fn trust(&mut self) {
+        self.suspected = None;
     }
 
     /// A connection fell silent after so many answers, at least one.
     pub(crate) fn note_silence(&mut self, now: Instant, answers: u64) {
-        if self.silent_after.replace(answers) == Some(answers) {
+        let was_suspected =
+            self.suspected.take_if(|(suspected, _)| *suspected == answers).is_some();
+        if self.silent_after.replace(answers) == Some(answers) || was_suspected {
             self.limit = Some((answers, now));
         }
     }
@@ -47,6 +67,13 @@ impl QueryLimit {
 
 /// Servers are mended, and routes lead to others.
 const KEPT_FOR: Duration = Duration::from_secs(600);
+
+/// By then it is known whether it was the connection's fault.
+const SUSPECTED_FOR: Duration = Duration::from_secs(10);
+
+/// A server that has answered more on a connection has no such habit: it was something else, which a handshake for
+/// every few queries does not mend.
+pub(crate) const FEW: u64 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -66,6 +93,30 @@ mod tests {
         assert_eq!(limit.queries_max(t0 + KEPT_FOR), None);
         limit.note_silence(t0 + KEPT_FOR, 3);
         assert_eq!(limit.queries_max(t0 + KEPT_FOR), Some(3), "one more is enough");
+    }
+
+    #[test]
+    fn one_that_was_suspected_teaches_it_alone_and_the_next_carry_no_more_meanwhile() {
+        let t0 = base();
+        let mut limit = QueryLimit::default();
+        assert!(limit.is_unknown());
+        limit.suspect(t0, 3);
+        assert_eq!((limit.is_unknown(), limit.queries_max(t0)), (false, Some(3)));
+        limit.trust();
+        assert_eq!((limit.is_unknown(), limit.queries_max(t0)), (true, None));
+        limit.suspect(t0, 3);
+        assert_eq!(limit.queries_max(t0 + SUSPECTED_FOR), None);
+        limit.note_silence(t0, 4);
+        assert_eq!(limit.queries_max(t0 + SUSPECTED_FOR), None, "another one fell silent");
+        limit.note_silence(t0, 3);
+        assert_eq!(limit.queries_max(t0 + SUSPECTED_FOR), Some(3));
+        limit.suspect(t0, 2);
+        assert_eq!(limit.queries_max(t0), Some(2), "the least counts");
+        for answers in [0, FEW + 1] {
+            limit.forget();
+            limit.suspect(t0, answers);
+            assert!(limit.is_unknown(), "{answers}");
+        }
     }
 
     #[test]

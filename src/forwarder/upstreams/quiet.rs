@@ -6,9 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::Upstreams;
 use super::connection::{Phase, Silence, UpstreamConn};
+use super::query_limit::FEW;
 use super::upstream::Upstream;
+use super::{Place, Upstreams};
 use crate::forwarder::action::{Action, UpstreamConnId, UpstreamIndex};
 use crate::forwarder::collections::arena::Id;
 use crate::forwarder::outbox::Outbox;
@@ -62,7 +63,8 @@ impl Upstreams {
         if !is_possible || !conn.owed().is_some_and(is_quiet) {
             return false;
         }
-        conn.quiet = Some(Quiet { is_losing, is_tried: false });
+        let next = conn.sent.oldest().map(|(id, _)| id);
+        conn.quiet = Some(Quiet { is_losing, is_tried: false, next });
         self.list[conn.upstream].experience.has_been_quiet = true;
         if !is_losing && conn.arrival(now).is_none() {
             conn.silence = Some(Silence { of_several: false, answered_elsewhere: None });
@@ -75,19 +77,39 @@ impl Upstreams {
 
     /// A query that waits on this quiet connection, each once, the oldest first, as far as the budget of copies goes;
     /// and the upstream. Copies go to the same upstream, whatever `--hedge` says of others.
-    pub(crate) fn pop_held_up(
-        &mut self,
-        now: Instant,
-        conn_id: UpstreamConnId,
-    ) -> Option<(UpstreamIndex, Id)> {
+    pub(crate) fn pop_held_up(&mut self, conn_id: UpstreamConnId) -> Option<(UpstreamIndex, Id)> {
         let conn = self.conns.get_mut(conn_id)?;
-        let Quiet { is_losing, is_tried } = conn.quiet?;
+        let quiet = conn.quiet.as_mut()?;
+        let Quiet { is_losing, is_tried, next } = *quiet;
         let budget = if is_losing { &self.rescues } else { &self.hedges };
         if !budget.allows_one() && (is_losing || is_tried) {
             return None;
         }
-        let id = conn.sent.pop_late(now, Duration::ZERO)?;
+        // More copies would share a connection with the one that tells: a server that answers the first few of each
+        // would leave them without an answer, too.
+        let has_told = conn.silence.is_some_and(|silence| silence.answered_elsewhere.is_some());
+        if !is_losing && is_tried && conn.answers <= FEW && !has_told {
+            return None;
+        }
+        let id = next?;
+        quiet.next = conn.sent.younger(id);
         Some((conn.upstream, conn.in_flight.query(id)?))
+    }
+
+    /// Whether what waits on this connection may be sent on another one to the same upstream: a copy for which there
+    /// is none would come back to the connection that it is in flight on.
+    pub(crate) fn has_way_round(&self, now: Instant, conn_id: UpstreamConnId) -> bool {
+        self.conns.get(conn_id).is_some_and(|conn| {
+            let upstream = &self.list[conn.upstream];
+            let mut others = upstream.conns.iter().filter(|other| **other != conn_id);
+            let may_connect = || {
+                self.wants_attempt(now, conn.upstream, 1)
+                    && !matches!(self.place_for_attempt(conn.upstream), Place::Nowhere)
+            };
+            !upstream.attempts.is_empty()
+                || others.any(|other| self.takes_more(now, *other))
+                || may_connect()
+        })
     }
 
     /// Takes one of the copies that may be made of what waits on this quiet connection.
@@ -129,6 +151,9 @@ pub(crate) struct Quiet {
     pub(crate) is_losing: bool,
     /// One of its queries was copied.
     pub(crate) is_tried: bool,
+    /// The oldest that was not looked at for being copied: late queries have a mark of their own, as they are copied
+    /// for another reason, and to others.
+    pub(crate) next: Option<u16>,
 }
 
 /// What waits on a connection, and since when nothing came. A query does not count that was sent before one that

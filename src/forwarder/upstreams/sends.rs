@@ -128,7 +128,8 @@ impl Sends {
         self.next_overdue = self.oldest().map(|(id, _)| id);
     }
 
-    fn younger(&self, id: u16) -> Option<u16> {
+    /// The one that was sent next.
+    pub(crate) fn younger(&self, id: u16) -> Option<u16> {
         self.waiting.younger(id.into()).map(|id| id as u16)
     }
 }

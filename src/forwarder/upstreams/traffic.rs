@@ -87,9 +87,13 @@ impl Upstreams {
     ) -> Option<Deframer> {
         let conn = self.conns.get_mut(conn_id)?;
         conn.last_received = now;
-        if conn.quiet.take().is_some() {
-            let unusual = self.list[conn.upstream].experience.round_trip.tolerated().unusual;
+        if let Some(quiet) = conn.quiet.take() {
+            let experience = &mut self.list[conn.upstream].experience;
+            let unusual = experience.round_trip.tolerated().unusual;
             conn.look_at = conn.look_at.map(|at| at.min(now + unusual));
+            if !quiet.is_losing {
+                experience.query_limit.trust();
+            }
         }
         Some(std::mem::take(&mut conn.deframer))
     }

@@ -38,9 +38,6 @@ pub fn never_answers_alone(subject: &dyn Subject) -> Result<Outcome, String> {
 }
 
 pub fn only_the_first_query(subject: &dyn Subject) -> Result<Outcome, String> {
-    /// Two connections that stall, each 1.5 s after its second query, and room for a slow machine.
-    const LEARNED: Duration = Duration::from_secs(6);
-
     let stage = Stage::one(subject, |setup| {
         setup.handler(|query| if query.number == 0 { query.answer() } else { Vec::new() })
     })?;
@@ -48,11 +45,8 @@ pub fn only_the_first_query(subject: &dyn Subject) -> Result<Outcome, String> {
     asker.ask_steadily(Duration::from_millis(250), names("u8", 60));
     asker.finish();
     let mut outcome = stage.outcome(&[&asker]);
-    outcome.promise_none_lost();
+    outcome.promise_all_answered();
     outcome.promise_deadline();
-    let later = asker.queries().iter().filter(|asked| asked.at > LEARNED);
-    let failed = later.filter(|asked| !asked.is_answered()).count();
-    outcome.promise(failed == 0, || format!("{failed} failed when the limit should be known"));
     Ok(outcome)
 }
 
@@ -354,8 +348,14 @@ pub fn stops_reading_first(subject: &dyn Subject) -> Result<Outcome, String> {
 }
 
 pub fn stops_reading_alone(subject: &dyn Subject) -> Result<Outcome, String> {
+    /// As many as over a connection for each few queries.
+    const ANSWERED_MIN: usize = 620;
+
     let stage = Stage::one(subject, stops_reading)?;
-    Ok(ask_at_length(&stage))
+    let mut outcome = ask_at_length(&stage);
+    let answered = outcome.answered;
+    outcome.promise(answered >= ANSWERED_MIN, || format!("{answered} answered"));
+    Ok(outcome)
 }
 
 pub fn closes_on_one_query(subject: &dyn Subject) -> Result<Outcome, String> {
