@@ -1,16 +1,14 @@
 //! The configuration file: a line is a flag without its dashes, and its value.
 
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-
-use rustix::fs::OFlags;
 
 use super::UsageError;
 use super::flags::{self, CONFIG};
 use super::given::{Given, Place};
 use super::suggest::{self, shown};
+use crate::host::file;
 use crate::host::os_error::system_error;
 
 /// The flags of a file, in its order, and what is wrong with lines of it.
@@ -24,11 +22,7 @@ pub(super) fn read(path: &Path) -> Result<(Vec<Given>, Vec<UsageError>), UsageEr
 
 /// What is in a file, or what is wrong with it.
 fn octets(path: &Path) -> Result<Vec<u8>, String> {
-    // The flag lets a pipe be opened that has no writer; it means nothing to a file.
-    let nonblock = OFlags::NONBLOCK.bits().cast_signed();
-    let opened = File::options().read(true).custom_flags(nonblock).open(path);
-    let read = opened.and_then(|mut file| {
-        let kind = file.metadata()?.file_type();
+    let read = file::open(path).and_then(|(mut file, kind)| {
         if !kind.is_file() {
             let what = match kind {
                 kind if kind.is_dir() => "a directory",
@@ -45,10 +39,7 @@ fn octets(path: &Path) -> Result<Vec<u8>, String> {
     });
     let octets = read.map_err(|error| {
         let remedy = match error.kind() {
-            io::ErrorKind::PermissionDenied => {
-                "; the user that this program runs as must be able to read it and to enter the directories \
-                 above it"
-            }
+            io::ErrorKind::PermissionDenied => file::NOT_PERMITTED,
             _ => "",
         };
         format!("cannot be read: {}{remedy}", system_error(&error))
@@ -164,6 +155,7 @@ pub(super) const READ_OCTETS: usize = 3 * OCTETS_MAX + FLAGS_MAX * (size_of::<Gi
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::path::PathBuf;
     use std::{env, fs, process};
 

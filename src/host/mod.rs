@@ -3,6 +3,7 @@
 
 pub(crate) mod clocks;
 pub(crate) mod descriptors;
+pub(crate) mod file;
 pub mod inherited;
 pub mod log_format;
 pub mod network;

@@ -2,18 +2,18 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::contents;
 use super::explain::pem_words;
+use crate::host::file;
 use crate::host::os_error::system_error;
 
 /// Files in PEM form by which both sides are known.
@@ -114,11 +114,7 @@ fn read_within(flag: &str, file: &Path, time_max: Duration) -> Result<Vec<u8>, S
                  the file to be mounted is not there"
                     .into()
             }
-            io::ErrorKind::PermissionDenied => {
-                "; the user that this program runs as must be able to read it and to enter the \
-                 directories above it"
-                    .into()
-            }
+            io::ErrorKind::PermissionDenied => file::NOT_PERMITTED.into(),
             io::ErrorKind::NotFound => other_name(flag, &file.to_string_lossy()),
             _ => String::new(),
         };
@@ -147,13 +143,8 @@ fn other_name(flag: &str, name: &str) -> String {
 /// A pipe is what a shell gives for `<(command)`, and it is empty until the command has written. A named one
 /// may never have a writer, its writer may never end, and a device may not either.
 #[expect(clippy::disallowed_methods, reason = "there is no core yet that would be told the time")]
-fn try_read(file: &Path, time_max: Duration) -> io::Result<Vec<u8>> {
-    // The flag lets a pipe be opened that has no writer; it means nothing to a file.
-    let mut file = File::options()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-        .open(file)?;
-    let kind = file.metadata()?.file_type();
+fn try_read(path: &Path, time_max: Duration) -> io::Result<Vec<u8>> {
+    let (mut file, kind) = file::open(path)?;
     if kind.is_char_device() || kind.is_block_device() {
         return Err(io::Error::other("it is a device; a file or a pipe was expected"));
     }
