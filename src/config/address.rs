@@ -184,3 +184,121 @@ pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 pub(super) fn reaches(upstream: SocketAddr, listener: SocketAddr) -> bool {
     overlap(upstream, listener) && (upstream == listener || upstream.ip().is_loopback())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::{HOST, assert_errors, config, error, upstream_names};
+
+    #[test]
+    fn interfaces_are_known_by_their_indexes() {
+        for (typed, indexed) in [
+            ("[fe80::1%eth0]:8853#x", "[fe80::1%7]:8853#x"),
+            ("fe80::1%eth0#x", "fe80::1%7#x"),
+            ("fe80::1%eth0@8853#x", "fe80::1%7@8853#x"),
+            ("[fe80::1%eth0],[fe80::2%eth0]", "[fe80::1%7],[fe80::2%7]"),
+            ("fe80::1%eth0,fe80::2%2 x", "fe80::1%7,fe80::2%2 x"),
+            ("[fe80::1%eth1]:53", "[fe80::1%eth1]:53"),
+            ("[fe80::1%eth0", "[fe80::1%7"),
+            ("fe80::1%", "fe80::1%"),
+            ("host%eth0", "host%eth0"),
+            ("1.2.3.4%eth0", "1.2.3.4%eth0"),
+            ("%eth0", "%eth0"),
+        ] {
+            assert_eq!(with_interface_indexes(typed, HOST.interface_index), indexed);
+        }
+        let config = config("-u fe80::1%eth0@8853#x -l [fe80::1%eth0]");
+        assert_eq!(upstream_names(&config), ["[fe80::1%7]:8853#x"]);
+        assert_eq!(config.listen, ["[fe80::1%7]:53".parse().unwrap()]);
+    }
+
+    #[test]
+    fn listeners() {
+        for (value, address) in [
+            ("127.0.0.1", "127.0.0.1:53"),
+            ("127.0.0.1:5300", "127.0.0.1:5300"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("0.0.0.0:53", "0.0.0.0:53"),
+            ("::", "[::]:53"),
+            ("::1", "[::1]:53"),
+            ("[::1]", "[::1]:53"),
+            ("[::1]:5300", "[::1]:5300"),
+            ("2001:db8:1:2:3:4:5:6", "[2001:db8:1:2:3:4:5:6]:53"),
+            ("fd00::ad1:ff", "[fd00::ad1:ff]:53"),
+            ("[fe80::1%2]:5300", "[fe80::1%2]:5300"),
+            ("fe80::1%2", "[fe80::1%2]:53"),
+            ("[fe80::1%eth0]:5300", "[fe80::1%7]:5300"),
+            ("[fe80::1%eth0]", "[fe80::1%7]:53"),
+            ("fe80::1%eth0@5300", "[fe80::1%7]:5300"),
+            ("127.0.0.1@5300", "127.0.0.1:5300"),
+            ("::1@5300", "[::1]:5300"),
+        ] {
+            assert_eq!(
+                config(&format!("-l {value}")).listen,
+                [address.parse().unwrap()],
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn bad_listeners_are_named_with_what_would_be_right() {
+        let table = r"
+            localhost        => localhost is not an IP address (names are not looked up); write 127.0.0.1:53
+            host             => host is not an IP address (names are not looked up); write ADDR
+            localhost:53     => localhost:53 is not an IP address
+            :5300            => has no IP address; 0.0.0.0 and [::] stand for all addresses
+            *:53             => 0.0.0.0 and [::] stand for all addresses
+            127.0.0.1:65536  => the port '65536' is not a number up to 65535
+            127.0.0.1:-1     => the port '-1' is not a number
+            127.0.0.1:53x    => the port '53x' is not a number
+            [::1]:65536      => the port '65536' is not a number
+            ::1:5300         => may be read with and without a port: [::1]:5300 or [::1:5300]
+            1:2:3:4:5:6:7:8:53 => with a port needs brackets: [1:2:3:4:5:6:7:8]:53
+            [127.0.0.1]:53   => is not an IP address
+            [::1             => is not an IP address
+            256.0.0.1        => is not an IP address
+            [fe80::1%no-such]:53 => there is no interface no-such (`ip link` shows those there are); write ADDR
+            [fe80::1%no-such] => there is no interface no-such
+            fe80::1%no-such  => there is no interface no-such
+            fe80::1%         => there is no interface  (`ip link`
+            host%2           => host%2 is not an IP address
+            [fe80::1%2]:65536 => the port '65536' is not a number
+            fe80::1          => needs its interface (see `ip link`): [fe80::1%INTERFACE]:53
+            224.0.0.251:5353 => is a multicast address; write an address of this machine
+            ff02::fb         => is a multicast address
+            255.255.255.255  => is the broadcast address; write an address of this machine
+            [::ffff:255.255.255.255]:53 => is the broadcast address";
+        assert_errors("--listen", table);
+        let tricks = error("--listen 127.0.0.1\n::1\u{1b}[2J");
+        assert_eq!(
+            tricks,
+            "--listen 127.0.0.1\\n::1\\u{1b}[2J: 127.0.0.1\\n::1\\u{1b}[2J is not an IP address (names \
+             are not looked up); write ADDR[:PORT], such as 127.0.0.1:5300 or [::1]:5300"
+        );
+    }
+
+    #[test]
+    fn the_same_listener_twice_is_one() {
+        for again in ["0.0.0.0", "0.0.0.0:53", "[::ffff:0.0.0.0]:53"] {
+            let listen = config(&format!("-l 0.0.0.0:53 -l {again} -l [::]:53")).listen;
+            assert_eq!(listen, ["0.0.0.0:53".parse().unwrap(), "[::]:53".parse().unwrap()]);
+        }
+        assert_eq!(config("-l 127.0.0.1:0 -l 127.0.0.1:0").listen.len(), 2);
+    }
+
+    #[test]
+    fn neighbours_of_a_listener_are_not_the_listener() {
+        for line in [
+            "-l 127.0.0.1:853 -u 127.0.0.2#x",
+            "-l 127.0.0.1:853 -u 127.0.0.1:8853#x",
+            "-l [::]:853 -u 127.0.0.1#x",
+            "-l 0.0.0.0:853 -u 1.1.1.1#x",
+            "-l 0.0.0.0:53 -l [::]:53",
+            "-l 127.0.0.1:0 -l 127.0.0.1:0",
+            "-u 1.1.1.1#a -u 1.1.1.1#b",
+        ] {
+            config(line);
+        }
+    }
+}

@@ -1,24 +1,15 @@
 //! The flags: one table, from which the command line is read and `--help` is printed.
 
-use std::fmt::Display;
-use std::iter;
-
 use log::LevelFilter;
 
 use self::Form::{Named, OneOf};
+use super::UsageError;
 use super::choice::{Choice, Private, QueryLog, Special};
-use super::numbers::{
-    DRAIN_SECONDS, IDLE_SECONDS, TCP_CLIENTS, UDP_SIZES, clients, drain, seconds, udp_size,
-    wait_limit,
-};
-use super::options::{LISTEN_DEFAULT, LISTEN_PORT, Options, UPSTREAM_DEFAULT};
-use super::presets::preset_names;
+use super::numbers::{clients, drain, seconds, udp_size, wait_limit};
+use super::options::{LISTEN_DEFAULT, Options, UPSTREAM_DEFAULT};
 use super::served::{RATE_PREFIX_DEFAULT, rate_limit, rate_prefix};
-use super::sizes::{CLIENTS_MAX, CLIENTS_PER_ADDRESS_MAX, LATE_DATAGRAMS_MAX, Size, UPSTREAMS_MAX};
-use super::subcommand;
+use super::sizes::{CLIENTS_MAX, CLIENTS_PER_ADDRESS_MAX, LATE_DATAGRAMS_MAX, Size};
 use super::suggest::{self, shown, words};
-use super::zone::{PRIVATE_ZONE_EXAMPLE, ZONE_EXAMPLE};
-use super::{Host, UsageError};
 use crate::forwarder::{AccessDenial, ClientShown, Ecs, Hedge, Order};
 use crate::host::log_format::LogFormat;
 use crate::host::sandbox::Sandbox;
@@ -31,14 +22,14 @@ pub(super) struct Flag {
     /// What follows it; flags without a value are looked for before all others.
     pub(super) value: Option<Value>,
     /// What it does, for `--help`, which has numbers in place of what is in braces.
-    help: &'static str,
+    pub(super) help: &'static str,
     /// What holds without it, of options of which none was given; empty if there is nothing to say.
     pub(super) default: fn(&Options) -> String,
 }
 
 /// The value of a flag.
 pub(super) struct Value {
-    form: Form,
+    pub(super) form: Form,
     /// Whether the flag may be given more than once.
     pub(super) is_repeatable: bool,
     pub(super) set: Set,
@@ -48,7 +39,7 @@ pub(super) struct Value {
 type Set = fn(&mut Options, &str) -> Result<(), String>;
 
 /// How a value is written.
-enum Form {
+pub(super) enum Form {
     /// A value by its name in `--help`, and what it is in words.
     Named(&'static str, &'static str),
     /// One of a few words.
@@ -59,33 +50,6 @@ impl Flag {
     /// The name in full.
     pub(super) fn long(&self) -> &'static str {
         self.names.last().copied().unwrap_or_default()
-    }
-
-    /// The lines of `--help` about it.
-    fn usage(&self) -> String {
-        let help = filled_in(self.help);
-        let default = (self.default)(&Options::new(Host::default()));
-        let text = if default.is_empty() {
-            help
-        } else {
-            format!("{help} [default:{NO_BREAK}{}]", default.replace(' ', NO_BREAK))
-        };
-        let names = self.names.join(", ");
-        let head = match self.value.as_ref().map(|value| &value.form) {
-            Some(Named(name, _)) => format!("  {names} {name}"),
-            Some(OneOf(words)) => format!("  {names} {}", words().join("|")),
-            None => format!("  {names}"),
-        };
-        let mut lines = wrap(&text, HELP_WIDTH);
-        if head.len() + 2 > HELP_COLUMN {
-            lines.insert(0, String::new());
-        }
-        let heads = iter::once(&*head).chain(iter::repeat(""));
-        let lines = heads.zip(lines).map(|(head, line)| {
-            let line = line.replace(NO_BREAK, " ");
-            format!("{head:HELP_COLUMN$}{line}").trim_end().to_owned()
-        });
-        lines.collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -160,47 +124,6 @@ pub(super) fn of_argument(
         Some(value) => Ok((name, flag, value)),
         None => Err(UsageError(format!("{name}: takes no value; write {name} alone"))),
     }
-}
-
-/// The text of `--help`.
-pub fn usage() -> String {
-    let flags = FLAGS.iter().map(Flag::usage).collect::<Vec<_>>().join("\n");
-    format!(
-        "Forwards plain DNS (UDP and TCP) to an authenticated DNS-over-TLS resolver.\n\n\
-         {}\n\n{flags}\n",
-        subcommand::usage()
-    )
-}
-
-/// The words of `text` in lines of at most `width` characters, if no word is longer.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut line = String::new();
-    for word in text.split(' ') {
-        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
-            lines.push(std::mem::take(&mut line));
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    lines.push(line);
-    lines
-}
-
-/// `text` with what is meant in place of what is in braces.
-fn filled_in(text: &str) -> String {
-    let range = |least: &dyn Display, most: &dyn Display| format!("{least} to {most}");
-    text.replace("{port}", &LISTEN_PORT.to_string())
-        .replace("{presets}", &preset_names())
-        .replace("{zone}", ZONE_EXAMPLE)
-        .replace("{private}", PRIVATE_ZONE_EXAMPLE)
-        .replace("{drain}", &range(DRAIN_SECONDS.start(), DRAIN_SECONDS.end()))
-        .replace("{seconds}", &range(IDLE_SECONDS.start(), IDLE_SECONDS.end()))
-        .replace("{octets}", &range(UDP_SIZES.start(), UDP_SIZES.end()))
-        .replace("{clients}", &range(TCP_CLIENTS.start(), TCP_CLIENTS.end()))
-        .replace("{upstreams}", &Size::Small.of(UPSTREAMS_MAX).to_string())
 }
 
 /// `150; by size: small 12, large 600`
@@ -620,9 +543,40 @@ const SECONDS: Form = Named("SECONDS", "a whole number of seconds");
 
 const CLIENTS: Form = Named("N", "a whole number");
 
-/// Where help begins in a line, and how wide it is: lines fit in a terminal of 80 columns.
-const HELP_COLUMN: usize = 28;
-const HELP_WIDTH: usize = 80 - HELP_COLUMN;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::config::tests::{HOST, config};
 
-/// Stands for a space at which no line ends.
-const NO_BREAK: &str = "\u{a0}";
+    #[test]
+    fn a_flag_has_no_default_but_the_one_that_help_shows() {
+        // What is given where the default depends on other flags, and is told in words.
+        let in_words = [
+            ("--allow", ""),
+            ("--rate-limit", "off"),
+            ("--wait-limit", "1024"),
+            ("--hedge", "same"),
+            ("--user", ""),
+            ("--builtin-roots", "on"),
+            ("--log-format", "plain"),
+            ("--udp-size-max", ""),
+            ("--tcp-clients-max", "150"),
+            ("--tcp-clients-per-address-max", "25"),
+        ];
+        // But for what was given.
+        let shown = |line: &str| format!("{:?}", Config { flags: "".into(), ..config(line) });
+        let without = shown("");
+        for flag in &FLAGS {
+            let default = (flag.default)(&Options::new(HOST));
+            let given = in_words.iter().find(|(name, _)| *name == flag.long());
+            let given = given.map_or(&*default, |(_, value)| {
+                assert!(default.starts_with(value), "{default}");
+                value
+            });
+            if !given.is_empty() {
+                assert_eq!(shown(&format!("{} {given}", flag.long())), without, "{}", flag.long());
+            }
+        }
+    }
+}

@@ -20,6 +20,7 @@ mod sizes;
 mod subcommand;
 mod suggest;
 mod upstream;
+mod usage;
 mod user;
 mod zone;
 
@@ -40,12 +41,12 @@ use crate::host::network::source::Source;
 use crate::host::rights::Ids;
 use crate::host::sandbox::Sandbox;
 use crate::tls::{Files, KeyExchange};
-pub use flags::usage;
 use flags::{Flag, HELP, PRINT_LIMITS, VERSION};
 pub use sizes::{QUERIES_MAX, Size, SocketLimits};
 use subcommand::Subcommand;
 pub use subcommand::{Health, listeners};
 pub use upstream::UpstreamSpec;
+pub use usage::usage;
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
@@ -56,7 +57,7 @@ pub enum Command {
     CheckConfig(Box<Config>),
     /// Ask the program that runs here whether it answers.
     Health(Health),
-    /// Print [`usage`], or what there is to know of a subcommand.
+    /// Print [`usage()`], or what there is to know of a subcommand.
     Help(String),
     /// Print how much memory that takes at most.
     PrintLimits(Box<Config>),

@@ -92,3 +92,39 @@ pub(super) const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
 const fn v6(bits: u128) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from_bits(bits))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::{config, upstream_names};
+    use crate::config::upstream::upstreams;
+
+    #[test]
+    fn presets() {
+        let config = config("-u google -u quad9 -u adguard");
+
+        assert_eq!(
+            upstream_names(&config),
+            [
+                "8.8.8.8#dns.google",
+                "[2001:4860:4860::8888]#dns.google",
+                "8.8.4.4#dns.google",
+                "[2001:4860:4860::8844]#dns.google",
+                "9.9.9.9#dns.quad9.net",
+                "[2620:fe::fe]#dns.quad9.net",
+                "149.112.112.112#dns.quad9.net",
+                "[2620:fe::9]#dns.quad9.net",
+                "94.140.14.14#dns.adguard-dns.com",
+                "[2a10:50c0::ad1:ff]#dns.adguard-dns.com",
+                "94.140.15.15#dns.adguard-dns.com",
+                "[2a10:50c0::ad2:ff]#dns.adguard-dns.com",
+            ]
+        );
+        for preset in &PRESETS {
+            for upstream in preset.upstreams() {
+                let again = upstreams(&upstream.to_string());
+                assert_eq!(again, Ok(vec![upstream]), "the display form is a specification");
+            }
+        }
+    }
+}

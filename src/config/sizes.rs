@@ -235,3 +235,65 @@ const _: () = {
     assert!(UPSTREAMS_MAX[Size::Default as usize] >= PRESETS.len() * CLOUDFLARE.addresses.len());
     assert!(QUERY_TIMEOUT.as_millis() < 5_000);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::{config, error};
+
+    #[test]
+    fn sizes() {
+        for (word, size, queries, clients, per_address, query_bytes) in [
+            ("small", Size::Small, 192, 8, 4, 72 << 10),
+            ("default", Size::Default, 4_096, 150, 25, 1 << 20),
+            ("large", Size::Large, 16_384, 600, 100, 4 << 20),
+        ] {
+            let config = config(&format!("--size {word}"));
+            assert_eq!((config.size, config.size.word()), (size, word));
+            assert_eq!(config.sockets, size.sockets());
+            let limits = &config.limits;
+            assert_eq!((limits.queries_max, limits.query_bytes_max), (queries, query_bytes));
+            assert_eq!(
+                (limits.clients_max, limits.clients_per_address_max),
+                (clients, per_address)
+            );
+        }
+        assert_eq!(config("").size, Size::Default);
+        // A flag of its own counts more, wherever it stands.
+        let config = config("--tcp-clients-max=100 --size=small");
+        assert_eq!(config.limits.clients_max, 100);
+        assert_eq!(config.limits.clients_per_address_max, 4);
+    }
+
+    #[test]
+    fn a_small_one_takes_four_upstreams() {
+        let four = "-u 10.0.0.1#x -u 10.0.0.2#x -u 10.0.0.3#x -u 10.0.0.4#x";
+        for (line, count) in [
+            (format!("{four} --size=small"), 4),
+            ("--size=small -u quad9".to_owned(), 4),
+            (format!("{four} -u quad9"), 8),
+        ] {
+            assert_eq!(config(&line).upstreams.len(), count);
+        }
+        for more in ["--size=small -u 10.0.0.5#x", "-u 10.0.0.5#x --size=small"] {
+            assert_eq!(
+                error(&format!("{four} {more}")),
+                "--upstream 10.0.0.5#x: is one upstream too many for --size small; give at most 4, or \
+                 another size"
+            );
+        }
+    }
+
+    #[test]
+    fn connections_to_upstreams_are_a_few_more_than_upstreams() {
+        for (size, upstreams, conns) in [
+            (Size::Small, 1, 3),
+            (Size::Small, 2, 3),
+            (Size::Small, 4, 4),
+            (Size::Default, 1, 9),
+            (Size::Default, 16, 24),
+        ] {
+            assert_eq!(size.upstream_conns_max(upstreams), conns);
+        }
+    }
+}

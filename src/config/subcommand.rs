@@ -132,3 +132,68 @@ pub(super) fn usage_of(subcommand: Option<Subcommand>) -> Option<String> {
         if call.contains("OPTION") { "\n\ndot-proxy --help has the options." } else { "" };
     Some(format!("Usage: dot-proxy {call}\n\n{words}{options}\n"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Form;
+    use crate::config::tests::{assert_errors, parse_words};
+
+    #[test]
+    fn subcommands_know_their_flags() {
+        let table = r"
+            helth               => helth: stray argument; did you mean health, the first word behind dot-proxy?
+            -u quad9 health     => -u: changes nothing for health, which takes --listen and --deep
+            --healthcheck       => --healthcheck: unknown flag; to ask whether it answers, write dot-proxy health
+            --deep              => --deep: unknown flag; it belongs to health, the first word behind dot-proxy
+            health --upstream quad9 => --upstream: changes nothing for health, which takes --listen and --deep
+            health --listen localhost => --listen localhost: localhost is not an IP address
+            health --deep=on    => --deep: unknown flag
+            --json              => --json: unknown flag; it belongs to check, the first word behind dot-proxy
+            --test              => --test: unknown flag; to try the upstreams, write dot-proxy check and the flags behind it
+            check-config --json => --json: unknown flag; it belongs to check
+            check --json=on     => --json: unknown flag; it belongs to check
+            check --deep        => --deep: unknown flag; it belongs to health
+            health check        => check: stray argument; give one subcommand
+            --listen check      => --listen check: check is not an IP address
+            --bogus x check     => --bogus: unknown flag
+            google check        => google: stray argument";
+        assert_errors("", table);
+    }
+
+    #[test]
+    fn a_subcommand_may_stand_behind_flags_of_an_image() {
+        for line in [
+            "check -l 0.0.0.0 -u quad9 --json",
+            "-l 0.0.0.0 check -u quad9 --json",
+            "--listen=0.0.0.0 -u quad9 check --json",
+            "--json -u quad9 -l 0.0.0.0 check",
+        ] {
+            let Ok(Command::Check(config, Form::Json)) = parse_words(line) else {
+                panic!("{line}")
+            };
+            assert_eq!(config.upstreams.len(), 4, "{line}");
+            assert!(config.listen[0].ip().is_unspecified(), "{line}");
+        }
+        for (line, listeners) in [("-l 0.0.0.0 health", 1), ("health -l ::1 -l ::2", 2)] {
+            let Ok(Command::Health(health)) = parse_words(line) else { panic!("{line}") };
+            assert_eq!(health.listen.len(), listeners, "{line}");
+        }
+        assert!(matches!(parse_words("-l 0.0.0.0 check-config"), Ok(Command::CheckConfig(_))));
+        assert!(matches!(parse_words("-l 0.0.0.0 version"), Ok(Command::Version)));
+        assert!(matches!(parse_words("--print-limits check-config"), Ok(Command::PrintLimits(_))));
+    }
+
+    #[test]
+    fn check_takes_the_flags_of_a_run_and_asks_whom_a_run_would_ask() {
+        let Ok(Command::Run(run)) = parse_words("") else { panic!("no arguments are fine") };
+        for (line, expected) in [
+            ("check", Form::Words),
+            ("check --json", Form::Json),
+            ("check --json --listen 192.0.2.1 --size small --json", Form::Json),
+        ] {
+            let Ok(Command::Check(config, form)) = parse_words(line) else { panic!("{line}") };
+            assert_eq!((&config.upstreams, form), (&run.upstreams, expected), "{line}");
+        }
+    }
+}

@@ -3,21 +3,15 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::address::with_interface_indexes;
 use super::choice::Choice;
-use super::flags::FLAGS;
-use super::options::{LISTENERS_MAX, Options, ZONES_MAX};
-use super::presets::PRESETS;
+use super::options::{LISTENERS_MAX, ZONES_MAX};
 use super::served::NETWORKS_MAX;
 use super::sizes::UPSTREAMS_MAX;
-use super::upstream::{PINS_MAX, upstreams};
 use super::*;
-use crate::forwarder::{
-    ClientShown, Ecs, Hedge, Order, PrivateAnswers, QueryLogForm, QueryLogStyle, SpecialNames,
-};
+use crate::forwarder::{ClientShown, Ecs, Hedge, Order, QueryLogForm, QueryLogStyle, SpecialNames};
 
 /// A host with one interface and one user, and stderr in a file.
-const HOST: Host = Host {
+pub(super) const HOST: Host = Host {
     interface_index: |name| (name == "eth0").then_some(7),
     user: |name| (name == "dns").then_some(Ids { uid: 100, gid: 101 }),
     group: |name| (name == "mail").then_some(8),
@@ -28,7 +22,7 @@ const HOST: Host = Host {
 };
 
 /// The words of a command line; what is between single quotes is one word.
-fn words(line: &str) -> Vec<OsString> {
+pub(super) fn words(line: &str) -> Vec<OsString> {
     let mut words = Vec::new();
     for (index, part) in line.split('\'').enumerate() {
         match index % 2 {
@@ -39,7 +33,7 @@ fn words(line: &str) -> Vec<OsString> {
     words
 }
 
-fn parse_words(line: &str) -> Result<Command, UsageError> {
+pub(super) fn parse_words(line: &str) -> Result<Command, UsageError> {
     parse(words(line), HOST)
 }
 
@@ -63,7 +57,7 @@ pub(super) fn error(line: &str) -> String {
 /// `line => error`. A double quote in the error is a single one here.
 #[track_caller]
 pub(super) fn assert_errors(before: &str, table: &str) {
-    for row in table.lines().filter(|row| !row.is_empty()) {
+    for row in table.lines().filter(|row| !row.trim().is_empty()) {
         let (typed, expected) = row.split_once("=>").expect("a row has an arrow");
         let error = error(&format!("{before} {typed}")).replace('"', "'");
         assert!(error.contains(expected.trim()), "{typed}: {error}\n  should say: {expected}");
@@ -73,12 +67,12 @@ pub(super) fn assert_errors(before: &str, table: &str) {
 }
 
 /// `table` with a label and a name, each a character longer than one may be, in their places.
-fn with_long_names(table: &str) -> String {
+pub(super) fn with_long_names(table: &str) -> String {
     let name = format!("{}aa", "a.".repeat(126));
     table.replace("LABEL", &"a".repeat(64)).replace("LONG-NAME", &name)
 }
 
-fn upstream_names(config: &Config) -> Vec<String> {
+pub(super) fn upstream_names(config: &Config) -> Vec<String> {
     config.upstreams.iter().map(UpstreamSpec::to_string).collect()
 }
 
@@ -104,59 +98,6 @@ fn defaults() {
 }
 
 #[test]
-fn sizes() {
-    for (word, size, queries, clients, per_address, query_bytes) in [
-        ("small", Size::Small, 192, 8, 4, 72 << 10),
-        ("default", Size::Default, 4_096, 150, 25, 1 << 20),
-        ("large", Size::Large, 16_384, 600, 100, 4 << 20),
-    ] {
-        let config = config(&format!("--size {word}"));
-        assert_eq!((config.size, config.size.word()), (size, word));
-        assert_eq!(config.sockets, size.sockets());
-        let limits = &config.limits;
-        assert_eq!((limits.queries_max, limits.query_bytes_max), (queries, query_bytes));
-        assert_eq!((limits.clients_max, limits.clients_per_address_max), (clients, per_address));
-    }
-    assert_eq!(config("").size, Size::Default);
-    // A flag of its own counts more, wherever it stands.
-    let config = config("--tcp-clients-max=100 --size=small");
-    assert_eq!(config.limits.clients_max, 100);
-    assert_eq!(config.limits.clients_per_address_max, 4);
-}
-
-#[test]
-fn a_small_one_takes_four_upstreams() {
-    let four = "-u 10.0.0.1#x -u 10.0.0.2#x -u 10.0.0.3#x -u 10.0.0.4#x";
-    for (line, count) in [
-        (format!("{four} --size=small"), 4),
-        ("--size=small -u quad9".to_owned(), 4),
-        (format!("{four} -u quad9"), 8),
-    ] {
-        assert_eq!(config(&line).upstreams.len(), count);
-    }
-    for more in ["--size=small -u 10.0.0.5#x", "-u 10.0.0.5#x --size=small"] {
-        assert_eq!(
-            error(&format!("{four} {more}")),
-            "--upstream 10.0.0.5#x: is one upstream too many for --size small; give at most 4, or \
-             another size"
-        );
-    }
-}
-
-#[test]
-fn connections_to_upstreams_are_a_few_more_than_upstreams() {
-    for (size, upstreams, conns) in [
-        (Size::Small, 1, 3),
-        (Size::Small, 2, 3),
-        (Size::Small, 4, 4),
-        (Size::Default, 1, 9),
-        (Size::Default, 16, 24),
-    ] {
-        assert_eq!(size.upstream_conns_max(upstreams), conns);
-    }
-}
-
-#[test]
 fn limits_are_printed_only_when_asked_for() {
     for line in ["--print-limits", "-u quad9 --print-limits --size small"] {
         assert!(matches!(parse_words(line), Ok(Command::PrintLimits(_))), "{line}");
@@ -166,449 +107,6 @@ fn limits_are_printed_only_when_asked_for() {
         --print-limit => --print-limit: unknown flag; did you mean --print-limits?
         --print-limits --size tiny => --size tiny: is not known";
     assert_errors("", table);
-}
-
-#[test]
-fn special_names() {
-    let names = |line: &str| config(line).policy.special_names;
-    let except = |zones: &[&[u8]]| SpecialNames::Local {
-        forwarded: zones.iter().map(|zone| (*zone).into()).collect(),
-    };
-    assert_eq!(names("--special-names local"), except(&[]));
-    assert_eq!(names("--special-names=forward"), SpecialNames::Forward);
-    let forwarded = names("--forward-zone 10.IN-addr.arpa --forward-zone=10.in-addr.arpa.");
-    assert_eq!(forwarded, except(&[b"\x0210\x07in-addr\x04arpa\0"]), "one zone");
-    let forwarded = names("--forward-zone=0/25_a.10.In-addr.arpa --forward-zone=arpa");
-    let below = b"\x060/25_a\x0210\x07in-addr\x04arpa\0";
-    assert_eq!(forwarded, except(&[below, b"\x04arpa\0"]));
-    let forwarded = names("--forward-zone=home.arpa --special-names=forward");
-    assert_eq!(forwarded, SpecialNames::Forward);
-    let longest = format!("{}test", "a.".repeat(124));
-    let octets = [&b"\x01a".repeat(124)[..], b"\x04test\0"].concat();
-    assert_eq!(names(&format!("--forward-zone {longest}")), except(&[&octets]));
-}
-
-#[test]
-fn bad_forward_zones_are_named_with_what_would_be_right() {
-    let table = r"
-        .               => is above all names; write --special-names forward
-        10.0.0.0/8      => is an address; write the name of its reverse zone, such as 10.in-addr.arpa
-        192.168.1.1     => is an address; write the name of its reverse zone
-        fd00::/8        => is an address; write the name of its reverse zone, such as d.f.ip6.arpa
-        172.16.0.0/12   => such as 172.in-addr.arpa
-        192.168.1.77    => such as 1.168.192.in-addr.arpa
-        fd00:1::1       => such as 0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa
-        example.com     => has no special names in it, and all others are forwarded anyway; leave it out
-        128.100.in-addr.arpa => has no special names in it
-        ome.arpa        => has no special names in it
-        /home.arpa/192.168.1.1 => is dnsmasq's notation of a zone with a server of its own; here its names go to the upstreams: write home.arpa
-        bücher.test => is not in its ASCII form (A-labels, xn--...)
-        home..arpa      => has an empty label; write a name, such as 10.in-addr.arpa
-        .home.arpa      => is in another form than a name; write home.arpa, which stands for all below it
-        home.arpa..     => has an empty label
-        *.home.arpa     => is in another form than a name; write home.arpa
-        a*b.home.arpa   => has something else than letters, digits, hyphens, underscores and slashes
-        a\.b           => has something else than
-        home.arpa,test  => is 2 in one; write --forward-zone home.arpa --forward-zone test
-        LABEL.test      => has a label of more than 63 octets
-        LONG-NAME       => is 254 octets long, more than 253";
-    assert_errors("--forward-zone", &with_long_names(table));
-}
-
-#[test]
-fn private_answers() {
-    let answers = |line: &str| config(line).policy.private_answers;
-    let strip = |loopback, zones: &[&[u8]]| PrivateAnswers::Strip {
-        loopback,
-        except: zones.iter().map(|zone| (*zone).into()).collect(),
-        except_special: false,
-    };
-    assert_eq!(answers(""), PrivateAnswers::Pass);
-    assert_eq!(answers("--private-zone corp.example"), PrivateAnswers::Pass);
-    let warnings = |line: &str| config(line).warnings.concat();
-    assert!(warnings("--private-zone corp.example").starts_with("--private-zone: changes nothing"));
-    assert_eq!(warnings("--private-answers strip --private-zone corp.example"), "");
-    assert_eq!(answers("--private-answers strip"), strip(false, &[]));
-    assert_eq!(answers("--private-answers=strip-loopback"), strip(true, &[]));
-    let forward = config("--special-names forward --private-answers strip").policy;
-    let PrivateAnswers::Strip { except_special, .. } = forward.private_answers else { panic!() };
-    assert!(except_special, "names here that an upstream is asked for");
-    let home = "--private-answers strip --private-zone nas.home.arpa";
-    assert_eq!(
-        warnings(home),
-        "--private-zone nas.home.arpa.: changes nothing, as its names are special and answered here; write \
-         --forward-zone nas.home.arpa. in its place"
-    );
-    assert_eq!(warnings(&format!("{home} --special-names forward")), "");
-    assert_eq!(warnings(&format!("{home} --forward-zone home.arpa")), "");
-    let zones = "--private-zone Corp.Example. --private-zone corp.example --forward-zone home.arpa";
-    let both: [&[u8]; 2] = [b"\x04corp\x07example\0", b"\x04home\x04arpa\0"];
-    assert_eq!(answers(&format!("--private-answers strip {zones}")), strip(false, &both));
-    let table = r"
-        .               => is above all names; write --private-answers pass
-        10.0.0.0/8      => is an address; write the name that has it, or one above, such as corp.example
-        a..b            => has an empty label; write a name, such as corp.example
-        https://corp.example:8443/a/b => is in another form than a name; write corp.example, which
-        ||corp.example^ => write corp.example, which stands for all below it
-        corp.example:   => write corp.example
-        /corp.example/lan/ => is 2 in one; write --private-zone corp.example --private-zone lan
-        'corp.example lan' => is 2 in one; write --private-zone corp.example --private-zone lan
-        *               => has something else than
-        /corp.example/  => is in another form than a name; write corp.example, which";
-    assert_errors("--private-zone", table);
-    let table = r"
-        --private-answers   => --private-answers: the value is missing; give pass, strip or strip-loopback
-        --private-answers drop => --private-answers drop: is not known; write pass, strip or strip-loopback
-        --private-answers=pass --private-answers=strip => --private-answers strip: is given twice
-        --private-zone      => --private-zone: the value is missing; give a name, such as corp.example
-        --stop-dns-rebind   => --stop-dns-rebind: unknown flag; write --private-answers strip-loopback, and --private-zone NAME
-        --rebind-protection => write --private-answers strip-loopback, and
-        --deny-answer-addresses => write --private-answers strip, and
-        --bogus-priv    => leave it out, or write --special-names local
-        --except-from corp.example => write --private-zone corp.example
-        --rebind-localhost-ok => --rebind-localhost-ok: unknown flag; write --private-answers strip
-        --rebind-domain-ok corp.example => write --private-zone corp.example
-        --private-domain=corp.example => write --private-zone corp.example
-        --private-address 10.0.0.0/8 => write --private-answers strip, and --private-zone NAME";
-    assert_errors("", table);
-}
-
-#[test]
-fn presets() {
-    let config = config("-u google -u quad9 -u adguard");
-
-    assert_eq!(
-        upstream_names(&config),
-        [
-            "8.8.8.8#dns.google",
-            "[2001:4860:4860::8888]#dns.google",
-            "8.8.4.4#dns.google",
-            "[2001:4860:4860::8844]#dns.google",
-            "9.9.9.9#dns.quad9.net",
-            "[2620:fe::fe]#dns.quad9.net",
-            "149.112.112.112#dns.quad9.net",
-            "[2620:fe::9]#dns.quad9.net",
-            "94.140.14.14#dns.adguard-dns.com",
-            "[2a10:50c0::ad1:ff]#dns.adguard-dns.com",
-            "94.140.15.15#dns.adguard-dns.com",
-            "[2a10:50c0::ad2:ff]#dns.adguard-dns.com",
-        ]
-    );
-    for preset in &PRESETS {
-        for upstream in preset.upstreams() {
-            let again = upstreams(&upstream.to_string());
-            assert_eq!(again, Ok(vec![upstream]), "the display form is a specification");
-        }
-    }
-}
-
-#[test]
-fn upstream_specifications() {
-    let longest = format!(
-        "1.2.3.4#{}.{}.{}.{}",
-        "a".repeat(63),
-        "b".repeat(63),
-        "c".repeat(63),
-        "d".repeat(61)
-    );
-    for (spec, address, name) in [
-        ("1.2.3.4#dns.example", "1.2.3.4:853", "dns.example"),
-        ("1.2.3.4:8853#dns.example", "1.2.3.4:8853", "dns.example"),
-        ("127.0.0.1:1#x", "127.0.0.1:1", "x"),
-        ("1.2.3.4:65535#dns.example", "1.2.3.4:65535", "dns.example"),
-        ("2001:db8::1#dns.example", "[2001:db8::1]:853", "dns.example"),
-        ("[2001:db8::1]#dns.example", "[2001:db8::1]:853", "dns.example"),
-        ("[2001:db8::1]:8853#dns.example", "[2001:db8::1]:8853", "dns.example"),
-        ("[fe80::1%2]#dns.example", "[fe80::1%2]:853", "dns.example"),
-        ("[::ffff:1.2.3.4]#dns.example", "1.2.3.4:853", "dns.example"),
-        ("1.2.3.4#DNS.Example.", "1.2.3.4:853", "dns.example"),
-        ("1.2.3.4#_dot.dns-1.example", "1.2.3.4:853", "_dot.dns-1.example"),
-        ("1.2.3.4#xn--bcher-kva.example", "1.2.3.4:853", "xn--bcher-kva.example"),
-        ("1.2.3.4#1.2.3.4", "1.2.3.4:853", "1.2.3.4"),
-        ("1.2.3.4#2001:DB8::0:1", "1.2.3.4:853", "2001:db8::1"),
-        ("1.2.3.4@853#dns.example", "1.2.3.4:853", "dns.example"),
-        ("1.2.3.4@8853#dns.example", "1.2.3.4:8853", "dns.example"),
-        ("[2001:db8::1]@853#dns.example", "[2001:db8::1]:853", "dns.example"),
-        ("2001:db8::1@8853#dns.example", "[2001:db8::1]:8853", "dns.example"),
-        ("1.2.3.4", "1.2.3.4:853", "1.2.3.4"),
-        ("1.2.3.4:8853", "1.2.3.4:8853", "1.2.3.4"),
-        ("1.2.3.4@8853", "1.2.3.4:8853", "1.2.3.4"),
-        ("2001:DB8:0::1", "[2001:db8::1]:853", "2001:db8::1"),
-        ("[2001:db8::1]", "[2001:db8::1]:853", "2001:db8::1"),
-        ("[2001:db8::1]:8853", "[2001:db8::1]:8853", "2001:db8::1"),
-        ("[::ffff:1.2.3.4]", "1.2.3.4:853", "1.2.3.4"),
-        ("[fe80::1%2]", "[fe80::1%2]:853", "fe80::1"),
-        (&longest, "1.2.3.4:853", &longest[8..]),
-    ] {
-        let (address, name) = (address.parse().unwrap(), Some(name.into()));
-        let upstream = UpstreamSpec { address, name, pins: Box::default(), sni: true };
-        assert_eq!(upstreams(spec), Ok(vec![upstream.clone()]), "{spec}");
-        assert_eq!(upstreams(&upstream.to_string()), Ok(vec![upstream]), "{spec}");
-    }
-}
-
-#[test]
-fn interfaces_are_known_by_their_indexes() {
-    for (typed, indexed) in [
-        ("[fe80::1%eth0]:8853#x", "[fe80::1%7]:8853#x"),
-        ("fe80::1%eth0#x", "fe80::1%7#x"),
-        ("fe80::1%eth0@8853#x", "fe80::1%7@8853#x"),
-        ("[fe80::1%eth0],[fe80::2%eth0]", "[fe80::1%7],[fe80::2%7]"),
-        ("fe80::1%eth0,fe80::2%2 x", "fe80::1%7,fe80::2%2 x"),
-        ("[fe80::1%eth1]:53", "[fe80::1%eth1]:53"),
-        ("[fe80::1%eth0", "[fe80::1%7"),
-        ("fe80::1%", "fe80::1%"),
-        ("host%eth0", "host%eth0"),
-        ("1.2.3.4%eth0", "1.2.3.4%eth0"),
-        ("%eth0", "%eth0"),
-    ] {
-        assert_eq!(with_interface_indexes(typed, HOST.interface_index), indexed);
-    }
-    let config = config("-u fe80::1%eth0@8853#x -l [fe80::1%eth0]");
-    assert_eq!(upstream_names(&config), ["[fe80::1%7]:8853#x"]);
-    assert_eq!(config.listen, ["[fe80::1%7]:53".parse().unwrap()]);
-}
-
-const PINS: [&str; 2] = [
-    "sha256/ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=",
-    "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
-];
-
-#[test]
-fn upstreams_with_pins() {
-    let [a, b] = PINS;
-    for (auth, name, pins, shown) in [
-        (a.to_owned(), None, &[a][..], "1.2.3.4#sha256/ungWv48Bz+pB..."),
-        (format!("{a},{b}"), None, &[a, b], "1.2.3.4#sha256/ungWv48Bz+pB..."),
-        (format!("{b},{a}"), None, &[b, a], "1.2.3.4#sha256/AAAAAAAAAAAA..."),
-        (format!("dns.example,{a}"), Some("dns.example"), &[a], "1.2.3.4#dns.example"),
-        (format!("{a},DNS.example.,{b}"), Some("dns.example"), &[a, b], "1.2.3.4#dns.example"),
-        (format!("{b},2001:DB8::1"), Some("2001:db8::1"), &[b], "1.2.3.4#2001:db8::1"),
-    ] {
-        let upstream = upstreams(&format!("1.2.3.4#{auth}")).unwrap().pop().unwrap();
-        assert_eq!(upstream.name.as_deref(), name, "{auth}");
-        assert_eq!(upstream.pins.iter().map(ToString::to_string).collect::<Vec<_>>(), pins);
-        assert_eq!(upstream.to_string(), shown);
-    }
-    let many: Vec<_> = (0..=PINS_MAX).map(|n| PINS[1].replacen('A', &n.to_string(), 1)).collect();
-    let spec = format!("1.2.3.4#{}", many[..PINS_MAX].join(","));
-    assert_eq!(upstreams(&spec).unwrap()[0].pins.len(), PINS_MAX);
-    let error = error(&format!("-u 1.2.3.4#{}", many.join(",")));
-    assert!(error.ends_with(&format!("{} is one pin too many; give at most 8", many[8])));
-}
-
-#[test]
-fn bad_pins_are_named_with_what_would_be_right() {
-    let table = r"
-        1.2.3.4,PIN      => is in another form than IP[:PORT]#NAME; write 1.2.3.4#PIN
-        1.2.3.4:853,a    => is in another form than IP[:PORT]#NAME; write 1.2.3.4:853#a
-        1.2.3.4#sha1/x   => the pin sha1/x does not begin with sha256/, the only hash taken; write sha256/BASE64
-        1.2.3.4#sha256/x => the pin sha256/x has 1 characters behind sha256/; copy all 44, the last is =; write sha256/BASE64
-        1.2.3.4#PINx     => has 45 characters behind sha256/
-        1.2.3.4#a,PINx,b => has 45 characters behind sha256/
-        1.2.3.4#a,ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0= => does not begin with sha256/
-        1.2.3.4#sha256:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0= => does not begin with sha256/, the only hash taken; write PIN
-        1.2.3.4#sha1/ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0= => the only hash taken; write sha256/BASE64
-        1.2.3.4#PIN,PIN  => the pin PIN is given twice; give each pin once
-        1.2.3.4#a,PIN,PIN => is given twice; give each pin once
-        1.2.3.4#a,b      => has two names, a and b; give one of them
-        1.2.3.4#a,PIN,A. => has two names, a and a; give one of them
-        1.2.3.4#a,       => has a comma with nothing beside it; write NAME,sha256/BASE64
-        1.2.3.4#,PIN     => has a comma with nothing beside it
-        1.2.3.4#a,,PIN   => has a comma with nothing beside it
-        1.2.3.4#a;PIN    => the pin a;PIN does not begin with sha256/
-        1.2.3.4#*.a,PIN  => the name *.a has something else than letters
-        quad9#PIN        => is a preset with more behind it, and presets take neither names nor pins; write an address, such as 9.9.9.9#dns.quad9.net,sha256/BASE64
-        quad9,PIN        => presets take neither names nor pins; write an address, such as 9.9.9.9#
-        cloudflare#x     => presets take neither names nor pins; write an address, such as 1.1.1.1#";
-    assert_errors("--upstream", &table.replace("PIN", PINS[0]));
-}
-
-#[test]
-fn upstreams_that_are_not_told_their_names() {
-    let spec = |typed: &str| {
-        let upstreams = upstreams(typed).unwrap();
-        let first = &upstreams[0];
-        (upstreams.len(), first.to_string(), upstreams.iter().all(|upstream| upstream.sni))
-    };
-    for (typed, count, shown, sni) in [
-        ("1.1.1.1#a.b,sni=off", 1, "1.1.1.1#a.b", false),
-        ("1.1.1.1#a.b,SNI=on", 1, "1.1.1.1#a.b", true),
-        ("1.1.1.1#a.b ,sni=off", 1, "1.1.1.1#a.b", false),
-        ("1.1.1.1#a.b, sni=off", 1, "1.1.1.1#a.b", false),
-        ("1.1.1.1,sni=off", 1, "1.1.1.1", false),
-        ("[::1]:8853 , sni=off", 1, "[::1]:8853", false),
-        ("quad9,sni=off", 4, "9.9.9.9#dns.quad9.net", false),
-        ("quad9,sni=on", 4, "9.9.9.9#dns.quad9.net", true),
-    ] {
-        assert_eq!(spec(typed), (count, shown.to_owned(), sni), "{typed}");
-    }
-    let table = "
-        quad9,sni=no           => sni=no is not known; write on or off
-        quadd9,sni=off         => is not a preset (cloudflare, google, quad9 or adguard); did you mean quad9?
-        1.1.1.1#a.b;sni=off    => a.b;sni=off is not known; write a.b,sni=off
-        '1.1.1.1#a.b sni=off'  => a.b sni=off is not known; write a.b,sni=off
-        '1.1.1.1#a.b,sni = off' => sni = off is not known; write NAME,sni=off
-        1.1.1.1#sni=off        => has neither name nor pin; write NAME,sni=off";
-    assert_errors("--upstream", table);
-}
-
-#[test]
-fn upstreams_that_the_log_could_not_tell_apart_are_one() {
-    let [a, b] = PINS.map(|pin| format!("1.2.3.4#{pin}"));
-    let both = format!("{a},{}", PINS[1]);
-    let named = format!("1.2.3.4#x,{}", PINS[0]);
-    for (first, second, expected) in [
-        (&a, &a, "1.2.3.4#sha256/ungWv48Bz+pB... is given twice; give each upstream once"),
-        (&a, &both, "is given twice; give each upstream once, with all its pins"),
-        (&both, &a, "is given twice; give each upstream once, with all its pins"),
-        (&named, &"1.2.3.4#x".into(), "1.2.3.4#x is given twice; give each upstream once, with"),
-    ] {
-        let error = error(&format!("-u {first} -u {second}"));
-        assert!(error.contains(expected), "{error}\n  should say: {expected}");
-    }
-    assert_eq!(config(&format!("-u {a} -u {b} -u {named}")).upstreams.len(), 3);
-}
-
-#[test]
-fn an_upstream_shows_its_port_if_it_is_not_853() {
-    for (spec, shown) in [
-        ("127.0.0.1:8853#x", "127.0.0.1:8853#x"),
-        ("127.0.0.1:10853#x", "127.0.0.1:10853#x"),
-        ("127.0.0.1:853#x", "127.0.0.1#x"),
-        ("[::1]:853#x", "[::1]#x"),
-        ("[::1]:8853#x", "[::1]:8853#x"),
-        // What is its own name is not said twice.
-        ("1.2.3.4", "1.2.3.4"),
-        ("1.2.3.4#1.2.3.4", "1.2.3.4"),
-        ("2001:db8::1", "[2001:db8::1]"),
-        ("[2001:db8::1]:8853", "[2001:db8::1]:8853"),
-        ("[fe80::1%2]:8853", "[fe80::1%2]:8853"),
-        ("1.2.3.4#1.2.3.5", "1.2.3.4#1.2.3.5"),
-    ] {
-        assert_eq!(upstreams(spec).unwrap()[0].to_string(), shown);
-    }
-}
-
-#[test]
-fn bad_upstreams_are_named_with_what_would_be_right() {
-    let table = r"
-        256.2.3.4        => 256.2.3.4 is not an IP address (names are not looked up); write IP[:PORT]#NAME
-        2001:db8::1:853  => may be read with and without a port: [2001:db8::1]:853 or [2001:db8::1:853]
-        dns.example#x    => dns.example is not an IP address (names are not looked up)
-        localhost:853#x  => localhost:853 is not an IP address (names are not looked up)
-        quad             => a preset (cloudflare, google, quad9 or adguard); did you mean quad9?
-        Cloudflare       => did you mean cloudflare?
-        nextdns          => a preset (cloudflare, google, quad9 or adguard); write IP[:PORT]#NAME
-        1.2.3.4:53#x     => port 53 is for plain DNS; leave the port out for 853
-        [2001:db8::1]:53#x => port 53 is for plain DNS
-        1.2.3.4:0#x      => port 0 is nowhere; leave the port out for 853
-        1.2.3.4:65536#x  => the port '65536' is not a number up to 65535
-        1.2.3.4:dns#x    => the port 'dns' is not a number
-        1.2.3.4:#x       => is in another form than IP[:PORT]#NAME; write 1.2.3.4#x
-        [2001:db8::1]:x#x => the port 'x' is not a number
-        2001:db8::1:853#x => without a port: [2001:db8::1]:853 or [2001:db8::1:853]
-        1:2:3:4:5:6:7:8:853#x => with a port needs brackets: [1:2:3:4:5:6:7:8]:853
-        2001:db8::1:99999#x => with a port needs brackets: [2001:db8::1]:99999
-        [fe80::1]#x      => needs its interface (see `ip link`): [fe80::1%INTERFACE]:853
-        0.0.0.0#x        => 0.0.0.0 is not the address of one server
-        [::]#x           => :: is not the address of one server
-        224.0.0.1#x      => 224.0.0.1 is not the address of one server
-        255.255.255.255#x => 255.255.255.255 is not the address of one server
-        #x               => #x: has no IP address before #; write IP[:PORT]#NAME
-        :853#x           => :853#x: has no IP address before #; write IP[:PORT]#NAME
-        [fe80::1%no-such]#x => there is no interface no-such (`ip link` shows those there are)
-        [fe80::1%no-such] => there is no interface no-such
-        [fe80::1%2]:x#x  => the port 'x' is not a number
-        1.2.3.4#         => the name after # is empty; write it as in the server's certificate
-        1.2.3.4#.        => the name after # is empty
-        1.2.3.4#a..b     => a..b has an empty label
-        1.2.3.4#a.b..    => a.b. has an empty label
-        1.2.3.4#.example => has an empty label
-        1.2.3.4#bücher.example => is not in its ASCII form (A-labels, xn--...)
-        1.2.3.4#*.example => has something else than letters, digits, hyphens and underscores
-        1.2.3.4#[::1]    => has something else than
-        1.2.3.4#x#y      => has something else than
-        1.2.3.4#-a.b     => begins or ends with a hyphen
-        1.2.3.4#a-.b     => begins or ends with a hyphen
-        1.2.3.4#dns.123  => ends in a number and is not an IP address
-        1.2.3.4#dns.0x7F => ends in a number and is not an IP address
-        1.2.3.4#1.2.3    => ends in a number and is not an IP address
-        '1.2.3.4#a b'    => has something else than
-        1.2.3.4#LABEL.example => has a label of more than 63 octets
-        1.2.3.4#LONG-NAME => is 254 octets long, more than 253";
-    assert_errors("--upstream", &with_long_names(table));
-}
-
-#[test]
-fn listeners() {
-    for (value, address) in [
-        ("127.0.0.1", "127.0.0.1:53"),
-        ("127.0.0.1:5300", "127.0.0.1:5300"),
-        ("127.0.0.1:0", "127.0.0.1:0"),
-        ("0.0.0.0:53", "0.0.0.0:53"),
-        ("::", "[::]:53"),
-        ("::1", "[::1]:53"),
-        ("[::1]", "[::1]:53"),
-        ("[::1]:5300", "[::1]:5300"),
-        ("2001:db8:1:2:3:4:5:6", "[2001:db8:1:2:3:4:5:6]:53"),
-        ("fd00::ad1:ff", "[fd00::ad1:ff]:53"),
-        ("[fe80::1%2]:5300", "[fe80::1%2]:5300"),
-        ("fe80::1%2", "[fe80::1%2]:53"),
-        ("[fe80::1%eth0]:5300", "[fe80::1%7]:5300"),
-        ("[fe80::1%eth0]", "[fe80::1%7]:53"),
-        ("fe80::1%eth0@5300", "[fe80::1%7]:5300"),
-        ("127.0.0.1@5300", "127.0.0.1:5300"),
-        ("::1@5300", "[::1]:5300"),
-    ] {
-        assert_eq!(config(&format!("-l {value}")).listen, [address.parse().unwrap()], "{value}");
-    }
-}
-
-#[test]
-fn bad_listeners_are_named_with_what_would_be_right() {
-    let table = r"
-        localhost        => localhost is not an IP address (names are not looked up); write 127.0.0.1:53
-        host             => host is not an IP address (names are not looked up); write ADDR
-        localhost:53     => localhost:53 is not an IP address
-        :5300            => has no IP address; 0.0.0.0 and [::] stand for all addresses
-        *:53             => 0.0.0.0 and [::] stand for all addresses
-        127.0.0.1:65536  => the port '65536' is not a number up to 65535
-        127.0.0.1:-1     => the port '-1' is not a number
-        127.0.0.1:53x    => the port '53x' is not a number
-        [::1]:65536      => the port '65536' is not a number
-        ::1:5300         => may be read with and without a port: [::1]:5300 or [::1:5300]
-        1:2:3:4:5:6:7:8:53 => with a port needs brackets: [1:2:3:4:5:6:7:8]:53
-        [127.0.0.1]:53   => is not an IP address
-        [::1             => is not an IP address
-        256.0.0.1        => is not an IP address
-        [fe80::1%no-such]:53 => there is no interface no-such (`ip link` shows those there are); write ADDR
-        [fe80::1%no-such] => there is no interface no-such
-        fe80::1%no-such  => there is no interface no-such
-        fe80::1%         => there is no interface  (`ip link`
-        host%2           => host%2 is not an IP address
-        [fe80::1%2]:65536 => the port '65536' is not a number
-        fe80::1          => needs its interface (see `ip link`): [fe80::1%INTERFACE]:53
-        224.0.0.251:5353 => is a multicast address; write an address of this machine
-        ff02::fb         => is a multicast address
-        255.255.255.255  => is the broadcast address; write an address of this machine
-        [::ffff:255.255.255.255]:53 => is the broadcast address";
-    assert_errors("--listen", table);
-    let tricks = error("--listen 127.0.0.1\n::1\u{1b}[2J");
-    assert_eq!(
-        tricks,
-        "--listen 127.0.0.1\\n::1\\u{1b}[2J: 127.0.0.1\\n::1\\u{1b}[2J is not an IP address (names \
-         are not looked up); write ADDR[:PORT], such as 127.0.0.1:5300 or [::1]:5300"
-    );
-}
-
-#[test]
-fn the_same_listener_twice_is_one() {
-    for again in ["0.0.0.0", "0.0.0.0:53", "[::ffff:0.0.0.0]:53"] {
-        let listen = config(&format!("-l 0.0.0.0:53 -l {again} -l [::]:53")).listen;
-        assert_eq!(listen, ["0.0.0.0:53".parse().unwrap(), "[::]:53".parse().unwrap()]);
-    }
-    assert_eq!(config("-l 127.0.0.1:0 -l 127.0.0.1:0").listen.len(), 2);
 }
 
 #[test]
@@ -794,62 +292,6 @@ fn files_that_do_not_go_together_are_named() {
 }
 
 #[test]
-fn subcommands_know_their_flags() {
-    let table = r"
-        helth               => helth: stray argument; did you mean health, the first word behind dot-proxy?
-        -u quad9 health     => -u: changes nothing for health, which takes --listen and --deep
-        --healthcheck       => --healthcheck: unknown flag; to ask whether it answers, write dot-proxy health
-        --deep              => --deep: unknown flag; it belongs to health, the first word behind dot-proxy
-        health --upstream quad9 => --upstream: changes nothing for health, which takes --listen and --deep
-        health --listen localhost => --listen localhost: localhost is not an IP address
-        health --deep=on    => --deep: unknown flag
-        --json              => --json: unknown flag; it belongs to check, the first word behind dot-proxy
-        --test              => --test: unknown flag; to try the upstreams, write dot-proxy check and the flags behind it
-        check-config --json => --json: unknown flag; it belongs to check
-        check --json=on     => --json: unknown flag; it belongs to check
-        check --deep        => --deep: unknown flag; it belongs to health
-        health check        => check: stray argument; give one subcommand
-        --listen check      => --listen check: check is not an IP address
-        --bogus x check     => --bogus: unknown flag
-        google check        => google: stray argument";
-    assert_errors("", table);
-}
-
-#[test]
-fn a_subcommand_may_stand_behind_flags_of_an_image() {
-    for line in [
-        "check -l 0.0.0.0 -u quad9 --json",
-        "-l 0.0.0.0 check -u quad9 --json",
-        "--listen=0.0.0.0 -u quad9 check --json",
-        "--json -u quad9 -l 0.0.0.0 check",
-    ] {
-        let Ok(Command::Check(config, Form::Json)) = parse_words(line) else { panic!("{line}") };
-        assert_eq!(config.upstreams.len(), 4, "{line}");
-        assert!(config.listen[0].ip().is_unspecified(), "{line}");
-    }
-    for (line, listeners) in [("-l 0.0.0.0 health", 1), ("health -l ::1 -l ::2", 2)] {
-        let Ok(Command::Health(health)) = parse_words(line) else { panic!("{line}") };
-        assert_eq!(health.listen.len(), listeners, "{line}");
-    }
-    assert!(matches!(parse_words("-l 0.0.0.0 check-config"), Ok(Command::CheckConfig(_))));
-    assert!(matches!(parse_words("-l 0.0.0.0 version"), Ok(Command::Version)));
-    assert!(matches!(parse_words("--print-limits check-config"), Ok(Command::PrintLimits(_))));
-}
-
-#[test]
-fn check_takes_the_flags_of_a_run_and_asks_whom_a_run_would_ask() {
-    let Ok(Command::Run(run)) = parse_words("") else { panic!("no arguments are fine") };
-    for (line, expected) in [
-        ("check", Form::Words),
-        ("check --json", Form::Json),
-        ("check --json --listen 192.0.2.1 --size small --json", Form::Json),
-    ] {
-        let Ok(Command::Check(config, form)) = parse_words(line) else { panic!("{line}") };
-        assert_eq!((&config.upstreams, form), (&run.upstreams, expected), "{line}");
-    }
-}
-
-#[test]
 fn nothing_is_read_from_standard_input() {
     let table = "
         --config - => --config -: nothing is read from standard input; write it to a file and give its name
@@ -933,21 +375,6 @@ fn bad_command_lines_are_named_with_what_would_be_right() {
 }
 
 #[test]
-fn neighbours_of_a_listener_are_not_the_listener() {
-    for line in [
-        "-l 127.0.0.1:853 -u 127.0.0.2#x",
-        "-l 127.0.0.1:853 -u 127.0.0.1:8853#x",
-        "-l [::]:853 -u 127.0.0.1#x",
-        "-l 0.0.0.0:853 -u 1.1.1.1#x",
-        "-l 0.0.0.0:53 -l [::]:53",
-        "-l 127.0.0.1:0 -l 127.0.0.1:0",
-        "-u 1.1.1.1#a -u 1.1.1.1#b",
-    ] {
-        config(line);
-    }
-}
-
-#[test]
 fn lists_are_bounded() {
     for (flag, max) in [
         ("--upstream=10.0.0.N#x ", Size::Large.of(UPSTREAMS_MAX)),
@@ -1019,88 +446,4 @@ fn help_and_version_win_wherever_they_stand() {
     for line in ["-V", "--version", "x -V", "-u --version", "version", "health -V"] {
         assert!(matches!(parse_words(line), Ok(Command::Version)), "{line}");
     }
-}
-
-#[test]
-fn a_flag_has_no_default_but_the_one_that_help_shows() {
-    // What is given where the default depends on other flags, and is told in words.
-    let in_words = [
-        ("--allow", ""),
-        ("--rate-limit", "off"),
-        ("--wait-limit", "1024"),
-        ("--hedge", "same"),
-        ("--user", ""),
-        ("--builtin-roots", "on"),
-        ("--log-format", "plain"),
-        ("--udp-size-max", ""),
-        ("--tcp-clients-max", "150"),
-        ("--tcp-clients-per-address-max", "25"),
-    ];
-    // But for what was given.
-    let shown = |line: &str| format!("{:?}", Config { flags: "".into(), ..config(line) });
-    let without = shown("");
-    for flag in &FLAGS {
-        let default = (flag.default)(&Options::new(HOST));
-        let given = in_words.iter().find(|(name, _)| *name == flag.long());
-        let given = given.map_or(&*default, |(_, value)| {
-            assert!(default.starts_with(value), "{default}");
-            value
-        });
-        if !given.is_empty() {
-            assert_eq!(shown(&format!("{} {given}", flag.long())), without, "{}", flag.long());
-        }
-    }
-}
-
-#[test]
-fn usage_fits_in_a_terminal() {
-    let usage = usage();
-    for word in PRESETS.iter().map(|preset| preset.word).chain(FLAGS.iter().map(Flag::long)) {
-        assert!(usage.contains(word), "{word}");
-    }
-    for line in usage.lines() {
-        assert!(line.chars().count() <= 80, "{line}");
-    }
-}
-
-#[test]
-fn users_by_name_and_by_number() {
-    for (typed, expected) in [
-        ("", None),
-        ("--user dns", Some((100, 101))),
-        ("--user dns:7", Some((100, 7))),
-        ("--user dns:", Some((100, 101))),
-        ("--user 7:", Some((7, 7))),
-        ("--user dns:mail", Some((100, 8))),
-        ("--user 7:mail", Some((7, 8))),
-        ("--user 65534", Some((65_534, 65_534))),
-        ("--user 1000:0", Some((1000, 0))),
-        ("--user root", Some((0, 0))),
-        ("--user 0", Some((0, 0))),
-        ("--user 4294967294", Some((u32::MAX - 1, u32::MAX - 1))),
-    ] {
-        let expected = expected.map(|(uid, gid)| Ids { uid, gid });
-        assert_eq!(config(typed).user, expected, "{typed}");
-    }
-    assert_errors(
-        "--user",
-        "\
-nobody => nobody: is not in /etc/passwd; give UID:GID, such as 65534:65534
-DNS => is not in /etc/passwd; did you mean dns?
-DNS:mail => did you mean dns:mail?
-dns.mail => dns.mail: is in another form than USER[:GROUP]; write dns:mail
-65534.65534 => write 65534:65534
-'dns mail' => write dns:mail
-nobody.nogroup => is not in /etc/passwd; give UID:GID
-dns:dns => dns:dns: dns is a user and no group; write dns:101 for the group of that user
-7:x => 7:x: the group is not in /etc/group; write 7:GID, or 7 for its own group
-:7 => has no user before the colon; write USER:GROUP
-4294967295 => 4294967295: is out of range: 0 to 4294967294
-7:99999999999 => is out of range: 0 to 4294967294
-0:7 => 0:7: is root with another group; write root, or another user
-root:7 => is root with another group
--1 => is not in /etc/passwd
-dns --user dns => --user dns: is given twice; give this flag once
-",
-    );
 }

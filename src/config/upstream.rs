@@ -283,3 +283,230 @@ pub(super) const NAME_LEN_MAX: usize = 253;
 
 /// RFC 1035 section 2.3.4.
 pub(super) const LABEL_LEN_MAX: usize = 63;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::{assert_errors, config, error, with_long_names};
+
+    const PINS: [&str; 2] = [
+        "sha256/ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=",
+        "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+    ];
+
+    #[test]
+    fn upstream_specifications() {
+        let longest = format!(
+            "1.2.3.4#{}.{}.{}.{}",
+            "a".repeat(63),
+            "b".repeat(63),
+            "c".repeat(63),
+            "d".repeat(61)
+        );
+        for (spec, address, name) in [
+            ("1.2.3.4#dns.example", "1.2.3.4:853", "dns.example"),
+            ("1.2.3.4:8853#dns.example", "1.2.3.4:8853", "dns.example"),
+            ("127.0.0.1:1#x", "127.0.0.1:1", "x"),
+            ("1.2.3.4:65535#dns.example", "1.2.3.4:65535", "dns.example"),
+            ("2001:db8::1#dns.example", "[2001:db8::1]:853", "dns.example"),
+            ("[2001:db8::1]#dns.example", "[2001:db8::1]:853", "dns.example"),
+            ("[2001:db8::1]:8853#dns.example", "[2001:db8::1]:8853", "dns.example"),
+            ("[fe80::1%2]#dns.example", "[fe80::1%2]:853", "dns.example"),
+            ("[::ffff:1.2.3.4]#dns.example", "1.2.3.4:853", "dns.example"),
+            ("1.2.3.4#DNS.Example.", "1.2.3.4:853", "dns.example"),
+            ("1.2.3.4#_dot.dns-1.example", "1.2.3.4:853", "_dot.dns-1.example"),
+            ("1.2.3.4#xn--bcher-kva.example", "1.2.3.4:853", "xn--bcher-kva.example"),
+            ("1.2.3.4#1.2.3.4", "1.2.3.4:853", "1.2.3.4"),
+            ("1.2.3.4#2001:DB8::0:1", "1.2.3.4:853", "2001:db8::1"),
+            ("1.2.3.4@853#dns.example", "1.2.3.4:853", "dns.example"),
+            ("1.2.3.4@8853#dns.example", "1.2.3.4:8853", "dns.example"),
+            ("[2001:db8::1]@853#dns.example", "[2001:db8::1]:853", "dns.example"),
+            ("2001:db8::1@8853#dns.example", "[2001:db8::1]:8853", "dns.example"),
+            ("1.2.3.4", "1.2.3.4:853", "1.2.3.4"),
+            ("1.2.3.4:8853", "1.2.3.4:8853", "1.2.3.4"),
+            ("1.2.3.4@8853", "1.2.3.4:8853", "1.2.3.4"),
+            ("2001:DB8:0::1", "[2001:db8::1]:853", "2001:db8::1"),
+            ("[2001:db8::1]", "[2001:db8::1]:853", "2001:db8::1"),
+            ("[2001:db8::1]:8853", "[2001:db8::1]:8853", "2001:db8::1"),
+            ("[::ffff:1.2.3.4]", "1.2.3.4:853", "1.2.3.4"),
+            ("[fe80::1%2]", "[fe80::1%2]:853", "fe80::1"),
+            (&longest, "1.2.3.4:853", &longest[8..]),
+        ] {
+            let (address, name) = (address.parse().unwrap(), Some(name.into()));
+            let upstream = UpstreamSpec { address, name, pins: Box::default(), sni: true };
+            assert_eq!(upstreams(spec), Ok(vec![upstream.clone()]), "{spec}");
+            assert_eq!(upstreams(&upstream.to_string()), Ok(vec![upstream]), "{spec}");
+        }
+    }
+
+    #[test]
+    fn upstreams_with_pins() {
+        let [a, b] = PINS;
+        for (auth, name, pins, shown) in [
+            (a.to_owned(), None, &[a][..], "1.2.3.4#sha256/ungWv48Bz+pB..."),
+            (format!("{a},{b}"), None, &[a, b], "1.2.3.4#sha256/ungWv48Bz+pB..."),
+            (format!("{b},{a}"), None, &[b, a], "1.2.3.4#sha256/AAAAAAAAAAAA..."),
+            (format!("dns.example,{a}"), Some("dns.example"), &[a], "1.2.3.4#dns.example"),
+            (format!("{a},DNS.example.,{b}"), Some("dns.example"), &[a, b], "1.2.3.4#dns.example"),
+            (format!("{b},2001:DB8::1"), Some("2001:db8::1"), &[b], "1.2.3.4#2001:db8::1"),
+        ] {
+            let upstream = upstreams(&format!("1.2.3.4#{auth}")).unwrap().pop().unwrap();
+            assert_eq!(upstream.name.as_deref(), name, "{auth}");
+            assert_eq!(upstream.pins.iter().map(ToString::to_string).collect::<Vec<_>>(), pins);
+            assert_eq!(upstream.to_string(), shown);
+        }
+        let many: Vec<_> =
+            (0..=PINS_MAX).map(|n| PINS[1].replacen('A', &n.to_string(), 1)).collect();
+        let spec = format!("1.2.3.4#{}", many[..PINS_MAX].join(","));
+        assert_eq!(upstreams(&spec).unwrap()[0].pins.len(), PINS_MAX);
+        let error = error(&format!("-u 1.2.3.4#{}", many.join(",")));
+        assert!(error.ends_with(&format!("{} is one pin too many; give at most 8", many[8])));
+    }
+
+    #[test]
+    fn bad_pins_are_named_with_what_would_be_right() {
+        let table = r"
+            1.2.3.4,PIN      => is in another form than IP[:PORT]#NAME; write 1.2.3.4#PIN
+            1.2.3.4:853,a    => is in another form than IP[:PORT]#NAME; write 1.2.3.4:853#a
+            1.2.3.4#sha1/x   => the pin sha1/x does not begin with sha256/, the only hash taken; write sha256/BASE64
+            1.2.3.4#sha256/x => the pin sha256/x has 1 characters behind sha256/; copy all 44, the last is =; write sha256/BASE64
+            1.2.3.4#PINx     => has 45 characters behind sha256/
+            1.2.3.4#a,PINx,b => has 45 characters behind sha256/
+            1.2.3.4#a,ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0= => does not begin with sha256/
+            1.2.3.4#sha256:ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0= => does not begin with sha256/, the only hash taken; write PIN
+            1.2.3.4#sha1/ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0= => the only hash taken; write sha256/BASE64
+            1.2.3.4#PIN,PIN  => the pin PIN is given twice; give each pin once
+            1.2.3.4#a,PIN,PIN => is given twice; give each pin once
+            1.2.3.4#a,b      => has two names, a and b; give one of them
+            1.2.3.4#a,PIN,A. => has two names, a and a; give one of them
+            1.2.3.4#a,       => has a comma with nothing beside it; write NAME,sha256/BASE64
+            1.2.3.4#,PIN     => has a comma with nothing beside it
+            1.2.3.4#a,,PIN   => has a comma with nothing beside it
+            1.2.3.4#a;PIN    => the pin a;PIN does not begin with sha256/
+            1.2.3.4#*.a,PIN  => the name *.a has something else than letters
+            quad9#PIN        => is a preset with more behind it, and presets take neither names nor pins; write an address, such as 9.9.9.9#dns.quad9.net,sha256/BASE64
+            quad9,PIN        => presets take neither names nor pins; write an address, such as 9.9.9.9#
+            cloudflare#x     => presets take neither names nor pins; write an address, such as 1.1.1.1#";
+        assert_errors("--upstream", &table.replace("PIN", PINS[0]));
+    }
+
+    #[test]
+    fn upstreams_that_are_not_told_their_names() {
+        let spec = |typed: &str| {
+            let upstreams = upstreams(typed).unwrap();
+            let first = &upstreams[0];
+            (upstreams.len(), first.to_string(), upstreams.iter().all(|upstream| upstream.sni))
+        };
+        for (typed, count, shown, sni) in [
+            ("1.1.1.1#a.b,sni=off", 1, "1.1.1.1#a.b", false),
+            ("1.1.1.1#a.b,SNI=on", 1, "1.1.1.1#a.b", true),
+            ("1.1.1.1#a.b ,sni=off", 1, "1.1.1.1#a.b", false),
+            ("1.1.1.1#a.b, sni=off", 1, "1.1.1.1#a.b", false),
+            ("1.1.1.1,sni=off", 1, "1.1.1.1", false),
+            ("[::1]:8853 , sni=off", 1, "[::1]:8853", false),
+            ("quad9,sni=off", 4, "9.9.9.9#dns.quad9.net", false),
+            ("quad9,sni=on", 4, "9.9.9.9#dns.quad9.net", true),
+        ] {
+            assert_eq!(spec(typed), (count, shown.to_owned(), sni), "{typed}");
+        }
+        let table = "
+            quad9,sni=no           => sni=no is not known; write on or off
+            quadd9,sni=off         => is not a preset (cloudflare, google, quad9 or adguard); did you mean quad9?
+            1.1.1.1#a.b;sni=off    => a.b;sni=off is not known; write a.b,sni=off
+            '1.1.1.1#a.b sni=off'  => a.b sni=off is not known; write a.b,sni=off
+            '1.1.1.1#a.b,sni = off' => sni = off is not known; write NAME,sni=off
+            1.1.1.1#sni=off        => has neither name nor pin; write NAME,sni=off";
+        assert_errors("--upstream", table);
+    }
+
+    #[test]
+    fn upstreams_that_the_log_could_not_tell_apart_are_one() {
+        let [a, b] = PINS.map(|pin| format!("1.2.3.4#{pin}"));
+        let both = format!("{a},{}", PINS[1]);
+        let named = format!("1.2.3.4#x,{}", PINS[0]);
+        for (first, second, expected) in [
+            (&a, &a, "1.2.3.4#sha256/ungWv48Bz+pB... is given twice; give each upstream once"),
+            (&a, &both, "is given twice; give each upstream once, with all its pins"),
+            (&both, &a, "is given twice; give each upstream once, with all its pins"),
+            (
+                &named,
+                &"1.2.3.4#x".into(),
+                "1.2.3.4#x is given twice; give each upstream once, with",
+            ),
+        ] {
+            let error = error(&format!("-u {first} -u {second}"));
+            assert!(error.contains(expected), "{error}\n  should say: {expected}");
+        }
+        assert_eq!(config(&format!("-u {a} -u {b} -u {named}")).upstreams.len(), 3);
+    }
+
+    #[test]
+    fn an_upstream_shows_its_port_if_it_is_not_853() {
+        for (spec, shown) in [
+            ("127.0.0.1:8853#x", "127.0.0.1:8853#x"),
+            ("127.0.0.1:10853#x", "127.0.0.1:10853#x"),
+            ("127.0.0.1:853#x", "127.0.0.1#x"),
+            ("[::1]:853#x", "[::1]#x"),
+            ("[::1]:8853#x", "[::1]:8853#x"),
+            // What is its own name is not said twice.
+            ("1.2.3.4", "1.2.3.4"),
+            ("1.2.3.4#1.2.3.4", "1.2.3.4"),
+            ("2001:db8::1", "[2001:db8::1]"),
+            ("[2001:db8::1]:8853", "[2001:db8::1]:8853"),
+            ("[fe80::1%2]:8853", "[fe80::1%2]:8853"),
+            ("1.2.3.4#1.2.3.5", "1.2.3.4#1.2.3.5"),
+        ] {
+            assert_eq!(upstreams(spec).unwrap()[0].to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn bad_upstreams_are_named_with_what_would_be_right() {
+        let table = r"
+            256.2.3.4        => 256.2.3.4 is not an IP address (names are not looked up); write IP[:PORT]#NAME
+            2001:db8::1:853  => may be read with and without a port: [2001:db8::1]:853 or [2001:db8::1:853]
+            dns.example#x    => dns.example is not an IP address (names are not looked up)
+            localhost:853#x  => localhost:853 is not an IP address (names are not looked up)
+            quad             => a preset (cloudflare, google, quad9 or adguard); did you mean quad9?
+            Cloudflare       => did you mean cloudflare?
+            nextdns          => a preset (cloudflare, google, quad9 or adguard); write IP[:PORT]#NAME
+            1.2.3.4:53#x     => port 53 is for plain DNS; leave the port out for 853
+            [2001:db8::1]:53#x => port 53 is for plain DNS
+            1.2.3.4:0#x      => port 0 is nowhere; leave the port out for 853
+            1.2.3.4:65536#x  => the port '65536' is not a number up to 65535
+            1.2.3.4:dns#x    => the port 'dns' is not a number
+            1.2.3.4:#x       => is in another form than IP[:PORT]#NAME; write 1.2.3.4#x
+            [2001:db8::1]:x#x => the port 'x' is not a number
+            2001:db8::1:853#x => without a port: [2001:db8::1]:853 or [2001:db8::1:853]
+            1:2:3:4:5:6:7:8:853#x => with a port needs brackets: [1:2:3:4:5:6:7:8]:853
+            2001:db8::1:99999#x => with a port needs brackets: [2001:db8::1]:99999
+            [fe80::1]#x      => needs its interface (see `ip link`): [fe80::1%INTERFACE]:853
+            0.0.0.0#x        => 0.0.0.0 is not the address of one server
+            [::]#x           => :: is not the address of one server
+            224.0.0.1#x      => 224.0.0.1 is not the address of one server
+            255.255.255.255#x => 255.255.255.255 is not the address of one server
+            #x               => #x: has no IP address before #; write IP[:PORT]#NAME
+            :853#x           => :853#x: has no IP address before #; write IP[:PORT]#NAME
+            [fe80::1%no-such]#x => there is no interface no-such (`ip link` shows those there are)
+            [fe80::1%no-such] => there is no interface no-such
+            [fe80::1%2]:x#x  => the port 'x' is not a number
+            1.2.3.4#         => the name after # is empty; write it as in the server's certificate
+            1.2.3.4#.        => the name after # is empty
+            1.2.3.4#a..b     => a..b has an empty label
+            1.2.3.4#a.b..    => a.b. has an empty label
+            1.2.3.4#.example => has an empty label
+            1.2.3.4#bücher.example => is not in its ASCII form (A-labels, xn--...)
+            1.2.3.4#*.example => has something else than letters, digits, hyphens and underscores
+            1.2.3.4#[::1]    => has something else than
+            1.2.3.4#x#y      => has something else than
+            1.2.3.4#-a.b     => begins or ends with a hyphen
+            1.2.3.4#a-.b     => begins or ends with a hyphen
+            1.2.3.4#dns.123  => ends in a number and is not an IP address
+            1.2.3.4#dns.0x7F => ends in a number and is not an IP address
+            1.2.3.4#1.2.3    => ends in a number and is not an IP address
+            '1.2.3.4#a b'    => has something else than
+            1.2.3.4#LABEL.example => has a label of more than 63 octets
+            1.2.3.4#LONG-NAME => is 254 octets long, more than 253";
+        assert_errors("--upstream", &with_long_names(table));
+    }
+}

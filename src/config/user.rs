@@ -69,3 +69,51 @@ fn number(text: &str) -> Result<Option<u32>, String> {
 
 /// The greatest number of a user or group; the next one stands for none (setresuid(2)).
 const ID_MAX: u32 = u32::MAX - 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::{assert_errors, config};
+
+    #[test]
+    fn users_by_name_and_by_number() {
+        for (typed, expected) in [
+            ("", None),
+            ("--user dns", Some((100, 101))),
+            ("--user dns:7", Some((100, 7))),
+            ("--user dns:", Some((100, 101))),
+            ("--user 7:", Some((7, 7))),
+            ("--user dns:mail", Some((100, 8))),
+            ("--user 7:mail", Some((7, 8))),
+            ("--user 65534", Some((65_534, 65_534))),
+            ("--user 1000:0", Some((1000, 0))),
+            ("--user root", Some((0, 0))),
+            ("--user 0", Some((0, 0))),
+            ("--user 4294967294", Some((u32::MAX - 1, u32::MAX - 1))),
+        ] {
+            let expected = expected.map(|(uid, gid)| Ids { uid, gid });
+            assert_eq!(config(typed).user, expected, "{typed}");
+        }
+        assert_errors(
+            "--user",
+            "\
+    nobody => nobody: is not in /etc/passwd; give UID:GID, such as 65534:65534
+    DNS => is not in /etc/passwd; did you mean dns?
+    DNS:mail => did you mean dns:mail?
+    dns.mail => dns.mail: is in another form than USER[:GROUP]; write dns:mail
+    65534.65534 => write 65534:65534
+    'dns mail' => write dns:mail
+    nobody.nogroup => is not in /etc/passwd; give UID:GID
+    dns:dns => dns:dns: dns is a user and no group; write dns:101 for the group of that user
+    7:x => 7:x: the group is not in /etc/group; write 7:GID, or 7 for its own group
+    :7 => has no user before the colon; write USER:GROUP
+    4294967295 => 4294967295: is out of range: 0 to 4294967294
+    7:99999999999 => is out of range: 0 to 4294967294
+    0:7 => 0:7: is root with another group; write root, or another user
+    root:7 => is root with another group
+    -1 => is not in /etc/passwd
+    dns --user dns => --user dns: is given twice; give this flag once
+    ",
+        );
+    }
+}
