@@ -3,14 +3,12 @@
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use webpki::EndEntityCert;
 
 use super::explain::{CLOCK_MIN, date, fit_for_terminal, presented_name};
 use super::pin::Pin;
-use super::trust::{Verifier, pin};
+use super::trust::pin;
 use super::validity::{element, not_after, not_before};
 use super::{Connector, NAMELESS};
 
@@ -88,10 +86,9 @@ pub fn shown_date(seconds: u64) -> String {
     date(UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
 }
 
-/// Accepts whom a verifier accepts, and keeps what servers showed it last.
-#[derive(Debug)]
+/// What servers showed last, whether they were accepted or not.
+#[derive(Debug, Default)]
 pub struct Witness {
-    verifier: Arc<Verifier>,
     presented: Mutex<Option<Presented>>,
 }
 
@@ -100,55 +97,23 @@ impl Witness {
     pub fn take(&self) -> Option<Presented> {
         self.presented.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+
+    /// A server shows these.
+    pub(super) fn note(&self, first: &CertificateDer<'_>, rest: &[CertificateDer<'_>]) {
+        let all = std::iter::once(first).chain(rest);
+        let certificates = all.map(|certificate| certificate.clone().into_owned()).collect();
+        *self.presented.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Presented { certificates });
+    }
 }
 
 impl Connector {
     /// Keeps from now on what the server shows, also where it is refused.
     pub fn watch(&mut self) -> Arc<Witness> {
-        let verifier = Arc::clone(&self.verifier);
-        let witness = Arc::new(Witness { verifier, presented: Mutex::default() });
-        let verifier = Arc::<Witness>::clone(&witness);
-        self.config.dangerous().set_certificate_verifier(verifier);
+        let witness = Arc::<Witness>::default();
+        let verifier = self.verifier.watched_by(Arc::clone(&witness));
+        self.config.dangerous().set_certificate_verifier(Arc::new(verifier));
         witness
-    }
-}
-
-impl ServerCertVerifier for Witness {
-    fn verify_server_cert(
-        &self,
-        first: &CertificateDer<'_>,
-        rest: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        time: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let all = std::iter::once(first).chain(rest);
-        let certificates = all.map(|certificate| certificate.clone().into_owned()).collect();
-        *self.presented.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Presented { certificates });
-        self.verifier.verify_server_cert(first, rest, name, ocsp, time)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
     }
 }
 

@@ -24,6 +24,7 @@ use rustls::{
 use webpki::{Cert, EndEntityCert, KeyUsage, VerifiedPath, spki_for_anchor};
 
 use crate::tls::pin::Pin;
+use crate::tls::presented::Witness;
 
 pub(super) use chain::{Checks, TooCostly};
 pub(super) use keys::{RSA_BITS_MAX, RSA_BITS_MIN, pin};
@@ -45,7 +46,7 @@ pub struct Identity<'a> {
 
 /// Accepts servers that have what is known of them: a certificate for their name, one of some keys, or
 /// both. The signature in the handshake must prove that a server has the key its certificate shows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Verifier {
     /// Keys that are accepted; none: any key will do, if the name is known.
     pins: Box<[Pin]>,
@@ -53,6 +54,8 @@ pub(super) struct Verifier {
     /// its key, no name, no issuer and no date.
     roots: Option<Arc<RootCertStore>>,
     algorithms: WebPkiSupportedAlgorithms,
+    /// Is shown what the server shows, whether it is accepted or not.
+    witness: Option<Arc<Witness>>,
 }
 
 impl Verifier {
@@ -61,7 +64,12 @@ impl Verifier {
         roots: Option<Arc<RootCertStore>>,
         algorithms: WebPkiSupportedAlgorithms,
     ) -> Self {
-        Self { pins: pins.into(), roots, algorithms }
+        Self { pins: pins.into(), roots, algorithms, witness: None }
+    }
+
+    /// One that accepts the same, and keeps what servers show.
+    pub(super) fn watched_by(&self, witness: Arc<Witness>) -> Self {
+        Self { witness: Some(witness), ..self.clone() }
     }
 
     /// Whether both accept the same.
@@ -165,6 +173,9 @@ impl ServerCertVerifier for Verifier {
         _ocsp: &[u8],
         time: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if let Some(witness) = &self.witness {
+            witness.note(first, rest);
+        }
         self.verify(&Checks::default(), first, rest, name, time)?;
         Ok(ServerCertVerified::assertion())
     }
