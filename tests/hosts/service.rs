@@ -184,6 +184,15 @@ fn half_of_a_service_is_a_wrong_start() {
 }
 
 #[test]
+fn a_start_without_a_terminal_says_who_is_asked_and_how_that_is_verified() {
+    let lines = Proxy::start(&["--upstream", "192.0.2.1#dot.example"]).stop();
+    let is_it = |line: &String| {
+        line.contains("asking 192.0.2.1#dot.example; checking that a certificate proves the name")
+    };
+    assert!(lines.iter().any(is_it), "{lines:#?}");
+}
+
+#[test]
 fn lines_have_the_form_that_was_asked_for() {
     let proxy = Proxy::start(&["--log-format", "journald"]);
     assert!(proxy.stop().iter().all(|line| line.starts_with("<6>INFO ")));
