@@ -120,7 +120,7 @@ const BAD_COMMAND_LINES: &[(&[&str], &str)] = &[
     ),
     (
         &["--rate-limit=100/50"],
-        "dot-proxy: --rate-limit 100/50: fewer at once than in a second are not reached; write 100/100 \
+        "dot-proxy: --rate-limit 100/50: BURST must be at least QPS; write 100/100 \
              or more, or 50/100\n",
     ),
     (

@@ -212,8 +212,8 @@ pub(super) static FLAGS: [Flag; 43] = [
         names: &["--allow"],
         value: Some(repeatable(ALLOWED, |options, value| options.served.allow(value))),
         help: "Serve clients in this network, and none of the default ones but loopback; local: those in the \
-               networks of this host's interfaces; repeatable. Of networks in --allow and --deny that a client is in, the \
-               smallest counts.",
+               networks of this host's interfaces; default: the default ones besides; repeatable. Of networks in --allow \
+               and --deny that a client is in, the smallest counts.",
         default: |_| "loopback, private and link-local ones".into(),
     },
     Flag {
@@ -509,7 +509,8 @@ const LISTENER: Form = Named("ADDR[:PORT]", "ADDR[:PORT], such as 127.0.0.1:5300
 
 const METRICS: Form = Named("ADDR:PORT", "ADDR:PORT, such as 127.0.0.1:9153");
 
-const ALLOWED: Form = Named("CIDR|local", "a network, such as 192.168.0.0/16, or local");
+const ALLOWED: Form =
+    Named("CIDR|local|default", "a network, such as 192.168.0.0/16, or local, or default");
 
 const NETWORK: Form = Named("CIDR", "a network, such as 192.168.0.0/16");
 

@@ -15,6 +15,8 @@ pub(super) struct Served {
     host: Host,
     /// None, and no subnets: [`Access::LOCAL`].
     allow: Vec<Prefix>,
+    /// [`Access::LOCAL`] besides what was given.
+    allow_default: bool,
     allow_subnets: bool,
     deny: Vec<Prefix>,
     pub(super) denial: AccessDenial,
@@ -31,6 +33,7 @@ impl Served {
         Self {
             host,
             allow: Vec::new(),
+            allow_default: false,
             allow_subnets: false,
             deny: Vec::new(),
             // Answers that nobody may have asked for burden whoever the source says.
@@ -116,6 +119,10 @@ impl Served {
             self.allow_subnets = true;
             return Ok(());
         }
+        if value.eq_ignore_ascii_case(DEFAULT) {
+            self.allow_default = true;
+            return Ok(());
+        }
         let network = self.network("--allow", value)?;
         let places = NETWORKS_MAX - self.deny.len();
         add_network(&mut self.allow, network, places, &self.deny, "is denied by --deny")
@@ -158,7 +165,7 @@ impl Served {
 
     /// Who may ask. Loopback is served unless it is denied by name.
     fn access(&mut self) -> Access {
-        let is_default = self.allow.is_empty() && !self.allow_subnets;
+        let is_default = self.allow_default || self.allow.is_empty() && !self.allow_subnets;
         let implied = if is_default { &Access::LOCAL[..] } else { &Access::LOOPBACK };
         let named = |prefix: &&Prefix| self.allow.contains(prefix) || self.deny.contains(prefix);
         let implied: Vec<_> = implied.iter().filter(|prefix| !named(prefix)).copied().collect();
@@ -232,8 +239,7 @@ pub(super) fn read_rate_limit(value: &str) -> Result<RateLimit, String> {
     let burst = whole_number(burst, &(1..=RATE_BURST * RATES.end()), " queries at once")?;
     if burst < per_second {
         return Err(format!(
-            "fewer at once than in a second are not reached; write {per_second}/{per_second} or more, or \
-             {burst}/{per_second}"
+            "BURST must be at least QPS; write {per_second}/{per_second} or more, or {burst}/{per_second}"
         ));
     }
     Ok(RateLimit::Of { per_second, burst })
@@ -283,6 +289,9 @@ fn add_network(
 
 /// Networks that are allowed or denied. A look-up takes hardly longer with many, and 1,000 take 200 KB.
 pub(super) const NETWORKS_MAX: usize = 1_000;
+
+/// What stands for [`Access::LOCAL`].
+const DEFAULT: &str = "default";
 
 /// What stands for the networks of this host's interfaces.
 const LOCAL: &str = "local";
@@ -340,6 +349,15 @@ mod tests {
             (
                 "--allow 10.0.0.0/8 --allow local",
                 "10.0.0.0/8, 127.0.0.0/8, ::1/128, the networks of this host's interfaces",
+            ),
+            (
+                "--allow default --allow 203.0.113.0/24",
+                "loopback, private, shared (100.64.0.0/10), link-local and unique-local addresses, 203.0.113.0/24",
+            ),
+            (
+                "--allow 10.99.0.2 --deny 10.0.0.0/8 --allow Default",
+                "10.99.0.2/32, 127.0.0.0/8, ::1/128, 100.64.0.0/10, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16, fc00::/7 \
+                 and 1 more, but not 10.0.0.0/8",
             ),
             // Loopback is denied by name, as all that is served by default.
             ("--allow 0.0.0.0/0 --deny 127.0.0.0/8", "0.0.0.0/0, ::1/128, but not 127.0.0.0/8"),
@@ -527,7 +545,7 @@ mod tests {
         --rate-limit 5000000qps => --rate-limit 5000000qps: is out of range: 1 to 1000000 queries a second
         --rate-limit 99999999999qps => is out of range: 1 to 1000000 queries a second
         --rate-limit 10:99999999 => is out of range: 1 to 5000000 queries at once
-        --rate-limit 50:10  => fewer at once than in a second are not reached; write 50/50 or more, or 10/50
+        --rate-limit 50:10  => BURST must be at least QPS; write 50/50 or more, or 10/50
         --rate-limit 1,500  => may be read in two ways; write 1500, or 1/500 with a burst
         --rate-limit 10:50  => is in another form than QPS[/BURST]; write 10/50
         --rate-limit 10,50  => write 10/50
@@ -536,7 +554,7 @@ mod tests {
             --rate-limit 1000001/ => --rate-limit 1000001/: is out of range: 1 to 1000000 queries a second
             --rate-limit 0/     => --rate-limit 0/: is out of range: 1 to 1000000 queries a second
             --rate-limit 10/    => has no BURST behind the slash; write 10 or 10/50
-            --rate-limit 10/5   => --rate-limit 10/5: fewer at once than in a second are not reached; write 10/10 or more, or 5/10
+            --rate-limit 10/5   => --rate-limit 10/5: BURST must be at least QPS; write 10/10 or more, or 5/10
             --rate-limit 10/0   => --rate-limit 10/0: is out of range: 1 to 5000000 queries at once
             --rate-limit 10/x   => --rate-limit 10/x: is not a number of queries at once; write a whole number from 1
                 --rate-limit ten    => --rate-limit ten: is not a number of queries a second; write a whole number from 1

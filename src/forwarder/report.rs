@@ -527,7 +527,7 @@ mod tests {
         assert_eq!(
             line("203.0.113.7", 1),
             "a query from 203.0.113.7 was not served: give --allow 203.0.113.7/32 or --allow local, in place of \
-             the defaults"
+             the defaults unless --allow default is given, too"
         );
         let more = line("2001:db8::1", 17);
         let start =

@@ -146,6 +146,10 @@ fn networks_are_served_that_are_allowed_and_not_denied() {
         let lines = proxy.stop();
         let denied = ": it is in --deny 203.0.113.8/30; --allow 203.0.113.9/32 serves it";
         assert!(says(&lines, denied), "{lines:#?}");
+        let besides = ["--allow", "default", "--allow", "203.0.113.9/32"];
+        let proxy = networks.proxy(&besides);
+        networks.assert_served(&[private, public[0]], &public[1..]);
+        drop(proxy);
     });
 }
 

@@ -103,7 +103,8 @@ fn access_entries<'a>(flag: &'a str, list: &str) -> Option<Vec<(&'a str, String)
         };
         match network_within(bare) {
             Some(prefix) => Some((flag, prefix.to_string())),
-            None => (flag == "--allow" && bare == "local").then(|| (flag, bare.to_owned())),
+            None => (flag == "--allow" && ["default", "local"].contains(&bare))
+                .then(|| (flag, bare.to_owned())),
         }
     };
     let entries = networks.into_iter().map(entry).collect::<Option<Vec<_>>>()?;

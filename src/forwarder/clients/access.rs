@@ -205,7 +205,7 @@ impl Access {
         !self.subnets && self.allowed.iter().all(is_loopback)
     }
 
-    /// Whether nobody said who is to be served, but for networks that are not.
+    /// Whether the default networks are served, but for those that are denied, and perhaps others besides.
     pub fn is_default(&self) -> bool {
         let is_known = |local| self.allowed.contains(local) || self.denied.contains(local);
         !self.subnets && Self::LOCAL.iter().all(is_known)
@@ -231,15 +231,22 @@ impl Access {
         let source = source.to_canonical();
         let around = Prefix::of(source, if source.is_ipv4() { 32 } else { 64 });
         let own = around.map(|prefix| prefix.to_string()).unwrap_or_default();
+        let replaced = if self.is_default() {
+            ", in place of the defaults unless --allow default is given, too"
+        } else {
+            ""
+        };
         let denied = self.denied.iter().filter(|prefix| prefix.contains(key(source)));
         if let Some(denied) = denied.max_by_key(|prefix| prefix.len) {
             let is_smaller = around.is_some_and(|around| around.len > denied.len);
-            let remedy =
-                if is_smaller { format!("; --allow {own} serves it") } else { String::new() };
+            let remedy = if is_smaller {
+                format!("; --allow {own} serves it{replaced}")
+            } else {
+                String::new()
+            };
             return format!("it is in --deny {denied}{remedy}");
         }
         let local = if self.subnets { "" } else { " or --allow local" };
-        let replaced = if self.is_default() { ", in place of the defaults" } else { "" };
         format!("give --allow {own}{local}{replaced}")
     }
 
@@ -274,10 +281,15 @@ impl fmt::Display for Access {
         if self.is_for_this_host() {
             f.write_str("this host alone: ")?;
         }
-        if self.allowed == Self::LOCAL {
+        if Self::LOCAL.iter().all(|local| self.allowed.contains(local)) {
             f.write_str(
                 "loopback, private, shared (100.64.0.0/10), link-local and unique-local addresses",
             )?;
+            let others = self.allowed.iter().filter(|prefix| !Self::LOCAL.contains(prefix));
+            let others: Vec<_> = others.copied().collect();
+            if !others.is_empty() {
+                write!(f, ", {}", shown_prefixes(&others))?;
+            }
         } else {
             f.write_str(&shown_prefixes(&self.allowed))?;
         }
@@ -529,14 +541,16 @@ mod tests {
             (
                 &local,
                 "8.8.8.8",
-                "give --allow 8.8.8.8/32 or --allow local, in place of the defaults",
+                "give --allow 8.8.8.8/32 or --allow local, in place of the defaults unless --allow default is given, \
+                 too",
             ),
             (
                 &local,
                 "::ffff:10.1.2.3",
-                "it is in --deny 10.1.0.0/16; --allow 10.1.2.3/32 serves it",
+                "it is in --deny 10.1.0.0/16; --allow 10.1.2.3/32 serves it, in place of the defaults unless --allow \
+                 default is given, too",
             ),
-            (&local, "10.2.3.4", "it is in --deny 10.0.0.0/8; --allow 10.2.3.4/32 serves it"),
+            (&own, "10.1.2.3", "it is in --deny 10.1.0.0/16; --allow 10.1.2.3/32 serves it"),
             (&few, "10.2.3.4", "it is in --deny 10.2.3.4/32"),
             (&few, "2001:db8::7", "it is in --deny 2001:db8::/64"),
             (&own, v6, "give --allow 2001:db8:1234:5678::/64 or --allow local"),
