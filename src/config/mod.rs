@@ -45,7 +45,7 @@ use flags::{Flag, HELP, PRINT_LIMITS, VERSION};
 pub use sizes::{QUERIES_MAX, Size, SocketLimits};
 use subcommand::Subcommand;
 pub use subcommand::{Health, listeners};
-pub use upstream::UpstreamSpec;
+pub use upstream::{UPSTREAM_PORT, UpstreamSpec};
 pub use usage::usage;
 
 /// What the command line asks for.

@@ -276,7 +276,7 @@ const PIN_FORM: &str = "sha256/BASE64";
 pub(super) const PINS_MAX: usize = 8;
 
 /// RFC 7858 section 3.1.
-pub(super) const UPSTREAM_PORT: u16 = 853;
+pub const UPSTREAM_PORT: u16 = 853;
 
 /// RFC 1035 section 2.3.4: 255 octets on the wire.
 pub(super) const NAME_LEN_MAX: usize = 253;

@@ -613,7 +613,7 @@ impl Forwarder {
 
     /// Why no upstream is usable: the name of the first in order, the phase and the reason of its failure, and what to
     /// do; `None` if one is usable.
-    pub fn outage(&self) -> Option<(&str, Stage, &str, &'static str)> {
+    pub fn outage(&self) -> Option<(&str, Stage, &str, Option<&'static str>)> {
         let (name, outage, advice) = self.upstreams.outage()?;
         Some((name, outage.stage, &outage.detail, advice))
     }

@@ -1,6 +1,7 @@
 //! Errors of the system: in words, and how often each is a warning.
 
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use log::Level;
@@ -25,6 +26,29 @@ pub(crate) fn system_error(error: &io::Error) -> Box<str> {
             words.into()
         }
     }
+}
+
+/// What to do where nothing can be connected to at `address`, for these words of [`system_error`]; `None` if they say
+/// nothing that helps.
+pub(crate) fn connect_advice(words: &str, address: SocketAddr) -> Option<String> {
+    let (ip, port) = (address.ip(), address.port());
+    Some(match words {
+        "connection refused" => format!(
+            "{ip} answers, and nothing listens on port {port} there, or a firewall refuses it: is the server running, and \
+             is the port right?"
+        ),
+        "timed out" => format!(
+            "a firewall drops TCP to port {port}, as many do with 853, or the server is down: try it from another network"
+        ),
+        "network unreachable" | "host unreachable" | "address not available" => {
+            let network = if address.is_ipv6() { "IPv6" } else { "network" };
+            format!(
+                "this host has no way there: leave the upstream out where there is no {network}, or see what ip route \
+                 get {ip} says"
+            )
+        }
+        _ => return None,
+    })
 }
 
 /// Kinds of errors that go on, or come again and again: each is a warning once an hour, so that none hides
@@ -76,6 +100,34 @@ mod tests {
             (113, "host unreachable"),
         ] {
             assert_eq!(&*system_error(&io::Error::from_raw_os_error(number)), expected);
+        }
+    }
+
+    #[test]
+    fn what_to_do_depends_on_the_error() {
+        for (words, address, expected) in [
+            (
+                "connection refused",
+                "192.0.2.1:8853",
+                "192.0.2.1 answers, and nothing listens on port 8853 there, or",
+            ),
+            (
+                "timed out",
+                "192.0.2.1:8853",
+                "a firewall drops TCP to port 8853, as many do with 853, or",
+            ),
+            (
+                "network unreachable",
+                "[2001:db8::1]:853",
+                "this host has no way there: leave the upstream out where there is no IPv6, or see what ip route get \
+                 2001:db8::1 says",
+            ),
+            ("host unreachable", "192.0.2.1:853", "this host has no way there: leave the upstream"),
+            ("too many open files", "192.0.2.1:853", ""),
+        ] {
+            let advice = connect_advice(words, address.parse().unwrap()).unwrap_or_default();
+            assert!(advice.starts_with(expected), "{words}: {advice}");
+            assert_eq!(advice.is_empty(), expected.is_empty(), "{words}: {advice}");
         }
     }
 

@@ -1,11 +1,14 @@
 //! How the service does, for whoever started it, and for whoever asks by SIGUSR1.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::sockets::Context;
-use crate::forwarder::{Counts, UpstreamSet};
+use crate::config::UPSTREAM_PORT;
+use crate::forwarder::{Counts, Stage, UpstreamSet};
 use crate::host::notify::Manager;
+use crate::host::os_error::connect_advice;
 
 /// Tells how the service does.
 #[derive(Debug)]
@@ -15,7 +18,7 @@ pub(crate) struct Reporter {
     /// What the manager was last told of.
     told: Told,
     /// What the log advises since no upstream is usable.
-    advised: Option<&'static str>,
+    advised: Option<String>,
     advised_at: Option<Instant>,
 }
 
@@ -69,17 +72,15 @@ impl Reporter {
 
     #[cold]
     fn advise_anew(&mut self, cx: &Context) {
-        let Some((name, stage, detail, advice)) = cx.forwarder.outage() else {
+        let Some(words) = outage(cx) else {
             self.advised = None;
             log::info!("queries are answered again");
             return;
         };
         let is_due = self.advised_at.is_none_or(|at| at + ADVICE_PAUSE <= cx.now);
-        if is_due && self.advised != Some(advice) {
-            (self.advised, self.advised_at) = (Some(advice), Some(cx.now));
-            log::error!(
-                "queries get SERVFAIL, as no upstream works: {name}: {stage}: {detail}; {advice}"
-            );
+        if is_due && self.advised.as_ref() != Some(&words) {
+            log::error!("queries get SERVFAIL, as no upstream works: {words}");
+            (self.advised, self.advised_at) = (Some(words), Some(cx.now));
         }
     }
 
@@ -119,7 +120,10 @@ impl Reporter {
                     write!(text, "not usable for {down}: {stage}: {detail}").ok();
                 }
             }
-            write!(text, "; {} connections, {} queries sent", state.conns, state.sends).ok();
+            let (conns, sends) = (state.conns as u64, state.sends);
+            let (conns, sends) =
+                (counted(conns, "connection", "connections"), counted(sends, "query", "queries"));
+            write!(text, "; {conns}, {sends} sent").ok();
             if let Some(took) = state.took {
                 write!(text, ", answered in {} ms lately", took.as_millis()).ok();
             }
@@ -151,7 +155,9 @@ fn status(cx: &Context) -> String {
     if cx.forwarder.counts().queries > 0 {
         write!(text, "; {}", shown_counts(cx)).ok();
     }
-    if let Some((.., advice)) = cx.forwarder.outage() {
+    if let Some((name, stage, detail, shared)) = cx.forwarder.outage()
+        && let Some(advice) = advice(name, stage, detail, shared)
+    {
         write!(text, "; {advice}").ok();
     }
     if !failed.is_empty() {
@@ -160,9 +166,53 @@ fn status(cx: &Context) -> String {
     text
 }
 
+/// Why no upstream is usable, and what to do; `None` if one is. A line above has the reason of each.
+fn outage(cx: &Context) -> Option<String> {
+    let (name, stage, detail, shared) = cx.forwarder.outage()?;
+    Some(match advice(name, stage, detail, shared) {
+        // Which says the reason in other words.
+        Some(advice) if stage == Stage::Connect => format!("{name}: {stage}: {advice}"),
+        Some(advice) => format!("{name}: {stage}: {detail}; {advice}"),
+        None => format!("{name}: {stage}: {detail}"),
+    })
+}
+
+/// What to do about an upstream of this name, or about several that fail alike; `None` if the reason says it.
+fn advice(name: &str, stage: Stage, detail: &str, shared: Option<&str>) -> Option<String> {
+    if let Some(shared) = shared {
+        return Some(shared.into());
+    }
+    let place = name.split('#').next().unwrap_or_default();
+    let bare = place.trim_matches(['[', ']']);
+    let address =
+        place.parse().ok().or_else(|| Some((bare.parse::<IpAddr>().ok()?, UPSTREAM_PORT).into()));
+    match stage {
+        _ if SAYS_WHAT_TO_DO.iter().any(|words| detail.contains(words)) => None,
+        Stage::Connect => address.and_then(|address| connect_advice(detail, address)),
+        Stage::Certificate => Some(CHECK.into()),
+        Stage::Tls | Stage::Negotiation => {
+            Some(format!("is a DNS-over-TLS server at that address and port? {CHECK}"))
+        }
+        Stage::Read | Stage::Write => {
+            Some(format!("the server does not answer what it is asked: {CHECK}"))
+        }
+    }
+}
+
+/// What is in reasons that need nothing added: a flag to give, or what the clock says.
+const SAYS_WHAT_TO_DO: [&str; 3] = ["--", "system clock", "write #"];
+
+/// It sees more of a server than is known here.
+const CHECK: &str = "`dot-proxy check` with the same flags says what to do";
+
 fn shown_counts(cx: &Context) -> String {
     let Counts { queries, answered, failed, .. } = cx.forwarder.counts();
-    format!("{queries} queries, {answered} answered, {failed} failed")
+    format!("{}, {answered} answered, {failed} failed", counted(queries, "query", "queries"))
+}
+
+/// How many there are of what one is, or many are.
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// A time in its two largest units.
@@ -184,6 +234,41 @@ const ADVICE_PAUSE: Duration = Duration::from_secs(60);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_to_do_is_said_by_cause_and_not_twice() {
+        use Stage::{Certificate, Connect, Read, Tls};
+
+        let local = "127.0.0.1:8853#dot.example";
+        let dropped = "a firewall drops TCP to port";
+        for (name, stage, detail, expected) in [
+            (
+                local,
+                Connect,
+                "connection refused",
+                "127.0.0.1 answers, and nothing listens on port 8853 there",
+            ),
+            ("1.1.1.1#a.example", Connect, "timed out", &format!("{dropped} 853, ")),
+            ("[2001:db8::1]#a.example", Connect, "timed out", &format!("{dropped} 853, ")),
+            ("[2001:db8::1]:8853", Connect, "timed out", &format!("{dropped} 8853, ")),
+            (local, Connect, "address in use", ""),
+            (
+                local,
+                Certificate,
+                "the certificate is for dot.example, not for wrong.example",
+                "`dot-proxy check` with the same flags says what to do",
+            ),
+            (local, Certificate, "if its CA is your own, give it with --ca-file FILE; cert", ""),
+            (local, Certificate, "not valid before 2026, but the system clock is wrong", ""),
+            (local, Tls, "closed by the server", "is a DNS-over-TLS server at"),
+            (local, Read, "no answer", "the server does not answer what it is asked"),
+        ] {
+            let advice = advice(name, stage, detail, None).unwrap_or_default();
+            assert!(advice.starts_with(expected), "{name} {detail}: {advice}");
+            assert_eq!(advice.is_empty(), expected.is_empty(), "{name} {detail}: {advice}");
+        }
+        assert_eq!(advice(local, Tls, "x", Some("log in")).as_deref(), Some("log in"));
+    }
 
     #[test]
     fn times_have_their_two_largest_units() {

@@ -95,10 +95,7 @@ fn sigusr1_asks_how_the_service_does_from_the_start_on() {
     let [down, up] = upstreams.map(|address| format!("dot-proxy: {address}#dot.example: "));
     assert!(first.starts_with(&format!("{down}not usable for 0 s: connect: ")), "{first}");
     assert!(first.contains("; 0 connections, 0 queries sent, "), "{first}");
-    assert!(
-        second.starts_with(&format!("{up}usable; 1 connections, 3 queries sent, ")),
-        "{second}"
-    );
+    assert!(second.starts_with(&format!("{up}usable; 1 connection, 3 queries sent, ")), "{second}");
     assert!(second.contains(" ms lately, 0 failures to connect"), "{second}");
     // One that is asked twice before it has started goes on, and answers once.
     let wrapper = ["bash", "-c", "kill -USR1 $$; exec \"$@\"", "bash"];

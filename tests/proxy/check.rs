@@ -326,7 +326,7 @@ fn a_certificate_that_is_not_accepted_is_shown_with_what_to_do() {
     assert_certificate(&authority, &stranger.identity(NAME), NAME, &words);
     let identity = Identity::self_signed(NAME);
     assert_certificate(&authority, &identity, NAME, &["self-signed"]);
-    let words = ["the server's key is sha256/", "before you write another pin"];
+    let words = ["the server's key is sha256/", "compare its pin with what its operator says"];
     assert_certificate(&authority, &identity, &stranger.pin(), &words);
 }
 
@@ -377,7 +377,7 @@ fn what_is_no_dns_over_tls_server_is_told_apart() {
                 "captive portal",
             ],
         ),
-        (encrypted_web, &["read: the server speaks HTTP in TLS", "DNS over TLS is on 853"]),
+        (encrypted_web, &["read: the server speaks HTTP in TLS", "DNS over TLS is on port 853"]),
         (other, &["TLS negotiation: the server does not speak DNS (ALPN \"dot\")", "853"]),
         (
             setup().greeting(|_| Greeting::Raw(b"SSH-2.0-x\r\n".to_vec())),

@@ -3,10 +3,10 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
-use crate::config::UpstreamSpec;
+use crate::config::{UPSTREAM_PORT, UpstreamSpec};
 use crate::forwarder::Stage;
 use crate::forwarder::message::Rcode;
-use crate::host::os_error::system_error;
+use crate::host::os_error::{connect_advice, system_error};
 use crate::tls::{self, Presented};
 
 /// What went wrong.
@@ -32,42 +32,14 @@ impl Failure {
 
     /// Why there is no connection.
     pub(super) fn of_connect(error: &io::Error, address: SocketAddr) -> Self {
-        let port = address.port();
-        let (detail, advice) = match error.kind() {
-            ErrorKind::TimedOut => return Self::of_late_connect(address),
-            ErrorKind::ConnectionRefused => (
-                system_error(error),
-                format!(
-                    "nothing listens on port {port} there, or a firewall refuses it: see whether address and port \
-                     are right"
-                ),
-            ),
-            ErrorKind::NetworkUnreachable
-            | ErrorKind::HostUnreachable
-            | ErrorKind::AddrNotAvailable => {
-                let network = if address.is_ipv6() { "IPv6" } else { "network" };
-                (
-                    system_error(error),
-                    format!(
-                        "this host has no way there: leave the upstream out where there is no {network}, or see what \
-                         ip route get {} says",
-                        address.ip()
-                    ),
-                )
-            }
-            _ => (system_error(error), String::new()),
-        };
-        Self { stage: Stage::Connect, detail: detail.into(), advice }
+        let words = system_error(error);
+        let advice = connect_advice(&words, address).unwrap_or_default();
+        Self { stage: Stage::Connect, detail: words.into(), advice }
     }
 
     /// There is no connection yet.
     pub(super) fn of_late_connect(address: SocketAddr) -> Self {
-        let advice = format!(
-            "a firewall drops TCP to port {}, as many networks do with 853, or the server is down: try it from \
-             another network",
-            address.port()
-        );
-        Self { stage: Stage::Connect, detail: "timed out".into(), advice }
+        Self::of_connect(&ErrorKind::TimedOut.into(), address)
     }
 
     /// The answer has another RCODE than the question deserves.
@@ -85,8 +57,7 @@ impl Failure {
 
     /// A web server.
     pub(super) fn http_in_tls() -> Self {
-        let detail = "the server speaks HTTP in TLS; DNS was expected";
-        Self { stage: Stage::Read, detail: detail.into(), advice: WEB_SERVER.into() }
+        Self::new(Stage::Read, HTTP_IN_TLS)
     }
 
     /// Whether what the server says in clear text may tell what to do.
@@ -105,11 +76,13 @@ impl Failure {
         if !self.advice.is_empty() {
             return;
         }
+        let port = spec.address.port();
         self.advice = match (self.stage, presented, heard) {
             (Stage::Certificate, Some(presented), _) => of_certificate(spec, presented, now),
-            (Stage::Negotiation, ..) => WEB_SERVER.into(),
+            (Stage::Negotiation, ..) => of_web_server(port),
+            (Stage::Read, ..) if self.detail == HTTP_IN_TLS => of_web_server(port),
             (Stage::Tls, None, Some(line)) if line.starts_with("HTTP/") => {
-                format!("it answers HTTP: {line}: {WEB_SERVER}")
+                format!("it answers HTTP: {line}: {}", of_web_server(port))
             }
             (Stage::Tls, None, Some(line)) => {
                 format!("in clear text it says {line}: give the port of DNS over TLS")
@@ -129,7 +102,7 @@ impl From<tls::Failure> for Failure {
 fn of_certificate(spec: &UpstreamSpec, presented: &Presented, now: u64) -> String {
     let mut advice = Vec::new();
     let Some(name) = &spec.name else {
-        return "see whether its owner has changed its key, before you write another pin".into();
+        return OTHER_KEY.into();
     };
     if !presented.is_for(name) {
         let ip = spec.address.ip().to_string();
@@ -142,6 +115,9 @@ fn of_certificate(spec: &UpstreamSpec, presented: &Presented, now: u64) -> Strin
             ));
         }
     }
+    if !spec.pins.is_empty() && !presented.pins().iter().any(|pin| spec.pins.contains(pin)) {
+        advice.push(OTHER_KEY.into());
+    }
     if presented.not_before().is_some_and(|time| now < time) {
         advice.push("set the clock of this host, or have the server's looked at".into());
     }
@@ -153,5 +129,26 @@ fn of_certificate(spec: &UpstreamSpec, presented: &Presented, now: u64) -> Strin
     advice.join("; ")
 }
 
-const WEB_SERVER: &str = "a web server, perhaps a page of this network to log in at (captive portal), has this port: \
-                          DNS over TLS is on 853";
+/// What to do about what is no server of DNS over TLS.
+fn of_web_server(port: u16) -> String {
+    let elsewhere = if port == UPSTREAM_PORT { "" } else { "; DNS over TLS is on port 853" };
+    format!(
+        "a web server, perhaps a page of this network to log in at (captive portal), has this port{elsewhere}"
+    )
+}
+
+const HTTP_IN_TLS: &str = "the server speaks HTTP in TLS; DNS was expected";
+
+const OTHER_KEY: &str = "compare its pin with what its operator says; if the key was changed on purpose, write this pin \
+                         in place of the other";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_port_is_named_where_it_is_another() {
+        assert!(of_web_server(853).ends_with("has this port"));
+        assert!(of_web_server(443).ends_with("has this port; DNS over TLS is on port 853"));
+    }
+}

@@ -21,8 +21,8 @@ impl Upstreams {
         (found.heading(), if found.heading().is_empty() { found.hint() } else { "" })
     }
 
-    /// Why no upstream is usable, as the first in order has it, and what to do; `None` if one is.
-    pub(crate) fn outage(&self) -> Option<(&str, &Outage, &'static str)> {
+    /// Why no upstream is usable, as the first in order has it, and what to do if several fail alike; `None` if one is.
+    pub(crate) fn outage(&self) -> Option<(&str, &Outage, Option<&'static str>)> {
         let first = self.list.iter().next().filter(|_| !self.is_something_usable())?;
         let outage = first.outage()?;
         Some((&first.name, outage, self.find(outage.stage, outage.answered_by).advice()))
@@ -93,28 +93,17 @@ impl Finding {
         }
     }
 
-    /// What to do while no upstream is usable.
-    fn advice(self) -> &'static str {
+    /// What to do while no upstream is usable, if that is more than what failed says.
+    fn advice(self) -> Option<&'static str> {
         match self {
-            Self::Portal => {
+            Self::Portal => Some(
                 "it looks like a captive portal, or a network that intercepts TLS: open an http:// page in a browser \
-                 and log in there, or use another network"
-            }
-            Self::Intercepted => {
-                "something in between may intercept TLS: use another network, or ask who runs this one"
-            }
-            Self::Failed(Stage::Connect) => {
-                "look whether this host has a network, and whether a firewall lets TCP to that port out"
-            }
-            Self::Failed(Stage::Certificate) => {
-                "look at the clock of this host; a server of your own may need --ca-file or a pin"
-            }
-            Self::Failed(Stage::Tls | Stage::Negotiation) => {
-                "look whether a DNS-over-TLS server is at that address and port, or add another --upstream"
-            }
-            Self::Failed(Stage::Read | Stage::Write) => {
-                "the server does not answer what it is asked: add another --upstream"
-            }
+                 and log in there, or use another network",
+            ),
+            Self::Intercepted => Some(
+                "something in between may intercept TLS: use another network, or ask who runs this one",
+            ),
+            Self::Failed(_) => None,
         }
     }
 }
@@ -176,7 +165,7 @@ mod tests {
             let found =
                 Finding::of(stage, by(is_impostor), failed.iter().map(|it| (it.0, it.1, by(it.2))));
             assert_eq!(found, expected, "{stage} {failed:?}");
-            assert!(!found.advice().is_empty());
+            assert_eq!(found.advice().is_none(), matches!(found, Failed(_)));
             assert_eq!(found.hint().is_empty(), matches!(found, Failed(_)));
             assert_eq!(found.heading().is_empty(), found != Portal);
         }
