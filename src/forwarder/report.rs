@@ -526,12 +526,12 @@ mod tests {
         };
         assert_eq!(
             line("203.0.113.7", 1),
-            "a query from 203.0.113.7 was not served: give --allow 203.0.113.7/32 or --allow local, in place of \
-             the defaults unless --allow default is given, too"
+            "a query from 203.0.113.7 was not served: give --allow default with --allow 203.0.113.7/32 or --allow \
+             local"
         );
         let more = line("2001:db8::1", 17);
         let start =
-            "17 queries were not served, the last from 2001:db8::1: give --allow 2001:db8::/64 ";
+            "17 queries were not served, the last from 2001:db8::1: give --allow default with ";
         assert!(more.starts_with(start), "{more}");
         let longest = line("203.113.113.117", 1_000_000);
         assert!("WARN  [dot_proxy::shell::reactor] ".len() + longest.len() < 180, "{longest}");

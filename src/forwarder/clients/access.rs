@@ -231,23 +231,20 @@ impl Access {
         let source = source.to_canonical();
         let around = Prefix::of(source, if source.is_ipv4() { 32 } else { 64 });
         let own = around.map(|prefix| prefix.to_string()).unwrap_or_default();
-        let replaced = if self.is_default() {
-            ", in place of the defaults unless --allow default is given, too"
-        } else {
-            ""
-        };
+        // Without it the others would not be served any more.
+        let besides = if self.is_default() { "--allow default with " } else { "" };
         let denied = self.denied.iter().filter(|prefix| prefix.contains(key(source)));
         if let Some(denied) = denied.max_by_key(|prefix| prefix.len) {
             let is_smaller = around.is_some_and(|around| around.len > denied.len);
             let remedy = if is_smaller {
-                format!("; --allow {own} serves it{replaced}")
+                format!("; {besides}--allow {own} serves it")
             } else {
                 String::new()
             };
             return format!("it is in --deny {denied}{remedy}");
         }
         let local = if self.subnets { "" } else { " or --allow local" };
-        format!("give --allow {own}{local}{replaced}")
+        format!("give {besides}--allow {own}{local}")
     }
 
     /// Subnets of interfaces that are served at most.
@@ -538,17 +535,11 @@ mod tests {
         let few = access("10.0.0.0/8", "10.2.3.4/32 2001:db8::/64");
         let v6 = "2001:db8:1234:5678:9abc:def0:1234:5678";
         for (access, source, expected) in [
-            (
-                &local,
-                "8.8.8.8",
-                "give --allow 8.8.8.8/32 or --allow local, in place of the defaults unless --allow default is given, \
-                 too",
-            ),
+            (&local, "8.8.8.8", "give --allow default with --allow 8.8.8.8/32 or --allow local"),
             (
                 &local,
                 "::ffff:10.1.2.3",
-                "it is in --deny 10.1.0.0/16; --allow 10.1.2.3/32 serves it, in place of the defaults unless --allow \
-                 default is given, too",
+                "it is in --deny 10.1.0.0/16; --allow default with --allow 10.1.2.3/32 serves it",
             ),
             (&own, "10.1.2.3", "it is in --deny 10.1.0.0/16; --allow 10.1.2.3/32 serves it"),
             (&few, "10.2.3.4", "it is in --deny 10.2.3.4/32"),
