@@ -650,6 +650,24 @@ fn a_subcommand_may_stand_behind_the_flags_of_an_image() {
 }
 
 #[test]
+fn long_values_and_many_errors_leave_room_for_what_is_wrong() {
+    let long = "x".repeat(5_000);
+    let output = run(&["--ca-file", &long, "--listen", "127.0.0.1:0"]);
+    let error = String::from_utf8_lossy(&output.stderr).to_lowercase();
+    assert_eq!((output.status.code(), error.lines().count()), (Some(1), 1), "{error}");
+    assert!(error.starts_with("dot-proxy: --ca-file xxx") && error.ends_with("name too long\n"));
+
+    let networks: Vec<_> =
+        (0..1_200).map(|n| format!("deny 10.{}.{}.0/24\n", n / 256, n % 256)).collect();
+    let networks = networks.concat();
+    let file = TestFile::new("many", &networks);
+    let output = run(&["check-config", "--config", file.path()]);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), errors.lines().count()), (Some(2), 21), "{errors}");
+    assert!(errors.ends_with("dot-proxy: and 180 more\n"), "{errors}");
+}
+
+#[test]
 fn check_config_reads_the_files_that_are_named() {
     let output = run(&["check-config", "--ca-file", "/nowhere/ca.pem"]);
 

@@ -147,7 +147,7 @@ const OCTETS_MAX: usize = 64 << 10;
 const FLAGS_MAX: usize = 1_300;
 
 /// Errors that a person mends at a time.
-const ERRORS_MAX: usize = 20;
+pub(super) const ERRORS_MAX: usize = 20;
 
 /// Octets of the flags of a file with what allocating them takes, their text, what is kept of the file that was read
 /// before, and either this file or what is kept of it.

@@ -183,8 +183,13 @@ impl Default for Host {
 pub struct UsageError(String);
 
 impl UsageError {
-    /// One error of all of these, a line each.
-    fn of_all(errors: Vec<Self>) -> Self {
+    /// One error of all of these, a line each, up to as many as a person mends at a time.
+    fn of_all(mut errors: Vec<Self>) -> Self {
+        let more = errors.len().saturating_sub(file::ERRORS_MAX);
+        errors.truncate(file::ERRORS_MAX);
+        if more > 0 {
+            errors.push(Self(format!("and {more} more")));
+        }
         Self(errors.into_iter().map(|error| error.0).collect::<Vec<_>>().join("\n"))
     }
 

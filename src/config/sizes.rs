@@ -37,7 +37,7 @@ impl Size {
 
     /// Upstreams that are asked, and others that are removed and have connections yet.
     pub fn upstream_indexes_max(self) -> usize {
-        (2 * self.upstreams_max()).min(INDEXES_MAX)
+        2 * self.upstreams_max()
     }
 
     /// Octets of a table of rates.
@@ -227,6 +227,8 @@ const _: () = {
         assert!(CLIENT_BYTES_MAX[size] >= CLIENT_OUTPUT_MAX[size] + FRAME_LEN_MAX);
         assert!(DATAGRAM_BYTES_MAX[size] >= *UDP_SIZES.end() as usize);
         assert!(UPSTREAMS_MAX[size] >= CLOUDFLARE.addresses.len());
+        // A reload that changes them all is done while the last of the others are in use.
+        assert!(2 * UPSTREAMS_MAX[size] <= INDEXES_MAX);
         // One connection may always have what it needs.
         let output = UPSTREAM_OUTPUT_MAX[size] + FRAME_LEN_MAX;
         assert!(UPSTREAM_BYTES_MAX[size] >= FRAME_LEN_MAX + output * 9 / 8 + OUTPUT_KEPT[size]);

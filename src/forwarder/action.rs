@@ -116,11 +116,11 @@ impl fmt::Display for UpstreamIndex {
 }
 
 /// Upstreams that a forwarder has at most.
-pub const UPSTREAMS_MAX: usize = u16::BITS as usize;
+pub const UPSTREAMS_MAX: usize = u32::BITS as usize;
 
 /// Some of the upstreams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct UpstreamSet(u16);
+pub(crate) struct UpstreamSet(u32);
 
 impl UpstreamSet {
     pub(crate) const EMPTY: Self = Self(0);

@@ -24,6 +24,10 @@ pub struct Pair {
 /// Takes the sockets over, with close-on-exec set, in the order in which the UDP ones were handed over. The
 /// error is one line for the user.
 pub fn take() -> Result<Vec<Pair>, String> {
+    let said = std::env::var("LISTEN_FDS").unwrap_or_default();
+    if said.parse().is_ok_and(|sockets: u64| sockets > SOCKETS_MAX) {
+        return Err(format!("LISTEN_FDS: is {said}; at most {SOCKETS_MAX} sockets are taken over"));
+    }
     let mut given = ListenFd::from_env();
     let (mut udp, mut tcp) = (Vec::new(), Vec::new());
     for index in 0..given.len() {
@@ -107,6 +111,9 @@ fn pairs(
         None => Ok(pairs),
     }
 }
+
+/// As many descriptors as a process usually may have.
+const SOCKETS_MAX: u64 = 1_024;
 
 #[cfg(test)]
 mod tests {

@@ -86,7 +86,8 @@ impl Stderr {
 
     fn remark(&mut self, level: Level, text: &str) {
         let mut output = self.output();
-        let line = output.format.remark(level, &format_args!("dot-proxy: {text}"));
+        let format = output.format;
+        let line = fitting(text, |text| format.remark(level, &format_args!("dot-proxy: {text}")));
         output.write_lines(line.as_bytes());
     }
 
@@ -162,7 +163,8 @@ impl<L: Log> Log for GuardedLogger<L> {
             // What is shown may take its time, panic, or log itself: with the lock held that would say nothing, or
             // wait for itself.
             let format = self.stderr.output().format;
-            let line = format.record(record.level(), record.target(), record.args());
+            let text = record.args().to_string();
+            let line = fitting(&text, |text| format.record(record.level(), record.target(), &text));
             self.stderr.output().write_lines(line.as_bytes());
         }
     }
@@ -171,6 +173,22 @@ impl<L: Log> Log for GuardedLogger<L> {
         self.stderr.output().write_lines(&[]);
     }
 }
+
+/// The line that `write` makes of the text, or of its beginning and its end where the line would be too long to be
+/// written: what is wrong stands behind what a user gave.
+fn fitting(text: &str, write: impl Fn(&str) -> String) -> String {
+    let line = write(text);
+    if line.len() <= PIECE_MAX {
+        return line;
+    }
+    let chars = text.chars().count();
+    let front: String = text.chars().take(SHOWN_OF_LONG).collect();
+    let end: String = text.chars().skip(chars.saturating_sub(SHOWN_OF_LONG)).collect();
+    write(&format!("{front} [...] {end}"))
+}
+
+/// Characters of the beginning and of the end, of 6 octets at most, as an object has them.
+const SHOWN_OF_LONG: usize = 300;
 
 /// A file that is written to without waiting.
 #[derive(Debug)]

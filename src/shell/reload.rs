@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::access::{ServedSubnets, log_served};
@@ -40,8 +41,8 @@ pub(crate) struct Reloader {
     config: Config,
     /// The ports of upstreams at the start, if no others can be connected to.
     ports: Option<Vec<u16>>,
-    /// The folders of files at the start, in which files can be read.
-    folders: Vec<PathBuf>,
+    /// The folders of files at the start, in which files can be read: not those that took their names since.
+    folders: Vec<FileId>,
     /// Octets that all files of certificates may have.
     files_max: usize,
 }
@@ -58,9 +59,7 @@ impl Reloader {
         let Config { file, files, .. } = &self.config;
         let all: Vec<_> =
             file.iter().cloned().chain(files.paths().map(Path::to_path_buf)).collect();
-        let folders = || all.iter().map(|file| folder(file).to_path_buf());
-        // As they are named, and as they are; in the sandbox that is not to be found out.
-        self.folders = folders().chain(folders().flat_map(fs::canonicalize)).collect();
+        self.folders = all.iter().filter_map(|file| FileId::of(folder(file))).collect();
         all
     }
 
@@ -142,12 +141,14 @@ impl Reloader {
             return problem;
         }
         let mut files = config.files.paths();
-        let is_elsewhere =
-            |file: &Path| !self.folders.iter().any(|it| folder(file).starts_with(it));
+        let is_elsewhere = |file: &Path| {
+            let mut above = folder(file).ancestors().filter_map(FileId::of);
+            !above.any(|folder| self.folders.contains(&folder))
+        };
         if self.ports.is_some() && files.any(is_elsewhere) {
             return problem
-                + "; the sandbox lets files be read only in the folders of those that were named at the start: put \
-                   it there, or restart";
+                + "; the sandbox lets files be read only in the folders of those that were named at the start, and not \
+                   in others that took their names: put it there, restart, or start with --sandbox off";
         }
         problem + " (root was given up after the start)"
     }
@@ -233,6 +234,22 @@ struct New {
 
 /// Upstreams by their indexes.
 type Targets = Vec<(UpstreamIndex, UpstreamTarget)>;
+
+/// What a file is, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    fn of(path: &Path) -> Option<Self> {
+        // Those above a relative path end in none, which is the current folder.
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
 
 /// Where a file is.
 fn folder(file: &Path) -> &Path {

@@ -127,15 +127,7 @@ pub(super) fn certificate_words(error: &CertificateError, roots: Option<&str>) -
             )
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
-            let expected = expected.to_str();
-            if presented.is_empty() {
-                return format!(
-                    "the certificate has no subjectAltName, and the common name does not count; \
-                     {expected} was expected"
-                );
-            }
-            let names: Vec<_> = presented.iter().map(|name| presented_name(name)).collect();
-            format!("the certificate is for {}, not for {expected}", list(&names, ""))
+            name_words(&expected.to_str(), presented)
         }
         CertificateError::NotValidYet => "the certificate is not valid yet".into(),
         CertificateError::NotValidYetContext { time, not_before } => {
@@ -303,6 +295,23 @@ fn camel_words(name: &dyn fmt::Debug) -> String {
         }
     }
     words.join(" ")
+}
+
+/// What is wrong with the names of a certificate.
+fn name_words(expected: &str, presented: &[String]) -> String {
+    if presented.is_empty() {
+        return format!(
+            "the certificate has no subjectAltName, and the common name does not count; {expected} was expected"
+        );
+    }
+    let names: Vec<_> = presented.iter().map(|name| presented_name(name)).collect();
+    if names.iter().any(|name| name == expected) {
+        return format!(
+            "the certificate has {expected} as the name of a host, and that is an address: it must have it as an \
+             iPAddress (RFC 9525 section 6.5)"
+        );
+    }
+    format!("the certificate is for {}, not for {expected}", list(&names, ""))
 }
 
 /// The name in rustls' `DnsName("dns.example")` or `IpAddress(192.0.2.1)`, fit for a terminal and no longer than

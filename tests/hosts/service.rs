@@ -193,6 +193,13 @@ fn a_start_without_a_terminal_says_who_is_asked_and_how_that_is_verified() {
 }
 
 #[test]
+fn more_sockets_than_there_can_be_are_a_wrong_start() {
+    let wrapper = ["bash", "-c", "LISTEN_PID=$$ LISTEN_FDS=1000000000 exec \"$@\"", "bash"];
+    let result = run_through(&wrapper, &[] as &[&str]);
+    assert_one_line(&result, 2, &["LISTEN_FDS: is 1000000000; at most 1024 sockets"]);
+}
+
+#[test]
 fn lines_have_the_form_that_was_asked_for() {
     let proxy = Proxy::start(&["--log-format", "journald"]);
     assert!(proxy.stop().iter().all(|line| line.starts_with("<6>INFO ")));

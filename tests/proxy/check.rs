@@ -368,6 +368,13 @@ fn what_is_no_dns_over_tls_server_is_told_apart() {
     encrypted_web.alpn.clear();
     let mut other = setup();
     other.alpn = vec![b"h2".to_vec()];
+    // An alert of TLS, which is no clear text.
+    let silent = setup().greeting(|_| Greeting::Raw(vec![21, 3, 3, 0, 2, 2, 40]));
+    let (_, stdout, _) = {
+        let server = DotServer::start(silent);
+        check(&flags(&authority, &[at(server.address(), NAME)]), &[])
+    };
+    assert!(stdout.contains("TLS handshake: ") && !stdout.contains("clear text"), "{stdout}");
     let cases: [(Setup, &[&str]); 6] = [
         (
             web,

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -283,8 +284,11 @@ impl ClearText {
         true
     }
 
-    /// The start of the first line, fit for a terminal; `None`: nothing was heard.
+    /// The start of the first line, fit for a terminal; `None`: nothing was heard, or TLS.
     pub(super) fn line(&self) -> Option<String> {
+        if self.heard.first().is_some_and(|octet| TLS_RECORDS.contains(octet)) {
+            return None;
+        }
         let line = self.heard.split(|octet| *octet == b'\n').next().unwrap_or_default();
         let line = String::from_utf8_lossy(line.trim_ascii()).escape_debug().to_string();
         (!line.is_empty()).then_some(line)
@@ -300,6 +304,9 @@ fn is_to_wait(error: &io::Error) -> bool {
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
+
+/// What records of TLS begin with (RFC 8446 section 5.1).
+const TLS_RECORDS: RangeInclusive<u8> = 20..=24;
 
 /// What a web server begins with.
 pub(super) const HTTP: &[u8] = b"HTTP/";
