@@ -1,5 +1,6 @@
 //! Upstreams, and the connections to them.
 
+mod attempts;
 mod blame;
 pub(crate) mod choice;
 pub(crate) mod connection;
@@ -34,9 +35,10 @@ use crate::forwarder::message::edit::Edns;
 use crate::forwarder::message::frame::KEPT_CAPACITY_MAX;
 use crate::forwarder::outbox::Outbox;
 use crate::forwarder::report::Notice;
+pub(crate) use attempts::Place;
 pub(crate) use connection::Due;
 use connection::UpstreamConn;
-pub(crate) use connections::{Ended, Place, Stalled};
+pub(crate) use connections::{Ended, Stalled};
 pub(crate) use traffic::{Arriving, Outgoing, Sent};
 use upstream::{Upstream, UpstreamList};
 
