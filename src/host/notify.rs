@@ -157,10 +157,17 @@ fn connect(address: &OsStr) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// `text` as one line, as a line feed begins another assignment.
+/// `text` as one line, as a line feed begins another assignment, and with its end left out if it is long: systemd takes
+/// no datagram of more than 4,096 octets, and with it would go what else is in there.
 fn line(text: &str) -> String {
-    text.replace(['\n', '\r'], " ")
+    let len = (0..=text.len().min(STATUS_MAX)).rfind(|len| text.is_char_boundary(*len));
+    let shown = &text[..len.unwrap_or(0)];
+    let end = if shown.len() < text.len() { "..." } else { "" };
+    shown.replace(['\n', '\r'], " ") + end
 }
+
+/// Octets of a status, at most.
+const STATUS_MAX: usize = 2048;
 
 /// The assignment that has words for people.
 const STATUS: &str = "STATUS=";
@@ -205,7 +212,7 @@ mod tests {
 
     fn heard(socket: &UnixDatagram) -> String {
         socket.set_read_timeout(Some(LIMIT)).unwrap();
-        let mut buffer = [0; 512];
+        let mut buffer = [0; 8192];
         let len = socket.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..len].to_vec()).unwrap()
     }
@@ -228,6 +235,23 @@ mod tests {
             assert!(heard(&socket).starts_with("STOPPING=1\n"));
             assert_eq!(manager.poll_timeout(), None, "no one wants signs of life");
         }
+    }
+
+    /// Such as sixteen upstreams with certificates that are not trusted.
+    #[test]
+    fn a_long_status_is_cut_and_does_not_take_readiness_with_it() {
+        let now = Instant::now();
+        let [(socket, address), _] = sockets("long");
+        let mut manager = manager(&address, &[]);
+        let failure = "192.0.2.1#dot.example: tls: \u{201e}unknown issuer\u{201c}; ".repeat(200);
+        for start in ["", "-", "--"] {
+            manager.ready(now, &format!("{start}{failure}"));
+            let text = heard(&socket);
+            let status = text.strip_prefix("READY=1\nSTATUS=").unwrap();
+            assert!((2000..=2100).contains(&status.len()) && status.ends_with("..."), "{status}");
+        }
+        manager.status(now, &"x".repeat(2048));
+        assert_eq!(heard(&socket), format!("STATUS={}", "x".repeat(2048)));
     }
 
     #[test]
