@@ -186,6 +186,7 @@ pub use limits::{
 pub use measures::{Answered, Measures};
 pub use message::edit::Edns;
 pub use message::opt::Ede;
+pub(crate) use network::Network;
 use outbox::Outbox;
 use queries::Queries;
 use queries::waiting::Next;

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 
 use support::message::{A, RD};
 use support::server::LIMIT;
@@ -172,6 +173,41 @@ fn slow_and_silent_clients_hold_up_nobody_and_have_their_end() {
         stream.read_to_string(&mut response).is_ok_and(|_| response.starts_with("HTTP/1.1 408 "))
     });
     assert!(told.count() >= 6, "who had the time was not told of its end");
+}
+
+/// A client at this address that asks for all metrics and reads nothing; `None` if it is kept waiting.
+fn unread(metrics: SocketAddr, source: [u8; 4]) -> Option<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    // The least that the kernel has, so that the response does not fit.
+    socket.set_recv_buffer_size(1).expect("a size");
+    socket.bind(&SocketAddr::from((source, 0)).into()).expect("an address of loopback");
+    socket.connect_timeout(&metrics.into(), Duration::from_millis(100)).ok()?;
+    socket.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
+    Some(socket)
+}
+
+#[test]
+fn who_does_not_read_takes_no_probe_from_others() {
+    // So many upstreams that the response is longer than what a socket takes to send.
+    let upstreams = (1..16).map(|index| format!("--upstream=127.0.0.{index}:1#dot.example"));
+    let upstreams: Vec<_> = upstreams.collect();
+    let flags: Vec<_> = METRICS.iter().copied().chain(upstreams.iter().map(|it| &**it)).collect();
+    let bed = Bed::with_args(&flags, |setup| setup);
+    let metrics = bed.proxy.metrics();
+    for many_hosts in [false, true] {
+        // Twice as many as there are places; more come whenever some were closed.
+        let mut held = Vec::new();
+        for _ in 0..5 {
+            for index in 0..if many_hosts { 8 } else { 16 } {
+                let source = [127, 0, 0, if many_hosts { index + 3 } else { 2 }];
+                held.extend(unread(metrics, source));
+            }
+            let start = Instant::now();
+            assert_eq!(page(metrics, "/healthz").0, "HTTP/1.1 200 OK");
+            // Otherwise they have their places for five.
+            assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        }
+    }
 }
 
 /// A client that does not close keeps its place until somebody wants it.

@@ -2,18 +2,20 @@
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::net::TcpStream;
 
 use super::http::{self, PLAIN, Refusal, Request, Response, Status};
+use crate::forwarder::Network;
 
 /// A connection.
 pub(super) struct Conn {
     stream: TcpStream,
     accepted: Instant,
+    network: Network,
     phase: Phase,
 }
 
@@ -25,6 +27,14 @@ enum Phase {
     /// All was written. What still comes is read, up to so many octets, as a close with octets unread would
     /// take the response from the client (RFC 9112 section 9.6).
     Lingering(usize),
+}
+
+/// Who gives way before whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// Has had its response, or is of a network that has most places.
+    First,
+    Last,
 }
 
 /// What follows from what happened to a connection.
@@ -39,8 +49,14 @@ pub(super) enum Then {
 }
 
 impl Conn {
-    pub(super) fn new(stream: TcpStream, now: Instant) -> Self {
-        Self { stream, accepted: now, phase: Phase::Asking(Vec::new()) }
+    pub(super) fn new(stream: TcpStream, client: SocketAddr, now: Instant) -> Self {
+        let network = Network::of(client);
+        Self { stream, accepted: now, network, phase: Phase::Asking(Vec::new()) }
+    }
+
+    /// Where the client is.
+    pub(super) fn network(&self) -> Network {
+        self.network
     }
 
     /// When the connection ends, whatever it is doing.
@@ -48,13 +64,13 @@ impl Conn {
         self.accepted + TIME_MAX
     }
 
-    /// From when on the connection may be closed for another that waits; `None`: it is owed a response. One that has
-    /// had its response gives way first.
-    pub(super) fn gives_way_at(&self) -> Option<Instant> {
+    /// Among whom and from when on the connection may be closed for another that waits. `has_most`: its network has more
+    /// than half of the places.
+    pub(super) fn gives_way(&self, has_most: bool) -> (Rank, Instant) {
         match self.phase {
-            Phase::Asking(_) => Some(self.accepted + TIME_TO_ASK),
-            Phase::Answering(_) => None,
-            Phase::Lingering(_) => Some(self.accepted),
+            Phase::Lingering(_) => (Rank::First, self.accepted),
+            _ if has_most => (Rank::First, self.accepted + TIME_OF_MANY),
+            _ => (Rank::Last, self.accepted + TIME_ALONE),
         }
     }
 
@@ -140,8 +156,12 @@ impl Conn {
 /// The time of a connection, from its acceptance to its end.
 const TIME_MAX: Duration = Duration::from_secs(5);
 
-/// How long a connection may go without a whole request while others wait.
-const TIME_TO_ASK: Duration = Duration::from_secs(1);
+/// How long a connection may ask, and read its response, while others wait: whoever probes whether the program lives
+/// waits no longer for those who do either slowly.
+const TIME_ALONE: Duration = Duration::from_secs(1);
+
+/// The same, for one of a network that has more than half of the places. Most ask and read within a turn of the loop.
+const TIME_OF_MANY: Duration = Duration::from_millis(10);
 
 /// Octets of a request. Prometheus sends 300.
 pub(super) const REQUEST_MAX: usize = 4096;

@@ -18,7 +18,7 @@ use mio::net::TcpListener;
 use mio::{Interest, Registry};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use self::conn::{Conn, REQUEST_MAX, Then};
+use self::conn::{Conn, REQUEST_MAX, Rank, Then};
 use self::http::{EXPOSITION, HEAD_MAX, PLAIN, Page, Refusal, Request, Response, Status};
 use crate::config::{Config, SocketLimits, UpstreamSpec};
 use crate::forwarder::Forwarder;
@@ -160,12 +160,12 @@ impl MetricsServer {
             && let Some(index) = self.place(now)
         {
             match self.listener.accept() {
-                Ok((mut stream, _)) => {
+                Ok((mut stream, client)) => {
                     let token = Origin::Metrics(index + 1).token();
                     let both = Interest::READABLE | Interest::WRITABLE;
                     match registry.register(&mut stream, token, both) {
                         // Whoever had the place goes now that another is there.
-                        Ok(()) => self.conns[index] = Some(Conn::new(stream, now)),
+                        Ok(()) => self.conns[index] = Some(Conn::new(stream, client, now)),
                         Err(error) => log::debug!("metrics: epoll: {}", system_error(&error)),
                     }
                 }
@@ -183,9 +183,9 @@ impl MetricsServer {
     /// When [`Self::handle_turn`] has something to do, if nothing happens before.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let conns = self.conns.iter().flatten();
-        let ends = conns.clone().map(Conn::ends_at).min();
+        let ends = conns.map(Conn::ends_at).min();
         let accepts = self.acceptable.then(|| {
-            let evicts = conns.filter_map(Conn::gives_way_at).min();
+            let evicts = self.next_to_give_way().map(|(_, at, _)| at);
             self.accept_again.or(evicts)
         });
         ends.into_iter().chain(accepts.flatten()).min()
@@ -196,14 +196,27 @@ impl MetricsServer {
         self.conns.iter().flatten().count()
     }
 
-    /// A place for a connection; when all are taken, that of one that has its response or has had its time to ask.
+    /// A place for a connection; when all are taken, that of one that is to give way by now.
     fn place(&self, now: Instant) -> Option<usize> {
         if let Some(free) = self.conns.iter().position(Option::is_none) {
             return Some(free);
         }
-        let conns = self.conns.iter().flatten().enumerate();
-        let asking = conns.filter_map(|(index, conn)| Some((conn.gives_way_at()?, index)));
-        asking.filter(|(at, _)| *at <= now).min().map(|(_, index)| index)
+        self.next_to_give_way().filter(|(_, at, _)| *at <= now).map(|(.., index)| index)
+    }
+
+    /// The connection that gives way next if all places are taken, by rank, and from when on.
+    fn next_to_give_way(&self) -> Option<(Rank, Instant, usize)> {
+        let conns = || self.conns.iter().flatten();
+        let has_most = |network| {
+            let places = conns().filter(|conn| conn.network() == network).count();
+            places > self.conns.len() / 2
+        };
+        let all = self.conns.iter().enumerate().filter_map(|(index, conn)| {
+            let conn = conn.as_ref()?;
+            let (rank, at) = conn.gives_way(has_most(conn.network()));
+            Some((rank, at, index))
+        });
+        all.min()
     }
 
     fn answer(&mut self, conn: &mut Conn, request: Result<Request, Refusal>, view: &View<'_>) {
