@@ -284,6 +284,17 @@ const UNITS: [(&str, &str); 3] = [
     ("dot-proxy.socket", include_str!("../scripts/systemd/dot-proxy.socket")),
 ];
 
+/// Units differ in what cannot be the same, and a line that hardens one hardens the other.
+#[test]
+fn the_unit_and_the_template_are_one_but_for_three_lines() {
+    let [(_, unit), (_, template), _] = UNITS;
+    let instance = unit
+        .replace("Description=DNS over TLS forwarder\n", "Description=DNS over TLS forwarder %i\n")
+        .replace(" --freebind on\n", " --reuse-port on --freebind on\n");
+    let settings = |unit: &str| unit.split_once("[Unit]").map(|(_, rest)| rest.to_owned());
+    assert_eq!(settings(&instance), settings(template));
+}
+
 /// The arguments that a unit starts the program with.
 fn arguments_of(unit: &str) -> Vec<&str> {
     let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=dot-proxy "));
