@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
 use std::sync::{Mutex, PoisonError};
 
 use dot_proxy::commands::check_config;
@@ -57,6 +58,11 @@ fn main() -> ExitCode {
         Ok(Command::Help(text)) => print(&text),
         Ok(Command::Check(config, form)) => check(&config, form),
         Ok(Command::CheckConfig(config)) => check_config(&config, &mut stderr),
+        Ok(Command::CheckWrongConfig(config, error)) => {
+            let mut problems: Vec<_> = error.to_string().lines().map(String::from).collect();
+            problems.extend(shell::file_problems(&config));
+            Err(Failure::Usage(config.in_order(problems).join("\n")))
+        }
         Ok(Command::PrintLimits(config)) => {
             print(&Bound::of(&config, program_octets()).to_string())
         }
@@ -87,7 +93,7 @@ fn run(config: &Config, host: Host, stderr: Stderr, sockets: Vec<Pair>) -> Resul
 
 /// Tries the upstreams and says how they are.
 fn check(config: &Config, form: Form) -> Result<(), Failure> {
-    let connectors = shell::connectors(config).map_err(Failure::Runtime)?;
+    let connectors = shell::connectors(config).map_err(Failure::Usage)?;
     check::run(config, connectors, form, print)?
         .map_or(Ok(()), |summary| Err(Failure::Runtime(summary)))
 }
@@ -96,16 +102,35 @@ fn check(config: &Config, form: Form) -> Result<(), Failure> {
 fn check_config(config: &Config, stderr: &mut Stderr) -> Result<(), Failure> {
     let problems = shell::file_problems(config);
     if !problems.is_empty() {
-        return Err(Failure::Runtime(problems.join("\n")));
+        return Err(Failure::Usage(problems.join("\n")));
     }
     for warning in config.warnings.iter().chain(&check_config::missing_addresses(config)) {
         stderr.write_remark(warning);
     }
-    print(&config.flags)?;
+    let defaults = if config.flags.is_empty() { config::defaults() } else { String::new() };
+    print(&format!("{}{defaults}", config.flags))?;
+    // As the start does, and nothing is done behind it here. Without a log, nothing is said of it.
+    rights::give_up(config.user).ok();
+    for file in named_files(config).filter(|file| !rights::may_read(file)) {
+        stderr.write_remark(&not_read_again(file));
+    }
     let what =
         config.file.as_ref().map_or("the command line".into(), |file| file.to_string_lossy());
     stderr.write_remark(&format!("{what} is right"));
     Ok(())
+}
+
+/// The files that are read at the start and by a reload.
+fn named_files(config: &Config) -> impl Iterator<Item = &Path> {
+    let client = config.files.client.iter().flat_map(|(certificate, key)| [certificate, key]);
+    config.file.iter().chain(&config.files.roots).chain(client).map(PathBuf::as_path)
+}
+
+fn not_read_again(file: &Path) -> String {
+    format!(
+        "{}: SIGHUP will not read it again: only whoever started this program may, and not the user that it becomes",
+        file.display()
+    )
 }
 
 /// Starts to listen, and gives up what only that needs. What the start needs of the stack is free again for handshakes, which need most of it.
@@ -122,11 +147,18 @@ fn start(
         .map_err(|error| Failure::Runtime(error.to_string()))?;
     log::set_max_level(config.log_level);
 
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&config.upstream_source.missing()) {
         log::warn!("{warning}");
     }
     let given = Given { stderr: stderr.clone(), sockets, manager: Manager::find() };
-    let mut reactor = Reactor::bind(config, given).map(Box::new).map_err(Failure::Runtime)?;
+    let mut reactor = Reactor::bind(config, given).map(Box::new).map_err(|error| {
+        // A file that is wrong remains so, too.
+        if shell::file_problems(config).contains(&error) {
+            Failure::Usage(error)
+        } else {
+            Failure::Runtime(error)
+        }
+    })?;
     if config.metrics.is_some() {
         reactor.start_metrics(Bound::of(config, program_octets()).process_sum());
     }
@@ -139,14 +171,12 @@ fn start(
     let _found = clock_gettime(ClockId::Monotonic);
     let source = Source { args: std::env::args_os().skip(1).collect(), host };
     let files = reactor.reload_from(source);
+    // The first process is that of a container: whoever reads this is on another host.
+    let own = if process::id() == 1 { interfaces::own_address() } else { None };
     // Everything is open now.
     rights::give_up(config.user).map_err(Failure::Runtime)?;
     for file in files.iter().filter(|file| !rights::may_read(file)) {
-        log::warn!(
-            "{}: SIGHUP will not read it again: only whoever started this program may, and not the user that it is \
-             now",
-            file.display()
-        );
+        log::warn!("{}", not_read_again(file));
     }
     let ports = config.upstreams.iter().map(|upstream| upstream.address.port());
     let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
@@ -155,7 +185,7 @@ fn start(
         reactor.note_confined_ports();
     }
     let stdout = Some(stdout).filter(|_| !(is_stdout_terminal && is_for_person(config, host)));
-    announce(config, host, &reactor.served(), stderr, stdout);
+    announce(config, host, &reactor.served(), own, stderr, stdout);
     Ok(reactor)
 }
 
@@ -173,11 +203,12 @@ fn announce(
     config: &Config,
     host: Host,
     served: &Served,
+    own: Option<IpAddr>,
     mut stderr: Stderr,
     stdout: Option<Stderr>,
 ) {
     if is_for_person(config, host) {
-        stderr.write_lines(start::block(config, served, host.takes_colour).as_bytes());
+        stderr.write_lines(start::block(config, served, own, host.takes_colour).as_bytes());
     } else {
         start::log_start(config, served);
     }

@@ -15,7 +15,8 @@ pub fn missing_addresses(config: &Config) -> Vec<String> {
             "{flag} {address}: is no address of this host now; `ip address` shows those that are"
         ))
     };
-    missing.map(line).collect()
+    let of_source = config.upstream_source.missing().into_iter().map(|it| config.placed(it));
+    missing.map(line).chain(of_source).collect()
 }
 
 /// Whether no socket can have this address, whatever its port.

@@ -21,14 +21,20 @@ use crate::host::os_error::system_error;
 
 /// Asks, and gives a line that says what answered. The error is one line, with what to do.
 pub fn run(health: &Health, host: Host) -> Result<String, String> {
-    let target = Target::of(health, host)?;
+    let mut target = Target::of(health, host)?;
     let deadline = Instant::now() + TIME_MAX;
-    let socket = connect(target.address).map_err(|error| target.failure(&error))?;
-    match ask(&socket, &query(1), deadline) {
-        Ok(Some(_)) => {}
+    let mut answered = target.ask(deadline);
+    if target.is_guess
+        && answered.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    {
+        target.address = config::LISTEN_DEFAULT;
+        answered = target.ask(deadline);
+    }
+    let socket = match answered {
+        Ok(Some(socket)) => socket,
         Ok(None) => return Err(target.silence()),
         Err(error) => return Err(target.failure(&error)),
-    }
+    };
     if !health.deep {
         return Ok(format!("{target} answers"));
     }
@@ -74,6 +80,12 @@ impl Target {
         }
     }
 
+    /// A socket on which an answer came; `None` if none came until `deadline`.
+    fn ask(&self, deadline: Instant) -> io::Result<Option<UdpSocket>> {
+        let socket = connect(self.address)?;
+        Ok(ask(&socket, &query(1), deadline)?.map(|_| socket))
+    }
+
     /// What is said if nothing came back.
     fn silence(&self) -> String {
         let elsewhere = if self.is_guess { ELSEWHERE } else { "" };
@@ -88,8 +100,9 @@ impl Target {
         let elsewhere = if self.is_guess { ELSEWHERE } else { "" };
         match error.kind() {
             ErrorKind::ConnectionRefused => {
+                let first = if self.is_guess { format!("{DEFAULT} or ") } else { String::new() };
                 format!(
-                    "nothing listens on {self}, UDP: start it, its log says why it ended{elsewhere}"
+                    "nothing listens on {first}{self}, UDP: start it, its log says why it ended{elsewhere}"
                 )
             }
             _ => format!("cannot ask {self}: {}{elsewhere}", system_error(error)),
@@ -223,7 +236,8 @@ const QUESTION_END: usize = HEADER_LEN + 5;
 /// The name of this program's file, in the image and in packages.
 const PROGRAM: &str = env!("CARGO_PKG_NAME");
 
-/// Where a resolver is asked if nothing else is known.
+/// Where a resolver is asked if nothing else is known; then [`config::LISTEN_DEFAULT`], where it listens if it is not
+/// told where.
 const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
 
 const ELSEWHERE: &str = "; if it listens elsewhere, give --listen ADDR:PORT";

@@ -155,6 +155,13 @@ fn interface(text: &str) -> Option<&str> {
 
 /// Says why `text` is no address.
 pub(super) fn address_problem(text: &str) -> String {
+    if text.starts_with('[') && !text.contains(']') {
+        return format!("the bracket of {} is not closed", shown(text));
+    }
+    let is_v4 = |c: char| c.is_ascii_digit() || c == '.';
+    if text.split('.').count() == 4 && text.chars().all(is_v4) {
+        return format!("{} is not an IP address: each of its numbers is at most 255", shown(text));
+    }
     if let Some((host, port)) = text.rsplit_once(':') {
         let bare = host
             .strip_prefix('[')
@@ -256,7 +263,7 @@ mod tests {
             ::1:5300         => may be read with and without a port: [::1]:5300 or [::1:5300]
             1:2:3:4:5:6:7:8:53 => with a port needs brackets: [1:2:3:4:5:6:7:8]:53
             [127.0.0.1]:53   => is not an IP address
-            [::1             => is not an IP address
+            [::1             => the bracket of [::1 is not closed
             256.0.0.1        => is not an IP address
             [fe80::1%no-such]:53 => there is no interface no-such (`ip link` shows those there are); write ADDR
             [fe80::1%no-such] => there is no interface no-such

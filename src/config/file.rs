@@ -114,6 +114,12 @@ fn of_line(line: &str, place: Place) -> Result<Given, String> {
     let name = typed.trim_start_matches('-');
     let known = flags::find(&format!("--{name}")).or_else(|| flags::find(&format!("-{name}")));
     let Some((name, flag)) = known else {
+        if line.starts_with(';') || line.starts_with("//") {
+            return Err(format!("{typed_shown}: is no flag; comments begin with #"));
+        }
+        if let Some(remedy) = with_hyphens(name, text) {
+            return Err(format!("{typed_shown}: unknown flag; write {remedy}"));
+        }
         let value = Some(text).filter(|text| !text.is_empty());
         let remedy = suggest::flag(&format!("--{name}"), value);
         let remedy = remedy.as_deref().unwrap_or("--help lists the flags");
@@ -128,6 +134,21 @@ fn of_line(line: &str, place: Place) -> Result<Given, String> {
         return Err(format!("{typed_shown}: the value is missing; give {}", value.words()));
     }
     Ok(Given { place: Some(place), name, flag, value, text: text.into() })
+}
+
+/// The line that was meant if the name of its flag was written with spaces.
+fn with_hyphens(name: &str, text: &str) -> Option<String> {
+    let mut name = name.to_owned();
+    let mut rest = text;
+    let mut meant = None;
+    while let Some((word, behind)) = rest.split_once(char::is_whitespace) {
+        name = format!("{name}-{word}");
+        rest = behind.trim_start();
+        if flags::find(&format!("--{name}")).is_some() {
+            meant = Some(format!("{name} {}", shown(rest)));
+        }
+    }
+    meant
 }
 
 /// What is between quotes that are around all of it, as other programs have them.
@@ -199,6 +220,8 @@ mod tests {
             ("upstream 1.1.1.1 #sha256/x", Some((1, "--upstream", "1.1.1.1 #sha256/x"))),
             ("upstream 1.1.1.1#a # b # c", Some((1, "--upstream", "1.1.1.1#a"))),
             ("upstream 1.1.1.1#a #", Some((1, "--upstream", "1.1.1.1#a"))),
+            ("upstream 1.1.1.1#a #b", Some((1, "--upstream", "1.1.1.1#a"))),
+            ("upstream 1.1.1.1#a #sha256/x", Some((1, "--upstream", "1.1.1.1#a #sha256/x"))),
             ("listen 127.0.0.1 #home", Some((1, "--listen", "127.0.0.1"))),
             ("listen 127.0.0.1#53", Some((1, "--listen", "127.0.0.1#53"))),
             // It may be the name of a file.
@@ -227,6 +250,10 @@ mod tests {
                 "/x:1: verbose: unknown flag; write log-level debug, and query-log on for",
             ),
             (b"=", "/x:1: =: unknown flag; --help lists the flags"),
+            (b"; quad9", "/x:1: ;: is no flag; comments begin with #"),
+            (b"// upstream quad9", "/x:1: //: is no flag; comments begin with #"),
+            (b"ca file /etc/x.pem", "/x:1: ca: unknown flag; write ca-file /etc/x.pem"),
+            (b"query log client off", "/x:1: query: unknown flag; write query-log-client off"),
             (b"::1", "/x:1: ::1: unknown flag; "),
             (b"help", "/x:1: help: belongs on the command line; leave it out here"),
             (b"version 1", "/x:1: version: belongs on the command line"),

@@ -78,7 +78,13 @@ impl Value {
         let is_blank = |c: Option<char>| c.is_none_or(char::is_whitespace);
         let begins = |&(at, _): &(usize, &str)| {
             let (before, behind) = (text[..at].chars().next_back(), text[at + 1..].chars().next());
-            is_blank(before) && (!self.is_upstream() || is_blank(behind))
+            let may_be_of_value = || {
+                // The first may be in front of the name, any in front of a pin.
+                self.is_upstream()
+                    && !is_blank(behind)
+                    && (!text[..at].contains('#') || text[at + 1..].starts_with("sha256/"))
+            };
+            is_blank(before) && !may_be_of_value()
         };
         match self.form {
             Named(FILE, _) => text,

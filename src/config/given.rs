@@ -123,9 +123,20 @@ pub(super) fn of_arguments(args: Vec<OsString>) -> Result<Vec<Given>, UsageError
     Ok(all)
 }
 
-/// What a command line comes to, with the file that it names. The error is of all that is wrong, as far as that can be
-/// told.
-pub(super) fn resolve(args: &[Given], host: Host) -> Result<Config, UsageError> {
+/// What is wrong with flags, the first line of the file first, and what the others come to, if they go together.
+pub(super) struct Wrong {
+    pub(super) errors: Vec<UsageError>,
+    pub(super) rest: Option<Box<Config>>,
+}
+
+impl From<UsageError> for Wrong {
+    fn from(error: UsageError) -> Self {
+        Self { errors: vec![error], rest: None }
+    }
+}
+
+/// What a command line comes to, with the file that it names.
+pub(super) fn resolve(args: &[Given], host: Host) -> Result<Config, Wrong> {
     let path = args.iter().find(|given| given.is_of(&CONFIG)).map(|given| given.text.clone());
     let of_file = path.map(|path| file::read(path.as_ref())).transpose()?;
     let (of_file, mut errors) = of_file.unwrap_or_default();
@@ -144,10 +155,32 @@ pub(super) fn resolve(args: &[Given], host: Host) -> Result<Config, UsageError> 
         errors.extend(add(given, &mut options, lines).err());
     }
     if !errors.is_empty() {
-        return Err(UsageError::of_all(errors));
+        errors.sort_by_key(|error| line_of(&error.to_string(), options.file.as_deref()));
+        return Err(Wrong { errors, rest: options.into_config().ok().map(Box::new) });
     }
     let config = options.into_config().map_err(|error| with_place(error, &of_file, args, host))?;
-    Ok(Config { flags_of_file: of_file.len(), flags: lines.into(), ..config })
+    let mut warnings = config.warnings;
+    if let Some(file) = config.file.as_deref().filter(|_| of_file.is_empty()) {
+        let file = shown_path(file);
+        warnings.push(format!(
+            "{} {file}: has no flags in it, so nothing but the defaults",
+            CONFIG.long()
+        ));
+    }
+    Ok(Config { flags_of_file: of_file.len(), flags: lines.into(), warnings, ..config })
+}
+
+/// The line of `file` that an error is about; behind all lines if it is about none.
+pub(super) fn line_of(error: &str, file: Option<&Path>) -> u32 {
+    let line = || {
+        let rest = error.strip_prefix(&shown_path(file?))?.strip_prefix(':')?;
+        rest.split(':').next()?.parse().ok()
+    };
+    line().unwrap_or(u32::MAX)
+}
+
+fn shown_path(path: &Path) -> String {
+    shown(&path.to_string_lossy())
 }
 
 /// Takes a flag, and adds the lines for it that are not there yet.

@@ -42,11 +42,13 @@ use crate::host::rights::Ids;
 use crate::host::sandbox::Sandbox;
 use crate::tls::{Files, KeyExchange};
 use flags::{Flag, HELP, PRINT_LIMITS, VERSION};
+use given::Wrong;
+pub use options::LISTEN_DEFAULT;
 pub use sizes::{QUERIES_MAX, Size, SocketLimits};
 use subcommand::Subcommand;
 pub use subcommand::{Health, listeners};
 pub use upstream::{UPSTREAM_PORT, UpstreamSpec};
-pub use usage::usage;
+pub use usage::{defaults, usage};
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
@@ -55,6 +57,8 @@ pub enum Command {
     Check(Box<Config>, Form),
     /// Say whether that could be started, and print [`Config::flags`], a file of configuration.
     CheckConfig(Box<Config>),
+    /// Say what is wrong with flags, and with the files that the others name.
+    CheckWrongConfig(Box<Config>, UsageError),
     /// Ask the program that runs here whether it answers.
     Health(Health),
     /// Print [`usage()`], or what there is to know of a subcommand.
@@ -140,6 +144,12 @@ impl Config {
         given::placed(self.file.as_deref(), error)
     }
 
+    /// Errors in the order of the lines of [`Self::file`] that they are about.
+    pub fn in_order(&self, mut errors: Vec<String>) -> Vec<String> {
+        errors.sort_by_key(|error| given::line_of(error, self.file.as_deref()));
+        errors
+    }
+
     /// Octets that are taken at most while a configuration file is read, and by what it comes to.
     pub const READ_OCTETS: usize = file::READ_OCTETS;
 }
@@ -192,11 +202,6 @@ impl UsageError {
         }
         Self(errors.into_iter().map(|error| error.0).collect::<Vec<_>>().join("\n"))
     }
-
-    /// The first line.
-    fn first(self) -> Self {
-        Self(self.0.lines().next().unwrap_or_default().to_owned())
-    }
 }
 
 impl fmt::Display for UsageError {
@@ -233,12 +238,14 @@ pub fn parse(mut args: Vec<OsString>, mut host: Host) -> Result<Command, UsageEr
         // The limits are those of the program wherever it is started: its query log may be on.
         host.is_stderr_terminal = true;
     }
-    let config = given::resolve(&given::of_arguments(args.finish())?, host);
-    let config = match subcommand {
-        Some(Subcommand::CheckConfig) => config?,
-        _ => config.map_err(UsageError::first)?,
+    let config = match given::resolve(&given::of_arguments(args.finish())?, host) {
+        Ok(config) => Box::new(config),
+        Err(Wrong { errors, rest }) if subcommand == Some(Subcommand::CheckConfig) => {
+            let error = UsageError::of_all(errors);
+            return rest.map(|rest| Command::CheckWrongConfig(rest, error.clone())).ok_or(error);
+        }
+        Err(Wrong { mut errors, .. }) => return Err(errors.swap_remove(0)),
     };
-    let config = Box::new(config);
     Ok(match subcommand {
         _ if prints_limits => Command::PrintLimits(config),
         Some(Subcommand::Check) => Command::Check(config, form),

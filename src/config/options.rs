@@ -135,6 +135,12 @@ impl Options {
     pub(super) fn add_listener(&mut self, value: &str) -> Result<(), String> {
         let value = with_interface_indexes(value, self.host.interface_index);
         let address = address(&value, LISTEN_PORT).map_err(|problem| {
+            if (self.host.interface_index)(&value).is_some() {
+                return format!(
+                    "is an interface; write an address of it, which `ip address show {}` shows",
+                    shown(&value)
+                );
+            }
             suggest::listener(&value).unwrap_or_else(|| {
                 format!("{problem}; write ADDR[:PORT], such as {LISTEN_DEFAULT} or [::1]:5300")
             })
@@ -337,7 +343,7 @@ fn add_zone(zones: &mut Vec<Box<[u8]>>, zone: Box<[u8]>) -> Result<(), String> {
 
 /// Loopback only (RFC 5625 section 6.2), on a port that needs no rights and that neither DNS (53)
 /// nor multicast DNS (5353) holds.
-pub(super) const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(v4(127, 0, 0, 1), 5300);
+pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(v4(127, 0, 0, 1), 5300);
 
 /// The port of a listener that is written without one: that of DNS.
 pub(super) const LISTEN_PORT: u16 = 53;

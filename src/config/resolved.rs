@@ -58,6 +58,20 @@ impl Options {
         }
     }
 
+    /// Whether roots were given, and nobody whose certificate leads to one.
+    fn needless_roots(&self) -> Option<String> {
+        let file = self.ca_files.first()?;
+        let is_alone = self.upstreams.is_empty() && self.builtin_roots != Some(true);
+        is_alone.then(|| {
+            format!(
+                "--ca-file {}: without --upstream {} is asked, whose certificate leads to none of these roots; give \
+                 the --upstream that they are for",
+                shown(&file.to_string_lossy()),
+                UPSTREAM_DEFAULT.word
+            )
+        })
+    }
+
     /// Everything that the program is told, or what does not go together.
     pub(super) fn into_config(mut self) -> Result<Config, UsageError> {
         let inherited = self.host.inherited;
@@ -68,6 +82,7 @@ impl Options {
                 inherited.len()
             )));
         }
+        let needless_roots = self.needless_roots();
         if self.listen.is_empty() && inherited.is_empty() {
             self.listen.push(LISTEN_DEFAULT);
         }
@@ -86,6 +101,7 @@ impl Options {
             Special::Local => SpecialNames::Local { forwarded: self.forward_zones.clone() },
         };
         warnings.extend(self.needless_private_zone(&special_names));
+        warnings.extend(needless_roots);
         warnings.extend(self.unreached_wait_limit());
         warnings.extend(self.source_warnings());
         let log_format = self.log_format();

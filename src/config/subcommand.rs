@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn subcommands_know_their_flags() {
         let table = r"
-            helth               => helth: stray argument; did you mean health, the first word behind dot-proxy?
+            helth               => helth: stray argument; did you mean health?
             -u quad9 health     => -u: changes nothing for health, which takes --listen and --deep
             --healthcheck       => --healthcheck: unknown flag; to ask whether it answers, write dot-proxy health
             --deep              => --deep: unknown flag; it belongs to health, the first word behind dot-proxy

@@ -41,6 +41,16 @@ impl Flag {
     }
 }
 
+/// What holds if no flag is given, as comments of a configuration file.
+pub fn defaults() -> String {
+    let options = Options::new(Host::default());
+    let defaults = FLAGS.iter().filter(|flag| flag.value.is_some());
+    let lines =
+        defaults.map(|flag| (flag.long().trim_start_matches('-'), (flag.default)(&options)));
+    let lines = lines.filter(|(_, default)| !default.is_empty());
+    lines.map(|(name, default)| format!("# {name} {default}\n")).collect::<Vec<_>>().concat()
+}
+
 /// The text of `--help`.
 pub fn usage() -> String {
     let flags = FLAGS.iter().map(Flag::usage).collect::<Vec<_>>().join("\n");

@@ -31,7 +31,7 @@ pub(super) fn needing_restart(old: &Config, new: &Config) -> Result<(), String> 
             let now = values(new, name).filter(is_meant).find(|value| missing_in(value, old));
             new.placed(match (before, now) {
                 (Some(before), Some(now)) => format!("{flag} {now}: was {before}"),
-                (None, Some(now)) => format!("{flag} {now}: was not given"),
+                (None, Some(now)) => format!("{flag} {now}: is new"),
                 (Some(before), None) => format!("{flag}: is not given any more, was {before}"),
                 (None, None) => flag.to_owned(),
             })
@@ -110,15 +110,15 @@ mod tests {
             ("--listen 127.0.0.1:54 --drain 5", "--listen 127.0.0.1:54: was 127.0.0.1:53"),
             (
                 "--listen 127.0.0.1 --size small",
-                "--drain: is not given any more, was 5; --size small: was not given",
+                "--drain: is not given any more, was 5; --size small: is new",
             ),
             (
                 "--listen 127.0.0.1 --drain 6 --tcp-clients-max 90",
-                "--drain 6: was 5; --tcp-clients-max 90: was not given",
+                "--drain 6: was 5; --tcp-clients-max 90: is new",
             ),
             (
                 "--listen 127.0.0.1 --drain 5 --allow 10.0.0.0/8 --allow local",
-                "--allow local: was not given",
+                "--allow local: is new",
             ),
         ] {
             let said = needing_restart(&config(base), &config(line)).err().unwrap_or_default();

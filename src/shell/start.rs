@@ -1,7 +1,7 @@
 //! What is said at the start: on a terminal a block in plain words, elsewhere lines of the log.
 
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::access::log_served;
 use crate::config::Config;
@@ -31,7 +31,9 @@ pub fn log_start(config: &Config, served: &Served) {
 
 /// The same for a person at a terminal, with who is asked and how to try it, in lines.
 #[cold]
-pub fn block(config: &Config, served: &Served, has_colour: bool) -> String {
+///
+/// `own`: an address of this host by which others reach it, if the person is likely on another one.
+pub fn block(config: &Config, served: &Served, own: Option<IpAddr>, has_colour: bool) -> String {
     let addresses: Vec<_> = served.clients.iter().map(ToString::to_string).collect();
     let is_for_this_host = served.clients.iter().all(|address| address.ip().is_loopback());
     let rows = [
@@ -40,7 +42,7 @@ pub fn block(config: &Config, served: &Served, has_colour: bool) -> String {
         ("checks", Some(checked(config))),
         ("serves", Some(if is_for_this_host { "this host".into() } else { clients(config) })),
         ("metrics", served.metrics.map(|address| format!("http://{address}/metrics"))),
-        ("try", served.clients.first().map(|address| dig(*address))),
+        ("try", served.clients.first().map(|address| dig(*address, own))),
     ];
     let [bold, plain] = if has_colour { ["\x1b[1m", "\x1b[0m"] } else { [""; 2] };
     let mut text = format!("{bold}dot-proxy {}{plain}\n", env!("CARGO_PKG_VERSION"));
@@ -107,13 +109,14 @@ fn clients(config: &Config) -> String {
 
 /// How to ask there.
 #[cold]
-fn dig(mut address: SocketAddr) -> String {
+fn dig(mut address: SocketAddr, own: Option<IpAddr>) -> String {
     if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() {
-            [127, 0, 0, 1].into()
-        } else {
-            [0, 0, 0, 0, 0, 0, 0, 1].into()
-        });
+        let loopback = match address.ip() {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        };
+        let own = own.filter(|own| own.is_ipv4() == address.is_ipv4());
+        address.set_ip(own.unwrap_or(loopback));
     }
     let port = match address.port() {
         53 => String::new(),
@@ -143,7 +146,7 @@ mod tests {
         let config = config(line);
         let clients = clients.iter().map(|address| address.parse().unwrap()).collect();
         let metrics = config.metrics;
-        block(&config, &Served { clients, metrics }, has_colour)
+        block(&config, &Served { clients, metrics }, None, has_colour)
     }
 
     #[test]
@@ -196,13 +199,15 @@ mod tests {
 
     #[test]
     fn dig_is_told_where_to_ask() {
-        for (address, expected) in [
-            ("127.0.0.1:53", "dig @127.0.0.1 example.com"),
-            ("[::]:53", "dig @::1 example.com"),
-            ("0.0.0.0:5300", "dig @127.0.0.1 -p 5300 example.com"),
-            ("[fe80::1%3]:53", "dig @fe80::1%3 example.com"),
+        let own = Some([172, 17, 0, 2].into());
+        for (address, own, expected) in [
+            ("127.0.0.1:53", own, "dig @127.0.0.1 example.com"),
+            ("[::]:53", own, "dig @::1 example.com"),
+            ("0.0.0.0:5300", None, "dig @127.0.0.1 -p 5300 example.com"),
+            ("0.0.0.0:53", own, "dig @172.17.0.2 example.com"),
+            ("[fe80::1%3]:53", own, "dig @fe80::1%3 example.com"),
         ] {
-            assert_eq!(dig(address.parse().unwrap()), expected);
+            assert_eq!(dig(address.parse().unwrap(), own), expected);
         }
     }
 }

@@ -4,9 +4,11 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use log::Level;
+
 use super::sockets::Context;
 use crate::config::UPSTREAM_PORT;
-use crate::forwarder::{Counts, Stage, UpstreamSet};
+use crate::forwarder::{Counts, Notice, Stage, UpstreamSet};
 use crate::host::notify::Manager;
 use crate::host::os_error::connect_advice;
 
@@ -20,6 +22,8 @@ pub(crate) struct Reporter {
     /// What the log advises since no upstream is usable.
     advised: Option<String>,
     advised_at: Option<Instant>,
+    /// When the log last had that there is no way to an upstream with IPv6.
+    no_v6_at: Option<Instant>,
 }
 
 /// What a new status is about, compared with the last one.
@@ -32,7 +36,29 @@ struct Told {
 
 impl Reporter {
     pub(crate) fn new(manager: Manager, now: Instant) -> Self {
-        Self { manager, started: now, told: Told::default(), advised: None, advised_at: None }
+        Self {
+            manager,
+            started: now,
+            told: Told::default(),
+            advised: None,
+            advised_at: None,
+            no_v6_at: None,
+        }
+    }
+
+    /// How grave a change of state is. That this host has no IPv6 is one warning, and not one for each upstream.
+    pub(crate) fn level(&mut self, now: Instant, notice: &Notice) -> Level {
+        let Notice::UpstreamFailed { upstream, stage: Stage::Connect, detail } = notice else {
+            return notice.level();
+        };
+        if !upstream.starts_with('[') || &**detail != "network unreachable" {
+            return notice.level();
+        }
+        if self.no_v6_at.is_some_and(|at| now < at + ADVICE_PAUSE) {
+            return Level::Debug;
+        }
+        self.no_v6_at = Some(now);
+        notice.level()
     }
 
     /// Tells the manager that clients are served, at the start or after [`Self::reloading`].
@@ -234,6 +260,25 @@ const ADVICE_PAUSE: Duration = Duration::from_secs(60);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn that_there_is_no_ipv6_is_one_warning_a_minute() {
+        let start = Instant::now();
+        let mut reporter = Reporter::new(Manager::default(), start);
+        for (seconds, upstream, detail, expected) in [
+            (0, "[2001:db8::1]#a", "network unreachable", Level::Warn),
+            (0, "[2001:db8::2]#a", "network unreachable", Level::Debug),
+            (0, "192.0.2.1#a", "network unreachable", Level::Warn),
+            (0, "[2001:db8::2]#a", "timed out", Level::Warn),
+            (59, "[2001:db8::3]#a", "network unreachable", Level::Debug),
+            (60, "[2001:db8::3]#a", "network unreachable", Level::Warn),
+        ] {
+            let (upstream, detail) = (upstream.into(), detail.into());
+            let notice = Notice::UpstreamFailed { upstream, stage: Stage::Connect, detail };
+            let now = start + Duration::from_secs(seconds);
+            assert_eq!(reporter.level(now, &notice), expected, "{seconds} {notice}");
+        }
+    }
 
     #[test]
     fn what_to_do_is_said_by_cause_and_not_twice() {

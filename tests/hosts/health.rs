@@ -54,6 +54,25 @@ fn the_listeners_of_process_1_are_found_in_its_command_line() {
 }
 
 #[test]
+fn who_was_not_told_where_to_listen_is_found() {
+    in_namespace("who_was_not_told_where_to_listen_is_found", "", || {
+        let authority = Authority::new();
+        let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+        let (code, _, stderr) = run(&["health"]);
+        assert_eq!(code, Some(1), "{stderr}");
+        let words = "nothing listens on 127.0.0.1:53 or 127.0.0.1:5300, UDP: ";
+        assert!(stderr.contains(words), "{stderr}");
+        for listener in ["127.0.0.1:5300", "127.0.0.1:53"] {
+            let flags = ["--listen", listener];
+            let proxy = Proxy::start(&proxy::arguments(&authority, &[server.address()], &flags));
+            let (code, stdout, stderr) = run(&["health"]);
+            assert_eq!((code, stdout), (Some(0), format!("{listener} answers\n")), "{stderr}");
+            drop(proxy);
+        }
+    });
+}
+
+#[test]
 fn an_address_of_this_host_is_asked_from_loopback() {
     const NAME: &str = "an_address_of_this_host_is_asked_from_loopback";
 

@@ -152,6 +152,8 @@ fn h10_the_same_request_after_a_second_ends_at_once() {
     let start = Instant::now();
     proxy.signal(Signal::TERM);
     await_no_listener(&proxy);
+    let words = "INFO  [dot_proxy::shell::reactor::end] ending once what is under way is answered (1), within 5 s; another";
+    proxy.await_line("that it ends", |line| line.starts_with(words));
     std::thread::sleep(Duration::from_millis(1_100).saturating_sub(start.elapsed()));
     // The proxy's loop may be late on a busy machine, but not by as much as the query has left.
     for _ in 0..50 {

@@ -65,6 +65,9 @@ fn h05_no_right_to_bind() {
             let result = run_through(&program.as_nobody(), &["--listen", address]);
             assert_one_line(&result, 1, &[&[address, "denied"], &remedies[..]].concat());
         }
+        let metrics = ["--listen", "127.0.0.1:5300", "--metrics", "127.0.0.1:80"];
+        let result = run_through(&program.as_nobody(), &metrics);
+        assert_one_line(&result, 1, &[&["127.0.0.1:80 for metrics"], &remedies[..]].concat());
         fs::write(sysctl, "6000").expect("it could be written before");
         let result = run_through(&program.as_nobody(), &["--listen", "127.0.0.1:5300"]);
         assert_one_line(&result, 1, &[&["127.0.0.1:5300", "denied"], &remedies[..]].concat());

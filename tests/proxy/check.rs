@@ -256,7 +256,7 @@ fn flags_of_a_run_are_taken_and_nothing_is_bound() {
     // Its name is its address.
     assert!(said.starts_with(&format!("{}: usable\n", server.address())), "{said}");
     fs::remove_file(file).expect("it was written");
-    assert_refuses(&["check", "--ca-file", "/nowhere/x"], 1, &["--ca-file", "/nowhere/x"]);
+    assert_refuses(&["check", "--ca-file", "/nowhere/x"], 2, &["--ca-file", "/nowhere/x"]);
     assert_refuses(&["check", "--upstream", "x"], 2, &["--upstream x"]);
 }
 

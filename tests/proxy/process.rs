@@ -63,14 +63,15 @@ fn unusable_ca_file_is_an_error_at_the_start() {
     std::fs::write(&text, "no certificate at all\n").expect("a writable directory");
     for (file, word) in [(&missing, "cannot be read"), (&empty, "empty"), (&text, "no certificate")]
     {
-        assert_refuses(&["--ca-file", file], 1, &[file, word]);
+        assert_refuses(&["--upstream=192.0.2.1#a", "--ca-file", file], 2, &[file, word]);
     }
-    assert_refuses(&["--ca-file", directory], 1, &[directory]);
+    assert_refuses(&["--upstream=192.0.2.1#a", "--ca-file", directory], 2, &[directory]);
     let trusted = name("trusted");
     let root = Authority::new().pem();
     let both = root.clone() + &root.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
     std::fs::write(&trusted, both).expect("a writable directory");
-    assert_refuses(&["--ca-file", &trusted], 1, &[&trusted, "1 of 2 certificates cannot be read"]);
+    let words = [&trusted, "1 of 2 certificates cannot be read"];
+    assert_refuses(&["--upstream=192.0.2.1#a", "--ca-file", &trusted], 2, &words);
     for file in [empty, text, trusted] {
         std::fs::remove_file(file).expect("it was just read");
     }

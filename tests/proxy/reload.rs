@@ -209,7 +209,7 @@ fn an_error_changes_nothing() {
         ("rate-limit 0\n", format!("{at}:4: rate-limit 0: is out of range")),
         (
             "size small\nlisten 127.0.0.1:1\n",
-            format!("{at}:5: listen 127.0.0.1:1: was not given; {at}:4: size small: was not given"),
+            format!("{at}:5: listen 127.0.0.1:1: is new; {at}:4: size small: is new"),
         ),
         (
             &*format!("ca-file {}\n", empty.display()),

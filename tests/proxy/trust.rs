@@ -82,7 +82,7 @@ fn a_server_that_asks_who_we_are_is_shown_our_certificate() {
     proxy
         .await_line("line about it", |line| line.contains(words) && line.contains("--client-cert"));
     proxy.stop();
-    assert_refuses(&flags, 1, &["--client-cert", &file, "no such file"]);
+    assert_refuses(&flags, 2, &["--client-cert", &file, "no such file"]);
 }
 
 #[test]

@@ -32,7 +32,8 @@ pub fn run<E>(
     let mut reports = Vec::new();
     let probed = probe_all(config, connectors, |report| {
         if form == Form::Words {
-            print(&format!("{}\n", report.words()))?;
+            let between = if reports.is_empty() { "" } else { "\n" };
+            print(&format!("{between}{}", report.words()))?;
         }
         reports.push(report);
         Ok(())
@@ -44,7 +45,8 @@ pub fn run<E>(
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let hints = hints(&reports, now);
     match form {
-        Form::Words => hints.iter().try_for_each(|hint| print(&format!("{hint}\n")))?,
+        Form::Words if hints.is_empty() => {}
+        Form::Words => print(&format!("\n{}\n", hints.join("\n")))?,
         Form::Json => print(&document(&reports, &hints))?,
     }
     let (all, usable) =

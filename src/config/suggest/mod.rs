@@ -104,7 +104,7 @@ pub(super) fn stray(arg: &str, behind: Option<&str>) -> String {
         return format!("a file of flags follows its own: write --config {}", shown(arg));
     }
     if let Some(subcommand) = nearest(word, subcommand::words()) {
-        return format!("did you mean {subcommand}, the first word behind dot-proxy?");
+        return format!("did you mean {subcommand}?");
     }
     format!("every value follows its flag, such as {}", flag_for(arg))
 }
@@ -436,8 +436,25 @@ pub(super) fn with_colon(text: &str) -> Option<String> {
     })
 }
 
-/// What is said of flags, as they are written in a file: without their dashes.
+/// Several flags that are to be written, as a file has them: a line each.
+fn in_lines(text: &str) -> Option<String> {
+    let (before, list) = text.rsplit_once("write --")?;
+    let pairs: Vec<_> = list.split(" --").collect();
+    let is_pair = |pair: &&str| {
+        let (flag, value) = pair.split_once(' ').unwrap_or_default();
+        flags::find(&format!("--{flag}")).is_some() && !value.trim_end_matches(" ...").contains(' ')
+    };
+    match pairs[..] {
+        _ if !pairs.iter().all(is_pair) => None,
+        [] | [_] => None,
+        [first, second] => Some(format!("{before}write two lines: {first} and {second}")),
+        _ => Some(format!("{before}write a line for each: {}", pairs.join(", "))),
+    }
+}
+
+/// What is said of flags, as they are written in a file: without their dashes, and a line each.
 pub(super) fn without_dashes(text: &str) -> String {
+    let text = in_lines(text).unwrap_or_else(|| text.to_owned());
     let word = |word: &str| {
         let (bracket, flag) = word.strip_prefix('(').map_or(("", word), |flag| ("(", flag));
         let name = flag.trim_end_matches([',', ';', ':', '.', '?', ')']);
@@ -479,19 +496,24 @@ pub(super) fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> O
         .map(|(_, word)| word)
 }
 
-/// How many octets to change, insert or remove to make `a` into `b` (Levenshtein).
+/// How many octets to change, insert, remove, or exchange with the next one to make `a` into `b`.
 pub(super) fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    // The row of the octets of `a` so far, and the two above it.
+    let mut rows = [vec![0; b.len() + 1], vec![0; b.len() + 1], (0..=b.len()).collect::<Vec<_>>()];
+    for i in 0..a.len() {
+        rows.rotate_left(1);
+        rows[2][0] = i + 1;
+        for j in 0..b.len() {
+            let change = rows[1][j] + usize::from(a[i] != b[j]);
+            let mut least = change.min(rows[2][j] + 1).min(rows[1][j + 1] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                least = least.min(rows[0][j - 1] + 1);
+            }
+            rows[2][j + 1] = least;
         }
     }
-    row[b.len()]
+    rows[2][b.len()]
 }
 
 /// Parts of a list that an error repeats: errors are lines a person reads.
@@ -559,6 +581,7 @@ mod tests {
         1.1.1.1@a.b@c.d                => is not an IP address
         1.1.1.1:dns                    => the port 'dns' is not a number
         cloudflare:853                 => is a preset with more beside it; write cloudflare
+        [2620:fe::fe#dns.quad9.net     => the bracket of [2620:fe::fe is not closed; write [IPv6]:PORT#NAME, such
         2620:fe::x#dns.quad9.net       => write [IPv6]:PORT#NAME, such as [2606:4700:4700::1111]#cloudflare-dns.com";
         assert_errors("--upstream", table);
     }
@@ -576,6 +599,8 @@ mod tests {
         192.168.1.1/24                 => which serves UDP and TCP; write 192.168.1.1:53
         [fe80::1%2]#5300               => which serves UDP and TCP; write [fe80::1%2]:5300
         '127.0.0.1 5300'               => which serves UDP and TCP; write 127.0.0.1:5300
+        [::1                           => the bracket of [::1 is not closed; write ADDR[:PORT], such as 127.0.0.1:5300 or [::1]:5300
+        300.1.1.1                      => 300.1.1.1 is not an IP address: each of its numbers is at most 255; write ADDR
         127.0.0.1,[::1]:53             => is 2 in one; write --listen 127.0.0.1 --listen [::1]:53";
         assert_errors("--listen", table);
     }

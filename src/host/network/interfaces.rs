@@ -1,6 +1,6 @@
 //! Interfaces of this host, and addresses of theirs that cannot be used yet.
 
-use std::net::{SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket};
 
 use rustix::event::{Timespec, poll};
 use rustix::net::netdevice::name_to_index;
@@ -12,6 +12,16 @@ pub fn index(name: &str) -> Option<u32> {
         socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()
     })?;
     name_to_index(any, name).ok()
+}
+
+/// The address from which this host's IPv4 packets leave, if there is a way out. Nothing is sent.
+pub fn own_address() -> Option<IpAddr> {
+    // To be found in documents alone (RFC 5737).
+    const ANYBODY: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 53);
+
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(ANYBODY).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 /// Why an IPv6 address that this host has cannot be used (RFC 4862 section 5.4).

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use rustix::io::Errno;
 use socket2::SockRef;
@@ -29,6 +29,23 @@ impl Source {
     /// Whether sockets are bound to an address of it.
     pub fn has_address(&self) -> bool {
         self.v4.is_some() || self.v6.is_some()
+    }
+
+    /// The addresses that this host does not have, a line each.
+    pub fn missing(&self) -> Vec<String> {
+        let all = [self.v4.map(IpAddr::from), self.v6.map(IpAddr::from)];
+        let is_missing = |ip: &IpAddr| {
+            UdpSocket::bind((*ip, 0))
+                .is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
+        };
+        let missing = all.into_iter().flatten().filter(is_missing);
+        missing
+            .map(|ip| {
+                format!(
+                    "--upstream-source {ip}: is no address of this host now; upstreams are connected to once it is"
+                )
+            })
+            .collect()
     }
 
     /// The address from which others with an address like `to` are connected to.
@@ -139,6 +156,14 @@ mod tests {
             let problem = source.bind(&SockRef::from(&socket()), to).unwrap_err();
             assert_eq!(problem, expected);
         }
+        let source = Source {
+            v4: Some(NOBODYS),
+            v6: Some(Ipv6Addr::LOCALHOST),
+            interface: Some("nosuch0".into()),
+        };
+        let missing = source.missing();
+        let expected = "--upstream-source 192.0.2.77: is no address of this host now; ";
+        assert!(missing.len() == 1 && missing[0].starts_with(expected), "{missing:?}");
     }
 
     #[test]

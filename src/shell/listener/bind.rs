@@ -291,8 +291,7 @@ fn explain(
         (io::ErrorKind::PermissionDenied, port)
             if *by_bind && is_access(error) && (1..host.unprivileged_from).contains(&port) =>
         {
-            "; run as root, `sudo setcap cap_net_bind_service=+ep` the binary, or set \
-             net.ipv4.ip_unprivileged_port_start"
+            RIGHT_TO_BIND
         }
         (io::ErrorKind::PermissionDenied, _) => {
             "; a sandbox or a security module of this host forbids it"
@@ -327,6 +326,15 @@ fn explain(
     format!("cannot listen on {address} {transport}: {}{remedy}", system_error(error))
 }
 
+/// What to do about an error of bind(2) for this port that may be one of rights, or nothing.
+pub(crate) fn right_to_bind(port: u16, error: &io::Error) -> &'static str {
+    let is_reserved = (1..unprivileged_from()).contains(&port);
+    if is_access(error) && is_reserved { RIGHT_TO_BIND } else { "" }
+}
+
+const RIGHT_TO_BIND: &str = "; run as root (in a container, `docker run --user 0`), `sudo setcap \
+                             cap_net_bind_service=+ep` the binary, or set net.ipv4.ip_unprivileged_port_start=53";
+
 /// Whether systemd-resolved listens on this address, or on one that this stands for.
 fn is_resolved_in(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V4(v4) if matches!(v4.octets(), [0, 0, 0, 0] | [127, 0, 0, 53 | 54]))
@@ -350,7 +358,7 @@ mod tests {
                 true,
                 1024,
                 None,
-                "cap_net_bind_service=+ep` the binary, or set net.ipv4.ip_un",
+                "cap_net_bind_service=+ep` the binary, or set net.ipv4.ip_unprivileged_port_start=53",
             ),
             ("[::1]:1023", access, true, 1024, None, "cap_net_bind_service"),
             ("127.0.0.1:1999", access, true, 2000, None, "cap_net_bind_service"),

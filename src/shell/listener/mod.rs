@@ -16,7 +16,7 @@ use crate::host::os_error::{Logged, system_error};
 use crate::shell::datagram::{Buffers, Calls, DatagramSocket, Sent};
 use bind::Bound;
 
-pub(crate) use bind::{Options, find_calls, log_early};
+pub(crate) use bind::{Options, find_calls, log_early, right_to_bind};
 
 /// The two sockets of a listening address, and what is known to wait in them: epoll tells of
 /// something new only, so what was left must be remembered.

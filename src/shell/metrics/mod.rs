@@ -25,7 +25,7 @@ use crate::forwarder::Forwarder;
 use crate::host::network::source;
 use crate::host::os_error::system_error;
 use crate::host::process::{Process, time_of_day};
-use crate::shell::listener::log_early;
+use crate::shell::listener::{log_early, right_to_bind};
 use crate::shell::origin::Origin;
 use crate::shell::upstream::UpstreamTarget;
 
@@ -77,7 +77,7 @@ impl MetricsServer {
     pub(crate) fn bind(config: &Config) -> Result<Option<Self>, String> {
         let Some(address) = config.metrics else { return Ok(None) };
         let failed = |error: io::Error| {
-            format!("cannot listen on {address} for metrics: {}", reason(&error))
+            format!("cannot listen on {address} for metrics: {}", reason(&error, address.port()))
         };
         let listener = bind(address, config).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -291,11 +291,11 @@ fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-fn reason(error: &io::Error) -> String {
+fn reason(error: &io::Error, port: u16) -> String {
     let why = system_error(error);
     match error.kind() {
         io::ErrorKind::AddrInUse => format!("{why}; `ss -lntp` shows who has it (--metrics)"),
-        _ => format!("{why} (--metrics)"),
+        _ => format!("{why} (--metrics){}", right_to_bind(port, error)),
     }
 }
 

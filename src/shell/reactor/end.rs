@@ -62,6 +62,13 @@ impl Reactor {
             }
         }
         self.cx.forwarder.handle_shutdown(self.cx.now);
+        match self.cx.forwarder.counts().queries_held {
+            0 => log::info!("ending: nothing is under way"),
+            held => log::info!(
+                "ending once what is under way is answered ({held}), within 5 s; another signal ends it at once, with \
+                 exit code 1"
+            ),
+        }
         self.ending = Ending::Until(self.cx.now + SHUTDOWN_TIMEOUT);
     }
 

@@ -323,7 +323,9 @@ impl Reactor {
                         socket.inspect_path(&mut self.cx);
                     }
                 }
-                Action::Log(notice) => log::log!(notice.level(), "{notice}"),
+                Action::Log(notice) => {
+                    log::log!(self.reporter.level(self.cx.now, &notice), "{notice}");
+                }
                 // The client is not read now: one that sends without end would keep this loop going.
                 Action::Read(client) => self.unread.push(client.into()),
                 Action::ShutdownWrite(client) => {
