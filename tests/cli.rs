@@ -261,9 +261,9 @@ fn every_name_the_command_line_takes_is_one_rustls_takes() {
 }
 
 #[test]
-fn the_readme_has_a_row_for_each_flag() {
-    let readme = include_str!("../README.md");
-    let (_, table) = readme.split_once(FLAGS_HEAD).expect("README.md has a table of flags");
+fn the_page_of_flags_has_a_row_for_each() {
+    let page = include_str!("../scripts/FLAGS.md");
+    let (_, table) = page.split_once(FLAGS_HEAD).expect("a table of flags");
     let (table, _) = table.split_once("\n\n").expect("its end");
     let rows = rows_of_flags();
     assert!(rows.len() > 15, "{rows:?}");
@@ -319,10 +319,10 @@ const CONFIGURATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/system
 #[test]
 fn links_between_documents_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let suites = ["bench", "conformance", "faults", "memory"]
+    let suites = ["bench", "conformance", "faults", "memory", "scenarios"]
         .map(|suite| format!("tests/{suite}/README.md"));
     let mut links = 0;
-    let others = ["README.md", "tests/README.md", "tests/THREATS.md"];
+    let others = ["README.md", "scripts/FLAGS.md", "tests/README.md", "tests/THREATS.md"];
     for document in others.into_iter().chain(suites.iter().map(String::as_str)) {
         let document = root.join(document);
         let text = std::fs::read_to_string(&document).expect("a document");
@@ -376,6 +376,19 @@ fn tests_that_the_threats_name_are_there() {
         };
         assert!(sources.any(is_test), "there is no test {file}::{test}");
     }
+}
+
+/// The configuration file of the README, with a file that there is.
+#[test]
+fn the_readme_has_a_configuration_that_is_right() {
+    let readme = include_str!("../README.md");
+    let (_, rest) = readme.split_once("```\nlisten ").expect("a configuration file");
+    let (text, _) = rest.split_once("```").expect("its end");
+    let text = format!("listen {text}")
+        .replace("ca-file /etc/dot-proxy/ca.pem\n", "")
+        .replace("192.168.1.2", "127.0.0.2");
+    let file = TestFile::new("readme", &text);
+    assert_eq!(checked(&file, &[]).lines().count(), text.lines().count() + 3, "{text}");
 }
 
 #[test]
