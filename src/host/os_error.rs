@@ -41,11 +41,12 @@ pub(crate) fn connect_advice(words: &str, address: SocketAddr) -> Option<String>
             "a firewall drops TCP to port {port}, as many do with 853, or the server is down: try it from another network"
         ),
         "network unreachable" | "host unreachable" | "address not available" => {
-            let network = if address.is_ipv6() { "IPv6" } else { "network" };
-            format!(
-                "this host has no way there: leave the upstream out where there is no {network}, or see what ip route \
-                 get {ip} says"
-            )
+            let first = if address.is_ipv6() {
+                "leave the upstream out where there is no IPv6"
+            } else {
+                "is it connected to a network?"
+            };
+            format!("this host has no way there: {first} (`ip route get {ip}` shows the way)")
         }
         _ => return None,
     })
@@ -119,10 +120,10 @@ mod tests {
             (
                 "network unreachable",
                 "[2001:db8::1]:853",
-                "this host has no way there: leave the upstream out where there is no IPv6, or see what ip route get \
-                 2001:db8::1 says",
+                "this host has no way there: leave the upstream out where there is no IPv6 (`ip route get 2001:db8::1` \
+                 shows the way)",
             ),
-            ("host unreachable", "192.0.2.1:853", "this host has no way there: leave the upstream"),
+            ("host unreachable", "192.0.2.1:853", "this host has no way there: is it connected"),
             ("too many open files", "192.0.2.1:853", ""),
         ] {
             let advice = connect_advice(words, address.parse().unwrap()).unwrap_or_default();
