@@ -11,6 +11,7 @@ use crate::config::UPSTREAM_PORT;
 use crate::forwarder::{Counts, Notice, Stage, UpstreamSet};
 use crate::host::notify::Manager;
 use crate::host::os_error::connect_advice;
+use crate::tls;
 
 /// Tells how the service does.
 #[derive(Debug)]
@@ -215,7 +216,16 @@ fn advice(name: &str, stage: Stage, detail: &str, shared: Option<&str>) -> Optio
     match stage {
         _ if SAYS_WHAT_TO_DO.iter().any(|words| detail.contains(words)) => None,
         Stage::Connect => address.and_then(|address| connect_advice(detail, address)),
-        Stage::Certificate => Some(CHECK.into()),
+        Stage::Certificate => Some(match (tls::other_name(detail), tls::other_pin(detail)) {
+            (Some(other), _) => format!(
+                "if that is the server you mean, write --upstream {place}#{other}; if not, somebody answers in its place"
+            ),
+            (None, Some(pin)) => format!(
+                "compare that with what its operator says; if the key was changed on purpose, write {pin} in place of the \
+                 other"
+            ),
+            (None, None) => CHECK.into(),
+        }),
         Stage::Tls | Stage::Negotiation => {
             Some(format!("is a DNS-over-TLS server at that address and port? {CHECK}"))
         }
@@ -301,8 +311,15 @@ mod tests {
                 local,
                 Certificate,
                 "the certificate is for dot.example, not for wrong.example",
-                "`dot-proxy check` with the same flags says what to do",
+                "if that is the server you mean, write --upstream 127.0.0.1:8853#dot.example; if not, ",
             ),
+            (
+                local,
+                Certificate,
+                "the server's key is sha256/A; it was expected to be sha256/B",
+                "compare that with what its operator says; if the key was changed on purpose, write sha256/A in ",
+            ),
+            (local, Certificate, "the certificate is malformed", "`dot-proxy check` with the same"),
             (local, Certificate, "if its CA is your own, give it with --ca-file FILE; cert", ""),
             (local, Certificate, "not valid before 2026, but the system clock is wrong", ""),
             (local, Tls, "closed by the server", "is a DNS-over-TLS server at"),

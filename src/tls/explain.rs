@@ -311,7 +311,19 @@ fn name_words(expected: &str, presented: &[String]) -> String {
              iPAddress (RFC 9525 section 6.5)"
         );
     }
-    format!("the certificate is for {}, not for {expected}", list(&names, ""))
+    format!("{NAMES}{}{NOT_FOR}{expected}", list(&names, ""))
+}
+
+/// A name that the certificate has instead of the one that was expected, of words that say so.
+pub(crate) fn other_name(words: &str) -> Option<&str> {
+    let (names, _) = words.strip_prefix(NAMES)?.split_once(NOT_FOR)?;
+    let first = names.split(", ").next()?;
+    (!first.contains(['*', '\\'])).then_some(first)
+}
+
+/// The pin of the key that the server has instead of the one that was expected, of words that say so.
+pub(crate) fn other_pin(words: &str) -> Option<&str> {
+    words.strip_prefix(KEY)?.split(';').next()
 }
 
 /// The name in rustls' `DnsName("dns.example")` or `IpAddress(192.0.2.1)`, fit for a terminal and no longer than
@@ -358,6 +370,12 @@ pub(super) fn date(time: UnixTime) -> String {
     let (hour, minute) = (second / 3_600, second / 60 % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02} UTC", second % 60)
 }
+
+const NAMES: &str = "the certificate is for ";
+const NOT_FOR: &str = ", not for ";
+
+/// In front of the pin of the key that was seen.
+pub(super) const KEY: &str = "the server's key is ";
 
 /// Characters of a text of others that are shown: a DNS name has no more.
 const TEXT_MAX: usize = 253;
@@ -485,6 +503,25 @@ mod tests {
         ] {
             assert_eq!(alert_words(alert, at, false), words, "{alert:?}");
         }
+    }
+
+    #[test]
+    fn what_there_is_instead_is_found_in_the_words() {
+        for (words, name) in [
+            ("the certificate is for a.example, not for b.example", Some("a.example")),
+            (
+                "the certificate is for a.example, c.example and 3 more, not for b",
+                Some("a.example"),
+            ),
+            ("the certificate is for *.example, not for b.example", None),
+            ("the certificate is for \\u{1b}, not for b.example", None),
+            ("the certificate has expired", None),
+        ] {
+            assert_eq!(other_name(words), name, "{words}");
+        }
+        let words = "the server's key is sha256/A; it was expected to be sha256/B";
+        assert_eq!(other_pin(words), Some("sha256/A"));
+        assert_eq!(other_pin("the certificate has expired"), None);
     }
 
     #[test]

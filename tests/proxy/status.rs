@@ -52,6 +52,25 @@ fn ask(authority: &Authority, servers: &[(SocketAddr, &str)]) -> (String, Vec<St
 }
 
 #[test]
+fn what_is_to_be_written_for_another_name_or_key_is_said() {
+    let authority = Authority::new();
+    let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+    let address = server.address();
+    let stranger = format!("dot.example,{}", authority.identity("dot.example").pin());
+    for (name, words) in [
+        (
+            "wrong.example",
+            format!("; if that is the server you mean, write --upstream {address}#dot.example; "),
+        ),
+        (&*stranger, "; if the key was changed on purpose, write sha256/".into()),
+    ] {
+        let (_, lines) = ask(&authority, &[(address, name)]);
+        let errors: Vec<_> = lines.iter().filter(|line| line.starts_with("ERROR ")).collect();
+        assert!(errors.len() == 1 && errors[0].contains(&words), "{name}: {lines:#?}");
+    }
+}
+
+#[test]
 fn several_operators_that_fail_alike_look_like_a_captive_portal() {
     let authority = Authority::new();
     let http = || Greeting::Raw(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec());

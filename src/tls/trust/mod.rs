@@ -23,6 +23,7 @@ use rustls::{
 };
 use webpki::{Cert, EndEntityCert, KeyUsage, VerifiedPath, spki_for_anchor};
 
+use crate::tls::explain::KEY;
 use crate::tls::pin::Pin;
 use crate::tls::presented::Witness;
 
@@ -222,7 +223,7 @@ impl fmt::Display for WrongKey {
         let whose = if self.or_issuers { "it or an issuer's" } else { "it" };
         let expected: Vec<_> = self.expected.iter().map(Pin::to_string).collect();
         let expected = expected.join(" or ");
-        write!(f, "the server's key is {}; {whose} was expected to be {expected}", self.seen)
+        write!(f, "{KEY}{}; {whose} was expected to be {expected}", self.seen)
     }
 }
 
