@@ -147,9 +147,6 @@ fn start(
         .map_err(|error| Failure::Runtime(error.to_string()))?;
     log::set_max_level(config.log_level);
 
-    for warning in config.warnings.iter().chain(&config.upstream_source.missing()) {
-        log::warn!("{warning}");
-    }
     let given = Given { stderr: stderr.clone(), sockets, manager: Manager::find() };
     let mut reactor = Reactor::bind(config, given).map(Box::new).map_err(|error| {
         // A file that is wrong remains so, too.
@@ -159,6 +156,10 @@ fn start(
             Failure::Runtime(error)
         }
     })?;
+    // A start that fails says why, and nothing else.
+    for warning in config.warnings.iter().chain(&config.upstream_source.missing()) {
+        log::warn!("{warning}");
+    }
     if config.metrics.is_some() {
         reactor.start_metrics(Bound::of(config, program_octets()).process_sum());
     }
