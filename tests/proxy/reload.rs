@@ -311,25 +311,33 @@ fn the_sandbox_allows_no_other_port_and_no_other_folder() {
     const NAME: &str = "the_sandbox_allows_no_other_port_and_no_other_folder";
 
     let bed = Bed::new("confined", 2);
-    let lines = bed.lines(&[0], "");
-    let bed = bed.start(&lines, &[]);
-    let is_confined = |line: &str| line.contains("sandbox: ") && line.contains("files");
-    let lines = bed.proxy().lines();
-    if !lines.iter().any(|line| is_confined(line) && line.contains("ports")) {
+    // Beside the configuration: in the folder for temporary files all others could be read, too.
+    let beside = bed.file.with_file_name("ca.pem");
+    fs::copy(bed.authority.file(), &beside).expect("our folder");
+    let lines = |server: usize, more: &str| {
+        let upstream = bed.servers[server].address();
+        format!("ca-file {}\nupstream {upstream}#dot.example\n{more}", beside.display())
+    };
+    let (at_first, other_port) = (lines(0, ""), lines(1, ""));
+    let elsewhere = bed.file.parent().expect("it has one").with_extension("elsewhere");
+    let ca = elsewhere.join("ca.pem");
+    let other_folder = lines(0, &format!("ca-file {}\n", ca.display()));
+    let bed = bed.start(&at_first, &[]);
+    let confined = bed.proxy().await_line("sandbox", |line| line.contains("sandbox: "));
+    if !["files", "ports"].iter().all(|word| confined.contains(word)) {
         return skip(NAME, "the kernel has no Landlock that restricts ports");
     }
-    bed.write(&bed.lines(&[1], ""));
+    bed.write(&other_port);
     let line = bed.reload();
     let port = bed.servers[1].address().port();
     let words = [&*format!("no upstream had port {port} at the start"), "restart"];
     assert!(words.iter().all(|word| line.contains(word)), "{line}");
-    // The files so far are all below that for temporary files.
-    let ca = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-ca.pem", std::process::id()));
+    fs::create_dir_all(&elsewhere).expect("a writable directory");
     fs::copy(bed.authority.file(), &ca).expect("our folder");
-    bed.write(&bed.lines(&[0], &format!("ca-file {}\n", ca.display())));
+    bed.write(&other_folder);
     let line = bed.reload();
-    fs::remove_file(&ca).expect("it was copied");
-    let words = [&*format!(":4: ca-file {}: ", ca.display()), "only in the folders", "restart"];
+    fs::remove_dir_all(&elsewhere).expect("our folder");
+    let words = [&*format!(":3: ca-file {}: ", ca.display()), "only in the folders", "restart"];
     assert!(words.iter().all(|word| line.contains(word)), "{line}");
     assert_eq!(bed.ask("after.example"), NOERROR);
 }
