@@ -46,7 +46,7 @@ use given::Wrong;
 pub use options::LISTEN_DEFAULT;
 pub use sizes::{QUERIES_MAX, Size, SocketLimits};
 use subcommand::Subcommand;
-pub use subcommand::{Health, listeners};
+pub use subcommand::{Health, Started, started};
 pub use upstream::{UPSTREAM_PORT, UpstreamSpec};
 pub use usage::{defaults, usage};
 

@@ -65,12 +65,31 @@ pub(super) fn health(mut args: Arguments, host: Host) -> Result<Command, UsageEr
     Ok(Command::Health(Health { listen: options.listen, deep }))
 }
 
-/// The addresses at which a program that was started with these arguments serves; `None` if it does not serve.
-pub fn listeners(args: Vec<OsString>, host: Host) -> Result<Option<Vec<SocketAddr>>, UsageError> {
-    match super::parse(args, host)? {
-        Command::Run(config) => Ok(Some(config.listen)),
-        _ => Ok(None),
+/// What a command line by itself says of where the program serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Where clients are served, as far as the command line has it.
+    pub listen: Vec<SocketAddr>,
+    /// Whether other processes may listen there, too.
+    pub reuse_port: bool,
+    /// Where metrics are served.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Reads the command line of a program that runs; `None` if that program does not serve. No file is read.
+pub fn started(mut args: Vec<OsString>, host: Host) -> Option<Started> {
+    if Subcommand::take(&mut args).is_some() {
+        return None;
     }
+    let mut options = Options::new(host);
+    for given in given::of_arguments(args).ok()? {
+        if ["--listen", "--reuse-port", "--metrics"].contains(&given.flag.long()) {
+            // It may name an interface that is gone.
+            (given.value.set)(&mut options, &given.text).ok();
+        }
+    }
+    let Options { listen, reuse_port, metrics, .. } = options;
+    Some(Started { listen, reuse_port, metrics })
 }
 
 /// The words of all subcommands.

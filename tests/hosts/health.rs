@@ -1,13 +1,17 @@
 //! `dot-proxy health` in containers, and at addresses other than loopback.
 
 use std::fs;
+use std::net::UdpSocket;
 use std::process::Command;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 
 use support::namespace::{in_namespace, ip};
 use support::proxy::{program, run};
 use support::{Authority, Bed, DotServer, Proxy, Setup, proxy};
+
+/// Has the program be process 1 of a namespace.
+const UNSHARE: [&str; 5] = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
 
 /// What it says from inside the namespaces of a process, with its exit code.
 fn health_of(pid: Pid) -> (Option<i32>, String) {
@@ -34,8 +38,6 @@ fn child_of(pid: Pid) -> Pid {
 #[test]
 fn the_listeners_of_process_1_are_found_in_its_command_line() {
     const NAME: &str = "the_listeners_of_process_1_are_found_in_its_command_line";
-    const UNSHARE: [&str; 5] = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
-
     in_namespace(NAME, "", || {
         let authority = Authority::new();
         let server = DotServer::start(Setup::new(authority.identity("dot.example")));
@@ -50,6 +52,91 @@ fn the_listeners_of_process_1_are_found_in_its_command_line() {
             let expected = (Some(0), format!("{asked} answers\n"));
             assert_eq!(health_of(inside), expected, "{flags:?}");
         }
+    });
+}
+
+/// Process 1 goes on with what it read at its start.
+#[test]
+fn where_process_1_listens_is_not_read_in_its_file() {
+    const NAME: &str = "where_process_1_listens_is_not_read_in_its_file";
+
+    in_namespace(NAME, "", || {
+        let authority = Authority::new();
+        let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+        let directory = format!("{}/{NAME}-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+        fs::create_dir_all(&directory).expect("a writable directory");
+        let file = format!("{directory}/dot-proxy.conf");
+        // Others listen here, too, also where it does if it is told nothing.
+        let silent = UdpSocket::bind("127.0.0.1:53").expect("nobody else is here");
+        let other = UdpSocket::bind("[::1]:123").expect("nobody else is here");
+        other.connect("[::1]:124").expect("an address of this host");
+        for listener in ["127.0.0.1:5353", "[::1]:5354", "0.0.0.0:5355", "[::]:5356"] {
+            fs::write(&file, format!("listen {listener}\n")).expect("a writable directory");
+            // Without the address that is added to the command line; the file is relative to the directory.
+            let script = format!("cd {directory}; shift 2; exec \"$0\" \"$@\"");
+            let wrapper = [&UNSHARE[..], &["sh", "-c", &script]].concat();
+            let flags = ["--config", "dot-proxy.conf"];
+            let args = proxy::arguments(&authority, &[server.address()], &flags);
+            let proxy = Proxy::start_through(&wrapper, &args);
+            let inside = child_of(proxy.pid());
+            let asked = listener.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]");
+            let expected = (Some(0), format!("{asked} answers\n"));
+            assert_eq!(health_of(inside), expected, "as it was read");
+            fs::write(&file, "listen 127.0.0.1:5999\n").expect("a writable directory");
+            assert_eq!(health_of(inside), expected, "edited");
+            fs::write(&file, "lisen 127.0.0.1:5999\n").expect("a writable directory");
+            assert_eq!(health_of(inside), expected, "wrong");
+            fs::remove_file(&file).expect("a writable directory");
+            assert_eq!(health_of(inside), expected, "gone");
+            kill_process(inside, Signal::STOP).expect("it runs");
+            let (code, said) = health_of(inside);
+            assert_eq!(code, Some(1), "{said}");
+            assert!(said.contains("did not answer") && said.contains(&asked), "{said}");
+        }
+        drop((silent, other));
+    });
+}
+
+/// A port that the system chose is found, too.
+#[test]
+fn a_port_that_process_1_did_not_choose_is_found() {
+    in_namespace("a_port_that_process_1_did_not_choose_is_found", "", || {
+        let authority = Authority::new();
+        let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+        let args = proxy::arguments(&authority, &[server.address()], &[]);
+        let proxy = Proxy::start_through(&UNSHARE, &args);
+        let expected = (Some(0), format!("{} answers\n", proxy.address()));
+        assert_eq!(health_of(child_of(proxy.pid())), expected);
+    });
+}
+
+/// Over UDP any of the processes of a port answers, so each is asked at its own port of metrics.
+#[test]
+fn processes_that_share_a_port_are_asked_one_by_one() {
+    const NAME: &str = "processes_that_share_a_port_are_asked_one_by_one";
+    const ASKED: u8 = 5;
+
+    in_namespace(NAME, "", || {
+        let authority = Authority::new();
+        let server = DotServer::start(Setup::new(authority.identity("dot.example")));
+        let start = |metrics| {
+            let flags = ["--listen", "127.0.0.1:53", "--reuse-port", "on", "--metrics", metrics];
+            let args = proxy::arguments(&authority, &[server.address()], &flags);
+            Proxy::start_through(&UNSHARE, &args)
+        };
+        let (stopped, running) = (start("127.0.0.1:9153"), start("0.0.0.0:9154"));
+        let (stopped_inside, running_inside) = (child_of(stopped.pid()), child_of(running.pid()));
+        let healthy = |metrics| (Some(0), format!("http://{metrics}/healthz says 200 OK\n"));
+        assert_eq!(health_of(stopped_inside), healthy("127.0.0.1:9153"));
+        kill_process(stopped_inside, Signal::STOP).expect("it runs");
+        for _ in 0..ASKED {
+            assert_eq!(health_of(running_inside), healthy("127.0.0.1:9154"));
+            let (code, said) = health_of(stopped_inside);
+            assert_eq!(code, Some(1), "{said}");
+            assert!(said.contains("http://127.0.0.1:9153/healthz did not answer"), "{said}");
+        }
+        kill_process(stopped_inside, Signal::CONT).expect("it runs");
+        assert_eq!(health_of(stopped_inside), healthy("127.0.0.1:9153"));
     });
 }
 

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 
 use crate::process::assert_refuses;
-use support::message::{A, NOERROR, REFUSED};
+use support::message::{A, FORMERR, NOERROR, REFUSED};
 use support::{
     Authority, Bed, DotServer, Proxy, Query, RefusedPort, Response, Setup, answers, proxy,
 };
@@ -72,14 +72,59 @@ fn answering(answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> SocketAddr {
 }
 
 #[test]
-fn any_answer_to_the_query_counts_and_nothing_else_does() {
-    let refuses = answering(|query| answers::bare(query, REFUSED)).to_string();
-    assert_healthy(&["--listen", &refuses], &format!("{refuses} answers"));
+fn another_server_is_told_from_the_program() {
+    let other = |answer: fn(&[u8]) -> Vec<u8>, seen: &str| {
+        let address = answering(answer).to_string();
+        let words = ["something else than dot-proxy answers at ", &address, seen];
+        assert_unhealthy(&["--listen", &address], &words);
+    };
+    other(|query| answers::bare(query, REFUSED), "REFUSED");
+    other(|query| answers::bare(query, NOERROR), "NOERROR");
+    other(|query| answers::objection(query, FORMERR, false), "FORMERR");
+    other(|query| extended(query, [2, 0]), "RCODE32");
+    other(|query| extended(query, [1, 1]), "BADVERS of EDNS version 1");
+    other(query_with_qr, "NOERROR");
+    other(|query| query_with_qr(&query[..query.len() - 1]), "cannot be read");
+    other(
+        |query| {
+            let mut answer = badvers(query);
+            answer[14] ^= 1;
+            answer
+        },
+        "another question",
+    );
+    let right = answering(badvers).to_string();
+    assert_healthy(&["--listen", &right], &format!("{right} answers"));
+    // One that is right is enough.
+    let wrong = answering(|query| answers::bare(query, REFUSED)).to_string();
+    assert_healthy(&["--listen", &wrong, "--listen", &right], &format!("{right} answers"));
+}
 
+/// The right answer.
+fn badvers(query: &[u8]) -> Vec<u8> {
+    extended(query, [1, 0])
+}
+
+/// An answer whose OPT record has these upper bits of the RCODE and this version.
+fn extended(query: &[u8], octets: [u8; 2]) -> Vec<u8> {
+    let mut answer = answers::bare(query, NOERROR);
+    let upper = answer.len() - answers::OPT_LEN + 5;
+    answer[upper..upper + 2].copy_from_slice(&octets);
+    answer
+}
+
+fn query_with_qr(query: &[u8]) -> Vec<u8> {
+    let mut answer = query.to_vec();
+    answer[2] |= 0x80;
+    answer
+}
+
+#[test]
+fn what_is_no_answer_to_the_query_is_silence() {
     let repeats = answering(<[u8]>::to_vec).to_string();
     assert_unhealthy(&["--listen", &repeats], &[&repeats, "did not answer"]);
     let confused = answering(|query| {
-        let mut answer = answers::bare(query, NOERROR);
+        let mut answer = badvers(query);
         answer[0] ^= 1;
         answer
     });
