@@ -3,8 +3,8 @@
 //! The question has EDNS version 1, which is answered with BADVERS by the program itself, to this host whatever
 //! its flags say, and without a line in the query log. So the answer does not depend on upstreams, and an outage
 //! of theirs does not have containers restarted in which all is well. [`Health::deep`] asks for the name servers
-//! of the root as well, a question that every resolver has the answer to. [`place`] says where to ask, and
-//! [`exchange`] asks.
+//! of the root as well, a question that every resolver has the answer to. `place` says where to ask, and `exchange`
+//! asks.
 
 mod exchange;
 mod place;
