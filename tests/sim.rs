@@ -24,14 +24,14 @@ use std::time::Duration;
 use std::{env, fmt, fs, thread};
 
 use dot_proxy::forwarder::{
-    Access, AccessDenial, Closed, Counts, DatagramPath, Ecs, Hedge, Notice, Order, Policy, Prefix,
-    PrivateAnswers, QueryLogForm, QueryLogStyle, Rate, SpecialNames, Stage,
+    Access, AccessDenial, Closed, Counts, DatagramPath, Ecs, Hedge, Limits, Notice, Order, Policy,
+    Prefix, PrivateAnswers, QueryLogForm, QueryLogStyle, Rate, SpecialNames, Stage,
 };
 
 use simulator::dns::{self, Edns, Shape};
 use simulator::{
-    Ask, Attempt, Do, Random, Response, Roughness, Server, Step, To, What, World, default_limits,
-    default_policy, ms, path_from, special,
+    Ask, Attempt, Direction, Do, Manner, Random, Response, Roughness, Server, Step, To, What,
+    World, default_limits, default_policy, ms, path_from, special,
 };
 
 #[test]
@@ -146,12 +146,65 @@ struct Summary {
 fn run(seed: u64, is_traced: bool) -> Summary {
     let mut rng = Random::new(seed);
     let mut swarm = Swarm::new(&mut rng);
+    let mut paths = Paths::drawn(seed, swarm.faults_end);
+    match paths.weather {
+        Weather::None => {}
+        Weather::Clean | Weather::Bad => swarm.make_servers_well(&mut paths),
+        Weather::Mixed => swarm.is_harmless = false,
+    }
     let gate = Gate::drawn(seed, swarm.faults_end);
     gate.clone_into(&mut swarm.policy);
     if is_traced {
-        trace(format_args!("{gate:#?}"));
+        trace(format_args!("{gate:#?} {paths:#?}"));
         trace(format_args!("seed {seed}: {swarm:#?}"));
     }
+    let limits = limits(seed, &swarm, &mut rng);
+    let servers = swarm
+        .faults
+        .iter()
+        .map(|faults| server(faults.clone(), swarm.faults_end, swarm.policy.special_names.clone()));
+    let mut world =
+        World::with_policy(limits, swarm.policy.clone(), servers.collect(), &swarm.operators, seed);
+    world.roughness = swarm.roughness;
+    world.trace = is_traced;
+    let weather = paths.weather;
+    if weather != Weather::None {
+        world.path = Box::new(move |_, at| paths.next(at));
+    }
+
+    let mut workload = Workload::new(swarm, gate, rng);
+    workload.chaos(&mut world);
+    workload.recover(&mut world);
+    workload.demand(&mut world);
+    workload.wait_to_be_read(&mut world);
+    workload.come_late(&mut world);
+    world.finish();
+    if workload.swarm.is_harmless {
+        // A duplicate answer that comes when its ID is another query's costs the connection, and where
+        // hundreds are asked within the time that it is late, a query can lose all of its sendings so.
+        let is_bad_luck = |text: &str| text.ends_with("it answers another question");
+        let failed = world
+            .oracle
+            .responses
+            .iter()
+            .find(|r| !r.upstream && r.rcode == dns::SERVFAIL && !is_bad_luck(&r.extra_text));
+        assert!(failed.is_none(), "failed without a fault: {failed:?}");
+        check_connections(&world, &workload.swarm);
+    }
+    if weather == Weather::Clean {
+        check_clean(&world);
+    }
+    check_facts(&world, &workload.gate);
+    Summary {
+        counts: world.forwarder.counts(),
+        excepted: world.oracle.excepted,
+        notices: world.notices.len(),
+        turns: world.turns,
+    }
+}
+
+/// What the forwarder may take.
+fn limits(seed: u64, swarm: &Swarm, rng: &mut Random) -> Limits {
     let mut limits = default_limits();
     let form = if seed.is_multiple_of(2) { QueryLogForm::Words } else { QueryLogForm::Json };
     let style = QueryLogStyle { form, ..QueryLogStyle::default() };
@@ -176,41 +229,7 @@ fn run(seed: u64, is_traced: bool) -> Summary {
     if swarm.has(Trait::FewClientBytes) {
         limits.client_bytes_max = rng.within(70 << 10, 200 << 10);
     }
-    let servers = swarm
-        .faults
-        .iter()
-        .map(|faults| server(faults.clone(), swarm.faults_end, swarm.policy.special_names.clone()));
-    let mut world =
-        World::with_policy(limits, swarm.policy.clone(), servers.collect(), &swarm.operators, seed);
-    world.roughness = swarm.roughness;
-    world.trace = is_traced;
-
-    let mut workload = Workload::new(swarm, gate, rng);
-    workload.chaos(&mut world);
-    workload.recover(&mut world);
-    workload.demand(&mut world);
-    workload.wait_to_be_read(&mut world);
-    workload.come_late(&mut world);
-    world.finish();
-    if workload.swarm.is_harmless {
-        // A duplicate answer that comes when its ID is another query's costs the connection, and where
-        // hundreds are asked within the time that it is late, a query can lose all of its sendings so.
-        let is_bad_luck = |text: &str| text.ends_with("it answers another question");
-        let failed = world
-            .oracle
-            .responses
-            .iter()
-            .find(|r| !r.upstream && r.rcode == dns::SERVFAIL && !is_bad_luck(&r.extra_text));
-        assert!(failed.is_none(), "failed without a fault: {failed:?}");
-        check_connections(&world, &workload.swarm);
-    }
-    check_facts(&world, &workload.gate);
-    Summary {
-        counts: world.forwarder.counts(),
-        excepted: world.oracle.excepted,
-        notices: world.notices.len(),
-        turns: world.turns,
-    }
+    limits
 }
 
 /// Whatever clients do, each server has one connection, or few that follow each other.
@@ -220,6 +239,25 @@ fn check_connections(world: &World, swarm: &Swarm) {
         // Answers to nothing asked end a connection when there are many.
         let is_well = faults.idle_close.is_none() && faults.duplicate + faults.unknown_id == 0;
         assert!(!is_well || links <= 3, "{links} connections to a server without a fault");
+    }
+}
+
+/// Where nothing is lost and every answer comes in time, an upstream has one connection, which another follows only
+/// when it has idled, and no query is sent twice.
+fn check_clean(world: &World) {
+    let counts = world.forwarder.counts();
+    assert_eq!((counts.hedged, counts.rescued, counts.resent), (0, 0, 0), "copies");
+    for server in 0..world.servers.len() {
+        for pair in world.links_to(server).windows(2) {
+            let [before, next] = pair else { unreachable!("there are two") };
+            let idle_since = before.seen.last().map(|seen| seen.at);
+            let idled_out = idle_since.map(|at| at + default_limits().upstream_idle_timeout);
+            let is_over = before.closed.is_some_and(|(at, _)| {
+                at <= next.attempted && idled_out.is_some_and(|idled_out| idled_out <= at)
+            });
+            let closed = before.closed;
+            assert!(is_over, "a second connection at {:?}: {closed:?}", next.attempted);
+        }
     }
 }
 
@@ -304,6 +342,64 @@ struct Gate {
     /// The subnets of the host's interfaces, and from when on.
     subnets: Vec<(Duration, Vec<Prefix>)>,
     rng: Random,
+}
+
+/// What the paths of connections are like. It is drawn from chance of its own, likewise.
+#[derive(Debug)]
+struct Paths {
+    weather: Weather,
+    /// What each takes one way at most.
+    delay_max: Duration,
+    /// Segments of 1,000 that are lost.
+    loss: u64,
+    /// Connections of 1,000 that fall silent in one direction.
+    silent: u64,
+    /// When all becomes well.
+    end: Duration,
+    rng: Random,
+}
+
+/// What paths do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weather {
+    /// Nothing at all: they take no time.
+    None,
+    /// They take a little time, and so do servers, which have no faults.
+    Clean,
+    /// They lose segments and fall silent, and servers have no faults.
+    Bad,
+    /// The same, and servers have what faults they have.
+    Mixed,
+}
+
+impl Paths {
+    fn drawn(seed: u64, end: Duration) -> Self {
+        let mut rng = Random::new(seed ^ 0x9a7b);
+        let weather = match rng.below(16) {
+            0 => Weather::Clean,
+            1 | 2 => Weather::Bad,
+            3 => Weather::Mixed,
+            _ => Weather::None,
+        };
+        let is_bad = matches!(weather, Weather::Bad | Weather::Mixed);
+        let mut pick = |choices: &[u64]| if is_bad { rng.pick(choices) } else { 0 };
+        let (loss, silent) = (pick(&[0, 10, 30, 100]), pick(&[0, 300, 700]));
+        Self { weather, delay_max: rng.pick(&[ms(0), ms(5), ms(20)]), loss, silent, end, rng }
+    }
+
+    /// The path of a connection that is made now.
+    fn next(&mut self, at: Duration) -> Manner {
+        let rng = &mut self.rng;
+        let delay = rng.up_to(self.delay_max);
+        let mut silences = Vec::new();
+        if at < self.end && rng.chance(self.silent) {
+            let direction = rng.pick(&[Direction::ToServer, Direction::FromServer]);
+            let from = at + rng.up_to(ms(4000));
+            let until = if rng.chance(500) { Duration::MAX } else { from + rng.up_to(ms(4000)) };
+            silences.push((direction, from, until));
+        }
+        Manner { delay, loss: self.loss, loss_ends: self.end, silences }
+    }
 }
 
 /// Networks of all kinds of clients, of some of them, and of others around them.
@@ -558,6 +654,30 @@ impl Swarm {
                 rng.pick(&[0, 0, 600, 5000, 65_535])
             },
         }
+    }
+}
+
+impl Swarm {
+    /// Paths are all that may be bad, and how long answers take.
+    fn make_servers_well(&mut self, paths: &mut Paths) {
+        for faults in &mut self.faults {
+            let round_trip = faults.round_trip.min(50);
+            let jitter = paths.rng.pick(&[ms(0), ms(10), ms(100)]);
+            *faults = Faults { round_trip, jitter, ..Faults::default() };
+        }
+        self.is_harmless = paths.weather == Weather::Clean;
+        let ill = [
+            Trait::SmallLimits,
+            Trait::FewClients,
+            Trait::FewClientBytes,
+            Trait::FewUpstreamConns,
+            Trait::SlowNames,
+            Trait::Poison,
+            Trait::Errors,
+            Trait::Freezes,
+            Trait::HostChanges,
+        ];
+        self.traits.retain(|which| !ill.contains(which));
     }
 }
 

@@ -80,7 +80,7 @@ fn a_client_that_gives_up_early_does_not_make_the_next_query_stall() {
 #[test]
 fn a_query_that_stalled_before_everything_went_down_is_sent_again_when_it_is_up() {
     let mut w = warm(1);
-    w.links[0].forgotten = true;
+    w.serve(0, Do::Forget);
     w.servers[0].attempts(Attempt::refused());
     w.ask("stalled.example.");
     w.run_ms(3200);

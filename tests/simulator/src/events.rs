@@ -12,6 +12,7 @@ use support::view::View;
 use super::client::{Dealings, Fin, State, TcpClient};
 use super::dns::{self, Due};
 use super::oracle::To;
+use super::path::NEVER;
 use super::rates::Allowance;
 use super::server::{Direction, Do};
 use super::story::path_from;
@@ -145,8 +146,9 @@ impl World {
 
     /// A server is gone without a word.
     fn kill_server(&mut self, server: usize) {
+        let at = self.at();
         for link in self.links.iter_mut().filter(|link| link.server == server) {
-            link.forgotten = true;
+            link.forget(at);
         }
     }
 
@@ -185,9 +187,10 @@ impl World {
 
     /// The way to a server is another one, on which its connections may be lost.
     fn change_network(&mut self, server: usize, lost: bool) {
+        let at = self.at();
         let mut conns = Vec::new();
         for link in self.links.iter_mut().filter(|link| lost && link.server == server) {
-            link.forgotten = true;
+            link.forget(at);
             conns.extend(link.conn);
         }
         let upstream = UpstreamIndex::new(server);
@@ -449,14 +452,14 @@ impl World {
         loop {
             let link = &mut self.links[number];
             let Some(conn) = link.conn else { return };
-            if link.is_held(Direction::FromServer, at) {
-                return;
-            }
             if link.forgotten || link.told_end || link.pace.is_some() && link.due.readable {
                 return;
             }
+            link.outbound.extend(link.path.take(Direction::FromServer, at));
             if link.outbound.is_empty() {
-                if let Some(end) = link.end.take() {
+                if link.path.is_empty(Direction::FromServer)
+                    && let Some(end) = link.end.take()
+                {
                     self.tell_end(number, end);
                 }
                 return;
@@ -515,30 +518,26 @@ impl World {
                 }
                 self.oracle.made(question.as_deref(), &message);
                 link.answered += 1;
-                link.outbound.extend(dns::framed(&message));
-                self.read_link(number);
+                self.send_back(number, dns::framed(&message));
                 self.watch_idle(number);
             }
             Do::Close(Closed::Eof) => {
                 link.end = Some(Closed::Eof);
-                self.read_link(number);
+                self.send_back(number, Vec::new());
             }
-            Do::Close(how) => self.tell_end(number, how),
-            Do::Forget => link.forgotten = true,
-            Do::Hold(direction, length) => {
-                let at = self.at();
-                let link = &mut self.links[number];
-                if !link.held_until.iter().any(|until| at < *until) {
-                    link.held_since = at;
+            Do::Close(how) => {
+                let at = self.now - self.base;
+                let arrives_at = link.path.send(Direction::FromServer, at, Vec::new());
+                if arrives_at <= at {
+                    return self.tell_end(number, how);
                 }
-                let until = &mut link.held_until[direction as usize];
-                *until = at.max(*until) + length;
-                let after = until.saturating_sub(at);
-                self.schedule(after, What::LinkGoesOn { link: number });
+                link.end = Some(how);
+                self.expect_arrival(number, arrives_at);
             }
+            Do::Forget => link.forget(self.now - self.base),
+            Do::Hold(direction, length) => link.path.hold(direction, self.now - self.base, length),
             Do::Octets(octets) => {
-                link.outbound.extend(octets);
-                self.read_link(number);
+                self.send_back(number, octets);
             }
             Do::Pace(octets, pause) => link.pace = Some((octets, pause)),
             Do::Return(message) => {
@@ -549,6 +548,22 @@ impl World {
                 self.schedule(Duration::ZERO, What::Datagram { path, message, cut: false });
             }
             Do::StopReading => link.room = Some(16 * 1024),
+        }
+    }
+
+    /// A server sends octets.
+    fn send_back(&mut self, number: usize, octets: Vec<u8>) {
+        let at = self.at();
+        let arrives_at = self.links[number].path.send(Direction::FromServer, at, octets);
+        self.expect_arrival(number, arrives_at);
+        self.read_link(number);
+    }
+
+    /// Octets arrive at one end of a connection then.
+    pub(super) fn expect_arrival(&mut self, link: usize, arrives_at: Duration) {
+        let after = arrives_at.saturating_sub(self.at());
+        if after > Duration::ZERO && arrives_at != NEVER {
+            self.schedule(after, What::LinkGoesOn { link });
         }
     }
 

@@ -11,6 +11,7 @@ mod events;
 pub mod fuzz;
 mod oracle;
 mod outputs;
+mod path;
 mod rates;
 mod server;
 pub mod special;
@@ -24,6 +25,7 @@ use dot_proxy::forwarder::{Limits, Policy};
 
 pub use client::State;
 pub use oracle::{Response, To};
+pub use path::Manner;
 pub use server::{Ask, Attempt, Direction, Do, Link, Seen, Server, Step};
 pub use story::path_from;
 pub use support::Random;

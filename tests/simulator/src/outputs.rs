@@ -12,6 +12,7 @@ use support::view::View;
 use super::dns;
 use super::events::PARTIAL_MAX;
 use super::oracle::To;
+use super::path::Path;
 use super::server::{Ask, Attempt, Direction, Link, Seen, Step};
 use super::world::{Socket, What, World};
 
@@ -64,7 +65,8 @@ impl World {
             Action::Connect { conn, upstream } => self.connect(conn, upstream),
             Action::InspectPath(conn) => {
                 if let Some(Socket::Upstream { link, .. }) = self.sockets.get(conn.into()) {
-                    let is_losing = self.links[link].loses(self.at());
+                    let at = self.at();
+                    let is_losing = self.links[link].path.inspect(at);
                     self.forwarder.handle_path(self.now, conn, is_losing);
                 }
             }
@@ -110,6 +112,7 @@ impl World {
                 self.links[link].conn = None;
                 self.links[link].closed = Some((at, manner));
                 self.links[link].outbound.clear();
+                self.links[link].path.discard(Direction::FromServer);
             }
             Socket::Client { client, .. } => {
                 let gives_way = self.waiting.favours_newcomer;
@@ -172,17 +175,23 @@ impl World {
         let upstream = upstream.index();
         let number = self.links.len();
         let at = self.at();
-        self.links.push(Link::new(upstream, conn, at));
+        let manner = (self.path)(upstream, at);
+        let round_trip = 2 * manner.delay;
+        let path = Path::new(manner, number as u64);
+        self.links.push(Link::new(upstream, conn, at, path));
         self.put(conn.into(), Socket::Upstream { conn, link: number });
         let attempt = (self.servers[upstream].attempt)(number, at, &mut self.rng);
         let Attempt { established, end } = attempt;
         if let Some(after) = established {
-            self.schedule(after, What::Established { link: number });
+            self.schedule(after + round_trip, What::Established { link: number });
         }
         match end {
-            Some((after, Ok(()))) => self.schedule(after, What::Connected { link: number }),
+            Some((after, Ok(()))) => {
+                self.schedule(after + 2 * round_trip, What::Connected { link: number });
+            }
             Some((after, Err((stage, detail)))) => {
-                self.schedule(after, What::AttemptFails { link: number, stage, detail });
+                let what = What::AttemptFails { link: number, stage, detail };
+                self.schedule(after + 2 * round_trip, what);
             }
             None => {}
         }
@@ -259,16 +268,19 @@ impl World {
         let bytes = self.forwarder.output(conn.into())[..taken].to_vec();
         bytes.hash(&mut self.digest);
         self.forwarder.advance_output(self.now, conn.into(), taken);
-        self.links[number].inbound.extend(bytes);
+        let at = self.at();
+        let arrives_at = self.links[number].path.send(Direction::ToServer, at, bytes);
+        self.expect_arrival(number, arrives_at);
         self.receive(number);
     }
 
     /// A server reads what arrived.
     pub(super) fn receive(&mut self, number: usize) {
         let at = self.at();
+        let arrived = self.links[number].path.take(Direction::ToServer, at);
+        self.links[number].inbound.extend(arrived);
         while let link = &mut self.links[number]
             && !link.forgotten
-            && !link.is_held(Direction::ToServer, at)
             && link.end.is_none()
             && link.room.is_none()
             && let Some(message) = dns::take_frame(&mut link.inbound)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use dot_proxy::forwarder::{Closed, Manner, Stage, UpstreamConnId};
 
 use super::dns;
+use super::path::Path;
 use support::Random;
 
 /// What becomes of an attempt: by the number of its [`Link`] and the time.
@@ -180,10 +181,7 @@ pub struct Link {
     /// Every query that arrived.
     pub seen: Vec<Seen>,
     pub forgotten: bool,
-    /// Until when what is sent to the server, and by it, is held up by a lost segment.
-    pub(super) held_until: [Duration; 2],
-    /// Since when something is.
-    pub(super) held_since: Duration,
+    pub(super) path: Path,
     /// Octets the network still takes from a server that stopped reading.
     pub room: Option<usize>,
     /// The end was told to the forwarder.
@@ -224,7 +222,7 @@ pub struct Seen {
 }
 
 impl Link {
-    pub(super) fn new(server: usize, conn: UpstreamConnId, at: Duration) -> Self {
+    pub(super) fn new(server: usize, conn: UpstreamConnId, at: Duration, path: Path) -> Self {
         Self {
             server,
             conn: Some(conn),
@@ -233,8 +231,7 @@ impl Link {
             closed: None,
             seen: Vec::new(),
             forgotten: false,
-            held_until: [Duration::ZERO; 2],
-            held_since: Duration::ZERO,
+            path,
             room: None,
             told_end: false,
             end: None,
@@ -258,15 +255,10 @@ impl Link {
         self.told_end
     }
 
-    /// Whether TCP waits for segments that were lost. Where others follow, it knows soon, and else after 200 ms.
-    pub(super) fn loses(&self, now: Duration) -> bool {
-        let is_held = self.held_until.iter().any(|until| now < *until);
-        self.forgotten && self.active + Duration::from_millis(200) <= now
-            || is_held && self.held_since + Duration::from_millis(5) <= now
-    }
-
-    pub(super) fn is_held(&self, direction: Direction, now: Duration) -> bool {
-        now < self.held_until[direction as usize]
+    /// Nothing goes either way any more.
+    pub fn forget(&mut self, at: Duration) {
+        self.forgotten = true;
+        self.path.forget(at);
     }
 
     /// Names of the queries that arrived, in order.

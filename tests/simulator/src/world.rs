@@ -15,6 +15,7 @@ use dot_proxy::forwarder::{
 use super::client::{State, TcpClient};
 use super::default_policy;
 use super::oracle::Oracle;
+use super::path::Manner;
 use super::rates::Meter;
 use super::server::{Do, Link, Server};
 use support::Random;
@@ -58,6 +59,8 @@ pub struct World {
     /// Lines of the query log.
     pub query_log: Vec<String>,
     pub roughness: Roughness,
+    /// What the path of the next connection is like: by its server and the time.
+    pub path: Box<dyn FnMut(usize, Duration) -> Manner>,
     pub rng: Random,
     /// A digest of what the forwarder did, turn by turn.
     pub turns: Vec<u64>,
@@ -257,7 +260,7 @@ pub enum What {
     LinkWritable {
         link: usize,
     },
-    /// A segment that was lost is there.
+    /// Octets that were under way are there.
     LinkGoesOn {
         link: usize,
     },
@@ -302,6 +305,7 @@ impl World {
             notices: Vec::new(),
             query_log: Vec::new(),
             roughness: Roughness::NONE,
+            path: Box::new(|_, _| Manner::default()),
             rng: Random::new(seed ^ 0x5eed),
             turns: Vec::new(),
             trace: false,

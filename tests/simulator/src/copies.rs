@@ -1,0 +1,145 @@
+//! Copies of queries, counted a second time, by which the forwarder is judged.
+
+use std::time::Duration;
+
+use dot_proxy::forwarder::Counts;
+
+/// What copies may be made by now. As little is saved up, that holds in every minute, and not only on the whole.
+#[derive(Debug)]
+pub(super) struct Copies {
+    /// Of what is late.
+    late: Share,
+    /// Of what waits on a connection that misses segments.
+    held_up: Share,
+    /// First copies of what waits on connections that miss none: each tells whether the connection is at fault.
+    tries: u64,
+    /// When a connection last missed segments.
+    missed_at: Option<Duration>,
+    /// When there was none left of those of what is held up.
+    used_up_at: Option<Duration>,
+    queries: u64,
+    hedged: u64,
+    rescued: u64,
+}
+
+impl Copies {
+    pub(super) fn new() -> Self {
+        Self {
+            late: Share { percent: 2, most: 8 * 100, left: 100 },
+            held_up: Share { percent: 10, most: 64 * 100, left: 64 * 100 },
+            tries: 0,
+            missed_at: None,
+            used_up_at: None,
+            queries: 0,
+            hedged: 0,
+            rescued: 0,
+        }
+    }
+
+    /// The forwarder asked what TCP knows of a connection.
+    pub(super) fn note_look(&mut self, at: Duration, is_losing: bool) {
+        if is_losing {
+            self.missed_at = Some(at);
+        } else {
+            self.tries += 1;
+        }
+    }
+
+    /// What was counted by now; fails if more copies were made than may be.
+    pub(super) fn check(&mut self, at: Duration, counts: &Counts) {
+        let queries = counts.queries - self.queries;
+        let hedged = counts.hedged - self.hedged;
+        let mut rescued = counts.rescued - self.rescued;
+        (self.queries, self.hedged, self.rescued) = (counts.queries, counts.hedged, counts.rescued);
+        self.late.add(queries);
+        self.held_up.add(queries);
+        assert_eq!(self.late.take(hedged), 0, "more copies of late queries: {counts:?}");
+        if self.missed_at.is_some_and(|missed_at| at <= missed_at + QUIET_MAX) {
+            rescued = self.held_up.take(rescued);
+        }
+        let tries = rescued.min(self.tries);
+        self.tries -= tries;
+        rescued = self.late.take(rescued - tries);
+        assert_eq!(rescued, 0, "more copies of what is held up: {counts:?}");
+        self.late.end_turn();
+        self.held_up.end_turn();
+        if self.held_up.left < 100 {
+            self.used_up_at = Some(at);
+        }
+    }
+
+    /// Whether another could be made of what is held up, all the time since then.
+    pub(super) fn were_left_since(&self, since: Duration) -> bool {
+        self.used_up_at.is_none_or(|at| at < since)
+    }
+}
+
+/// So many copies for a hundred queries, saved up to a few; in hundredths.
+#[derive(Debug)]
+struct Share {
+    percent: u64,
+    most: u64,
+    left: u64,
+}
+
+impl Share {
+    /// In a turn copies may be made before the queries come: what they add counts in full until its end.
+    fn add(&mut self, queries: u64) {
+        self.left += queries * self.percent;
+    }
+
+    /// Takes so many, as far as there are; returns how many more were to be taken.
+    fn take(&mut self, copies: u64) -> u64 {
+        let taken = copies.min(self.left / 100);
+        self.left -= taken * 100;
+        copies - taken
+    }
+
+    fn end_turn(&mut self) {
+        self.left = self.left.min(self.most);
+    }
+}
+
+/// A connection on which nothing comes for longer is used no more.
+const QUIET_MAX: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::ms;
+
+    /// Whether so many copies may be made of 10,000 queries and, a minute later, of a hundred.
+    fn may(looks: &[bool], first: (u64, u64), later: (u64, u64)) -> bool {
+        let mut copies = Copies::new();
+        let mut counts = Counts::default();
+        let mut check = |at, queries, (hedged, rescued): (u64, u64)| {
+            counts.queries += queries;
+            counts.hedged += hedged;
+            counts.rescued += rescued;
+            looks.iter().for_each(|is_losing| copies.note_look(ms(at), *is_losing));
+            copies.check(ms(at), &counts);
+        };
+        let checks = || {
+            check(0, 10_000, (0, 0));
+            check(1, 0, first);
+            check(60_000, 0, (0, 0));
+            check(60_001, 100, later);
+        };
+        catch_unwind(AssertUnwindSafe(checks)).is_ok()
+    }
+
+    #[test]
+    fn copies_are_bounded_in_every_minute() {
+        let (misses, misses_none): (&[bool], &[bool]) = (&[true], &[false]);
+        assert!(may(&[], (8, 0), (2, 0)) && !may(&[], (9, 0), (0, 0)) && !may(&[], (8, 0), (3, 0)));
+        assert!(may(misses, (8, 64), (2, 10)));
+        assert!(!may(misses, (0, 73), (0, 0)) && !may(misses, (8, 64), (2, 11)));
+        // Where nothing is lost.
+        assert!(may(&[], (0, 8), (0, 2)) && !may(&[], (0, 9), (0, 0)) && !may(&[], (4, 5), (0, 0)));
+        // Four looks, of which each lets one more be made.
+        assert!(may(misses_none, (0, 8 + 2), (0, 2 + 2)));
+        assert!(!may(misses_none, (0, 8 + 2), (0, 2 + 3)) && !may(misses_none, (0, 8 + 3), (0, 0)));
+    }
+}
