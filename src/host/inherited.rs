@@ -21,11 +21,18 @@ pub struct Pair {
     pub tcp: TcpListener,
 }
 
-/// Takes the sockets over, with close-on-exec set, in the order in which the UDP ones were handed over. The
+/// Takes the sockets over that are for this process, with close-on-exec set, in the order in which the UDP ones were handed over. The
 /// error is one line for the user.
 pub fn take() -> Result<Vec<Pair>, String> {
-    let said = std::env::var("LISTEN_FDS").unwrap_or_default();
-    if said.parse().is_ok_and(|sockets: u64| sockets > SOCKETS_MAX) {
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    let number = |text: &str| text.parse::<i64>().ok();
+    // What is meant for another process, which left it in the environment, is none of ours.
+    if number(&variable("LISTEN_PID")) != Some(i64::from(std::process::id())) {
+        return Ok(Vec::new());
+    }
+    let said = variable("LISTEN_FDS");
+    let first = number(&variable("LISTEN_FDS_FIRST_FD")).unwrap_or_default();
+    if number(&said).is_some_and(|sockets| sockets.saturating_add(first) > SOCKETS_MAX) {
         return Err(format!("LISTEN_FDS: is {said}; at most {SOCKETS_MAX} sockets are taken over"));
     }
     let mut given = ListenFd::from_env();
@@ -113,7 +120,7 @@ fn pairs(
 }
 
 /// As many descriptors as a process usually may have.
-const SOCKETS_MAX: u64 = 1_024;
+const SOCKETS_MAX: i64 = 1_024;
 
 #[cfg(test)]
 mod tests {

@@ -197,6 +197,41 @@ fn more_sockets_than_there_can_be_are_a_wrong_start() {
     let wrapper = ["bash", "-c", "LISTEN_PID=$$ LISTEN_FDS=1000000000 exec \"$@\"", "bash"];
     let result = run_through(&wrapper, &[] as &[&str]);
     assert_one_line(&result, 2, &["LISTEN_FDS: is 1000000000; at most 1024 sockets"]);
+    let wrapper = [
+        "bash",
+        "-c",
+        "LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDS_FIRST_FD=2147483647 exec \"$@\"",
+        "bash",
+    ];
+    let result = run_through(&wrapper, &[] as &[&str]);
+    assert_one_line(&result, 2, &["LISTEN_FDS: is 2; at most 1024 sockets"]);
+}
+
+#[test]
+fn what_was_handed_over_to_another_process_or_is_no_number_is_left_alone() {
+    let (_, udp, tcp) = pair();
+    let handed_over = HandedOver::new(&[&tcp, &udp]);
+    for variables in [
+        "LISTEN_PID=1 LISTEN_FDS=2",
+        "LISTEN_FDS=2",
+        "LISTEN_PID= LISTEN_FDS=2",
+        "LISTEN_PID=1 LISTEN_FDS=1000000000",
+        "LISTEN_FDS=1000000000",
+        "LISTEN_PID=$$ LISTEN_FDS=two",
+        "LISTEN_PID=$$ LISTEN_FDS=-1",
+    ] {
+        let (moves, _) = handed_over.script.split_once("; ").expect("two commands");
+        let script = format!("{moves}; {variables} exec \"$@\"");
+        let proxy = Proxy::start_through(&["bash", "-c", &script, "bash"], &[] as &[&str]);
+        assert_eq!(proxy.listeners().len(), 1, "{variables}");
+        let taken = proxy.address();
+        assert!(
+            ![&tcp.local_addr(), &udp.local_addr()]
+                .iter()
+                .any(|it| it.as_ref().ok() == Some(&taken))
+        );
+        proxy.stop();
+    }
 }
 
 #[test]
