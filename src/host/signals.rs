@@ -36,13 +36,38 @@ pub struct Termination {
     /// Whether the next SIGTERM, and the next SIGINT, ends the process in its handler.
     ends_at_once: [Arc<AtomicBool>; 2],
     hangup: Hangup,
-    /// SIGHUP asked to read the files again.
-    reload: bool,
-    /// SIGUSR1 asked how the service does.
-    summary: bool,
+    /// SIGHUP asks to read the files again.
+    reload: Asked,
+    /// SIGUSR1 asks how the service does.
+    summary: Asked,
     /// When the same signal, sent again, is another request.
     repeat_at: Option<Instant>,
     drain: Drain,
+}
+
+/// What a signal asks for, however often: it is done ten times a second at most, so that a flood of signals takes
+/// little of the time in which clients are served.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    is_asked: bool,
+    /// When it may be done again.
+    rested_at: Option<Instant>,
+}
+
+impl Asked {
+    /// Whether it is to be done now.
+    fn take(&mut self, now: Instant) -> bool {
+        let is_due = self.is_asked && self.rested_at.is_none_or(|at| at <= now);
+        if is_due {
+            *self = Self { is_asked: false, rested_at: Some(now + ASKED_PAUSE) };
+        }
+        is_due
+    }
+
+    /// When it is to be done that is asked for and was not due.
+    fn due(self) -> Option<Instant> {
+        self.rested_at.filter(|_| self.is_asked)
+    }
 }
 
 /// Whether service goes on for some time after SIGTERM.
@@ -82,7 +107,8 @@ impl Termination {
             unblocked.add(Signal::SIGHUP);
         }
         unblocked.thread_unblock()?;
-        let (reload, summary, repeat_at, drain) = (false, false, None, Drain::Never);
+        let (reload, summary) = (Asked::default(), Asked::default());
+        let (repeat_at, drain) = (None, Drain::Never);
         Ok(Self { signals, ends_at_once, hangup, reload, summary, repeat_at, drain })
     }
 
@@ -101,10 +127,10 @@ impl Termination {
     pub fn take(&mut self, now: Instant) -> Option<Request> {
         let mut came: Vec<i32> = self.signals.pending().collect();
         if self.hangup == Hangup::Reloads {
-            self.reload |= came.contains(&SIGHUP);
+            self.reload.is_asked |= came.contains(&SIGHUP);
             came.retain(|signal| *signal != SIGHUP);
         }
-        self.summary |= came.contains(&SIGUSR1);
+        self.summary.is_asked |= came.contains(&SIGUSR1);
         came.retain(|signal| *signal != SIGUSR1);
         let is_other = came.iter().any(|signal| *signal != SIGTERM);
         match (self.drain, self.repeat_at) {
@@ -137,14 +163,14 @@ impl Termination {
         }
     }
 
-    /// Whether SIGHUP, of which [`Self::take`] took note, asked to read the files again since the last call.
-    pub fn take_reload(&mut self) -> bool {
-        std::mem::take(&mut self.reload)
+    /// Whether the files are to be read again now, as SIGHUP asked, of which [`Self::take`] took note.
+    pub fn take_reload(&mut self, now: Instant) -> bool {
+        self.reload.take(now)
     }
 
-    /// Whether SIGUSR1, of which [`Self::take`] took note, asked how the service does since the last call.
-    pub fn take_summary(&mut self) -> bool {
-        std::mem::take(&mut self.summary)
+    /// Whether it is to be said now how the service does, as SIGUSR1 asked, of which [`Self::take`] took note.
+    pub fn take_summary(&mut self, now: Instant) -> bool {
+        self.summary.take(now)
     }
 
     /// Whether SIGHUP asks to read the files again.
@@ -152,15 +178,20 @@ impl Termination {
         self.hangup == Hangup::Reloads
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// When [`Self::handle_timeout`], [`Self::take_reload`] or [`Self::take_summary`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = [self.arm_at(), self.reload.due(), self.summary.due()];
+        due.into_iter().flatten().min()
+    }
+
+    fn arm_at(&self) -> Option<Instant> {
         let is_armed = self.ends_at_once.iter().all(|flag| flag.load(Ordering::Relaxed));
         self.repeat_at.filter(|_| !is_armed && self.drain != Drain::UnderWay)
     }
 
     /// Has any further signal end the process, even if the loop is stuck, from a second after the first on.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.poll_timeout().is_some_and(|at| at <= now) {
+        if self.arm_at().is_some_and(|at| at <= now) {
             self.arm(true);
         }
     }
@@ -233,6 +264,9 @@ const HARMLESS: [Signal; 5] =
 /// How soon the same signal is the same request. Two that are sent as one come within milliseconds, even on
 /// a busy machine; whoever loses patience needs longer.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
+
+/// From one time that something is done which signals ask for to the next.
+const ASKED_PAUSE: Duration = Duration::from_millis(100);
 
 /// The exit code after a second signal. It is not 0: whoever sends another signal gave up on queries that are still owed an answer.
 const EXIT_CODE_AT_ONCE: i32 = 1;
@@ -334,6 +368,24 @@ mod tests {
             .unwrap();
         assert_eq!(output.status.signal(), None, "a signal was not taken over");
         assert_eq!(output.status.code(), Some(EXIT_CODE_AT_ONCE), "{output:?}");
+    }
+
+    #[test]
+    fn what_many_signals_ask_for_is_done_ten_times_a_second_and_not_forgotten() {
+        let start = Instant::now();
+        let mut asked = Asked::default();
+        let mut done = Vec::new();
+        for milliseconds in 0..400 {
+            asked.is_asked |= milliseconds < 250;
+            let now = start + Duration::from_millis(milliseconds);
+            // Not later than the loop wakes up for it.
+            let is_due = asked.due().is_none_or(|at| at <= now);
+            if asked.take(now) {
+                assert!(is_due);
+                done.push(milliseconds);
+            }
+        }
+        assert_eq!((done, asked.due()), (vec![0, 100, 200, 300], None));
     }
 
     #[test]

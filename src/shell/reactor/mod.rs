@@ -94,10 +94,6 @@ pub struct Given {
 impl Reactor {
     /// Binds every listener and takes the signals over. The error is one line for the user.
     pub fn bind(config: &Config, mut given: Given) -> Result<Self, String> {
-        let connectors = upstream::connectors(config)?;
-        let targets = config.upstreams.iter().zip(connectors).map(|(upstream, connector)| {
-            UpstreamTarget::new(upstream.to_string().into(), upstream.address, connector)
-        });
         let mut limits = config.limits.clone();
         let wanted = descriptors::Wanted {
             clients: limits.clients_max,
@@ -106,6 +102,10 @@ impl Reactor {
             metrics_conns: config.metrics.map_or(0, |_| config.sockets.metrics_conns),
         };
         limits.clients_max = wanted.clients_max()?;
+        let connectors = upstream::connectors(config)?;
+        let targets = config.upstreams.iter().zip(connectors).map(|(upstream, connector)| {
+            UpstreamTarget::new(upstream.to_string().into(), upstream.address, connector)
+        });
         let mut cx = Context {
             forwarder: Forwarder::new(
                 limits,
@@ -260,14 +260,14 @@ impl Reactor {
                 metrics.handle_turn(self.poll.registry(), self.cx.now);
             }
             self.end_drain();
-            if self.termination.take_reload() {
+            if self.termination.take_reload(self.cx.now) {
                 if self.ending == Ending::No {
                     self.reload();
                 } else {
                     log::warn!("SIGHUP: nothing is read again, as SIGTERM came");
                 }
             }
-            if self.termination.take_summary() {
+            if self.termination.take_summary(self.cx.now) {
                 self.summarize();
             }
             if self.ending == Ending::Asked {
