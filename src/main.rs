@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use dot_proxy::commands::check_config;
 use dot_proxy::commands::{check, health};
 use dot_proxy::config::{self, Command, Config, Form, Host};
+use dot_proxy::host::descriptors;
 use dot_proxy::host::inherited::{self, Pair};
 use dot_proxy::host::log_format::{self, LogFormat};
 use dot_proxy::host::network::interfaces;
@@ -72,6 +73,8 @@ fn main() -> ExitCode {
         Ok(Command::Version) => {
             print(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n"))
         }
+        // With a higher limit, it may be right.
+        Err(error) if descriptors::are_all_taken() => Err(Failure::Runtime(error.to_string())),
         Err(error) => Err(Failure::Usage(error.to_string())),
     };
     match result {

@@ -20,7 +20,11 @@ pub struct Stderr(Arc<Mutex<Output>>);
 impl Stderr {
     /// Stderr as it is now.
     pub fn new() -> Self {
-        Self::over(rustix::stdio::stderr())
+        let stderr = Self::over(rustix::stdio::stderr());
+        let mut output = stderr.output();
+        output.is_shared = output.fd.is_none();
+        drop(output);
+        stderr
     }
 
     /// The process's stdout, which may be the same terminal, written to in the same way.
@@ -122,7 +126,7 @@ impl Stderr {
     pub fn finish(&mut self) {
         let mut output = self.output();
         output.catch_up();
-        output.fd = None;
+        output.end();
     }
 
     fn output(&self) -> MutexGuard<'_, Output> {
@@ -193,8 +197,11 @@ const SHOWN_OF_LONG: usize = 300;
 /// A file that is written to without waiting.
 #[derive(Debug)]
 struct Output {
-    /// `None` once there is nobody to write to.
+    /// `None` once there is nobody to write to, or if none could be had.
     fd: Option<OwnedFd>,
+    /// No descriptor was free for one, so that the process's stderr itself is written to: why that is so is to be
+    /// read there.
+    is_shared: bool,
     format: LogFormat,
     /// For how many octets POLLOUT promises room, if a write to `fd` returns only when all of it is
     /// written.
@@ -237,6 +244,7 @@ impl Output {
     fn new(fd: Option<OwnedFd>, promised: Option<usize>) -> Self {
         Self {
             fd,
+            is_shared: false,
             format: LogFormat::default(),
             promised,
             rest: Vec::new(),
@@ -248,6 +256,17 @@ impl Output {
     /// An output whose writes wait unless POLLOUT promises room for so many octets.
     fn waiting(fd: BorrowedFd<'_>, promised: usize) -> Self {
         Self::new(fcntl_dupfd_cloexec(fd, FIRST_AFTER_STDIO).ok(), Some(promised))
+    }
+
+    /// What is written to.
+    fn target(&self) -> Option<BorrowedFd<'_>> {
+        let shared = self.is_shared.then(rustix::stdio::stderr);
+        self.fd.as_ref().map(AsFd::as_fd).or(shared)
+    }
+
+    /// Writes no more.
+    fn end(&mut self) {
+        (self.fd, self.is_shared) = (None, false);
     }
 
     fn write_lines(&mut self, mut lines: &[u8]) {
@@ -290,7 +309,7 @@ impl Output {
                 }
                 self.unreported = 0;
             } else {
-                return self.fd.is_some();
+                return self.target().is_some();
             }
         }
     }
@@ -307,16 +326,16 @@ impl Output {
     /// Writes what goes at once, and returns how many octets that were.
     fn write_some(&mut self, octets: &[u8]) -> usize {
         loop {
-            let Some(fd) = &self.fd else { return 0 };
+            let Some(fd) = self.target() else { return 0 };
             let result = match self.promised {
                 None => write(fd, octets),
-                Some(promised) => write_while_ready(fd.as_fd(), octets, promised),
+                Some(promised) => write_while_ready(fd, octets, promised),
             };
             match result {
                 Ok(written) => return written,
                 Err(Errno::INTR) => {}
                 // The reader left, or the terminal hung up. Anything else may pass: a full disk.
-                Err(Errno::BADF | Errno::IO | Errno::NXIO | Errno::PIPE) => self.fd = None,
+                Err(Errno::BADF | Errno::IO | Errno::NXIO | Errno::PIPE) => self.end(),
                 Err(_) => return 0,
             }
         }
@@ -352,7 +371,11 @@ fn write_while_ready(
 /// socket.
 fn write_if_ready(fd: BorrowedFd<'_>, octets: &[u8]) -> rustix::io::Result<usize> {
     let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
-    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+        // Who may have no file open may not ask for any. The next line is the last.
+        Err(Errno::INVAL) => return write(fd, octets),
+        result => result?,
+    };
     let ready = fds[0].revents();
     if ready.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL) {
         return Err(Errno::PIPE);

@@ -184,3 +184,13 @@ fn h01_no_descriptor_for_tcp_clients() {
     let result = run_through(&["prlimit", "--nofile=16"], &args);
     assert_one_line(&result, 1, &["16 open files", "TCP clients", "ulimit -n", "26 or more"]);
 }
+
+#[test]
+fn h01_no_descriptor_at_all() {
+    // The loader takes the place of standard input for a moment, the program for as long as it runs.
+    let wrapper = ["bash", "-c", "exec prlimit --nofile=3 \"$@\" <&-", "bash"];
+    let result = run_through(&wrapper, &["--ca-file", "/etc/passwd"]);
+    assert_one_line(&result, 1, &["3 open files", "TCP clients", "ulimit -n"]);
+    let result = run_through(&wrapper, &["--config", "/etc/passwd"]);
+    assert_one_line(&result, 1, &["--config /etc/passwd", "too many open files"]);
+}
