@@ -163,7 +163,7 @@ impl Options {
             (Some(file), None) => return Err(alone("--client-cert", &file, "--client-key")),
             (None, Some(file)) => return Err(alone("--client-key", &file, "--client-cert")),
         };
-        Ok(Files { roots, builtin_roots, client })
+        Ok(Files { roots, builtin_roots, client, again: None })
     }
 
     fn needless_private_zone(&self, special_names: &SpecialNames) -> Option<String> {

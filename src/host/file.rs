@@ -1,19 +1,28 @@
 //! Files that a user names, and what may stand in their place.
 
 use std::fs::{File, FileType};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::OFlags;
 
 /// Opens a file for reading, and says what it is. Nothing is waited for, as a pipe that has no writer is opened, too.
+/// What has this name may be another thing the next moment, so that nothing else tells what a file is.
 pub(crate) fn open(path: &Path) -> io::Result<(File, FileType)> {
-    // The flag means nothing to a file.
-    let nonblock = OFlags::NONBLOCK.bits().cast_signed();
-    let file = File::options().read(true).custom_flags(nonblock).open(path)?;
+    // They mean nothing to a file. A terminal would become that of the process, and send it SIGHUP.
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
     let kind = file.metadata()?.file_type();
     Ok((file, kind))
+}
+
+/// The text of a file, such as `/etc/passwd`, in which there may be names in any encoding.
+pub(crate) fn text(path: &Path) -> Option<String> {
+    let (mut file, kind) = open(path).ok()?;
+    let mut octets = Vec::new();
+    file.read_to_end(&mut octets).ok().filter(|_| kind.is_file())?;
+    Some(String::from_utf8_lossy(&octets).into_owned())
 }
 
 /// What to do about a file that the system does not let this program read, behind the line that says so.
@@ -35,8 +44,12 @@ mod tests {
         fs::remove_file(&path).ok();
         mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         assert!(open(&path).unwrap().1.is_fifo());
+        assert_eq!(text(&path), None);
         fs::remove_file(&path).unwrap();
         assert!(open(&env::temp_dir()).unwrap().1.is_dir());
         assert_eq!(open(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        fs::write(&path, b"a\xe9:1\nb:2").unwrap();
+        assert_eq!(text(&path).unwrap(), "a\u{fffd}:1\nb:2");
+        fs::remove_file(&path).unwrap();
     }
 }

@@ -2,11 +2,10 @@
 //! reads.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid, getegid, geteuid, getgid, getgroups, getuid};
 use rustix::thread::{
@@ -14,6 +13,7 @@ use rustix::thread::{
     set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
+use super::file;
 use super::os_error::system_error;
 
 /// A user and a group, by number.
@@ -35,12 +35,12 @@ impl Ids {
     /// The user of this name in `/etc/passwd`, with the group that it has there. To ask the C library would
     /// need its modules (NSS), which a static program has not.
     pub fn find(name: &str) -> Option<Self> {
-        find_in(&fs::read_to_string("/etc/passwd").ok()?, name)
+        find_in(&file::text("/etc/passwd".as_ref())?, name)
     }
 
     /// The group of this name in `/etc/group`.
     pub fn find_group(name: &str) -> Option<u32> {
-        find_group_in(&fs::read_to_string("/etc/group").ok()?, name)
+        find_group_in(&file::text("/etc/group".as_ref())?, name)
     }
 }
 
@@ -86,9 +86,15 @@ pub fn give_up(user: Option<Ids>) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether this process may read a file that is there, as far as rights go.
+/// Whether [`give_up`] is going to make somebody else of root.
+pub(crate) fn gives_up_root(user: Option<Ids>) -> bool {
+    let is_root = geteuid().is_root();
+    is_root && Target::of(user, is_root) != Target::Root
+}
+
+/// Whether this process may read a file that is there, as far as rights go: Landlock takes no part in it.
 pub fn may_read(file: &Path) -> bool {
-    access(file, Access::READ_OK) != Err(Errno::ACCESS)
+    accessat(CWD, file, Access::READ_OK, AtFlags::empty()) != Err(Errno::ACCESS)
 }
 
 /// Who the process is, in words.

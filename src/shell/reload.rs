@@ -1,8 +1,7 @@
 //! The configuration and the files of certificates, read again while the program runs.
 
 use std::ffi::OsString;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::access::{ServedSubnets, log_served};
@@ -13,6 +12,8 @@ use super::upstream::{self, UpstreamTarget};
 use crate::config::{self, Command, Config, Host, UpstreamSpec};
 use crate::forwarder::{UPSTREAMS_MAX, UpstreamIndex, UpstreamUpdate};
 use crate::host::network::Network;
+use crate::host::sandbox::Sandbox;
+use crate::host::{file, rights};
 use crate::tls::Connector;
 
 /// By what the configuration is read again.
@@ -41,26 +42,23 @@ pub(crate) struct Reloader {
     config: Config,
     /// The ports of upstreams at the start, if no others can be connected to.
     ports: Option<Vec<u16>>,
-    /// The folders of files at the start, in which files can be read: not those that took their names since.
-    folders: Vec<FileId>,
     /// Octets that all files of certificates may have.
     files_max: usize,
+    /// Whether root, who may read all files, is given up.
+    gives_up_root: bool,
 }
 
 impl Reloader {
     pub(crate) fn new(config: &Config) -> Self {
         let files_max = config.files.octets_again_max();
-        Self { source: None, config: config.clone(), ports: None, folders: Vec::new(), files_max }
+        let gives_up_root = rights::gives_up_root(config.user);
+        Self { source: None, config: config.clone(), ports: None, files_max, gives_up_root }
     }
 
     /// Returns the files that are read again.
     pub(crate) fn set_source(&mut self, source: Source) -> Vec<PathBuf> {
         self.source = Some(source);
-        let Config { file, files, .. } = &self.config;
-        let all: Vec<_> =
-            file.iter().cloned().chain(files.paths().map(Path::to_path_buf)).collect();
-        self.folders = all.iter().filter_map(|file| FileId::of(folder(file))).collect();
-        all
+        read_files(&self.config).map(Path::to_path_buf).collect()
     }
 
     pub(crate) fn note_confined_ports(&mut self) {
@@ -98,7 +96,7 @@ impl Reloader {
 
     /// What everything is to be; `None`: there is nothing to read.
     fn prepare(&self, cx: &Context) -> Result<Option<New>, String> {
-        let config = match &self.source {
+        let mut config = match &self.source {
             Some(source) if self.config.file.is_some() => {
                 source.read().map_err(|problem| self.explained(problem, &self.config))?
             }
@@ -113,22 +111,7 @@ impl Reloader {
         }
         needing_restart(&self.config, &config)?;
         self.check_ports(&config)?;
-        for (flag, file) in config.files.given() {
-            // A pipe could be waited for.
-            if fs::metadata(file).is_ok_and(|metadata| !metadata.is_file()) {
-                let file = file.display();
-                let problem = format!("{flag} {file}: is no file, and only files are read again");
-                return Err(config.placed(problem));
-            }
-        }
-        let octets = config.files.octets();
-        if octets > self.files_max {
-            return Err(format!(
-                "the files of certificates have {octets} octets together, and those that are read again at most {}, \
-                 as much as at the start or a few (this takes a restart)",
-                self.files_max
-            ));
-        }
+        config.files.again = Some(self.files_max);
         let connectors =
             upstream::connectors(&config).map_err(|problem| self.explained(problem, &config))?;
         let (updates, targets) = plan(&config, connectors, cx)?;
@@ -137,20 +120,21 @@ impl Reloader {
 
     /// What is wrong, with why that may be so now and was not at the start.
     fn explained(&self, problem: String, config: &Config) -> String {
-        if !problem.to_lowercase().contains("permission denied") {
-            return problem;
-        }
-        let mut files = config.files.paths();
-        let is_elsewhere = |file: &Path| {
-            let mut above = folder(file).ancestors().filter_map(FileId::of);
-            !above.any(|folder| self.folders.contains(&folder))
+        let is_denied = |path: &&Path| {
+            file::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
         };
-        if self.ports.is_some() && files.any(is_elsewhere) {
-            return problem
-                + "; the sandbox lets files be read only in the folders of those that were named at the start, and not \
-                   in others that took their names: put it there, restart, or start with --sandbox off";
+        let is_it = problem.contains(file::NOT_PERMITTED);
+        let Some(denied) = read_files(config).find(is_denied).filter(|_| is_it) else {
+            return problem;
+        };
+        if !rights::may_read(denied) {
+            let why = if self.gives_up_root { " (root was given up after the start)" } else { "" };
+            return problem + why;
         }
-        problem + " (root was given up after the start)"
+        match self.config.sandbox {
+            Sandbox::Off => problem,
+            Sandbox::On | Sandbox::Require => problem.replace(file::NOT_PERMITTED, SANDBOXED),
+        }
     }
 
     fn check_ports(&self, config: &Config) -> Result<(), String> {
@@ -235,27 +219,15 @@ struct New {
 /// Upstreams by their indexes.
 type Targets = Vec<(UpstreamIndex, UpstreamTarget)>;
 
-/// What a file is, whatever its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileId {
-    device: u64,
-    inode: u64,
+/// The files that are read again, in the order in which they are.
+fn read_files(config: &Config) -> impl Iterator<Item = &Path> {
+    config.file.iter().map(PathBuf::as_path).chain(config.files.paths())
 }
 
-impl FileId {
-    fn of(path: &Path) -> Option<Self> {
-        // Those above a relative path end in none, which is the current folder.
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let metadata = fs::metadata(path).ok()?;
-        Some(Self { device: metadata.dev(), inode: metadata.ino() })
-    }
-}
-
-/// Where a file is.
-fn folder(file: &Path) -> &Path {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    folder.unwrap_or(Path::new("."))
-}
+/// Why a file cannot be read whose mode lets it be read, and what to do.
+const SANDBOXED: &str = "; its mode lets it be read, and the sandbox does not: it lets files be read only in the folders \
+                         of those that were named at the start, and not in others that took their names, or to which \
+                         links lead since: put it there, restart, or start with --sandbox off";
 
 /// By which index each upstream is asked. One that is still there by address, name and trust keeps its own. What is
 /// known otherwise gets another: connections to what it was before may not speak for it.

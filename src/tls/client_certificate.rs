@@ -12,7 +12,7 @@ use rustls::{Error, InconsistentKeys};
 
 use super::contents;
 use super::explain::{certificate_words, pem_words};
-use super::files::{self, CLIENT_CERT, CLIENT_KEY, named};
+use super::files::{self, CLIENT_CERT, CLIENT_KEY, Reading, named};
 
 /// A certificate of ours.
 #[derive(Clone, Debug)]
@@ -27,9 +27,10 @@ pub(super) struct ClientCertificate {
 pub(super) fn read(
     certificate: &Path,
     key: &Path,
+    reading: &mut Reading,
     provider: &CryptoProvider,
 ) -> Result<ClientCertificate, String> {
-    let chain = files::certificates(CLIENT_CERT, certificate)?;
+    let chain = files::certificates(CLIENT_CERT, certificate, reading)?;
     let octets: usize = chain.iter().map(|certificate| certificate.len()).sum();
     if octets > CHAIN_MAX {
         let problem = format!(
@@ -38,7 +39,7 @@ pub(super) fn read(
         );
         return Err(named(CLIENT_CERT, certificate, &problem));
     }
-    let private = private_key(key)?;
+    let private = private_key(key, reading)?;
     let certified = CertifiedKey::from_der(chain, private, provider).map_err(|error| match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             let problem = format!(
@@ -63,8 +64,8 @@ pub(super) fn read(
     })
 }
 
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let octets = files::read(CLIENT_KEY, file)?;
+fn private_key(file: &Path, reading: &mut Reading) -> Result<PrivateKeyDer<'static>, String> {
+    let octets = files::read(CLIENT_KEY, file, reading)?;
     let named = |problem: &str| named(CLIENT_KEY, file, problem);
     if is_encrypted(&String::from_utf8_lossy(&octets)) {
         return Err(named(&format!(

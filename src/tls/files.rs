@@ -26,6 +26,8 @@ pub struct Files {
     pub builtin_roots: bool,
     /// The certificate that is shown to servers which ask for one, and the file of its key.
     pub client: Option<(PathBuf, PathBuf)>,
+    /// They are read again, while the program serves: files alone, and of all of them together so many octets.
+    pub again: Option<usize>,
 }
 
 impl Files {
@@ -41,12 +43,13 @@ impl Files {
     /// How many octets all of them may have, together, when they are read again: those that they have now, or a few
     /// certificates.
     pub fn octets_again_max(&self) -> usize {
-        self.octets().max(OCTETS_AGAIN)
+        let octets = |file: &Path| fs::metadata(file).map_or(0, |it| it.len() as usize);
+        self.paths().map(octets).sum::<usize>().max(OCTETS_AGAIN)
     }
 
-    /// How many octets all of them have, as far as they are there.
-    pub fn octets(&self) -> usize {
-        self.paths().map(|file| fs::metadata(file).map_or(0, |it| it.len() as usize)).sum()
+    /// What may be read of them.
+    pub(super) fn reading(&self) -> Reading {
+        self.again.map_or(Reading::First(PIPE_TIME_MAX), Reading::Again)
     }
 
     /// The files, each once for each thing that it holds.
@@ -55,23 +58,27 @@ impl Files {
     }
 }
 
+/// What may be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reading {
+    /// Files of any number, and pipes, each to its end within this time.
+    First(Duration),
+    /// Files alone, of so many octets together.
+    Again(usize),
+}
+
 /// One line about the file of a flag.
 pub(super) fn named(flag: &str, file: &Path, problem: &str) -> String {
     format!("{flag} {}: {problem}", file.display())
-}
-
-/// What is in the file of a flag, or comes out of a pipe. The error is one line that names both and says what is
-/// wrong and what to do.
-pub(super) fn read(flag: &str, file: &Path) -> Result<Vec<u8>, String> {
-    read_within(flag, file, PIPE_TIME_MAX)
 }
 
 /// The certificates in the file of a flag, one or more. The error is as that of [`read`].
 pub(super) fn certificates(
     flag: &str,
     file: &Path,
+    reading: &mut Reading,
 ) -> Result<Vec<CertificateDer<'static>>, String> {
-    let octets = read(flag, file)?;
+    let octets = read(flag, file, reading)?;
     let named = |problem: &str| named(flag, file, problem);
     let certificates = CertificateDer::pem_slice_iter(&octets)
         .enumerate()
@@ -105,9 +112,10 @@ fn certificates_begun(octets: &[u8]) -> usize {
     contents::labels(&text).filter(|label| label.trim_end().ends_with("CERTIFICATE")).count()
 }
 
-/// What is in the file, or comes out of the pipe, whose writer is done after `time_max`.
-fn read_within(flag: &str, file: &Path, time_max: Duration) -> Result<Vec<u8>, String> {
-    let octets = try_read(file, time_max).map_err(|error| {
+/// What is in the file of a flag, or comes out of a pipe. The error is one line that names both and says what is
+/// wrong and what to do.
+pub(super) fn read(flag: &str, file: &Path, reading: &mut Reading) -> Result<Vec<u8>, String> {
+    let octets = try_read(file, *reading).map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::IsADirectory => {
                 "; one file was expected: `cat` puts several into one, and Docker makes a directory where \
@@ -122,6 +130,9 @@ fn read_within(flag: &str, file: &Path, time_max: Duration) -> Result<Vec<u8>, S
     })?;
     if octets.is_empty() {
         return Err(named(flag, file, "is empty; something in PEM form was expected"));
+    }
+    if let Reading::Again(left) = reading {
+        *left -= octets.len();
     }
     Ok(octets)
 }
@@ -143,8 +154,15 @@ fn other_name(flag: &str, name: &str) -> String {
 /// A pipe is what a shell gives for `<(command)`, and it is empty until the command has written. A named one
 /// may never have a writer, its writer may never end, and a device may not either.
 #[expect(clippy::disallowed_methods, reason = "there is no core yet that would be told the time")]
-fn try_read(path: &Path, time_max: Duration) -> io::Result<Vec<u8>> {
+fn try_read(path: &Path, reading: Reading) -> io::Result<Vec<u8>> {
     let (mut file, kind) = file::open(path)?;
+    let (octets_max, time_max, too_long) = match reading {
+        Reading::First(time_max) => (OCTETS_MAX, time_max, TOO_LONG),
+        Reading::Again(left) if kind.is_file() => (left.min(OCTETS_MAX), Duration::ZERO, GROWN),
+        Reading::Again(_) => {
+            return Err(io::Error::other("it is no file, and only files are read again"));
+        }
+    };
     if kind.is_char_device() || kind.is_block_device() {
         return Err(io::Error::other("it is a device; a file or a pipe was expected"));
     }
@@ -153,20 +171,18 @@ fn try_read(path: &Path, time_max: Duration) -> io::Result<Vec<u8>> {
     if kind.is_fifo() {
         await_octets(&file, time_max)?;
     }
-    while octets.len() <= OCTETS_MAX {
-        let room = (OCTETS_MAX + 1 - octets.len()) as u64;
+    while octets.len() <= octets_max {
+        let room = (octets_max + 1 - octets.len()) as u64;
         match (&mut file).take(room).read_to_end(&mut octets) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 await_octets(&file, time_max.saturating_sub(started.elapsed()))?;
             }
             Err(error) => return Err(error),
-            Ok(_) if octets.len() <= OCTETS_MAX => return Ok(octets),
+            Ok(_) if octets.len() <= octets_max => return Ok(octets),
             Ok(_) => break,
         }
     }
-    Err(io::Error::other(
-        "it has more than 1 MiB; certificates or a key in PEM form were expected, which take less",
-    ))
+    Err(io::Error::other(too_long))
 }
 
 /// Waits until a pipe has something to read, or has had a writer that is gone.
@@ -194,6 +210,12 @@ const OCTETS_AGAIN: usize = 8 << 10;
 /// Long enough for a command that fetches the certificates from elsewhere.
 const PIPE_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// What is wrong with a file that is longer than it may be: when it is read first, and again.
+const TOO_LONG: &str =
+    "it has more than 1 MiB; certificates or a key in PEM form were expected, which take less";
+const GROWN: &str = "with it the files of certificates have more octets together than are read again, as many as at \
+                     the start or 8 KiB (this takes a restart)";
+
 /// Four times Mozilla's roots.
 const OCTETS_MAX: usize = 1024 * 1024;
 
@@ -211,6 +233,10 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(100);
     const LONG: Duration = Duration::from_secs(60);
 
+    fn read_first(flag: &str, file: &Path, time_max: Duration) -> Result<Vec<u8>, String> {
+        read(flag, file, &mut Reading::First(time_max))
+    }
+
     /// A pipe with a name, of this test alone.
     fn named_pipe(name: &str) -> PathBuf {
         let path = env::temp_dir().join(format!("dot-proxy-{name}-{}", process::id()));
@@ -222,7 +248,7 @@ mod tests {
     #[test]
     fn a_pipe_without_a_writer_is_not_waited_for_forever() {
         let path = named_pipe("silent");
-        let error = read_within(CA_FILE, &path, SHORT).unwrap_err();
+        let error = read_first(CA_FILE, &path, SHORT).unwrap_err();
         assert_eq!(
             error,
             format!(
@@ -247,7 +273,7 @@ mod tests {
                 }
             }
         });
-        assert_eq!(read_within(CA_FILE, &path, LONG).unwrap(), b"one two");
+        assert_eq!(read_first(CA_FILE, &path, LONG).unwrap(), b"one two");
         writer.join().unwrap();
         fs::remove_file(path).unwrap();
     }
@@ -265,7 +291,7 @@ mod tests {
                 }
             }
         });
-        assert!(read_within(CA_FILE, &path, SHORT).unwrap_err().ends_with("that does not end"));
+        assert!(read_first(CA_FILE, &path, SHORT).unwrap_err().ends_with("that does not end"));
         writer.join().unwrap();
         fs::remove_file(path).unwrap();
     }
@@ -275,7 +301,7 @@ mod tests {
         let path = env::temp_dir().join(format!("dot-proxy-large-{}", process::id()));
         for (len, is_read) in [(OCTETS_MAX, true), (OCTETS_MAX + 1, false), (1 << 40, false)] {
             File::create(&path).unwrap().set_len(len as u64).unwrap();
-            let result = read_within(CA_FILE, &path, LONG);
+            let result = read_first(CA_FILE, &path, LONG);
             assert_eq!(result.as_ref().map(Vec::len).ok(), is_read.then_some(len));
             assert!(is_read || result.unwrap_err().contains("more than 1 MiB"));
         }
@@ -289,7 +315,7 @@ mod tests {
                 while pipe.write_all(&[b'x'; 4096]).is_ok() {}
             }
         });
-        assert!(read_within(CA_FILE, &path, LONG).unwrap_err().contains("more than 1 MiB"));
+        assert!(read_first(CA_FILE, &path, LONG).unwrap_err().contains("more than 1 MiB"));
         writer.join().unwrap();
         fs::remove_file(path).unwrap();
     }
@@ -306,7 +332,7 @@ mod tests {
             drop(writer);
             let path = format!("/dev/fd/{}", reader.as_raw_fd());
             let expected = expected.map_err(|error| error.replace("PATH", &path));
-            assert_eq!(read_within(CA_FILE, path.as_ref(), LONG), expected);
+            assert_eq!(read_first(CA_FILE, path.as_ref(), LONG), expected);
         }
     }
 
@@ -327,17 +353,33 @@ mod tests {
                 "; all of this is its name, as a comment has a line of its own",
             ),
         ] {
-            let error = read_within(flag, name.as_ref(), SHORT).unwrap_err();
+            let error = read_first(flag, name.as_ref(), SHORT).unwrap_err();
             let words = "cannot be read: no such file or directory";
             assert_eq!(error, format!("{flag} {name}: {words}{expected}"));
         }
     }
 
     #[test]
+    fn what_is_read_again_is_no_pipe_and_not_much_longer() {
+        let path = named_pipe("again");
+        let mut reading = Reading::Again(10);
+        let error = read(CA_FILE, &path, &mut reading).unwrap_err();
+        assert!(error.ends_with(": it is no file, and only files are read again"), "{error}");
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "six...").unwrap();
+        assert_eq!(read(CA_FILE, &path, &mut reading).unwrap(), b"six...");
+        let error = read(CA_FILE, &path, &mut reading).unwrap_err();
+        assert!(error.contains("more octets together than are read again"), "{error}");
+        fs::write(&path, "four").unwrap();
+        assert_eq!(read(CA_FILE, &path, &mut reading).unwrap(), b"four");
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
     fn devices_are_refused() {
         for device in ["/dev/null", "/dev/zero"] {
             assert_eq!(
-                read_within(CA_FILE, device.as_ref(), LONG).unwrap_err(),
+                read_first(CA_FILE, device.as_ref(), LONG).unwrap_err(),
                 format!(
                     "--ca-file {device}: cannot be read: it is a device; a file or a pipe was expected"
                 )

@@ -75,9 +75,11 @@ pub fn connectors<'a>(
     key_exchange: KeyExchange,
     limits: TlsLimits,
 ) -> Result<Vec<Connector>, String> {
-    let mut common = Common::new(Roots::of(files)?, key_exchange, limits);
+    let mut reading = files.reading();
+    let mut common = Common::new(Roots::of(files, &mut reading)?, key_exchange, limits);
     if let Some((certificate, key)) = &files.client {
-        common.client = Some(client_certificate::read(certificate, key, &common.provider)?);
+        let provider = &common.provider;
+        common.client = Some(client_certificate::read(certificate, key, &mut reading, provider)?);
     }
     common.connectors(servers)
 }

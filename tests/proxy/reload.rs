@@ -1,8 +1,9 @@
 //! SIGHUP: the configuration and the files that it names are read again while queries are under way.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
@@ -342,35 +343,124 @@ fn the_sandbox_allows_no_other_port_and_no_other_folder() {
     assert_eq!(bed.ask("after.example"), NOERROR);
 }
 
-#[test]
-fn a_folder_that_took_the_name_of_another_is_told_apart() {
-    let mut bed = Bed::new("moved", 1);
-    fs::remove_dir_all(bed.file.parent().expect("it has one")).expect("our folder");
-    // Files below that for temporary files may all be read.
-    let above = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}", std::process::id()));
-    let (folder, old) = (above.join("etc"), above.join("old"));
-    fs::create_dir_all(&folder).expect("our folder");
-    bed.file = folder.join("conf");
-    let ca = folder.join("ca.pem");
-    fs::copy(bed.authority.file(), &ca).expect("our folder");
-    let upstream = bed.servers[0].address();
-    let lines = format!("ca-file {}\nupstream {upstream}#dot.example\n", ca.display());
-    let bed = bed.start(&lines, &[]);
-    let is_confined = |line: &String| line.contains("sandbox: ") && line.contains("files");
-    fs::rename(&folder, &old).expect("our folder");
-    fs::create_dir(&folder).expect("our folder");
-    fs::copy(old.join("ca.pem"), &ca).expect("our folder");
-    bed.write(&lines);
-    let line = bed.reload();
-    fs::remove_dir_all(&above).expect("our folder");
-    if !bed.proxy().lines().iter().any(is_confined) {
-        return skip(
-            "a_folder_that_took_the_name_of_another_is_told_apart",
-            "the kernel has no Landlock",
-        );
+/// Each file in a folder of its own, below one that is for no other files.
+struct Scattered {
+    bed: Bed,
+    above: Above,
+}
+
+/// A folder that goes with all that is in it.
+struct Above(PathBuf);
+
+impl Drop for Above {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
     }
-    assert!(line.contains("not in others that took their names"), "{line}");
-    assert_eq!(bed.ask("a.example"), NOERROR);
+}
+
+impl Scattered {
+    const NAMES: [&str; 4] = ["config", "ca-file", "client-cert", "client-key"];
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.above.0.join(name).join("file")
+    }
+
+    fn start(name: &str) -> Self {
+        let bed = Bed::new(name, 1);
+        fs::remove_dir_all(bed.file.parent().expect("it has one")).expect("our folder");
+        // Files below that for temporary files may all be read.
+        let process = std::process::id();
+        let above = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{process}"));
+        let mut scattered = Self { bed, above: Above(above) };
+        for name in Self::NAMES {
+            fs::create_dir_all(scattered.above.0.join(name)).expect("our folder");
+        }
+        fs::copy(scattered.bed.authority.file(), scattered.file("ca-file")).expect("our folder");
+        let both = scattered.bed.authority.client_pem();
+        for name in ["client-cert", "client-key"] {
+            fs::write(scattered.file(name), &both).expect("our folder");
+        }
+        scattered.bed.file = scattered.file("config");
+        let upstream = scattered.bed.servers[0].address();
+        let files = &Self::NAMES[1..];
+        let files = files.iter().map(|it| format!("{it} {}\n", scattered.file(it).display()));
+        let lines = format!("{}upstream {upstream}#dot.example\n", files.collect::<String>());
+        scattered.bed = scattered.bed.start(&lines, &[]);
+        scattered
+    }
+
+    /// Has everything read again, and gives what is said of the file of this flag.
+    #[track_caller]
+    fn problem(&self, name: &str) -> String {
+        let line = self.bed.reload();
+        let file =
+            format!("{name} {}: cannot be read: permission denied; ", self.file(name).display());
+        let said =
+            line.to_lowercase().split_once(&file.to_lowercase()).map(|(_, said)| said.into());
+        said.unwrap_or_else(|| panic!("{name}: {line}"))
+    }
+}
+
+#[test]
+fn who_keeps_a_file_from_being_read_is_told_apart() {
+    const NAME: &str = "who_keeps_a_file_from_being_read_is_told_apart";
+    const SANDBOX: &str = "its mode lets it be read, and the sandbox does not: ";
+
+    let scattered = Scattered::start("scattered");
+    let is_confined = |line: &String| line.contains("sandbox: ") && line.contains("files");
+    if !scattered.bed.proxy().lines().iter().any(is_confined) {
+        return skip(NAME, "the kernel has no Landlock");
+    }
+    let is_root = rustix::process::geteuid().is_root();
+    for name in Scattered::NAMES {
+        let (file, folder) = (scattered.file(name), scattered.above.0.join(name));
+        // Another folder takes the name of that one.
+        let old = scattered.above.0.join("old");
+        fs::rename(&folder, &old).expect("our folder");
+        fs::create_dir(&folder).expect("our folder");
+        fs::copy(old.join("file"), &file).expect("our folder");
+        let said = scattered.problem(name);
+        assert!(said.starts_with(SANDBOX) && said.contains("restart"), "{name}: {said}");
+        // A link that leads where nothing could be read.
+        fs::remove_dir_all(&folder).expect("our folder");
+        let elsewhere = scattered.above.0.join("elsewhere");
+        fs::copy(old.join("file"), &elsewhere).expect("our folder");
+        fs::rename(&old, &folder).expect("our folder");
+        fs::rename(&file, scattered.above.0.join("kept")).expect("our file");
+        symlink(&elsewhere, &file).expect("our folder");
+        assert!(scattered.problem(name).starts_with(SANDBOX), "{name}");
+        fs::rename(scattered.above.0.join("kept"), &file).expect("our file");
+        // A file that root alone may read, or nobody.
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).expect("our file");
+        let said = scattered.problem(name);
+        assert!(said.starts_with("the user that this program runs as must"), "{name}: {said}");
+        assert_eq!(said.contains("(root was given up"), is_root, "{name}: {said}");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("our file");
+        let line = scattered.bed.reload();
+        assert!(line.contains("SIGHUP: read again"), "{name}: {line}");
+    }
+    assert_eq!(scattered.bed.ask("a.example"), NOERROR);
+}
+
+#[test]
+fn a_flood_of_signals_is_worked_on_ten_times_a_second_and_the_last_counts() {
+    let bed = Bed::new("flood", 1);
+    let lines = bed.lines(&[0], "");
+    let bed = bed.start(&lines, &[]);
+    let is_done = |line: &str| line.contains("SIGHUP: ") || line.contains("dot-proxy: up ");
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(1) {
+        for signal in [Signal::HUP, Signal::USR1] {
+            bed.proxy().signal(signal);
+        }
+        assert_eq!(bed.ask("during.example"), NOERROR);
+    }
+    bed.write(&bed.lines(&[0], "rate-limit 1000\n"));
+    bed.proxy().signal(Signal::HUP);
+    bed.proxy().await_line("the last one", |line| line.contains("rate-limit changed"));
+    let most = 2 * (2 + start.elapsed().as_millis() / 100);
+    let done = bed.proxy().lines().iter().filter(|line| is_done(line)).count();
+    assert!((4..=most as usize).contains(&done), "{done}, and at most {most}");
 }
 
 #[test]
@@ -382,9 +472,11 @@ fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
     let ca_file = ca.display().to_string();
     bed.proxy = Some(Proxy::start(&["--ca-file", &ca_file, "--upstream", &upstream]));
     fs::remove_file(&ca).expect("our file");
-    mknodat(CWD, &ca, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("our folder");
+    mknodat(CWD, &ca, FileType::Fifo, Mode::RUSR | Mode::ROTH, 0).expect("our folder");
     let line = bed.reload();
-    let expected = format!("--ca-file {ca_file}: is no file, and only files are read again");
+    let expected = format!(
+        "--ca-file {ca_file}: cannot be read: it is no file, and only files are read again"
+    );
     assert!(line.ends_with(&expected), "{line}");
     assert_eq!(bed.ask("a.example"), NOERROR);
 }

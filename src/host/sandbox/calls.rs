@@ -145,6 +145,8 @@ const READING: &[Call<'_>] = &[
     Call(libc::SYS_openat, &[Condition::lacks(2, OPENS_TO_WRITE)]),
     Call(libc::SYS_statx, &[]),
     Call(libc::SYS_newfstatat, &[]),
+    // Why one cannot be read.
+    Call(libc::SYS_faccessat, &[]),
     Call(libc::SYS_fstat, &[]),
     Call(libc::SYS_lseek, &[]),
 ];

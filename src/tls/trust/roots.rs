@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 
-use crate::tls::files::{self, CA_FILE, Files};
+use crate::tls::files::{self, CA_FILE, Files, Reading};
 
 /// The root certificates that are trusted, shared by all connectors.
 #[derive(Clone, Debug)]
@@ -18,13 +18,13 @@ pub(in crate::tls) struct Roots {
 impl Roots {
     /// The roots in files, and Mozilla's, which are built into the program, where these are wanted or no file is
     /// given. The error is one line that says what is wrong with which file.
-    pub(in crate::tls) fn of(files: &Files) -> Result<Self, String> {
+    pub(in crate::tls) fn of(files: &Files, reading: &mut Reading) -> Result<Self, String> {
         let mut store = RootCertStore::empty();
         let mut shown = Vec::new();
         for file in &files.roots {
             let path = file.display();
             let before = store.len();
-            add(&mut store, file)?;
+            add(&mut store, file, reading)?;
             shown.push(match store.len() - before {
                 1 => format!("the root in {path}"),
                 n => format!("the {n} roots in {path}"),
@@ -43,8 +43,9 @@ impl Roots {
     }
 }
 
-fn add(store: &mut RootCertStore, file: &Path) -> Result<(), String> {
-    for (index, certificate) in files::certificates(CA_FILE, file)?.into_iter().enumerate() {
+fn add(store: &mut RootCertStore, file: &Path, reading: &mut Reading) -> Result<(), String> {
+    let certificates = files::certificates(CA_FILE, file, reading)?;
+    for (index, certificate) in certificates.into_iter().enumerate() {
         store.add(certificate).map_err(|_| {
             let problem =
                 format!("certificate {} is damaged: it is not an X.509 certificate", index + 1);
