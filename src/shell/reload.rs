@@ -127,6 +127,11 @@ impl Reloader {
         let Some(denied) = read_files(config).find(is_denied).filter(|_| is_it) else {
             return problem;
         };
+        // Of all else than files the sandbox lets nothing be opened. What it is, is a matter of words here.
+        if denied.metadata().is_ok_and(|it| !it.is_file()) {
+            return problem
+                .replace(file::NOT_PERMITTED, "; it is no file, and only files are read again");
+        }
         if !rights::may_read(denied) {
             let why = if self.gives_up_root { " (root was given up after the start)" } else { "" };
             return problem + why;

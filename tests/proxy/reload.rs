@@ -407,8 +407,9 @@ fn who_keeps_a_file_from_being_read_is_told_apart() {
     const SANDBOX: &str = "its mode lets it be read, and the sandbox does not: ";
 
     let scattered = Scattered::start("scattered");
-    let is_confined = |line: &String| line.contains("sandbox: ") && line.contains("files");
-    if !scattered.bed.proxy().lines().iter().any(is_confined) {
+    let confined = scattered.bed.proxy().await_line("sandbox", |line| line.contains("sandbox: "));
+    let restricted = confined.split_once(" restricted");
+    if !restricted.is_some_and(|(restricted, _)| restricted.contains("files")) {
         return skip(NAME, "the kernel has no Landlock");
     }
     let is_root = rustix::process::geteuid().is_root();
@@ -421,15 +422,19 @@ fn who_keeps_a_file_from_being_read_is_told_apart() {
         fs::copy(old.join("file"), &file).expect("our folder");
         let said = scattered.problem(name);
         assert!(said.starts_with(SANDBOX) && said.contains("restart"), "{name}: {said}");
-        // A link that leads where nothing could be read.
         fs::remove_dir_all(&folder).expect("our folder");
-        let elsewhere = scattered.above.0.join("elsewhere");
-        fs::copy(old.join("file"), &elsewhere).expect("our folder");
         fs::rename(&old, &folder).expect("our folder");
-        fs::rename(&file, scattered.above.0.join("kept")).expect("our file");
+        // A directory, which is opened in no folder.
+        let elsewhere = scattered.above.0.join("elsewhere");
+        fs::rename(&file, &elsewhere).expect("our file");
+        fs::create_dir(&file).expect("our folder");
+        let said = scattered.problem(name);
+        assert!(said.starts_with("it is no file, and only files are read again"), "{name}: {said}");
+        fs::remove_dir(&file).expect("our folder");
+        // A link that leads where nothing could be read.
         symlink(&elsewhere, &file).expect("our folder");
         assert!(scattered.problem(name).starts_with(SANDBOX), "{name}");
-        fs::rename(scattered.above.0.join("kept"), &file).expect("our file");
+        fs::rename(&elsewhere, &file).expect("our file");
         // A file that root alone may read, or nobody.
         fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).expect("our file");
         let said = scattered.problem(name);
