@@ -150,7 +150,8 @@ fn start(
         .map_err(|error| Failure::Runtime(error.to_string()))?;
     log::set_max_level(config.log_level);
 
-    let given = Given { stderr: stderr.clone(), sockets, manager: Manager::find() };
+    let (manager, unreached) = Manager::find();
+    let given = Given { stderr: stderr.clone(), sockets, manager };
     let mut reactor = Reactor::bind(config, given).map(Box::new).map_err(|error| {
         // A file that is wrong remains so, too.
         if shell::file_problems(config).contains(&error) {
@@ -160,7 +161,8 @@ fn start(
         }
     })?;
     // A start that fails says why, and nothing else.
-    for warning in config.warnings.iter().chain(&config.upstream_source.missing()) {
+    let missing = config.upstream_source.missing();
+    for warning in unreached.iter().chain(&config.warnings).chain(&missing) {
         log::warn!("{warning}");
     }
     if config.metrics.is_some() {

@@ -34,13 +34,20 @@ impl Wanted {
                 reserved + 1
             ));
         }
-        if free < clients {
+        Ok(clients.min(free))
+    }
+
+    /// Says that there are fewer TCP clients than were asked for, if so.
+    pub(crate) fn log_fewer(self, clients_max: usize) {
+        let Self { clients, .. } = self;
+        if let Some(descriptors) = getrlimit(Resource::Nofile).current
+            && clients_max < clients
+        {
             log::warn!(
-                "at most {free} TCP clients at a time, not {clients}: the limit of {descriptors} open \
+                "at most {clients_max} TCP clients at a time, not {clients}: the limit of {descriptors} open \
                  files leaves no more (ulimit -n)"
             );
         }
-        Ok(clients.min(free))
     }
 }
 

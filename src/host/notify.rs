@@ -35,12 +35,15 @@ struct Watchdog {
 }
 
 impl Manager {
-    /// The manager that the environment names. One that cannot be reached is a warning.
-    pub fn find() -> Self {
-        Self::of(|name| std::env::var_os(name)).unwrap_or_else(|problem| {
-            log::warn!("{problem}; systemd is not told when this program is ready");
-            Self::default()
-        })
+    /// The manager that the environment names, and a warning of one that cannot be reached.
+    pub fn find() -> (Self, Option<String>) {
+        match Self::of(|name| std::env::var_os(name)) {
+            Ok(manager) => (manager, None),
+            Err(problem) => {
+                let warning = format!("{problem}; systemd is not told when this program is ready");
+                (Self::default(), Some(warning))
+            }
+        }
     }
 
     fn of(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, String> {

@@ -185,6 +185,15 @@ fn h01_no_descriptor_for_tcp_clients() {
     assert_one_line(&result, 1, &["16 open files", "TCP clients", "ulimit -n", "26 or more"]);
 }
 
+/// Warnings come once it has bound its ports.
+#[test]
+fn h05_what_fails_says_that_alone() {
+    let nowhere = ["--listen", "192.0.2.1:5300"];
+    for wrapper in [["prlimit", "--nofile=60"], ["env", "NOTIFY_SOCKET=/no/such/socket"]] {
+        assert_one_line(&run_through(&wrapper, &nowhere), 1, &["192.0.2.1:5300"]);
+    }
+}
+
 #[test]
 fn h01_no_descriptor_at_all() {
     // The loader takes the place of standard input for a moment, the program for as long as it runs.

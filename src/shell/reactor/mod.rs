@@ -101,7 +101,8 @@ impl Reactor {
             upstream_conns: limits.upstream_conns_max,
             metrics_conns: config.metrics.map_or(0, |_| config.sockets.metrics_conns),
         };
-        limits.clients_max = wanted.clients_max()?;
+        let clients_max = wanted.clients_max()?;
+        limits.clients_max = clients_max;
         let connectors = upstream::connectors(config)?;
         let targets = config.upstreams.iter().zip(connectors).map(|(upstream, connector)| {
             UpstreamTarget::new(upstream.to_string().into(), upstream.address, connector)
@@ -138,6 +139,7 @@ impl Reactor {
         let reloader = Reloader::new(config);
         let reactor = Self::with(listeners, network, subnets, cx, (reloader, given))
             .and_then(|reactor| reactor.with_metrics(metrics, config.drain));
+        let reactor = reactor.inspect(|_| wanted.log_fewer(clients_max));
         reactor.map_err(|error| format!("cannot start: {}", system_error(&error)))
     }
 
