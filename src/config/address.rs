@@ -160,7 +160,13 @@ pub(super) fn address_problem(text: &str) -> String {
     }
     let is_v4 = |c: char| c.is_ascii_digit() || c == '.';
     if text.split('.').count() == 4 && text.chars().all(is_v4) {
-        return format!("{} is not an IP address: each of its numbers is at most 255", shown(text));
+        let has_zero = |number: &str| number.len() > 1 && number.starts_with('0');
+        let why = if text.split('.').any(has_zero) {
+            "its numbers have no zeros before them"
+        } else {
+            "each of its numbers is at most 255"
+        };
+        return format!("{} is not an IP address: {why}", shown(text));
     }
     if let Some((host, port)) = text.rsplit_once(':') {
         let bare = host

@@ -464,6 +464,7 @@ mod tests {
     fn bad_upstreams_are_named_with_what_would_be_right() {
         let table = r"
             256.2.3.4        => 256.2.3.4 is not an IP address: each of its numbers is at most 255; write IP[:PORT]#NAME
+            01.2.3.4         => 01.2.3.4 is not an IP address: its numbers have no zeros before them; write IP
             2001:db8::1:853  => may be read with and without a port: [2001:db8::1]:853 or [2001:db8::1:853]
             dns.example#x    => dns.example is not an IP address (names are not looked up)
             localhost:853#x  => localhost:853 is not an IP address (names are not looked up)
