@@ -40,6 +40,12 @@ pub(super) fn needing_restart(old: &Config, new: &Config) -> Result<(), String> 
     if all.is_empty() { Ok(()) } else { Err(format!("{} (this takes a restart)", all.join("; "))) }
 }
 
+/// Flags that are taken out, and that only a restart can put back.
+pub(super) fn taken_out(old: &Config, new: &Config) -> Vec<&'static str> {
+    // The other way takes a restart.
+    other(new, old)
+}
+
 /// The flag of a line.
 fn name(line: &str) -> &str {
     line.split(' ').next().unwrap_or_default()
@@ -124,6 +130,19 @@ mod tests {
             let said = needing_restart(&config(base), &config(line)).err().unwrap_or_default();
             let said = said.strip_suffix(" (this takes a restart)").unwrap_or(&said);
             assert_eq!(said, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_only_a_restart_puts_back_is_named() {
+        let all = "--client-cert a --client-key a --allow local --rate-limit 5 --drain 5";
+        for (line, expected) in [
+            (all, &[][..]),
+            ("--client-cert b --client-key b --allow local --drain 5", &[]),
+            ("--allow local --drain 5", &["--client-cert"]),
+            ("--allow default --drain 5", &["--allow local", "--client-cert"]),
+        ] {
+            assert_eq!(taken_out(&config(all), &config(line)), expected, "{line}");
         }
     }
 

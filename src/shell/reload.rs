@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::access::{ServedSubnets, log_served};
-use super::changes::{changed, needing_restart};
+use super::changes::{changed, needing_restart, taken_out};
 use super::reactor::upstream_identities;
 use super::sockets::Context;
 use super::upstream::{self, UpstreamTarget};
@@ -191,6 +191,9 @@ impl Reloader {
         log::info!(
             "SIGHUP: read again: {flags} changed; upstreams: {count}, of which {fresh} are new or changed"
         );
+        for flag in taken_out(&self.config, &config) {
+            log::warn!("{flag}: is not given any more, and to give it again takes a restart");
+        }
         let Config { policy: before, warnings, .. } = &self.config;
         for warning in config.warnings.iter().filter(|warning| !warnings.contains(warning)) {
             log::warn!("{warning}");

@@ -381,7 +381,8 @@ pub(super) const KEY: &str = "the server's key is ";
 const TEXT_MAX: usize = 253;
 
 const CLOSED_DURING_HANDSHAKE: &str = "closed by the server during the handshake";
-const OLD_TLS: &str = "the server offers no TLS 1.2 or 1.3";
+/// Of a server that cannot be spoken with until it has another version.
+pub(crate) const OLD_TLS: &str = "the server offers no TLS 1.2 or 1.3";
 
 const CA_CERTIFICATE: &str = "the certificate is that of a CA; one for a server was expected";
 

@@ -48,7 +48,7 @@ use meter::{Meter, Metered, RECORDS_MAX, UNUSED_MAX};
 use sessions::{Session, SessionStore};
 use trust::{Checks, Roots, Verifier};
 
-pub(crate) use explain::{fit_for_terminal, list, other_name, other_pin};
+pub(crate) use explain::{OLD_TLS, fit_for_terminal, list, other_name, other_pin};
 pub use files::Files;
 pub use key_exchange::KeyExchange;
 pub use presented::{Presented, Witness, is_unset, shown_date};

@@ -375,7 +375,7 @@ fn what_is_no_dns_over_tls_server_is_told_apart() {
         check(&flags(&authority, &[at(server.address(), NAME)]), &[])
     };
     assert!(stdout.contains("TLS handshake: ") && !stdout.contains("clear text"), "{stdout}");
-    let cases: [(Setup, &[&str]); 6] = [
+    let cases: [(Setup, &[&str]); 7] = [
         (
             web,
             &[
@@ -389,6 +389,11 @@ fn what_is_no_dns_over_tls_server_is_told_apart() {
         (
             setup().greeting(|_| Greeting::Raw(b"SSH-2.0-x\r\n".to_vec())),
             &["the server does not speak TLS on this port", "in clear text it says SSH-2.0-x: "],
+        ),
+        // An alert: protocol_version.
+        (
+            setup().greeting(|_| Greeting::Raw(vec![21, 3, 1, 0, 2, 2, 70])),
+            &["TLS negotiation: the server offers no TLS 1.2 or 1.3", "operator has to update it"],
         ),
         (setup().greeting(|_| Greeting::Reset), &["TLS handshake: ", " during the handshake"]),
         (

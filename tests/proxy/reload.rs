@@ -304,6 +304,15 @@ fn another_certificate_of_ours_is_shown_from_then_on() {
         "{line}"
     );
     assert_eq!(bed.ask("b.example"), NOERROR);
+
+    // Each connection may hold a certificate, or none: that is settled at the start.
+    bed.assert_reloads(&bed.lines(&[0], ""));
+    let words = "--client-cert: is not given any more, and to give it again takes a restart";
+    bed.proxy().await_line("what that means", |line| line.ends_with(words));
+    bed.write(&lines);
+    let line = bed.reload();
+    assert!(line.contains(&format!("client-cert {shown}: is new")), "{line}");
+    assert!(line.ends_with("(this takes a restart)"), "{line}");
 }
 
 /// What is connected to, and what is read, was decided before the sandbox was entered.

@@ -79,6 +79,9 @@ impl Failure {
         let port = spec.address.port();
         self.advice = match (self.stage, presented, heard) {
             (Stage::Certificate, Some(presented), _) => of_certificate(spec, presented, now),
+            (Stage::Negotiation, ..) if self.detail == tls::OLD_TLS => {
+                "older versions are not safe: its operator has to update it".into()
+            }
             (Stage::Negotiation, ..) => of_web_server(port),
             (Stage::Read, ..) if self.detail == HTTP_IN_TLS => of_web_server(port),
             (Stage::Tls, None, Some(line)) if line.starts_with("HTTP/") => {

@@ -326,7 +326,14 @@ impl Reactor {
                     }
                 }
                 Action::Log(notice) => {
-                    log::log!(self.reporter.level(self.cx.now, &notice), "{notice}");
+                    let is_told =
+                        self.ending == Ending::No && self.reporter.will_tell(&self.cx, &notice);
+                    let level = if is_told {
+                        log::Level::Debug
+                    } else {
+                        self.reporter.level(self.cx.now, &notice)
+                    };
+                    log::log!(level, "{notice}");
                 }
                 // The client is not read now: one that sends without end would keep this loop going.
                 Action::Read(client) => self.unread.push(client.into()),
