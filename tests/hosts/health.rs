@@ -14,8 +14,8 @@ use support::{Authority, Bed, DotServer, Proxy, Setup, proxy};
 const UNSHARE: [&str; 5] = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
 
 /// What it says from inside the namespaces of a process, with its exit code.
-fn health_of(pid: Pid) -> (Option<i32>, String) {
-    let pid = pid.as_raw_nonzero().to_string();
+fn health_of(inside: &Inside) -> (Option<i32>, String) {
+    let pid = inside.0.as_raw_nonzero().to_string();
     let output = Command::new("nsenter")
         .args(["--target", &pid, "--pid", "--mount", "--net"])
         .arg(program())
@@ -26,13 +26,30 @@ fn health_of(pid: Pid) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }
 
-/// The only child of a process.
-fn child_of(pid: Pid) -> Pid {
-    let pid = pid.as_raw_nonzero();
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-    let children = children.expect("it runs");
-    let child = children.split_whitespace().next().and_then(|child| child.parse().ok());
-    Pid::from_raw(child.expect("a child")).expect("a number")
+/// The program as process 1 of a namespace, by what it is outside. It has become another user, so that the end of who
+/// started it is not its own.
+struct Inside(Pid);
+
+impl Inside {
+    /// The only child of what a proxy was started through.
+    fn of(proxy: &Proxy) -> Self {
+        let pid = proxy.pid().as_raw_nonzero();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let children = children.expect("it runs");
+        let child = children.split_whitespace().next().and_then(|child| child.parse().ok());
+        Self(Pid::from_raw(child.expect("a child")).expect("a number"))
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.0, signal).expect("it runs");
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(kill_process(self.0, Signal::KILL));
+    }
 }
 
 #[test]
@@ -48,9 +65,9 @@ fn the_listeners_of_process_1_are_found_in_its_command_line() {
         ] {
             let args = proxy::arguments(&authority, &[server.address()], flags);
             let proxy = Proxy::start_through(&UNSHARE, &args);
-            let inside = child_of(proxy.pid());
+            let inside = Inside::of(&proxy);
             let expected = (Some(0), format!("{asked} answers\n"));
-            assert_eq!(health_of(inside), expected, "{flags:?}");
+            assert_eq!(health_of(&inside), expected, "{flags:?}");
         }
     });
 }
@@ -78,18 +95,18 @@ fn where_process_1_listens_is_not_read_in_its_file() {
             let flags = ["--config", "dot-proxy.conf"];
             let args = proxy::arguments(&authority, &[server.address()], &flags);
             let proxy = Proxy::start_through(&wrapper, &args);
-            let inside = child_of(proxy.pid());
+            let inside = Inside::of(&proxy);
             let asked = listener.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]");
             let expected = (Some(0), format!("{asked} answers\n"));
-            assert_eq!(health_of(inside), expected, "as it was read");
+            assert_eq!(health_of(&inside), expected, "as it was read");
             fs::write(&file, "listen 127.0.0.1:5999\n").expect("a writable directory");
-            assert_eq!(health_of(inside), expected, "edited");
+            assert_eq!(health_of(&inside), expected, "edited");
             fs::write(&file, "lisen 127.0.0.1:5999\n").expect("a writable directory");
-            assert_eq!(health_of(inside), expected, "wrong");
+            assert_eq!(health_of(&inside), expected, "wrong");
             fs::remove_file(&file).expect("a writable directory");
-            assert_eq!(health_of(inside), expected, "gone");
-            kill_process(inside, Signal::STOP).expect("it runs");
-            let (code, said) = health_of(inside);
+            assert_eq!(health_of(&inside), expected, "gone");
+            inside.signal(Signal::STOP);
+            let (code, said) = health_of(&inside);
             assert_eq!(code, Some(1), "{said}");
             assert!(said.contains("did not answer") && said.contains(&asked), "{said}");
         }
@@ -106,7 +123,7 @@ fn a_port_that_process_1_did_not_choose_is_found() {
         let args = proxy::arguments(&authority, &[server.address()], &[]);
         let proxy = Proxy::start_through(&UNSHARE, &args);
         let expected = (Some(0), format!("{} answers\n", proxy.address()));
-        assert_eq!(health_of(child_of(proxy.pid())), expected);
+        assert_eq!(health_of(&Inside::of(&proxy)), expected);
     });
 }
 
@@ -125,18 +142,18 @@ fn processes_that_share_a_port_are_asked_one_by_one() {
             Proxy::start_through(&UNSHARE, &args)
         };
         let (stopped, running) = (start("127.0.0.1:9153"), start("0.0.0.0:9154"));
-        let (stopped_inside, running_inside) = (child_of(stopped.pid()), child_of(running.pid()));
+        let (stopped, running) = (Inside::of(&stopped), Inside::of(&running));
         let healthy = |metrics| (Some(0), format!("http://{metrics}/healthz says 200 OK\n"));
-        assert_eq!(health_of(stopped_inside), healthy("127.0.0.1:9153"));
-        kill_process(stopped_inside, Signal::STOP).expect("it runs");
+        assert_eq!(health_of(&stopped), healthy("127.0.0.1:9153"));
+        stopped.signal(Signal::STOP);
         for _ in 0..ASKED {
-            assert_eq!(health_of(running_inside), healthy("127.0.0.1:9154"));
-            let (code, said) = health_of(stopped_inside);
+            assert_eq!(health_of(&running), healthy("127.0.0.1:9154"));
+            let (code, said) = health_of(&stopped);
             assert_eq!(code, Some(1), "{said}");
             assert!(said.contains("http://127.0.0.1:9153/healthz did not answer"), "{said}");
         }
-        kill_process(stopped_inside, Signal::CONT).expect("it runs");
-        assert_eq!(health_of(stopped_inside), healthy("127.0.0.1:9153"));
+        stopped.signal(Signal::CONT);
+        assert_eq!(health_of(&stopped), healthy("127.0.0.1:9153"));
     });
 }
 
