@@ -163,6 +163,24 @@ fn copies_of_names_that_are_slow_together_are_at_most_two_in_a_hundred_queries()
 }
 
 #[test]
+fn what_waited_for_lost_segments_does_not_count_as_what_answers_take() {
+    let mut w = warm(1);
+    ask_every(&mut w, 5, 0..20);
+    // All waits here, as no other connection can be had.
+    w.servers[0].attempts(Attempt::refused());
+    w.serve(0, Do::Hold(Direction::FromServer, ms(800)));
+    ask_every(&mut w, 5, 20..120);
+    w.run_ms(3000);
+    w.servers[0].attempts(Attempt::good(10));
+    w.serve(0, Do::Forget);
+    w.ask("a.example.");
+    w.run_ms(3000);
+    let took = w.response("a.example.").took();
+    assert!(took <= ms(500), "{took:?}");
+    end(w);
+}
+
+#[test]
 fn a_lone_slow_name_is_not_copied() {
     let mut w = warm(1);
     w.servers[0].replies(|ask| vec![ask.answer_after(1400)]);

@@ -91,7 +91,9 @@ impl Upstreams {
             let experience = &mut self.list[conn.upstream].experience;
             let unusual = experience.round_trip.tolerated().unusual;
             conn.look_at = conn.look_at.map(|at| at.min(now + unusual));
-            if !quiet.is_losing {
+            if quiet.is_losing {
+                conn.held_up_until = now;
+            } else {
                 experience.query_limit.trust();
             }
         }
@@ -170,7 +172,9 @@ impl Upstreams {
         let Turn { took, was_oldest, each } = conn.note_turn(now, message_id);
         if let Some(took) = took {
             let upstream = &mut self.list[conn.upstream];
-            upstream.experience.round_trip.note_answer(now, took);
+            if conn.held_up_until + took <= now {
+                upstream.experience.round_trip.note_answer(now, took);
+            }
             if !was_oldest {
                 upstream.experience.at_once.forget();
             }

@@ -1,5 +1,6 @@
 //! Copies of queries, counted a second time, by which the forwarder is judged.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use dot_proxy::forwarder::Counts;
@@ -15,7 +16,10 @@ pub(super) struct Copies {
     tries: u64,
     /// When a connection last missed segments.
     missed_at: Option<Duration>,
-    /// When there was none left of those of what is held up.
+    /// At least so many are left of those of what is held up: only queries count that were sent.
+    surely_left: Share,
+    known: HashSet<String>,
+    /// When there was none.
     used_up_at: Option<Duration>,
     queries: u64,
     hedged: u64,
@@ -28,6 +32,8 @@ impl Copies {
             late: Share { percent: 2, most: 8 * 100, left: 100 },
             held_up: Share { percent: 10, most: 64 * 100, left: 64 * 100 },
             tries: 0,
+            surely_left: Share { percent: 10, most: 64 * 100, left: 64 * 100 },
+            known: HashSet::new(),
             missed_at: None,
             used_up_at: None,
             queries: 0,
@@ -45,6 +51,13 @@ impl Copies {
         }
     }
 
+    /// A query of this name was sent, and was counted before.
+    pub(super) fn note_sent(&mut self, name: &str) {
+        if self.known.insert(name.to_owned()) {
+            self.surely_left.add(1);
+        }
+    }
+
     /// What was counted by now; fails if more copies were made than may be.
     pub(super) fn check(&mut self, at: Duration, counts: &Counts) {
         let queries = counts.queries - self.queries;
@@ -53,6 +66,8 @@ impl Copies {
         (self.queries, self.hedged, self.rescued) = (counts.queries, counts.hedged, counts.rescued);
         self.late.add(queries);
         self.held_up.add(queries);
+        let are_left = self.surely_left.take(rescued) == 0 && self.surely_left.left >= 100;
+        self.surely_left.end_turn();
         assert_eq!(self.late.take(hedged), 0, "more copies of late queries: {counts:?}");
         if self.missed_at.is_some_and(|missed_at| at <= missed_at + QUIET_MAX) {
             rescued = self.held_up.take(rescued);
@@ -63,12 +78,12 @@ impl Copies {
         assert_eq!(rescued, 0, "more copies of what is held up: {counts:?}");
         self.late.end_turn();
         self.held_up.end_turn();
-        if self.held_up.left < 100 {
+        if !are_left {
             self.used_up_at = Some(at);
         }
     }
 
-    /// Whether another could be made of what is held up, all the time since then.
+    /// Whether another could surely be made of what is held up, all the time since then.
     pub(super) fn were_left_since(&self, since: Duration) -> bool {
         self.used_up_at.is_none_or(|at| at < since)
     }
@@ -100,8 +115,8 @@ impl Share {
     }
 }
 
-/// A connection on which nothing comes for longer is used no more.
-const QUIET_MAX: Duration = Duration::from_secs(5);
+/// A connection on which nothing comes for 5 s is used no more; the process may be stopped for 20 s meanwhile.
+const QUIET_MAX: Duration = Duration::from_secs(25);
 
 #[cfg(test)]
 mod tests {
@@ -118,7 +133,9 @@ mod tests {
             counts.queries += queries;
             counts.hedged += hedged;
             counts.rescued += rescued;
-            looks.iter().for_each(|is_losing| copies.note_look(ms(at), *is_losing));
+            for is_losing in looks {
+                copies.note_look(ms(at), *is_losing);
+            }
             copies.check(ms(at), &counts);
         };
         let checks = || {

@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "most names say all that there is to say to a test")]
 
 mod client;
+mod copies;
 pub mod dns;
 mod events;
 pub mod fuzz;
@@ -16,6 +17,7 @@ mod rates;
 mod server;
 pub mod special;
 mod story;
+mod ways_round;
 mod world;
 
 use std::time::Duration;

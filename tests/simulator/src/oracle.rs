@@ -10,6 +10,7 @@ use dot_proxy::forwarder::{Counts, DatagramPath, Policy, PrivateAnswers, Special
 use support::message::KEEPALIVE;
 use support::view::View;
 
+use super::copies::Copies;
 use super::dns::{self, Due, Edns};
 use super::special;
 
@@ -91,8 +92,10 @@ pub struct Oracle {
     /// Error RCODEs said without a question, by the question they answer; with an empty one those under an
     /// ID that the server was not asked with yet, which may be that of any query (RFC.md 14).
     made_questionless: HashMap<Vec<u8>, Vec<u8>>,
+    /// How many copies may be made.
+    pub(super) copies: Copies,
     /// By question: how often it reached a server, and how many queries asked it.
-    copies: HashMap<Vec<u8>, (usize, usize)>,
+    reached: HashMap<Vec<u8>, (usize, usize)>,
     sends_max: usize,
     /// Special zones with a name about which a client wanted proof.
     proofs_wanted: HashSet<String>,
@@ -125,7 +128,8 @@ impl Oracle {
             deadlines: VecDeque::new(),
             made: HashMap::new(),
             made_questionless: HashMap::new(),
-            copies: HashMap::new(),
+            copies: Copies::new(),
+            reached: HashMap::new(),
             sends_max: 16,
             proofs_wanted: HashSet::new(),
             denials_asked: HashMap::new(),
@@ -179,7 +183,7 @@ impl Oracle {
             if !joins {
                 owed.iter_mut().filter(|o| o.id == id).for_each(|o| o.is_hidden = true);
             }
-            let (_, queries) = self.copies.entry(question.clone()).or_default();
+            let (_, queries) = self.reached.entry(question.clone()).or_default();
             *queries += usize::from(!joins || matches!(from, To::Stream(_)));
         }
         owed.push(Owed {
@@ -207,7 +211,7 @@ impl Oracle {
             self.check_denial(at, zone);
             return;
         }
-        let Some((copies, queries)) = self.copies.get_mut(question) else {
+        let Some((copies, queries)) = self.reached.get_mut(question) else {
             panic!("a server was asked {name}, which no client asked");
         };
         *copies += 1;
@@ -359,13 +363,10 @@ impl Oracle {
 
     /// After every turn: what was asked is answered, gone or owed. While everybody keeps the rules,
     /// it is what was seen from outside.
-    pub fn check_counts(&self, counts: &Counts, all_keep_rules: bool) {
+    pub fn check_counts(&mut self, at: Duration, counts: &Counts, all_keep_rules: bool) {
         let Counts { queries, answered, failed, local, cut_short, orphaned, .. } = *counts;
-        let copies_max = |percent| 1 + queries * percent / 100;
-        assert!(counts.hedged <= copies_max(2), "more copies of late queries: {counts:?}");
-        let rescues_max = RESCUED_AT_ONCE + copies_max(10);
-        assert!(counts.rescued <= rescues_max, "more copies of what is held up: {counts:?}");
-        assert!(counts.retried <= copies_max(5), "more second opinions: {counts:?}");
+        self.copies.check(at, counts);
+        assert!(counts.retried <= 1 + queries / 20, "more second opinions: {counts:?}");
         let left = answered + failed + local + cut_short + orphaned;
         assert_eq!(queries, left + counts.owed as u64, "the counts do not add up: {counts:?}");
         if all_keep_rules {
@@ -548,9 +549,6 @@ fn id_of(message: &[u8]) -> u16 {
 
 /// From then on a client that may be another gets TC where others of its network wait.
 const LATE_AFTER: Duration = Duration::from_millis(400);
-
-/// Copies at once of what waits on connections that are quiet.
-const RESCUED_AT_ONCE: u64 = 64;
 
 /// Late responses by datagram to one network in such a time.
 const PULSE_MAX: usize = 64;

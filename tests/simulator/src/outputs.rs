@@ -67,6 +67,7 @@ impl World {
                 if let Some(Socket::Upstream { link, .. }) = self.sockets.get(conn.into()) {
                     let at = self.at();
                     let is_losing = self.links[link].path.inspect(at);
+                    self.oracle.copies.note_look(at, is_losing);
                     self.forwarder.handle_path(self.now, conn, is_losing);
                 }
             }
@@ -269,7 +270,18 @@ impl World {
         bytes.hash(&mut self.digest);
         self.forwarder.advance_output(self.now, conn.into(), taken);
         let at = self.at();
-        let arrives_at = self.links[number].path.send(Direction::ToServer, at, bytes);
+        let link = &mut self.links[number];
+        link.written.extend(&bytes);
+        while let Some(message) = dns::take_frame(&mut link.written) {
+            link.asked += 1;
+            link.last_asked = Some(at);
+            if self.round_trip.is_some() {
+                let name = dns::name_of(dns::first_question(&message));
+                self.oracle.copies.note_sent(&name);
+                self.ways_round.note_sent(at, number, name);
+            }
+        }
+        let arrives_at = link.path.send(Direction::ToServer, at, bytes);
         self.expect_arrival(number, arrives_at);
         self.receive(number);
     }

@@ -123,6 +123,26 @@ impl Path {
         is_news || self.is_sending_again(at)
     }
 
+    /// Whether TCP at this end knew then that segments were missing.
+    pub(super) fn misses(&self, at: Duration) -> bool {
+        self.is_sending_again(at) || self.out_of_order(at).any(|it| at < it.whole_at)
+    }
+
+    /// Whether octets came from the server between these times.
+    pub(super) fn brought_between(&self, from: Duration, until: Duration) -> bool {
+        let mut sent = self.ways[Direction::FromServer as usize].sent.iter();
+        sent.any(|it| from < it.whole_at && it.whole_at < until)
+    }
+
+    /// Whether nothing was lost between these times, and nothing missing.
+    pub(super) fn is_well_between(&self, from: Duration, until: Duration) -> bool {
+        let is_silent = |&(_, begin, end): &(_, Duration, Duration)| begin <= until && from < end;
+        let lacks =
+            |it: &Segment| it.at <= until && from < it.whole_at && it.came_at != Some(it.whole_at);
+        let mut sent = self.ways.iter().flat_map(|way| &way.sent);
+        !self.manner.silences.iter().any(is_silent) && !sent.any(lacks)
+    }
+
     /// Segments that came before one that was sent earlier.
     fn out_of_order(&self, at: Duration) -> impl Iterator<Item = &Segment> {
         let sent = self.ways[Direction::FromServer as usize].sent.iter();

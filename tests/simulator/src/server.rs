@@ -188,7 +188,12 @@ pub struct Link {
     pub(super) told_end: bool,
     pub(super) end: Option<Closed>,
     pub(super) pace: Option<(usize, Duration)>,
-    /// Octets from the forwarder that make no whole frame yet.
+    /// Octets that the forwarder wrote and that make no whole frame yet.
+    pub(super) written: Vec<u8>,
+    /// Queries that it wrote, and when the last.
+    pub(super) asked: usize,
+    pub last_asked: Option<Duration>,
+    /// Octets from the forwarder that have arrived and make no whole frame yet.
     pub(super) inbound: Vec<u8>,
     /// Octets for the forwarder that were not read yet.
     pub(super) outbound: VecDeque<u8>,
@@ -236,6 +241,9 @@ impl Link {
             told_end: false,
             end: None,
             pace: None,
+            written: Vec::new(),
+            asked: 0,
+            last_asked: None,
             inbound: Vec::new(),
             outbound: VecDeque::new(),
             outstanding: HashMap::new(),
@@ -259,6 +267,11 @@ impl Link {
     pub fn forget(&mut self, at: Duration) {
         self.forgotten = true;
         self.path.forget(at);
+    }
+
+    /// Whether the forwarder sent something after this time, or would have closed the connection if it never will.
+    pub(super) fn is_used_after(&self, at: Duration) -> bool {
+        self.is_open() && (self.last_asked >= Some(at) || self.asked == self.answered)
     }
 
     /// Names of the queries that arrived, in order.

@@ -18,6 +18,7 @@ use super::oracle::Oracle;
 use super::path::Manner;
 use super::rates::Meter;
 use super::server::{Do, Link, Server};
+use super::ways_round::WaysRound;
 use support::Random;
 
 /// How roughly the shell and the network treat the octets.
@@ -61,6 +62,9 @@ pub struct World {
     pub roughness: Roughness,
     /// What the path of the next connection is like: by its server and the time.
     pub path: Box<dyn FnMut(usize, Duration) -> Manner>,
+    /// The longest round trip, where the paths are all that is bad: then what goes another way is judged.
+    pub round_trip: Option<Duration>,
+    pub(super) ways_round: WaysRound,
     pub rng: Random,
     /// A digest of what the forwarder did, turn by turn.
     pub turns: Vec<u64>,
@@ -306,6 +310,8 @@ impl World {
             query_log: Vec::new(),
             roughness: Roughness::NONE,
             path: Box::new(|_, _| Manner::default()),
+            round_trip: None,
+            ways_round: WaysRound::default(),
             rng: Random::new(seed ^ 0x5eed),
             turns: Vec::new(),
             trace: false,
@@ -426,7 +432,11 @@ impl World {
         assert!(self.idle_turns < 4, "the timers do not advance at {:?}", self.at());
         self.oracle.check_deadlines(self.at(), self.forwarder.counts().answers_held);
         let all_keep_rules = self.clients.iter().all(|client| !client.offender);
-        self.oracle.check_counts(&self.forwarder.counts(), all_keep_rules);
+        self.oracle.check_counts(self.at(), &self.forwarder.counts(), all_keep_rules);
+        if let Some(round_trip) = self.round_trip {
+            let (responses, copies) = (&self.oracle.responses, &self.oracle.copies);
+            self.ways_round.check(responses, &self.links, copies, round_trip);
+        }
         let held = self.held_for_clients();
         assert!(held <= self.limits.client_bytes_max, "{held} octets are held for clients");
         let is_upstream = |socket: &&Socket| matches!(socket, Socket::Upstream { .. });
@@ -462,6 +472,20 @@ impl World {
             }
         }
         self.turns.push(self.digest.finish());
+    }
+
+    /// The most connections to a server at a time on which queries were sent then or later.
+    pub fn most_conns_in_use(&self, server: usize) -> usize {
+        let uses = |link: &&Link| Some((link.connected?, link.last_asked?));
+        let uses: Vec<_> = self.links_to(server).iter().filter_map(uses).collect();
+        let at_a_time =
+            |at| uses.iter().filter(|(from, until)| (*from..*until).contains(at)).count();
+        uses.iter().map(|(from, _)| at_a_time(from)).max().unwrap_or_default()
+    }
+
+    /// Queries on connections that missed segments and were to be answered on others.
+    pub fn judged_ways_round(&self) -> u64 {
+        self.ways_round.judged()
     }
 
     /// Not all of the places for clients are taken.

@@ -1,0 +1,124 @@
+//! Whether what waits on a connection that misses segments is answered by another one in time.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::copies::Copies;
+use super::oracle::Response;
+use super::server::Link;
+
+/// The judge of that. It knows no more of the forwarder than what it sends, so that it judges only where it is sure
+/// that there was a way round: see [`way_round`].
+#[derive(Debug, Default)]
+pub(super) struct WaysRound {
+    /// Queries without a response, by name, as they were sent first.
+    sent: HashMap<String, Sent>,
+    /// Responses that were looked at.
+    looked_at: usize,
+    /// Queries that had to wait, and had a way round.
+    judged: u64,
+}
+
+/// How a query was sent first.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    at: Duration,
+    link: usize,
+    /// When the oldest of the queries was sent that waited on the connection.
+    oldest: Duration,
+}
+
+impl WaysRound {
+    /// A query of this name is sent on a connection.
+    pub(super) fn note_sent(&mut self, at: Duration, link: usize, name: String) {
+        let waiting = self.sent.values().filter(|sent| sent.link == link);
+        let oldest = waiting.map(|sent| sent.at).min().unwrap_or(at);
+        self.sent.entry(name).or_insert(Sent { at, link, oldest });
+    }
+
+    /// Fails if a query had a way round and was not answered in time. No round trip takes longer than this.
+    pub(super) fn check(
+        &mut self,
+        responses: &[Response],
+        links: &[Link],
+        copies: &Copies,
+        round_trip: Duration,
+    ) {
+        for response in &responses[self.looked_at..] {
+            let Some(sent) = self.sent.remove(&response.name) else { continue };
+            let took = response.took();
+            if took > HELD_UP + round_trip
+                && copies.were_left_since(sent.at)
+                && is_known_to_miss(response, sent, links, round_trip)
+                && let Some(round_trips) = way_round(response, sent, links)
+            {
+                self.judged += 1;
+                let most = ANSWERED_WITHIN + round_trips * round_trip;
+                assert!(took <= most, "{} took {took:?}, with a way round", response.name);
+            }
+        }
+        self.looked_at = responses.len();
+    }
+
+    pub(super) fn judged(&self) -> u64 {
+        self.judged
+    }
+}
+
+/// Whether the query was sent at once, its connection owed nothing from long before and brought nothing more, and TCP
+/// knew after 300 ms that segments were missing.
+fn is_known_to_miss(response: &Response, sent: Sent, links: &[Link], round_trip: Duration) -> bool {
+    let asked = response.asked;
+    let path = &links[sent.link].path;
+    (asked..asked + AT_ONCE).contains(&sent.at)
+        && asked <= sent.oldest + JUST_NOW
+        && !path.brought_between(sent.at + round_trip, response.at)
+        && path.misses(sent.at + KNOWN_AFTER)
+}
+
+/// In how many round trips the query could be answered on another connection, if on any: one that was open, and had
+/// lost nothing for long and went on so; or, where there was none, one that could be made, and lost nothing if it was.
+/// A connection in whose place another was made before TCP knew of the loss is not looked at any more.
+fn way_round(response: &Response, sent: Sent, links: &[Link]) -> Option<u32> {
+    let (first, end) = (&links[sent.link], response.at);
+    let others = links.iter().enumerate().filter(|(number, _)| *number != sent.link);
+    let others = || others.clone().map(|(_, link)| link).filter(|link| link.server == first.server);
+    let is_open =
+        |link: &&Link| link.attempted < sent.at && link.closed.is_none_or(|(at, _)| sent.at <= at);
+    let is_way_round = |link: &Link| {
+        let is_well = link.path.is_well_between(sent.at.saturating_sub(WELL_FOR), end);
+        link.connected.is_some_and(|at| at < sent.at) && is_well && link.is_used_after(sent.at)
+    };
+    let is_well = |link: &Link| link.path.is_well_between(link.attempted, end);
+    let is_replacement = |link: &Link| {
+        let is_new = link.connected.is_none_or(|at| sent.at <= at) && link.attempted <= end;
+        is_new && !first.path.misses(link.attempted)
+    };
+    if others().any(is_replacement) {
+        None
+    } else if others().any(is_way_round) {
+        Some(1)
+    } else if others().any(|link| is_open(&link)) {
+        None
+    } else {
+        others().filter(|link| sent.at <= link.attempted).all(is_well).then_some(3)
+    }
+}
+
+/// A query that takes longer than this and a round trip waits for something that was lost.
+const HELD_UP: Duration = Duration::from_millis(150);
+
+/// The forwarder has a quarter of a second for noticing, and as much for what it does not know.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(500);
+
+/// What was sent and not acknowledged is sent again after 200 ms and a round trip.
+const KNOWN_AFTER: Duration = Duration::from_millis(300);
+
+/// A turn may be late, and write in pieces.
+const AT_ONCE: Duration = Duration::from_millis(10);
+
+/// The longer nothing came the less often TCP is asked: what waits for long already says little.
+const JUST_NOW: Duration = Duration::from_millis(150);
+
+/// Something came on the connection since segments were missing.
+const WELL_FOR: Duration = Duration::from_millis(500);
