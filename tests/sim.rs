@@ -5,7 +5,7 @@
 //! and both runs must do the same.
 //!
 //! - `cargo test --test sim` runs 256 seeds.
-//! - `SIM_SEED=n cargo test --test sim` runs one and traces it on stderr.
+//! - `SIM_SEED=n cargo test --test sim every_seed` runs one and traces it on stderr.
 //! - `SIM_SEEDS=n cargo test --test sim` runs the first n; `scripts/sim-sweep` does, optimized.
 //! - `SIM_DIGESTS=file` with it writes a line `SEED TURNS DIGEST` for each, to tell whether a change of the
 //!   code is one of behaviour.
@@ -73,7 +73,7 @@ fn every_seed_keeps_the_promises() {
         }
     });
     if let Some((seed, message)) = failed.into_inner().expect("nothing panics with the lock held") {
-        panic!("seed {seed}: {message}\nto replay: SIM_SEED={seed} cargo test --test sim");
+        panic!("seed {seed}: {message}\nto replay: SIM_SEED={seed} cargo test --test sim every_seed");
     }
     if let Some(file) = env::var_os("SIM_DIGESTS") {
         let digests = digests.into_inner().expect("no thread panicked");

@@ -72,6 +72,7 @@
 //!
 //! connection   connecting ──▶ open ──▶ retired: no new queries ──nothing waits, or its time is over──▶ closed
 //!                   │           │        └ stalled: what waits on it is sent elsewhere, too
+//!                   │           ├── quiet: no new queries until something comes
 //!                   │           └── idle ──▶ closed
 //!                   └── not in time ──▶ closed
 //!
@@ -91,22 +92,24 @@
 //! `clients`, `queries` and `upstreams` own their tables, timers and limits, and do not know each other. What is
 //! theirs others read, and tell them what happened; they alone change it. What one of them does that concerns
 //! another is returned: a client that is closed gives back the queries that it was owed, a connection that
-//! stalls those to send elsewhere; what one must know of another for that it asks a function that is passed in. `Forwarder` has what needs two of them.
+//! stalls those to send elsewhere; what one must know of another for that it asks a function that is passed in.
+//! `Forwarder` has what needs two of them.
 //!
 //! | a question | its place |
 //! |---|---|
-//! | who is served, who is refused a connection | `accept::is_served`, `clients/access`, `clients` |
+//! | who is served | `clients/access`, asked by `clients`: `serves`, for datagrams and connections alike |
 //! | how much a network may ask | `clients/rates` |
 //! | what one network is where something is shared out | `network` |
 //! | how much of the query table a network holds | `queries/fair_share` |
-//! | when a late response by datagram leaves | `late_answers` |
+//! | when a response leaves that a client has waited for long | `late_answers` |
+//! | where the answer of an upstream to a query that has left is dropped | `answer`: `response`, at an ID that was abandoned |
 //! | whether a query has gone round | `message/hops` |
 //! | where a query waits | `queries/waiting` |
 //! | where every query is, as debug builds assert | `whereabouts` |
 //! | which upstream is asked | `dispatch`, `upstreams/choice` |
 //! | what is due of a connection, and when it counts as stalled | `upstreams/connection`: `due`, `stalls_at` |
 //! | how a query is written to a connection | `upstreams/traffic`: `send` |
-//! | what becomes of a query that lost a connection | `queries`: `fate` |
+//! | what becomes of the queries of a connection to an upstream that is lost | `failure`: `lose`, for each `queries`: `fate` |
 //! | whose fault a lost or silent connection is | `upstreams/blame` |
 //! | when a connection is quiet, and new queries go another way | `upstreams/quiet` |
 //! | when an upstream counts as failed | `upstreams/health` |
