@@ -2,7 +2,7 @@
 //!
 //! A seed decides everything. Every fault is off in about half of the seeds, so that faults also meet
 //! alone. After a while the faults stop, and then every query must be answered. Each seed runs twice,
-//! and both runs must do the same.
+//! and both runs must do the same; of those beyond the first 256 one in sixteen does.
 //!
 //! - `cargo test --test sim` runs 256 seeds.
 //! - `SIM_SEED=n cargo test --test sim every_seed` runs one and traces it on stderr.
@@ -55,7 +55,11 @@ fn every_seed_keeps_the_promises() {
                     && seed < seeds
                 {
                     let run = || {
-                        let turns = run_twice(seed);
+                        let is_twice = seed < 256 || seed.is_multiple_of(16);
+                        let turns = if is_twice { run_twice(seed) } else { run(seed, false).turns };
+                        if (seed + 1).is_multiple_of(1_000) {
+                            trace(format_args!("seed {} passed", seed));
+                        }
                         let digest = turns.last().copied().unwrap_or_default();
                         let mut digests = digests.lock().expect("no panic while it is held");
                         digests.insert(seed, (turns.len(), digest));
@@ -73,7 +77,9 @@ fn every_seed_keeps_the_promises() {
         }
     });
     if let Some((seed, message)) = failed.into_inner().expect("nothing panics with the lock held") {
-        panic!("seed {seed}: {message}\nto replay: SIM_SEED={seed} cargo test --test sim every_seed");
+        panic!(
+            "seed {seed}: {message}\nto replay: SIM_SEED={seed} cargo test --test sim every_seed"
+        );
     }
     if let Some(file) = env::var_os("SIM_DIGESTS") {
         let digests = digests.into_inner().expect("no thread panicked");

@@ -273,9 +273,9 @@ impl Options {
             QueryLog::Auto if !is_stderr_terminal => return None,
             QueryLog::Json => QueryLogForm::Json,
             QueryLog::Auto | QueryLog::On
-                if is_stderr_terminal && takes_colour && self.log_format() == LogFormat::Plain =>
+                if is_stderr_terminal && self.log_format() == LogFormat::Plain =>
             {
-                QueryLogForm::Columns
+                QueryLogForm::Columns { coloured: takes_colour }
             }
             QueryLog::Auto | QueryLog::On => QueryLogForm::Words,
         };

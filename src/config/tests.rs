@@ -208,16 +208,19 @@ fn the_query_log_is_on_by_default_where_somebody_reads_it() {
 fn the_query_log_has_the_form_that_suits_its_reader() {
     use QueryLogForm::{Columns, Json, Words};
 
+    const COLOURED: QueryLogForm = Columns { coloured: true };
+    const PLAIN: QueryLogForm = Columns { coloured: false };
+
     for (line, is_stderr_terminal, takes_colour, form, client) in [
-        ("", true, true, Columns, ClientShown::Full),
-        ("--query-log on", true, true, Columns, ClientShown::Full),
-        ("--log-format plain", true, true, Columns, ClientShown::Full),
-        ("", true, false, Words, ClientShown::Full),
+        ("", true, true, COLOURED, ClientShown::Full),
+        ("--query-log on", true, true, COLOURED, ClientShown::Full),
+        ("--log-format plain", true, true, COLOURED, ClientShown::Full),
+        ("", true, false, PLAIN, ClientShown::Full),
         ("--query-log on", false, true, Words, ClientShown::Full),
         ("--log-format json", true, true, Words, ClientShown::Full),
         ("--query-log json", true, true, Json, ClientShown::Full),
         ("--query-log json --query-log-client prefix", false, false, Json, ClientShown::Prefix),
-        ("--query-log-client=off", true, false, Words, ClientShown::Off),
+        ("--query-log-client=off", true, false, PLAIN, ClientShown::Off),
     ] {
         let Ok(Command::Run(config)) =
             parse(words(line), Host { is_stderr_terminal, takes_colour, ..HOST })

@@ -25,8 +25,11 @@ pub enum QueryLogForm {
     /// Words with a space between them.
     #[default]
     Words,
-    /// Words in columns, the first in a colour, for a terminal.
-    Columns,
+    /// Words in columns, for a terminal.
+    Columns {
+        /// The first is in a colour.
+        coloured: bool,
+    },
     /// A JSON object each, of which the shell adds the time.
     Json,
 }
@@ -197,7 +200,7 @@ impl QueryLog {
         let start = self.lines.len();
         let written = match form {
             QueryLogForm::Words => line.words(&mut self.lines, client),
-            QueryLogForm::Columns => line.columns(&mut self.lines, client),
+            QueryLogForm::Columns { coloured } => line.columns(&mut self.lines, client, coloured),
             QueryLogForm::Json => line.json(&mut self.lines, client),
         };
         debug_assert!(written.is_ok(), "writing to memory does not fail");
@@ -241,21 +244,27 @@ impl<'a> Line<'a> {
 
     // People read no faster than this is.
     #[cold]
-    fn columns(&self, out: &mut Vec<u8>, shown: ClientShown) -> std::io::Result<()> {
+    fn columns(
+        &self,
+        out: &mut Vec<u8>,
+        shown: ClientShown,
+        coloured: bool,
+    ) -> std::io::Result<()> {
         let start = out.len();
-        // Both sequences take no room on the screen.
-        let colour = match self.result {
-            "SUCCESS" => "\x1b[32m",
-            "FAILURE" => "\x1b[31m",
-            _ => "\x1b[36m",
+        let (colour, end) = match self.result {
+            _ if !coloured => ("", ""),
+            "SUCCESS" => ("\x1b[32m", COLOUR_END),
+            "FAILURE" => ("\x1b[31m", COLOUR_END),
+            _ => ("\x1b[36m", COLOUR_END),
         };
-        let start = start + colour.len() + COLOUR_END.len();
+        // Both sequences take no room on the screen.
+        let start = start + colour.len() + end.len();
         let to = |out: &mut Vec<u8>, column: usize| {
             // Where a column before was too wide, at least a space.
             let len = (start + column).saturating_sub(out.len()).max(1);
             out.resize(out.len() + len, b' ');
         };
-        write!(out, "{colour}{}{COLOUR_END}", self.result)?;
+        write!(out, "{colour}{}{end}", self.result)?;
         to(out, 8);
         let question = self.asked.question();
         if let Some((_, class, rtype)) = question {
@@ -491,19 +500,24 @@ mod tests {
 
     #[test]
     fn columns_begin_where_those_above_do() {
-        let mut log = log_of(QueryLogForm::Columns, ClientShown::Full);
         let message = query(b"\x06google\x03com\0\0\x01\0\x01");
         let asked = asked(&message);
         let took = Duration::from_millis(59);
         let cut = Sent { len: 500, answers: 29, truncated: true };
-        log.success(asked, Rcode::NOERROR, cut, took, "1.1.1.1");
-        log.failure(asked, Duration::from_millis(4500), "1.1.1.1: connect: timed out");
-        log.local(Asked { over_tcp: true, ..asked }, Rcode::REFUSED, false, "x");
-        let screen = text(&log).replace(COLOUR_END, "");
+        let [plain, coloured] = [false, true].map(|coloured| {
+            let mut log = log_of(QueryLogForm::Columns { coloured }, ClientShown::Full);
+            log.success(asked, Rcode::NOERROR, cut, took, "1.1.1.1");
+            log.failure(asked, Duration::from_millis(4500), "1.1.1.1: connect: timed out");
+            log.local(Asked { over_tcp: true, ..asked }, Rcode::REFUSED, false, "x");
+            text(&log).to_owned()
+        });
+        assert_eq!(coloured.matches(COLOUR_END).count(), 3);
+        let screen = coloured.replace(COLOUR_END, "");
         let screen =
             ["\x1b[32m", "\x1b[31m", "\x1b[36m"].iter().fold(screen, |all, it| all.replace(it, ""));
+        assert_eq!(screen, plain);
         assert_eq!(
-            screen,
+            plain,
             "SUCCESS A     NOERROR     59 ms  udp 172.17.0.1      google.com.                  29 answers 500 B truncated via 1.1.1.1\n\
              FAILURE A     SERVFAIL  4500 ms  udp 172.17.0.1      google.com.                  1.1.1.1: connect: timed out\n\
              LOCAL   A     REFUSED            tcp 172.17.0.1      google.com.                  x\n"
@@ -547,7 +561,9 @@ mod tests {
         let name = [&label[..], &label, &label, &label[..62], b"\0\0\x01\0\x03"].concat();
         let message = query(&[&name[..3 * 64], &[60], &name[3 * 64 + 1..]].concat());
         let cause = "\u{1}".repeat(9_000);
-        for form in [QueryLogForm::Words, QueryLogForm::Columns, QueryLogForm::Json] {
+        for form in
+            [QueryLogForm::Words, QueryLogForm::Columns { coloured: true }, QueryLogForm::Json]
+        {
             let mut log = log_of(form, ClientShown::Full);
             log.failure(asked(&message), Duration::MAX, &cause);
             let line = text(&log);

@@ -44,11 +44,11 @@ pub(super) fn advice(key_exchange: KeyExchange, received: usize) -> &'static str
     match key_exchange {
         _ if received > 0 => "",
         KeyExchange::Hybrid => {
-            "; nothing answered the ClientHello: this may not be a DNS-over-TLS port, or the network loses \
-             long packets (try --key-exchange classic)"
+            "; nothing answered the ClientHello: this may not be a DNS-over-TLS port, the server may hang, or \
+             the network loses long packets (try --key-exchange classic)"
         }
         KeyExchange::Classic => {
-            "; nothing answered the ClientHello: this may not be a DNS-over-TLS port"
+            "; nothing answered the ClientHello: this may not be a DNS-over-TLS port, or the server may hang"
         }
     }
 }

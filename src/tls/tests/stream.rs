@@ -162,7 +162,8 @@ fn what_is_not_tls_or_too_old_is_refused() {
         (
             Vec::new(),
             "closed by the server during the handshake; nothing answered the ClientHello: this may not \
-             be a DNS-over-TLS port, or the network loses long packets (try --key-exchange classic)",
+             be a DNS-over-TLS port, the server may hang, or the network loses long packets (try --key-exchange \
+             classic)",
         ),
         (server_hello([3, 3], &[])[..30].to_vec(), "closed by the server during the handshake"),
     ] {
