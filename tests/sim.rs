@@ -58,7 +58,7 @@ fn every_seed_keeps_the_promises() {
                         let is_twice = seed < 256 || seed.is_multiple_of(16);
                         let turns = if is_twice { run_twice(seed) } else { run(seed, false).turns };
                         if (seed + 1).is_multiple_of(1_000) {
-                            trace(format_args!("seed {} passed", seed));
+                            trace(format_args!("seed {seed} passed"));
                         }
                         let digest = turns.last().copied().unwrap_or_default();
                         let mut digests = digests.lock().expect("no panic while it is held");

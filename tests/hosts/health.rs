@@ -48,7 +48,7 @@ impl Inside {
 impl Drop for Inside {
     fn drop(&mut self) {
         // It may have ended by itself.
-        drop(kill_process(self.0, Signal::KILL));
+        kill_process(self.0, Signal::KILL).ok();
     }
 }
 
