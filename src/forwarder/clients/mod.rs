@@ -191,9 +191,16 @@ impl Clients {
         strangers.map(|(id, _)| id).collect()
     }
 
-    /// Networks may ask so much from now on, whatever they have asked.
+    /// Networks may ask so much from now on. What they have asked counts, if they are told apart as before.
     pub(crate) fn limit(&mut self, rate: Option<Rate>) {
-        self.rates = rate.map(|rate| Box::new(Rates::new(rate, self.seed)));
+        let before = self.rates.take();
+        self.rates = rate.map(|rate| {
+            let mut rates = Rates::new(rate, self.seed);
+            if let Some(before) = before {
+                rates.take_over(*before);
+            }
+            Box::new(rates)
+        });
     }
 
     /// These bounds count from now on, as far as they size no table.

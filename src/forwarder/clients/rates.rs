@@ -141,6 +141,15 @@ impl Rates {
         }
     }
 
+    /// What networks have asked counts here, too, if only other ones are exempt.
+    pub(crate) fn take_over(&mut self, mut before: Self) {
+        before.rate.exempt.clone_from(&self.rate.exempt);
+        if before.rate == self.rate {
+            std::mem::swap(&mut self.exempt, &mut before.exempt);
+            *self = before;
+        }
+    }
+
     /// A datagram came from here.
     pub(crate) fn take_by_datagram(&mut self, now: Instant, source: SocketAddr) -> Allowance {
         if self.exempt.contains(source.ip()) {
@@ -414,6 +423,21 @@ mod tests {
             );
         }
         assert_eq!(all, 64 + 64 / WAYS * 20);
+    }
+
+    #[test]
+    fn what_was_asked_counts_when_others_become_exempt() {
+        let (source, t0) = ("203.0.113.1", base());
+        for (burst, left) in [(20, 0), (30, 30)] {
+            let mut before = rates(10, 20, 64);
+            assert_eq!(ask(&mut before, t0, source, 50)[0], 20);
+            let exempt = vec![Prefix::of(ip("192.0.2.0"), 24).unwrap()];
+            let mut after = Rates::new(Rate { exempt, ..rates(10, burst, 64).rate }, 1);
+            after.take_over(before);
+            assert_eq!(ask(&mut after, t0, source, 50)[0], left);
+            assert_eq!(ask(&mut after, t0, "192.0.2.1", 50)[0], 50);
+            assert_eq!(ask(&mut after, t0, "10.1.2.3", 50)[0], burst as usize);
+        }
     }
 
     #[test]
