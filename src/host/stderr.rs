@@ -329,7 +329,11 @@ impl Output {
             let Some(fd) = self.target() else { return 0 };
             let result = match self.promised {
                 None => write(fd, octets),
-                Some(promised) => write_while_ready(fd, octets, promised),
+                Some(promised) => match write_while_ready(fd, octets, promised) {
+                    // Who may have no file open may not ask for any. The next line is the last.
+                    Err(Errno::INVAL) if self.is_shared => write(fd, octets),
+                    result => result,
+                },
             };
             match result {
                 Ok(written) => return written,
@@ -371,11 +375,7 @@ fn write_while_ready(
 /// socket.
 fn write_if_ready(fd: BorrowedFd<'_>, octets: &[u8]) -> rustix::io::Result<usize> {
     let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
-    match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-        // Who may have no file open may not ask for any. The next line is the last.
-        Err(Errno::INVAL) => return write(fd, octets),
-        result => result?,
-    };
+    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
     let ready = fds[0].revents();
     if ready.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL) {
         return Err(Errno::PIPE);
@@ -405,7 +405,7 @@ mod tests {
 
     use log::LevelFilter;
     use rustix::fs::fcntl_getfl;
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, setrlimit};
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 
     use super::*;
@@ -542,6 +542,31 @@ mod tests {
                 }
             });
         }
+    }
+
+    #[test]
+    fn what_may_not_be_polled_is_not_waited_for() {
+        const ALONE: &str = "DOT_PROXY_TEST_STDERR_ALONE";
+        const NAME: &str = "host::stderr::tests::what_may_not_be_polled_is_not_waited_for";
+
+        if std::env::var_os(ALONE).is_none() {
+            let mut alone = Command::new(std::env::current_exe().unwrap());
+            let output = alone.args(["--exact", NAME]).env(ALONE, "").output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            return;
+        }
+        within_limit(|| {
+            let (_reader, writer) = UnixStream::pair().unwrap();
+            let mut stderr = Stderr::over(writer.as_fd());
+            while stderr.dropped() == 0 {
+                stderr.write_lines(&line(0));
+            }
+            // As prlimit(1) lowers it for a process that runs.
+            setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
+            let dropped = stderr.dropped();
+            stderr.write_lines(b"lost\n");
+            assert_eq!(stderr.dropped(), dropped + 1);
+        });
     }
 
     #[test]
