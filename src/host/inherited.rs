@@ -30,10 +30,19 @@ pub fn take() -> Result<Vec<Pair>, String> {
     if number(&variable("LISTEN_PID")) != Some(i64::from(std::process::id())) {
         return Ok(Vec::new());
     }
-    let said = variable("LISTEN_FDS");
-    let first = number(&variable("LISTEN_FDS_FIRST_FD")).unwrap_or_default();
-    if number(&said).is_some_and(|sockets| sockets.saturating_add(first) > SOCKETS_MAX) {
-        return Err(format!("LISTEN_FDS: is {said}; at most {SOCKETS_MAX} sockets are taken over"));
+    if let Some(sockets) = number(&variable("LISTEN_FDS"))
+        && sockets > SOCKETS_MAX
+    {
+        return Err(format!(
+            "LISTEN_FDS: is {sockets}; at most {SOCKETS_MAX} sockets are taken over"
+        ));
+    }
+    if let Some(first) = number(&variable("LISTEN_FDS_FIRST_FD"))
+        && !(0..=SOCKETS_MAX).contains(&first)
+    {
+        return Err(format!(
+            "LISTEN_FDS_FIRST_FD: is {first}; a descriptor from 0 to {SOCKETS_MAX} was expected"
+        ));
     }
     let mut given = ListenFd::from_env();
     let (mut udp, mut tcp) = (Vec::new(), Vec::new());

@@ -194,17 +194,17 @@ fn a_start_without_a_terminal_says_who_is_asked_and_how_that_is_verified() {
 
 #[test]
 fn more_sockets_than_there_can_be_are_a_wrong_start() {
-    let wrapper = ["bash", "-c", "LISTEN_PID=$$ LISTEN_FDS=1000000000 exec \"$@\"", "bash"];
-    let result = run_through(&wrapper, &[] as &[&str]);
-    assert_one_line(&result, 2, &["LISTEN_FDS: is 1000000000; at most 1024 sockets"]);
-    let wrapper = [
-        "bash",
-        "-c",
-        "LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDS_FIRST_FD=2147483647 exec \"$@\"",
-        "bash",
-    ];
-    let result = run_through(&wrapper, &[] as &[&str]);
-    assert_one_line(&result, 2, &["LISTEN_FDS: is 2; at most 1024 sockets"]);
+    let of_first = "a descriptor from 0 to 1024 was expected";
+    for (sockets, first, expected) in [
+        ("1000000000", "", "LISTEN_FDS: is 1000000000; at most 1024 sockets"),
+        ("1000000000", "-999999999", "LISTEN_FDS: is 1000000000; at most 1024 sockets"),
+        ("2", "2147483647", &format!("LISTEN_FDS_FIRST_FD: is 2147483647; {of_first}")),
+        ("2", "-1", &format!("LISTEN_FDS_FIRST_FD: is -1; {of_first}")),
+    ] {
+        let variables = format!("LISTEN_PID=$$ LISTEN_FDS={sockets} LISTEN_FDS_FIRST_FD={first}");
+        let wrapper = ["bash", "-c", &format!("{variables} exec \"$@\""), "bash"];
+        assert_one_line(&run_through(&wrapper, &[] as &[&str]), 2, &[expected]);
+    }
 }
 
 #[test]
