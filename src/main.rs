@@ -12,7 +12,6 @@ use std::sync::{Mutex, PoisonError};
 use dot_proxy::commands::check_config;
 use dot_proxy::commands::{check, health};
 use dot_proxy::config::{self, Command, Config, Form, Host};
-use dot_proxy::host::descriptors;
 use dot_proxy::host::inherited::{self, Pair};
 use dot_proxy::host::log_format::{self, LogFormat};
 use dot_proxy::host::network::interfaces;
@@ -74,7 +73,7 @@ fn main() -> ExitCode {
             print(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), "\n"))
         }
         // With a higher limit, it may be right.
-        Err(error) if descriptors::are_all_taken() => Err(Failure::Runtime(error.to_string())),
+        Err(error) if error.lacks_descriptor() => Err(Failure::Runtime(error.to_string())),
         Err(error) => Err(Failure::Usage(error.to_string())),
     };
     match result {

@@ -4,6 +4,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
+use rustix::io::Errno;
+
 use super::UsageError;
 use super::flags::{self, CONFIG};
 use super::given::{Given, Place};
@@ -15,13 +17,14 @@ use crate::host::os_error::system_error;
 pub(super) fn read(path: &Path) -> Result<(Vec<Given>, Vec<UsageError>), UsageError> {
     let octets = octets(path).map_err(|problem| {
         let flag = CONFIG.long();
-        UsageError(format!("{flag} {}: {problem}", shown(&path.to_string_lossy())))
+        let text = format!("{flag} {}: {problem}", shown(&path.to_string_lossy()));
+        UsageError { text, ..problem }
     })?;
     Ok(given(path, &octets))
 }
 
 /// What is in a file, or what is wrong with it.
-fn octets(path: &Path) -> Result<Vec<u8>, String> {
+fn octets(path: &Path) -> Result<Vec<u8>, UsageError> {
     let read = file::open(path).and_then(|(mut file, kind)| {
         if !kind.is_file() {
             let what = match kind {
@@ -42,10 +45,14 @@ fn octets(path: &Path) -> Result<Vec<u8>, String> {
             io::ErrorKind::PermissionDenied => file::NOT_PERMITTED,
             _ => "",
         };
-        format!("cannot be read: {}{remedy}", system_error(&error))
+        UsageError {
+            text: format!("cannot be read: {}{remedy}", system_error(&error)),
+            lacks_descriptor: error.raw_os_error() == Some(Errno::MFILE.raw_os_error()),
+        }
     })?;
     if octets.len() > OCTETS_MAX {
-        return Err("has more than 64 KiB; a file with a flag a line was expected".into());
+        let text = "has more than 64 KiB; a file with a flag a line was expected".into();
+        return Err(UsageError::new(text));
     }
     Ok(octets)
 }
@@ -64,7 +71,7 @@ fn given(path: &Path, octets: &[u8]) -> (Vec<Given>, Vec<UsageError>) {
             Err(error) => errors.push(error),
         }
         if all.len() > FLAGS_MAX {
-            errors.push(UsageError(format!(
+            errors.push(UsageError::new(format!(
                 "{place}: is one flag too many; give at most {FLAGS_MAX}"
             )));
         }
@@ -78,7 +85,7 @@ fn given(path: &Path, octets: &[u8]) -> (Vec<Given>, Vec<UsageError>) {
 
 /// The flag of a line, if it has one; those of lines above it are known.
 fn of_octets(line: &[u8], place: &Place, above: &[Given]) -> Result<Option<Given>, UsageError> {
-    let refused = |problem: &str| UsageError(format!("{place}: {problem}"));
+    let refused = |problem: &str| UsageError::new(format!("{place}: {problem}"));
     let line = str::from_utf8(line).map_err(|_| refused("is not UTF-8"))?.trim();
     if line.is_empty() || line.starts_with('#') {
         return Ok(None);
@@ -319,7 +326,7 @@ mod tests {
             (&pipe, "cannot be read: it is a pipe; a file was expected"),
         ] {
             let error = octets(path).unwrap_err();
-            assert!(error.to_lowercase().starts_with(expected), "{error}");
+            assert!(error.text.to_lowercase().starts_with(expected), "{error}");
         }
         fs::remove_file(pipe).unwrap();
 
@@ -328,7 +335,7 @@ mod tests {
             File::create(&large).unwrap().set_len(len as u64).unwrap();
             let result = octets(&large);
             assert_eq!(result.as_ref().map(Vec::len).ok(), is_read.then_some(len));
-            assert!(is_read || result.unwrap_err().starts_with("has more than 64 KiB"));
+            assert!(is_read || result.unwrap_err().text.starts_with("has more than 64 KiB"));
         }
         fs::remove_file(large).unwrap();
     }

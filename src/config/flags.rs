@@ -114,7 +114,7 @@ pub(super) fn of_argument(
     behind: impl FnOnce() -> Option<String>,
 ) -> Result<(&'static str, &'static Flag, &'static Value), UsageError> {
     if !arg.starts_with('-') || arg == "-" || arg == "--" {
-        return Err(UsageError(format!(
+        return Err(UsageError::new(format!(
             "{}: stray argument; {}",
             if arg.is_empty() { "''".into() } else { shown(arg) },
             suggest::stray(arg, behind().as_deref())
@@ -124,11 +124,11 @@ pub(super) fn of_argument(
     let Some((name, flag)) = find(name) else {
         let remedy = suggest::flag(arg, behind().as_deref());
         let remedy = remedy.unwrap_or_else(|| "--help lists the flags".into());
-        return Err(UsageError(format!("{}: unknown flag; {remedy}", shown(name))));
+        return Err(UsageError::new(format!("{}: unknown flag; {remedy}", shown(name))));
     };
     match &flag.value {
         Some(value) => Ok((name, flag, value)),
-        None => Err(UsageError(format!("{name}: takes no value; write {name} alone"))),
+        None => Err(UsageError::new(format!("{name}: takes no value; write {name} alone"))),
     }
 }
 

@@ -29,7 +29,7 @@ impl Given {
     /// `problem` with what it is about.
     pub(super) fn error(&self, problem: &str) -> UsageError {
         let text = shown(&self.text);
-        UsageError(match &self.place {
+        UsageError::new(match &self.place {
             Some(place) => {
                 let problem = suggest::without_dashes(problem);
                 format!("{place}: {} {text}: {problem}", self.bare_name())
@@ -112,13 +112,16 @@ pub(super) fn of_arguments(args: Vec<OsString>) -> Result<Vec<Given>, UsageError
             }
             // Nothing is read twice from there.
             Ok(_) | Err(_) if value.is_file() && rest.peek().is_some_and(|next| next == "-") => {
-                return Err(UsageError(format!(
+                return Err(UsageError::new(format!(
                     "{name} -: nothing is read from standard input; write it to a file and give its name"
                 )));
             }
             Ok(_) | Err(_) => "is missing",
         };
-        return Err(UsageError(format!("{name}: the value {problem}; give {}", value.words())));
+        return Err(UsageError::new(format!(
+            "{name}: the value {problem}; give {}",
+            value.words()
+        )));
     }
     Ok(all)
 }
@@ -221,7 +224,7 @@ fn with_place(error: UsageError, of_file: &[Given], args: &[Given], host: Host) 
     }
     match of_file.iter().find(|given| given.is_named_by(&text, host)) {
         Some(Given { place: Some(place), .. }) => {
-            UsageError(format!("{place}: {}", suggest::without_dashes(&text)))
+            UsageError::new(format!("{place}: {}", suggest::without_dashes(&text)))
         }
         _ => error,
     }
@@ -230,7 +233,7 @@ fn with_place(error: UsageError, of_file: &[Given], args: &[Given], host: Host) 
 /// An error about a file that a flag names, with the line of the configuration that has it, if one has.
 pub(super) fn placed(file: Option<&Path>, error: String) -> String {
     let (of_file, _) = file.and_then(|file| file::read(file).ok()).unwrap_or_default();
-    with_place(UsageError(error), &of_file, &[], Host::default()).to_string()
+    with_place(UsageError::new(error), &of_file, &[], Host::default()).to_string()
 }
 
 /// Octets of lines for which room is made at a time.

@@ -190,23 +190,36 @@ impl Default for Host {
 /// What is wrong with the command line, or a line of the file: one line that names the flag, what is wrong
 /// with it and what would be right; one for each error that was found, where all were asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UsageError(String);
+pub struct UsageError {
+    text: String,
+    /// No descriptor was left to read the file with.
+    lacks_descriptor: bool,
+}
 
 impl UsageError {
+    fn new(text: String) -> Self {
+        Self { text, lacks_descriptor: false }
+    }
+
+    /// Whether no descriptor was left to read the file with: with a higher limit, all may be right.
+    pub fn lacks_descriptor(&self) -> bool {
+        self.lacks_descriptor
+    }
+
     /// One error of all of these, a line each, up to as many as a person mends at a time.
     fn of_all(mut errors: Vec<Self>) -> Self {
         let more = errors.len().saturating_sub(file::ERRORS_MAX);
         errors.truncate(file::ERRORS_MAX);
         if more > 0 {
-            errors.push(Self(format!("and {more} more")));
+            errors.push(Self::new(format!("and {more} more")));
         }
-        Self(errors.into_iter().map(|error| error.0).collect::<Vec<_>>().join("\n"))
+        Self::new(errors.into_iter().map(|error| error.text).collect::<Vec<_>>().join("\n"))
     }
 }
 
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 

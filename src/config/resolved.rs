@@ -76,7 +76,7 @@ impl Options {
     pub(super) fn into_config(mut self) -> Result<Config, UsageError> {
         let inherited = self.host.inherited;
         if inherited.len() > LISTENERS_MAX {
-            return Err(UsageError(format!(
+            return Err(UsageError::new(format!(
                 "LISTEN_FDS: {} addresses were handed over; give at most {LISTENERS_MAX}, or 0.0.0.0 or [::] for \
                  all addresses",
                 inherited.len()
@@ -153,7 +153,7 @@ impl Options {
         let roots = mem::take(&mut self.ca_files);
         let builtin_roots = self.builtin_roots.unwrap_or(roots.is_empty());
         if roots.is_empty() && !builtin_roots {
-            return Err(UsageError(
+            return Err(UsageError::new(
                 "--builtin-roots off: leaves no root to trust; give --ca-file FILE as well".into(),
             ));
         }
@@ -194,7 +194,7 @@ impl Options {
     fn check_upstreams(&self) -> Result<(), UsageError> {
         let most = self.size.of(sizes::UPSTREAMS_MAX);
         if let Some(upstream) = self.upstreams.get(most) {
-            return Err(UsageError(format!(
+            return Err(UsageError::new(format!(
                 "--upstream {upstream}: is one upstream too many for --size {}; give at most {most}, or \
                  another size",
                 self.size.word()
@@ -205,7 +205,7 @@ impl Options {
             let own = self.listen.iter().chain(self.host.inherited);
             let mut own = own.filter(|own| reaches(upstream.address, **own));
             if let Some(listener) = own.next() {
-                return Err(UsageError(format!(
+                return Err(UsageError::new(format!(
                     "--upstream {upstream}: is this program's own listener (--listen {listener}); \
                      give the address of another server"
                 )));
@@ -219,7 +219,7 @@ impl Options {
             return Ok(());
         };
         match self.listen.iter().find(|own| **own == metrics || overlap(**own, metrics)) {
-            Some(listener) => Err(UsageError(format!(
+            Some(listener) => Err(UsageError::new(format!(
                 "--metrics {metrics}: is served by --listen {listener} already; give another port"
             ))),
             None => Ok(()),
@@ -231,7 +231,7 @@ impl Options {
         let clients_max = self.clients_max.unwrap_or(size.of(sizes::CLIENTS_MAX));
         let per_address = self.clients_per_address_max;
         if let Some(per_address) = per_address.filter(|per_address| *per_address > clients_max) {
-            return Err(UsageError(format!(
+            return Err(UsageError::new(format!(
                 "--tcp-clients-per-address-max {per_address}: is more than all may have; raise \
                  --tcp-clients-max, which is {clients_max}, as well"
             )));
@@ -285,5 +285,8 @@ impl Options {
 
 /// A flag that means nothing without another.
 fn alone(flag: &str, file: &Path, other: &str) -> UsageError {
-    UsageError(format!("{flag} {}: needs {other} FILE as well", shown(&file.to_string_lossy())))
+    UsageError::new(format!(
+        "{flag} {}: needs {other} FILE as well",
+        shown(&file.to_string_lossy())
+    ))
 }

@@ -55,7 +55,7 @@ pub(super) fn health(mut args: Arguments, host: Host) -> Result<Command, UsageEr
     let mut options = Options::new(host);
     for given in given::of_arguments(args.finish())? {
         if given.flag.long() != "--listen" {
-            return Err(UsageError(format!(
+            return Err(UsageError::new(format!(
                 "{}: changes nothing for health, which takes --listen and {DEEP}; leave it out",
                 given.name
             )));

@@ -1,6 +1,5 @@
 //! How many of the open files that the process may have are for whom.
 
-use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, getrlimit};
 
 use super::network;
@@ -49,11 +48,6 @@ impl Wanted {
             );
         }
     }
-}
-
-/// Whether there is no other descriptor, so that whatever was to be opened could not be.
-pub fn are_all_taken() -> bool {
-    fcntl_dupfd_cloexec(rustix::stdio::stderr(), 0).is_err()
 }
 
 /// Descriptors of the program itself: stdin, stdout, stderr twice, epoll, the pair that signals come

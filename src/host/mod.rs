@@ -2,7 +2,7 @@
 //! them, the service manager and the sockets that it hands over, errors of the system and the error output.
 
 pub(crate) mod clocks;
-pub mod descriptors;
+pub(crate) mod descriptors;
 pub(crate) mod file;
 pub mod inherited;
 pub mod log_format;

@@ -202,4 +202,7 @@ fn h01_no_descriptor_at_all() {
     assert_one_line(&result, 1, &["3 open files", "TCP clients", "ulimit -n"]);
     let result = run_through(&wrapper, &["--config", "/etc/passwd"]);
     assert_one_line(&result, 1, &["--config /etc/passwd", "too many open files"]);
+    // What is wrong with any limit.
+    let result = run_through(&wrapper, &["--no-such-flag"]);
+    assert_one_line(&result, 2, &["--no-such-flag: unknown flag"]);
 }
