@@ -52,31 +52,53 @@ struct Asking {
     signal: Signal,
     /// It came, and nothing was done.
     is_asked: bool,
-    /// When the next may come.
-    rested_at: Option<Instant>,
+    pause: Option<Pause>,
+}
+
+/// After what a signal asked for was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// It was done in the turn of this time, however long that took.
+    Begins(Instant),
+    Until(Instant),
 }
 
 impl Asking {
     fn new(signal: Signal) -> Self {
-        Self { signal, is_asked: false, rested_at: None }
+        Self { signal, is_asked: false, pause: None }
     }
 
     /// Whether it is to be done now.
     fn take(&mut self, now: Instant) -> bool {
-        if self.rested_at.is_some_and(|at| now < at) {
-            return false;
+        let is_due = self.is_asked && self.pause.is_none();
+        if is_due {
+            (self.is_asked, self.pause) = (false, Some(Pause::Begins(now)));
+            self.keep(true);
         }
-        // Neither is known to fail, and what is asked for is not forgotten then.
+        is_due
+    }
+
+    /// Begins the pause in the first turn after the work, and ends it.
+    fn handle_timeout(&mut self, now: Instant) {
+        match self.pause {
+            Some(Pause::Begins(_)) => self.pause = Some(Pause::Until(now + ASKING_PAUSE)),
+            Some(Pause::Until(at)) if at <= now => {
+                self.pause = None;
+                self.keep(false);
+            }
+            Some(Pause::Until(_)) | None => {}
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.pause.map(|(Pause::Begins(at) | Pause::Until(at))| at)
+    }
+
+    /// Has the kernel keep the signal from now on, or hand it over. Neither is known to fail, and what is asked for is
+    /// not forgotten then.
+    fn keep(&self, is_kept: bool) {
         let signal = SigSet::from(self.signal);
-        if self.rested_at.take().is_some() {
-            signal.thread_unblock().ok();
-        }
-        if !std::mem::take(&mut self.is_asked) {
-            return false;
-        }
-        signal.thread_block().ok();
-        self.rested_at = Some(now + ASKING_PAUSE);
-        true
+        if is_kept { signal.thread_block() } else { signal.thread_unblock() }.ok();
     }
 }
 
@@ -188,9 +210,9 @@ impl Termination {
         self.hangup == Hangup::Reloads
     }
 
-    /// When [`Self::handle_timeout`], [`Self::take_reload`] or [`Self::take_summary`] is due.
+    /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let due = [self.arm_at(), self.reload.rested_at, self.summary.rested_at];
+        let due = [self.arm_at(), self.reload.poll_timeout(), self.summary.poll_timeout()];
         due.into_iter().flatten().min()
     }
 
@@ -199,8 +221,11 @@ impl Termination {
         self.repeat_at.filter(|_| !is_armed && self.drain != Drain::UnderWay)
     }
 
-    /// Has any further signal end the process, even if the loop is stuck, from a second after the first on.
+    /// Has any further signal end the process, even if the loop is stuck, from a second after the first on. To be
+    /// called in each turn before what is asked for is taken.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.reload.handle_timeout(now);
+        self.summary.handle_timeout(now);
         if self.arm_at().is_some_and(|at| at <= now) {
             self.arm(true);
         }
@@ -275,7 +300,7 @@ const HARMLESS: [Signal; 5] =
 /// a busy machine; whoever loses patience needs longer.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
-/// From one time that something is done which signals ask for to the next.
+/// From the end of something that signals ask for to when it may be done again.
 const ASKING_PAUSE: Duration = Duration::from_millis(100);
 
 /// The exit code after a second signal. It is not 0: whoever sends another signal gave up on queries that are still owed an answer.
@@ -382,23 +407,32 @@ mod tests {
 
     #[test]
     fn what_many_signals_ask_for_is_done_ten_times_a_second_and_not_forgotten() {
-        let start = Instant::now();
-        let mut asking = Asking::new(Signal::SIGUSR1);
-        let mut done = Vec::new();
-        for milliseconds in 0..500 {
-            // As one does that came before the kernel was told to keep it.
-            asking.is_asked |= milliseconds < 250;
-            let now = start + Duration::from_millis(milliseconds);
-            // Not later than the loop wakes up for it.
-            let is_due = asking.rested_at.is_none_or(|at| at <= now);
-            if asking.take(now) {
-                assert!(is_due);
-                done.push(milliseconds);
+        // The work takes so long, in milliseconds, and is done at these times.
+        for (work, expected) in [(0, [0, 100, 200, 300]), (150, [0, 250, 500, 750])] {
+            let start = Instant::now();
+            let mut asking = Asking::new(Signal::SIGUSR1);
+            let (mut done, mut milliseconds) = (Vec::new(), 0);
+            while milliseconds < 2_000 {
+                // As one does that came before the kernel was told to keep it.
+                asking.is_asked |= milliseconds <= expected[2] + work;
+                let now = start + Duration::from_millis(milliseconds);
+                // Not later than the loop wakes up for it.
+                let is_due = asking.poll_timeout().is_none_or(|at| at <= now);
+                asking.handle_timeout(now);
+                if asking.take(now) {
+                    assert!(is_due);
+                    done.push(milliseconds);
+                    // The turn after it comes at once.
+                    assert_eq!(asking.poll_timeout(), Some(now));
+                    milliseconds += work;
+                } else {
+                    milliseconds += 1;
+                }
+                let is_kept = SigSet::thread_get_mask().unwrap().contains(Signal::SIGUSR1);
+                assert_eq!(is_kept, asking.pause.is_some(), "{milliseconds}");
             }
-            let is_kept = SigSet::thread_get_mask().unwrap().contains(Signal::SIGUSR1);
-            assert_eq!(is_kept, milliseconds < 400, "{milliseconds}");
+            assert_eq!((done, asking.pause), (expected.to_vec(), None));
         }
-        assert_eq!((done, asking.rested_at), (vec![0, 100, 200, 300], None));
     }
 
     #[test]

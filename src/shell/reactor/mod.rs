@@ -262,6 +262,7 @@ impl Reactor {
                 metrics.handle_turn(self.poll.registry(), self.cx.now);
             }
             self.end_drain();
+            self.termination.handle_timeout(self.cx.now);
             if self.termination.take_reload(self.cx.now) {
                 if self.ending == Ending::No {
                     self.reload();
@@ -275,7 +276,6 @@ impl Reactor {
             if self.ending == Ending::Asked {
                 self.shut_down();
             }
-            self.termination.handle_timeout(self.cx.now);
             self.reporter.handle_timeout(&self.cx);
             // Every turn, or steady traffic would starve the deadlines.
             if self.cx.forwarder.poll_timeout().is_some_and(|at| at <= self.cx.now) {
