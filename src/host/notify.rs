@@ -1,7 +1,7 @@
 //! The service manager that started the process, if one did: what it is told, as `sd_notify(3)` has it.
 //!
 //! The socket is connected before the sandbox is entered, in which none can be. What does not go at once is said again
-//! later, the last of each kind: a manager that does not listen must not keep the loop from serving, and one that was
+//! later, the last value of each variable: a manager that does not listen must not keep the loop from serving, and one that was
 //! busy would stop a service that it never heard to be ready.
 
 use std::ffi::{OsStr, OsString};
@@ -119,13 +119,13 @@ impl Manager {
     }
 
     /// Says it now or, where the manager has no room for it, as soon as there is some, with what could not be said
-    /// before: the last of what it said of readiness, and the last status.
+    /// before: the last value of each variable.
     fn say(&mut self, now: Instant, mut words: String) {
-        if let Some((older, _)) = self.untold.take()
-            && words.starts_with(STATUS)
-        {
-            let readiness = older.lines().filter(|line| !line.starts_with(STATUS));
-            words = readiness.chain([&*words]).collect::<Vec<_>>().join("\n");
+        if let Some((older, _)) = self.untold.take() {
+            let name = |line: &str| line.split('=').next().map(String::from);
+            let is_said = |line: &&str| words.lines().any(|newer| name(newer) == name(line));
+            let older = older.lines().filter(|line| !is_said(line));
+            words = older.chain([&*words]).collect::<Vec<_>>().join("\n");
         }
         if !self.send(&words) {
             self.untold = Some((words, now + RETRY_AFTER));
@@ -171,9 +171,6 @@ fn line(text: &str) -> String {
 
 /// Octets of a status, at most.
 const STATUS_MAX: usize = 2048;
-
-/// The assignment that has words for people.
-const STATUS: &str = "STATUS=";
 
 /// The pause before a manager is told again that had no room.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -301,6 +298,28 @@ mod tests {
             let problem = Manager::of(|name| (name == SOCKET).then(|| address.into())).unwrap_err();
             assert!(problem.starts_with(expected), "{problem}");
         }
+    }
+
+    /// With Type=notify-reload, systemd takes READY=1 alone for an answer to what it asked before, and waits on.
+    #[test]
+    fn a_manager_without_room_is_told_later_that_a_reload_began_and_ended() {
+        let now = Instant::now();
+        let [(socket, address), _] = sockets("reload");
+        let mut manager = manager(&address, &[]);
+        let mut filled = 0;
+        while manager.poll_timeout().is_none() {
+            manager.status(now, "fills");
+            filled += 1;
+        }
+        manager.reloading(now);
+        manager.ready(now, "first");
+        manager.status(now, "second");
+        (1..filled).for_each(|_| assert_eq!(heard(&socket), "STATUS=fills"));
+        manager.handle_timeout(manager.poll_timeout().unwrap());
+        let text = heard(&socket);
+        let rest = text.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").expect(&text);
+        assert!(rest.ends_with("\nREADY=1\nSTATUS=second"), "{text}");
+        assert_eq!(manager.poll_timeout(), None);
     }
 
     /// A manager that does not listen is not waited for, and is told what counts once it listens.
