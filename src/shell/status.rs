@@ -104,26 +104,11 @@ impl Reporter {
             log::info!("queries are answered again");
             return;
         };
-        if self.is_new(&words, cx.now) {
+        let is_due = self.advised_at.is_none_or(|at| at + ADVICE_PAUSE <= cx.now);
+        if is_due && self.advised.as_ref() != Some(&words) {
             log::error!("queries get SERVFAIL, as no upstream works: {words}");
             (self.advised, self.advised_at) = (Some(words), Some(cx.now));
         }
-    }
-
-    /// Whether the log is to have this advice now.
-    fn is_new(&self, words: &String, now: Instant) -> bool {
-        let is_due = self.advised_at.is_none_or(|at| at + ADVICE_PAUSE <= now);
-        is_due && self.advised.as_ref() != Some(words)
-    }
-
-    /// Whether [`Self::look`] will say all that this change of state does.
-    #[cold]
-    pub(crate) fn will_tell(&self, cx: &Context, notice: &Notice) -> bool {
-        let Notice::UpstreamFailed { upstream, stage, detail } = notice else { return false };
-        cx.forwarder.outage().is_some_and(|(name, of, why, _)| {
-            (name, of, why) == (&**upstream, *stage, &**detail)
-                && outage(cx).is_some_and(|words| self.is_new(&words, cx.now))
-        })
     }
 
     /// When [`Self::handle_timeout`] is due: never, unless the manager wants signs of life.
@@ -208,12 +193,14 @@ fn status(cx: &Context) -> String {
     text
 }
 
-/// Why no upstream is usable, and what to do; `None` if one is. Lines above have the reasons of the others.
+/// Why no upstream is usable, and what to do; `None` if one is. A line above has the reason of each.
 fn outage(cx: &Context) -> Option<String> {
     let (name, stage, detail, shared) = cx.forwarder.outage()?;
     Some(match advice(name, stage, detail, shared) {
-        Some(advice) => format!("{name}: not usable: {stage}: {detail}; {advice}"),
-        None => format!("{name}: not usable: {stage}: {detail}"),
+        // Which says the reason in other words.
+        Some(advice) if stage == Stage::Connect => format!("{name}: {stage}: {advice}"),
+        Some(advice) => format!("{name}: {stage}: {detail}; {advice}"),
+        None => format!("{name}: {stage}: {detail}"),
     })
 }
 

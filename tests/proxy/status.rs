@@ -19,8 +19,8 @@ fn that_nothing_works_is_said_once_with_what_to_do_and_that_it_does_again() {
         assert_eq!(Response::read(&client.ask(&query)).rcode, SERVFAIL);
     }
     let start = format!(
-        "ERROR [dot_proxy::shell::status] queries get SERVFAIL, as no upstream works: {address}#dot.example: not \
-         usable: connect: connection refused; 127.0.0.1 answers, and nothing listens on port {}",
+        "ERROR [dot_proxy::shell::status] queries get SERVFAIL, as no upstream works: {address}#dot.example: connect: \
+         127.0.0.1 answers, and nothing listens on port {}",
         address.port()
     );
     proxy.await_line("what to do", |line| line.starts_with(&start));
@@ -67,8 +67,6 @@ fn what_is_to_be_written_for_another_name_or_key_is_said() {
         let (_, lines) = ask(&authority, &[(address, name)]);
         let errors: Vec<_> = lines.iter().filter(|line| line.starts_with("ERROR ")).collect();
         assert!(errors.len() == 1 && errors[0].contains(&words), "{name}: {lines:#?}");
-        let told = lines.iter().filter(|line| line.contains(": certificate: ")).count();
-        assert_eq!(told, 1, "one line for one change of state, {name}: {lines:#?}");
     }
 }
 

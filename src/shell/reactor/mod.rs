@@ -326,14 +326,7 @@ impl Reactor {
                     }
                 }
                 Action::Log(notice) => {
-                    let is_told =
-                        self.ending == Ending::No && self.reporter.will_tell(&self.cx, &notice);
-                    let level = if is_told {
-                        log::Level::Debug
-                    } else {
-                        self.reporter.level(self.cx.now, &notice)
-                    };
-                    log::log!(level, "{notice}");
+                    log::log!(self.reporter.level(self.cx.now, &notice), "{notice}");
                 }
                 // The client is not read now: one that sends without end would keep this loop going.
                 Action::Read(client) => self.unread.push(client.into()),
