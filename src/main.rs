@@ -186,9 +186,9 @@ fn start(
     let ports = config.upstreams.iter().map(|upstream| upstream.address.port());
     let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
     let binds = config.upstream_source.has_address();
-    if sandbox::enter(config.sandbox, ports, binds, &files).map_err(Failure::Runtime)? {
-        reactor.note_confined_ports();
-    }
+    let confined =
+        sandbox::enter(config.sandbox, ports, binds, &files).map_err(Failure::Runtime)?;
+    reactor.note_confined(confined);
     let stdout = Some(stdout).filter(|_| !(is_stdout_terminal && is_for_person(config, host)));
     announce(config, host, &reactor.served(), own, stderr, stdout);
     Ok(reactor)

@@ -15,9 +15,10 @@ pub(super) fn changed(old: &Config, new: &Config) -> Vec<String> {
     names.into_iter().map(String::from).collect()
 }
 
-/// That something takes a restart, each flag with both of its values, if something does.
-pub(super) fn needing_restart(old: &Config, new: &Config) -> Result<(), String> {
-    let all: Vec<_> = other(old, new)
+/// That something takes a restart, each flag with both of its values, if something does. What connections hold was
+/// counted at the start, with a certificate of ours if one was given then.
+pub(super) fn needing_restart(old: &Config, new: &Config, has_client: bool) -> Result<(), String> {
+    let all: Vec<_> = other(old, new, has_client)
         .into_iter()
         .map(|flag| {
             let (flag, only) = flag.split_once(' ').unwrap_or((flag, ""));
@@ -40,12 +41,6 @@ pub(super) fn needing_restart(old: &Config, new: &Config) -> Result<(), String> 
     if all.is_empty() { Ok(()) } else { Err(format!("{} (this takes a restart)", all.join("; "))) }
 }
 
-/// Flags that are taken out, and that only a restart can put back.
-pub(super) fn taken_out(old: &Config, new: &Config) -> Vec<&'static str> {
-    // The other way takes a restart.
-    other(new, old)
-}
-
 /// The flag of a line.
 fn name(line: &str) -> &str {
     line.split(' ').next().unwrap_or_default()
@@ -58,16 +53,16 @@ fn values<'a>(config: &'a Config, flag: &'a str) -> impl Iterator<Item = &'a str
 }
 
 /// Flags of which another value counts after a restart only, if they have one.
-fn other(old: &Config, new: &Config) -> Vec<&'static str> {
+fn other(old: &Config, new: &Config, has_client: bool) -> Vec<&'static str> {
     // Other limits follow from the size.
     let of_size = old.size != new.size;
     let is_named = |flag: &str| !of_size || !flag.starts_with("--tcp-");
-    let other = compared(old, new).into_iter();
+    let other = compared(old, new, has_client).into_iter();
     other.filter(|(flag, is_other)| *is_other && is_named(flag)).map(|(flag, _)| flag).collect()
 }
 
 /// Flags on which sockets, tables or rights depend, and whether they have another value.
-fn compared(old: &Config, new: &Config) -> [(&'static str, bool); 14] {
+fn compared(old: &Config, new: &Config, has_client: bool) -> [(&'static str, bool); 14] {
     let (limits, new_limits) = (&old.limits, &new.limits);
     [
         ("--listen", old.listen != new.listen),
@@ -79,7 +74,7 @@ fn compared(old: &Config, new: &Config) -> [(&'static str, bool); 14] {
         ("--drain", old.drain != new.drain),
         ("--log-format", old.log_format != new.log_format),
         // Each connection may hold as much as it is.
-        ("--client-cert", old.files.client.is_none() && new.files.client.is_some()),
+        ("--client-cert", !has_client && new.files.client.is_some()),
         ("--user", old.user != new.user),
         ("--sandbox", old.sandbox != new.sandbox),
         ("--size", old.size != new.size),
@@ -127,22 +122,10 @@ mod tests {
                 "--allow local: is new",
             ),
         ] {
-            let said = needing_restart(&config(base), &config(line)).err().unwrap_or_default();
+            let said =
+                needing_restart(&config(base), &config(line), false).err().unwrap_or_default();
             let said = said.strip_suffix(" (this takes a restart)").unwrap_or(&said);
             assert_eq!(said, expected, "{line}");
-        }
-    }
-
-    #[test]
-    fn what_only_a_restart_puts_back_is_named() {
-        let all = "--client-cert a --client-key a --allow local --rate-limit 5 --drain 5";
-        for (line, expected) in [
-            (all, &[][..]),
-            ("--client-cert b --client-key b --allow local --drain 5", &[]),
-            ("--allow local --drain 5", &["--client-cert"]),
-            ("--allow default --drain 5", &["--allow local", "--client-cert"]),
-        ] {
-            assert_eq!(taken_out(&config(all), &config(line)), expected, "{line}");
         }
     }
 
@@ -151,7 +134,7 @@ mod tests {
         let readme = include_str!("../../README.md");
         let (_, section) = readme.split_once("### Reload").unwrap();
         let (section, _) = section.split_once("\n## ").unwrap();
-        for (flag, _) in compared(&config(""), &config("")) {
+        for (flag, _) in compared(&config(""), &config(""), false) {
             assert!(section.contains(&format!("`{flag}`")), "{flag}");
         }
     }

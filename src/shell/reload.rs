@@ -5,14 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::access::{ServedSubnets, log_served};
-use super::changes::{changed, needing_restart, taken_out};
+use super::changes::{changed, needing_restart};
 use super::reactor::upstream_identities;
 use super::sockets::Context;
 use super::upstream::{self, UpstreamTarget};
 use crate::config::{self, Command, Config, Host, UpstreamSpec};
 use crate::forwarder::{UPSTREAMS_MAX, UpstreamIndex, UpstreamUpdate};
 use crate::host::network::Network;
-use crate::host::sandbox::Sandbox;
+use crate::host::sandbox::Confined;
 use crate::host::{file, rights};
 use crate::tls::Connector;
 
@@ -42,6 +42,10 @@ pub(crate) struct Reloader {
     config: Config,
     /// The ports of upstreams at the start, if no others can be connected to.
     ports: Option<Vec<u16>>,
+    /// Whether files can be read in the folders alone of those of the start.
+    are_files_confined: bool,
+    /// Whether connections may hold a certificate of ours, as they are counted at the start.
+    has_client: bool,
     /// Octets that all files of certificates may have.
     files_max: usize,
     /// Whether root, who may read all files, is given up.
@@ -52,7 +56,15 @@ impl Reloader {
     pub(crate) fn new(config: &Config) -> Self {
         let files_max = config.files.octets_again_max();
         let gives_up_root = rights::gives_up_root(config.user);
-        Self { source: None, config: config.clone(), ports: None, files_max, gives_up_root }
+        Self {
+            source: None,
+            config: config.clone(),
+            ports: None,
+            are_files_confined: false,
+            has_client: config.files.client.is_some(),
+            files_max,
+            gives_up_root,
+        }
     }
 
     /// Returns the files that are read again.
@@ -61,9 +73,10 @@ impl Reloader {
         read_files(&self.config).map(Path::to_path_buf).collect()
     }
 
-    pub(crate) fn note_confined_ports(&mut self) {
-        let upstreams = self.config.upstreams.iter();
-        self.ports = Some(upstreams.map(|upstream| upstream.address.port()).collect());
+    pub(crate) fn note_confined(&mut self, confined: Confined) {
+        self.are_files_confined = confined.files;
+        let ports = || self.config.upstreams.iter().map(|upstream| upstream.address.port());
+        self.ports = confined.ports.then(|| ports().collect());
     }
 
     /// Reads everything again. Nothing changes if anything is wrong.
@@ -109,7 +122,7 @@ impl Reloader {
             // It is being written, or was cut off.
             return Err(format!("--config {}: has no flag any more", file.display()));
         }
-        needing_restart(&self.config, &config)?;
+        needing_restart(&self.config, &config, self.has_client)?;
         self.check_ports(&config)?;
         config.files.again = Some(self.files_max);
         let connectors =
@@ -127,8 +140,8 @@ impl Reloader {
         let Some(denied) = read_files(config).find(is_denied).filter(|_| is_it) else {
             return problem;
         };
-        // Of all else than files the sandbox lets nothing be opened. What it is, is a matter of words here.
-        if denied.metadata().is_ok_and(|it| !it.is_file()) {
+        // The sandbox lets no directory be opened. What it is, is a matter of words here.
+        if denied.is_dir() {
             return problem
                 .replace(file::NOT_PERMITTED, "; it is no file, and only files are read again");
         }
@@ -136,10 +149,10 @@ impl Reloader {
             let why = if self.gives_up_root { " (root was given up after the start)" } else { "" };
             return problem + why;
         }
-        match self.config.sandbox {
-            Sandbox::Off => problem,
-            Sandbox::On | Sandbox::Require => problem.replace(file::NOT_PERMITTED, SANDBOXED),
+        if self.are_files_confined {
+            return problem.replace(file::NOT_PERMITTED, SANDBOXED);
         }
+        problem
     }
 
     fn check_ports(&self, config: &Config) -> Result<(), String> {
@@ -191,8 +204,10 @@ impl Reloader {
         log::info!(
             "SIGHUP: read again: {flags} changed; upstreams: {count}, of which {fresh} are new or changed"
         );
-        for flag in taken_out(&self.config, &config) {
-            log::warn!("{flag}: is not given any more, and to give it again takes a restart");
+        if self.config.policy.access.subnets && !config.policy.access.subnets {
+            log::warn!(
+                "--allow local: is not given any more, and to give it again takes a restart"
+            );
         }
         let Config { policy: before, warnings, .. } = &self.config;
         for warning in config.warnings.iter().filter(|warning| !warnings.contains(warning)) {

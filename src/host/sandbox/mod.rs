@@ -30,9 +30,18 @@ pub enum Sandbox {
     Require,
 }
 
+/// What is out of reach in the sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confined {
+    /// Files in other folders than those of the files that are read again.
+    pub files: bool,
+    /// TCP ports that no upstream had at the start.
+    pub ports: bool,
+}
+
 /// Enters the sandbox, from which there is no way out. The process may then connect over TCP to these ports
 /// only, those of its upstreams, where `binds` from addresses that it chooses, and read what is in the folders of
-/// these files, as they are named and where links lead to. Returns whether other ports are out of reach.
+/// these files, as they are named and where links lead to. Returns what is out of reach.
 ///
 /// To be called once everything is open, while there is one thread. It is an error if the kernel has less than
 /// is required, one line for the user.
@@ -41,10 +50,10 @@ pub fn enter(
     ports: impl IntoIterator<Item = u16>,
     binds: bool,
     files: &[&Path],
-) -> Result<bool, String> {
+) -> Result<Confined, String> {
     if sandbox == Sandbox::Off {
         log::warn!("sandbox: off, as --sandbox says: whoever breaks in may do what this user may");
-        return Ok(false);
+        return Ok(Confined::default());
     }
     if let Err(error) = hide() {
         let not_hidden =
@@ -62,7 +71,7 @@ pub fn enter(
     }
     let level = if taken.is_nothing() { log::Level::Warn } else { log::Level::Info };
     log::log!(level, "sandbox: {taken}");
-    Ok(landlock >= ABI::V4)
+    Ok(Confined { files: landlock >= ABI::V1, ports: landlock >= ABI::V4 })
 }
 
 fn required(missing: &dyn fmt::Display) -> String {

@@ -37,6 +37,7 @@ use crate::host::inherited::Pair;
 use crate::host::network::{Network, interfaces};
 use crate::host::notify::Manager;
 use crate::host::os_error::{Logged, system_error};
+use crate::host::sandbox::Confined;
 use crate::host::signals::Termination;
 use crate::host::stderr::Stderr;
 use crate::shell::access::ServedSubnets;
@@ -220,9 +221,9 @@ impl Reactor {
         self.reloader.set_source(source)
     }
 
-    /// From now on no other ports than those of upstreams can be connected to.
-    pub fn note_confined_ports(&mut self) {
-        self.reloader.note_confined_ports();
+    /// From now on this is out of reach.
+    pub fn note_confined(&mut self, confined: Confined) {
+        self.reloader.note_confined(confined);
     }
 
     /// Runs until a signal ends it. The error is one line for the user.
