@@ -75,14 +75,16 @@ fn answering(answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> SocketAddr {
 fn another_server_is_told_from_the_program() {
     let other = |answer: fn(&[u8]) -> Vec<u8>, seen: &str| {
         let address = answering(answer).to_string();
-        let words = ["something else than dot-proxy answers at ", &address, seen];
+        let words = [&address, " does not answer as dot-proxy does: ", seen];
         assert_unhealthy(&["--listen", &address], &words);
     };
     other(|query| answers::bare(query, REFUSED), "REFUSED");
     other(|query| answers::bare(query, NOERROR), "NOERROR");
     other(|query| answers::objection(query, FORMERR, false), "FORMERR");
     other(|query| extended(query, [2, 0]), "RCODE32");
-    other(|query| extended(query, [1, 1]), "BADVERS of EDNS version 1");
+    other(plain_badvers, "BADVERS there, not that of dot-proxy");
+    other(|query| with_error(plain_badvers(query), b"EDNS 0"), "BADVERS there, not");
+    other(|query| with_error(answers::bare(query, REFUSED), b"dot-proxy"), "REFUSED");
     other(query_with_qr, "NOERROR");
     other(|query| query_with_qr(&query[..query.len() - 1]), "cannot be read");
     other(
@@ -102,7 +104,22 @@ fn another_server_is_told_from_the_program() {
 
 /// The right answer.
 fn badvers(query: &[u8]) -> Vec<u8> {
+    with_error(plain_badvers(query), b"dot-proxy")
+}
+
+/// What every server says that follows RFC 6891 section 6.1.3.
+fn plain_badvers(query: &[u8]) -> Vec<u8> {
     extended(query, [1, 0])
+}
+
+/// The same answer with an Extended DNS Error in its OPT record (RFC 8914 section 2), code 0.
+fn with_error(mut answer: Vec<u8>, text: &[u8]) -> Vec<u8> {
+    let len = text.len() as u8 + 2;
+    let rdlen = answer.len() - 1;
+    answer[rdlen] = len + 4;
+    answer.extend_from_slice(&[0, 15, 0, len, 0, 0]);
+    answer.extend_from_slice(text);
+    answer
 }
 
 /// An answer whose OPT record has these upper bits of the RCODE and this version.

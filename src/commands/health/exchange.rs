@@ -48,6 +48,7 @@ impl Asked {
         let socket = self.socket.as_ref()?;
         let now = Instant::now();
         let mut octets = [0; 4096];
+        let mut reads = 0..READS_MAX;
         let ended = loop {
             if now >= self.again {
                 self.again = now + PAUSE;
@@ -55,6 +56,7 @@ impl Asked {
                     break Outcome::Failed(error);
                 }
             }
+            reads.next()?;
             match socket.recv(&mut octets) {
                 Ok(len) if is_answer(&octets[..len], query) => match judge(&octets[..len], query) {
                     Ok(()) => return Some(octets[..len].to_vec()),
@@ -106,7 +108,7 @@ pub(super) fn ask(
 }
 
 /// A socket that hears of `target` alone. Of this host it asks from loopback, since that alone is answered whoever
-/// else is served.
+/// else is served; but an address of one interface has no way back to there.
 fn connect(target: SocketAddr) -> io::Result<UdpSocket> {
     let from = |ip: IpAddr| {
         let socket = UdpSocket::bind((ip, 0))?;
@@ -118,7 +120,12 @@ fn connect(target: SocketAddr) -> io::Result<UdpSocket> {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    if is_here(target.ip()) { from(loopback(any)).or_else(|_| from(any)) } else { from(any) }
+    let is_of_interface = matches!(target, SocketAddr::V6(v6) if v6.scope_id() != 0);
+    if is_here(target) && !is_of_interface {
+        from(loopback(any)).or_else(|_| from(any))
+    } else {
+        from(any)
+    }
 }
 
 /// Whether it has the ID of the query, and QR set.
@@ -153,8 +160,8 @@ pub(super) fn get(server: SocketAddr, path: &str, deadline: Instant) -> Result<S
     let mut stream = TcpStream::connect_timeout(&server, left()).map_err(failed)?;
     stream.set_write_timeout(Some(left())).map_err(failed)?;
     // It has room in the socket at once.
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n")
-        .map_err(failed)?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(failed)?;
     let mut octets = [0; 256];
     let mut len = 0;
     while len < octets.len() && !octets[..len].contains(&b'\n') && Instant::now() < deadline {
@@ -177,6 +184,9 @@ pub(super) fn get(server: SocketAddr, path: &str, deadline: Instant) -> Result<S
 /// A datagram may be lost in a full buffer.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// Datagrams that are read before the other listeners, and the time, are looked at.
+const READS_MAX: usize = 64;
+
 /// How long one listener has to answer before the next is asked, too: short enough for the last of 32.
 const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
@@ -186,6 +196,22 @@ const LEAST: Duration = Duration::from_millis(1);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_sends_without_a_pause_does_not_hold_the_turn() {
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut asked = Asked::new(peer.local_addr().unwrap());
+        let own = asked.socket.as_ref().unwrap().local_addr().unwrap();
+        let query = query(1);
+        for _ in 0..READS_MAX {
+            peer.send_to(&query, own).unwrap();
+        }
+        let mut answer = query.clone();
+        answer[2] |= 0x80;
+        peer.send_to(&answer, own).unwrap();
+        assert_eq!(asked.turn(&query, |_, _| Ok(())), None);
+        assert_eq!(asked.turn(&query, |_, _| Ok(())), Some(answer));
+    }
 
     #[test]
     fn an_answer_has_the_id_and_qr() {

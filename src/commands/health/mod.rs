@@ -1,7 +1,7 @@
 //! Whether the program that runs here answers.
 //!
-//! The question has EDNS version 1, which is answered with BADVERS by the program itself, to this host whatever
-//! its flags say, and without a line in the query log. So the answer does not depend on upstreams, and an outage
+//! The question has EDNS version 1, which is answered with BADVERS by the program itself, under its name, to this host
+//! whatever its flags say, and without a line in the query log. So the answer does not depend on upstreams, and an outage
 //! of theirs does not have containers restarted in which all is well. [`Health::deep`] asks for the name servers
 //! of the root as well, a question that every resolver has the answer to. `place` says where to ask, and `exchange`
 //! asks.
@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::config::{Health, Host};
-use crate::forwarder::message::{Rcode, ResponseCheck, check_response};
+use crate::forwarder::message::{Ede, Rcode, ResponseCheck, check_response};
 use crate::host::os_error::system_error;
 use exchange::{Outcome, QUESTION_END, ask, get, query};
 use place::Place;
@@ -22,12 +22,15 @@ use place::Place;
 /// Asks, and gives a line that says what answered. The error is one line, with what to do.
 pub fn run(health: &Health, host: Host) -> Result<String, String> {
     let deadline = Instant::now() + TIME_MAX;
-    let (listeners, elsewhere) = match Place::of(health, host) {
-        Some(Place::Metrics(server)) => return request(server, health.deep, deadline),
-        Some(Place::Listeners(listeners)) => (listeners, ""),
-        Some(Place::Guessed(listeners)) => (listeners, ELSEWHERE),
-        None => return Err(UNKNOWN_PORT.into()),
-    };
+    let place = Place::of(health, host).ok_or(UNKNOWN_PORT)?;
+    if let Some(server) = place.metrics {
+        let said = request(server, deadline)?;
+        if !health.deep {
+            return Ok(said);
+        }
+    }
+    let listeners = place.listeners;
+    let elsewhere = if place.is_guessed { ELSEWHERE } else { "" };
     let (listener, _) = ask(&listeners, &query(1), deadline, is_of_this_program)
         .map_err(|outcomes| failure(&outcomes, elsewhere))?;
     if !health.deep {
@@ -48,11 +51,10 @@ pub fn run(health: &Health, host: Host) -> Result<String, String> {
     }
 }
 
-/// The same at the port of metrics.
-fn request(server: SocketAddr, is_deep: bool, deadline: Instant) -> Result<String, String> {
-    let path = if is_deep { "/readyz?upstream=1" } else { "/healthz" };
-    let page = format!("http://{server}{path}");
-    match get(server, path, deadline) {
+/// The same at the port of metrics, without a query.
+fn request(server: SocketAddr, deadline: Instant) -> Result<String, String> {
+    let page = format!("http://{server}{PAGE}");
+    match get(server, PAGE, deadline) {
         Ok(status) if status.starts_with("200 ") => Ok(format!("{page} says {status}")),
         Ok(status) => Err(format!("{page} says {status}")),
         Err(outcome) => Err(match &outcome {
@@ -69,18 +71,18 @@ fn request(server: SocketAddr, is_deep: bool, deadline: Instant) -> Result<Strin
 /// What is wrong with an answer if another program gave it.
 fn is_of_this_program(answer: &[u8], query: &[u8]) -> Result<(), String> {
     let rcode = match check_response(answer, query, QUESTION_END) {
-        ResponseCheck::Answer(info) if info.rcode == Rcode::BADVERS => {
-            return match info.opt.map_or(0, |opt| opt.version) {
-                0 => Ok(()),
-                version => Err(format!("it answers with BADVERS of EDNS version {version}, not 0")),
-            };
+        ResponseCheck::Answer(info) => {
+            let mut texts = info.opt.iter().flat_map(|opt| opt.ede_texts(answer));
+            if info.rcode == Rcode::BADVERS && texts.any(|text| text == Ede::PROGRAM.text) {
+                return Ok(());
+            }
+            info.rcode
         }
-        ResponseCheck::Answer(info) => info.rcode,
         ResponseCheck::ErrorWithoutQuestion(rcode) => rcode,
         ResponseCheck::Malformed(problem) => return Err(problem.into()),
         ResponseCheck::Unreadable => return Err("its answer cannot be read".into()),
     };
-    Err(format!("EDNS version 1 gets {rcode} there, not BADVERS"))
+    Err(format!("EDNS version 1 gets {rcode} there, not that of dot-proxy"))
 }
 
 /// What is said where no answer was right: of what is most likely this program.
@@ -113,7 +115,7 @@ fn silence(asked: &str) -> String {
 }
 
 fn other(asked: &str, problem: &str) -> String {
-    format!("something else than dot-proxy answers at {asked}: {problem}")
+    format!("{asked} does not answer as dot-proxy does: {problem}")
 }
 
 fn absence(asked: &str, transport: &str) -> String {
@@ -137,6 +139,9 @@ fn problem(answer: &[u8], query: &[u8]) -> Option<String> {
     let because = text.map_or(String::new(), |text| format!(": {}", text.escape_debug()));
     Some(format!("a query for . NS got {rcode}{because}"))
 }
+
+/// It is served as long as the loop turns.
+const PAGE: &str = "/healthz";
 
 const ELSEWHERE: &str = "; if it listens elsewhere, give --listen ADDR:PORT";
 

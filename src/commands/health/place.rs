@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
@@ -13,20 +13,20 @@ use crate::config::{self, Health, Host};
 
 /// Where to ask.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// At one of these, where it listens for clients.
-    Listeners(Vec<SocketAddr>),
-    /// At one of these, if it is nowhere else.
-    Guessed(Vec<SocketAddr>),
-    /// Over HTTP: processes that share a port for clients are not told apart there.
-    Metrics(SocketAddr),
+pub(super) struct Place {
+    /// Where it listens for clients: at one of these.
+    pub(super) listeners: Vec<SocketAddr>,
+    /// Whether it may be elsewhere.
+    pub(super) is_guessed: bool,
+    /// Where it is asked over HTTP first: processes that share a port for clients are not told apart there.
+    pub(super) metrics: Option<SocketAddr>,
 }
 
 impl Place {
     /// The place for these flags; `None` if the system was asked for a port that only the program knows.
     pub(super) fn of(health: &Health, host: Host) -> Option<Self> {
         if !health.listen.is_empty() {
-            return reachable(&health.listen).map(Self::Listeners);
+            return reachable(&health.listen).map(Self::known);
         }
         let cmdline = fs::read("/proc/1/cmdline").unwrap_or_default();
         Some(Self::of_process_1(&cmdline, host, bound))
@@ -34,15 +34,23 @@ impl Place {
 
     fn of_process_1(cmdline: &[u8], host: Host, bound: fn() -> Vec<SocketAddr>) -> Self {
         let started = arguments(cmdline).and_then(|args| config::started(args, host));
-        let Some(started) = started else { return Self::Guessed(DEFAULTS.to_vec()) };
+        let Some(started) = started else { return Self::guessed() };
+        let listeners = reachable(&started.listen).or_else(|| reachable(&bound()));
+        let place = listeners.map_or_else(Self::guessed, Self::known);
         match started.metrics {
             Some(metrics) if started.reuse_port && metrics.port() != 0 => {
-                Self::Metrics(on_loopback(metrics))
+                Self { metrics: Some(on_loopback(metrics)), ..place }
             }
-            _ => reachable(&started.listen)
-                .or_else(|| reachable(&bound()))
-                .map_or_else(|| Self::Guessed(DEFAULTS.to_vec()), Self::Listeners),
+            _ => place,
         }
+    }
+
+    fn known(listeners: Vec<SocketAddr>) -> Self {
+        Self { listeners, is_guessed: false, metrics: None }
+    }
+
+    fn guessed() -> Self {
+        Self { is_guessed: true, ..Self::known(DEFAULTS.to_vec()) }
     }
 }
 
@@ -59,7 +67,7 @@ fn arguments(cmdline: &[u8]) -> Option<Vec<OsString>> {
 /// port that is known.
 fn reachable(listeners: &[SocketAddr]) -> Option<Vec<SocketAddr>> {
     let known = || listeners.iter().copied().filter(|listener| listener.port() != 0);
-    let here = known().map(on_loopback).filter(|address| is_here(address.ip()));
+    let here = known().map(on_loopback).filter(|address| is_here(*address));
     let here: Vec<_> = here.take(PLACES_MAX).collect();
     if here.is_empty() { known().next().map(|first| vec![first]) } else { Some(here) }
 }
@@ -77,8 +85,9 @@ pub(super) fn loopback(like: IpAddr) -> IpAddr {
 }
 
 /// Whether this host has the address.
-pub(super) fn is_here(ip: IpAddr) -> bool {
-    UdpSocket::bind((ip, 0)).is_ok()
+pub(super) fn is_here(mut address: SocketAddr) -> bool {
+    address.set_port(0);
+    UdpSocket::bind(address).is_ok()
 }
 
 /// The UDP sockets of this network that take datagrams from everybody, those at likely ports first.
@@ -86,14 +95,30 @@ fn bound() -> Vec<SocketAddr> {
     // Not /proc/net, which is not there for who sees only processes (ProcSubset=pid of systemd).
     let tables = ["/proc/self/net/udp", "/proc/self/net/udp6"];
     let tables = tables.map(|table| fs::read_to_string(table).unwrap_or_default());
+    let interfaces = fs::read_to_string("/proc/self/net/if_inet6").unwrap_or_default();
     let mut bound: Vec<_> = tables.iter().flat_map(|table| bound_in(table)).collect();
+    bound = bound.into_iter().flat_map(|address| with_scopes(address, &interfaces)).collect();
     let is_likely = |port| DEFAULTS.iter().any(|default| default.port() == port);
     bound.sort_by_key(|address| (!is_likely(address.port()), address.port(), *address));
     bound.dedup();
     bound
 }
 
-/// The same of one of the kernel's tables. Behind the number of a line are its own address and that of its peer.
+/// The same address, of each interface that has it if it is link-local: the tables of sockets do not say of which.
+fn with_scopes(address: SocketAddr, interfaces: &str) -> Vec<SocketAddr> {
+    let SocketAddr::V6(v6) = address else { return vec![address] };
+    if !v6.ip().is_unicast_link_local() {
+        return vec![address];
+    }
+    let digits = format!("{:032x} ", v6.ip().to_bits());
+    let indexes = interfaces.lines().filter_map(|line| {
+        let index = line.strip_prefix(&digits)?.split(' ').next()?;
+        u32::from_str_radix(index, 16).ok()
+    });
+    indexes.map(|index| SocketAddrV6::new(*v6.ip(), v6.port(), 0, index).into()).collect()
+}
+
+/// The sockets of one of the kernel's tables. Behind the number of a line are its own address and that of its peer.
 fn bound_in(table: &str) -> impl Iterator<Item = SocketAddr> + '_ {
     table.lines().filter_map(|line| {
         let mut fields = line.split_whitespace().skip(1).map(address);
@@ -171,9 +196,12 @@ mod tests {
     #[test]
     fn process_1_says_where_it_listens_or_else_the_kernel() {
         let of_kernel = || addresses(&["127.0.0.4:44"]);
-        let listeners = |texts: &[&str]| Place::Listeners(addresses(texts));
-        let guessed = || Place::Guessed(DEFAULTS.to_vec());
-        let metrics = |text: &str| Place::Metrics(text.parse().unwrap());
+        let listeners = |texts: &[&str]| Place::known(addresses(texts));
+        let guessed = Place::guessed;
+        let metrics = |text: &str| Place {
+            metrics: Some(text.parse().unwrap()),
+            ..listeners(&["127.0.0.4:44"])
+        };
         for (line, expected) in [
             ("dot-proxy -l 127.0.0.2", listeners(&["127.0.0.2:53"])),
             ("dot-proxy -l 127.0.0.2 --config nowhere", listeners(&["127.0.0.2:53"])),
@@ -193,6 +221,20 @@ mod tests {
             let cmdline = line.replace(' ', "\0") + "\0";
             let place = Place::of_process_1(cmdline.as_bytes(), Host::default(), of_kernel);
             assert_eq!(place, expected, "{line}");
+        }
+        let interfaces = "\
+fe800000000000000000000000000001 0c 40 20 80     eth0
+fe800000000000000000000000000011 02 40 20 80     eth1
+fe800000000000000000000000000001 10 40 20 80   eth0.7
+";
+        for (address, expected) in [
+            ("[fe80::1]:53", &["[fe80::1%12]:53", "[fe80::1%16]:53"][..]),
+            ("[fe80::2]:53", &[]),
+            ("[fd00::1]:53", &["[fd00::1]:53"]),
+            ("127.0.0.1:53", &["127.0.0.1:53"]),
+        ] {
+            let found = with_scopes(address.parse().unwrap(), interfaces);
+            assert_eq!(found, addresses(expected), "{address}");
         }
         let nowhere = Place::of_process_1(b"dot-proxy\0", Host::default(), Vec::new);
         assert_eq!(nowhere, guessed(), "no table of the kernel");

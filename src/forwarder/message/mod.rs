@@ -57,7 +57,8 @@ pub fn parse_query(message: &[u8], truncated: bool) -> Result<ParsedQuery, Refus
         return Err(Refusal::Respond(refusal));
     }
     if records.opt.is_some_and(|opt| opt.version > 0) {
-        return Err(Refusal::Respond(LocalResponse { rcode: Rcode::BADVERS, ..refusal }));
+        let ede = Some(Ede::PROGRAM);
+        return Err(Refusal::Respond(LocalResponse { rcode: Rcode::BADVERS, ede, ..refusal }));
     }
     if matches!(question.qtype, Rtype::AXFR | Rtype::IXFR) {
         // The answer is a stream of messages (RFC 5936), which nothing here keeps apart.

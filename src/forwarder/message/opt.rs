@@ -113,6 +113,9 @@ impl Ede<'_> {
     pub const NO_REACHABLE_AUTHORITY: u16 = 22;
     /// An upstream was connected to, but its answer did not come.
     pub const NETWORK_ERROR: u16 = 23;
+
+    /// What BADVERS has here and nowhere else. `health` knows the program by it.
+    pub const PROGRAM: Ede<'static> = Ede { code: Ede::OTHER, text: env!("CARGO_PKG_NAME") };
 }
 
 /// The options in the RDATA of an OPT record, code and data each, up to one that overruns it.

@@ -68,7 +68,8 @@ fn assert_refused<const N: usize>(cases: [Refused; N]) {
             Refusal::Drop => None,
             Refusal::Respond(response) => {
                 assert!(!response.truncated, "{what}");
-                assert_eq!(response.ede.is_some(), response.rcode == Rcode::REFUSED, "{what}");
+                let has_ede = [Rcode::REFUSED, Rcode::BADVERS].contains(&response.rcode);
+                assert_eq!(response.ede.is_some(), has_ede, "{what}");
                 Some((response.rcode, response.question_end, response.opt.is_some()))
             }
         };
@@ -231,9 +232,13 @@ fn local_responses() {
     assert_eq!(response, [header, question, opt].concat());
 
     // RFC 6891 section 6.1.3: the RCODE of the header is 0.
-    let response = respond(&query, &parsed.local_response(Rcode::BADVERS, None));
+    let Err(Refusal::Respond(badvers)) = parse_query(&self::query(EDNS1, 1), false) else {
+        panic!()
+    };
+    let response = respond(&query, &badvers);
     assert_eq!(response[2..4], [0x81, 0x80]);
-    assert_eq!(response[12 + question.len()..], *b"\0\0\x29\x04\xd0\x01\0\x80\0\0\0");
+    let opt = b"\0\0\x29\x04\xd0\x01\0\x80\0\0\x0f\0\x0f\0\x0b\0\0dot-proxy";
+    assert_eq!(response[12 + question.len()..], *opt);
 
     // No OPT asked for, so no EDE and no extended RCODE.
     let without = LocalResponse { opt: None, ..parsed.local_response(Rcode::BADVERS, ede) };
