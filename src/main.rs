@@ -106,7 +106,13 @@ fn check_config(config: &Config, stderr: &mut Stderr) -> Result<(), Failure> {
     if !problems.is_empty() {
         return Err(Failure::Usage(problems.join("\n")));
     }
-    for warning in config.warnings.iter().chain(&check_config::missing_addresses(config)) {
+    let missing = check_config::missing_addresses(config);
+    if !missing.is_empty() && !config.freebind {
+        return Err(Failure::Runtime(missing.join("\n")));
+    }
+    let of_source = config.upstream_source.missing().into_iter().map(|it| config.placed(it));
+    let warnings = config.warnings.iter().cloned();
+    for warning in &warnings.chain(missing).chain(of_source).collect::<Vec<_>>() {
         stderr.write_remark(warning);
     }
     let defaults = if config.flags.is_empty() { config::defaults() } else { String::new() };

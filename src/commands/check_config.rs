@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 
 use crate::config::Config;
 
-/// Addresses of this host that it does not have, a line each.
+/// Addresses of clients, and of metrics, that this host does not have, a line each.
 pub fn missing_addresses(config: &Config) -> Vec<String> {
     let listen = config.listen.iter().map(|address| ("--listen", address));
     let metrics = config.metrics.iter().map(|address| ("--metrics", address));
@@ -15,8 +15,7 @@ pub fn missing_addresses(config: &Config) -> Vec<String> {
             "{flag} {address}: is no address of this host now; `ip address` shows those that are"
         ))
     };
-    let of_source = config.upstream_source.missing().into_iter().map(|it| config.placed(it));
-    missing.map(line).chain(of_source).collect()
+    missing.map(line).collect()
 }
 
 /// Whether no socket can have this address, whatever its port.

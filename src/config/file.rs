@@ -110,6 +110,13 @@ fn of_octets(line: &[u8], place: &Place, above: &[Given]) -> Result<Option<Given
 
 /// The flag of a line that has one: `flag value`, `flag=value` or `flag: value`, with dashes or without.
 fn of_line(line: &str, place: Place) -> Result<Given, String> {
+    // Those of other programs have sections.
+    let is_word =
+        |text: &str| !text.contains(|c: char| !c.is_ascii_alphanumeric() && !"-_".contains(c));
+    let section = line.strip_prefix('[').and_then(|line| line.strip_suffix(']'));
+    if section.or(line.strip_suffix(':')).is_some_and(|name| !name.is_empty() && is_word(name)) {
+        return Err(format!("{line}: is a heading, and a line here is a flag; leave it out"));
+    }
     let is_end = |c: char| c.is_whitespace() || c == '=' || c == ':';
     let end = line.find(is_end).unwrap_or(line.len());
     let (typed, rest) = line.split_at(end);
@@ -252,6 +259,18 @@ mod tests {
             ),
             (b"upstrem quad9", "/x:1: upstrem: unknown flag; did you mean upstream?"),
             (b"server=9.9.9.9", "/x:1: server: unknown flag; write upstream 9.9.9.9"),
+            (b"server=1.1.1.1#53", "/x:1: server: unknown flag; write upstream 1.1.1.1#cloudflare"),
+            (b"server:", "/x:1: server:: is a heading, and a line here is a flag; leave it out"),
+            (b"forward-zone:", "/x:1: forward-zone:: is a heading"),
+            (b"[Resolve]", "/x:1: [Resolve]: is a heading"),
+            (
+                b"listen_addresses = ['127.0.0.1:53']",
+                "/x:1: listen_addresses: unknown flag; write listen 127.0.0.1:53",
+            ),
+            (
+                b"tls_auth_name: \"x\"",
+                "/x:1: tls_auth_name: unknown flag; the name stands behind the address: write upstream IP#x",
+            ),
             (
                 b"verbose",
                 "/x:1: verbose: unknown flag; write log-level debug, and query-log on for",

@@ -112,12 +112,13 @@ pub(super) fn find(name: &str) -> Option<(&'static str, &'static Flag)> {
 pub(super) fn of_argument(
     arg: &str,
     behind: impl FnOnce() -> Option<String>,
+    likely: &[&str],
 ) -> Result<(&'static str, &'static Flag, &'static Value), UsageError> {
     if !arg.starts_with('-') || arg == "-" || arg == "--" {
         return Err(UsageError::new(format!(
             "{}: stray argument; {}",
             if arg.is_empty() { "''".into() } else { shown(arg) },
-            suggest::stray(arg, behind().as_deref())
+            suggest::stray(arg, behind().as_deref(), likely)
         )));
     }
     let name = arg.split_once('=').map_or(arg, |(name, _)| name);

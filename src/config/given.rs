@@ -76,8 +76,9 @@ impl fmt::Display for Place {
     }
 }
 
-/// The flags of a command line, in its order. None of those without a value is among them.
-pub(super) fn of_arguments(args: Vec<OsString>) -> Result<Vec<Given>, UsageError> {
+/// The flags of a command line, in its order. None of those without a value is among them. A value that belongs to no flag
+/// is likely for the one before it, if that may be given again, or for `likely`.
+pub(super) fn of_arguments(args: Vec<OsString>, likely: &str) -> Result<Vec<Given>, UsageError> {
     let mut all: Vec<Given> = Vec::new();
     let mut rest = args.into_iter().peekable();
     while let Some(arg) = rest.next() {
@@ -93,7 +94,10 @@ pub(super) fn of_arguments(args: Vec<OsString>) -> Result<Vec<Given>, UsageError
             }
             Some(value)
         };
-        let (name, flag, value) = flags::of_argument(&arg.to_string_lossy(), behind)?;
+        let before = all.last().filter(|given| given.value.is_repeatable);
+        let likely: Vec<_> =
+            before.map(|given| given.flag.long()).into_iter().chain([likely]).collect();
+        let (name, flag, value) = flags::of_argument(&arg.to_string_lossy(), behind, &likely)?;
         let mut pair = vec![arg];
         if pair[0] == *name {
             pair.extend(rest.next_if(|next| !is_like_a_flag(next)));

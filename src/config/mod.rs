@@ -251,7 +251,8 @@ pub fn parse(mut args: Vec<OsString>, mut host: Host) -> Result<Command, UsageEr
         // The limits are those of the program wherever it is started: its query log may be on.
         host.is_stderr_terminal = true;
     }
-    let config = match given::resolve(&given::of_arguments(args.finish())?, host) {
+    let config = match given::resolve(&given::of_arguments(args.finish(), suggest::UPSTREAM)?, host)
+    {
         Ok(config) => Box::new(config),
         Err(Wrong { errors, rest }) if subcommand == Some(Subcommand::CheckConfig) => {
             let error = UsageError::of_all(errors);

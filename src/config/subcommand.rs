@@ -53,7 +53,7 @@ pub(super) fn health(mut args: Arguments, host: Host) -> Result<Command, UsageEr
         deep = true;
     }
     let mut options = Options::new(host);
-    for given in given::of_arguments(args.finish())? {
+    for given in given::of_arguments(args.finish(), "--listen")? {
         if given.flag.long() != "--listen" {
             return Err(UsageError::new(format!(
                 "{}: changes nothing for health, which takes --listen and {DEEP}; leave it out",
@@ -82,7 +82,7 @@ pub fn started(mut args: Vec<OsString>, host: Host) -> Option<Started> {
         return None;
     }
     let mut options = Options::new(host);
-    for given in given::of_arguments(args).ok()? {
+    for given in given::of_arguments(args, "").ok()? {
         if ["--listen", "--reuse-port", "--metrics"].contains(&given.flag.long()) {
             // It may name an interface that is gone.
             (given.value.set)(&mut options, &given.text).ok();
@@ -167,6 +167,8 @@ mod tests {
             --deep              => --deep: unknown flag; it belongs to health, the first word behind dot-proxy
             health --upstream quad9 => --upstream: changes nothing for health, which takes --listen and --deep
             health --listen localhost => --listen localhost: localhost is not an IP address
+            health 127.0.0.9:5399 => such as --listen 127.0.0.9:5399
+            health quad9        => such as --listen 127.0.0.1
             health --deep=on    => --deep: unknown flag
             --json              => --json: unknown flag; it belongs to check, the first word behind dot-proxy
             --test              => --test: unknown flag; to try the upstreams, write dot-proxy check and the flags behind it

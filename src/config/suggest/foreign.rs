@@ -1,16 +1,29 @@
 //! Flags of other programs, and what does the same here.
 
 use super::networks::access_list;
-use super::shown;
+use super::{shown, taken};
+use crate::config::address::address;
 
 /// What does here what a flag does elsewhere.
 pub(super) fn foreign(name: &str, value: Option<&str>) -> Option<String> {
+    // Files of others have quotes, and lists in brackets.
+    let bare = value.map(|value| {
+        let list = value.strip_prefix('[').filter(|list| list.starts_with(['\'', '"']));
+        let list = list.and_then(|list| list.strip_suffix(']')).unwrap_or(value);
+        if list != value || list.starts_with(['\'', '"']) {
+            list.replace(['\'', '"'], "")
+        } else {
+            list.into()
+        }
+    });
+    let value = bare.as_deref();
     let is_off = value.is_some_and(|value| ["off", "no", "false", "0"].contains(&value));
     // Lists of others are of names at times, and of clients at others.
     let is_of_clients = || value.is_some_and(|value| access_list("--deny", value).is_some());
     let lower = name.to_ascii_lowercase().replace('_', "-");
     let name = match &*lower {
         "--sni" if is_off => "--no-sni",
+        "--interface" if value.is_some_and(|value| address(value, 0).is_ok()) => "--bind",
         "--block" | "--blacklist" | "--blocklist" | "--denylist" if is_of_clients() => {
             "--blackhole"
         }
@@ -21,10 +34,13 @@ pub(super) fn foreign(name: &str, value: Option<&str>) -> Option<String> {
     let (_, remedy) = rows.find(|(names, _)| names.split(' ').any(|known| known == name))?;
     if let Some(before) = remedy.strip_suffix(" VALUE")
         && let Some((before, flag)) = before.rsplit_once(' ')
-        && OF_CLIENTS.contains(&flag)
-        && let Some(list) = value.and_then(|value| access_list(flag, value))
+        && let Some(value) = value
     {
-        return Some(format!("{before} {list}"));
+        let list = OF_CLIENTS.contains(&flag).then(|| access_list(flag, value)).flatten();
+        return Some(match list.map_or_else(|| taken(flag, value), Ok) {
+            Ok(right) => format!("{before} {right}"),
+            Err(problem) => format!("it is {flag} here; {}: {problem}", shown(value)),
+        });
     }
     Some(remedy.replace("VALUE", &value.map_or("VALUE".into(), shown)))
 }
@@ -36,14 +52,20 @@ const OF_CLIENTS: [&str; 3] = ["--allow", "--deny", "--rate-exempt"];
 /// typed.
 const FOREIGN: &str = "\
 -p --port => the port stands behind the address: write --listen 127.0.0.1:VALUE, or another address
---add-local --addlocal --address --bind --listen-address --listen-addresses --set-local --setlocal => write --listen VALUE
+--add-local --addlocal --address --bind --dnsstublistenerextra --listen-address --listen-addresses --set-local \
+--setlocal => write --listen VALUE
 --outgoing-interface --query-source --source --source-address => write --upstream-source VALUE
 --ip-freebind --ip-nonlocal-bind --ip-transparent --nonlocal-bind => write --freebind on
 -i --bind-dynamic --bind-interfaces --except-interface --interface => write --listen ADDR with each address that is to \
 be served, which `ip address` shows
--s --dns --forward --forwarder --resolver --server => write --upstream VALUE
+-s --dns --fallbackdns --forward --forward-addr --forwarder --nameserver --resolver --server \
+--server-names => write --upstream VALUE
+--dnsovertls --forward-ssl-upstream --forward-tls-upstream --tls-upstream => all \
+upstreams are asked over TLS: leave it out
+--no-resolv --no-poll => no other program's files are read: leave it out
+--reload => a running one reads its files again on SIGHUP: leave it out
 -b --bootstrap => upstreams are not looked up by name: leave it out
---ca --ca-bundle --ca-cert --ca-certificate --cacert --tls-ca => write --ca-file VALUE
+--ca --ca-bundle --ca-cert --ca-certificate --cacert --tls-ca --tls-cert-bundle => write --ca-file VALUE
 --ca-dir --ca-path --capath --system-ca --system-roots --tls-system-cert => the built-in roots are used unless told \
 otherwise: leave it out, or write --ca-file FILE with those of this system
 --insecure --no-tls-verify --no-verify --skip-verify --tls-insecure -k => verification cannot be turned off: write \
@@ -143,6 +165,17 @@ mod tests {
         --tcp-client-max 5                => unknown flag; did you mean --tcp-clients-max?
         tls://9.9.9.9                     => every value follows its flag, such as --upstream 9.9.9.9#dns.quad9.net
         1.1.1.1                           => every value follows its flag, such as --upstream 1.1.1.1
+        o/rel.conf                        => a file of flags follows its own: write --config o/rel.conf
+        rel.conf                          => write --config rel.conf
+        reload                            => a running one reads its files again on SIGHUP
+        --listen 127.0.0.1 127.0.0.2      => such as --listen 127.0.0.2
+        --listen 127.0.0.1 quad9          => such as --upstream quad9
+        --allow 10.0.0.0/8 192.168.0.0/16 => such as --allow 192.168.0.0/16
+        server=1.1.1.1#53                 => write --upstream 1.1.1.1#cloudflare-dns.com
+        server=/corp.example/10.0.0.1     => it is --upstream here; /corp.example/10.0.0.1: is dnsmasq's notation
+        'DNS=1.1.1.1#a 9.9.9.9#b'         => write --upstream 1.1.1.1#a --upstream 9.9.9.9#b
+        --interface 127.0.0.1@5353        => write --listen 127.0.0.1@5353
+        --forward-addr 1.1.1.1@853#cloudflare-dns.com => write --upstream 1.1.1.1@853#cloudflare-dns.com
         53                                => every value follows its flag, such as --listen 127.0.0.1:53
         upstream=quad9                    => flags begin with two hyphens: write --upstream quad9
         \u{2014}listen 127.0.0.1         => flags begin with two hyphens: write --listen
@@ -195,7 +228,7 @@ mod tests {
         --access-control 10.0.0.0/8 allow_snoop => write --allow 10.0.0.0/8
         --acl 'block net 10.0.0.0/8 192.168.0.0/16' => write --deny 10.0.0.0/8 --deny 192.168.0.0/16
         --allow-query '{ 10.0.0.0/8; !10.1.0.0/16; };' => write --allow 10.0.0.0/8 --deny 10.1.0.0/16
-        --allow-query 'trusted'           => write --allow trusted
+        --allow-query 'trusted'           => it is --allow here; trusted: 
         --addACL 10.0.0.0/8               => --addACL: unknown flag; write --allow 10.0.0.0/8
         --setACL '{\"10.0.0.0/8\", \"fd00::/8\"}' => write --allow 10.0.0.0/8 --allow fd00::/8
         --allowed_clients 10.0.0.7        => write --allow 10.0.0.7/32

@@ -10,10 +10,11 @@ use log::LevelFilter;
 
 use self::foreign::foreign;
 pub(super) use self::networks::{network, verb};
+use super::Host;
 use super::address::{address, with_port};
 use super::choice::Choice;
 use super::flags::{self, FLAGS, Flag};
-use super::options::LISTEN_PORT;
+use super::options::{LISTEN_PORT, Options};
 use super::presets::{PRESETS, Preset};
 use super::served::{RATE_BURST, RATES, read_rate_limit};
 use super::subcommand;
@@ -81,8 +82,8 @@ fn only_with<'a>(name: &str, longs: impl Iterator<Item = &'a str>) -> Option<&'a
 }
 
 /// What to do about an argument that belongs to no flag.
-/// `behind` is what follows it.
-pub(super) fn stray(arg: &str, behind: Option<&str>) -> String {
+/// `behind` is what follows it, and `likely` are the flags it may be for, the likeliest first.
+pub(super) fn stray(arg: &str, behind: Option<&str>, likely: &[&str]) -> String {
     let (word, value) = arg
         .split_once('=')
         .or(arg.split_once(": "))
@@ -100,19 +101,35 @@ pub(super) fn stray(arg: &str, behind: Option<&str>) -> String {
     if let Some(remedy) = foreign(long.trim_end_matches(':'), value.or(behind)) {
         return remedy;
     }
-    if arg.starts_with(['/', '.']) {
+    if is_path(arg) && likely.last() == Some(&UPSTREAM) {
         return format!("a file of flags follows its own: write --config {}", shown(arg));
     }
     if let Some(subcommand) = nearest(word, subcommand::words()) {
         return format!("did you mean {subcommand}?");
     }
-    format!("every value follows its flag, such as {}", flag_for(arg))
+    format!("every value follows its flag, such as {}", flag_for(arg, likely))
+}
+
+/// Whether this can hardly be anything but a file of flags.
+fn is_path(arg: &str) -> bool {
+    arg.starts_with(['/', '.'])
+        || arg.ends_with(".conf")
+        || arg.contains('/')
+            && arg.starts_with(char::is_alphabetic)
+            && !arg.contains(['#', ':', ','])
 }
 
 /// A flag with the value that was likely meant for it.
-fn flag_for(arg: &str) -> String {
+fn flag_for(arg: &str, likely: &[&str]) -> String {
     if arg.parse::<u16>().is_ok() {
         return format!("--listen 127.0.0.1:{arg}");
+    }
+    let is_preset = Preset::of(arg).is_some();
+    if let Some(flag) = likely.iter().find(|flag| !is_preset && is_taken(flag, arg)) {
+        return format!("{flag} {}", shown(arg));
+    }
+    if likely.last() != Some(&UPSTREAM) {
+        return "--listen 127.0.0.1".into();
     }
     let right = match right_upstream(arg) {
         _ if read(arg).is_ok() => arg.into(),
@@ -120,6 +137,35 @@ fn flag_for(arg: &str) -> String {
         None => UPSTREAM_EXAMPLE.into(),
     };
     format!("--upstream {right}")
+}
+
+/// What is wrong with a value of a flag, on a host of which nothing is known.
+fn refused(flag: &str, value: &str) -> Option<String> {
+    let (_, Flag { value: Some(known), .. }) = flags::find(flag)? else { return None };
+    (known.set)(&mut Options::new(Host::default()), value).err()
+}
+
+fn is_taken(flag: &str, value: &str) -> bool {
+    refused(flag, value).is_none()
+}
+
+/// `flag` with a value that it takes, made of one that another program takes, or what is wrong with that: nothing is
+/// suggested that would be refused.
+fn taken(flag: &str, value: &str) -> Result<String, String> {
+    // Users and interfaces are known to the host alone.
+    let is_of_host = flag == "--user" || value.contains('%');
+    let Some(problem) = refused(flag, value).filter(|_| !is_of_host) else {
+        return Ok(format!("{flag} {}", shown(value)));
+    };
+    let right = problem.rsplit_once("write ").map_or("", |(_, right)| right);
+    let first = right.split(", ").next().unwrap_or(right);
+    if right.starts_with("--") {
+        Ok(right.into())
+    } else if !first.is_empty() && is_taken(flag, first) {
+        Ok(format!("{flag} {first}"))
+    } else {
+        Err(problem)
+    }
 }
 
 /// What is wrong with an upstream that is not written as here, and how it is written here.
@@ -240,6 +286,9 @@ impl Pieces {
     }
 }
 
+/// What a value by itself is likely for.
+pub(super) const UPSTREAM: &str = "--upstream";
+
 const OTHER_FORM: &str = "is in another form than IP[:PORT]#NAME";
 const NO_ADDRESS: &str = "has no IP address (upstreams are not looked up by name)";
 
@@ -279,7 +328,11 @@ pub(super) fn listener(value: &str) -> Option<String> {
              addresses"
         ));
     }
-    if let Ok(address) = address(&bare.replace(['#', ' '], "@"), LISTEN_PORT) {
+    // Brackets are for IPv6.
+    let is_v4 = |text: &String| address(text, 0).is_ok_and(|address| address.is_ipv4());
+    let without = Some(bare.replace(['[', ']'], "")).filter(is_v4);
+    let form = without.unwrap_or_else(|| bare.replace(['#', ' '], "@"));
+    if let Ok(address) = address(&form, LISTEN_PORT) {
         return Some(format!(
             "is in another form than ADDR[:PORT], which serves UDP and TCP; write {address}"
         ));
@@ -599,6 +652,7 @@ mod tests {
         192.168.1.1/24                 => which serves UDP and TCP; write 192.168.1.1:53
         [fe80::1%2]#5300               => which serves UDP and TCP; write [fe80::1%2]:5300
         '127.0.0.1 5300'               => which serves UDP and TCP; write 127.0.0.1:5300
+        [127.0.0.1]:53                 => which serves UDP and TCP; write 127.0.0.1:53
         [::1                           => the bracket of [::1 is not closed; write ADDR[:PORT], such as 127.0.0.1:5300 or [::1]:5300
         300.1.1.1                      => 300.1.1.1 is not an IP address: each of its numbers is at most 255; write ADDR
         127.0.0.1,[::1]:53             => is 2 in one; write --listen 127.0.0.1 --listen [::1]:53";
