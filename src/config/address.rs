@@ -268,7 +268,7 @@ mod tests {
             [::1]:65536      => the port '65536' is not a number
             ::1:5300         => may be read with and without a port: [::1]:5300 or [::1:5300]
             1:2:3:4:5:6:7:8:53 => with a port needs brackets: [1:2:3:4:5:6:7:8]:53
-            [127.0.0.1]:53   => is not an IP address
+            [127.0.0.1]:53   => is in another form than ADDR[:PORT]
             [::1             => the bracket of [::1 is not closed
             256.0.0.1        => is not an IP address
             [fe80::1%no-such]:53 => there is no interface no-such (`ip link` shows those there are); write ADDR
