@@ -113,7 +113,7 @@ pub(super) fn stray(arg: &str, behind: Option<&str>, likely: &[&str]) -> String 
 /// Whether this can hardly be anything but a file of flags.
 fn is_path(arg: &str) -> bool {
     arg.starts_with(['/', '.'])
-        || arg.ends_with(".conf")
+        || arg.strip_suffix("conf").is_some_and(|stem| stem.ends_with('.'))
         || arg.contains('/')
             && arg.starts_with(char::is_alphabetic)
             && !arg.contains(['#', ':', ','])
