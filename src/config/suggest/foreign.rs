@@ -163,21 +163,6 @@ mod tests {
         --client-timeout 5                => unknown flag; --help lists the flags
         --listne ::1                      => unknown flag; did you mean --listen?
         --tcp-client-max 5                => unknown flag; did you mean --tcp-clients-max?
-        tls://9.9.9.9                     => every value follows its flag, such as --upstream 9.9.9.9#dns.quad9.net
-        1.1.1.1                           => every value follows its flag, such as --upstream 1.1.1.1
-        o/rel.conf                        => a file of flags follows its own: write --config o/rel.conf
-        rel.conf                          => write --config rel.conf
-        reload                            => a running one reads its files again on SIGHUP
-        --listen 127.0.0.1 127.0.0.2      => such as --listen 127.0.0.2
-        --listen 127.0.0.1 quad9          => such as --upstream quad9
-        --allow 10.0.0.0/8 192.168.0.0/16 => such as --allow 192.168.0.0/16
-        server=1.1.1.1#53                 => write --upstream 1.1.1.1#cloudflare-dns.com
-        server=/corp.example/10.0.0.1     => it is --upstream here; /corp.example/10.0.0.1: is dnsmasq's notation
-        'DNS=1.1.1.1#a 9.9.9.9#b'         => write --upstream 1.1.1.1#a --upstream 9.9.9.9#b
-        --interface 127.0.0.1@5353        => write --listen 127.0.0.1@5353
-        --forward-addr 1.1.1.1@853#cloudflare-dns.com => write --upstream 1.1.1.1@853#cloudflare-dns.com
-        53                                => every value follows its flag, such as --listen 127.0.0.1:53
-        upstream=quad9                    => flags begin with two hyphens: write --upstream quad9
         \u{2014}listen 127.0.0.1         => flags begin with two hyphens: write --listen
         '--query-log on'                  => write --query-log and on as two words, not in one pair of quotes
         --no-query-log                    => --no-query-log: unknown flag; write --query-log off
@@ -213,6 +198,27 @@ mod tests {
         --tls-cert a.pem                  => it is shown to upstreams: write --client-cert a.pem
         --key a.key                       => write --client-key a.key
         --dnssec                          => leave it out, the upstream or the client validates";
+        assert_errors("", table);
+    }
+
+    #[test]
+    fn what_has_no_flag_in_front_is_shown_behind_the_one_that_it_is_for() {
+        let table = "
+        tls://9.9.9.9                     => every value follows its flag, such as --upstream 9.9.9.9#dns.quad9.net
+        1.1.1.1                           => every value follows its flag, such as --upstream 1.1.1.1
+        o/rel.conf                        => a file of flags follows its own: write --config o/rel.conf
+        rel.conf                          => write --config rel.conf
+        reload                            => a running one reads its files again on SIGHUP
+        --listen 127.0.0.1 127.0.0.2      => such as --listen 127.0.0.2
+        --listen 127.0.0.1 quad9          => such as --upstream quad9
+        --allow 10.0.0.0/8 192.168.0.0/16 => such as --allow 192.168.0.0/16
+        server=1.1.1.1#53                 => write --upstream 1.1.1.1#cloudflare-dns.com
+        server=/corp.example/10.0.0.1     => it is --upstream here; /corp.example/10.0.0.1: is dnsmasq's notation
+        'DNS=1.1.1.1#a 9.9.9.9#b'         => write --upstream 1.1.1.1#a --upstream 9.9.9.9#b
+        --interface 127.0.0.1@5353        => write --listen 127.0.0.1@5353
+        --forward-addr 1.1.1.1@853#cloudflare-dns.com => write --upstream 1.1.1.1@853#cloudflare-dns.com
+        53                                => every value follows its flag, such as --listen 127.0.0.1:53
+        upstream=quad9                    => flags begin with two hyphens: write --upstream quad9";
         assert_errors("", table);
     }
 
