@@ -145,17 +145,16 @@ fn an_address_of_one_interface_is_asked_there() {
     const NAME: &str = "an_address_of_one_interface_is_asked_there";
 
     in_namespace(NAME, "", || {
-        for interface in ["a", "b"] {
-            ip(&["link", "add", interface, "type", "dummy"]);
+        ip(&["link", "add", "near", "type", "veth", "peer", "name", "far"]);
+        for interface in ["near", "far"] {
             ip(&["link", "set", interface, "up"]);
+            ip(&["address", "add", "fe80::1/64", "dev", interface, "nodad"]);
         }
-        ip(&["address", "add", "fe80::1/64", "dev", "a", "nodad"]);
-        ip(&["address", "add", "fe80::1/64", "dev", "b", "nodad"]);
         let authority = Authority::new();
         let server = DotServer::start(Setup::new(authority.identity("dot.example")));
         let directory = format!("{}/{NAME}-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
         fs::create_dir_all(&directory).expect("a writable directory");
-        fs::write(format!("{directory}/dot-proxy.conf"), "listen [fe80::1%b]:5300\n")
+        fs::write(format!("{directory}/dot-proxy.conf"), "listen [fe80::1%far]:5300\n")
             .expect("a writable directory");
         let proxy = start_in(&directory, &authority, &server);
         let expected = (Some(0), format!("{} answers\n", proxy.address()));
@@ -163,7 +162,7 @@ fn an_address_of_one_interface_is_asked_there() {
         let inside = Inside::of(&proxy);
         assert_eq!(health_of(&inside), expected, "in the file");
         let unknown = ["--listen", "[fd00::9]:5300"];
-        let flags = [&unknown[..], &["--listen", "[fe80::1%b]:5300"]].concat();
+        let flags = [&unknown[..], &["--listen", "[fe80::1%far]:5300"]].concat();
         assert_eq!(health_with(&inside, &flags), expected, "in the flags");
     });
 }
