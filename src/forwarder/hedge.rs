@@ -3,8 +3,6 @@
 use std::time::Instant;
 
 use super::action::UpstreamConnId;
-use super::collections::arena::Id;
-use super::message::same_question;
 use super::queries::query::Origin;
 use super::{Forwarder, Outcome};
 
@@ -41,34 +39,6 @@ impl Forwarder {
                 self.queries.rescue(now, id, index);
             }
         }
-    }
-
-    /// A response came under an ID that nothing was asked with. The query that it answers, or where that cannot be told
-    /// what has waited for unusually long on this connection, is asked again, each once, as far as the budget goes.
-    #[cold]
-    pub(super) fn ask_again(&mut self, now: Instant, conn_id: UpstreamConnId, response: &[u8]) {
-        // What follows may be as many duplicates.
-        let Some(conn) = self.upstreams.conn(conn_id).filter(|conn| conn.unmatched == 1) else {
-            return;
-        };
-        let is_answered = |id: &Id| {
-            let query = self.queries.get(*id);
-            query.is_some_and(|it| same_question(response, &it.message, it.parsed.question_end))
-        };
-        let mut again: Vec<Id> = conn.in_flight.iter().filter(is_answered).collect();
-        if again.is_empty() {
-            let unusual = self.upstreams[conn.upstream].experience.round_trip.tolerated().unusual;
-            let waiting = conn.sent.waiting_for(now, unusual);
-            again.extend(waiting.filter_map(|id| conn.in_flight.query(id)));
-        }
-        again.retain(|id| self.queries.may_be_hedged(*id) && self.upstreams.try_ask_again());
-        for &id in &again {
-            self.outbox.counts.rescued += 1;
-            if let Some(sending) = self.queries.leave(id, conn_id) {
-                self.upstreams.abandon(now, conn_id, sending.id, &mut self.outbox);
-            }
-        }
-        self.resend(now, again);
     }
 
     /// Looks at what is overdue on this connection. The budget of copies of late queries is for those

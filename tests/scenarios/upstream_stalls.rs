@@ -5,8 +5,7 @@ use std::time::Duration;
 use dot_proxy::forwarder::{Closed, Notice, Stage};
 
 use crate::{
-    close_after, copies, distant, end, failures, numbered, slow_name, slowest, warm, world,
-    world_of,
+    close_after, copies, end, failures, numbered, slow_name, slowest, warm, world, world_of,
 };
 use simulator::dns::{NOERROR, SERVFAIL};
 use simulator::{
@@ -146,21 +145,6 @@ fn a_copy_sent_again_after_a_stall_does_not_stall_its_new_connection() {
     assert_eq!(copies(&w, "slow.example."), 2);
     assert!(w.links[1].is_open(), "the copy did not stall the second");
     assert_eq!(w.response("slow.example.").rcode, SERVFAIL);
-    end(w);
-}
-
-#[test]
-fn u04_an_upstream_that_is_far_away_has_three_times_as_long_before_it_stalls() {
-    let mut w = distant(1500);
-    w.ask("first.example.");
-    w.run_ms(5000);
-    w.servers[0].replies(|ask| vec![ask.answer_after(2500)]);
-    for n in 0..5 {
-        w.ask(&numbered(n));
-        w.run_ms(4000);
-        assert_eq!(w.response(&numbered(n)).took(), ms(2500));
-        assert_eq!((copies(&w, &numbered(n)), w.links.len()), (1, 1), "not given up after 1.5 s");
-    }
     end(w);
 }
 
