@@ -172,9 +172,9 @@ pub(super) const QUERY_LOG_MAX: [usize; 3] = [8 << 10, 256 << 10, 1 << 20];
 /// Past 64 the cost of the system call itself no longer shows.
 const DATAGRAM_BATCH: [usize; 3] = [8, 64, 64];
 
-/// The kernel counts 768 octets or more for a query: a burst of 70, 2,700 or 10,000, if the limit of the
+/// The kernel counts 768 octets or more for a query: a burst of 58, 2,700 or 10,000, if the limit of the
 /// system (`net.core.rmem_max`) allows it.
-const DATAGRAM_RECEIVE_ASKED: [usize; 3] = [28 << 10, 1 << 20, 4 << 20];
+const DATAGRAM_RECEIVE_ASKED: [usize; 3] = [22 << 10, 1 << 20, 4 << 20];
 
 /// Datagrams leave the host at once, or wait here for the network.
 const DATAGRAM_SEND_ASKED: [usize; 3] = [8 << 10, 128 << 10, 512 << 10];
