@@ -34,7 +34,7 @@ pub(crate) struct UpstreamConn {
     /// The connection is quiet.
     pub(crate) quiet: Option<Quiet>,
     /// What was sent before waited for lost segments: how long it took says nothing of the upstream.
-    pub(crate) held_up_until: Instant,
+    pub(crate) held_up_until: Option<Instant>,
     /// Its silence is not to be looked at before this time, if something waits.
     pub(crate) look_at: Option<Instant>,
     /// When it was looked at last.
@@ -123,7 +123,7 @@ impl UpstreamConn {
             transmitting: false,
             last_received: now,
             quiet: None,
-            held_up_until: now,
+            held_up_until: None,
             look_at: None,
             looked_at: None,
             last_answer: now,

@@ -92,7 +92,7 @@ impl Upstreams {
             let unusual = experience.round_trip.tolerated().unusual;
             conn.look_at = conn.look_at.map(|at| at.min(now + unusual));
             if quiet.is_losing {
-                conn.held_up_until = now;
+                conn.held_up_until = Some(now);
             } else {
                 experience.query_limit.trust();
             }
@@ -171,7 +171,7 @@ impl Upstreams {
         let Turn { took, was_oldest, each } = conn.note_turn(now, message_id);
         if let Some(took) = took {
             let upstream = &mut self.list[conn.upstream];
-            if conn.held_up_until + took <= now {
+            if conn.held_up_until.is_none_or(|until| until + took <= now) {
                 upstream.experience.round_trip.note_answer(now, took);
             }
             if !was_oldest {
