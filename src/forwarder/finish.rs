@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::accept::SPECIAL_NAME;
 use super::action::{ClientId, UpstreamIndex};
-use super::clients::GivenUp;
+use super::clients::eviction::GivenUp;
 use super::collections::arena::Id;
 use super::limits::Service;
 use super::loss::{LastFailure, NO_ANSWER_IN_TIME};

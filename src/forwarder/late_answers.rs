@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use super::action::DatagramPath;
+use super::collections::boxed::boxed;
 use super::queries::fair_share::BucketId;
 
 /// When each response by datagram leaves whose query is not young any more, whatever it says: a few to a network at
@@ -73,7 +74,7 @@ impl LateAnswers {
     pub(super) fn new(places: usize, bytes_max: usize) -> Self {
         Self {
             waiting: Slab::with_capacity(places),
-            networks: Box::new([Pace::default(); BucketId::REMOTE]),
+            networks: boxed(Pace::default()),
             due: None,
             unsent: 0,
             bytes: 0,

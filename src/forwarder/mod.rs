@@ -98,6 +98,7 @@
 //! | a question | its place |
 //! |---|---|
 //! | who is served | `clients/access`, asked by `clients`: `serves`, for datagrams and connections alike |
+//! | which client has to go where there is no room for all | `clients/eviction` |
 //! | how much a network may ask | `clients/rates` |
 //! | what one network is where something is shared out | `network` |
 //! | how much of the query table a network holds | `queries/fair_share` |

@@ -1,6 +1,7 @@
 //! Collections of bounded size, and small tools that know nothing of DNS.
 
 pub(crate) mod arena;
+pub(crate) mod boxed;
 pub(crate) mod budget;
 pub(crate) mod conn_table;
 pub(crate) mod output;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use crate::forwarder::collections::boxed::boxed;
 use crate::forwarder::network::Network;
 
 /// What networks hold of the query table, so that none can keep the others out.
@@ -57,8 +58,13 @@ struct Node {
 impl Shares {
     /// For the keys below `keys`, without ever growing.
     pub(crate) fn new(seed: u64, keys: usize) -> Self {
-        let buckets = Box::new([Bucket::default(); BUCKETS]);
-        Self { buckets, nodes: Vec::with_capacity(keys), datagrams: 0, turn: 0, seed }
+        Self {
+            buckets: boxed(Bucket::default()),
+            nodes: Vec::with_capacity(keys),
+            datagrams: 0,
+            turn: 0,
+            seed,
+        }
     }
 
     /// Octets that it takes for so many keys.
