@@ -168,17 +168,20 @@ impl Upstreams {
         let conn = self.conns.get_mut(conn_id)?;
         conn.note_answer(now);
         conn.in_flight.free(message_id);
+        let is_done = conn.in_flight.unanswered() == 0;
         let Turn { took, was_oldest, each } = conn.note_turn(now, message_id);
         if let Some(took) = took {
             let upstream = &mut self.list[conn.upstream];
-            if conn.held_up_until.is_none_or(|until| until + took <= now) {
+            if conn.held_up_until.is_none_or(|until| is_before(until, now, took)) {
                 upstream.experience.round_trip.note_answer(now, took);
             }
             if !was_oldest {
                 upstream.experience.at_once.forget();
             }
         }
-        self.close_if_done(now, conn_id, outbox);
+        if is_done {
+            self.close_if_done(now, conn_id, outbox);
+        }
         each
     }
 
@@ -227,6 +230,12 @@ pub(crate) struct Sent {
 pub(crate) struct Arriving {
     pub(crate) begun: Option<Id>,
     pub(crate) ceased: Option<Id>,
+}
+
+/// Whether that was before something which has taken so long by now. Few connections were ever held up.
+#[cold]
+fn is_before(that: Instant, now: Instant, took: Duration) -> bool {
+    that + took <= now
 }
 
 /// RFC 7828 section 3.1.
