@@ -59,6 +59,7 @@ impl Forwarder {
                 if self.upstreams.note_unmatched(conn_id) {
                     return Err(malformed("too many answers to nothing asked", None));
                 }
+                self.ask_again(now, conn_id, response);
                 return Ok(());
             }
         };

@@ -5,7 +5,8 @@ use std::time::Duration;
 use dot_proxy::forwarder::{Closed, Notice, Stage};
 
 use crate::{
-    close_after, copies, end, failures, numbered, slow_name, slowest, warm, world, world_of,
+    close_after, copies, distant, end, failures, numbered, slow_name, slowest, warm, world,
+    world_of,
 };
 use simulator::dns::{NOERROR, SERVFAIL};
 use simulator::{
@@ -145,6 +146,21 @@ fn a_copy_sent_again_after_a_stall_does_not_stall_its_new_connection() {
     assert_eq!(copies(&w, "slow.example."), 2);
     assert!(w.links[1].is_open(), "the copy did not stall the second");
     assert_eq!(w.response("slow.example.").rcode, SERVFAIL);
+    end(w);
+}
+
+#[test]
+fn u04_an_upstream_that_is_far_away_has_three_times_as_long_before_it_stalls() {
+    let mut w = distant(1500);
+    w.ask("first.example.");
+    w.run_ms(5000);
+    w.servers[0].replies(|ask| vec![ask.answer_after(2500)]);
+    for n in 0..5 {
+        w.ask(&numbered(n));
+        w.run_ms(4000);
+        assert_eq!(w.response(&numbered(n)).took(), ms(2500));
+        assert_eq!((copies(&w, &numbered(n)), w.links.len()), (1, 1), "not given up after 1.5 s");
+    }
     end(w);
 }
 
@@ -557,6 +573,28 @@ fn u25_answers_to_nothing_asked_are_no_sign_of_life() {
     assert_eq!(failures(&w), 0);
     assert!(slowest(&w) <= ms(1530), "{:?}", slowest(&w));
     assert_eq!(w.links.len(), 2);
+    end(w);
+}
+
+#[test]
+fn u25_who_answers_what_nobody_asked_is_not_taken_for_one_that_answers_the_first_queries_alone() {
+    let mut w = world(1);
+    let unmatched =
+        dns::framed(&dns::answer(&dns::query(9999, "x.example.", dns::A, None), 0, 0, 0));
+    w.servers[0].replies(|ask| match (ask.link, ask.nth) {
+        (0, 2..) => Vec::new(),
+        _ => vec![ask.answer_after(10)],
+    });
+    w.ask("first.example.");
+    w.run_ms(50);
+    for n in 1..20 {
+        w.schedule(ms(n * 700), What::Serve { link: 0, what: Do::Octets(unmatched.clone()) });
+    }
+    for n in 0..32 {
+        w.ask(&numbered(n));
+        w.run_ms(250);
+    }
+    assert_eq!((failures(&w), w.links.len()), (0, 2));
     end(w);
 }
 
