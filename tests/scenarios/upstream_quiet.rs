@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use simulator::{Attempt, Direction, Do, Response, Step, World, ms};
 
-use crate::{copies, distant, end, failures, numbered, slowest, warm, world, world_of};
+use crate::{allowing, copies, distant, end, failures, numbered, slowest, warm, world, world_of};
 use simulator::{default_limits, default_policy};
 
 /// Queries every so many milliseconds.
@@ -37,6 +37,26 @@ fn what_comes_while_a_lost_segment_is_waited_for_goes_another_way() {
         assert_eq!(w.notices, [], "{direction:?}");
         end(w);
     }
+}
+
+#[test]
+fn what_waits_for_lost_segments_on_a_connection_that_takes_no_more_goes_another_way() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| match ask.name {
+        "last.example." => allowing(ask, 0),
+        _ => vec![ask.answer_after(10)],
+    });
+    ask_every(&mut w, 5, 0..20);
+    w.ask("last.example.");
+    w.run_ms(5);
+    w.serve(0, Do::Hold(Direction::ToServer, ms(800)));
+    w.ask("lost.example.");
+    w.run_ms(1000);
+    // 250 ms for a lone query, a handshake, and an answer.
+    let took = w.response("lost.example.").took();
+    assert!(took <= ms(250 + 20 + 10 + 5), "{took:?}");
+    assert_eq!((failures(&w), w.links.len()), (0, 3), "one for it, and one that stands ready");
+    end(w);
 }
 
 #[test]

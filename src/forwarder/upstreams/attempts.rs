@@ -21,16 +21,11 @@ impl Upstreams {
         let attempts = upstream.attempts.len();
         let allowance = upstream.experience.allowance(now);
         let each = allowance.and_then(Allowance::each);
-        if let Some(open) = upstream.open.and_then(|open| self.conns.get(open))
-            && open.quiet.is_some()
-            && each.is_none()
-        {
-            return attempts == 0
-                && !open.has_failed_replacement(now)
-                && self.conns_of_use(upstream) < QUIET_CONNS_MAX;
-        }
+        let open = upstream.open.and_then(|open| self.conns.get(open));
+        let has_failed = open.is_some_and(|open| open.has_failed_replacement(now));
         let Some((allowance, queries_max)) = allowance.zip(each) else {
-            return attempts == 0;
+            let is_in_vain = has_failed && open.is_some_and(|open| open.quiet.is_some());
+            return attempts == 0 && !is_in_vain && self.conns_of_use(upstream) < QUIET_CONNS_MAX;
         };
         if attempts > 0
             && allowance.queries.is_none()
@@ -39,9 +34,7 @@ impl Upstreams {
             // Another connection gets the rest.
             return false;
         }
-        if let Some(open) = upstream.open.and_then(|open| self.conns.get(open))
-            && open.has_failed_replacement(now)
-        {
+        if has_failed {
             return false;
         }
         let is_of_use = |conn: &&UpstreamConnId| match self.conns.get(**conn) {

@@ -164,9 +164,9 @@ impl UpstreamConn {
         Some(Owed { oldest, third, many, last_received: self.last_received })
     }
 
-    /// When its silence is to be looked at.
+    /// When its silence is to be looked at. What waits on one that takes no more waits for lost segments as well.
     pub(crate) fn next_look(&self, tolerated: Tolerated) -> Option<Instant> {
-        if !matches!(self.phase, Phase::Open) {
+        if !matches!(self.phase, Phase::Open | Phase::Retired { stalled: false, .. }) {
             return None;
         }
         Some(self.owed()?.next_look(tolerated, self.looked_at))

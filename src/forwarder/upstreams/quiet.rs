@@ -55,11 +55,14 @@ impl Upstreams {
         let Some((conn, tolerated)) = self.conns.get_mut(conn_id).zip(tolerated) else {
             return false;
         };
-        let is_open = matches!(conn.phase, Phase::Open) && conn.quiet.is_none();
-        // One that never answered has no habit: it stalls.
-        let is_possible = is_open && (is_losing || conn.answers > 0);
+        let is_possible = match conn.phase {
+            // One that never answered has no habit: it stalls.
+            Phase::Open => is_losing || conn.answers > 0,
+            Phase::Retired { stalled: false, .. } => is_losing,
+            _ => false,
+        };
         let is_quiet = |owed: Owed| owed.is_quiet(now, tolerated, is_losing);
-        if !is_possible || !conn.owed().is_some_and(is_quiet) {
+        if conn.quiet.is_some() || !is_possible || !conn.owed().is_some_and(is_quiet) {
             return false;
         }
         let next = conn.sent.oldest().map(|(id, _)| id);
