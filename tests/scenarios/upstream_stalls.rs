@@ -599,6 +599,23 @@ fn u25_who_answers_what_nobody_asked_is_not_taken_for_one_that_answers_the_first
 }
 
 #[test]
+fn clients_that_leave_at_once_say_nothing_of_the_connection() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| vec![ask.answer_after(200)]);
+    w.run_ms(2000);
+    for n in 0..20 {
+        let client = w.tcp_client();
+        w.tcp_send(client, dns::framed(&dns::query(n, &numbered(n.into()), dns::A, None)));
+        w.run_ms(20);
+        w.schedule(Duration::ZERO, What::ClientResets { client });
+        w.run_ms(5);
+    }
+    w.run_ms(2000);
+    assert_eq!((failures(&w), w.links.len()), (0, 1));
+    end(w);
+}
+
+#[test]
 fn u25_a_large_answer_on_a_slow_path_arrives() {
     // The first on its connection, or not; alone, or with small ones behind it.
     for (first, others) in [(true, false), (true, true), (false, false), (false, true)] {

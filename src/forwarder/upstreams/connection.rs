@@ -203,8 +203,9 @@ impl UpstreamConn {
         self.unmatched > 0
     }
 
-    /// The query left by another way: its ID stays reserved.
-    pub(crate) fn abandon(&mut self, now: Instant, id: u16) {
+    /// The query left by another way: its ID stays reserved. That says something of the connection if the query has waited
+    /// for `long`, as a client may leave at once.
+    pub(crate) fn abandon(&mut self, now: Instant, id: u16, long: Duration) {
         self.in_flight.abandon(id);
         if let Some((oldest, start)) = self.sent.oldest()
             && oldest == id
@@ -216,8 +217,9 @@ impl UpstreamConn {
         {
             quiet.next = self.sent.younger(id);
         }
-        let counts = !self.is_new(now);
-        if self.sent.disarm(id).is_some_and(|start| start >= self.last_answer) && counts {
+        let is_new = self.is_new(now);
+        let is_sign = |start| start >= self.last_answer && start + long <= now;
+        if self.sent.disarm(id).is_some_and(is_sign) && !is_new {
             self.given_up = self.given_up.saturating_add(1);
         }
     }

@@ -175,7 +175,7 @@ pub(crate) struct Tolerated {
     /// Since something came, likewise.
     hush: Duration,
     /// With one answer due, likewise.
-    long: Duration,
+    pub(crate) long: Duration,
     /// With several answers due, although TCP has all that was sent.
     too_long: Duration,
     /// With many, likewise.

@@ -195,7 +195,8 @@ impl Upstreams {
         outbox: &mut Outbox,
     ) {
         if let Some(conn) = self.conns.get_mut(conn_id) {
-            conn.abandon(now, message_id);
+            let long = self.list[conn.upstream].experience.round_trip.tolerated().long;
+            conn.abandon(now, message_id, long);
             self.close_if_done(now, conn_id, outbox);
         }
     }
