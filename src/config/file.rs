@@ -166,7 +166,7 @@ fn with_hyphens(name: &str, text: &str) -> Option<String> {
 }
 
 /// What is between quotes that are around all of it, as other programs have them.
-fn unquoted(text: &str) -> &str {
+pub(super) fn unquoted(text: &str) -> &str {
     let within = |quote: char| text.strip_prefix(quote)?.strip_suffix(quote);
     let bare = within('"').or_else(|| within('\''));
     bare.filter(|bare| !bare.contains(['"', '\''])).unwrap_or(text)
@@ -203,6 +203,17 @@ mod tests {
         assert_eq!(errors, []);
         let line = |given: &Given| given.place.as_ref().unwrap().line;
         given.into_iter().map(|it| (line(&it), it.name, it.text)).collect()
+    }
+
+    #[test]
+    fn what_is_printed_of_the_flags_is_read_as_it_was_given() {
+        for text in ["/x", "=x", "= x", ":x", ": x", "x y", "x # y", "#x", "it's", "x\""] {
+            let args = ["--upstream", "1.1.1.1#a", "--ca-file", text].map(Into::into);
+            let command = crate::config::parse(args.into(), crate::config::Host::default());
+            let Ok(crate::config::Command::Run(config)) = command else { panic!("{text}") };
+            let read = lines(&config.flags);
+            assert_eq!(read[1], (2, "--ca-file", text.to_owned()), "{}", config.flags);
+        }
     }
 
     #[test]

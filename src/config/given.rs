@@ -199,7 +199,10 @@ fn add(given: &Given, options: &mut Options, lines: Option<&mut String>) -> Resu
         if text.trim() != text || text.contains(char::is_control) {
             return Err(given.error("cannot be written in a file, as it has more than one line"));
         }
-        let equals = if text.starts_with('=') { "=" } else { "" };
+        if file::unquoted(text) != text {
+            return Err(given.error("has quotes around it; leave them out"));
+        }
+        let equals = if text.starts_with(['=', ':']) { "=" } else { "" };
         let line = format!("{} {equals}{text}", given.bare_name());
         if !lines.lines().any(|other| other == line) {
             // Not doubled, as the length of a file is what bounds it.

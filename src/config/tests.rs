@@ -304,6 +304,14 @@ fn nothing_is_read_from_standard_input() {
 }
 
 #[test]
+fn a_value_in_quotes_is_one_that_a_file_would_have_without_them() {
+    assert_eq!(
+        error("--ca-file \"x\" -u quad9"),
+        r#"--ca-file \"x\": has quotes around it; leave them out"#
+    );
+}
+
+#[test]
 fn bad_command_lines_are_named_with_what_would_be_right() {
     let table = r"
         --bogus             => --bogus: unknown flag; --help lists the flags

@@ -1,5 +1,7 @@
 //! How many of the open files that the process may have are for whom.
 
+use std::fs;
+
 use rustix::process::{Resource, getrlimit};
 
 use super::network;
@@ -9,6 +11,7 @@ use super::network;
 pub(crate) struct Wanted {
     /// TCP clients at a time.
     pub(crate) clients: usize,
+    /// Listeners that are to be bound.
     pub(crate) listeners: usize,
     /// Connections to upstreams at a time.
     pub(crate) upstream_conns: usize,
@@ -20,10 +23,15 @@ impl Wanted {
     /// As many TCP clients at a time as leave descriptors for everything else: without one for an upstream,
     /// nobody is answered. The error is one line for the user.
     pub(crate) fn clients_max(self) -> Result<usize, String> {
+        self.clients_max_beside(open_files())
+    }
+
+    /// The same with so many files open already: whoever started the process may have left it some.
+    fn clients_max_beside(self, open: usize) -> Result<usize, String> {
         let Self { clients, listeners, upstream_conns, metrics_conns } = self;
         let metrics = if metrics_conns > 0 { OF_METRICS + metrics_conns } else { 0 };
         let Some(descriptors) = getrlimit(Resource::Nofile).current else { return Ok(clients) };
-        let reserved = OWN + PER_LISTENER * listeners + upstream_conns + metrics;
+        let reserved = open + LATER + PER_LISTENER * listeners + upstream_conns + metrics;
         let free = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(reserved);
         if free == 0 {
             // DNS needs both protocols: what is too long for UDP comes over TCP.
@@ -50,13 +58,35 @@ impl Wanted {
     }
 }
 
-/// Descriptors of the program itself: stdin, stdout, stderr twice, epoll, the pair that signals come
-/// through, netlink twice, the service manager's socket, a file that is read again, the sockets that look at the
-/// network, and one to spare.
-const OWN: usize = 12 + network::LOOKERS;
+/// How many are open.
+pub(crate) fn open_files() -> usize {
+    // One of them is for looking.
+    fs::read_dir("/proc/self/fd").map_or(OPEN, |files| files.count().saturating_sub(1))
+}
+
+/// Those that are open before listeners are bound, where that cannot be counted: stdin, stdout, stderr twice, and the
+/// service manager's socket.
+const OPEN: usize = 5;
+
+/// Those that the program itself opens later: epoll, the pair that signals come through, netlink twice, a file that is
+/// read again, the sockets that look at the network, and one to spare.
+const LATER: usize = 7 + network::LOOKERS;
 
 /// Sockets of a listener: UDP and TCP.
 const PER_LISTENER: usize = 2;
 
 /// The listener of metrics, and the file that tells how much memory there is.
 const OF_METRICS: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_open_already_leave_less_for_clients() {
+        let wanted =
+            Wanted { clients: usize::MAX, listeners: 1, upstream_conns: 16, metrics_conns: 2 };
+        let beside = |open| wanted.clients_max_beside(open).expect("the limit is large");
+        assert_eq!(beside(OPEN) - beside(OPEN + 15), 15);
+    }
+}

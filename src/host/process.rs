@@ -1,6 +1,6 @@
 //! What the process itself uses, for metrics. What takes a file is opened before the sandbox hides files.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::str;
 use std::time::Duration;
@@ -8,6 +8,8 @@ use std::time::Duration;
 use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use super::descriptors::open_files;
 
 /// Where to look for what the process uses.
 #[derive(Debug)]
@@ -23,13 +25,10 @@ impl Process {
     /// To be called when everything is open.
     pub(crate) fn open() -> Self {
         let pages = File::open("/proc/self/statm").ok();
-        // One of them is for looking.
-        let files =
-            fs::read_dir("/proc/self/fd").map_or(0, |files| files.count().saturating_sub(1));
         Self {
             pages,
             started: time_of_day(),
-            files,
+            files: open_files(),
             files_max: getrlimit(Resource::Nofile).current,
         }
     }

@@ -65,7 +65,7 @@ fn other(old: &Config, new: &Config, has_client: bool) -> Vec<&'static str> {
 fn compared(old: &Config, new: &Config, has_client: bool) -> [(&'static str, bool); 14] {
     let (limits, new_limits) = (&old.limits, &new.limits);
     [
-        ("--listen", old.listen != new.listen),
+        ("--listen", !same_listeners(old, new)),
         ("--reuse-port", old.reuse_port != new.reuse_port),
         ("--freebind", old.freebind != new.freebind),
         ("--upstream-source", old.upstream_source != new.upstream_source),
@@ -84,6 +84,12 @@ fn compared(old: &Config, new: &Config, has_client: bool) -> [(&'static str, boo
             limits.clients_per_address_max != new_limits.clients_per_address_max,
         ),
     ]
+}
+
+/// Whether they listen at the same addresses, in whatever order.
+fn same_listeners(old: &Config, new: &Config) -> bool {
+    let is_in = |config: &Config, address| config.listen.contains(address);
+    old.listen.len() == new.listen.len() && old.listen.iter().all(|address| is_in(new, address))
 }
 
 #[cfg(test)]
@@ -127,6 +133,14 @@ mod tests {
             let said = said.strip_suffix(" (this takes a restart)").unwrap_or(&said);
             assert_eq!(said, expected, "{line}");
         }
+    }
+
+    #[test]
+    fn listeners_in_another_order_take_no_restart() {
+        let [old, new] = ["127.0.0.1:53 127.0.0.2:53", "127.0.0.2:53 127.0.0.1:53"].map(|all| {
+            config(&all.split(' ').map(|it| format!("--listen {it} ")).collect::<String>())
+        });
+        assert_eq!(needing_restart(&old, &new, false), Ok(()));
     }
 
     #[test]

@@ -44,7 +44,8 @@ pub fn run(health: &Health, host: Host) -> Result<String, String> {
         },
         Err(outcomes) if outcomes.iter().all(|(_, it)| matches!(it, Outcome::Silence)) => {
             Err(format!(
-                "{listener} answers, but no upstream answered in {TIME_MAX:?}; its log says why, if they fail"
+                "{listener} answers, but no upstream answered in {TIME_MAX:?}; its log says why, unless --deny \
+                 or --rate-limit keeps this host from asking"
             ))
         }
         Err(outcomes) => Err(failure(&outcomes, elsewhere)),

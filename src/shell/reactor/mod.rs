@@ -98,7 +98,7 @@ impl Reactor {
         let mut limits = config.limits.clone();
         let wanted = descriptors::Wanted {
             clients: limits.clients_max,
-            listeners: config.listeners().len(),
+            listeners: config.listen.len(),
             upstream_conns: limits.upstream_conns_max,
             metrics_conns: config.metrics.map_or(0, |_| config.sockets.metrics_conns),
         };
