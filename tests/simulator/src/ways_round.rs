@@ -26,6 +26,8 @@ struct Sent {
     link: usize,
     /// When the oldest of the queries was sent that waited on the connection.
     oldest: Duration,
+    /// The connection that it was copied to first.
+    copy: Option<usize>,
 }
 
 impl WaysRound {
@@ -33,7 +35,9 @@ impl WaysRound {
     pub(super) fn note_sent(&mut self, at: Duration, link: usize, name: String) {
         let waiting = self.sent.values().filter(|sent| sent.link == link);
         let oldest = waiting.map(|sent| sent.at).min().unwrap_or(at);
-        self.sent.entry(name).or_insert(Sent { at, link, oldest });
+        let sent = self.sent.entry(name);
+        let sent = sent.and_modify(|sent| sent.copy = sent.copy.or(Some(link)));
+        sent.or_insert(Sent { at, link, oldest, copy: None });
     }
 
     /// Fails if a query had a way round and was not answered in time. No round trip takes longer than this.
@@ -78,7 +82,7 @@ fn is_known_to_miss(response: &Response, sent: Sent, links: &[Link], round_trip:
 
 /// In how many round trips the query could be answered on another connection, if on any: one that was open, and had
 /// lost nothing for long and went on so; or, where there was none, one that could be made, and lost nothing if it was.
-/// A connection in whose place another was made before TCP knew of the loss is not looked at any more.
+/// Two that lose the query at the same time, the second with its only copy, leave none.
 fn way_round(response: &Response, sent: Sent, links: &[Link]) -> Option<u32> {
     let (first, end) = (&links[sent.link], response.at);
     let others = links.iter().enumerate().filter(|(number, _)| *number != sent.link);
@@ -90,11 +94,8 @@ fn way_round(response: &Response, sent: Sent, links: &[Link]) -> Option<u32> {
         link.connected.is_some_and(|at| at < sent.at) && is_well && link.is_used_after(sent.at)
     };
     let is_well = |link: &Link| link.path.is_well_between(link.attempted, end);
-    let is_replacement = |link: &Link| {
-        let is_new = link.connected.is_none_or(|at| sent.at <= at) && link.attempted <= end;
-        is_new && !first.path.misses(link.attempted)
-    };
-    if others().any(is_replacement) {
+    let is_lost_with = |copy: usize| !links[copy].path.is_well_between(sent.at, end);
+    if sent.copy.is_some_and(is_lost_with) {
         None
     } else if others().any(is_way_round) {
         Some(1)
