@@ -616,6 +616,11 @@ impl Forwarder {
         self.upstreams.is_something_usable()
     }
 
+    /// Whether there is a connection to an upstream that takes queries.
+    pub fn is_something_open(&self) -> bool {
+        self.upstreams.iter().any(|upstream| upstream.open.is_some())
+    }
+
     /// Why no upstream is usable: the name of the first in order, the phase and the reason of its failure, and what to
     /// do; `None` if one is usable.
     pub fn outage(&self) -> Option<(&str, Stage, &str, Option<&'static str>)> {

@@ -68,6 +68,11 @@ impl Reporter {
         self.manager.ready(cx.now, &status(cx));
     }
 
+    /// What is to be done may be something else now.
+    pub(crate) fn note_reload(&mut self) {
+        self.advised_at = None;
+    }
+
     /// Tells the manager that the configuration is being read again.
     pub(crate) fn reloading(&mut self, now: Instant) {
         self.manager.reloading(now);
@@ -100,8 +105,11 @@ impl Reporter {
     #[cold]
     fn advise_anew(&mut self, cx: &Context) {
         let Some(words) = outage(cx) else {
-            self.advised = None;
-            log::info!("queries are answered again");
+            // A reload may have put one in their place that was not tried yet.
+            if cx.forwarder.is_something_open() {
+                self.advised = None;
+                log::info!("queries are answered again");
+            }
             return;
         };
         let is_due = self.advised_at.is_none_or(|at| at + ADVICE_PAUSE <= cx.now);

@@ -130,6 +130,28 @@ fn metrics_have_what_came_of_it_and_when() {
 }
 
 #[test]
+fn that_it_works_again_is_said_once_it_does_and_what_is_wrong_now_at_once() {
+    let bed = Bed::new("wrong", 1);
+    let right = bed.lines(&[0], "");
+    let named = |name: &str| right.replace("#dot.example", &format!("#{name}"));
+    let bed = bed.start(&named("wrong1.example"), &[]);
+    let outages = |n| {
+        let is_outage = |line: &str| line.contains("no upstream works");
+        bed.proxy().await_lines("outage", n, is_outage).pop().expect("a line")
+    };
+    assert_eq!(bed.ask("a.example"), SERVFAIL);
+    assert!(outages(1).contains("#wrong1.example: certificate"));
+    bed.assert_reloads(&named("wrong2.example"));
+    assert_eq!(bed.ask("a.example"), SERVFAIL);
+    assert!(outages(2).contains("#wrong2.example: certificate"));
+    let is_good = |line: &str| line.contains("answered again");
+    assert!(!bed.proxy().lines().iter().any(|line| is_good(line)), "{:#?}", bed.proxy().lines());
+    bed.assert_reloads(&right);
+    assert_eq!(bed.ask("a.example"), NOERROR);
+    bed.proxy().await_line("that it works", is_good);
+}
+
+#[test]
 fn upstreams_are_swapped_and_those_that_stay_keep_their_connection() {
     let bed = Bed::new("swap", 3);
     let lines = bed.lines(&[0, 1], "");

@@ -479,6 +479,9 @@ impl Reactor {
         self.reporter.reloading(self.cx.now);
         let Self { reloader, cx, network, subnets, .. } = self;
         let reload = reloader.reload(cx, network.as_mut(), subnets);
+        if reload == Reload::Done {
+            self.reporter.note_reload();
+        }
         if let Some(metrics) = &mut self.metrics
             && reload != Reload::Nothing
         {
