@@ -260,6 +260,25 @@ fn every_name_the_command_line_takes_is_one_rustls_takes() {
     assert!(taken > 50, "{taken}");
 }
 
+/// What a router is configured with would be left out without a word.
+#[test]
+fn every_flag_is_an_option_of_the_init_script() {
+    let script = include_str!("../scripts/openwrt/dot-proxy.init");
+    let options: Vec<_> = script
+        .split("\tfor flag in ")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("; do"))
+        .flat_map(|(flags, _)| flags.split_whitespace())
+        .collect();
+    let page = include_str!("../scripts/FLAGS.md");
+    let flags = page.lines().filter_map(|row| row.strip_prefix("| `--")?.split([' ', '`']).next());
+    // Which ends the program.
+    let flags = flags.filter(|flag| *flag != "print-limits");
+    let missing: Vec<_> =
+        flags.map(|flag| flag.replace('-', "_")).filter(|it| !options.contains(&&**it)).collect();
+    assert_eq!(missing, [""; 0]);
+}
+
 #[test]
 fn the_page_of_flags_has_a_row_for_each() {
     let page = include_str!("../scripts/FLAGS.md");
