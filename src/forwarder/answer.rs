@@ -59,7 +59,6 @@ impl Forwarder {
                 if self.upstreams.note_unmatched(conn_id) {
                     return Err(malformed("too many answers to nothing asked", None));
                 }
-                self.ask_again(now, conn_id, response);
                 return Ok(());
             }
         };

@@ -3,8 +3,6 @@
 use std::time::Instant;
 
 use super::action::UpstreamConnId;
-use super::collections::arena::Id;
-use super::message::same_question;
 use super::queries::query::Origin;
 use super::{Forwarder, Outcome};
 
@@ -43,36 +41,6 @@ impl Forwarder {
         }
     }
 
-    /// A response came under an ID that nothing was asked with. The query that it answers, or where that cannot be told
-    /// what has waited for unusually long on this connection, is asked again, each once, as far as the budget goes.
-    #[cold]
-    pub(super) fn ask_again(&mut self, now: Instant, conn_id: UpstreamConnId, response: &[u8]) {
-        // What follows may be as many duplicates.
-        let Some(conn) = self.upstreams.conn(conn_id).filter(|conn| conn.unmatched == 1) else {
-            return;
-        };
-        let waiting = conn.sent.waiting().take(LOOKED_AT_MAX);
-        let waiting: Vec<(Id, Instant)> =
-            waiting.filter_map(|(id, start)| Some((conn.in_flight.query(id)?, start))).collect();
-        let is_answered = |(id, _): &(Id, Instant)| {
-            let query = self.queries.get(*id);
-            query.is_some_and(|it| same_question(response, &it.message, it.parsed.question_end))
-        };
-        let is_told = waiting.iter().any(is_answered);
-        let unusual = self.upstreams[conn.upstream].experience.round_trip.tolerated().unusual;
-        let is_lost =
-            |it: &(Id, Instant)| if is_told { is_answered(it) } else { it.1 + unusual <= now };
-        let mut again: Vec<Id> = waiting.into_iter().filter(is_lost).map(|(id, _)| id).collect();
-        again.retain(|id| self.queries.may_be_hedged(*id) && self.upstreams.try_ask_again());
-        for &id in &again {
-            self.outbox.counts.rescued += 1;
-            if let Some(sending) = self.queries.leave(id, conn_id) {
-                self.upstreams.abandon(now, conn_id, sending.id, &mut self.outbox);
-            }
-        }
-        self.resend(now, again);
-    }
-
     /// Looks at what is overdue on this connection. The budget of copies of late queries is for those
     /// that are made sooner: here it is [`super::queries::query::Query::may_be_sent`] that bounds them.
     pub(super) fn overdue(&mut self, now: Instant, conn_id: UpstreamConnId) {
@@ -103,7 +71,3 @@ impl Forwarder {
         }
     }
 }
-
-/// Of those that wait on a connection, the oldest so many are asked about when an answer went astray, however many
-/// there are.
-const LOOKED_AT_MAX: usize = 64;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dot_proxy::forwarder::{Closed, Manner, Notice, Stage};
 
 use crate::{allowing, close_after, distant, end, failures, numbered, slowest, warm, world};
-use simulator::dns::{self, NOERROR, SERVFAIL};
+use simulator::dns::{NOERROR, SERVFAIL};
 use simulator::{Attempt, Do, Step, What, ms};
 
 #[test]
@@ -327,65 +327,6 @@ fn u16_keepalive_zero_takes_no_new_query_and_is_drained_and_closed() {
     assert_eq!(w.links[1].names(), ["next.example."]);
     assert_eq!(w.links[0].closed.map(|(at, _)| at), Some(w.response("slow.example.").at));
     assert_eq!((w.response("slow.example.").took(), failures(&w)), (ms(300), 0));
-    end(w);
-}
-
-#[test]
-fn u16_who_wants_connections_closed_at_once_is_spared_while_another_is_not() {
-    let mut w = warm(2);
-    w.servers[0].replies(|ask| allowing(ask, 0));
-    for n in 0..500 {
-        w.ask(&numbered(n));
-        w.run_ms(100);
-    }
-    assert_eq!((w.links_to(0).len(), w.links_to(1).len()), (1, 1));
-    // After a minute it is asked again, and says so again.
-    for n in 500..1000 {
-        w.ask(&numbered(n));
-        w.run_ms(100);
-    }
-    assert_eq!((w.links_to(0).len(), w.links_to(1).len()), (2, 1));
-    assert_eq!(failures(&w), 0);
-    end(w);
-}
-
-#[test]
-fn u16_who_wants_connections_closed_at_once_is_asked_while_no_other_can_be() {
-    let mut w = warm(2);
-    w.servers[0].replies(|ask| allowing(ask, 0));
-    w.servers[1].attempts(Attempt::refused());
-    for n in 0..100 {
-        w.ask(&numbered(n));
-        w.run_ms(100);
-    }
-    assert_eq!(failures(&w), 0);
-    assert!(slowest(&w) <= ms(60), "{:?}", slowest(&w));
-    end(w);
-}
-
-/// Alone, every connection is announced to end by its first answer: what comes until then goes out on it, and what
-/// comes later goes together on the next one.
-#[test]
-fn u16_keepalive_zero_under_load_costs_a_handshake_for_all_that_come_during_one() {
-    let mut w = warm(1);
-    w.servers[0].replies(|ask| {
-        let n: u64 = ask.name[1..].split('.').next().and_then(|n| n.parse().ok()).unwrap_or(0);
-        let answer = dns::answer_with_option(ask.message, ask.serial, 11, &[0, 0]);
-        // Some names are slow, and keep their connection.
-        vec![Step::after(if n % 200 == 7 { 1200 } else { 10 }, Do::Answer(answer))]
-    });
-    for n in 0..5000 {
-        w.ask(&numbered(n));
-        w.run_ms(2);
-    }
-    w.run_ms(2000);
-    assert_eq!(failures(&w), 0);
-    let slow = |n: u32| n % 200 == 7;
-    for n in (0..5000).filter(|n| !slow(*n)) {
-        let took = w.response(&numbered(n)).took();
-        assert!(took <= ms(20 + 10), "{n}: {took:?}");
-    }
-    assert!(w.links.len() <= 5000 / 10, "{} connections", w.links.len());
     end(w);
 }
 

@@ -599,6 +599,23 @@ fn u25_who_answers_what_nobody_asked_is_not_taken_for_one_that_answers_the_first
 }
 
 #[test]
+fn a_burst_of_names_that_are_slow_alike_is_answered() {
+    let mut w = warm(1);
+    for n in 0..20 {
+        w.ask(&numbered(n));
+        w.run_ms(50);
+    }
+    w.servers[0].replies(|ask| vec![ask.answer_after(2600)]);
+    for n in 20..50 {
+        w.ask(&numbered(n));
+        w.run_ms(20);
+    }
+    w.run_ms(5000);
+    assert_eq!(failures(&w), 0);
+    end(w);
+}
+
+#[test]
 fn clients_that_leave_at_once_say_nothing_of_the_connection() {
     let mut w = warm(1);
     w.servers[0].replies(|ask| vec![ask.answer_after(200)]);

@@ -605,15 +605,6 @@ impl Queries {
         self.wait_for(id, upstream);
     }
 
-    /// The query is asked again, as what was sent on this connection seems to be lost; returns that.
-    pub(crate) fn leave(&mut self, id: Id, conn: UpstreamConnId) -> Option<Sending> {
-        let query = self.table.get_mut(id)?;
-        query.history.hedged = true;
-        let sending = query.sendings.on(conn);
-        query.sendings.remove(conn);
-        sending
-    }
-
     /// A copy of the query, whose connection is quiet, waits for another one to the same upstream.
     pub(crate) fn rescue(&mut self, now: Instant, id: Id, upstream: UpstreamIndex) {
         self.change(id, |query| query.history.stalled_at = Some(now));

@@ -57,8 +57,7 @@ impl Upstreams {
         let allowance = upstream.experience.allowance(now);
         let open = self.serving(now, upstream, allowance);
         let Some((conn_id, conn)) = open.and_then(|id| Some((id, self.conns.get(id)?))) else {
-            let is_spared = self.is_spared(now, index, among);
-            let attempt = if is_spared || self.is_passed_over(now, upstream, among) {
+            let attempt = if self.is_passed_over(now, upstream, among) {
                 Attempt::No
             } else {
                 upstream.attempt(now, wants_attempt)
@@ -84,18 +83,6 @@ impl Upstreams {
         };
         let conn = Some((conn_id, condition, renewal));
         Candidate { index, operator, is_usable: upstream.is_usable(), conn, attempt }
-    }
-
-    /// Whether this upstream wants connections closed at once, and one of `among` does not, and is not slow to connect.
-    #[cold]
-    fn is_spared(&self, now: Instant, index: UpstreamIndex, among: UpstreamSet) -> bool {
-        let is_better = |(other, it): (UpstreamIndex, &Upstream)| {
-            among.contains(other)
-                && it.is_usable()
-                && !it.experience.is_spared(now)
-                && (it.open.is_some() || it.patience_ends_at().is_none_or(|at| now < at))
-        };
-        self.list[index].experience.is_spared(now) && self.list.others(index).any(is_better)
     }
 
     pub(crate) fn is_something_usable(&self) -> bool {

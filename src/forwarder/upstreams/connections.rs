@@ -183,7 +183,7 @@ impl Upstreams {
             && silence.answered_elsewhere.is_none()
         {
             silence.answered_elsewhere = Some(now);
-            if conn.quiet.is_some_and(|quiet| !quiet.is_losing) && !conn.has_gone_astray() {
+            if conn.quiet.is_some_and(|quiet| !quiet.is_losing) {
                 self.list[index].experience.query_limit.suspect(now, conn.answers);
             }
         }
@@ -200,9 +200,7 @@ impl Upstreams {
             && let Some(silence) = conn.silence.take()
         {
             let upstream = &mut self.list[conn.upstream];
-            if !conn.has_gone_astray() {
-                upstream.experience.query_limit.note_silence(now, conn.answers);
-            }
+            upstream.experience.query_limit.note_silence(now, conn.answers);
             if silence.of_several {
                 upstream.experience.silent_in_a_row =
                     upstream.experience.silent_in_a_row.saturating_add(1);

@@ -36,8 +36,6 @@ pub(crate) struct Experience {
     pub(crate) has_been_quiet: bool,
     /// When one was last as segments were lost.
     pub(crate) lossy_at: Option<Instant>,
-    /// It has wanted connections closed at once, and others are asked until then.
-    pub(crate) spared_until: Option<Instant>,
     /// Connections in a row on which several queries met silence.
     pub(crate) silent_in_a_row: u8,
     pub(crate) replacements: Replacements,
@@ -78,7 +76,6 @@ impl Experience {
             stalled_since_answer: false,
             has_been_quiet: false,
             lossy_at: None,
-            spared_until: None,
             silent_in_a_row: 0,
             replacements: Replacements::default(),
             query_limit: QueryLimit::default(),
@@ -117,11 +114,6 @@ impl Experience {
     /// Whether another connection is to stand ready, as one waited for lost segments lately.
     pub(crate) fn wants_spare(&self, now: Instant) -> bool {
         self.lossy_at.is_some_and(|at| now < at + SPARE_FOR)
-    }
-
-    /// Whether another is asked, if there is one.
-    pub(crate) fn is_spared(&self, now: Instant) -> bool {
-        self.spared_until.is_some_and(|until| now < until)
     }
 
     /// Whether a query was answered since then.
@@ -166,7 +158,6 @@ impl Experience {
         self.stalled_since_answer = false;
         self.has_been_quiet = false;
         self.lossy_at = None;
-        self.spared_until = None;
         self.silent_in_a_row = 0;
         self.blamed_in_a_row = 0;
         self.replacements = Replacements::default();

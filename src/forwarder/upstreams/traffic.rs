@@ -152,7 +152,6 @@ impl Upstreams {
         let on_the_way = KEEPALIVE_MARGIN.max(2 * round_trip.unwrap_or_default());
         conn.keepalive = Some(timeout.saturating_sub(on_the_way));
         if timeout <= KEEPALIVE_NONE && matches!(conn.phase, Phase::Open) {
-            self.list[conn.upstream].experience.spared_until = Some(now + SPARED_FOR);
             self.retire(now, conn_id, outbox);
         }
     }
@@ -245,10 +244,6 @@ const KEEPALIVE_UNIT: Duration = Duration::from_millis(100);
 
 /// A connection that must be used again so soon is of no use.
 const KEEPALIVE_NONE: Duration = Duration::from_millis(400);
-
-/// Who wants connections closed at once has too many, for as long as a burst of clients lasts. One query in this time
-/// pays for finding out.
-const SPARED_FOR: Duration = Duration::from_secs(60);
 
 /// For what neither side knows of the way between them.
 const KEEPALIVE_MARGIN: Duration = Duration::from_millis(200);

@@ -10,7 +10,7 @@ use dot_proxy::forwarder::Counts;
 pub(super) struct Copies {
     /// Of what is late.
     late: Share,
-    /// Of what waits on a connection that misses segments, or whose answers go astray.
+    /// Of what waits on a connection that misses segments.
     held_up: Share,
     /// First copies of what waits on connections that miss none: each tells whether the connection is at fault.
     tries: u64,
@@ -24,7 +24,6 @@ pub(super) struct Copies {
     queries: u64,
     hedged: u64,
     rescued: u64,
-    unmatched: u64,
 }
 
 impl Copies {
@@ -40,7 +39,6 @@ impl Copies {
             queries: 0,
             hedged: 0,
             rescued: 0,
-            unmatched: 0,
         }
     }
 
@@ -65,15 +63,13 @@ impl Copies {
         let queries = counts.queries - self.queries;
         let hedged = counts.hedged - self.hedged;
         let mut rescued = counts.rescued - self.rescued;
-        let is_astray = counts.unmatched > self.unmatched;
-        self.unmatched = counts.unmatched;
         (self.queries, self.hedged, self.rescued) = (counts.queries, counts.hedged, counts.rescued);
         self.late.add(queries);
         self.held_up.add(queries);
         let are_left = self.surely_left.take(rescued) == 0 && self.surely_left.left >= 100;
         self.surely_left.end_turn();
         assert_eq!(self.late.take(hedged), 0, "more copies of late queries: {counts:?}");
-        if is_astray || self.missed_at.is_some_and(|missed_at| at <= missed_at + QUIET_MAX) {
+        if self.missed_at.is_some_and(|missed_at| at <= missed_at + QUIET_MAX) {
             rescued = self.held_up.take(rescued);
         }
         let tries = rescued.min(self.tries);
