@@ -21,10 +21,10 @@ use dot_proxy::host::sandbox;
 use dot_proxy::host::signals;
 use dot_proxy::host::stderr::{GuardedLogger, Stderr};
 use dot_proxy::memory::Bound;
-use dot_proxy::shell;
 use dot_proxy::shell::reactor::{Given, Reactor};
 use dot_proxy::shell::reload::Source;
 use dot_proxy::shell::start::{self, Served};
+use dot_proxy::shell::{self, ProcessBound};
 use log::LevelFilter;
 use rustix::time::{ClockId, clock_gettime};
 use simple_logger::SimpleLogger;
@@ -96,6 +96,8 @@ fn run(config: &Config, host: Host, stderr: Stderr, sockets: Vec<Pair>) -> Resul
 /// Tries the upstreams and says how they are.
 fn check(config: &Config, form: Form) -> Result<(), Failure> {
     let connectors = shell::connectors(config).map_err(Failure::Usage)?;
+    // What comes next reads what anybody may have sent. Without a log, nothing is said of rights that are kept.
+    rights::give_up(config.user).ok();
     check::run(config, connectors, form, print)?
         .map_or(Ok(()), |summary| Err(Failure::Runtime(summary)))
 }
@@ -171,7 +173,8 @@ fn start(
         log::warn!("{warning}");
     }
     if config.metrics.is_some() {
-        reactor.start_metrics(Bound::of(config, program_octets()).process_sum());
+        let of = |config: &Config, program| Bound::of(config, program).process_sum();
+        reactor.start_metrics(ProcessBound { of, program: program_octets() }, config);
     }
     // Serving goes on if nobody reads stdout, and begins if it was full already.
     let stdout = Stderr::stdout();

@@ -478,8 +478,8 @@ pub(super) static FLAGS: [Flag; 43] = [
     Flag {
         names: &["--size"],
         value: Some(once(OneOf(Size::words), |options, value| choose(&mut options.size, value))),
-        help: "How much is served and held at a time; small stays under 6 MB of memory (static binary) and takes \
-               {upstreams} upstreams.",
+        help: "How much is served and held at a time; small takes less than 6 MB of memory (static binary, without \
+               --config and --metrics) and {upstreams} upstreams.",
         default: |options| options.size.word().into(),
     },
     PRINT_LIMITS,

@@ -202,7 +202,7 @@ fn add(given: &Given, options: &mut Options, lines: Option<&mut String>) -> Resu
         if file::unquoted(text) != text {
             return Err(given.error("has quotes around it; leave them out"));
         }
-        let equals = if text.starts_with(['=', ':']) { "=" } else { "" };
+        let equals = if text.starts_with('=') || text.starts_with(": ") { "=" } else { "" };
         let line = format!("{} {equals}{text}", given.bare_name());
         if !lines.lines().any(|other| other == line) {
             // Not doubled, as the length of a file is what bounds it.

@@ -16,4 +16,5 @@ mod status;
 pub(crate) mod stream;
 pub(crate) mod upstream;
 
+pub use metrics::ProcessBound;
 pub use upstream::{connectors, file_problems};

@@ -9,7 +9,7 @@ use super::changes::{changed, needing_restart};
 use super::reactor::upstream_identities;
 use super::sockets::Context;
 use super::upstream::{self, UpstreamTarget};
-use crate::config::{self, Command, Config, Host, UpstreamSpec};
+use crate::config::{self, Command, Config, Host};
 use crate::forwarder::{UPSTREAMS_MAX, UpstreamIndex, UpstreamUpdate};
 use crate::host::network::Network;
 use crate::host::sandbox::Confined;
@@ -102,9 +102,9 @@ impl Reloader {
         Reload::Nothing
     }
 
-    /// The upstreams that are asked, in order of preference.
-    pub(crate) fn upstreams(&self) -> &[UpstreamSpec] {
-        &self.config.upstreams
+    /// The configuration that counts.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     /// What everything is to be; `None`: there is nothing to read.

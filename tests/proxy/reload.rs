@@ -130,6 +130,24 @@ fn metrics_have_what_came_of_it_and_when() {
 }
 
 #[test]
+fn the_bound_of_memory_grows_with_the_networks_of_another_configuration() {
+    let bed = Bed::new("bound", 1);
+    let lines = bed.lines(&[0], "");
+    let bed = bed.start(&lines, &["--metrics", "127.0.0.1:0"]);
+    let bound = || -> u64 {
+        let samples = scrape(bed.proxy().metrics());
+        samples["dot_proxy_memory_bound_bytes"].to_string().parse().expect("a number")
+    };
+    let before = bound();
+    let networks: String =
+        (0..900).map(|n| format!("allow 10.{}.{}.0/24\n", n / 250, n % 250)).collect();
+    bed.assert_reloads(&bed.lines(&[0], &networks));
+    assert!(bound() > before + 900 * 32, "{before} {}", bound());
+    bed.assert_reloads(&lines);
+    assert_eq!(bound(), before);
+}
+
+#[test]
 fn that_it_works_again_is_said_once_it_does_and_what_is_wrong_now_at_once() {
     let bed = Bed::new("wrong", 1);
     let right = bed.lines(&[0], "");

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 /// Some servers answer the first queries of a connection, of some only the very first, and are deaf
 /// from then on. It is learned after how many.
 ///
-/// The limit is taught by two connections in a row that fell silent after the same number of answers, or by one that
-/// was suspected: its server took what was sent, and answered none of several but on another connection. While it is found out whether that
-/// is the rule, the next connections carry no more, so that what waited on the first is not lost on the second, too.
+/// The limit is taught by two connections in a row that fell silent after the same number of answers. After the first
+/// that is suspected, as its server took what was sent, and answered none of several but on another connection, the next
+/// ones carry no more for a while, so that what waited on the first is not lost on the second, too. Names that were slow
+/// look the same, once.
 /// Ten minutes later a connection may carry any number again, and if the server is as it was, one more that
 /// falls silent teaches the limit anew.
 #[derive(Debug, Default)]
@@ -47,10 +48,9 @@ impl QueryLimit {
 
     /// A connection fell silent after so many answers, at least one.
     pub(crate) fn note_silence(&mut self, now: Instant, answers: u64) {
-        let was_suspected =
-            self.suspected.take_if(|(suspected, _)| *suspected == answers).is_some();
-        if self.silent_after.replace(answers) == Some(answers) || was_suspected {
+        if self.silent_after.replace(answers) == Some(answers) {
             self.limit = Some((answers, now));
+            self.suspected = None;
         }
     }
 
@@ -68,7 +68,7 @@ impl QueryLimit {
 /// Servers are mended, and routes lead to others.
 const KEPT_FOR: Duration = Duration::from_secs(600);
 
-/// By then it is known whether it was the connection's fault.
+/// By then a server that is deaf after the first queries has been met again, if there are many.
 const SUSPECTED_FOR: Duration = Duration::from_secs(10);
 
 /// A server that has answered more on a connection has no such habit: it was something else, which a handshake for
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_suspected_teaches_it_alone_and_the_next_carry_no_more_meanwhile() {
+    fn after_one_that_is_suspected_the_next_carry_no_more_for_a_while() {
         let t0 = base();
         let mut limit = QueryLimit::default();
         assert!(limit.is_unknown());
@@ -106,10 +106,11 @@ mod tests {
         assert_eq!((limit.is_unknown(), limit.queries_max(t0)), (true, None));
         limit.suspect(t0, 3);
         assert_eq!(limit.queries_max(t0 + SUSPECTED_FOR), None);
-        limit.note_silence(t0, 4);
-        assert_eq!(limit.queries_max(t0 + SUSPECTED_FOR), None, "another one fell silent");
         limit.note_silence(t0, 3);
-        assert_eq!(limit.queries_max(t0 + SUSPECTED_FOR), Some(3));
+        assert_eq!(limit.queries_max(t0), Some(3));
+        assert_eq!(limit.queries_max(t0 + SUSPECTED_FOR), None, "its names may have been slow");
+        limit.note_silence(t0 + SUSPECTED_FOR, 3);
+        assert_eq!(limit.queries_max(t0 + SUSPECTED_FOR), Some(3), "it was the second");
         limit.suspect(t0, 2);
         assert_eq!(limit.queries_max(t0), Some(2), "the least counts");
         for answers in [0, FEW + 1] {

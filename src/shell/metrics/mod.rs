@@ -46,9 +46,25 @@ struct Facts {
     /// How each upstream is told apart, in order.
     labels: Box<[Box<str>]>,
     process: Process,
+    memory_bound: ProcessBound,
     /// Octets of the process at most.
-    memory_bound: usize,
+    octets_max: usize,
     reloads: Reloads,
+}
+
+/// Octets of the process at most, with a configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessBound {
+    /// How they follow from the configuration, and from `program`.
+    pub of: fn(&Config, usize) -> usize,
+    /// What the program itself and its libraries take.
+    pub program: usize,
+}
+
+impl ProcessBound {
+    fn octets(self, config: &Config) -> usize {
+        (self.of)(config, self.program)
+    }
 }
 
 /// What came of reading the configuration again, and when it was read the last time, at the start or later, without
@@ -92,7 +108,8 @@ impl MetricsServer {
             facts: Facts {
                 labels,
                 process: Process::open(),
-                memory_bound: 0,
+                memory_bound: ProcessBound { of: |_, _| 0, program: 0 },
+                octets_max: 0,
                 reloads: Reloads { read_at: time_of_day(), ..Reloads::default() },
             },
         }))
@@ -104,19 +121,21 @@ impl MetricsServer {
     }
 
     /// Takes note that everything is open, and how much memory the process takes at most.
-    pub(crate) fn start(&mut self, memory_bound: usize) {
+    pub(crate) fn start(&mut self, memory_bound: ProcessBound, config: &Config) {
         self.facts.memory_bound = memory_bound;
+        self.facts.octets_max = memory_bound.octets(config);
         self.facts.process = Process::open();
     }
 
-    /// The configuration was read again, and these are the upstreams now; or it was wrong.
-    pub(crate) fn note_reload(&mut self, upstreams: Option<&[UpstreamSpec]>) {
-        let Facts { labels: shown, reloads, .. } = &mut self.facts;
-        reloads.has_last_failed = upstreams.is_none();
-        match upstreams {
+    /// The configuration was read again, and is this now; or it was wrong.
+    pub(crate) fn note_reload(&mut self, config: Option<&Config>) {
+        let Facts { labels: shown, reloads, memory_bound, octets_max, .. } = &mut self.facts;
+        reloads.has_last_failed = config.is_none();
+        match config {
             None => reloads.failed += 1,
-            Some(upstreams) => {
-                *shown = labels(upstreams);
+            Some(config) => {
+                *shown = labels(&config.upstreams);
+                *octets_max = memory_bound.octets(config);
                 reloads.done += 1;
                 reloads.read_at = time_of_day();
             }

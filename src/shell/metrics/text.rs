@@ -168,7 +168,7 @@ fn upstreams(text: &mut Text<'_>, facts: &Facts, view: &View<'_>) {
 
 fn process(text: &mut Text<'_>, facts: &Facts, view: &View<'_>) {
     text.single(&READY, u8::from(view.is_serving));
-    text.single(&MEMORY_BOUND, facts.memory_bound);
+    text.single(&MEMORY_BOUND, facts.octets_max);
     let Reloads { done, failed, has_last_failed, read_at } = facts.reloads;
     text.single(&LAST_RELOAD, u8::from(!has_last_failed));
     text.single(&READ_AT, seconds(read_at));
@@ -250,9 +250,10 @@ const CLIENTS_ACCEPTED: Family = counter(
 
 type Counter = (&'static str, &'static str, fn(&Counts) -> u64);
 
-const COUNTERS: [Counter; 16] = [
+const COUNTERS: [Counter; 17] = [
     ("dot_proxy_resends_total", "Times a query was sent once more.", |it| it.resent),
-    ("dot_proxy_hedges_total", "Copies sent as an answer was late.", |it| it.hedged + it.rescued),
+    ("dot_proxy_hedges_total", "Copies sent as an answer was late.", |it| it.hedged),
+    ("dot_proxy_rescues_total", "Copies sent as a connection brought nothing.", |it| it.rescued),
     (
         "dot_proxy_second_opinions_total",
         "Queries asked of another operator after SERVFAIL or REFUSED.",

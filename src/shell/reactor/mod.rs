@@ -43,7 +43,7 @@ use crate::host::stderr::Stderr;
 use crate::shell::access::ServedSubnets;
 use crate::shell::datagram::{Buffers, Calls};
 use crate::shell::listener::{self, Listener, Options};
-use crate::shell::metrics::{MetricsServer, View};
+use crate::shell::metrics::{MetricsServer, ProcessBound, View};
 use crate::shell::origin::Origin;
 use crate::shell::reload::{Reload, Reloader, Source};
 use crate::shell::sockets::{Context, Socket, Sockets};
@@ -206,9 +206,9 @@ impl Reactor {
     }
 
     /// Takes note that everything is open, and how much memory the process takes at most, for metrics.
-    pub fn start_metrics(&mut self, memory_bound: usize) {
+    pub fn start_metrics(&mut self, memory_bound: ProcessBound, config: &Config) {
         if let Some(metrics) = &mut self.metrics {
-            metrics.start(memory_bound);
+            metrics.start(memory_bound, config);
         }
     }
 
@@ -485,7 +485,7 @@ impl Reactor {
         if let Some(metrics) = &mut self.metrics
             && reload != Reload::Nothing
         {
-            metrics.note_reload((reload == Reload::Done).then(|| reloader.upstreams()));
+            metrics.note_reload((reload == Reload::Done).then(|| reloader.config()));
         }
         self.reporter.ready(&self.cx);
     }

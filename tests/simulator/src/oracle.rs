@@ -337,6 +337,11 @@ impl Oracle {
         self.owed.is_empty()
     }
 
+    /// The process was stopped for so long. What waits in turn waits from when it goes on.
+    pub(super) fn note_frozen(&mut self, length: Duration) {
+        self.held_since = self.held_since.map(|since| since + length);
+    }
+
     /// After every turn: no query is past its deadline, unless its response waits with so many others.
     pub fn check_deadlines(&mut self, now: Duration, answers_held: usize) {
         self.held_since = self.held_since.or(Some(now)).filter(|_| answers_held > 0);

@@ -422,7 +422,9 @@ impl World {
         }
         self.drain();
         self.check(told);
-        self.now += std::mem::take(&mut self.frozen_for);
+        let frozen_for = std::mem::take(&mut self.frozen_for);
+        self.oracle.note_frozen(frozen_for);
+        self.now += frozen_for;
     }
 
     /// What must hold after every turn.
