@@ -10,9 +10,14 @@ pub fn missing_addresses(config: &Config) -> Vec<String> {
     let listen = config.listen.iter().map(|address| ("--listen", address));
     let metrics = config.metrics.iter().map(|address| ("--metrics", address));
     let missing = listen.chain(metrics).filter(|(_, address)| is_missing(**address));
+    let what_of_it = if config.freebind {
+        "only a warning, as --freebind on serves it once it is one"
+    } else {
+        "--freebind on serves it once it is one"
+    };
     let line = |(flag, address)| {
         config.placed(format!(
-            "{flag} {address}: is no address of this host now; `ip address` shows those that are"
+            "{flag} {address}: is no address of this host now; `ip address` shows those that are; {what_of_it}"
         ))
     };
     missing.map(line).collect()

@@ -341,8 +341,9 @@ pub(super) static FLAGS: [Flag; 43] = [
         value: Some(once(OneOf(Private::words), |options, value| {
             choose(&mut options.private_answers, value)
         })),
-        help: "Let answers with private addresses pass, or take their records out, as they let pages of \
-               others reach hosts here (DNS rebinding). strip-loopback: also those with 127.0.0.0/8 or ::1.",
+        help: "Let answers with private addresses pass, or take all their records out (NODATA, EDE 17), as \
+               they let pages of others reach hosts here (DNS rebinding). 127.0.0.0/8 and ::1 pass unless it \
+               is strip-loopback.",
         default: |options| options.private_answers.word().into(),
     },
     Flag {

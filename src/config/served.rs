@@ -238,9 +238,7 @@ pub(super) fn read_rate_limit(value: &str) -> Result<RateLimit, String> {
     };
     let burst = whole_number(burst, &(1..=RATE_BURST * RATES.end()), " queries at once")?;
     if burst < per_second {
-        return Err(format!(
-            "BURST must be at least QPS; write {per_second}/{per_second} or more, or {burst}/{per_second}"
-        ));
+        return Err(format!("BURST must be at least QPS; write {per_second}/{per_second} or more"));
     }
     Ok(RateLimit::Of { per_second, burst })
 }
@@ -545,7 +543,7 @@ mod tests {
         --rate-limit 5000000qps => --rate-limit 5000000qps: is out of range: 1 to 1000000 queries a second
         --rate-limit 99999999999qps => is out of range: 1 to 1000000 queries a second
         --rate-limit 10:99999999 => is out of range: 1 to 5000000 queries at once
-        --rate-limit 50:10  => BURST must be at least QPS; write 50/50 or more, or 10/50
+        --rate-limit 50:10  => BURST must be at least QPS; write 50/50 or more
         --rate-limit 1,500  => may be read in two ways; write 1500, or 1/500 with a burst
         --rate-limit 10:50  => is in another form than QPS[/BURST]; write 10/50
         --rate-limit 10,50  => write 10/50
@@ -554,7 +552,7 @@ mod tests {
             --rate-limit 1000001/ => --rate-limit 1000001/: is out of range: 1 to 1000000 queries a second
             --rate-limit 0/     => --rate-limit 0/: is out of range: 1 to 1000000 queries a second
             --rate-limit 10/    => has no BURST behind the slash; write 10 or 10/50
-            --rate-limit 10/5   => --rate-limit 10/5: BURST must be at least QPS; write 10/10 or more, or 5/10
+            --rate-limit 10/5   => --rate-limit 10/5: BURST must be at least QPS; write 10/10 or more
             --rate-limit 10/0   => --rate-limit 10/0: is out of range: 1 to 5000000 queries at once
             --rate-limit 10/x   => --rate-limit 10/x: is not a number of queries at once; write a whole number from 1
                 --rate-limit ten    => --rate-limit ten: is not a number of queries a second; write a whole number from 1

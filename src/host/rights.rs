@@ -76,7 +76,9 @@ pub fn give_up(user: Option<Ids>) -> Result<(), String> {
         (Some(Problem { what, remedy }), Some(ids)) => {
             return Err(format!("--user {ids}: {what}; {remedy}, or leave --user out"));
         }
-        (Some(Problem { what, .. }), None) => log::warn!("runs as {}: {what}", who()),
+        (Some(Problem { what, remedy }), None) => {
+            log::warn!("runs as {}: {what}; {remedy}", who());
+        }
         (None, _) if can_have_root() => {
             return Err("rights were given up, and root can be had back".into());
         }
@@ -153,7 +155,7 @@ fn become_user(ids: Ids) -> Result<(), Problem> {
     let give_up_groups = || if groups.is_empty() { Ok(()) } else { set_thread_groups(&[]) };
     give_up_groups().and_then(|()| set_ids(uid, gid)).map_err(|error| Problem {
         what: format!("user {ids} cannot be had: {}", words(error)),
-        remedy: "start as root with CAP_SETUID and CAP_SETGID",
+        remedy: "start as root with CAP_SETUID and CAP_SETGID, or as that user",
     })
 }
 

@@ -159,11 +159,11 @@ impl Reloader {
         let Some(ports) = &self.ports else { return Ok(()) };
         let mut upstreams = config.upstreams.iter();
         match upstreams.find(|upstream| !ports.contains(&upstream.address.port())) {
-            Some(upstream) => Err(format!(
+            Some(upstream) => Err(config.placed(format!(
                 "--upstream {upstream}: no upstream had port {} at the start, and the sandbox lets no other be \
                  connected to: restart, or start with --sandbox off",
                 upstream.address.port()
-            )),
+            ))),
             None => Ok(()),
         }
     }

@@ -244,7 +244,7 @@ fn advice(name: &str, stage: Stage, detail: &str, shared: Option<&str>) -> Optio
 }
 
 /// What is in reasons that need nothing added: a flag to give, or what the clock says.
-const SAYS_WHAT_TO_DO: [&str; 3] = ["--", "system clock", "write #"];
+const SAYS_WHAT_TO_DO: [&str; 4] = ["--", "system clock", "write #", "SIGHUP"];
 
 /// It sees more of a server than is known here.
 const CHECK: &str = "`dot-proxy check` with the same flags says what to do";
@@ -329,6 +329,7 @@ mod tests {
             ),
             (local, Certificate, "the certificate is malformed", "`dot-proxy check` with the same"),
             (local, Certificate, "if its CA is your own, give it with --ca-file FILE; cert", ""),
+            (local, Certificate, "once its new certificate is there, SIGHUP has it read again", ""),
             (local, Certificate, "not valid before 2026, but the system clock is wrong", ""),
             (local, Tls, "closed by the server", "is a DNS-over-TLS server at"),
             (local, Read, "no answer", "the server does not answer what it is asked"),

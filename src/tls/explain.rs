@@ -107,7 +107,11 @@ pub(super) fn certificate_words(error: &CertificateError, roots: Option<&str>) -
         }
         CertificateError::Expired => "the certificate has expired".into(),
         CertificateError::ExpiredContext { time, not_after } => {
-            format!("the certificate expired on {}, {}", date(*not_after), clock_words(*time))
+            format!(
+                "the certificate expired on {}, {}",
+                date(*not_after),
+                clock_words(*time, RENEW)
+            )
         }
         CertificateError::InvalidPurposeContext { presented, .. } => {
             // A number comes as "1, 3, 6".
@@ -132,20 +136,18 @@ pub(super) fn certificate_words(error: &CertificateError, roots: Option<&str>) -
         CertificateError::NotValidYet => "the certificate is not valid yet".into(),
         CertificateError::NotValidYetContext { time, not_before } => {
             let from = date(*not_before);
-            format!("the certificate is not valid before {from}, {}", clock_words(*time))
+            format!("the certificate is not valid before {from}, {}", clock_words(*time, SET_CLOCK))
         }
         CertificateError::Revoked => "the certificate is revoked".into(),
         CertificateError::UnhandledCriticalExtension => CRITICAL_EXTENSION.into(),
         CertificateError::UnknownIssuer => {
-            // Only roots in files are shown with where they are.
-            let what_to_do = if roots.contains(" in ") {
-                "none of these is its CA: add the certificate of that to the file of --ca-file"
+            let what_to_do = if are_in_files(roots) {
+                "add the certificate of its CA, which `dot-proxy check` names, to the file of --ca-file"
             } else {
-                "if its CA is your own, give it with --ca-file FILE"
+                "if its CA is your own, give that with --ca-file FILE"
             };
             format!(
-                "{}; {what_to_do}; certificates in between must be sent by the server",
-                unknown_issuer_words(roots)
+                "the certificate was not issued by {roots}; {what_to_do}, or have the server send those in between"
             )
         }
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
@@ -174,24 +176,32 @@ fn unfit_words(why: Unfit, roots: &str) -> String {
             )
         }
         Unfit::SelfSigned { is_ca, pin } => {
-            let what = if is_ca { CA_CERTIFICATE.into() } else { unknown_issuer_words(roots) };
+            let what = if is_ca {
+                CA_CERTIFICATE.into()
+            } else {
+                format!("the certificate was not issued by {roots}")
+            };
             format!(
                 "{what}; it is self-signed: write #{pin} in place of the name if its owner says that \
                  this is its key"
             )
         }
-        Unfit::Signature => format!(
-            "a signature is wrong: the issuer has the name, but not the key, of {roots}, which may \
-             have been replaced since the start"
-        ),
+        Unfit::Signature => {
+            let what_to_do = if are_in_files(roots) {
+                "; once its new certificate is there, SIGHUP has it read again"
+            } else {
+                ""
+            };
+            format!(
+                "a signature is wrong: the issuer has the name, but not the key, of {roots}{what_to_do}"
+            )
+        }
     }
 }
 
-fn unknown_issuer_words(roots: &str) -> String {
-    format!(
-        "the certificate is self-signed or from an unknown issuer; one that leads to {roots} was \
-         expected"
-    )
+/// Only roots in files are shown with where they are.
+fn are_in_files(roots: &str) -> bool {
+    roots.contains(" in ")
 }
 
 /// What webpki found wrong, of the things that rustls has no name for.
@@ -249,8 +259,9 @@ fn alert_words(alert: AlertDescription, stage: Stage, shows_certificate: bool) -
     }
 }
 
-/// What the system clock says, and that it is wrong if it is: in a list of dates that is easily missed.
-fn clock_words(now: UnixTime) -> String {
+/// What the system clock says, and that it is wrong if it is: in a list of dates that is easily missed. If it may
+/// be right, `what_to_do`.
+fn clock_words(now: UnixTime, what_to_do: &str) -> String {
     if now.as_secs() < CLOCK_MIN {
         // The names of NTP servers cannot be looked up before the clock is right.
         format!(
@@ -259,7 +270,7 @@ fn clock_words(now: UnixTime) -> String {
             date(now)
         )
     } else {
-        format!("and the system clock says {}", date(now))
+        format!("and the system clock says {}: {what_to_do}", date(now))
     }
 }
 
@@ -384,6 +395,9 @@ const CLOSED_DURING_HANDSHAKE: &str = "closed by the server during the handshake
 /// Of a server that cannot be spoken with until it has another version.
 pub(crate) const OLD_TLS: &str = "the server offers no TLS 1.2 or 1.3";
 
+const RENEW: &str = "have its owner renew it, or set the clock of this host, if that is wrong";
+const SET_CLOCK: &str = "set the clock of this host, or have the server's looked at";
+
 const CA_CERTIFICATE: &str = "the certificate is that of a CA; one for a server was expected";
 
 const CLIENT_CERTIFICATE: &str =
@@ -445,16 +459,19 @@ mod tests {
 
     #[test]
     fn an_unknown_issuer_is_asked_for_where_it_is_missing() {
-        for (roots, words) in [
-            ("the 140 built-in roots", "if its CA is your own, give it with --ca-file FILE"),
-            (
-                "the root in /etc/ca.pem",
-                "none of these is its CA: add the certificate of that to the",
-            ),
-            ("the root in ca.pem or the 140 built-in roots", "none of these is its CA: add the"),
+        let add = "add the certificate of its CA, which `dot-proxy check` names, to the file of --ca-file, or";
+        let give = "if its CA is your own, give that with --ca-file FILE, or";
+        let again = "; once its new certificate is there, SIGHUP has it read again";
+        for (roots, words, of_signature) in [
+            ("the 140 built-in roots", give, ""),
+            ("the root in /etc/ca.pem", add, again),
+            ("the root in ca.pem or the 140 built-in roots", add, again),
         ] {
             let said = certificate_words(&CertificateError::UnknownIssuer, Some(roots));
-            assert!(said.contains(&format!("leads to {roots} was expected; {words}")), "{said}");
+            let expected = format!("was not issued by {roots}; {words}");
+            assert!(said.contains(&expected), "{said}");
+            let said = unfit_words(Unfit::Signature, roots);
+            assert!(said.ends_with(&format!(" of {roots}{of_signature}")), "{said}");
         }
     }
 

@@ -154,7 +154,8 @@ fn h08_root_without_the_right_to_be_another() {
             assert!(
                 warnings.len() == 1
                     && warnings[0].contains("runs as root, without capabilities")
-                    && warnings[0].contains("65534:65534 cannot be had"),
+                    && warnings[0].contains("65534:65534 cannot be had")
+                    && warnings[0].ends_with("with CAP_SETUID and CAP_SETGID, or as that user"),
                 "{warnings:?}"
             );
 

@@ -321,8 +321,12 @@ fn a_certificate_that_is_not_accepted_is_shown_with_what_to_do() {
     assert_certificate(&authority, &authority.not_yet_valid(NAME), NAME, &words);
     let words = ["has no subjectAltName", "names         none"];
     assert_certificate(&authority, &authority.common_name_only(NAME), NAME, &words);
-    let words =
-        ["unknown issuer", "add the certificate of that to the file of --ca-file", stranger.name()];
+    let issuer = format!("issuer        {}", stranger.name());
+    let words = [
+        "the certificate was not issued by the root in ",
+        "add the certificate of its CA",
+        &issuer,
+    ];
     assert_certificate(&authority, &stranger.identity(NAME), NAME, &words);
     let identity = Identity::self_signed(NAME);
     assert_certificate(&authority, &identity, NAME, &["self-signed"]);

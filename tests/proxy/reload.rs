@@ -375,7 +375,8 @@ fn the_sandbox_allows_no_other_port_and_no_other_folder() {
     bed.write(&other_port);
     let line = bed.reload();
     let port = bed.servers[1].address().port();
-    let words = [&*format!("no upstream had port {port} at the start"), "restart"];
+    let place = format!("{}:2: upstream ", bed.file.display());
+    let words = [&*place, &format!("no upstream had port {port} at the start"), "restart"];
     assert!(words.iter().all(|word| line.contains(word)), "{line}");
     fs::create_dir_all(&elsewhere).expect("a writable directory");
     fs::copy(bed.authority.file(), &ca).expect("our folder");

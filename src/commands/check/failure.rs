@@ -70,7 +70,6 @@ impl Failure {
         &mut self,
         spec: &UpstreamSpec,
         presented: Option<&Presented>,
-        now: u64,
         heard: Option<String>,
     ) {
         if !self.advice.is_empty() {
@@ -78,7 +77,7 @@ impl Failure {
         }
         let port = spec.address.port();
         self.advice = match (self.stage, presented, heard) {
-            (Stage::Certificate, Some(presented), _) => of_certificate(spec, presented, now),
+            (Stage::Certificate, Some(presented), _) => of_certificate(spec, presented),
             (Stage::Negotiation, ..) if self.detail == tls::OLD_TLS => {
                 "older versions are not safe: its operator has to update it".into()
             }
@@ -102,7 +101,7 @@ impl From<tls::Failure> for Failure {
 }
 
 /// What to do about a certificate that is not accepted, besides what its failure says.
-fn of_certificate(spec: &UpstreamSpec, presented: &Presented, now: u64) -> String {
+fn of_certificate(spec: &UpstreamSpec, presented: &Presented) -> String {
     let mut advice = Vec::new();
     let Some(name) = &spec.name else {
         return OTHER_KEY.into();
@@ -120,14 +119,6 @@ fn of_certificate(spec: &UpstreamSpec, presented: &Presented, now: u64) -> Strin
     }
     if !spec.pins.is_empty() && !presented.pins().iter().any(|pin| spec.pins.contains(pin)) {
         advice.push(OTHER_KEY.into());
-    }
-    if presented.not_before().is_some_and(|time| now < time) {
-        advice.push("set the clock of this host, or have the server's looked at".into());
-    }
-    if presented.not_after().is_some_and(|time| now > time) {
-        advice.push(
-            "have its owner renew it, or set the clock of this host, if that is wrong".into(),
-        );
     }
     advice.join("; ")
 }

@@ -242,9 +242,9 @@ impl<'a> Probe<'a> {
             Link::Clear(clear) => clear.line(),
             _ => None,
         };
-        let Report { spec, certificate, now, failure, .. } = &mut self.report;
+        let Report { spec, certificate, failure, .. } = &mut self.report;
         if let Some(failure) = failure {
-            failure.advise(spec, certificate.as_ref(), *now, heard);
+            failure.advise(spec, certificate.as_ref(), heard);
         }
         self.close();
         Step::Done

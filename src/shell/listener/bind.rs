@@ -302,9 +302,8 @@ fn explain(
              --reuse-port on and the same user (`ss -tulpne` shows program and uid)"
         }
         (io::ErrorKind::AddrInUse, 53) if is_resolved_in(address.ip()) => {
-            "; another program has it, likely systemd-resolved: choose another address of this host \
-             with --listen, or free it by DNSStubListener=no in /etc/systemd/resolved.conf (`ss \
-             -tulpn` shows who has it)"
+            "; `ss -tulpn` shows who has it: choose another address with --listen; if it is systemd-resolved, \
+             DNSStubListener=no in /etc/systemd/resolved.conf frees it"
         }
         (io::ErrorKind::AddrInUse, _) => {
             "; another program, or another --listen, has it (`ss -tulpn` shows who): choose another \
@@ -348,6 +347,9 @@ const PORT_TRIES: usize = 16;
 mod tests {
     use super::*;
 
+    const RESOLVED: &str =
+        "shows who has it: choose another address with --listen; if it is systemd-resolved, ";
+
     #[test]
     fn causes_have_their_remedies() {
         let (access, in_use, absent) = (Errno::ACCESS, Errno::ADDRINUSE, Errno::ADDRNOTAVAIL);
@@ -366,9 +368,9 @@ mod tests {
             ("127.0.0.1:5300", access, true, 1024, None, "a sandbox or a security module"),
             ("127.0.0.1:53", access, false, 1024, None, "a sandbox or a security module"),
             ("127.0.0.1:53", Errno::PERM, true, 1024, None, "a sandbox or a security module"),
-            ("127.0.0.53:53", in_use, true, 1024, None, "systemd-resolved"),
-            ("127.0.0.54:53", in_use, true, 1024, None, "systemd-resolved"),
-            ("0.0.0.0:53", in_use, true, 1024, None, "systemd-resolved"),
+            ("127.0.0.53:53", in_use, true, 1024, None, RESOLVED),
+            ("127.0.0.54:53", in_use, true, 1024, None, RESOLVED),
+            ("0.0.0.0:53", in_use, true, 1024, None, RESOLVED),
             ("127.0.0.1:53", in_use, true, 1024, None, "has it (`ss -tulpn` shows who)"),
             ("192.168.1.2:53", in_use, true, 1024, None, "has it (`ss -tulpn` shows who)"),
             ("[::]:53", in_use, true, 1024, None, "has it (`ss -tulpn` shows who)"),

@@ -166,7 +166,8 @@ fn an_expired_certificate_is_refused_though_its_session_could_be_resumed() {
         let failure = Link::refused(&mut connector, &old);
         assert_eq!(failure.stage, Stage::Certificate, "{words}");
         let detail = "the certificate expired on 2030-01-01 00:00:00 UTC, \
-                      and the system clock says 2030-01-01 00:00:01 UTC";
+                      and the system clock says 2030-01-01 00:00:01 UTC: have its owner renew it, or set the \
+                      clock of this host, if that is wrong";
         assert_eq!(&*failure.detail, detail, "{words}");
 
         // The server would resume still; that it has a new certificate is worth no failure.
