@@ -137,9 +137,8 @@ mod tests {
 
     #[test]
     fn listeners_in_another_order_take_no_restart() {
-        let [old, new] = ["127.0.0.1:53 127.0.0.2:53", "127.0.0.2:53 127.0.0.1:53"].map(|all| {
-            config(&all.split(' ').map(|it| format!("--listen {it} ")).collect::<String>())
-        });
+        let old = config("--listen 127.0.0.1:53 --listen 127.0.0.2:53");
+        let new = config("--listen 127.0.0.2:53 --listen 127.0.0.1:53");
         assert_eq!(needing_restart(&old, &new, false), Ok(()));
     }
 

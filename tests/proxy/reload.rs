@@ -139,8 +139,8 @@ fn the_bound_of_memory_grows_with_the_networks_of_another_configuration() {
         samples["dot_proxy_memory_bound_bytes"].to_string().parse().expect("a number")
     };
     let before = bound();
-    let networks: String =
-        (0..900).map(|n| format!("allow 10.{}.{}.0/24\n", n / 250, n % 250)).collect();
+    let network = |n| format!("allow 10.{}.{}.0/24\n", n / 250, n % 250);
+    let networks = (0..900).map(network).collect::<Vec<_>>().concat();
     bed.assert_reloads(&bed.lines(&[0], &networks));
     assert!(bound() > before + 900 * 32, "{before} {}", bound());
     bed.assert_reloads(&lines);

@@ -58,10 +58,8 @@ fn names_that_are_slow_together_once_are_no_limit_for_long() {
     let mut w = world(1);
     let mut asked = std::collections::HashSet::new();
     w.servers[0].replies(move |ask| {
-        match ask.name.starts_with("slow") && asked.insert(ask.name.to_owned()) {
-            true => vec![ask.answer_after(3000)],
-            false => vec![ask.answer_after(10)],
-        }
+        let is_slow = ask.name.starts_with("slow") && asked.insert(ask.name.to_owned());
+        vec![ask.answer_after(if is_slow { 3000 } else { 10 })]
     });
     w.ask("first.example.");
     w.run_ms(100);
