@@ -56,8 +56,12 @@ pub fn take() -> Result<Vec<Pair>, String> {
             )
         };
         let no_socket = wrong("is not for UDP or TCP");
-        let no_listener = wrong("is a TCP connection, as Accept=yes has it");
+        let no_listener = wrong("is a TCP connection, as Accept=yes has it, or does not listen");
+        let no_server = wrong("is a UDP socket that one client alone can send to");
         if let Ok(Some(socket)) = given.take_udp_socket(index) {
+            if socket.peer_addr().is_ok() {
+                return Err(no_server);
+            }
             udp.push(named(socket, UdpSocket::local_addr)?);
         } else if let Ok(Some(socket)) = given.take_tcp_listener(index) {
             if !SockRef::from(&socket).is_listener().unwrap_or(false) {

@@ -170,11 +170,14 @@ fn sockets_that_are_handed_over_are_served() {
 fn half_of_a_service_is_a_wrong_start() {
     let (address, udp, tcp) = pair();
     let file = std::fs::File::open("/dev/null").expect("it is everywhere");
+    let connected = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    connected.connect(address).expect("an address of this host");
     let text = address.to_string();
     for (sockets, words) in [
         (&[&udp as &dyn AsFd][..], &[&*text, "no TCP socket", "ListenStream="][..]),
         (&[&tcp as &dyn AsFd], &[&*text, "no UDP socket", "ListenDatagram="]),
         (&[&udp, &tcp, &file], &["socket 3 of 3", "is not for UDP or TCP"]),
+        (&[&connected, &tcp], &["socket 1 of 2", "one client alone"]),
     ] {
         let handed_over = HandedOver::new(sockets);
         let words = [&["LISTEN_FDS: "][..], words].concat();

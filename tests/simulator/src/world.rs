@@ -397,7 +397,7 @@ impl World {
         assert_eq!(self.forwarder.poll_timeout(), None, "a timer is left at the end");
         assert!(self.sockets.iter().next().is_none(), "a socket is left at the end");
         let counted = counts.answered + counts.failed + counts.local + counts.cut_short;
-        let responses = self.oracle.responses.len() as u64;
+        let responses = self.oracle.responses.len() as u64 + self.oracle.gone();
         let blameless = self.clients.iter().all(|c| c.state != State::Reset && !c.offender);
         let matches = if blameless { counted == responses } else { counted >= responses };
         assert!(matches, "{responses} responses, but {counts:?}");
@@ -432,7 +432,7 @@ impl World {
         let is_due = self.forwarder.poll_timeout().is_some_and(|due| due <= self.now);
         self.idle_turns = if is_due && !told { self.idle_turns + 1 } else { 0 };
         assert!(self.idle_turns < 4, "the timers do not advance at {:?}", self.at());
-        self.oracle.check_deadlines(self.at(), self.forwarder.counts().answers_held);
+        self.oracle.check_deadlines(self.at(), &self.forwarder.counts());
         let all_keep_rules = self.clients.iter().all(|client| !client.offender);
         self.oracle.check_counts(self.at(), &self.forwarder.counts(), all_keep_rules);
         if let Some(round_trip) = self.round_trip {
