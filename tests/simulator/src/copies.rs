@@ -55,6 +55,8 @@ impl Copies {
     pub(super) fn note_sent(&mut self, name: &str) {
         if self.known.insert(name.to_owned()) {
             self.surely_left.add(1);
+            // What is above the most is lost at once.
+            self.surely_left.end_turn();
         }
     }
 
@@ -66,8 +68,9 @@ impl Copies {
         (self.queries, self.hedged, self.rescued) = (counts.queries, counts.hedged, counts.rescued);
         self.late.add(queries);
         self.held_up.add(queries);
-        let are_left = self.surely_left.take(rescued) == 0 && self.surely_left.left >= 100;
-        self.surely_left.end_turn();
+        // Copies may have been made before the queries of this turn came.
+        let before = 100 + queries * self.surely_left.percent;
+        let are_left = self.surely_left.take(rescued) == 0 && self.surely_left.left >= before;
         assert_eq!(self.late.take(hedged), 0, "more copies of late queries: {counts:?}");
         if self.missed_at.is_some_and(|missed_at| at <= missed_at + QUIET_MAX) {
             rescued = self.held_up.take(rescued);
