@@ -270,6 +270,10 @@ impl Upstreams {
         outbox: &mut Outbox,
     ) -> Option<Stalled> {
         let conn = self.conns.get_mut(conn_id).filter(|conn| conn.phase.is_trusted())?;
+        // What waited for lost segments comes in turn, too.
+        if self.list[conn.upstream].experience.wants_spare(now) {
+            return None;
+        }
         conn.phase = Phase::Retired { until: now + RETIRED_TIMEOUT, stalled: true };
         let (index, unanswered) = (conn.upstream, conn.in_flight.iter().collect());
         let upstream = &mut self.list[conn.upstream];
