@@ -159,7 +159,7 @@ fn start(
 
     let (manager, unreached) = Manager::find();
     let given = Given { stderr: stderr.clone(), sockets, manager };
-    let mut reactor = Reactor::bind(config, given).map(Box::new).map_err(|error| {
+    let mut reactor = Reactor::bind(config, given).map_err(|error| {
         // A file that is wrong remains so, too.
         if shell::file_problems(config).contains(&error) {
             Failure::Usage(error)

@@ -93,8 +93,9 @@ pub struct Given {
 }
 
 impl Reactor {
-    /// Binds every listener and takes the signals over. The error is one line for the user.
-    pub fn bind(config: &Config, mut given: Given) -> Result<Self, String> {
+    /// Binds every listener and takes the signals over. The error is one line for the user. It is kept in one place from
+    /// the start: a move through each step would take more of the stack than all that it does later.
+    pub fn bind(config: &Config, mut given: Given) -> Result<Box<Self>, String> {
         let mut limits = config.limits.clone();
         let wanted = descriptors::Wanted {
             clients: limits.clients_max,
@@ -150,7 +151,7 @@ impl Reactor {
         subnets: Option<ServedSubnets>,
         cx: Context,
         (reloader, given): (Reloader, Given),
-    ) -> io::Result<Self> {
+    ) -> io::Result<Box<Self>> {
         let poll = Poll::new()?;
         let mut termination = Termination::new()?;
         poll.registry().register(
@@ -162,7 +163,7 @@ impl Reactor {
             let (udp, tcp) = (Origin::Udp(index).token(), Origin::Tcp(index).token());
             listener.register(poll.registry(), udp, tcp)?;
         }
-        Ok(Self {
+        Ok(Box::new(Self {
             poll,
             termination,
             network,
@@ -183,10 +184,14 @@ impl Reactor {
             reloader,
             stderr: given.stderr,
             logged: Logged::default(),
-        })
+        }))
     }
 
-    fn with_metrics(mut self, metrics: Option<MetricsServer>, drain: Duration) -> io::Result<Self> {
+    fn with_metrics(
+        mut self: Box<Self>,
+        metrics: Option<MetricsServer>,
+        drain: Duration,
+    ) -> io::Result<Box<Self>> {
         self.metrics = metrics;
         if self.metrics.is_some() {
             self.cx.forwarder.enable_measures();
