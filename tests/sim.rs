@@ -92,7 +92,7 @@ fn every_seed_keeps_the_promises() {
 /// Each of them has failed, far beyond those that every run tries.
 #[test]
 fn seeds_that_found_something_keep_the_promises() {
-    for seed in [923, 1586, 2916, 3313, 4195, 4367, 4880, 11_662, 11_981, 15_603, 18_945] {
+    for seed in [923, 1586, 2916, 3313, 4195, 4367, 4880, 11_662, 11_981, 15_603, 18_945, 29_927] {
         if let Err(panic) = catch_unwind(|| run(seed, false)) {
             panic!("seed {seed}: {}", words(panic.as_ref()));
         }
@@ -1134,8 +1134,12 @@ impl Workload {
         assert!(responses.len() >= 30, "only {} responses after the faults", responses.len());
         // Where many queries of one network are late, some are to be asked over TCP.
         let is_late = |r: &Response| r.truncated && r.took() >= ms(400);
+        // Where others, who are read at their rates, ask at the same time, there can be too many for a small table.
+        let is_crowded = |r: &Response| {
+            r.is_crowded && r.rcode == dns::SERVFAIL && ["", CROWDED].contains(&&*r.extra_text)
+        };
         let mut failed = responses.iter().filter(|r| r.rcode != dns::NOERROR || !r.upstream);
-        let failed = failed.find(|r| !is_late(r));
+        let failed = failed.find(|r| !is_late(r) && !is_crowded(r));
         assert!(failed.is_none(), "after the faults stopped: {failed:?}");
     }
 
@@ -1379,6 +1383,9 @@ impl Workload {
         world.at() >= self.swarm.faults_end
     }
 }
+
+/// What a query is told for which there is no place.
+const CROWDED: &str = "too many queries at once";
 
 /// One of those that are always served.
 fn friend(n: u8) -> SocketAddr {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Counts, DatagramPath, Policy, PrivateAnswers, SpecialNames};
+use dot_proxy::forwarder::{Counts, DatagramPath, Limits, Policy, PrivateAnswers, SpecialNames};
 
 use support::message::KEEPALIVE;
 use support::view::View;
@@ -39,6 +39,8 @@ pub struct Response {
     /// TIMEOUT of its edns-tcp-keepalive option.
     pub keepalive: Option<u16>,
     pub length: usize,
+    /// As many queries wait as there are places for, and of its network more than its share.
+    pub is_crowded: bool,
     /// Octets behind the last record.
     pub trailing: usize,
 }
@@ -71,9 +73,18 @@ struct Made {
     message: Vec<u8>,
 }
 
+/// One more query came than there are places.
+#[derive(Debug)]
+struct Crowd {
+    at: Duration,
+    /// Of a network with more queries than that, some may fail.
+    share: usize,
+}
+
 #[derive(Debug)]
 pub struct Oracle {
     query_timeout: Duration,
+    queries_max: usize,
     special_names: SpecialNames,
     /// Answers to names that begin with `private` have their records taken out.
     strips: bool,
@@ -107,15 +118,18 @@ pub struct Oracle {
     late: HashMap<IpAddr, VecDeque<Duration>>,
     /// Since when some have waited for others to leave.
     held_since: Option<Duration>,
+    /// When there were last too many queries for the table.
+    crowd: Option<Crowd>,
     /// Responses that had no room to wait, as a process that was stopped for long had too many at once.
     gone: u64,
     pub responses: Vec<Response>,
 }
 
 impl Oracle {
-    pub fn new(query_timeout: Duration, policy: &Policy) -> Self {
+    pub fn new(limits: &Limits, policy: &Policy) -> Self {
         Self {
-            query_timeout,
+            query_timeout: limits.query_timeout,
+            queries_max: limits.queries_max,
             special_names: policy.special_names.clone(),
             strips: policy.private_answers != PrivateAnswers::Pass,
             except: match &policy.private_answers {
@@ -138,6 +152,7 @@ impl Oracle {
             denied: HashMap::new(),
             late: HashMap::new(),
             held_since: None,
+            crowd: None,
             gone: 0,
             responses: Vec::new(),
         }
@@ -188,8 +203,9 @@ impl Oracle {
             }
             let (_, queries) = self.reached.entry(question.clone()).or_default();
             *queries += usize::from(!joins || matches!(from, To::Stream(_)));
+            self.note_crowd(at, from);
         }
-        owed.push(Owed {
+        self.owed.entry(from).or_default().push(Owed {
             number: self.numbers,
             asked: at,
             id: id_of(message),
@@ -204,6 +220,36 @@ impl Oracle {
         self.unanswered.insert(self.numbers);
         self.deadlines.push_back((at + self.query_timeout, self.numbers));
         self.numbers += 1;
+    }
+
+    /// One more query comes. Where as many are owed as there are places, it fails if its network has its share of them,
+    /// or else one does of a network that has more. Of more networks than are served anywhere, none of which has much,
+    /// it fails whatever its own has.
+    fn note_crowd(&mut self, at: Duration, from: To) {
+        let owed: usize = self.owed.values().map(Vec::len).sum();
+        if owed < self.queries_max {
+            return;
+        }
+        let mut held = HashMap::from([(Asker::of(from), 0)]);
+        for (to, owed) in self.owed.iter().filter(|(_, owed)| !owed.is_empty()) {
+            *held.entry(Asker::of(*to)).or_default() += owed.len();
+        }
+        let share = self.queries_max / held.len();
+        let much = MUCH * (share + 1);
+        let are_all_small = held.len() > NETWORKS_MAX && held.values().all(|held| *held <= much);
+        let share = if are_all_small { 0 } else { share };
+        let before = self.crowd.take().filter(|crowd| crowd.at == at);
+        self.crowd = Some(Crowd { at, share: before.map_or(share, |it| it.share.min(share)) });
+    }
+
+    /// Whether a query of this client may fail now as there are too many, of which its network has more than its
+    /// share.
+    fn is_crowded(&self, at: Duration, to: To) -> bool {
+        let of_network = || {
+            let owed = self.owed.iter().filter(|(other, _)| Asker::of(**other) == Asker::of(to));
+            owed.map(|(_, owed)| owed.len()).sum::<usize>()
+        };
+        self.crowd.as_ref().is_some_and(|crowd| crowd.at == at && of_network() > crowd.share)
     }
 
     /// A query reached a server.
@@ -255,6 +301,7 @@ impl Oracle {
         };
         let name = dns::name_of(parsed.question());
         assert!(parsed.is_response(), "QR is 0 in the response for {name} to {to:?}");
+        let is_crowded = self.is_crowded(at, to);
         let owed_here = self.owed.entry(to).or_default();
         let is_it = |owed: &Owed| owed.id == parsed.id() && owed.question == parsed.question();
         // A query that is sent again above the rate gets TC, while the first one waits for its answer, and one whose
@@ -303,6 +350,7 @@ impl Oracle {
             extra_text,
             keepalive: parsed.keepalive_timeout(),
             length: message.len(),
+            is_crowded,
             trailing: parsed.trailing().len(),
         });
     }
@@ -564,6 +612,23 @@ fn is_our_own(response: &View<'_>) -> bool {
     response.is_authoritative() && !response.is_authenticated()
 }
 
+/// Who asks, where the places for queries are shared out: a network by datagram, a client by itself on a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Asker {
+    ThisHost,
+    Network(IpAddr),
+    Stream(usize),
+}
+
+impl Asker {
+    fn of(to: To) -> Self {
+        match to {
+            To::Datagram(_) => network_of(to).map_or(Self::ThisHost, Self::Network),
+            To::Stream(client) => Self::Stream(client),
+        }
+    }
+}
+
 /// The network of a client on another host that was asked by datagram.
 fn network_of(to: To) -> Option<IpAddr> {
     let To::Datagram(path) = to else { return None };
@@ -590,6 +655,12 @@ const PULSE: Duration = Duration::from_millis(5);
 
 /// A late response waits no longer for others to leave: so many as wait leave in this time.
 const LATE_FOR_MAX: Duration = Duration::from_millis(600);
+
+/// With more networks than that, where few queries are taken at once, a share is next to nothing.
+const NETWORKS_MAX: usize = 16;
+
+/// What a network has is much then, if it is so many times its share.
+const MUCH: usize = 4;
 
 /// An OPT record without options (RFC 6891 section 6.1.2).
 const OPT_LEN_MIN: usize = 11;

@@ -293,7 +293,7 @@ impl World {
         });
         let base = Instant::now();
         Self {
-            oracle: Oracle::new(limits.query_timeout, &policy),
+            oracle: Oracle::new(&limits, &policy),
             limits: limits.clone(),
             access: policy.access.clone(),
             subnets: Vec::new(),
