@@ -274,9 +274,10 @@ fn check_connections(world: &World, swarm: &Swarm) {
     }
 }
 
-/// Whether this connection was closed for having idled when the next one was made.
+/// Whether this connection was closed for having idled when the next one was made. It idles from its handshake on if
+/// others took what it was made for.
 fn follows_idling(before: &Link, next: &Link) -> bool {
-    let idle_since = before.seen.last().map(|seen| seen.at);
+    let idle_since = before.seen.last().map(|seen| seen.at).or(before.connected);
     let idled_out = idle_since.map(|at| at + default_limits().upstream_idle_timeout);
     before.closed.is_some_and(|(at, _)| {
         at <= next.attempted && idled_out.is_some_and(|idled_out| idled_out <= at)
