@@ -284,11 +284,16 @@ fn follows_idling(before: &Link, next: &Link) -> bool {
     })
 }
 
-/// Where nothing is lost and every answer comes in time, an upstream has one connection, which another follows only
-/// when it has idled, and no query is sent twice.
+/// Where nothing is lost, only what is late has a copy, and is sent twice. While nothing is, as almost always, an
+/// upstream has one connection, which another follows only when it has idled.
 fn check_clean(world: &World) {
     let counts = world.forwarder.counts();
-    assert_eq!((counts.hedged, counts.rescued, counts.resent), (0, 0, 0), "copies");
+    let late = late_answers(world) as u64;
+    let is_fine = counts.hedged <= late && counts.resent <= counts.hedged && counts.rescued == 0;
+    assert!(is_fine, "copies, with {late} late answers: {counts:?}");
+    if counts.hedged > 0 {
+        return;
+    }
     for server in 0..world.servers.len() {
         for pair in world.links_to(server).windows(2) {
             let is_over = follows_idling(pair[0], pair[1]);
@@ -297,6 +302,21 @@ fn check_clean(world: &World) {
         }
     }
 }
+
+/// How many answers can have been late: a connection that could be asked for them stood for as long as that takes.
+/// Octet by octet, in turns that are late, a long answer is read slowly.
+fn late_answers(world: &World) -> usize {
+    let is_late = |response: &&Response| {
+        let is_carrier = |link: &&Link| link.seen.iter().any(|seen| seen.name == response.name);
+        let connected = || world.links.iter().filter(is_carrier).filter_map(|link| link.connected);
+        response.took() >= LATE_MIN
+            && connected().any(|at| response.asked.max(at) + LATE_MIN <= response.at)
+    };
+    world.oracle.responses.iter().filter(is_late).count()
+}
+
+/// No answer is late before.
+const LATE_MIN: Duration = Duration::from_millis(250);
 
 /// An upstream fails and comes back in turns, and the log is not flooded.
 fn check_facts(world: &World, gate: &Gate) {
