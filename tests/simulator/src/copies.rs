@@ -1,6 +1,5 @@
 //! Copies of queries, counted a second time, by which the forwarder is judged.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use dot_proxy::forwarder::Counts;
@@ -16,12 +15,15 @@ pub(super) struct Copies {
     tries: u64,
     /// When a connection last missed segments.
     missed_at: Option<Duration>,
-    /// At least so many are left of those of what is held up: only queries count that were sent.
+    /// At least so many are left of those of what is held up: of the messages that came in a turn those questions
+    /// alone count that are new, and were not all refused.
     surely_left: Share,
-    known: HashSet<String>,
     /// When there was none.
     used_up_at: Option<Duration>,
+    /// New questions of this turn.
+    asked: u64,
     queries: u64,
+    failed: u64,
     hedged: u64,
     rescued: u64,
 }
@@ -33,10 +35,11 @@ impl Copies {
             held_up: Share { percent: 10, most: 64 * 100, left: 64 * 100 },
             tries: 0,
             surely_left: Share { percent: 10, most: 64 * 100, left: 64 * 100 },
-            known: HashSet::new(),
             missed_at: None,
             used_up_at: None,
+            asked: 0,
             queries: 0,
+            failed: 0,
             hedged: 0,
             rescued: 0,
         }
@@ -51,13 +54,9 @@ impl Copies {
         }
     }
 
-    /// A query of this name was sent, and was counted before.
-    pub(super) fn note_sent(&mut self, name: &str) {
-        if self.known.insert(name.to_owned()) {
-            self.surely_left.add(1);
-            // What is above the most is lost at once.
-            self.surely_left.end_turn();
-        }
+    /// A query came that repeats none.
+    pub(super) fn note_asked(&mut self) {
+        self.asked += 1;
     }
 
     /// What was counted by now; fails if more copies were made than may be.
@@ -65,9 +64,16 @@ impl Copies {
         let queries = counts.queries - self.queries;
         let hedged = counts.hedged - self.hedged;
         let mut rescued = counts.rescued - self.rescued;
+        let failed = counts.failed - self.failed;
         (self.queries, self.hedged, self.rescued) = (counts.queries, counts.hedged, counts.rescued);
+        self.failed = counts.failed;
         self.late.add(queries);
         self.held_up.add(queries);
+        // They count when they come, and not when they are sent: what is above the most is lost at once, and copies
+        // that are made before they are sent may have used them.
+        let asked = std::mem::take(&mut self.asked).min(queries);
+        self.surely_left.add(asked.saturating_sub(failed));
+        self.surely_left.end_turn();
         // Copies may have been made before the queries of this turn came.
         let before = 100 + queries * self.surely_left.percent;
         let are_left = self.surely_left.take(rescued) == 0 && self.surely_left.left >= before;
@@ -148,6 +154,33 @@ mod tests {
             check(60_001, 100, later);
         };
         catch_unwind(AssertUnwindSafe(checks)).is_ok()
+    }
+
+    #[test]
+    fn no_copy_is_surely_left_for_what_was_lost_or_never_came() {
+        let (mut copies, mut counts) = (Copies::new(), Counts::default());
+        // When, new questions, messages, those that failed, copies, and whether one is left then.
+        let turns = [
+            (1, 0, 0, 0, 0, true),
+            // What is above the most is lost.
+            (2, 100, 100, 0, 63, false),
+            (3, 0, 0, 0, 0, true),
+            (4, 0, 0, 0, 1, false),
+            // Repetitions, and what was refused.
+            (5, 0, 20, 0, 0, false),
+            (6, 20, 20, 20, 0, false),
+            (7, 10, 10, 0, 0, false),
+            (8, 0, 0, 0, 0, true),
+        ];
+        for (at, asked, queries, failed, rescued, is_left) in turns {
+            copies.note_look(ms(at), true);
+            (0..asked).for_each(|_| copies.note_asked());
+            counts.queries += queries;
+            counts.failed += failed;
+            counts.rescued += rescued;
+            copies.check(ms(at), &counts);
+            assert_eq!(copies.were_left_since(ms(at)), is_left, "{at}");
+        }
     }
 
     #[test]

@@ -201,6 +201,9 @@ impl Oracle {
             if !joins {
                 owed.iter_mut().filter(|o| o.id == id).for_each(|o| o.is_hidden = true);
             }
+            if !self.reached.contains_key(&question) {
+                self.copies.note_asked();
+            }
             let (_, queries) = self.reached.entry(question.clone()).or_default();
             *queries += usize::from(!joins || matches!(from, To::Stream(_)));
             self.note_crowd(at, from);

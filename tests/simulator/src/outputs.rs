@@ -277,7 +277,6 @@ impl World {
             link.last_asked = Some(at);
             if self.round_trip.is_some() {
                 let name = dns::name_of(dns::first_question(&message));
-                self.oracle.copies.note_sent(&name);
                 self.ways_round.note_sent(at, number, name);
             }
         }
