@@ -134,6 +134,11 @@ impl Path {
         sent.any(|it| from < it.whole_at && it.whole_at < until)
     }
 
+    /// When the first octets come from the server.
+    pub(super) fn brings_first_at(&self) -> Option<Duration> {
+        self.ways[Direction::FromServer as usize].sent.first().map(|it| it.whole_at)
+    }
+
     /// Whether nothing was lost between these times, and nothing missing.
     pub(super) fn is_well_between(&self, from: Duration, until: Duration) -> bool {
         let is_silent = |&(_, begin, end): &(_, Duration, Duration)| begin <= until && from < end;

@@ -54,6 +54,7 @@ impl WaysRound {
             if took > HELD_UP + round_trip
                 && copies.were_left_since(sent.at)
                 && is_known_to_miss(response, sent, links, round_trip)
+                && is_usual_known(links[sent.link].server, links)
                 && let Some(round_trips) = way_round(response, sent, links)
             {
                 self.judged += 1;
@@ -78,6 +79,15 @@ fn is_known_to_miss(response: &Response, sent: Sent, links: &[Link], round_trip:
         && asked <= sent.oldest + JUST_NOW
         && !path.brought_between(sent.at + round_trip, response.at)
         && path.misses(sent.at + KNOWN_AFTER)
+}
+
+/// Whether the first answer of the server was not held up. It is all that is known of how long its answers take until
+/// many more have come, and nobody knows of one that was held up for less than it takes to notice that.
+fn is_usual_known(server: usize, links: &[Link]) -> bool {
+    let of_server = links.iter().filter(|link| link.server == server);
+    let firsts = of_server.filter_map(|link| Some((link.path.brings_first_at()?, link)));
+    let first = firsts.min_by_key(|(at, _)| *at);
+    first.is_none_or(|(at, link)| link.path.is_well_between(link.attempted, at))
 }
 
 /// In how many round trips the query could be answered on another connection, if on any: one that was open, and had
