@@ -92,7 +92,11 @@ fn every_seed_keeps_the_promises() {
 /// Each of them has failed, far beyond those that every run tries.
 #[test]
 fn seeds_that_found_something_keep_the_promises() {
-    for seed in [923, 1586, 2916, 3313, 4195, 4367, 4880, 11_662, 11_981, 15_603, 18_945, 29_927] {
+    let seeds = [
+        923, 1586, 2916, 3313, 4195, 4367, 4880, 11_662, 11_981, 15_603, 18_818, 18_945, 22_748,
+        27_009, 29_927, 35_060, 47_328, 49_436, 50_727, 56_663, 59_510,
+    ];
+    for seed in seeds {
         if let Err(panic) = catch_unwind(|| run(seed, false)) {
             panic!("seed {seed}: {}", words(panic.as_ref()));
         }

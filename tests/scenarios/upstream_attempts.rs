@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use dot_proxy::forwarder::{Closed, Hedge, Notice, Policy, Stage};
+use dot_proxy::forwarder::{Closed, Hedge, Notice, Order, Policy, Stage};
 
 use crate::{copies, end, failures, numbered, slowest, warm, world, world_of};
 use simulator::dns::{NOERROR, SERVFAIL};
@@ -480,6 +480,43 @@ fn an_upstream_that_fails_and_returns_all_the_time_is_told_of_once_a_minute() {
     assert!(failed.windows(2).all(|pair| pair[1].0 - pair[0].0 >= ms(60_000)), "{failed:?}");
     assert!(usable.len() <= failed.len(), "{:?}", w.notices);
     end(w);
+}
+
+/// Nor does a summary speak of one of which the last word was that it is usable.
+#[test]
+fn an_upstream_that_fails_soon_after_its_return_and_stays_so_is_told_of_when_a_minute_is_over() {
+    for (other_returns, failed, returned, failed_again) in [(1000, 0, 2, 6), (40, 30, 32, 36)] {
+        let mut w = world_of(Policy { order: Order::Fastest, ..default_policy() }, &[0, 1, 2]);
+        let dead = |is_dead| if is_dead { Attempt::refused() } else { Attempt::good(10) };
+        let is_dead =
+            move |at: Duration| at >= ms(failed_again) || (ms(failed)..ms(returned)).contains(&at);
+        w.servers[0].attempt = Box::new(move |_, at, _| dead(is_dead(at / 1000)));
+        w.servers[1].attempt = Box::new(move |_, at, _| dead(at / 1000 < ms(other_returns)));
+        w.servers[2].replies(|ask| vec![ask.answer_after(100)]);
+        for n in 0..2000 {
+            let open = w.links.iter().position(|link| link.server == 0 && link.is_open());
+            if let Some(link) = open.filter(|_| is_dead(w.at() / 1000)) {
+                w.serve(link, Do::Close(Closed::Reset));
+            }
+            w.ask(&numbered(n));
+            w.run_ms(100);
+        }
+        let of_it = |notice: &Notice| match notice {
+            Notice::UpstreamFailed { upstream, .. } => Some((upstream.clone(), "failed")),
+            Notice::UpstreamStillFailed { upstream, .. } => Some((upstream.clone(), "still")),
+            Notice::UpstreamUsable { upstream, .. } => Some((upstream.clone(), "usable")),
+            _ => None,
+        };
+        let all = w.notices.iter().filter_map(|(at, notice)| Some((*at, of_it(notice)?)));
+        let told = all.filter(|(_, (upstream, _))| upstream.starts_with("192.0.2.0#"));
+        let told: Vec<_> = told.map(|(at, (_, what))| (at.as_secs(), what)).collect();
+        let words: Vec<_> = told.iter().map(|(_, what)| *what).take(3).collect();
+        assert_eq!(words, ["failed", "usable", "failed"], "{:?}", w.notices);
+        assert!(told[1].0 < failed_again, "{told:?}");
+        assert!((failed + 60..failed + 70).contains(&told[2].0), "{told:?}");
+        assert_eq!(failures(&w), 0);
+        end(w);
+    }
 }
 
 #[test]

@@ -72,55 +72,60 @@ impl Upstreams {
         outbox: &mut Outbox,
     ) -> Option<Id> {
         let upstream = &mut self.list[index];
-        let name = upstream.name.clone();
-        let mut logs_now = false;
         let trial = match &mut upstream.health {
             Health::Usable => {
-                // One that fails and returns all the time is told of now and then.
-                let logged = upstream.logged_at.is_none_or(|at| now >= at + LOGGED_PAUSE);
                 upstream.health = Health::Failed(Outage {
-                    logged,
+                    logged: false,
                     since: now,
                     attempts: 1,
                     is_long: false,
-                    logged_lasting: logged && stage.is_lasting(),
+                    logged_lasting: false,
                     stage,
-                    detail: detail.clone(),
+                    detail,
                     answered_by,
                     retry_at,
                     proof,
                     trial: None,
                 });
-                if logged {
-                    upstream.logged_at = Some(now);
-                    logs_now = true;
-                }
                 None
             }
             Health::Failed(outage) => {
-                if stage.is_lasting() && !outage.logged_lasting {
-                    // Behind a refused connection, say, a certificate that is wrong.
-                    outage.logged_lasting = true;
-                    outage.logged = true;
-                    logs_now = true;
-                }
                 outage.attempts += 1;
                 outage.is_long |= now >= outage.since + LONG_OUTAGE;
                 outage.stage = stage;
-                outage.detail.clone_from(&detail);
+                outage.detail = detail;
                 outage.answered_by = answered_by;
                 outage.retry_at = retry_at;
                 outage.proof = outage.proof.max(proof);
                 outage.trial.take()
             }
         };
-        if logs_now {
-            let mut detail = detail.into_string();
-            detail.push_str(self.hint(stage, answered_by));
-            let notice = Notice::UpstreamFailed { upstream: name, stage, detail: detail.into() };
-            outbox.log(notice);
-        }
+        self.log_failed(now, index, outbox);
         trial
+    }
+
+    /// A line for an upstream that failed once more, unless the log has it or had one lately: one that fails and
+    /// returns all the time is told of now and then, and one that then stays down when its pause is over.
+    fn log_failed(&mut self, now: Instant, index: UpstreamIndex, outbox: &mut Outbox) {
+        let Upstream { name, health: Health::Failed(outage), logged_at, .. } =
+            &mut self.list[index]
+        else {
+            return;
+        };
+        let is_due = !outage.logged && logged_at.is_none_or(|at| now >= at + LOGGED_PAUSE);
+        // Behind a refused connection, say, a certificate that is wrong.
+        let is_lasting = outage.stage.is_lasting();
+        let is_behind = outage.attempts > 1 && is_lasting && !outage.logged_lasting;
+        if !is_due && !is_behind {
+            return;
+        }
+        outage.logged = true;
+        outage.logged_lasting |= is_lasting;
+        *logged_at = Some(now);
+        let (upstream, stage, answered_by) = (name.clone(), outage.stage, outage.answered_by);
+        let mut detail = outage.detail.to_string();
+        detail.push_str(self.hint(stage, answered_by));
+        outbox.log(Notice::UpstreamFailed { upstream, stage, detail: detail.into() });
     }
 
     /// Finds who is to blame for a lost connection. Returns the query that fails alone, if one does, and why
@@ -211,7 +216,8 @@ impl Upstreams {
             return;
         }
         let failed = self.list.iter().filter_map(|one| Some((&one.name, one.outage()?)));
-        let Some((name, outage)) = failed.clone().min_by_key(|(_, outage)| outage.since) else {
+        let told = failed.clone().filter(|(_, outage)| outage.logged);
+        let Some((name, outage)) = told.min_by_key(|(_, outage)| outage.since) else {
             return;
         };
         self.summary_pause = (self.summary_pause * 2).clamp(SUMMARY_PAUSE_MIN, SUMMARY_PAUSE_MAX);
@@ -226,11 +232,6 @@ impl Upstreams {
             failed: failed.count(),
             of: self.list.len(),
         });
-        for upstream in self.list.every_mut() {
-            if let Some(outage) = upstream.outage_mut() {
-                outage.logged = true;
-            }
-        }
     }
 
     /// What failed may work now: but one that answered too few in time did so for reasons of its own.
@@ -279,6 +280,7 @@ impl Upstreams {
             outage.proof = Proof::Answers { missing: ANSWERS_WANTED };
             outage.attempts += 1;
             outage.retry_at = now + experience.promptness.next_pause(now);
+            self.log_failed(now, index, outbox);
             self.summarize(now, outbox);
         }
     }

@@ -66,7 +66,7 @@ pub(crate) enum Attempt {
 #[derive(Debug)]
 pub(crate) struct Outage {
     pub(crate) since: Instant,
-    /// The log has a line about it.
+    /// The log has a line that names it.
     pub(crate) logged: bool,
     /// Failed attempts in a row.
     pub(crate) attempts: u64,
