@@ -44,38 +44,40 @@ impl Forwarder {
         let Some(message_id) = message::id(response) else {
             return Err(malformed("malformed answer: it has no header", None));
         };
-        let query_id = match conn.in_flight.find(message_id) {
-            Found::Unanswered(id) => id,
-            Found::Abandoned(id) => {
-                let upstream = conn.upstream;
-                self.answered_late(now, (conn_id, message_id), upstream);
-                if self.queries.get(id).is_some_and(Query::is_orphan) {
-                    self.finish(now, id, Outcome::Orphaned);
-                }
-                return Ok(());
-            }
+        let upstream = conn.upstream;
+        let (query_id, has_left) = match conn.in_flight.find(message_id) {
+            Found::Unanswered(id) => (id, false),
+            Found::Abandoned(id) => (id, true),
             Found::Unknown => {
                 self.outbox.counts.unmatched += 1;
                 if self.upstreams.note_unmatched(conn_id) {
                     return Err(malformed("too many answers to nothing asked", None));
                 }
+                self.ask_again(now, conn_id, response);
                 return Ok(());
             }
         };
         let Some(query) = self.queries.get(query_id) else {
-            debug_assert!(false, "a waiting ID has a query");
+            debug_assert!(has_left, "a waiting ID has a query");
+            self.answered_late(now, (conn_id, message_id), upstream);
             return Ok(());
         };
-        let upstream = conn.upstream;
         let mut check =
             message::check_response(response, &query.message, query.parsed.question_end);
         match &mut check {
-            ResponseCheck::Malformed(what) => return Err(malformed(what, Some(query_id))),
+            ResponseCheck::Malformed(what) if !has_left => {
+                return Err(malformed(what, Some(query_id)));
+            }
             ResponseCheck::Answer(info) => {
                 let private = &self.policy.private_answers;
                 info.stripped = private.strips(response, info, &query.message, &query.parsed);
             }
             _ => {}
+        }
+        if has_left {
+            self.answered_late(now, (conn_id, message_id), upstream);
+            self.deliver_late(now, (query_id, upstream), response, &check);
+            return Ok(());
         }
         let found = self.found(upstream, response, &check, query);
         let is_telling = query.history.plainer.is_some()
@@ -107,6 +109,30 @@ impl Forwarder {
         let verdict = verdict(Reply::new(query, rcode, plainer, worth));
         self.follow(now, query_id, upstream, verdict, outcome);
         Ok(())
+    }
+
+    /// A response came to a query that has left this connection by another way. Where the query still waits, it has its
+    /// answer sooner so; what is no answer says nothing that the other way will not.
+    #[cold]
+    fn deliver_late(
+        &mut self,
+        now: Instant,
+        (id, upstream): (Id, UpstreamIndex),
+        response: &[u8],
+        check: &ResponseCheck,
+    ) {
+        let Some(query) = self.queries.get(id) else {
+            return;
+        };
+        if query.is_orphan() {
+            self.finish(now, id, Outcome::Orphaned);
+        } else if let ResponseCheck::Answer(info) = check
+            && matches!(info.rcode, Rcode::NOERROR | Rcode::NXDOMAIN)
+            && info.stripped == Stripped::Nothing
+            && !edit::has_unasked_signature(info, &query.parsed)
+        {
+            self.conclude(now, id, Outcome::Answer { upstream, response, info });
+        }
     }
 
     /// How a response to this query is delivered, its RCODE, and what it is good for. `Err`: for nothing.

@@ -3,6 +3,8 @@
 use std::time::Instant;
 
 use super::action::UpstreamConnId;
+use super::collections::arena::Id;
+use super::message::same_question;
 use super::queries::query::Origin;
 use super::{Forwarder, Outcome};
 
@@ -41,6 +43,32 @@ impl Forwarder {
         }
     }
 
+    /// A response came under an ID that nothing was asked with. The query on this connection that has its question is
+    /// asked again, once, as far as the budget goes: another answer may not come. An answer that comes all the same is
+    /// delivered.
+    #[cold]
+    pub(super) fn ask_again(&mut self, now: Instant, conn_id: UpstreamConnId, response: &[u8]) {
+        let Some(conn) = self.upstreams.conn(conn_id).filter(|conn| conn.phase.is_trusted()) else {
+            return;
+        };
+        let index = conn.upstream;
+        let is_answered = |id: &Id| {
+            let query = self.queries.get(*id).filter(|_| self.queries.may_be_hedged(*id));
+            query.is_some_and(|it| same_question(response, &it.message, it.parsed.question_end))
+        };
+        let waiting = conn.sent.waiting().take(LOOKED_AT_MAX);
+        let asked = waiting.filter_map(|it| conn.in_flight.query(it)).find(is_answered);
+        if let Some(id) = asked
+            && self.upstreams.try_ask_again()
+        {
+            self.outbox.counts.rescued += 1;
+            if let Some(sending) = self.queries.leave(id, conn_id) {
+                self.upstreams.abandon(now, conn_id, sending.id, &mut self.outbox);
+            }
+            self.queries.hedge(id, index);
+        }
+    }
+
     /// Looks at what is overdue on this connection. The budget of copies of late queries is for those
     /// that are made sooner: here it is [`super::queries::query::Query::may_be_sent`] that bounds them.
     pub(super) fn overdue(&mut self, now: Instant, conn_id: UpstreamConnId) {
@@ -71,3 +99,7 @@ impl Forwarder {
         }
     }
 }
+
+/// Of those that wait on a connection, the oldest so many are asked about when an answer went astray, however many
+/// there are.
+const LOOKED_AT_MAX: usize = 64;

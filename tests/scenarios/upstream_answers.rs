@@ -1,7 +1,9 @@
 //! Answers that are no good, or that come in strange pieces and sizes.
 
+use std::collections::HashSet;
+
 use crate::{
-    Spoil, ask_with_sig0, copies, end, failures, id_of, numbered, question, warm, world,
+    Spoil, ask_with_sig0, copies, end, failures, id_of, numbered, question, slowest, warm, world,
     wrong_question,
 };
 use dot_proxy::forwarder::QueryLogStyle;
@@ -44,6 +46,91 @@ fn u10_answers_to_nothing_asked_are_dropped_and_64_between_two_answers_close() {
         assert_eq!(w.links.len(), connections, "after {count} unknown IDs");
         end(w);
     }
+}
+
+/// The answer under an ID that nothing was asked with.
+fn under_another_id(ask: &Ask<'_>) -> Vec<u8> {
+    let mut answer = ask.answer();
+    answer[..2].copy_from_slice(&[0x7f, 0xff]);
+    answer
+}
+
+#[test]
+fn u10_an_answer_under_another_id_has_its_query_asked_again_at_once() {
+    let mut w = warm(1);
+    let mut asked = HashSet::new();
+    w.servers[0].replies(move |ask| match ask.name {
+        "victim.example." if asked.insert(ask.name.to_owned()) => {
+            vec![Step::after(10, Do::Answer(under_another_id(ask)))]
+        }
+        "slow.example." => vec![ask.answer_after(300)],
+        _ => vec![ask.answer_after(10)],
+    });
+    w.ask("slow.example.");
+    w.run_ms(100);
+    w.ask("victim.example.");
+    w.ask("sibling.example.");
+    w.run_ms(500);
+    assert_eq!(w.response("victim.example.").took(), ms(10 + 10), "on the same connection");
+    assert_eq!(w.response("sibling.example.").took(), ms(10));
+    assert_eq!(copies(&w, "slow.example."), 1, "it is told which");
+    assert_eq!((failures(&w), w.links.len()), (0, 1));
+    end(w);
+}
+
+#[test]
+fn u10_an_answer_that_comes_after_its_query_was_asked_again_is_delivered() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| match (ask.name, ask.nth) {
+        ("victim.example.", 2) => {
+            vec![Step::after(10, Do::Answer(under_another_id(ask))), ask.answer_after(50)]
+        }
+        ("victim.example.", _) => Vec::new(),
+        _ => vec![ask.answer_after(10)],
+    });
+    w.ask("victim.example.");
+    w.run_ms(500);
+    assert_eq!((w.response("victim.example.").took(), copies(&w, "victim.example.")), (ms(50), 2));
+    assert_eq!((failures(&w), w.links.len()), (0, 1));
+    end(w);
+}
+
+#[test]
+fn u10_a_duplicate_of_an_answer_has_nothing_asked_again() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| match ask.name.as_bytes()[0] {
+        b'n' => vec![ask.answer_after(2800)],
+        _ => vec![ask.answer_after(10), ask.answer_after(20)],
+    });
+    for n in 0..8 {
+        w.ask(&numbered(n));
+        w.ask(&format!("quick{n}.example."));
+        w.run_ms(60);
+    }
+    w.run_ms(1000);
+    assert_eq!(w.forwarder.counts().unmatched, 8);
+    assert_eq!(w.forwarder.counts().rescued, 0);
+    w.run_ms(4000);
+    assert_eq!(failures(&w), 0);
+    end(w);
+}
+
+#[test]
+fn u10_answers_under_other_ids_without_end_cause_one_query_in_ten_to_be_asked_again() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| {
+        vec![Step::after(10, Do::Answer(under_another_id(ask))), ask.answer_after(15)]
+    });
+    for n in 0..2000 {
+        w.ask(&numbered(n));
+        w.run_ms(5);
+    }
+    w.run_ms(1000);
+    let counts = w.forwarder.counts();
+    assert!((200..=64 + 200).contains(&counts.resent), "{counts:?}");
+    assert_eq!((failures(&w), w.links.len()), (0, 1));
+    assert!(slowest(&w) <= ms(30), "{:?}", slowest(&w));
+    end(w);
 }
 
 #[test]

@@ -358,7 +358,8 @@ pub fn set_id(message: &mut [u8], id: u16) {
 
 /// Whether both messages have the query's question, which ends at `end`. Names are compared without
 /// regard to ASCII case (RFC 4343).
-fn same_question(response: &[u8], query: &[u8], end: usize) -> bool {
+#[inline]
+pub(crate) fn same_question(response: &[u8], query: &[u8], end: usize) -> bool {
     let (Some(ours), Some(theirs)) = (query.get(HEADER_LEN..end), response.get(HEADER_LEN..end))
     else {
         return false;

@@ -605,6 +605,14 @@ impl Queries {
         self.wait_for(id, upstream);
     }
 
+    /// The query no longer waits for what was sent on this connection; returns that.
+    pub(crate) fn leave(&mut self, id: Id, conn: UpstreamConnId) -> Option<Sending> {
+        let query = self.table.get_mut(id)?;
+        let sending = query.sendings.on(conn);
+        query.sendings.remove(conn);
+        sending
+    }
+
     /// A copy of the query, whose connection is quiet, waits for another one to the same upstream.
     pub(crate) fn rescue(&mut self, now: Instant, id: Id, upstream: UpstreamIndex) {
         self.change(id, |query| query.history.stalled_at = Some(now));

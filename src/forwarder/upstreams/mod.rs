@@ -53,7 +53,7 @@ pub(crate) struct Upstreams {
     ranking: Vec<UpstreamIndex>,
     /// Copies of queries whose answers are late.
     hedges: Budget,
-    /// Copies of queries that wait on a connection which waits for lost segments.
+    /// Copies of queries that wait on a connection which waits for lost segments, or whose answers went astray.
     rescues: Budget,
     /// Queries asked of another operator for want of a good answer.
     retries: Budget,
@@ -129,6 +129,11 @@ impl Upstreams {
     /// Takes one of the copies that may be made of late queries.
     pub(crate) fn try_hedge(&mut self) -> bool {
         self.hedges.try_take()
+    }
+
+    /// Takes one of the copies that may be made of what seems to be lost.
+    pub(crate) fn try_ask_again(&mut self) -> bool {
+        self.rescues.try_take()
     }
 
     /// A connection; `None` if it was closed.

@@ -86,6 +86,12 @@ impl Sends {
         self.waiting.oldest().map(|(id, start)| (id as u16, start))
     }
 
+    /// Those that wait, the oldest first.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = u16> {
+        let oldest = self.oldest().map(|(id, _)| id);
+        std::iter::successors(oldest, |id| self.younger(*id))
+    }
+
     /// When the oldest that no answer has passed was sent, and the third of those, if there are so many.
     pub(crate) fn expected(&self) -> Option<(Instant, Option<Instant>)> {
         let first = self.expected?;

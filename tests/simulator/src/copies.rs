@@ -9,7 +9,7 @@ use dot_proxy::forwarder::Counts;
 pub(super) struct Copies {
     /// Of what is late.
     late: Share,
-    /// Of what waits on a connection that misses segments.
+    /// Of what waits on a connection that misses segments, or whose answers go astray.
     held_up: Share,
     /// First copies of what waits on connections that miss none: each tells whether the connection is at fault.
     tries: u64,
@@ -24,6 +24,7 @@ pub(super) struct Copies {
     asked: u64,
     queries: u64,
     failed: u64,
+    unmatched: u64,
     hedged: u64,
     rescued: u64,
 }
@@ -38,6 +39,7 @@ impl Copies {
             missed_at: None,
             used_up_at: None,
             asked: 0,
+            unmatched: 0,
             queries: 0,
             failed: 0,
             hedged: 0,
@@ -59,6 +61,8 @@ impl Copies {
         self.asked += 1;
     }
 
+        let are_astray = counts.unmatched > self.unmatched;
+        self.unmatched = counts.unmatched;
     /// What was counted by now; fails if more copies were made than may be.
     pub(super) fn check(&mut self, at: Duration, counts: &Counts) {
         let queries = counts.queries - self.queries;
@@ -78,7 +82,7 @@ impl Copies {
         let before = 100 + queries * self.surely_left.percent;
         let are_left = self.surely_left.take(rescued) == 0 && self.surely_left.left >= before;
         assert_eq!(self.late.take(hedged), 0, "more copies of late queries: {counts:?}");
-        if self.missed_at.is_some_and(|missed_at| at <= missed_at + QUIET_MAX) {
+        if are_astray || self.missed_at.is_some_and(|missed_at| at <= missed_at + QUIET_MAX) {
             rescued = self.held_up.take(rescued);
         }
         let tries = rescued.min(self.tries);
