@@ -284,7 +284,8 @@ fn late_answers_to_one_network_make_no_pulse() {
     w.servers[0].replies(|ask| {
         let n: u64 = ask.name[1..].split('.').next().and_then(|n| n.parse().ok()).unwrap();
         let answer = dns::answer(ask.message, ask.serial, NOERROR, 1200);
-        vec![Step::after(4000 - n, Do::Answer(answer))]
+        // Some are quick, so that the server is none that answers nothing.
+        vec![Step::after(if n.is_multiple_of(25) { 10 } else { 4000 - n }, Do::Answer(answer))]
     });
     for n in 0..3900 {
         let victim = path_from(SocketAddr::from(([10, 9, 9, 9], 1024 + n)));
@@ -303,7 +304,7 @@ fn late_answers_to_one_network_make_no_pulse() {
     let short: Vec<_> = responses.iter().filter(|r| r.truncated).collect();
     assert!(short.iter().all(|response| response.length < 60), "no longer than the query");
     // About as many wait for longer than a second as may, and the others are not late, or leave in turn.
-    assert!((1800..3000).contains(&short.len()), "{}", short.len());
+    assert!((1800..3500).contains(&short.len()), "{}", short.len());
     let (datagrams, octets) = pulse(&w);
     assert!(datagrams <= 64, "{datagrams} datagrams, {octets} octets");
     let counts = w.forwarder.counts();

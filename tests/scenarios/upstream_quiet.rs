@@ -149,6 +149,57 @@ fn a_lone_query_on_a_forgotten_connection_is_answered_within_a_second() {
     }
 }
 
+/// TCP has all that was sent: only the queries show it, and a copy of the first of them tells.
+#[test]
+fn u04_a_connection_that_takes_all_and_answers_nothing_more_is_left_within_400_ms() {
+    let mut w = world(1);
+    w.servers[0].replies(|ask| match (ask.link, ask.nth) {
+        (0, 21..) => Vec::new(),
+        _ => vec![ask.answer_after(10)],
+    });
+    ask_every(&mut w, 50, 0..100);
+    // 350 ms, a handshake and an answer.
+    assert_eq!(took(&w, 20), ms(350 + 20 + 10), "the first victim");
+    assert!(slowest(&w) <= ms(400 + 20), "{:?}", slowest(&w));
+    for n in 30..100 {
+        assert!(took(&w, n) <= ms(30), "{n}: {:?}", took(&w, n));
+    }
+    assert_eq!((failures(&w), w.links.len(), w.forwarder.counts().rescued), (0, 2, 1));
+    end(w);
+}
+
+/// The name that is tried says nothing, so the next one is, at the next look.
+#[test]
+fn u04_a_slow_name_among_the_first_victims_does_not_hide_that_the_connection_is_dead() {
+    let mut w = world(1);
+    w.servers[0].replies(|ask| match (ask.link, ask.nth) {
+        (0, 121..) => Vec::new(),
+        _ if ask.name == numbered(120) => vec![ask.answer_after(3000)],
+        _ => vec![ask.answer_after(10)],
+    });
+    ask_every(&mut w, 50, 0..200);
+    w.run_ms(5000);
+    for n in 121..200 {
+        assert!(took(&w, n) <= ms(600), "{n}: {:?}", took(&w, n));
+    }
+    assert_eq!((failures(&w), w.links.len(), w.forwarder.counts().rescued), (0, 2, 2));
+    end(w);
+}
+
+#[test]
+fn copies_of_names_that_are_slow_together_are_at_most_two_in_a_hundred_queries() {
+    let mut w = warm(1);
+    w.servers[0].replies(|ask| vec![ask.answer_after(700)]);
+    for page in 0..100 {
+        ask_every(&mut w, 30, 6 * page..6 * page + 6);
+        w.run_ms(1500);
+    }
+    let counts = w.forwarder.counts();
+    assert!((1..=1 + 12).contains(&counts.rescued), "{counts:?}");
+    assert_eq!((failures(&w), counts.resent), (0, counts.rescued));
+    end(w);
+}
+
 #[test]
 fn what_waited_for_lost_segments_does_not_count_as_what_answers_take() {
     let mut w = warm(1);

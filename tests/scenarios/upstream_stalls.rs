@@ -615,6 +615,27 @@ fn a_burst_of_names_that_are_slow_alike_is_answered() {
     end(w);
 }
 
+/// What was made beside the connection that is quiet would have been silent for too long half a second before the
+/// first answer of the other.
+#[test]
+fn a_stream_of_names_that_are_slow_alike_is_answered() {
+    for (delay, every) in [(2000, 20), (2600, 20), (2600, 100), (3000, 10), (3000, 100)] {
+        let mut w = warm(1);
+        for n in 0..20 {
+            w.ask(&numbered(n));
+            w.run_ms(50);
+        }
+        w.servers[0].replies(move |ask| vec![ask.answer_after(delay)]);
+        for n in 20..20 + 4000 / every as u32 {
+            w.ask(&numbered(n));
+            w.run_ms(every);
+        }
+        w.run_ms(5000);
+        assert_eq!(failures(&w), 0, "{delay} ms, one in {every} ms");
+        end(w);
+    }
+}
+
 #[test]
 fn clients_that_leave_at_once_say_nothing_of_the_connection() {
     let mut w = warm(1);

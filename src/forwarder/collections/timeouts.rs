@@ -87,6 +87,11 @@ impl Timeouts {
         Some((key, self.start(key)?))
     }
 
+    /// Since when the key waits that began last.
+    pub(crate) fn youngest(&self) -> Option<Instant> {
+        self.start(key_at(self.nodes.first()?.older)?)
+    }
+
     pub(crate) fn is_oldest(&self, key: usize) -> bool {
         self.nodes.first().is_some_and(|head| key_at(head.younger) == Some(key))
     }

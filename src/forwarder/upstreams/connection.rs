@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::experience::Allowance;
 use super::in_flight::{Found, InFlight};
-use super::quiet::{Owed, Quiet, Tolerated};
+use super::quiet::{MANY, Owed, Quiet, SEVERAL, SPREAD, Tolerated};
 use super::replacements;
 use super::round_trip::STALL_MAX;
 use super::sends::Sends;
@@ -155,8 +155,13 @@ impl UpstreamConn {
 
     /// What waits that no answer has passed, and since when nothing came; `None` if nothing waits.
     pub(crate) fn owed(&self) -> Option<Owed> {
-        let (oldest, third) = self.sent.expected()?;
-        Some(Owed { oldest, third, last_received: self.last_received })
+        let mut expected = self.sent.expected();
+        let oldest = expected.next()?;
+        let third = expected.nth(SEVERAL - 2);
+        let mut are_many = || expected.nth(MANY - SEVERAL - 1).is_some();
+        let are_spread = self.sent.youngest().is_some_and(|start| start >= oldest + SPREAD);
+        let many = are_spread && are_many();
+        Some(Owed { oldest, third, many, last_received: self.last_received })
     }
 
     /// When its silence is to be looked at. What waits on one that takes no more waits for lost segments as well.
@@ -191,6 +196,11 @@ impl UpstreamConn {
         self.unmatched = 0;
         self.unanswered_since = None;
         self.given_up = 0;
+    }
+
+    /// It gives answers, but to nothing that was asked: a server that is deaf after some queries does not.
+    pub(crate) fn has_gone_astray(&self) -> bool {
+        self.unmatched > 0
     }
 
     /// The query left by another way: its ID stays reserved. That says something of the connection if the query has waited
@@ -232,6 +242,11 @@ impl UpstreamConn {
         Some(Arrival { id, query, pace: Pace::of(took, quiet, received, length) })
     }
 
+    /// When the silence of the connection is longer than that of the names: what waits on it is sent elsewhere.
+    fn silence_shown_at(&self) -> Option<Instant> {
+        self.silence?.answered_elsewhere.map(|at| at + TOGETHER)
+    }
+
     /// When it is known whether the connection is at fault for its silence, and not the names.
     pub(crate) fn silence_known_at(&self) -> Option<Instant> {
         self.silence?.answered_elsewhere.map(|at| at + LAST_WORD_TIMEOUT)
@@ -249,7 +264,7 @@ impl UpstreamConn {
             Phase::Open => {
                 let ends = self.stalls_at(patience.stall);
                 let ends = ends.or_else(|| self.idles_out_at(patience.idle));
-                ends.into_iter().chain(self.silence_known_at()).min()
+                ends.into_iter().chain(self.silence_shown_at()).min()
             }
             Phase::Retired { until, stalled: true } => {
                 let arriving = self.arriving.map(|_| self.last_received + QUIET_MAX);
@@ -275,7 +290,7 @@ impl UpstreamConn {
                 let detail = format!("timed out{advice}").into();
                 Due::Attempt(Closed::Failed { stage: Stage::Tls, detail })
             }
-            Phase::Open if self.silence_known_at().is_some_and(|at| at <= now) => Due::Stalled,
+            Phase::Open if self.silence_shown_at().is_some_and(|at| at <= now) => Due::Stalled,
             Phase::Open if self.stalls_at(patience.stall).is_none() => Due::Idle,
             Phase::Retired { until, .. } if until <= now => Due::End,
             Phase::Open | Phase::Retired { stalled: false, .. } => Due::Stalled,
@@ -502,6 +517,9 @@ const QUIET_MAX: Duration = Duration::from_millis(1250);
 
 /// From the answer on another connection to that on this one, if the name was slow: who resolves it for
 /// both sends them together.
+const TOGETHER: Duration = Duration::from_millis(50);
+
+/// The same if the answer on this connection was lost on the way, and is sent again.
 const LAST_WORD_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// From a query to the last octet of its answer, if that is to be of use.

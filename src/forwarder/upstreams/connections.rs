@@ -183,7 +183,7 @@ impl Upstreams {
             && silence.answered_elsewhere.is_none()
         {
             silence.answered_elsewhere = Some(now);
-            if conn.quiet.is_some_and(|quiet| !quiet.is_losing) {
+            if conn.quiet.is_some_and(|quiet| !quiet.is_losing) && !conn.has_gone_astray() {
                 self.list[index].experience.query_limit.suspect(now, conn.answers);
             }
         }
@@ -200,7 +200,9 @@ impl Upstreams {
             && let Some(silence) = conn.silence.take()
         {
             let upstream = &mut self.list[conn.upstream];
-            upstream.experience.query_limit.note_silence(now, conn.answers);
+            if !conn.has_gone_astray() {
+                upstream.experience.query_limit.note_silence(now, conn.answers);
+            }
             if silence.of_several {
                 upstream.experience.silent_in_a_row =
                     upstream.experience.silent_in_a_row.saturating_add(1);
@@ -237,6 +239,7 @@ impl Upstreams {
             let answered_elsewhere = conn.silence.and_then(|silence| silence.answered_elsewhere);
             conn.silence = Some(Silence { of_several, answered_elsewhere });
         }
+        self.give_time_to_unproven(now, index);
         let upstream = &mut self.list[index];
         let patience = upstream.experience.round_trip.stall_after();
         upstream.experience.round_trip.note(now, patience);
@@ -257,6 +260,17 @@ impl Upstreams {
         });
         let arriving = arrival.map(|arrival| arrival.query);
         Some(Stalled { upstream: index, unanswered, arriving, failure })
+    }
+
+    /// A connection of this upstream has stalled. What was made beside it sooner, as it was quiet, and has answered
+    /// nothing yet, has as long as a connection that is made now: names may be slow, and two connections that say
+    /// nothing have the upstream fail.
+    fn give_time_to_unproven(&mut self, now: Instant, index: UpstreamIndex) {
+        for other in &self.list[index].conns {
+            if let Some(other) = self.conns.get_mut(*other).filter(|other| other.answers == 0) {
+                other.last_answer = now;
+            }
+        }
     }
 
     /// The server works on one query of a connection at a time, for so long on each that those that wait

@@ -73,7 +73,7 @@ const SUSPECTED_FOR: Duration = Duration::from_secs(10);
 
 /// A server that has answered more on a connection has no such habit: it was something else, which a handshake for
 /// every few queries does not mend.
-pub(crate) const FEW: u64 = 16;
+const FEW: u64 = 16;
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,6 @@
 use std::time::{Duration, Instant};
 
 use super::connection::{Phase, Silence, UpstreamConn};
-use super::query_limit::FEW;
 use super::upstream::Upstream;
 use super::{Place, Upstreams};
 use crate::forwarder::action::{Action, UpstreamConnId, UpstreamIndex};
@@ -38,8 +37,10 @@ impl Upstreams {
         }
         conn.looked_at = Some(now);
         conn.look_at = conn.next_look(tolerated);
-        if conn.quiet.is_none() {
-            outbox.push(Action::InspectPath(conn_id));
+        match &mut conn.quiet {
+            // The name that was tried may be slow.
+            Some(quiet) => quiet.is_tried = false,
+            None => outbox.push(Action::InspectPath(conn_id)),
         }
         conn.quiet.is_some()
     }
@@ -85,13 +86,9 @@ impl Upstreams {
         let quiet = conn.quiet.as_mut()?;
         let Quiet { is_losing, is_tried, next } = *quiet;
         let budget = if is_losing { &self.rescues } else { &self.hedges };
-        if !budget.allows_one() && (is_losing || is_tried) {
-            return None;
-        }
-        // More copies would share a connection with the one that tells: a server that answers the first few of each
-        // would leave them without an answer, too.
-        let has_told = conn.silence.is_some_and(|silence| silence.answered_elsewhere.is_some());
-        if !is_losing && is_tried && conn.answers <= FEW && !has_told {
+        // One copy tells whether the connection is at fault, or the names are slow. More would share a connection
+        // with it: a server that answers the first few of each would leave them without an answer, too.
+        if !budget.allows_one() || !is_losing && is_tried {
             return None;
         }
         let id = next?;
@@ -120,12 +117,11 @@ impl Upstreams {
         let quiet = self.conns.get_mut(conn_id).and_then(|conn| conn.quiet.as_mut());
         match quiet {
             Some(Quiet { is_losing: true, .. }) => self.rescues.try_take(),
-            // The first one tells whether the connection is at fault, or the names are slow.
-            Some(Quiet { is_tried, .. }) if !*is_tried => {
+            Some(Quiet { is_tried, .. }) => {
                 *is_tried = true;
-                true
+                self.hedges.try_take()
             }
-            _ => self.hedges.try_take(),
+            None => false,
         }
     }
 
@@ -152,7 +148,7 @@ impl Upstreams {
 pub(crate) struct Quiet {
     /// TCP waits for segments that were lost.
     pub(crate) is_losing: bool,
-    /// One of its queries was copied.
+    /// One of its queries was copied since it was looked at.
     pub(crate) is_tried: bool,
     /// The oldest that was not looked at for being copied: late queries have a mark of their own, as they are copied
     /// for another reason, and to others.
@@ -167,6 +163,8 @@ pub(crate) struct Owed {
     pub(crate) oldest: Instant,
     /// When the third oldest was, if so many wait.
     pub(crate) third: Option<Instant>,
+    /// Many wait, and were not asked for at once.
+    pub(crate) many: bool,
     /// When the last octet came.
     pub(crate) last_received: Instant,
 }
@@ -182,6 +180,8 @@ pub(crate) struct Tolerated {
     pub(crate) long: Duration,
     /// With several answers due, although TCP has all that was sent.
     too_long: Duration,
+    /// With many, likewise.
+    too_long_for_many: Duration,
 }
 
 impl Tolerated {
@@ -193,17 +193,24 @@ impl Tolerated {
             hush: HUSH_MIN.max(round_trip + round_trip / 2),
             long: LONG_MIN.max(3 * usual),
             too_long: TOO_LONG_MIN.max(3 * usual),
+            too_long_for_many: TOO_LONG_FOR_MANY_MIN.max(3 * usual),
         }
     }
 }
 
 impl Owed {
-    /// When TCP is to be asked next, after it was `looked_at`: less often the longer the silence is.
+    /// When TCP is to be asked next, after it was `looked_at`: less often the longer the silence is, and when it is too
+    /// long.
     pub(crate) fn next_look(&self, tolerated: Tolerated, looked_at: Option<Instant>) -> Instant {
         let first = self.look_at(tolerated);
         let since = self.oldest.max(self.last_received);
         let again = |at: Instant| at + tolerated.unusual.max((at - since) / 2);
-        looked_at.filter(|at| *at >= since).map_or(first, |at| first.max(again(at)))
+        let Some(looked_at) = looked_at.filter(|at| *at >= since) else {
+            return first;
+        };
+        let next = first.max(again(looked_at));
+        let too_long = self.too_long_at(tolerated).filter(|at| looked_at < *at);
+        too_long.map_or(next, |at| at.min(next))
     }
 
     /// When TCP is to be asked whether it waits for segments. Names may be slow: that many are at the same time,
@@ -222,7 +229,18 @@ impl Owed {
         if is_losing {
             return self.look_at(tolerated) <= now;
         }
-        self.third.is_some_and(|third| third.max(self.last_received) + tolerated.too_long <= now)
+        self.too_long_at(tolerated).is_some_and(|at| at <= now)
+    }
+
+    /// From when on it is quiet although TCP has all that was sent. The names of a page are asked for at once, and may
+    /// all be slow; what goes on being asked for has names of all kinds.
+    fn too_long_at(&self, tolerated: Tolerated) -> Option<Instant> {
+        let third = self.third?;
+        Some(if self.many {
+            self.oldest.max(self.last_received) + tolerated.too_long_for_many
+        } else {
+            third.max(self.last_received) + tolerated.too_long
+        })
     }
 }
 
@@ -245,6 +263,18 @@ const LONG_MIN: Duration = Duration::from_millis(250);
 /// Three names at a time that a resolver has to ask far away for.
 const TOO_LONG_MIN: Duration = Duration::from_millis(750);
 
+/// So that who waits for the first of them is answered within 400 ms, and a handshake.
+const TOO_LONG_FOR_MANY_MIN: Duration = Duration::from_millis(350);
+
+/// So many names say more than one does, which may be slow: the third of them counts.
+pub(crate) const SEVERAL: usize = 3;
+
+/// So many say more than those, if they were not asked for at once.
+pub(crate) const MANY: usize = 6;
+
+/// Who asks for the names of a page has done so by then.
+pub(crate) const SPREAD: Duration = Duration::from_millis(100);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,35 +282,39 @@ mod tests {
 
     #[test]
     fn when_a_connection_is_quiet() {
-        // The usual time to an answer, with a round trip of half of it, when the oldest and the third oldest were sent, when the last octet came, when
-        // TCP is asked, and from when on the connection is quiet if it waits for segments, and if it does not, in
-        // milliseconds.
-        type Case = (u64, u64, Option<u64>, u64, u64, Option<u64>);
+        // The usual time to an answer, with a round trip of half of it, when the oldest and the third oldest were sent,
+        // whether there are many, when the last octet came, when TCP is asked, and from when on the connection is quiet
+        // if it waits for segments, and if it does not, in milliseconds.
+        type Case = (u64, u64, Option<u64>, bool, u64, u64, Option<u64>);
 
         let t0 = base();
         let at = |ms| t0 + Duration::from_millis(ms);
-        let cases: [Case; 10] = [
+        let cases: [Case; 13] = [
             // One query: its name may be slow.
-            (20, 100, None, 0, 350, None),
-            (20, 100, None, 200, 450, None),
-            (600, 100, None, 0, 1900, None),
+            (20, 100, None, false, 0, 350, None),
+            (20, 100, None, false, 200, 450, None),
+            (600, 100, None, false, 0, 1900, None),
             // Several: from when the third was sent, and something came.
-            (20, 100, Some(110), 0, 140, Some(860)),
-            (20, 100, Some(110), 120, 140, Some(870)),
-            (20, 100, Some(110), 150, 165, Some(900)),
+            (20, 100, Some(110), false, 0, 140, Some(860)),
+            (20, 100, Some(110), false, 120, 140, Some(870)),
+            (20, 100, Some(110), false, 150, 165, Some(900)),
             // Two that wait for long, and one that does not.
-            (20, 100, Some(600), 0, 350, Some(1350)),
+            (20, 100, Some(600), false, 0, 350, Some(1350)),
+            // Many: from when the first was sent, and something came.
+            (20, 100, Some(110), true, 0, 140, Some(450)),
+            (20, 100, Some(110), true, 150, 165, Some(500)),
+            (600, 100, Some(110), true, 0, 1010, Some(1900)),
             // The usual time is more than the least.
-            (100, 100, Some(100), 0, 250, Some(850)),
-            (600, 100, Some(100), 0, 1000, Some(1900)),
-            (1500, 100, Some(100), 0, 2350, Some(4600)),
+            (100, 100, Some(100), false, 0, 250, Some(850)),
+            (600, 100, Some(100), false, 0, 1000, Some(1900)),
+            (1500, 100, Some(100), false, 0, 2350, Some(4600)),
         ];
         for case in cases {
-            let (usual, oldest, third, last_received, look_at, too_long_at) = case;
+            let (usual, oldest, third, many, last_received, look_at, too_long_at) = case;
             let usual = Duration::from_millis(usual);
             let tolerated = Tolerated::of(usual, usual / 2);
             let (oldest, third, last_received) = (at(oldest), third.map(at), at(last_received));
-            let owed = Owed { oldest, third, last_received };
+            let owed = Owed { oldest, third, many, last_received };
             assert_eq!(owed.look_at(tolerated), at(look_at), "{case:?}");
             let is_quiet = |ms, is_losing| owed.is_quiet(at(ms), tolerated, is_losing);
             assert!(is_quiet(look_at, true) && !is_quiet(look_at - 1, true), "{case:?}");

@@ -86,17 +86,23 @@ impl Sends {
         self.waiting.oldest().map(|(id, start)| (id as u16, start))
     }
 
-    /// Those that wait, the oldest first.
-    pub(crate) fn waiting(&self) -> impl Iterator<Item = u16> {
-        let oldest = self.oldest().map(|(id, _)| id);
-        std::iter::successors(oldest, |id| self.younger(*id))
+    /// When the youngest was sent.
+    pub(crate) fn youngest(&self) -> Option<Instant> {
+        self.waiting.youngest()
     }
 
-    /// When the oldest that no answer has passed was sent, and the third of those, if there are so many.
-    pub(crate) fn expected(&self) -> Option<(Instant, Option<Instant>)> {
-        let first = self.expected?;
-        let third = || self.start(self.younger(self.younger(first)?)?);
-        Some((self.start(first)?, third()))
+    /// Those that wait, the oldest first.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = u16> {
+        self.from(self.oldest().map(|(id, _)| id))
+    }
+
+    /// When those that no answer has passed were sent, the oldest first.
+    pub(crate) fn expected(&self) -> impl Iterator<Item = Instant> {
+        self.from(self.expected).map_while(|id| self.start(id))
+    }
+
+    fn from(&self, first: Option<u16>) -> impl Iterator<Item = u16> {
+        std::iter::successors(first, |id| self.younger(*id))
     }
 
     /// When the next one is late, among those that were not looked at.
@@ -153,22 +159,23 @@ mod tests {
         let t0 = base();
         let at = |n: u32| t0 + n * LATE;
         let mut sends = Sends::new(8);
-        assert_eq!(sends.expected(), None);
+        let expected = |sends: &Sends| sends.expected().collect::<Vec<_>>();
+        assert!(expected(&sends).is_empty());
         for (n, id) in (0..).zip([3, 1, 4, 5, 6]) {
             sends.arm(id, at(n));
         }
-        assert_eq!(sends.expected(), Some((at(0), Some(at(2)))));
+        assert_eq!(expected(&sends), [0, 1, 2, 3, 4].map(at));
         // One is given up, which passes none.
         sends.disarm(1);
-        assert_eq!(sends.expected(), Some((at(0), Some(at(3)))));
+        assert_eq!(expected(&sends), [0, 2, 3, 4].map(at));
         sends.take_answered(4);
-        assert_eq!(sends.expected(), Some((at(3), None)), "the oldest has a slow name");
+        assert_eq!(expected(&sends), [3, 4].map(at), "the oldest has a slow name");
         sends.arm(7, at(5));
-        assert_eq!(sends.expected(), Some((at(3), Some(at(5)))));
+        assert_eq!(expected(&sends), [3, 4, 5].map(at));
         sends.take_answered(3);
-        assert_eq!(sends.expected(), Some((at(3), Some(at(5)))), "its answer came late");
+        assert_eq!(expected(&sends), [3, 4, 5].map(at), "its answer came late");
         sends.take_answered(7);
-        assert_eq!(sends.expected(), None);
+        assert!(expected(&sends).is_empty());
     }
 
     #[test]

@@ -7,12 +7,11 @@ use dot_proxy::forwarder::Counts;
 /// What copies may be made by now. As little is saved up, that holds in every minute, and not only on the whole.
 #[derive(Debug)]
 pub(super) struct Copies {
-    /// Of what is late.
+    /// Of what is late, and of what waits on a connection that misses no segments.
     late: Share,
-    /// Of what waits on a connection that misses segments, or whose answers go astray.
-    held_up: Share,
-    /// First copies of what waits on connections that miss none: each tells whether the connection is at fault.
-    tries: u64,
+    /// Of these, and of what waits on one that misses some, or whose answers go astray: while there is one, it is not told
+    /// which a copy is.
+    all: Share,
     /// When a connection last missed segments.
     missed_at: Option<Duration>,
     /// At least so many are left of those of what is held up: of the messages that came in a turn those questions
@@ -24,26 +23,25 @@ pub(super) struct Copies {
     asked: u64,
     queries: u64,
     failed: u64,
-    unmatched: u64,
     hedged: u64,
     rescued: u64,
+    unmatched: u64,
 }
 
 impl Copies {
     pub(super) fn new() -> Self {
         Self {
             late: Share { percent: 2, most: 8 * 100, left: 100 },
-            held_up: Share { percent: 10, most: 64 * 100, left: 64 * 100 },
-            tries: 0,
+            all: Share { percent: 2 + 10, most: (8 + 64) * 100, left: (1 + 64) * 100 },
             surely_left: Share { percent: 10, most: 64 * 100, left: 64 * 100 },
             missed_at: None,
             used_up_at: None,
             asked: 0,
-            unmatched: 0,
             queries: 0,
             failed: 0,
             hedged: 0,
             rescued: 0,
+            unmatched: 0,
         }
     }
 
@@ -51,8 +49,6 @@ impl Copies {
     pub(super) fn note_look(&mut self, at: Duration, is_losing: bool) {
         if is_losing {
             self.missed_at = Some(at);
-        } else {
-            self.tries += 1;
         }
     }
 
@@ -61,18 +57,18 @@ impl Copies {
         self.asked += 1;
     }
 
-        let are_astray = counts.unmatched > self.unmatched;
-        self.unmatched = counts.unmatched;
     /// What was counted by now; fails if more copies were made than may be.
     pub(super) fn check(&mut self, at: Duration, counts: &Counts) {
         let queries = counts.queries - self.queries;
         let hedged = counts.hedged - self.hedged;
-        let mut rescued = counts.rescued - self.rescued;
+        let rescued = counts.rescued - self.rescued;
+        let are_astray = counts.unmatched > self.unmatched;
+        self.unmatched = counts.unmatched;
         let failed = counts.failed - self.failed;
         (self.queries, self.hedged, self.rescued) = (counts.queries, counts.hedged, counts.rescued);
         self.failed = counts.failed;
         self.late.add(queries);
-        self.held_up.add(queries);
+        self.all.add(queries);
         // They count when they come, and not when they are sent: what is above the most is lost at once, and copies
         // that are made before they are sent may have used them.
         let asked = std::mem::take(&mut self.asked).min(queries);
@@ -82,15 +78,14 @@ impl Copies {
         let before = 100 + queries * self.surely_left.percent;
         let are_left = self.surely_left.take(rescued) == 0 && self.surely_left.left >= before;
         assert_eq!(self.late.take(hedged), 0, "more copies of late queries: {counts:?}");
-        if are_astray || self.missed_at.is_some_and(|missed_at| at <= missed_at + QUIET_MAX) {
-            rescued = self.held_up.take(rescued);
+        let above = self.all.take(hedged + rescued);
+        assert_eq!(above, 0, "more copies of what is held up: {counts:?}");
+        if !are_astray && self.missed_at.is_none_or(|missed_at| at > missed_at + QUIET_MAX) {
+            let above = self.late.take(rescued);
+            assert_eq!(above, 0, "more copies of what waits where nothing is missed: {counts:?}");
         }
-        let tries = rescued.min(self.tries);
-        self.tries -= tries;
-        rescued = self.late.take(rescued - tries);
-        assert_eq!(rescued, 0, "more copies of what is held up: {counts:?}");
         self.late.end_turn();
-        self.held_up.end_turn();
+        self.all.end_turn();
         if !are_left {
             self.used_up_at = Some(at);
         }
@@ -195,8 +190,6 @@ mod tests {
         assert!(!may(misses, (0, 73), (0, 0)) && !may(misses, (8, 64), (2, 11)));
         // Where nothing is lost.
         assert!(may(&[], (0, 8), (0, 2)) && !may(&[], (0, 9), (0, 0)) && !may(&[], (4, 5), (0, 0)));
-        // Four looks, of which each lets one more be made.
-        assert!(may(misses_none, (0, 8 + 2), (0, 2 + 2)));
-        assert!(!may(misses_none, (0, 8 + 2), (0, 2 + 3)) && !may(misses_none, (0, 8 + 3), (0, 0)));
+        assert!(may(misses_none, (0, 8), (0, 2)) && !may(misses_none, (0, 9), (0, 0)));
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::answers;
-use crate::forwarder::asker::Asker;
+use crate::forwarder::asker::{Asked, Asker};
 use crate::forwarder::outcome::{Outcome, SLACK};
 use crate::forwarder::stage::{self, Idle, NAME, Stage};
 use crate::forwarder::subject::{Subject, own_host};
@@ -63,27 +63,42 @@ pub fn rst_on_second_query(subject: &dyn Subject) -> Result<Outcome, String> {
 }
 
 pub fn forgotten_connection(subject: &dyn Subject) -> Result<Outcome, String> {
-    /// The stall deadline of 1.5 s, and a second for the handshake and a slow machine.
-    const VICTIM: Duration = Duration::from_millis(2_500);
+    /// 0.4 s, and as much again for the handshake and a slow machine.
+    const VICTIM: Duration = Duration::from_millis(800);
+    const LONE: Duration = Duration::from_secs(1);
     const EVERY: Duration = Duration::from_millis(50);
 
-    // A NAT loses its table: the first connection goes dead in the middle of the traffic.
+    // The first connection is forgotten by its server in the middle of the traffic, and the second by a NAT, behind
+    // which nothing arrives any more, when there is none.
     let stage = Stage::one(subject, |setup| {
         setup.handler(|query| match (query.connection, query.number) {
             (0, 20) => vec![Act::End(End::Forget)],
+            _ if query.name.starts_with("last.") => {
+                let forgotten = vec![Act::End(End::Unreachable)];
+                [query.answer(), vec![Act::After(EVERY, forgotten)]].concat()
+            }
             _ => query.answer(),
         })
     })?;
     let mut asker = stage.asker();
     asker.ask_steadily(EVERY, names("u4", 140));
     asker.finish();
-    let mut outcome = stage.outcome(&[&asker]);
+    let mut lone = stage.asker();
+    lone.ask("last.u4.example");
+    lone.listen(4 * EVERY);
+    lone.ask("lone.u4.example");
+    let mut outcome = stage.outcome(&[&asker, &lone]);
     outcome.promise_all_answered();
-    outcome.promise_within(VICTIM);
-    let later = asker.queries().iter().filter(|asked| asked.at > EVERY * 20 + VICTIM);
-    let slowest = later.filter_map(crate::forwarder::asker::Asked::delay).max().unwrap_or_default();
-    outcome.promise(slowest < SLACK, || format!("a later one took {slowest:.1?}"));
-    outcome.promise_connections(&stage.servers[0], 2);
+    outcome.promise_within(LONE);
+    let slowest = |asked: &mut dyn Iterator<Item = &Asked>| {
+        asked.filter_map(Asked::delay).max().unwrap_or_default()
+    };
+    let victim = slowest(&mut asker.queries().iter());
+    outcome.promise(victim < VICTIM, || format!("one in the traffic took {victim:.1?}"));
+    let mut later = asker.queries().iter().filter(|asked| asked.at > EVERY * 20 + VICTIM);
+    let late = slowest(&mut later);
+    outcome.promise(late < VICTIM / 2, || format!("a later one took {late:.1?}"));
+    outcome.promise_connections(&stage.servers[0], 3);
     Ok(outcome)
 }
 
@@ -229,7 +244,7 @@ pub fn outage(subject: &dyn Subject) -> Result<Outcome, String> {
     let (back, since) = (Instant::now(), asker.queries().len());
     while back.elapsed() < LONGEST_RETURN {
         asker.ask_steadily(EVERY, names(&format!("after{}.u20", asker.queries().len()), 2));
-        if asker.queries()[since..].iter().any(crate::forwarder::asker::Asked::is_answered) {
+        if asker.queries()[since..].iter().any(Asked::is_answered) {
             break;
         }
     }

@@ -159,12 +159,14 @@ pub enum Act {
 pub enum End {
     /// FIN without `close_notify`.
     Fin,
-    /// The connection stays open, but nothing is read or written any more: as behind a NAT that forgot it.
+    /// The connection stays open, but nothing is read or written any more: as when its server hangs.
     Forget,
     /// `close_notify` and FIN.
     Notify,
     /// RST.
     Reset,
+    /// The connection stays open, but whatever is sent on it is lost on the way: as behind a NAT that forgot it.
+    Unreachable,
 }
 
 /// What a new connection meets.

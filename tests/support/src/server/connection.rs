@@ -9,7 +9,7 @@ use rustix::event::PollFlags;
 use rustls::HandshakeKind;
 use rustls::crypto::SupportedKxGroup;
 use rustls::server::{Acceptor, ServerConfig, ServerConnection};
-use socket2::SockRef;
+use socket2::{SockFilter, SockRef};
 
 use super::super::message;
 use super::behaviour::{Act, End, Greeting, Received, Setup};
@@ -170,7 +170,13 @@ impl Connection {
         }
         match act {
             Act::After(delay, acts) => self.due.push((Instant::now() + delay, acts)),
-            Act::End(End::Forget) => {
+            Act::End(end @ (End::Forget | End::Unreachable)) => {
+                if end == End::Unreachable {
+                    // BPF_RET with 0 octets: of no segment anything is kept.
+                    let drop_all = SockFilter::new(0x06, 0, 0, 0);
+                    let filtered = SockRef::from(&self.socket).attach_filter(&[drop_all]);
+                    filtered.expect("a filter of one instruction");
+                }
                 self.tls = Tls::None;
                 self.reading = false;
                 self.phase = Phase::Finished;
