@@ -53,7 +53,7 @@ impl Forwarder {
                 if self.upstreams.note_unmatched(conn_id) {
                     return Err(malformed("too many answers to nothing asked", None));
                 }
-                self.ask_again(now, conn_id, response);
+                self.ask_again(conn_id, response);
                 return Ok(());
             }
         };

@@ -213,6 +213,10 @@ impl Forwarder {
                 match self.upstreams.due(now, conn_id) {
                     None => {}
                     Some(Due::Attempt(how)) => self.upstream_closed(now, conn_id, how),
+                    Some(Due::Shown) => {
+                        self.upstreams.note_shown(conn_id);
+                        self.rescue(now, conn_id);
+                    }
                     Some(Due::Stalled) => self.stall(now, conn_id),
                     Some(Due::Idle) => self.upstreams.close_idle(conn_id, &mut self.outbox),
                     Some(Due::Silence) => {

@@ -36,8 +36,9 @@ impl Forwarder {
             return;
         }
         while let Some((index, id)) = self.upstreams.pop_held_up(conn_id) {
-            if self.queries.may_be_copied(id) && self.upstreams.try_rescue(conn_id) {
-                self.outbox.counts.rescued += 1;
+            if self.queries.may_be_copied(id)
+                && self.upstreams.try_rescue(conn_id, &mut self.outbox)
+            {
                 self.queries.rescue(now, id, index);
             }
         }
@@ -47,7 +48,7 @@ impl Forwarder {
     /// asked again, once, as far as the budget goes: another answer may not come. An answer that comes all the same is
     /// delivered.
     #[cold]
-    pub(super) fn ask_again(&mut self, now: Instant, conn_id: UpstreamConnId, response: &[u8]) {
+    pub(super) fn ask_again(&mut self, conn_id: UpstreamConnId, response: &[u8]) {
         let Some(conn) = self.upstreams.conn(conn_id).filter(|conn| conn.phase.is_trusted()) else {
             return;
         };
@@ -62,10 +63,7 @@ impl Forwarder {
             && self.upstreams.try_ask_again()
         {
             self.outbox.counts.rescued += 1;
-            if let Some(sending) = self.queries.leave(id, conn_id) {
-                self.upstreams.abandon(now, conn_id, sending.id, &mut self.outbox);
-            }
-            self.queries.hedge(id, index);
+            self.queries.ask_again(id, index);
         }
     }
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use simulator::{Attempt, Direction, Do, Response, Step, World, ms};
+use simulator::{Ask, Attempt, Direction, Do, Response, Step, World, ms};
 
-use crate::{allowing, copies, distant, end, failures, numbered, slowest, warm, world, world_of};
+use crate::{
+    allowing, close_after, copies, distant, end, failures, numbered, slowest, warm, world, world_of,
+};
 use simulator::{default_limits, default_policy};
 
 /// Queries every so many milliseconds.
@@ -184,6 +186,74 @@ fn u04_a_slow_name_among_the_first_victims_does_not_hide_that_the_connection_is_
     }
     assert_eq!((failures(&w), w.links.len(), w.forwarder.counts().rescued), (0, 2, 2));
     end(w);
+}
+
+/// Every two seconds a connection takes a pause of so many milliseconds, after which it answers what came meanwhile.
+/// One query comes in 20 ms, under the name of its number.
+fn pausing(pause: u64) -> impl FnMut(&Ask<'_>) -> Step {
+    move |ask| {
+        let n: u64 = ask.name[1..].split('.').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        let into = n % 100 * 20;
+        ask.answer_after(10 + if n >= 100 { pause.saturating_sub(into) } else { 0 })
+    }
+}
+
+#[test]
+fn a_server_that_resets_all_connections_but_one_may_pause() {
+    for pause in [450, 600, 900] {
+        let mut w = world(1);
+        let mut paused = pausing(pause);
+        w.servers[0].replies(move |ask| match ask.link {
+            0 => vec![paused(ask)],
+            _ => vec![close_after(5)],
+        });
+        ask_every(&mut w, 20, 0..500);
+        w.run_ms(2000);
+        assert_eq!(failures(&w), 0, "{pause}");
+        assert!(w.links.len() <= 1 + 2 * 4, "{pause}: {} connections", w.links.len());
+        assert!(slowest(&w) <= ms(pause + 250), "{pause}: {:?}", slowest(&w));
+        end(w);
+    }
+}
+
+#[test]
+fn a_server_that_answers_on_one_connection_alone_may_pause() {
+    for pause in [450, 600] {
+        let mut w = world(1);
+        let mut paused = pausing(pause);
+        w.servers[0].replies(move |ask| match ask.link {
+            0 => vec![paused(ask)],
+            _ => Vec::new(),
+        });
+        ask_every(&mut w, 20, 0..200);
+        w.run_ms(3000);
+        assert_eq!(failures(&w), 0, "{pause}");
+        let late = (0..200).filter(|n| took(&w, *n) > ms(pause + 50)).count();
+        // What came from when the connection was quiet to its end.
+        assert!(late <= (pause as usize - 350) / 20 + 1, "{pause}: {late} late");
+        end(w);
+    }
+}
+
+#[test]
+fn a_server_whose_connections_each_pause_once_has_no_more_of_them_than_one_that_does_not() {
+    for first in [5, 12, 30] {
+        let mut w = world(1);
+        let mut paused: Vec<Option<u32>> = vec![None; 1000];
+        w.servers[0].replies(move |ask| {
+            let n: u32 = ask.name[1..].split('.').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+            if ask.nth <= first {
+                return vec![ask.answer_after(10)];
+            }
+            let since = *paused[ask.link].get_or_insert(n);
+            vec![ask.answer_after(10 + 500_u64.saturating_sub(u64::from(n - since) * 20))]
+        });
+        ask_every(&mut w, 20, 0..500);
+        w.run_ms(2000);
+        assert_eq!(failures(&w), 0, "{first}");
+        assert!(w.links.len() <= 4, "{first}: {} connections", w.links.len());
+        end(w);
+    }
 }
 
 #[test]

@@ -605,12 +605,21 @@ impl Queries {
         self.wait_for(id, upstream);
     }
 
-    /// The query no longer waits for what was sent on this connection; returns that.
-    pub(crate) fn leave(&mut self, id: Id, conn: UpstreamConnId) -> Option<Sending> {
+    /// What was sent of the query seems to be lost: a copy waits for this upstream, and may go the same way.
+    pub(crate) fn ask_again(&mut self, id: Id, upstream: UpstreamIndex) {
+        self.change(id, |query| query.history.has_gone_astray = true);
+        self.hedge(id, upstream);
+    }
+
+    /// The query, in flight on this connection, is sent on it once more, as its answer went astray. Returns the older
+    /// sending, which is left.
+    #[cold]
+    pub(crate) fn leave_astray(&mut self, id: Id, conn: UpstreamConnId) -> Option<Sending> {
         let query = self.table.get_mut(id)?;
-        let sending = query.sendings.on(conn);
+        let sending = query.sendings.on(conn).filter(|_| query.history.has_gone_astray)?;
         query.sendings.remove(conn);
-        sending
+        query.history.has_gone_astray = false;
+        Some(sending)
     }
 
     /// A copy of the query, whose connection is quiet, waits for another one to the same upstream.

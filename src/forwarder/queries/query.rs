@@ -58,8 +58,10 @@ pub(crate) struct History {
     pub(crate) avoided: UpstreamSet,
     /// An upstream that objected to it, and with how much of EDNS it is asked there again.
     pub(crate) plainer: Option<(UpstreamIndex, Edns)>,
-    /// A copy was made because its answer was late.
+    /// A copy was made because its answer was late, or went astray.
     pub(crate) hedged: bool,
+    /// An answer to it came under an ID that nothing was asked with.
+    pub(crate) has_gone_astray: bool,
     /// What happened to it last, for the error if it comes to that.
     pub(crate) last_failure: Option<LastFailure>,
 }

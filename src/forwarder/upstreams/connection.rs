@@ -242,12 +242,14 @@ impl UpstreamConn {
         Some(Arrival { id, query, pace: Pace::of(took, quiet, received, length) })
     }
 
-    /// When the silence of the connection is longer than that of the names: what waits on it is sent elsewhere.
+    /// When its silence has been longer than that of the names by so much that what waits on it is copied.
     fn silence_shown_at(&self) -> Option<Instant> {
+        self.quiet.filter(|quiet| !quiet.is_shown)?;
         self.silence?.answered_elsewhere.map(|at| at + TOGETHER)
     }
 
-    /// When it is known whether the connection is at fault for its silence, and not the names.
+    /// When it is known whether the connection is at fault for its silence, and not the names. Until then it may speak
+    /// again, and is used again.
     pub(crate) fn silence_known_at(&self) -> Option<Instant> {
         self.silence?.answered_elsewhere.map(|at| at + LAST_WORD_TIMEOUT)
     }
@@ -264,7 +266,8 @@ impl UpstreamConn {
             Phase::Open => {
                 let ends = self.stalls_at(patience.stall);
                 let ends = ends.or_else(|| self.idles_out_at(patience.idle));
-                ends.into_iter().chain(self.silence_shown_at()).min()
+                let next = [ends, self.silence_shown_at(), self.silence_known_at()];
+                next.into_iter().flatten().min()
             }
             Phase::Retired { until, stalled: true } => {
                 let arriving = self.arriving.map(|_| self.last_received + QUIET_MAX);
@@ -290,7 +293,8 @@ impl UpstreamConn {
                 let detail = format!("timed out{advice}").into();
                 Due::Attempt(Closed::Failed { stage: Stage::Tls, detail })
             }
-            Phase::Open if self.silence_shown_at().is_some_and(|at| at <= now) => Due::Stalled,
+            Phase::Open if self.silence_known_at().is_some_and(|at| at <= now) => Due::Stalled,
+            Phase::Open if self.silence_shown_at().is_some_and(|at| at <= now) => Due::Shown,
             Phase::Open if self.stalls_at(patience.stall).is_none() => Due::Idle,
             Phase::Retired { until, .. } if until <= now => Due::End,
             Phase::Open | Phase::Retired { stalled: false, .. } => Due::Stalled,
@@ -396,6 +400,8 @@ pub(crate) struct Patience {
 pub(crate) enum Due {
     /// The attempt ends so.
     Attempt(Closed),
+    /// The silence of the connection has been longer than that of the names.
+    Shown,
     /// The connection has stalled.
     Stalled,
     /// The connection was idle for too long.

@@ -65,14 +65,14 @@ impl Upstreams {
         if let Some(rested) = self.rested(now, upstream) {
             return Some(rested);
         }
-        if !is_limited && !is_quiet {
+        let has_answered =
+            |id: &UpstreamConnId| self.conns.get(*id).is_some_and(|conn| conn.answers > 0);
+        if !is_limited && !is_quiet && open.as_ref().is_some_and(has_answered) {
             return open;
         }
-        if open.is_some_and(|open| self.takes_more(now, open)) {
-            return open;
-        }
-        let spare = upstream.conns.iter().copied().find(|conn| self.takes_more(now, *conn));
-        spare.or(open)
+        // One that was made beside a quiet one may be worse than that when it speaks again.
+        let all = || open.iter().chain(&upstream.conns).filter(|id| self.takes_more(now, **id));
+        all().find(|id| has_answered(id)).or_else(|| all().next()).copied().or(open)
     }
 
     /// Of two connections the one that stood ready for so long that it would idle out: what is sent on it keeps it.
@@ -183,7 +183,10 @@ impl Upstreams {
             && silence.answered_elsewhere.is_none()
         {
             silence.answered_elsewhere = Some(now);
-            if conn.quiet.is_some_and(|quiet| !quiet.is_losing) && !conn.has_gone_astray() {
+            // A server may pause for a moment.
+            let is_long = conn.owed().is_some_and(|owed| owed.is_silent_for_long(now));
+            let is_mute = conn.quiet.is_some_and(|quiet| !quiet.is_losing);
+            if is_mute && is_long && !conn.has_gone_astray() {
                 self.list[index].experience.query_limit.suspect(now, conn.answers);
             }
         }
@@ -225,6 +228,7 @@ impl Upstreams {
         let arrival = conn.arrival(now).filter(|arrival| arrival.pace != Pace::Broken);
         let is_slow = arrival.is_some_and(|arrival| arrival.pace == Pace::Steady);
         conn.arriving = arrival.map(|arrival| arrival.id);
+        let waited = conn.sent.oldest().map(|(_, start)| now.saturating_duration_since(start));
         let unanswered: Vec<Id> = conn.in_flight.iter().collect();
         // Copies of what another left unanswered are no fair sample.
         let own = unanswered.iter().filter(|id| was_first(**id, index)).count();
@@ -235,14 +239,16 @@ impl Upstreams {
         }
         let of_several = own >= SILENCE_MIN;
         // Where an answer arrives, however slowly, the server is not deaf.
+        let answered_elsewhere = conn.silence.take().and_then(|silence| silence.answered_elsewhere);
         if answers > 0 && arrival.is_none() {
-            let answered_elsewhere = conn.silence.and_then(|silence| silence.answered_elsewhere);
             conn.silence = Some(Silence { of_several, answered_elsewhere });
         }
-        self.give_time_to_unproven(now, index);
+        if answers > 0 {
+            self.give_time_to_unproven(now, index);
+        }
         let upstream = &mut self.list[index];
         let patience = upstream.experience.round_trip.stall_after();
-        upstream.experience.round_trip.note(now, patience);
+        upstream.experience.round_trip.note(now, waited.map_or(patience, |it| it.min(patience)));
         upstream.experience.stalled_since_answer = true;
         // One that was passed over fell silent all the same, unless it waits for segments.
         let was_open = upstream.open.take_if(|open| *open == conn_id).is_some() || is_mute;
@@ -267,7 +273,10 @@ impl Upstreams {
     /// nothing have the upstream fail.
     fn give_time_to_unproven(&mut self, now: Instant, index: UpstreamIndex) {
         for other in &self.list[index].conns {
-            if let Some(other) = self.conns.get_mut(*other).filter(|other| other.answers == 0) {
+            if let Some(other) = self.conns.get_mut(*other)
+                && matches!(other.phase, Phase::Open)
+                && other.answers == 0
+            {
                 other.last_answer = now;
             }
         }
@@ -408,11 +417,15 @@ impl Upstreams {
         let conn = self.close(conn_id, manner, what, outbox)?;
         let unanswered: Vec<Id> = conn.in_flight.iter().collect();
         let was_open = matches!(conn.phase, Phase::Open);
-        let Upstream { experience, broke_number, .. } = &mut self.list[conn.upstream];
         if was_open {
+            let experience = &mut self.list[conn.upstream].experience;
             experience.note_close(!unanswered.is_empty(), conn.answers);
         }
         let upstream = conn.upstream;
+        if was_open && conn.answers == 0 {
+            self.fall_back(now, upstream);
+        }
+        let Upstream { experience, broke_number, .. } = &mut self.list[upstream];
         Some(Lost {
             conn: conn_id,
             failure: LastFailure { upstream, what, code, broke_number: *broke_number },
@@ -423,6 +436,21 @@ impl Upstreams {
             in_a_row: experience.losses_in_a_row,
             is_answering: experience.is_answering(now),
         })
+    }
+
+    /// A connection to this upstream was lost that had not answered: where it was made beside a quiet one, that one is
+    /// the best there is for a while. Some servers let a client have one connection at a time.
+    fn fall_back(&mut self, now: Instant, index: UpstreamIndex) {
+        let upstream = &mut self.list[index];
+        for &id in &upstream.conns {
+            if let Some(conn) = self.conns.get_mut(id)
+                && matches!(conn.phase, Phase::Open)
+                && conn.quiet.is_some()
+            {
+                conn.replacement_failed_at = Some(now);
+                upstream.open = Some(id);
+            }
+        }
     }
 
     /// Takes all connections out, on which nothing waits.

@@ -68,7 +68,7 @@ impl Upstreams {
             return false;
         }
         let next = conn.sent.oldest().map(|(id, _)| id);
-        conn.quiet = Some(Quiet { is_losing, is_tried: false, next });
+        conn.quiet = Some(Quiet { is_losing, is_tried: false, is_shown: false, next });
         self.list[conn.upstream].experience.has_been_quiet = true;
         if !is_losing && conn.arrival(now).is_none() {
             conn.silence = Some(Silence { of_several: false, answered_elsewhere: None });
@@ -84,14 +84,14 @@ impl Upstreams {
     pub(crate) fn pop_held_up(&mut self, conn_id: UpstreamConnId) -> Option<(UpstreamIndex, Id)> {
         let conn = self.conns.get_mut(conn_id)?;
         let quiet = conn.quiet.as_mut()?;
-        let Quiet { is_losing, is_tried, next } = *quiet;
-        let budget = if is_losing { &self.rescues } else { &self.hedges };
         // One copy tells whether the connection is at fault, or the names are slow. More would share a connection
         // with it: a server that answers the first few of each would leave them without an answer, too.
-        if !budget.allows_one() || !is_losing && is_tried {
-            return None;
-        }
-        let id = next?;
+        let may_be_copied = match *quiet {
+            Quiet { is_losing: true, .. } => self.rescues.allows_one(),
+            Quiet { is_shown: true, .. } => true,
+            Quiet { is_tried, .. } => !is_tried && self.hedges.allows_one(),
+        };
+        let id = quiet.next.filter(|_| may_be_copied)?;
         quiet.next = conn.sent.younger(id);
         Some((conn.upstream, conn.in_flight.query(id)?))
     }
@@ -112,17 +112,30 @@ impl Upstreams {
         })
     }
 
-    /// Takes one of the copies that may be made of what waits on this quiet connection.
-    pub(crate) fn try_rescue(&mut self, conn_id: UpstreamConnId) -> bool {
+    /// A copy of what waits on this connection is answered, and the connection is quiet all the same: what else waits on
+    /// it is copied, too.
+    pub(crate) fn note_shown(&mut self, conn_id: UpstreamConnId) {
+        if let Some(quiet) = self.conns.get_mut(conn_id).and_then(|conn| conn.quiet.as_mut()) {
+            quiet.is_shown = true;
+        }
+    }
+
+    /// Takes one of the copies that may be made of what waits on this quiet connection, and counts it, unless it is known
+    /// that the connection is at fault.
+    pub(crate) fn try_rescue(&mut self, conn_id: UpstreamConnId, outbox: &mut Outbox) -> bool {
         let quiet = self.conns.get_mut(conn_id).and_then(|conn| conn.quiet.as_mut());
-        match quiet {
-            Some(Quiet { is_losing: true, .. }) => self.rescues.try_take(),
+        let budget = match quiet {
+            Some(Quiet { is_losing: true, .. }) => &mut self.rescues,
+            Some(Quiet { is_shown: true, .. }) => return true,
             Some(Quiet { is_tried, .. }) => {
                 *is_tried = true;
-                self.hedges.try_take()
+                &mut self.hedges
             }
-            None => false,
-        }
+            None => return false,
+        };
+        let is_taken = budget.try_take();
+        outbox.counts.rescued += u64::from(is_taken);
+        is_taken
     }
 
     /// Whether another connection is to stand ready and does not, and one may be made for that.
@@ -150,6 +163,8 @@ pub(crate) struct Quiet {
     pub(crate) is_losing: bool,
     /// One of its queries was copied since it was looked at.
     pub(crate) is_tried: bool,
+    /// A copy was answered elsewhere, and nothing came here all the same.
+    pub(crate) is_shown: bool,
     /// The oldest that was not looked at for being copied: late queries have a mark of their own, as they are copied
     /// for another reason, and to others.
     pub(crate) next: Option<u16>,
@@ -230,6 +245,11 @@ impl Owed {
             return self.look_at(tolerated) <= now;
         }
         self.too_long_at(tolerated).is_some_and(|at| at <= now)
+    }
+
+    /// Whether nothing came for so long that it is no pause of the server's.
+    pub(crate) fn is_silent_for_long(&self, now: Instant) -> bool {
+        self.oldest.max(self.last_received) + TOO_LONG_MIN <= now
     }
 
     /// From when on it is quiet although TCP has all that was sent. The names of a page are asked for at once, and may

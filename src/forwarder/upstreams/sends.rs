@@ -93,15 +93,15 @@ impl Sends {
 
     /// Those that wait, the oldest first.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = u16> {
-        self.from(self.oldest().map(|(id, _)| id))
+        self.onward(self.oldest().map(|(id, _)| id))
     }
 
     /// When those that no answer has passed were sent, the oldest first.
     pub(crate) fn expected(&self) -> impl Iterator<Item = Instant> {
-        self.from(self.expected).map_while(|id| self.start(id))
+        self.onward(self.expected).map_while(|id| self.start(id))
     }
 
-    fn from(&self, first: Option<u16>) -> impl Iterator<Item = u16> {
+    fn onward(&self, first: Option<u16>) -> impl Iterator<Item = u16> {
         std::iter::successors(first, |id| self.younger(*id))
     }
 
