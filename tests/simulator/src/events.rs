@@ -120,7 +120,7 @@ impl World {
             self.oracle.asked(at, to, message, cut || allowance == Allowance::Truncation);
         } else if !is_served
             && self.access.denial == AccessDenial::Refused
-            && after.local > before.local
+            && after.queries > before.queries
         {
             // Stories say how many are.
             self.oracle.refused(at, to, message);
