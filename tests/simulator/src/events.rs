@@ -455,6 +455,7 @@ impl World {
             if link.forgotten || link.told_end || link.pace.is_some() && link.due.readable {
                 return;
             }
+            let was_behind = !link.outbound.is_empty();
             link.outbound.extend(link.path.take(Direction::FromServer, at));
             if link.outbound.is_empty() {
                 if link.path.is_empty(Direction::FromServer)
@@ -468,6 +469,7 @@ impl World {
             let pace = link.pace;
             length = pace.map_or(length, |(octets, _)| octets.min(link.outbound.len()));
             let bytes: Vec<u8> = link.outbound.drain(..length).collect();
+            link.note_read(at, was_behind);
             self.forwarder.handle_stream(self.now, conn.into(), &bytes);
             if let Some((_, pause)) = pace {
                 self.links[number].due.readable = true;

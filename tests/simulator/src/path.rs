@@ -26,6 +26,8 @@ pub(super) struct Path {
     ways: [Way; 2],
     /// Segments that had come out of order when this end was last asked.
     out_of_order_seen: usize,
+    /// When this end was told that segments are missing.
+    told_at: Vec<Duration>,
     rng: Random,
 }
 
@@ -54,7 +56,7 @@ struct Segment {
 impl Path {
     pub(super) fn new(manner: Manner, seed: u64) -> Self {
         let rng = Random::new(seed);
-        Self { manner, ways: Default::default(), out_of_order_seen: 0, rng }
+        Self { manner, ways: Default::default(), out_of_order_seen: 0, told_at: Vec::new(), rng }
     }
 
     /// Octets are sent. Returns when they arrive; [`NEVER`] is possible.
@@ -120,7 +122,11 @@ impl Path {
     pub(super) fn inspect(&mut self, at: Duration) -> bool {
         let out_of_order = self.out_of_order(at).count();
         let is_news = std::mem::replace(&mut self.out_of_order_seen, out_of_order) < out_of_order;
-        is_news || self.is_sending_again(at)
+        let is_losing = is_news || self.is_sending_again(at);
+        if is_losing {
+            self.told_at.push(at);
+        }
+        is_losing
     }
 
     /// Whether TCP at this end knew then that segments were missing.
@@ -137,6 +143,17 @@ impl Path {
     /// When the first octets come from the server.
     pub(super) fn brings_first_at(&self) -> Option<Duration> {
         self.ways[Direction::FromServer as usize].sent.first().map(|it| it.whole_at)
+    }
+
+    /// When octets came from the server, and whether they or what they answer had been held up without this end being
+    /// told. No round trip takes longer than this.
+    pub(super) fn arrivals(&self, round_trip: Duration) -> impl Iterator<Item = (Duration, bool)> {
+        let sent = self.ways[Direction::FromServer as usize].sent.iter();
+        sent.map(move |it| {
+            let (from, until) = (it.at.saturating_sub(round_trip), it.whole_at);
+            let was_told = || self.told_at.iter().any(|at| (from..until).contains(at));
+            (until, !self.is_well_between(from, until) && !was_told())
+        })
     }
 
     /// Whether nothing was lost between these times, and nothing missing.
@@ -288,6 +305,26 @@ mod tests {
         it.send(FROM, ms(210), vec![0]);
         let known: Vec<_> = (200..2500).filter(|at| it.inspect(ms(*at))).collect();
         assert_eq!(known, [230]);
+    }
+
+    #[test]
+    fn answers_are_held_up_unnoticed_until_this_end_is_told() {
+        // The second query is lost, and the answer to the third.
+        for (asks_at, was_held_up) in [(None, true), (Some(150), false)] {
+            let mut it = path(10, 0, &[(TO, 100, 101), (FROM, 1010, 1011)]);
+            for (direction, at) in [(TO, 0), (FROM, 10), (TO, 100), (FROM, 330), (TO, 1000)] {
+                it.send(direction, ms(at), vec![0]);
+            }
+            it.send(FROM, ms(1010), vec![0]);
+            it.send(TO, ms(1020), vec![0]);
+            it.send(FROM, ms(1030), vec![0]);
+            if let Some(at) = asks_at {
+                assert!(!it.inspect(ms(at)) && it.inspect(ms(325)) && it.inspect(ms(1100)));
+            }
+            let arrivals: Vec<_> = it.arrivals(ms(20)).collect();
+            let late = [ms(340), ms(1240), ms(1240)].map(|at| (at, was_held_up));
+            assert_eq!(arrivals, [&[(ms(20), false)][..], &late].concat(), "{asks_at:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use dot_proxy::forwarder::{Closed, Manner, Stage, UpstreamConnId};
@@ -197,6 +198,8 @@ pub struct Link {
     pub(super) inbound: Vec<u8>,
     /// Octets for the forwarder that were not read yet.
     pub(super) outbound: VecDeque<u8>,
+    /// Since when there were always some, and until when, where they were not all read at once.
+    pub(super) unread: Option<RangeInclusive<Duration>>,
     /// IDs of queries without an answer so far.
     pub(super) outstanding: HashMap<u16, Vec<u8>>,
     /// IDs under which a response without a question was sent although no query had them: it passes for
@@ -246,6 +249,7 @@ impl Link {
             last_asked: None,
             inbound: Vec::new(),
             outbound: VecDeque::new(),
+            unread: None,
             outstanding: HashMap::new(),
             misleading: HashSet::new(),
             answered: 0,
@@ -272,6 +276,12 @@ impl Link {
     /// Whether the forwarder sent something after this time, or would have closed the connection if it never will.
     pub(super) fn is_used_after(&self, at: Duration) -> bool {
         self.is_open() && (self.last_asked >= Some(at) || self.asked == self.answered)
+    }
+
+    /// Some octets were read, and others may be left.
+    pub(super) fn note_read(&mut self, at: Duration, was_behind: bool) {
+        let since = self.unread.as_ref().filter(|_| was_behind).map_or(at, |it| *it.start());
+        self.unread = Some(since..=at);
     }
 
     /// Names of the queries that arrived, in order.

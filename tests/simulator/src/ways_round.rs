@@ -58,7 +58,9 @@ impl WaysRound {
                 && let Some(round_trips) = way_round(response, sent, links)
             {
                 self.judged += 1;
-                let most = ANSWERED_WITHIN + round_trips * round_trip;
+                let usual = usual_at_most(response, sent, links, round_trip);
+                let noticed = ANSWERED_WITHIN.max(LONG * usual);
+                let most = noticed + round_trips * round_trip + read_for(response, sent, links);
                 assert!(took <= most, "{} took {took:?}, with a way round", response.name);
             }
         }
@@ -82,12 +84,49 @@ fn is_known_to_miss(response: &Response, sent: Sent, links: &[Link], round_trip:
 }
 
 /// Whether the first answer of the server was not held up. It is all that is known of how long its answers take until
-/// many more have come, and nobody knows of one that was held up for less than it takes to notice that.
+/// many more have come.
 fn is_usual_known(server: usize, links: &[Link]) -> bool {
     let of_server = links.iter().filter(|link| link.server == server);
     let firsts = of_server.filter_map(|link| Some((link.path.brings_first_at()?, link)));
     let first = firsts.min_by_key(|(at, _)| *at);
     first.is_none_or(|(at, link)| link.path.is_well_between(link.attempted, at))
+}
+
+/// What the forwarder may believe at most, while the query waited, that answers of the server take as a rule. Nobody
+/// knows of answers that were held up for less than it takes to notice that, and one segment holds up many of them.
+fn usual_at_most(
+    response: &Response,
+    sent: Sent,
+    links: &[Link],
+    round_trip: Duration,
+) -> Duration {
+    let of_server = links.iter().filter(|link| link.server == links[sent.link].server);
+    let answers = of_server.flat_map(|link| link.path.arrivals(round_trip));
+    let mut answers: Vec<_> = answers.filter(|(at, _)| *at <= response.at).collect();
+    answers.sort_unstable();
+    let least = round_trip + 3 * round_trip / USUAL_STEPS;
+    let (mut usual, mut highest, mut most) = (least, least, least);
+    for (at, was_held_up) in answers {
+        usual = if was_held_up {
+            (usual + 3 * usual / USUAL_STEPS).min(ANSWERED_WITHIN)
+        } else {
+            usual.saturating_sub(usual / USUAL_STEPS).max(least)
+        };
+        highest = highest.max(usual);
+        // A change by less than a sixth changes nothing.
+        let believed = (6 * usual / 5).min(highest);
+        most = if at <= sent.at { believed } else { most.max(believed) };
+    }
+    most
+}
+
+/// How long what had come from the server was being read when the response was made: who reads in small pieces gets
+/// the answer later than the path brings it.
+fn read_for(response: &Response, sent: Sent, links: &[Link]) -> Duration {
+    let of_server = links.iter().filter(|link| link.server == links[sent.link].server);
+    let all = of_server.filter_map(|link| link.unread.as_ref());
+    let all = all.filter(|unread| unread.contains(&response.at));
+    all.map(|unread| response.at.saturating_sub(*unread.start())).max().unwrap_or_default()
 }
 
 /// In how many round trips the query could be answered on another connection, if on any: one that was open, and had
@@ -121,6 +160,12 @@ const HELD_UP: Duration = Duration::from_millis(150);
 
 /// The forwarder has a quarter of a second for noticing, and as much for what it does not know.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(500);
+
+/// With a single answer due, the forwarder asks TCP after so many times what answers take as a rule.
+const LONG: u32 = 3;
+
+/// One answer moves what they take as a rule by one part in so many, or three.
+const USUAL_STEPS: u32 = 32;
 
 /// What was sent and not acknowledged is sent again after 200 ms and a round trip.
 const KNOWN_AFTER: Duration = Duration::from_millis(300);
