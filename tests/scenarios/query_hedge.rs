@@ -29,6 +29,29 @@ fn a_late_answer_is_sought_at_another_address_of_the_operator() {
     end(w);
 }
 
+/// The first late answer comes before there is another connection, which then is there for the next.
+#[test]
+fn a_connection_for_a_copy_is_made_also_if_the_answer_comes_meanwhile() {
+    let mut w = world_of(default_policy(), &[0, 0]);
+    w.servers[0].replies(|ask| {
+        vec![ask.answer_after(match ask.name {
+            "a.example." => 300,
+            "b.example." => 1000,
+            _ => 10,
+        })]
+    });
+    w.servers[1].attempts(Attempt::good(100));
+    save_up(&mut w);
+    w.ask("a.example.");
+    w.run_ms(1000);
+    assert_eq!((w.response("a.example.").took(), w.links_to(1).len()), (ms(300), 1));
+    w.ask("b.example.");
+    w.run_ms(1100);
+    assert_eq!(w.response("b.example.").took(), ms(250 + 10));
+    assert_eq!(w.links_to(1).len(), 1);
+    end(w);
+}
+
 #[test]
 fn late_is_three_times_the_usual() {
     let mut w = world_of(default_policy(), &[0, 0]);

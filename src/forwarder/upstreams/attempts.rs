@@ -77,21 +77,30 @@ impl Upstreams {
             self.list[conn.upstream].experience.round_trip.note_connect(took);
             conn.phase = Phase::Handshaking { until: now + HANDSHAKE_TIMEOUT, advice: "" };
         }
-        let index = self.conns.get(conn_id)?.upstream;
-        let first = self.overtaken_by(now, index).filter(|_| !is_awaited(index))?;
+        let UpstreamConn { upstream: index, opened_at: attempted_at, .. } =
+            *self.conns.get(conn_id)?;
+        let first = self.overtaken_by(now, index, attempted_at).filter(|_| !is_awaited(index))?;
         self.list[index].passed_over_for = Some(first);
         Some(first)
     }
 
     /// The connection of another upstream of the same operator that queries wait for, or are sent on, as this one was
-    /// slow to connect.
-    fn overtaken_by(&self, now: Instant, index: UpstreamIndex) -> Option<UpstreamConnId> {
+    /// slow to connect: it came after this attempt was made. Beside one that was there before, an attempt is made for
+    /// copies, or for want of a better one: whatever is answered meanwhile, the next may need it.
+    fn overtaken_by(
+        &self,
+        now: Instant,
+        index: UpstreamIndex,
+        attempted_at: Instant,
+    ) -> Option<UpstreamConnId> {
         let upstream = &self.list[index];
         if self.order != Order::Ordered || !upstream.is_usable() || upstream.open.is_some() {
             return None;
         }
         let others = self.list.others(index).filter(|(_, it)| it.operator == upstream.operator);
-        let mut conns = others.flat_map(|(_, it)| it.conns.iter().copied());
+        let conns = others.flat_map(|(_, it)| it.conns.iter().copied());
+        let is_later = |conn: &UpstreamConn| conn.opened_at >= attempted_at;
+        let mut conns = conns.filter(|id| self.conns.get(*id).is_some_and(is_later));
         conns.find(|id| self.serves_instead(now, *id))
     }
 
