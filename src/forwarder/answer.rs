@@ -48,14 +48,7 @@ impl Forwarder {
         let (query_id, has_left) = match conn.in_flight.find(message_id) {
             Found::Unanswered(id) => (id, false),
             Found::Abandoned(id) => (id, true),
-            Found::Unknown => {
-                self.outbox.counts.unmatched += 1;
-                if self.upstreams.note_unmatched(conn_id) {
-                    return Err(malformed("too many answers to nothing asked", None));
-                }
-                self.ask_again(conn_id, response);
-                return Ok(());
-            }
+            Found::Unknown => return self.unmatched(conn_id, response),
         };
         let Some(query) = self.queries.get(query_id) else {
             debug_assert!(has_left, "a waiting ID has a query");
@@ -75,8 +68,7 @@ impl Forwarder {
             _ => {}
         }
         if has_left {
-            self.answered_late(now, (conn_id, message_id), upstream);
-            self.deliver_late(now, (query_id, upstream), response, &check);
+            self.deliver_late(now, (conn_id, message_id), query_id, response, &check);
             return Ok(());
         }
         let found = self.found(upstream, response, &check, query);
@@ -111,16 +103,32 @@ impl Forwarder {
         Ok(())
     }
 
+    /// A response came under an ID that nothing was asked with.
+    #[cold]
+    fn unmatched(&mut self, conn_id: UpstreamConnId, response: &[u8]) -> Result<(), Loss> {
+        self.outbox.counts.unmatched += 1;
+        if self.upstreams.note_unmatched(conn_id) {
+            return Err(malformed("too many answers to nothing asked", None));
+        }
+        self.ask_again(conn_id, response);
+        Ok(())
+    }
+
     /// A response came to a query that has left this connection by another way. Where the query still waits, it has its
     /// answer sooner so; what is no answer says nothing that the other way will not.
     #[cold]
     fn deliver_late(
         &mut self,
         now: Instant,
-        (id, upstream): (Id, UpstreamIndex),
+        (conn_id, message_id): (UpstreamConnId, u16),
+        id: Id,
         response: &[u8],
         check: &ResponseCheck,
     ) {
+        let Some(upstream) = self.upstreams.conn(conn_id).map(|conn| conn.upstream) else {
+            return;
+        };
+        self.answered_late(now, (conn_id, message_id), upstream);
         let Some(query) = self.queries.get(id) else {
             return;
         };
@@ -131,6 +139,7 @@ impl Forwarder {
             && info.stripped == Stripped::Nothing
             && !edit::has_unasked_signature(info, &query.parsed)
         {
+            self.upstreams.note_answer(now, upstream);
             self.conclude(now, id, Outcome::Answer { upstream, response, info });
         }
     }

@@ -185,17 +185,12 @@ impl Forwarder {
         if !query.may_be_sent() {
             return Placed::NotAgain;
         }
-        let query = if query.history.sends > 0 && query.sendings.on(conn_id).is_some() {
-            if let Some(older) = self.queries.leave_astray(id, conn_id) {
-                self.upstreams.abandon(now, conn_id, older.id, &mut self.outbox);
-            }
-            match self.queries.get(id) {
-                Some(query) if query.sendings.on(conn_id).is_none() => query,
-                _ => return Placed::There,
-            }
-        } else {
-            query
-        };
+        if query.history.sends > 0
+            && !query.history.has_gone_astray
+            && query.sendings.on(conn_id).is_some()
+        {
+            return Placed::There;
+        }
         let outgoing = Outgoing {
             query: id,
             message: &query.message,

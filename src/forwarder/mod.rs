@@ -68,7 +68,8 @@
 //!
 //! message ID   free ──▶ waiting for an answer ──answer──▶ free
 //!                           └── its query left this way ──▶ abandoned ──late answer──▶ free
-//!              A query leaves when it is finished, orphaned, or sent to a third connection.
+//!              A query leaves when it is finished, orphaned, sent to a third connection, or sent again on the same
+//!              one, as its answer went astray.
 //!
 //! connection   connecting ──▶ open ──▶ retired: no new queries ──nothing waits, or its time is over──▶ closed
 //!                   │           │        └ stalled: what waits on it is sent elsewhere, too
@@ -103,7 +104,7 @@
 //! | what one network is where something is shared out | `network` |
 //! | how much of the query table a network holds | `queries/fair_share` |
 //! | when a response leaves that a client has waited for long | `late_answers` |
-//! | where the answer of an upstream to a query that has left is dropped | `answer`: `response`, at an ID that was abandoned |
+//! | where the answer of an upstream to a query that has left is dropped, or delivered if the query still waits | `answer`: `deliver_late` |
 //! | whether a query has gone round | `message/hops` |
 //! | where a query waits | `queries/waiting` |
 //! | where every query is, as debug builds assert | `whereabouts` |
@@ -126,7 +127,8 @@
 //! RFC 9499 has the general ones. Beside these:
 //!
 //! - *query*: a client's message that was accepted; *sending*: one copy of it on a connection.
-//! - *waiting*: to be sent; *in flight*: sent, not answered; *abandoned*: in flight, and nobody waits for it.
+//! - *waiting*: to be sent; *in flight*: sent, not answered; *abandoned*: in flight, and its query has left: it
+//!   is finished, or waits for another sending.
 //! - *held answer*: a SERVFAIL or REFUSED that is delivered if no better answer comes.
 //! - *attempt*: a connection that is being made; *retired*: one that gets no new queries.
 //! - *quiet*: a connection that owes answers and on which unusually long nothing came. It gets no new queries

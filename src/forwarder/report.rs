@@ -401,7 +401,7 @@ pub struct Counts {
     pub resent: u64,
     /// Copies sent because an answer was late.
     pub hedged: u64,
-    /// Copies sent because the connection of a query was quiet.
+    /// Copies sent because the connection of a query was quiet, or an answer to it came under another ID.
     pub rescued: u64,
     /// Queries asked again with less of EDNS, as an upstream objected to it.
     pub asked_plainer: u64,

@@ -611,17 +611,6 @@ impl Queries {
         self.hedge(id, upstream);
     }
 
-    /// The query, in flight on this connection, is sent on it once more, as its answer went astray. Returns the older
-    /// sending, which is left.
-    #[cold]
-    pub(crate) fn leave_astray(&mut self, id: Id, conn: UpstreamConnId) -> Option<Sending> {
-        let query = self.table.get_mut(id)?;
-        let sending = query.sendings.on(conn).filter(|_| query.history.has_gone_astray)?;
-        query.sendings.remove(conn);
-        query.history.has_gone_astray = false;
-        Some(sending)
-    }
-
     /// A copy of the query, whose connection is quiet, waits for another one to the same upstream.
     pub(crate) fn rescue(&mut self, now: Instant, id: Id, upstream: UpstreamIndex) {
         self.change(id, |query| query.history.stalled_at = Some(now));

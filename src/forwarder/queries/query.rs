@@ -60,7 +60,7 @@ pub(crate) struct History {
     pub(crate) plainer: Option<(UpstreamIndex, Edns)>,
     /// A copy was made because its answer was late, or went astray.
     pub(crate) hedged: bool,
-    /// An answer to it came under an ID that nothing was asked with.
+    /// An answer to it came under an ID that nothing was asked with: it may be sent on the same connection once more.
     pub(crate) has_gone_astray: bool,
     /// What happened to it last, for the error if it comes to that.
     pub(crate) last_failure: Option<LastFailure>,
@@ -128,10 +128,17 @@ impl Sendings {
         self.iter().find(|sending| sending.conn == conn).copied()
     }
 
-    /// Adds one; returns the older of two that there are already, to be abandoned.
+    /// Adds one; returns the one on the same connection, or the older of two that there are already, to be abandoned.
     fn add(&mut self, sending: Sending) -> Option<Sending> {
-        debug_assert!(self.on(sending.conn).is_none(), "sent twice");
         match self.0 {
+            [Some(only), None] if only.conn == sending.conn => {
+                self.0[0] = Some(sending);
+                Some(only)
+            }
+            [older, Some(younger)] if younger.conn == sending.conn => {
+                self.0 = [older, Some(sending)];
+                Some(younger)
+            }
             [older, Some(younger)] => {
                 self.0 = [Some(younger), Some(sending)];
                 older
@@ -199,11 +206,15 @@ impl Query {
         !self.sendings.is_empty()
     }
 
-    /// Notes where it was sent; returns the older of two sendings that there were, to be abandoned.
+    /// Notes where it was sent; returns the sending that makes way for this one, to be abandoned.
     pub(crate) fn add_sending(&mut self, sending: Sending) -> Option<Sending> {
         self.history.sends += 1;
         self.history.stalled_at = None;
-        self.sendings.add(sending)
+        let older = self.sendings.add(sending);
+        if older.is_some() {
+            self.history.has_gone_astray = false;
+        }
+        older
     }
 
     /// Tells names apart, however they are spelled, whatever is asked of them; never 0.

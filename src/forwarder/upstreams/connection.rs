@@ -525,7 +525,8 @@ const QUIET_MAX: Duration = Duration::from_millis(1250);
 /// both sends them together.
 const TOGETHER: Duration = Duration::from_millis(50);
 
-/// The same if the answer on this connection was lost on the way, and is sent again.
+/// From the answer on another connection to that on this one, if it was lost on the way and is sent again, or the server
+/// has paused for a moment.
 const LAST_WORD_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// From a query to the last octet of its answer, if that is to be of use.

@@ -195,7 +195,7 @@ pub(crate) struct Tolerated {
     pub(crate) long: Duration,
     /// With several answers due, although TCP has all that was sent.
     too_long: Duration,
-    /// With many, likewise.
+    /// With many answers due, although TCP has all that was sent.
     too_long_for_many: Duration,
 }
 

@@ -253,7 +253,11 @@ type Counter = (&'static str, &'static str, fn(&Counts) -> u64);
 const COUNTERS: [Counter; 17] = [
     ("dot_proxy_resends_total", "Times a query was sent once more.", |it| it.resent),
     ("dot_proxy_hedges_total", "Copies sent as an answer was late.", |it| it.hedged),
-    ("dot_proxy_rescues_total", "Copies sent as a connection brought nothing.", |it| it.rescued),
+    (
+        "dot_proxy_rescues_total",
+        "Copies sent as a connection brought nothing or an answer another ID.",
+        |it| it.rescued,
+    ),
     (
         "dot_proxy_second_opinions_total",
         "Queries asked of another operator after SERVFAIL or REFUSED.",
