@@ -251,7 +251,8 @@ fn a_server_whose_connections_each_pause_once_has_no_more_of_them_than_one_that_
         ask_every(&mut w, 20, 0..500);
         w.run_ms(2000);
         assert_eq!(failures(&w), 0, "{first}");
-        assert!(w.links.len() <= 4, "{first}: {} connections", w.links.len());
+        // For a moment each is given as many queries as the first had answered.
+        assert!(w.links.len() <= 8, "{first}: {} connections", w.links.len());
         end(w);
     }
 }

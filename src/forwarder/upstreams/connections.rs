@@ -183,11 +183,10 @@ impl Upstreams {
             && silence.answered_elsewhere.is_none()
         {
             silence.answered_elsewhere = Some(now);
-            // A server may pause for a moment.
-            let is_long = conn.owed().is_some_and(|owed| owed.is_silent_for_long(now));
-            let is_mute = conn.quiet.is_some_and(|quiet| !quiet.is_losing);
-            if is_mute && is_long && !conn.has_gone_astray() {
-                self.list[index].experience.query_limit.suspect(now, conn.answers);
+            if conn.quiet.is_some_and(|quiet| !quiet.is_losing) && !conn.has_gone_astray() {
+                let for_long = conn.owed().is_some_and(|owed| owed.is_silent_for_long(now));
+                let limit = &mut self.list[index].experience.query_limit;
+                limit.suspect(now, conn.answers, for_long);
             }
         }
     }

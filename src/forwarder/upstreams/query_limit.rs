@@ -19,6 +19,8 @@ pub(crate) struct QueryLimit {
     limit: Option<(u64, Instant)>,
     /// Answers of a connection that is suspected, and since when.
     suspected: Option<(u64, Instant)>,
+    /// A connection that was suspected gave answers again.
+    was_wrong: bool,
 }
 
 impl QueryLimit {
@@ -34,16 +36,17 @@ impl QueryLimit {
     }
 
     /// A connection gives none of several answers that are due after so many, although its server took what was sent,
-    /// and gave one of them on another connection.
-    pub(crate) fn suspect(&mut self, now: Instant, answers: u64) {
-        if (1..=FEW).contains(&answers) {
+    /// and gave one of them on another connection. Where that was wrong before, as the server pauses now and then, it has
+    /// to be silent `for_long`.
+    pub(crate) fn suspect(&mut self, now: Instant, answers: u64, for_long: bool) {
+        if (1..=FEW).contains(&answers) && (for_long || !self.was_wrong) {
             self.suspected = Some((answers, now));
         }
     }
 
     /// The connection that was suspected gives answers: its names were slow.
     pub(crate) fn trust(&mut self) {
-        self.suspected = None;
+        self.was_wrong |= self.suspected.take().is_some();
     }
 
     /// A connection fell silent after so many answers, at least one.
@@ -100,22 +103,24 @@ mod tests {
         let t0 = base();
         let mut limit = QueryLimit::default();
         assert!(limit.is_unknown());
-        limit.suspect(t0, 3);
+        limit.suspect(t0, 3, false);
         assert_eq!((limit.is_unknown(), limit.queries_max(t0)), (false, Some(3)));
         limit.trust();
         assert_eq!((limit.is_unknown(), limit.queries_max(t0)), (true, None));
-        limit.suspect(t0, 3);
+        limit.suspect(t0, 3, false);
+        assert_eq!(limit.queries_max(t0), None, "it was wrong before");
+        limit.suspect(t0, 3, true);
         assert_eq!(limit.queries_max(t0 + SUSPECTED_FOR), None);
         limit.note_silence(t0, 3);
         assert_eq!(limit.queries_max(t0), Some(3));
         assert_eq!(limit.queries_max(t0 + SUSPECTED_FOR), None, "its names may have been slow");
         limit.note_silence(t0 + SUSPECTED_FOR, 3);
         assert_eq!(limit.queries_max(t0 + SUSPECTED_FOR), Some(3), "it was the second");
-        limit.suspect(t0, 2);
+        limit.suspect(t0, 2, true);
         assert_eq!(limit.queries_max(t0), Some(2), "the least counts");
         for answers in [0, FEW + 1] {
             limit.forget();
-            limit.suspect(t0, answers);
+            limit.suspect(t0, answers, true);
             assert!(limit.is_unknown(), "{answers}");
         }
     }
