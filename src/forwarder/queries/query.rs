@@ -210,11 +210,8 @@ impl Query {
     pub(crate) fn add_sending(&mut self, sending: Sending) -> Option<Sending> {
         self.history.sends += 1;
         self.history.stalled_at = None;
-        let older = self.sendings.add(sending);
-        if older.is_some() {
-            self.history.has_gone_astray = false;
-        }
-        older
+        self.history.has_gone_astray = false;
+        self.sendings.add(sending)
     }
 
     /// Tells names apart, however they are spelled, whatever is asked of them; never 0.

@@ -247,7 +247,9 @@ impl Upstreams {
         }
         let upstream = &mut self.list[index];
         let patience = upstream.experience.round_trip.stall_after();
-        upstream.experience.round_trip.note(now, waited.map_or(patience, |it| it.min(patience)));
+        if let Some(waited) = waited {
+            upstream.experience.round_trip.note(now, waited.min(patience));
+        }
         upstream.experience.stalled_since_answer = true;
         // One that was passed over fell silent all the same, unless it waits for segments.
         let was_open = upstream.open.take_if(|open| *open == conn_id).is_some() || is_mute;
@@ -268,13 +270,14 @@ impl Upstreams {
     }
 
     /// A connection of this upstream has stalled. What was made beside it sooner, as it was quiet, and has answered
-    /// nothing yet, has as long as a connection that is made now: names may be slow, and two connections that say
+    /// nothing yet, has as long as a connection that is made now, once: names may be slow, and two connections that say
     /// nothing have the upstream fail.
     fn give_time_to_unproven(&mut self, now: Instant, index: UpstreamIndex) {
         for other in &self.list[index].conns {
             if let Some(other) = self.conns.get_mut(*other)
                 && matches!(other.phase, Phase::Open)
                 && other.answers == 0
+                && other.last_answer == other.opened_at
             {
                 other.last_answer = now;
             }
@@ -421,7 +424,8 @@ impl Upstreams {
             experience.note_close(!unanswered.is_empty(), conn.answers);
         }
         let upstream = conn.upstream;
-        if was_open && conn.answers == 0 {
+        // One that was closed for want of queries says nothing.
+        if was_open && conn.answers == 0 && !unanswered.is_empty() {
             self.fall_back(now, upstream);
         }
         let Upstream { experience, broke_number, .. } = &mut self.list[upstream];
@@ -437,18 +441,21 @@ impl Upstreams {
         })
     }
 
-    /// A connection to this upstream was lost that had not answered: where it was made beside a quiet one, that one is
-    /// the best there is for a while. Some servers let a client have one connection at a time.
+    /// A connection to this upstream was lost that had answered none of its queries. Where it was made beside a quiet one,
+    /// and there is no other upstream, that one is the best there is for a while: some servers let a client have one
+    /// connection at a time.
     fn fall_back(&mut self, now: Instant, index: UpstreamIndex) {
-        let upstream = &mut self.list[index];
-        for &id in &upstream.conns {
-            if let Some(conn) = self.conns.get_mut(id)
-                && matches!(conn.phase, Phase::Open)
-                && conn.quiet.is_some()
-            {
-                conn.replacement_failed_at = Some(now);
-                upstream.open = Some(id);
-            }
+        if self.list[index].open.is_some() || self.another(index, UpstreamSet::EMPTY).is_some() {
+            return;
+        }
+        let is_quiet = |id: &&UpstreamConnId| {
+            let conn = self.conns.get(**id).filter(|conn| matches!(conn.phase, Phase::Open));
+            conn.is_some_and(|conn| conn.quiet.is_some() && conn.answers > 0)
+        };
+        let quiet = self.list[index].conns.iter().find(is_quiet).copied();
+        if let Some(conn) = quiet.and_then(|id| self.conns.get_mut(id)) {
+            conn.replacement_failed_at = Some(now);
+            self.list[index].open = quiet;
         }
     }
 

@@ -45,8 +45,9 @@ impl QueryLimit {
     }
 
     /// The connection that was suspected gives answers: its names were slow.
-    pub(crate) fn trust(&mut self) {
-        self.was_wrong |= self.suspected.take().is_some();
+    pub(crate) fn trust(&mut self, answers: u64) {
+        let was_suspected = self.suspected.take_if(|(suspected, _)| *suspected == answers);
+        self.was_wrong |= was_suspected.is_some();
     }
 
     /// A connection fell silent after so many answers, at least one.
@@ -54,6 +55,7 @@ impl QueryLimit {
         if self.silent_after.replace(answers) == Some(answers) {
             self.limit = Some((answers, now));
             self.suspected = None;
+            self.was_wrong = false;
         }
     }
 
@@ -105,7 +107,9 @@ mod tests {
         assert!(limit.is_unknown());
         limit.suspect(t0, 3, false);
         assert_eq!((limit.is_unknown(), limit.queries_max(t0)), (false, Some(3)));
-        limit.trust();
+        limit.trust(2);
+        assert_eq!(limit.queries_max(t0), Some(3), "another one");
+        limit.trust(3);
         assert_eq!((limit.is_unknown(), limit.queries_max(t0)), (true, None));
         limit.suspect(t0, 3, false);
         assert_eq!(limit.queries_max(t0), None, "it was wrong before");

@@ -94,7 +94,7 @@ impl Upstreams {
             if quiet.is_losing {
                 conn.held_up_until = Some(now);
             } else {
-                experience.query_limit.trust();
+                experience.query_limit.trust(conn.answers);
             }
         }
         Some(std::mem::take(&mut conn.deframer))
