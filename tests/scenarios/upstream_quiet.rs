@@ -217,6 +217,21 @@ fn a_server_that_resets_all_connections_but_one_may_pause() {
 }
 
 #[test]
+fn a_connection_that_pauses_for_half_a_second_goes_on() {
+    let mut w = world(1);
+    let mut paused = pausing(500);
+    w.servers[0].replies(move |ask| match ask.link {
+        0 => vec![paused(ask)],
+        _ => vec![ask.answer_after(10)],
+    });
+    ask_every(&mut w, 20, 0..180);
+    assert_eq!((failures(&w), w.links.len()), (0, 2));
+    assert!(slowest(&w) <= ms(350 + 20 + 10 + 50 + 20), "{:?}", slowest(&w));
+    assert!(w.links[0].closed.is_none());
+    end(w);
+}
+
+#[test]
 fn a_server_that_answers_on_one_connection_alone_may_pause() {
     for pause in [450, 600] {
         let mut w = world(1);

@@ -210,6 +210,10 @@ impl Query {
     pub(crate) fn add_sending(&mut self, sending: Sending) -> Option<Sending> {
         self.history.sends += 1;
         self.history.stalled_at = None;
+        debug_assert!(
+            self.history.has_gone_astray || self.sendings.on(sending.conn).is_none(),
+            "sent twice"
+        );
         self.history.has_gone_astray = false;
         self.sendings.add(sending)
     }
