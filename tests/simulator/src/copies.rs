@@ -62,7 +62,8 @@ impl Copies {
         let queries = counts.queries - self.queries;
         let hedged = counts.hedged - self.hedged;
         let rescued = counts.rescued - self.rescued;
-        let are_astray = counts.unmatched > self.unmatched;
+        // Each answer that went astray has one query asked again.
+        let astray = rescued.min(counts.unmatched - self.unmatched);
         self.unmatched = counts.unmatched;
         let failed = counts.failed - self.failed;
         (self.queries, self.hedged, self.rescued) = (counts.queries, counts.hedged, counts.rescued);
@@ -80,8 +81,8 @@ impl Copies {
         assert_eq!(self.late.take(hedged), 0, "more copies of late queries: {counts:?}");
         let above = self.all.take(hedged + rescued);
         assert_eq!(above, 0, "more copies of what is held up: {counts:?}");
-        if !are_astray && self.missed_at.is_none_or(|missed_at| at > missed_at + QUIET_MAX) {
-            let above = self.late.take(rescued);
+        if self.missed_at.is_none_or(|missed_at| at > missed_at + QUIET_MAX) {
+            let above = self.late.take(rescued - astray);
             assert_eq!(above, 0, "more copies of what waits where nothing is missed: {counts:?}");
         }
         self.late.end_turn();
