@@ -16,6 +16,7 @@ mod reload;
 pub(crate) mod replacements;
 pub(crate) mod round_trip;
 pub(crate) mod sends;
+mod serving;
 pub(crate) mod tolerance;
 mod traffic;
 pub(crate) mod turns;
